@@ -1,0 +1,51 @@
+"""Every error that crosses a module, named by who must act on it."""
+
+
+class CaddieError(Exception):
+    """Base of all errors below. Its text says what is wrong and how to mend it."""
+
+    exit_code = 1
+
+
+class UserError(CaddieError):
+    """The person must act: a wrong option, a broken file, a folder that can't be written."""
+
+    exit_code = 2
+
+
+class TrackError(UserError):
+    """The author of a track file must act."""
+
+
+class StoreError(UserError):
+    """The person must act on the database: newer version, corrupt file, network file system."""
+
+    exit_code = 3
+
+
+class BusyError(UserError):
+    """Another controller holds the campaign; the text names it."""
+
+    exit_code = 4
+
+
+class MissingError(UserError):
+    """Hardware or data that a track needs is not here; the text says how to get it."""
+
+    exit_code = 5
+
+
+class EditError(CaddieError):
+    """The planner must act: an edit that does not apply. The text is written for a model."""
+
+
+class PlannerError(CaddieError):
+    """A planner failed for now (no answer, no credit); planning pauses, nothing else stops."""
+
+
+class BudgetExceeded(CaddieError):
+    """The loop must act: the reservation would pass a cap, so nothing was reserved."""
+
+
+class InfraError(CaddieError):
+    """The runner must act: the machine failed, not the idea. The run goes elsewhere or again."""

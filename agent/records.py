@@ -1,0 +1,317 @@
+"""The records that stages pass to one another: frozen dataclasses, no logic.
+
+Times are ISO-8601 strings in UTC ("2026-11-21T07:00:00.000Z"), so that rows read well in any tool.
+Identifiers are integers given by the store; people see them as p12 (proposal) and r34 (run).
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+ProposalState = Literal[
+    "drafted",
+    "edit_failed",
+    "duplicate",
+    "blocked",
+    "awaiting_review",
+    "declined",
+    "expired",
+    "approved",
+    "queued",
+    "running",
+    "lost",
+    "measured",
+    "invalid",
+    "oversize",
+    "crashed",
+    "worse",
+    "inconclusive",
+    "unfunded",
+    "cancelled",
+    "confirming",
+    "auditing",
+    "replaying",
+    "accepted",
+    "promoted",
+    "reverted",
+]
+
+# What may follow what. Every state that maps to nothing is final; `promoted` ends a proposal unless it is reverted.
+TRANSITIONS: dict[ProposalState, tuple[ProposalState, ...]] = {
+    "drafted": ("edit_failed", "duplicate", "blocked", "awaiting_review", "approved", "cancelled"),
+    "awaiting_review": ("declined", "expired", "approved", "cancelled"),
+    "approved": ("queued", "unfunded", "cancelled"),
+    "queued": ("running", "unfunded", "cancelled"),
+    "running": ("lost", "measured", "crashed", "cancelled"),
+    "lost": ("running", "crashed", "unfunded", "cancelled"),
+    "measured": (
+        "running",  # one more seed
+        "confirming",
+        "invalid",
+        "oversize",
+        "crashed",
+        "worse",
+        "inconclusive",
+        "unfunded",
+        "cancelled",
+        "duplicate",  # inert: the same artifact as its parent's
+    ),
+    "confirming": (
+        "auditing",
+        "replaying",
+        "invalid",
+        "oversize",
+        "crashed",
+        "worse",
+        "inconclusive",
+        "unfunded",
+        "cancelled",
+    ),
+    "auditing": ("replaying", "accepted", "invalid", "cancelled"),
+    "replaying": ("confirming", "inconclusive", "unfunded", "cancelled", "crashed"),
+    "accepted": ("promoted", "cancelled"),
+    "promoted": ("reverted",),
+}
+FINAL: frozenset[ProposalState] = frozenset(
+    {
+        "edit_failed",
+        "duplicate",
+        "blocked",
+        "declined",
+        "expired",
+        "invalid",
+        "oversize",
+        "crashed",
+        "worse",
+        "inconclusive",
+        "unfunded",
+        "cancelled",
+        "promoted",
+        "reverted",
+    }
+)
+
+Mode = Literal["base", "exploit", "widen", "combine", "simplify", "shrink", "repair"]
+Kind = Literal[
+    "base",
+    "knob",
+    "architecture",
+    "optimiser",
+    "data",
+    "tokenizer",
+    "quantisation",
+    "evaluation",
+    "systems",
+    "simplification",
+]
+Review = Literal["all", "risky", "none"]
+Trust = Literal["reported", "measured", "blind"]
+CampaignState = Literal["running", "stopped", "finished"]
+
+# Why a run exists. `report` runs gate nothing: they are the head's figure and its children's yardstick.
+Purpose = Literal["screen", "confirm", "replay", "report", "recheck"]
+RunState = Literal["queued", "running", "done", "lost", "cancelled"]
+# How a run that is done ended. Only `ok` has a score.
+Outcome = Literal["ok", "crashed", "capped", "no_artifact", "bad_artifact", "score_failed", "cancelled"]
+# `ran` says that candidate code had started: a retry then keeps its seed and is counted.
+Decision = Literal[
+    "more", "confirm", "accept", "worse", "inconclusive", "invalid", "oversize", "crashed", "recheck", "inert"
+]
+Severity = Literal["invalid", "flag", "note"]
+
+
+@dataclass(frozen=True)
+class Amount:
+    """What something costs: slot-seconds (GPU-seconds, on a CPU track seconds of one slot), dollars, tokens."""
+
+    gpu_s: float = 0.0
+    usd: float = 0.0
+    llm_usd: float = 0.0
+    llm_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Caps:
+    """The person's promise. None: no cap of that kind was given."""
+
+    gpu_s: float | None
+    usd: float | None = None
+    llm_usd: float | None = None
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """One `agent start` and all its resumes."""
+
+    id: int
+    name: str
+    track: str
+    track_toml: str  # the resolved track file, as it was at the start
+    track_sha: str
+    data_sha: str
+    base_commit: str
+    branch: str
+    seed: int
+    caps: Caps
+    planner: str
+    review: Review
+    slots: int
+    target_bpb: float | None
+    hardware_class: str
+    state: CampaignState
+    reason: str
+    created: str
+    ended: str | None = None
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a planner hands over: one idea, not yet checked."""
+
+    title: str
+    hypothesis: str
+    edits: str  # search/replace blocks or a unified diff, as the planner wrote it
+    planner: str
+    mode: Mode
+    kind: Kind
+    source_id: int
+    expected_gain: float = 0.0
+    confidence: float = 0.5
+    expected_bytes: int | None = None
+    risk: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
+    knobs: dict[str, str | int | float] = field(default_factory=dict)  # set by `knobs`; empty for free edits
+    cost: Amount = Amount()
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One idea as a diff against one parent. The campaign's base is a proposal too (kind `base`)."""
+
+    id: int
+    campaign_id: int
+    state: ProposalState
+    reason: str
+    source_id: int | None  # what its diff starts from; None for the base
+    baseline_id: int | None  # the head, what it must beat
+    commit: str | None  # squashed on the baseline's commit
+    title: str
+    hypothesis: str
+    planner: str
+    mode: Mode
+    kind: Kind
+    edits: str
+    diff: str
+    patch_id: str
+    ast_hash: str
+    config_hash: str
+    knobs: dict[str, str | int | float]
+    expected_gain: float
+    confidence: float
+    expected_bytes: int | None
+    risk: tuple[str, ...]
+    evidence: tuple[str, ...]
+    reviewed_by: str
+    created: str
+    updated: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """One execution of one proposal at one rung with one seed."""
+
+    id: int
+    campaign_id: int
+    proposal_id: int
+    baseline_id: int | None  # which test this run belongs to; None for the head's own report runs
+    rung: str
+    purpose: Purpose
+    seed: int
+    attempt: int
+    slot: str | None
+    state: RunState
+    outcome: Outcome | None
+    reason: str
+    hardware_class: str
+    script_sha: str
+    walls: tuple[str, ...]
+    created: str
+    started: str | None = None
+    ended: str | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something the judge saw. `invalid` bars the run, `flag` asks for a person's eye, `note` informs."""
+
+    rule: str
+    severity: Severity
+    text: str
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What the judge measured of one run, and how far it can be trusted."""
+
+    run_id: int
+    trust: Trust
+    judge_version: int
+    bpb: float | None
+    nats: float | None
+    bytes_scored: int | None
+    tokens_scored: int | None
+    artifact_bytes: int | None  # files that scoring could read, code excluded
+    code_bytes: int | None  # the packed file that ran
+    total_bytes: int | None
+    train_wall_s: float | None
+    train_cpu_s: float | None
+    score_wall_s: float | None
+    score_cpu_s: float | None
+    slot_s: float  # what the slot was occupied for, from start to clean-up
+    peak_mb: float | None
+    steps: int | None  # reported
+    reported_bpb: float | None
+    reported_bytes: int | None
+    artifact_sha: str | None
+    data_sha: str
+    doc_nats: tuple[float, ...] = ()  # nats of each validation document, in order
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What to do after a run, with its statistics and its reason in words."""
+
+    proposal_id: int
+    baseline_id: int
+    decision: Decision
+    words: str
+    gain: float | None = None
+    stderr: float | None = None
+    p: float | None = None
+    sigma: float | None = None
+    rho: float | None = None
+    df: float | None = None
+    n_candidate: int = 0
+    n_baseline: int = 0
+
+
+@dataclass(frozen=True)
+class Event:
+    """One change of state, in the order it happened: what `agent log` and `watch` show."""
+
+    id: int
+    campaign_id: int
+    at: str
+    proposal_id: int | None
+    run_id: int | None
+    what: str  # a proposal or run state, or a word of the loop: planned, promoted, reverted, budget
+    text: str
+
+
+@dataclass(frozen=True)
+class Balance:
+    """The ledger at one moment."""
+
+    caps: Caps
+    settled: Amount
+    reserved: Amount
