@@ -1,0 +1,40 @@
+# The two commands a newcomer needs: `make start` and `make test`.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip install --disable-pip-version-check --quiet
+
+.PHONY: start test check fast slow bench clean
+
+start: $(VENV)/.installed            ## make everything that is needed, then start or resume research on the tiny track
+	$(BIN)/agent start --track tiny
+
+test: $(VENV)/.tested                ## lint, types and every test
+	$(MAKE) check fast slow
+
+check: $(VENV)/.tested
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fast: $(VENV)/.tested
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m "not slow" -n 2
+
+slow: $(VENV)/.tested
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m slow
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml
+	@echo "Installing Caddie into $(VENV) (a few minutes the first time) ..."
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.tested: $(VENV)/.installed
+	@echo "Installing what the tests need ..."
+	$(PIP) -e ".[test]"
+	@touch $@
+
+clean:                               ## remove the environment; runs.db and .caddie/ stay
+	rm -rf $(VENV)

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Installs the system packages that some tests use. Without root it says what is missing; those tests then skip.
+set -euo pipefail
+packages=(git python3-venv postgresql fonts-dejavu-core)
+
+missing=()
+for package in "${packages[@]}"; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q "install ok installed" || missing+=("$package")
+done
+if [ ${#missing[@]} -eq 0 ]; then
+    exit 0
+fi
+if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+    echo "not installed, so some tests will skip: ${missing[*]} (as root: apt-get install ${missing[*]})"
+    exit 0
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
