@@ -1,0 +1,78 @@
+"""Where runs execute: one protocol, spoken by every runner.
+
+Takes job specs and folders; gives states and results. A job is a folder, so any controller can pick it up.
+"""
+
+from pathlib import Path
+from typing import Protocol
+
+from agent.runners.job import (
+    JobPaths,
+    JobResult,
+    JobSpec,
+    JobState,
+    Loss,
+    Phase,
+    PhaseResult,
+    Progress,
+    create,
+)
+
+__all__ = [
+    "JobPaths",
+    "JobResult",
+    "JobSpec",
+    "JobState",
+    "Loss",
+    "Phase",
+    "PhaseResult",
+    "Progress",
+    "Runner",
+    "create",
+]
+
+
+class Runner(Protocol):
+    """Submit, poll, cancel, collect."""
+
+    @property
+    def hardware_class(self) -> str:
+        """Scores are never compared across two of these."""
+        ...
+
+    @property
+    def slots(self) -> tuple[str, ...]: ...
+
+    def submit(self, spec: JobSpec, folder: Path, slot: str) -> None:
+        """Start the job once; a folder that already has it is adopted. Its code is there before (see `create`).
+
+        Raises:
+            InfraError: the machine can't start it, or the folder holds another job.
+        """
+        ...
+
+    def poll(self, folder: Path) -> JobState:
+        """`lost` is final: from then on no shepherd will take the job up."""
+        ...
+
+    def progress(self, folder: Path) -> Progress | None: ...
+
+    def cancel(self, folder: Path) -> None:
+        """Ask the job to end: `poll` says `done` soon, with outcome `cancelled` unless it was faster."""
+        ...
+
+    def collect(self, folder: Path) -> JobResult:
+        """The result of a job that is `done`.
+
+        Raises:
+            InfraError: it is not done, or its result can't be read.
+        """
+        ...
+
+    def loss(self, folder: Path) -> Loss:
+        """What is known of a job that is `lost`."""
+        ...
+
+    def sweep(self, jobs_root: Path) -> list[int]:
+        """End what dead shepherds left behind; gives the ids of the processes that were ended."""
+        ...

@@ -1,0 +1,290 @@
+"""The job folder: what it holds, what is asked of it and what came of it, as JSON both ways.
+
+Takes a folder; gives `JobPaths` (the one owner of every file name), `JobSpec`, `JobResult`, `Progress`,
+`Loss` and `create`. Standard library only, because the shepherd loads it.
+"""
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from types import UnionType
+from typing import Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from agent.errors import InfraError
+from agent.records import Outcome
+from sandbox.limits import Exit, Limits
+
+JobState = Literal["starting", "running", "done", "lost"]
+PhaseName = Literal["train", "judge"]
+MAX_JSON = 4_000_000
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class JobPaths:
+    """Every file name of a job folder."""
+
+    folder: Path
+
+    @property
+    def spec(self) -> Path:
+        return self.folder / "spec.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by flock for the shepherd's life."""
+        return self.folder / "lock"
+
+    @property
+    def pid(self) -> Path:
+        """The shepherd: pid, start, boot. Written once it holds the lock."""
+        return self.folder / "pid.json"
+
+    @property
+    def started(self) -> Path:
+        """There before any candidate code starts."""
+        return self.folder / "started"
+
+    @property
+    def heartbeat(self) -> Path:
+        """Every second: phase, seconds so far, the processes of the tree."""
+        return self.folder / "heartbeat.json"
+
+    @property
+    def cancel(self) -> Path:
+        """Asks the shepherd to end the job."""
+        return self.folder / "cancel"
+
+    @property
+    def result(self) -> Path:
+        return self.folder / "result.json"
+
+    @property
+    def lost(self) -> Path:
+        """A tombstone: no shepherd may take this job up again."""
+        return self.folder / "lost.json"
+
+    @property
+    def measure(self) -> Path:
+        """The judge session's answer."""
+        return self.folder / "measure.json"
+
+    @property
+    def code(self) -> Path:
+        return self.folder / "code"
+
+    @property
+    def out(self) -> Path:
+        """The candidate's one writable folder."""
+        return self.folder / "out"
+
+    @property
+    def train_log(self) -> Path:
+        return self.folder / "train.log"
+
+    @property
+    def score_log(self) -> Path:
+        return self.folder / "score.log"
+
+    @property
+    def shepherd_log(self) -> Path:
+        return self.folder / "shepherd.log"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One command of a job. `trusted` is our own judge; everything else is hostile until proven otherwise."""
+
+    name: PhaseName
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    cwd: str
+    limits: Limits
+    trusted: bool
+    log: str  # name of the log file in the job folder
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    run_id: int
+    phases: tuple[Phase, ...]
+    artifact: str | None  # relative to out/
+    core: int | None  # None: the runner pins it to its slot's core
+    wall_s: float  # the whole job, clean-up included: what was reserved
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> "JobSpec":
+        return strict(cls, text)
+
+
+@dataclass(frozen=True)
+class PhaseResult:
+    name: PhaseName
+    exit: Exit
+
+
+@dataclass(frozen=True)
+class JobResult:
+    run_id: int
+    outcome: Outcome
+    reason: str
+    phases: tuple[PhaseResult, ...]
+    slot_s: float  # what the slot was occupied for; never above the spec's wall_s
+    walls: tuple[str, ...]
+    ran: bool  # candidate code had started
+
+    def phase(self, name: PhaseName) -> Exit | None:
+        return next((phase.exit for phase in self.phases if phase.name == name), None)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> "JobResult":
+        return strict(cls, text)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What is known of a job that was lost: the machine failed, not the idea."""
+
+    ran: bool  # True unless it is certain that no candidate code started
+    slot_s: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a running job is. The candidate printed these numbers: show them, decide nothing by them."""
+
+    step: int | None
+    steps: int | None
+    loss: float | None
+    elapsed_s: float
+    phase: PhaseName
+
+
+def create(folder: Path, spec: JobSpec, fill: Callable[[Path], None]) -> bool:
+    """Make a job folder in one step; False if it was there. `fill` writes the code into the folder it gets.
+
+    A kill half-way leaves only a folder with a `.tmp-` name, which nobody reads.
+    """
+    if folder.exists():
+        return False
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = JobPaths(folder.with_name(f".tmp-{folder.name}-{secrets.token_hex(4)}"))
+    aside.folder.mkdir(mode=0o700)
+    try:
+        aside.code.mkdir()
+        aside.out.mkdir()
+        fill(aside.code)
+        aside.spec.write_text(spec.to_json(), "utf-8")
+        aside.folder.rename(folder)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if folder.exists():  # somebody else was first
+            return False
+        raise InfraError(f"can't make job folder {folder}: {error}") from error
+    finally:
+        shutil.rmtree(aside.folder, ignore_errors=True)
+    return True
+
+
+def same_work(one: JobSpec, other: JobSpec) -> bool:
+    """Whether two specs ask for the same, wherever it is run."""
+    return replace(one, core=None) == replace(other, core=None)
+
+
+def write_aside(path: Path, text: str, *, durable: bool = True) -> None:
+    """Write next to `path` and move into place, so that a reader sees the whole text or none."""
+    aside = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+    with os.fdopen(os.open(aside, flags, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+    aside.replace(path)
+    if durable:
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def read_small(path: Path) -> str | None:
+    """Text of a small plain file, or None; a candidate may have put anything in its place."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with os.fdopen(fd, "rb") as file:
+        try:
+            data = file.read(MAX_JSON + 1)
+        except OSError:
+            return None
+    return None if len(data) > MAX_JSON else data.decode("utf-8", errors="replace")
+
+
+# ---------------------------------------------------------------- strict JSON
+
+
+def strict(kind: type[T], text: str) -> T:
+    """A frozen dataclass from JSON, or ValueError: no key missing, none unknown, types as declared, no NaN."""
+    return _value(kind, json.loads(text, parse_constant=_no_constant), kind.__name__)  # type: ignore[no-any-return]
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of ours")
+
+
+def _value(kind: object, raw: object, where: str):  # type: ignore[no-untyped-def]
+    origin, args = get_origin(kind), get_args(kind)
+    if isinstance(kind, type) and is_dataclass(kind):
+        return _record(kind, raw, where)
+    if origin is tuple:
+        if not isinstance(raw, list):
+            raise ValueError(f"{where}: expected a list")
+        return tuple(_value(args[0], item, f"{where}[{at}]") for at, item in enumerate(raw))
+    if origin is dict:
+        if not isinstance(raw, dict):
+            raise ValueError(f"{where}: expected an object")
+        return {str(key): _value(args[1], item, f"{where}.{key}") for key, item in raw.items()}
+    if origin is Literal:
+        if raw not in args:
+            raise ValueError(f"{where}: {raw!r} is none of {', '.join(map(repr, args))}")
+        return raw
+    if origin in (Union, UnionType):
+        if raw is None and type(None) in args:
+            return None
+        return _value(next(arg for arg in args if arg is not type(None)), raw, where)
+    if kind is float and type(raw) is int:
+        return float(raw)
+    if type(raw) is not kind:
+        raise ValueError(f"{where}: expected {kind}, got {type(raw).__name__}")
+    return raw
+
+
+def _record(kind: type, raw: object, where: str):  # type: ignore[no-untyped-def]
+    if not isinstance(raw, dict):
+        raise ValueError(f"{where}: expected an object")
+    hints = get_type_hints(kind)
+    names = {item.name for item in fields(kind)}
+    if raw.keys() != names:
+        odd = ", ".join(sorted(map(str, raw.keys() ^ names)))
+        raise ValueError(f"{where}: missing or unknown: {odd}")
+    return kind(**{name: _value(hints[name], raw[name], f"{where}.{name}") for name in names})

@@ -1,0 +1,77 @@
+"""What a confined process may use, and how it ended.
+
+Takes nothing; gives the frozen records `Limits` and `Exit`, and `rlimits`, the kernel's share of the limits.
+"""
+
+import math
+import resource
+from dataclasses import dataclass
+from typing import Literal
+
+# `killed` is our own kill(); a signal from elsewhere is `exited` with that signal.
+Cause = Literal["exited", "wall", "cpu", "memory", "disk", "log", "processes", "killed"]
+CAPS: frozenset[Cause] = frozenset({"wall", "cpu", "memory", "disk", "log", "processes"})
+
+MB = 1_000_000
+OPEN_FILES = 1024
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Upper bounds for a whole tree of processes."""
+
+    wall_s: float
+    cpu_s: float | None
+    memory_mb: int
+    disk_mb: int
+    log_mb: int
+    processes: int
+
+    def __post_init__(self) -> None:
+        numbers = [self.wall_s, self.memory_mb, self.disk_mb, self.log_mb, self.processes]
+        if self.cpu_s is not None:
+            numbers.append(self.cpu_s)
+        if not all(math.isfinite(number) and number > 0 for number in numbers):
+            raise ValueError(f"every limit must be above 0 and finite: {self}")
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a confined process ended: `rc` or `signal`. Times and memory are of the whole tree."""
+
+    rc: int | None
+    signal: int | None
+    cause: Cause
+    wall_s: float
+    cpu_s: float
+    peak_mb: float
+
+    @property
+    def ok(self) -> bool:
+        return self.cause == "exited" and self.rc == 0
+
+
+def rlimits(limits: Limits) -> list[tuple[int, int, int]]:
+    """(resource, soft, hard) to set in the child: belts for the moments between two looks of the watchdog.
+
+    No RLIMIT_AS: CUDA reserves far more addresses than it uses. No RLIMIT_NPROC: it counts the person's
+    other processes too, and nothing at all for root.
+    """
+    largest_file = max(limits.disk_mb, limits.log_mb) * MB
+    wanted = [
+        (resource.RLIMIT_CORE, 0, 0),
+        (resource.RLIMIT_FSIZE, largest_file, largest_file),
+        (resource.RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES),
+    ]
+    if limits.cpu_s is not None:
+        seconds = math.ceil(limits.cpu_s) + 1  # per process, so never tighter than the tree's limit
+        wanted.append((resource.RLIMIT_CPU, seconds, seconds + 1))
+    return [_within_hard(*row) for row in wanted]
+
+
+def _within_hard(which: int, soft: int, hard: int) -> tuple[int, int, int]:
+    """Only root may raise a hard limit; ours must fit under the one that is there."""
+    _, ceiling = resource.getrlimit(which)
+    if ceiling == resource.RLIM_INFINITY:
+        return which, soft, hard
+    return which, min(soft, ceiling), min(hard, ceiling)
