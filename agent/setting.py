@@ -1,0 +1,59 @@
+"""What the steps of one campaign work with, and where its files are."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from agent.records import Amount, Campaign
+from agent.track import Track
+
+if TYPE_CHECKING:
+    from agent.planner import Planner
+    from agent.runners import Runner
+    from agent.store import Store
+    from agent.worktree import Repository
+
+
+T = TypeVar("T")
+
+
+def known(value: T | None) -> T:
+    """A column that is empty only before the step that fills it."""
+    assert value is not None
+    return value
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One campaign at work. Nothing in here changes while it runs; what changes is in the store."""
+
+    store: "Store"
+    repo: "Repository"
+    runner: "Runner"
+    planners: "tuple[Planner, ...]"
+    track: Track
+    campaign: Campaign
+    corpus: Path
+    """The prepared corpus: train/, val/, manifest.json."""
+
+    @property
+    def folder(self) -> Path:
+        return campaign_folder(self.repo.root, self.campaign.name)
+
+    @property
+    def jobs(self) -> Path:
+        return self.folder / "jobs"
+
+    def job(self, run_id: int) -> Path:
+        return self.jobs / f"r{run_id}"
+
+    def packed(self, script_sha: str) -> Path:
+        return self.folder / "packed" / f"{script_sha}.py"
+
+    def worst_run(self) -> Amount:
+        """What one run is reserved at."""
+        return Amount(gpu_s=self.track.limits.worst_s() * max(1, self.track.hardware.gpus))
+
+
+def campaign_folder(workspace: Path, name: str) -> Path:
+    return workspace / ".caddie" / name

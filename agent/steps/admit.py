@@ -1,0 +1,155 @@
+"""planner -> guard -> review -> worktree: from a draft to a commit that may run.
+
+Takes a draft as the planner wrote it; ends in a commit on the head and one of the states edit_failed, duplicate,
+blocked, awaiting_review, approved.
+"""
+
+from collections.abc import Mapping
+
+from agent import guard, review, worktree
+from agent.errors import EditError
+from agent.planner import edits
+from agent.records import Draft, Proposal
+from agent.setting import Setting, known
+
+
+def record(setting: Setting, draft: Draft) -> Proposal:
+    """The draft is in the store before anything is done with it."""
+    with setting.store.write() as tx:
+        head = tx.head(setting.campaign.id)
+        return tx.add_proposal(setting.campaign.id, draft, baseline_id=head.id)
+
+
+def admit(setting: Setting, proposal: Proposal) -> Proposal:
+    """Checks a drafted proposal. Called again after a crash it comes to the same result."""
+    try:
+        before, after = rebased(setting, proposal)
+    except EditError as error:
+        with setting.store.write() as tx:
+            return tx.move(proposal.id, "edit_failed", str(error))
+    report = _examine(setting, proposal, before, after)
+    if report.failures:
+        state = "duplicate" if any(f.name == "duplicate" for f in report.failures) else "blocked"
+        with setting.store.write() as tx:
+            tx.update_proposal(proposal.id, ast_hash=report.ast_hash)
+            return tx.move(proposal.id, state, "; ".join(f.text for f in report.failures))
+    proposal = commit(setting, proposal, after, report)
+    with setting.store.write() as tx:
+        if review.policy(setting.campaign.review, proposal) == "approve":
+            tx.update_proposal(proposal.id, reviewed_by=f"policy:{setting.campaign.review}")
+            return tx.move(proposal.id, "approved")
+        return tx.move(proposal.id, "awaiting_review", ", ".join(proposal.risk))
+
+
+def rebased(setting: Setting, proposal: Proposal) -> tuple[Mapping[str, str], dict[str, str]]:
+    """The head's files, and those with the proposal's idea on them: its edits are written against its source."""
+    repo, paths = setting.repo, setting.track.script.editable
+    with setting.store.read() as reads:
+        assert proposal.source_id is not None
+        source = reads.proposal(proposal.source_id)
+        head = reads.proposal(known(proposal.baseline_id))
+        root = reads.proposal(source.baseline_id) if source.baseline_id is not None else source
+    source_files = repo.files(known(source.commit), paths)
+    head_files = repo.files(known(head.commit), paths)
+    after = edits.apply(proposal.edits, source_files, paths)
+    if source.id == head.id:
+        return head_files, after
+    # A shelved idea is taken up again: what it changed against its own baseline comes along.
+    if source.state in ("promoted", "reverted"):
+        root = source
+    return head_files, merged(setting, repo.files(known(root.commit), paths), head_files, after)
+
+
+def merged(
+    setting: Setting, base: Mapping[str, str], ours: Mapping[str, str], theirs: Mapping[str, str]
+) -> dict[str, str]:
+    """Three-way merge of every editable file."""
+    result = {}
+    for path in theirs:
+        text = setting.repo.merge_file(base.get(path, ""), ours.get(path, ""), theirs[path])
+        if text is None:
+            raise EditError(f"{path}: conflicts with what the head has changed at the same place")
+        result[path] = text
+    return result
+
+
+def commit(setting: Setting, proposal: Proposal, after: Mapping[str, str], report: guard.Report) -> Proposal:
+    """One commit on the head, and what a reviewer and the store need to know of it."""
+    repo = setting.repo
+    with setting.store.read() as reads:
+        head = reads.proposal(known(proposal.baseline_id))
+    sha = repo.commit_candidate(
+        setting.campaign.name,
+        proposal.id,
+        known(head.commit),
+        after,
+        worktree.message(
+            proposal.title,
+            proposal.hypothesis,
+            {"Proposal": f"p{proposal.id}", "Planner": proposal.planner},
+        ),
+    )
+    diff = repo.diff(known(head.commit), sha)
+    with setting.store.write() as tx:
+        return tx.update_proposal(
+            proposal.id,
+            commit=sha,
+            diff=diff,
+            patch_id=repo.patch_id(diff),
+            ast_hash=report.ast_hash,
+            config_hash=report.config_hash,
+            knobs=report.knobs,
+            risk=report.risks,
+        )
+
+
+def _examine(
+    setting: Setting, proposal: Proposal, before: Mapping[str, str], after: Mapping[str, str]
+) -> guard.Report:
+    with setting.store.read() as reads:
+
+        def seen(ast_hash: str) -> str | None:
+            twin = reads.find_ast(setting.campaign.id, ast_hash)
+            return f"p{twin.id}" if twin is not None and twin.id != proposal.id else None
+
+        return guard.check(setting.track, proposal, before, after, seen)
+
+
+
+def refresh(setting: Setting) -> int:
+    """Puts ideas that have not run yet on the present head, so that none is compared with an old one."""
+    with setting.store.read() as reads:
+        head = reads.head(setting.campaign.id)
+        waiting = reads.proposals(setting.campaign.id, {"awaiting_review", "approved"})
+    stale = [proposal for proposal in waiting if proposal.baseline_id != head.id]
+    for proposal in stale:
+        _refresh(setting, proposal, head)
+    return len(stale)
+
+
+def _refresh(setting: Setting, proposal: Proposal, head: Proposal) -> None:
+    old_patch = proposal.patch_id
+    repo, paths = setting.repo, setting.track.script.editable
+    with setting.store.read() as reads:
+        old = reads.proposal(known(proposal.baseline_id))
+    head_files = repo.files(known(head.commit), paths)
+    mine = repo.files(known(proposal.commit), paths)
+    try:
+        after = merged(setting, repo.files(known(old.commit), paths), head_files, mine)
+        report = guard.check(setting.track, proposal, head_files, after, lambda _: None)
+    except EditError as error:
+        with setting.store.write() as tx:
+            tx.move(proposal.id, "cancelled", f"can't be put on the new head p{head.id}: {error}")
+        return
+    if report.failures:
+        with setting.store.write() as tx:
+            tx.move(proposal.id, "cancelled", f"the new head p{head.id} already has it")
+        return
+    with setting.store.write() as tx:
+        proposal = tx.update_proposal(proposal.id, baseline_id=head.id)
+    proposal = commit(setting, proposal, after, report)
+    # An approval is of a patch: it follows while the hunks are the same.
+    if proposal.state == "approved" and proposal.patch_id != old_patch:
+        if review.policy(setting.campaign.review, proposal) != "approve":
+            with setting.store.write() as tx:
+                tx.move(proposal.id, "awaiting_review", f"changed by the new head p{head.id}")

@@ -1,0 +1,133 @@
+"""judge -> verdict: says after each run what becomes of the idea, and writes verdict and state together.
+
+Takes what was measured of an idea and of its baseline; gives the number of ideas that were decided.
+"""
+
+from dataclasses import dataclass
+
+from agent import budget
+from agent.errors import BudgetExceeded
+from agent.judge import noise, rules, verdict
+from agent.records import Amount, Decision, Proposal, ProposalState, Verdict
+from agent.setting import Setting, known
+from agent.steps.wanted import in_flight, of_test
+from agent.store import Reads, Scored, Tx
+
+NEXT_STATE: dict[Decision, ProposalState] = {
+    "confirm": "confirming",
+    "accept": "auditing",
+    "worse": "worse",
+    "inconclusive": "inconclusive",
+    "invalid": "invalid",
+    "oversize": "oversize",
+    "crashed": "crashed",
+    "inert": "duplicate",
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a verdict may rest on."""
+
+    candidate: tuple[Scored, ...]  # runs of this test, by run id
+    baseline: tuple[Scored, ...]  # the baseline's report runs
+    noise: noise.Noise
+
+
+def decide(setting: Setting) -> int:
+    """Decides every idea whose last run has been measured. An idea whose confirmation can't be paid yet waits."""
+    with setting.store.read() as reads:
+        proposals = reads.proposals(setting.campaign.id, {"measured", "confirming"})
+        due = [(p, found) for p in proposals if (found := evidence(setting, reads, p)) is not None]
+    return sum(_write(setting, proposal, judge(setting, proposal, found)) for proposal, found in due)
+
+
+def evidence(setting: Setting, reads: Reads, proposal: Proposal) -> Evidence | None:
+    """What is known of an idea that is due for a verdict; None while it or its baseline is still running."""
+    campaign, rule = setting.campaign, setting.track.decision
+    baseline_id = known(proposal.baseline_id)
+    runs = of_test(reads.runs(campaign.id, proposal_id=proposal.id), proposal)
+    done = [run for run in runs if run.state == "done"]
+    verdicts = [v for v in reads.verdicts(proposal.id) if v.baseline_id == baseline_id]
+    if in_flight(runs) or len(done) <= len(verdicts):
+        return None
+    candidate = reads.scored(campaign.id, proposal_id=proposal.id)
+    baseline = [s for s in reads.scored(campaign.id, proposal_id=baseline_id) if s.run.purpose == "report"]
+    if len(baseline) < rule.report_seeds:
+        return None
+    ids = {run.id for run in done}
+    groups = noise.groups(reads.replicates(campaign.id))
+    return Evidence(
+        tuple(s for s in candidate if s.run.id in ids),
+        tuple(baseline),
+        noise.estimate(groups, prior_sigma=rule.prior_sigma, prior_df=rule.prior_df),
+    )
+
+
+def judge(setting: Setting, proposal: Proposal, found: Evidence) -> Verdict:
+    """Rules first, then statistics."""
+    track = setting.track
+    broken = rules.check(track, found.candidate, found.baseline)
+    if broken is not None:
+        return Verdict(proposal.id, known(proposal.baseline_id), broken.decision, broken.words)
+    return verdict.decide(
+        track,
+        proposal,
+        candidate=found.candidate,
+        baseline=found.baseline,
+        noise=found.noise,
+        confirming=proposal.state == "confirming",
+    )
+
+
+def _write(setting: Setting, proposal: Proposal, found: Verdict) -> bool:
+    try:
+        with setting.store.write() as tx:
+            tx.add_verdict(found)
+            state = _next_state(proposal, found)
+            if state is None:
+                return True
+            if state == "confirming":
+                _hold(setting, tx, proposal, found)
+            tx.move(proposal.id, state, found.words)
+            if state not in ("confirming", "auditing"):
+                release(tx, proposal.id, state)
+            return True
+    except BudgetExceeded as error:
+        return _unfunded(setting, proposal, found, str(error))
+
+
+def _next_state(proposal: Proposal, found: Verdict) -> ProposalState | None:
+    if found.decision in ("more", "recheck"):
+        return None
+    if found.decision == "confirm" and proposal.state == "confirming":
+        return None
+    return NEXT_STATE[found.decision]
+
+
+def _hold(setting: Setting, tx: Tx, proposal: Proposal, found: Verdict) -> None:
+    """Sets aside the worst case of saying yes: the other seeds, one replay on a new head, the head's fresh runs."""
+    rule = setting.track.decision
+    runs = (rule.max_seeds - found.n_candidate) + rule.max_seeds + rule.report_seeds
+    amount = times(setting.worst_run(), runs)
+    budget.reserve(tx, setting.campaign.id, amount, "hold", proposal_id=proposal.id)
+
+
+def _unfunded(setting: Setting, proposal: Proposal, found: Verdict, why: str) -> bool:
+    """Waits while other reservations may still shrink; if there are none, this idea is for the next campaign."""
+    with setting.store.write() as tx:
+        if tx.balance(setting.campaign.id).reserved.gpu_s > 0:
+            return False
+        tx.add_verdict(found)
+        tx.move(proposal.id, "unfunded", f"{found.words}; but {why}")
+        return True
+
+
+def release(tx: Tx, proposal_id: int, reason: str) -> None:
+    """Gives back what was set aside for a proposal."""
+    for entry in budget.holds(tx, proposal_id):
+        budget.release(tx, entry.id, reason)
+
+
+def times(amount: Amount, n: int) -> Amount:
+    return Amount(amount.gpu_s * n, amount.usd * n, amount.llm_usd * n, amount.llm_tokens * n)

@@ -1,0 +1,74 @@
+"""worktree -> runner: starts the wanted runs on free slots.
+
+Money first, then the row, then the job folder, then the process: whatever is cut off is found and finished.
+"""
+
+from agent import budget
+from agent.errors import BudgetExceeded
+from agent.records import Proposal, Run
+from agent.setting import Setting
+from agent.steps.jobs import job_spec, script_sha
+from agent.steps.wanted import Wanted
+from agent.store import Reads, Tx
+
+
+def free_slots(setting: Setting, reads: Reads) -> list[str]:
+    busy = {run.slot for run in reads.runs(setting.campaign.id, states={"queued", "running"})}
+    return [slot for slot in setting.runner.slots if slot not in busy]
+
+
+def start(setting: Setting, item: Wanted, slot: str) -> Run | None:
+    """Starts one run; None if the budget does not allow its worst case."""
+    try:
+        with setting.store.write() as tx:
+            run = _book(setting, tx, item, slot)
+    except BudgetExceeded:
+        return None
+    return submit(setting, run)
+
+
+def submit(setting: Setting, run: Run) -> Run:
+    """Hands a booked run to its runner. Safe to call again: a job folder is made and started once."""
+    with setting.store.read() as reads:
+        proposal = reads.proposal(run.proposal_id)
+    folder = setting.job(run.id)
+    assert run.slot is not None
+    setting.runner.submit(job_spec(setting, run, proposal, folder), folder, run.slot)
+    with setting.store.write() as tx:
+        if proposal.state == "queued":
+            tx.move(proposal.id, "running", run_id=run.id)
+        return tx.update_run(run.id, state="running")
+
+
+def _book(setting: Setting, tx: Tx, item: Wanted, slot: str) -> Run:
+    proposal = item.proposal
+    run = tx.add_run(
+        setting.campaign.id,
+        proposal.id,
+        item.baseline_id,
+        rung=setting.track.decision.rung,
+        purpose=item.purpose,
+        seed=item.seed,
+        attempt=item.attempt,
+        hardware_class=setting.runner.hardware_class,
+        script_sha=script_sha(setting, proposal),
+    )
+    tx.update_run(run.id, slot=slot)
+    _fund(setting, tx, item, run)
+    _announce(tx, proposal, run)
+    return tx.run(run.id)
+
+
+def _fund(setting: Setting, tx: Tx, item: Wanted, run: Run) -> None:
+    holds = budget.holds(tx, item.proposal.id) if item.held else []
+    if holds:
+        budget.draw(tx, holds[0].id, setting.worst_run(), run.id)
+    else:
+        budget.reserve(tx, setting.campaign.id, setting.worst_run(), "run", proposal_id=item.proposal.id, run_id=run.id)
+
+
+def _announce(tx: Tx, proposal: Proposal, run: Run) -> None:
+    if proposal.state == "approved":
+        tx.move(proposal.id, "queued", run_id=run.id)
+    elif proposal.state in ("lost", "measured"):
+        tx.move(proposal.id, "running", run_id=run.id)

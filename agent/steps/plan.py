@@ -1,0 +1,130 @@
+"""store -> search -> context -> planner: asks for ideas ahead of time, so that no slot waits for a planner.
+
+A planner call runs in a thread and gets a frozen `Request`; its answer is written down by the loop's own thread.
+"""
+
+import math
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from agent import review, search
+from agent.errors import PlannerError
+from agent.planner import Planner, Request, Trial
+from agent.records import Draft
+from agent.setting import Setting, known
+from agent.store import Reads
+
+# Ideas that wait for a slot or a person; each of them was planned without knowing what runs now will show.
+WAITING = frozenset({"drafted", "awaiting_review", "approved"})
+PAUSE_S = 30.0  # after a planner failed, before it is asked again
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One planner call under way."""
+
+    n: int
+    planner: Planner
+    since: float
+    answer: "Future[Draft | None]"
+
+
+class Asking:
+    """The planner calls of one controller. A killed controller's calls are simply asked again."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self._pool = ThreadPoolExecutor(max_workers=16, thread_name_prefix="planner")
+        self._asked: list[Asked] = []
+        self._seconds = 0.0  # what a call takes, a running mean
+        self._paused_until = 0.0
+        self.exhausted = False
+
+    def busy(self) -> int:
+        return len(self._asked)
+
+    def ask(self, run_seconds: float) -> None:
+        """Starts as many calls as are needed to keep the slots fed."""
+        if self.exhausted or time.monotonic() < self._paused_until:
+            return
+        with self._setting.store.read() as reads:
+            waiting = reads.proposals(self._setting.campaign.id, WAITING)
+            if review.full(waiting):
+                return
+            missing = self._ahead(run_seconds) - len(waiting) - len(self._asked)
+            for planner in self._with_room(missing):
+                self._start(reads, planner)
+
+    def answers(self) -> list[Draft]:
+        """The drafts that came back since the last call, in the order in which they were asked for."""
+        drafts = []
+        while self._asked and self._asked[0].answer.done():
+            asked = self._asked.pop(0)
+            try:
+                draft = asked.answer.result()
+            except PlannerError as error:
+                self._paused_until = time.monotonic() + PAUSE_S
+                self._note("planner", f"{asked.planner.name}: {error}; asking again in {PAUSE_S:.0f} s")
+                continue
+            took = time.monotonic() - asked.since
+            self._seconds = took if not self._seconds else 0.8 * self._seconds + 0.2 * took
+            if draft is None:
+                self.exhausted = True
+            else:
+                drafts.append(draft)
+        return drafts
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _ahead(self, run_seconds: float) -> int:
+        """One idea ready per slot, and as many more as slots finish runs while one call is under way."""
+        slots = len(self._setting.runner.slots)
+        return slots + math.ceil(slots * self._seconds / max(run_seconds, 1.0))
+
+    def _with_room(self, missing: int) -> list[Planner]:
+        """Whom to ask, in turn, none beyond the calls it can take at once."""
+        chosen: list[Planner] = []
+        planners = self._setting.planners
+        for n in range(max(0, missing)):
+            planner = planners[(len(self._asked) + n) % len(planners)]
+            under_way = sum(asked.planner is planner for asked in self._asked) + chosen.count(planner)
+            if under_way < planner.parallel:
+                chosen.append(planner)
+        return chosen
+
+    def _start(self, reads: Reads, planner: Planner) -> None:
+        n = reads.count_proposals(self._setting.campaign.id) + len(self._asked)
+        request = make_request(self._setting, reads, n)
+        answer = self._pool.submit(planner.propose, request)
+        self._asked.append(Asked(n, planner, time.monotonic(), answer))
+        if planner.parallel == 1:
+            # A planner that answers one question at a time is quick and wants to know its last answer first.
+            answer.exception()
+
+    def _note(self, what: str, text: str) -> None:
+        with self._setting.store.write() as tx:
+            tx.add_event(self._setting.campaign.id, what, text)
+
+
+def make_request(setting: Setting, reads: Reads, n: int) -> Request:
+    """What a planner gets to read: a pure function of the store's rows and the number of the question."""
+    campaign, repo = setting.campaign, setting.repo
+    trials = tuple(Trial.of(row) for row in reads.trials(campaign.id))
+    head = reads.head(campaign.id)
+    choice = search.choose(search.snapshot(head.id, trials), seed=campaign.seed, n=n)
+    source = reads.proposal(choice.source_id)
+    return Request(
+        track=setting.track,
+        campaign=campaign,
+        mode=choice.mode,
+        head=head,
+        source=source,
+        files=repo.files(known(source.commit), setting.track.script.editable),
+        head_files=repo.files(known(head.commit), setting.track.script.editable),
+        trials=trials,
+        seed=campaign.seed,
+        n=n,
+    )
+

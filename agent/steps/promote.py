@@ -1,0 +1,150 @@
+"""verdict -> promote: moves the trunk, replays an idea on a newer head, reverts a head that its fresh runs contradict."""
+
+from agent import budget, guard, worktree
+from agent.errors import EditError, UserError
+from agent.judge import noise, verdict
+from agent.records import Proposal
+from agent.setting import Setting, known
+from agent.steps import admit
+from agent.steps.decide import release, times
+from agent.store import Reads, Scored
+
+
+def promote(setting: Setting) -> int:
+    """Takes every idea that passed as far as it can go now; gives how many moved."""
+    return sum(
+        (
+            _each(setting, "auditing", _audited),
+            _each(setting, "replaying", _replay),
+            _each(setting, "accepted", _to_trunk),
+            _contradicted(setting),
+        )
+    )
+
+
+def _each(setting: Setting, state, step) -> int:  # type: ignore[no-untyped-def]
+    with setting.store.read() as reads:
+        proposals = reads.proposals(setting.campaign.id, {state})
+    for proposal in proposals:
+        step(setting, proposal)
+    return len(proposals)
+
+
+def _audited(setting: Setting, proposal: Proposal) -> None:
+    """Two gains measured apart are not yet a gain together: a stale baseline means a replay."""
+    with setting.store.write() as tx:
+        head = tx.head(setting.campaign.id)
+        if proposal.baseline_id != head.id:
+            tx.move(proposal.id, "replaying", f"the head is now p{head.id}")
+            return
+        tx.move(proposal.id, "accepted", known(tx.verdicts(proposal.id))[-1].words)
+        # The replay is not needed; the head's fresh runs are.
+        release(tx, proposal.id, "no replay needed")
+        amount = times(setting.worst_run(), setting.track.decision.report_seeds)
+        budget.reserve(tx, setting.campaign.id, amount, "hold", proposal_id=proposal.id)
+
+
+def _replay(setting: Setting, proposal: Proposal) -> None:
+    """Puts the idea on the present head as a new commit; it is then measured against that head from the start."""
+    with setting.store.write() as tx:
+        head = tx.head(setting.campaign.id)
+        old = tx.proposal(known(proposal.baseline_id))
+    paths = setting.track.script.editable
+    head_files = setting.repo.files(known(head.commit), paths)
+    mine = setting.repo.files(known(proposal.commit), paths)
+    try:
+        after = admit.merged(setting, setting.repo.files(known(old.commit), paths), head_files, mine)
+    except EditError as error:
+        with setting.store.write() as tx:
+            tx.move(proposal.id, "inconclusive", f"can't be replayed on p{head.id}: {error}")
+            release(tx, proposal.id, "not replayed")
+        return
+    report = guard.check(setting.track, proposal, head_files, after, lambda _: None)
+    if report.failures:
+        with setting.store.write() as tx:
+            tx.move(proposal.id, "inconclusive", f"p{head.id} already has it")
+            release(tx, proposal.id, "not replayed")
+        return
+    with setting.store.write() as tx:
+        proposal = tx.update_proposal(proposal.id, baseline_id=head.id)
+    admit.commit(setting, proposal, after, report)
+    with setting.store.write() as tx:
+        tx.move(proposal.id, "confirming", f"replayed on p{head.id}")
+
+
+def _to_trunk(setting: Setting, proposal: Proposal) -> None:
+    """One commit with its trailers on the trunk, then the head. Cut off anywhere, it is done again to the same end."""
+    repo, campaign, paths = setting.repo, setting.campaign, setting.track.script.editable
+    with setting.store.read() as reads:
+        head = reads.head(campaign.id)
+        runs = [s for s in reads.scored(campaign.id, proposal_id=proposal.id) if s.run.baseline_id == head.id]
+    tip = known(repo.trunk(campaign.name))
+    if tip != proposal.commit:
+        if repo.files(tip, paths) != repo.files(known(head.commit), paths):
+            raise UserError(f"branch caddie/{campaign.name} was changed by hand; put it back on p{head.id}'s commit")
+        files = repo.files(known(proposal.commit), paths)
+        sha = repo.commit_candidate(campaign.name, proposal.id, tip, files, _message(proposal, runs))
+        with setting.store.write() as tx:
+            tx.update_proposal(proposal.id, commit=sha)
+        repo.move_trunk(campaign.name, sha, tip)
+    with setting.store.write() as tx:
+        tx.move(proposal.id, "promoted", known(tx.verdicts(proposal.id))[-1].words)
+        tx.set_head(campaign.id, proposal.id)
+
+
+def _message(proposal: Proposal, runs: list[Scored]) -> str:
+    scores = [known(s.measurement.bpb) for s in runs if s.measurement.bpb is not None]
+    sizes = [s.measurement.total_bytes for s in runs if s.measurement.total_bytes is not None]
+    return worktree.message(
+        proposal.title,
+        proposal.hypothesis,
+        {
+            "Proposal": f"p{proposal.id}",
+            "Runs": " ".join(f"r{s.run.id}" for s in runs),
+            "Val-Bpb": f"{sum(scores) / len(scores):.5f}",
+            "Artifact-Bytes": str(max(sizes)) if sizes else "not measured",
+            "Planner": proposal.planner,
+            "Reviewed-by": proposal.reviewed_by,
+        },
+    )
+
+
+def _contradicted(setting: Setting) -> int:
+    """Reverts the head when its fresh runs, which gated nothing, do not show the gain. Its open hold says it is due."""
+    campaign, rule = setting.campaign, setting.track.decision
+    with setting.store.read() as reads:
+        head = reads.head(campaign.id)
+        if head.baseline_id is None or not budget.holds(reads, head.id):
+            return 0
+        parent = reads.proposal(head.baseline_id)
+        fresh, old = reports(reads, head), reports(reads, parent)
+        if len(fresh) < rule.report_seeds:
+            return 0
+        groups = noise.groups(reads.replicates(campaign.id))
+    sigma = noise.estimate(groups, prior_sigma=rule.prior_sigma, prior_df=rule.prior_df)
+    found = verdict.fresh(head, parent, fresh, old, sigma)
+    if found.decision == "worse":
+        _revert(setting, head, parent, found.words)
+        return 1
+    with setting.store.write() as tx:
+        release(tx, head.id, "fresh runs are in")
+        tx.add_event(campaign.id, "reported", found.words, proposal_id=head.id)
+    return 1
+
+
+def reports(reads: Reads, proposal: Proposal) -> list[Scored]:
+    """A head's fresh runs: its figure, and what its children must beat."""
+    return [s for s in reads.scored(proposal.campaign_id, proposal_id=proposal.id) if s.run.purpose == "report"]
+
+
+def _revert(setting: Setting, head: Proposal, parent: Proposal, words: str) -> None:
+    """A commit that restores the parent's files. What was compared with the reverted head will be replayed."""
+    repo, campaign = setting.repo, setting.campaign
+    tip = known(repo.trunk(campaign.name))
+    if tip == head.commit:  # else an earlier try came this far
+        text = worktree.message(f"Revert: {head.title}", words, {"Reverts": f"p{head.id}"})
+        repo.move_trunk(campaign.name, repo.revert_commit(tip, known(parent.commit), text), tip)
+    with setting.store.write() as tx:
+        tx.move(head.id, "reverted", words)
+        tx.set_head(campaign.id, parent.id)
+        release(tx, head.id, "reverted")
