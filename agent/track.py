@@ -125,6 +125,8 @@ class Track(Table):
     summary: str
     metric: Literal["val_bpb"] = "val_bpb"
     direction: Literal["lower"] = "lower"
+    budget_hours: Annotated[float, Field(gt=0)] | None = None
+    """What `agent start` may spend unless --budget says otherwise."""
     trust: Literal["reported", "measured", "blind"]
     """The least trust that a verdict may rest on."""
     script: Script

@@ -1,0 +1,80 @@
+"""What this machine has, and what a track would need.
+
+Takes a track; gives the sentences that say what is missing and how to get it. Starts no framework.
+"""
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.errors import MissingError
+from agent.track import Track
+
+
+@dataclass(frozen=True)
+class Gpu:
+    name: str
+    memory_mb: int
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """The NVIDIA GPUs that the driver lists; none where there is no driver."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ()
+    command = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    if done.returncode != 0:
+        return ()
+    rows = [line.rsplit(",", 1) for line in done.stdout.splitlines() if "," in line]
+    return tuple(Gpu(name.strip(), int(memory)) for name, memory in rows if memory.strip().isdigit())
+
+
+def missing(track: Track, workspace: Path) -> list[str]:
+    """What keeps this track from running here, one sentence each; empty: nothing."""
+    return [*_missing_gpus(track), *_missing_data(track, workspace), *_missing_script(track, workspace)]
+
+
+def require(track: Track, workspace: Path) -> None:
+    lines = missing(track, workspace)
+    if lines:
+        raise MissingError(f"track {track.name} can't run here:\n" + "\n".join(f"  - {line}" for line in lines))
+
+
+def _missing_gpus(track: Track) -> list[str]:
+    need = track.hardware
+    if need.kind != "cuda":
+        return []
+    found = [gpu for gpu in gpus() if need.device in gpu.name]
+    if len(found) >= need.gpus:
+        return []
+    what = f"{need.gpus} x {need.device or 'NVIDIA GPU'}"
+    return [
+        f"needs {what}; this machine has {len(found)}. Rent a machine that has them, clone there and start again; "
+        "or try the loop without a GPU: agent start --track tiny"
+    ]
+
+
+def _missing_data(track: Track, workspace: Path) -> list[str]:
+    if track.data.corpus != "fineweb":
+        return []  # made on this machine by `agent start`
+    folder = corpus_folder(track, workspace)
+    shards = len(list(folder.glob(f"datasets/fineweb10B_{track.data.variant}/fineweb_train_*.bin")))
+    if shards >= track.data.train_shards and any(folder.glob("datasets/*/fineweb_val_*.bin")):
+        return []
+    return [
+        f"needs {track.data.train_shards} training shards of FineWeb ({track.data.variant}) and its validation shard; "
+        f"{folder} has {shards}. Get them with: python -m trainer.data fineweb --variant {track.data.variant} "
+        f"--train-shards {track.data.train_shards} --out {folder}"
+    ]
+
+
+def _missing_script(track: Track, workspace: Path) -> list[str]:
+    if (workspace / track.script.path).is_file():
+        return []
+    return [f"needs the script {track.script.path}, from the root of the repository {workspace}"]
+
+
+def corpus_folder(track: Track, workspace: Path) -> Path:
+    return workspace / ".caddie" / "data" / track.data.corpus
