@@ -44,7 +44,7 @@ class Runner(Protocol):
     def slots(self) -> tuple[str, ...]: ...
 
     def submit(self, spec: JobSpec, folder: Path, slot: str) -> None:
-        """Start the job once; a folder that already has it is adopted. Its code is there before (see `create`).
+        """Start the job once; a folder that has it already is adopted. Its code is there (see `create`).
 
         Raises:
             InfraError: the machine can't start it, or the folder holds another job.

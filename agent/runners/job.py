@@ -244,7 +244,7 @@ def read_small(path: Path) -> str | None:
 
 
 def strict(kind: type[T], text: str) -> T:
-    """A frozen dataclass from JSON, or ValueError: no key missing, none unknown, types as declared, no NaN."""
+    """A frozen dataclass from JSON, or ValueError: no key missing or unknown, types as declared, no NaN."""
     return _value(kind, json.loads(text, parse_constant=_no_constant), kind.__name__)  # type: ignore[no-any-return]
 
 

@@ -1,0 +1,240 @@
+"""One command under limits: a whole tree of processes that ends with the command, a limit or its supervisor.
+
+Takes a command, an environment, limits and a log; gives an `Exit`. Whoever starts it calls `poll` or `wait`
+often, has one thread, and starts nothing else in a new session meanwhile (an orphan can't be told from it).
+"""
+
+import contextlib
+import os
+import resource
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sandbox import child, tree
+from sandbox.limits import MB, Cause, Exit, Limits
+from sandbox.tree import Proc
+from sandbox.walls import Policy, wrap
+from sandbox.watch import Watch
+
+END_WITHIN_S = 3.0  # a killed process that is still there then is stuck in the kernel
+
+
+class StartError(OSError):
+    """The command could not be started: the machine's fault or the caller's, not the candidate's."""
+
+
+# Roots that are alive, so that two confined trees of one supervisor don't claim each other's orphans.
+_alive: dict[int, "Confined"] = {}
+
+
+class Confined:
+    """A running confined command."""
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        limits: Limits,
+        log: Path,
+        folder: Path,
+        core: int | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> None:
+        """`env` is all it gets; `folder` is counted against the disk limit; `log` takes stdout and stderr.
+
+        Raises:
+            StartError: the command or the log can't be opened.
+        """
+        self._limits = limits
+        self._log = log
+        self._exit: Exit | None = None
+        self._status: int | None = None
+        self._seen: dict[int, int] = {}
+        self._before = {(row.pid, row.start) for row in _children_of_self()}
+        self._own_peak = _peak_of_self()
+        self._oom_kills = child.oom_kills()
+        self._started = time.monotonic()
+        self.left: dict[int, Proc] = {}  # what could not be ended
+        try:
+            self._log_fd = child.open_log(log)
+        except OSError as error:
+            raise StartError(f"can't open log {log}: {error}") from error
+        self._process = self._start(wrap(argv, Policy(writable=folder)), cwd, env, core, pass_fds)
+        self.pid = self._process.pid
+        self._pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
+        _alive[self.pid] = self
+        self._watch = Watch(limits, folder, self._log_fd)
+
+    def _start(
+        self, argv: list[str], cwd: Path, env: Mapping[str, str], core: int | None, pass_fds: Sequence[int]
+    ) -> "subprocess.Popen[bytes]":
+        child.adopt_orphans(True)
+        try:
+            return subprocess.Popen(
+                argv,
+                cwd=cwd,
+                env=dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=self._log_fd,
+                stderr=self._log_fd,
+                start_new_session=True,
+                close_fds=True,
+                pass_fds=tuple(pass_fds),
+                preexec_fn=child.prepare(self._limits, core),
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            os.close(self._log_fd)
+            self._release()
+            raise StartError(f"can't start {argv[0]}: {error}") from error
+
+    def poll(self) -> Exit | None:
+        """How it ended, or None while it runs. Looks at the limits when a look is due."""
+        if self._exit is not None:
+            return self._exit
+        if self._reap_root():
+            return self._finish("exited")
+        if time.monotonic() >= self._watch.due:
+            cause = self._watch.look(self._rows())
+            if cause is not None:
+                return self._finish(cause)
+        return None
+
+    def rest(self, at_most_s: float = 1.0) -> None:
+        """Sleep until the command ends or the next look is due."""
+        seconds = min(max(self._watch.due - time.monotonic(), 0.0), at_most_s)
+        if self._pidfd is None:
+            time.sleep(min(seconds, 0.02))
+        else:
+            select.select([self._pidfd], [], [], seconds)
+
+    def wait(self) -> Exit:
+        """Until it ends."""
+        while (ended := self.poll()) is None:
+            self.rest()
+        return ended
+
+    def kill(self) -> Exit:
+        """End the whole tree now."""
+        return self._exit or self._finish("killed")
+
+    def processes(self) -> dict[int, int]:
+        """Process id -> start of every process seen in the tree at the last look."""
+        return dict(self._seen)
+
+    def _reap_root(self) -> bool:
+        if self._status is None:
+            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+            if pid == 0:
+                return False
+            self._status = status
+            self._process.returncode = os.waitstatus_to_exitcode(status)
+            self._watch.reaped_cpu_s += usage.ru_utime + usage.ru_stime
+            peak = usage.ru_maxrss * (1024 if child.LINUX else 1)
+            if peak > self._own_peak:  # up to there it may be ours, from before the exec
+                self._watch.peak = max(self._watch.peak, peak)
+        return True
+
+    def _rows(self) -> dict[int, Proc]:
+        """Every living process of the tree; reaps the dead ones that came to us."""
+        roots = [] if self._status is not None else [self.pid]
+        for row in _children_of_self():
+            if (row.pid, row.start) in self._before or row.pid in _alive:
+                continue
+            if row.sid == os.getsid(0) or self._of_another(row):
+                continue  # no orphan can be in our own session: its root left it before exec
+            if row.zombie:
+                self._reap_orphan(row.pid)
+            else:
+                roots.append(row.pid)
+        if not child.LINUX:  # nobody brings us orphans there: follow those we have seen
+            roots += [
+                pid for pid, start in self._seen.items() if (row := tree.look(pid)) and row.start == start
+            ]
+        rows = tree.descendants(roots)
+        self._seen = {pid: row.start for pid, row in rows.items()}
+        return rows
+
+    def _of_another(self, row: Proc) -> bool:
+        """Whether an orphan is known to belong to another tree. One that nobody knows is anyone's."""
+        others = [other for other in _alive.values() if other is not self]
+        return any(row.sid == other.pid or other._seen.get(row.pid) == row.start for other in others)
+
+    def _reap_orphan(self, pid: int) -> None:
+        try:
+            reaped, _, usage = os.wait4(pid, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if reaped:
+            self._watch.reaped_cpu_s += usage.ru_utime + usage.ru_stime
+
+    def _end_tree(self) -> None:
+        if self._status is None:
+            # In one step for the whole group: the usual fork bomb has no time to notice.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGSTOP)
+
+        def find() -> dict[int, Proc]:
+            self._reap_root()
+            return self._rows()
+
+        self.left = tree.end_all(find, END_WITHIN_S)
+
+    def _finish(self, cause: Cause) -> Exit:
+        self._watch.look(self._rows())  # the processor time of those that end now
+        self._end_tree()
+        self._watch.look({})
+        wall_s = time.monotonic() - self._started
+        if cause == "exited":
+            cause = self._hindsight()
+        self._cut_log()
+        code = None if self._status is None else os.waitstatus_to_exitcode(self._status)
+        self._exit = Exit(
+            rc=code if code is not None and code >= 0 else None,
+            signal=-code if code is not None and code < 0 else None,
+            cause=cause,
+            wall_s=round(wall_s, 3),
+            cpu_s=round(self._watch.cpu_s, 3),
+            peak_mb=round(self._watch.peak / MB, 1),
+        )
+        self._release()
+        return self._exit
+
+    def _hindsight(self) -> Cause:
+        """What it really was that ended a command which seems to have ended by itself."""
+        code = os.waitstatus_to_exitcode(self._status) if self._status is not None else 0
+        if code == -signal.SIGXCPU:
+            return "cpu"
+        if code == -signal.SIGXFSZ:
+            return "disk"
+        if code == -signal.SIGKILL and child.oom_kills() > self._oom_kills:
+            return "memory"
+        return self._watch.at_end() or "exited"
+
+    def _cut_log(self) -> None:
+        """Between two looks a log can grow past its limit; what is kept does not."""
+        if os.fstat(self._log_fd).st_size > self._limits.log_mb * MB:
+            os.ftruncate(self._log_fd, self._limits.log_mb * MB)
+        os.close(self._log_fd)
+
+    def _release(self) -> None:
+        if self._exit is not None:
+            _alive.pop(self.pid, None)
+            if self._pidfd is not None:
+                os.close(self._pidfd)
+        if not _alive:
+            child.adopt_orphans(False)
+
+
+def _children_of_self() -> list[Proc]:
+    rows = (tree.look(pid) for pid in tree.children(os.getpid()))
+    return [row for row in rows if row is not None]
+
+
+def _peak_of_self() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1024 if child.LINUX else 1)

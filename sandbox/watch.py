@@ -1,0 +1,152 @@
+"""The watchdog's eyes: what a tree of processes uses now, against its limits.
+
+Takes the processes, the folder and the log; gives the first limit that is passed, and when to look again.
+"""
+
+import math
+import os
+import time
+from pathlib import Path
+
+from sandbox import tree
+from sandbox.limits import MB, Cause, Limits
+from sandbox.tree import Proc
+
+EVERY_S = 0.1
+HASTE_S = (
+    0.01  # between two looks when something grows so fast that it could pass its limit before the next one
+)
+DISK_EVERY_S = 0.25
+DISK_SHARE = 20  # a look at the disk may take 1/20 of the time between two
+MAX_ENTRIES = 20_000
+THREADS_EACH = 64  # threads a process may have on average, before they count as too many processes
+
+
+def disk_used(folder: Path, enough: int) -> float:
+    """Bytes of the files under `folder`, links not followed; infinite if that can't be counted in time."""
+    total, entries = 0, 0
+    todo = [str(folder)]
+    while todo:
+        try:
+            with os.scandir(todo.pop()) as found:
+                for entry in found:
+                    info = entry.stat(follow_symlinks=False)
+                    total += info.st_blocks * 512
+                    entries += 1
+                    if total > enough:
+                        return total
+                    if entries > MAX_ENTRIES:
+                        return math.inf
+                    if entry.is_dir(follow_symlinks=False):
+                        todo.append(entry.path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # it went away while we looked
+        except OSError:
+            return (
+                math.inf
+            )  # a folder that can't be read, or a path that is too long: honest code makes neither
+    return total
+
+
+class Watch:
+    """Looks at one tree; remembers what it needs for the next look."""
+
+    def __init__(self, limits: Limits, folder: Path, log_fd: int) -> None:
+        self._limits = limits
+        self._folder = folder
+        self._log_fd = log_fd
+        self._started = time.monotonic()
+        self._disk_due = self._started + DISK_EVERY_S
+        self._shared, self._shared_until = 0, 0.0
+        self._own_cpu: dict[tuple[int, int], float] = {}
+        self._last: tuple[float, dict[Cause, float]] = (self._started, {})
+        self.due = self._started
+        self.reaped_cpu_s = 0.0  # of children we waited for, set by whoever waits
+        self.cpu_s = 0.0
+        self.peak = 0.0
+
+    def look(self, rows: dict[int, Proc]) -> Cause | None:
+        """One sample: the first limit that is passed, or None."""
+        now = time.monotonic()
+        self._count_cpu(rows)
+        used = self._used(rows, now)
+        self.peak = max(self.peak, used["memory"])
+        self.due = now + self._rest(used, now)
+        self._last = (now, used)
+        return next((cause for cause, limit in self._bounds().items() if used.get(cause, 0.0) > limit), None)
+
+    def at_end(self) -> Cause | None:
+        """What can be told after the last process is gone, so that a short life is judged like a long one."""
+        size, allowed = os.fstat(self._log_fd).st_size, self._limits.log_mb * MB
+        if size > allowed:
+            return "log"
+        if self._limits.cpu_s is not None and self.cpu_s > self._limits.cpu_s:
+            return "cpu"
+        if self.peak > self._limits.memory_mb * MB:
+            return "memory"
+        enough = self._limits.disk_mb * MB
+        return "disk" if disk_used(self._folder, enough) > enough else None
+
+    def _bounds(self) -> dict[Cause, float]:
+        limits = self._limits
+        return {
+            "wall": limits.wall_s,
+            "cpu": math.inf if limits.cpu_s is None else limits.cpu_s,
+            "memory": limits.memory_mb * MB,
+            "log": limits.log_mb * MB,
+            "processes": limits.processes,
+            "disk": limits.disk_mb * MB,
+        }
+
+    def _used(self, rows: dict[int, Proc], now: float) -> dict[Cause, float]:
+        threads = sum(row.threads for row in rows.values())
+        used: dict[Cause, float] = {
+            "wall": now - self._started,
+            "cpu": self.cpu_s,
+            "memory": self._memory(rows, now),
+            "log": os.fstat(self._log_fd).st_size,
+            "processes": max(len(rows), threads / THREADS_EACH),
+        }
+        if now >= self._disk_due:
+            used["disk"] = self._disk(rows)
+            took = time.monotonic() - now
+            self._disk_due = now + max(DISK_EVERY_S, DISK_SHARE * took)
+        return used
+
+    def _disk(self, rows: dict[int, Proc]) -> float:
+        nameless: dict[tuple[int, int], int] = {}
+        for pid in rows:
+            nameless |= tree.open_but_deleted(pid)
+        return disk_used(self._folder, self._limits.disk_mb * MB) + sum(nameless.values())
+
+    def _count_cpu(self, rows: dict[int, Proc]) -> None:
+        """Two counts, neither too high: what was waited for, and what was seen (a parent that ignores SIGCHLD
+        makes the kernel forget its children's time)."""
+        for row in rows.values():
+            self._own_cpu[row.pid, row.start] = row.cpu_s
+        seen = sum(self._own_cpu.values())
+        waited = self.reaped_cpu_s + sum(row.cpu_s + row.reaped_cpu_s for row in rows.values())
+        self.cpu_s = max(self.cpu_s, seen, waited)
+
+    def _memory(self, rows: dict[int, Proc], now: float) -> float:
+        """Forked processes share pages, which the quick sum counts once for each: asked for only near the limit."""
+        quick, limit = sum(row.rss for row in rows.values()), self._limits.memory_mb * MB
+        if len(rows) < 2 or quick <= limit:
+            return quick
+        if quick - self._shared > limit or now >= self._shared_until:
+            fair = [(row.rss, tree.proportional_rss(row.pid)) for row in rows.values()]
+            self._shared = quick - sum(rss if size is None else size for rss, size in fair)
+            self._shared_until = now + 1.0
+        return quick - self._shared
+
+    def _rest(self, used: dict[Cause, float], now: float) -> float:
+        """Seconds until the next look: sooner when a limit is near at the present speed."""
+        then, before = self._last
+        passed = max(now - then, 1e-6)
+        bounds = self._bounds()
+        rest = min(EVERY_S, max(bounds["wall"] - used["wall"], 0.001))
+        for cause in ("memory", "log", "processes"):
+            speed = (used[cause] - before.get(cause, 0.0)) / passed
+            if speed > 0 and (bounds[cause] - used[cause]) / speed < 2 * EVERY_S:
+                return min(rest, HASTE_S)
+        return rest
