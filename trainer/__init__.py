@@ -1,0 +1,1 @@
+"""The training script that proposals change, its packer, its data and its tracks."""
