@@ -5,12 +5,14 @@ blocked, awaiting_review, approved.
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from agent import guard, review, worktree
 from agent.errors import EditError
 from agent.planner import edits
 from agent.records import Draft, Proposal
 from agent.setting import Setting, known
+from agent.store import Tx
 
 
 def record(setting: Setting, draft: Draft) -> Proposal:
@@ -33,8 +35,11 @@ def admit(setting: Setting, proposal: Proposal) -> Proposal:
         with setting.store.write() as tx:
             tx.update_proposal(proposal.id, ast_hash=report.ast_hash)
             return tx.move(proposal.id, state, "; ".join(f.text for f in report.failures))
-    proposal = commit(setting, proposal, after, report)
+    with setting.store.read() as reads:
+        head = reads.proposal(known(proposal.baseline_id))
+    committed = commit(setting, proposal, head, after, report)
     with setting.store.write() as tx:
+        proposal = committed.write(tx, proposal)
         if review.policy(setting.campaign.review, proposal) == "approve":
             tx.update_proposal(proposal.id, reviewed_by=f"policy:{setting.campaign.review}")
             return tx.move(proposal.id, "approved")
@@ -73,34 +78,39 @@ def merged(
     return result
 
 
-def commit(setting: Setting, proposal: Proposal, after: Mapping[str, str], report: guard.Report) -> Proposal:
-    """One commit on the head, and what a reviewer and the store need to know of it."""
-    repo = setting.repo
-    with setting.store.read() as reads:
-        head = reads.proposal(known(proposal.baseline_id))
-    sha = repo.commit_candidate(
-        setting.campaign.name,
-        proposal.id,
-        known(head.commit),
-        after,
-        worktree.message(
-            proposal.title,
-            proposal.hypothesis,
-            {"Proposal": f"p{proposal.id}", "Planner": proposal.planner},
-        ),
-    )
-    diff = repo.diff(known(head.commit), sha)
-    with setting.store.write() as tx:
+class Committed(NamedTuple):
+    """A commit on the head, and what a reviewer and the store need to know of it."""
+
+    sha: str
+    diff: str
+    patch_id: str
+    head: Proposal
+    report: guard.Report
+
+    def write(self, tx: Tx, proposal: Proposal) -> Proposal:
         return tx.update_proposal(
             proposal.id,
-            commit=sha,
-            diff=diff,
-            patch_id=repo.patch_id(diff),
-            ast_hash=report.ast_hash,
-            config_hash=report.config_hash,
-            knobs=report.knobs,
-            risk=report.risks,
+            baseline_id=self.head.id,
+            commit=self.sha,
+            diff=self.diff,
+            patch_id=self.patch_id,
+            ast_hash=self.report.ast_hash,
+            config_hash=self.report.config_hash,
+            knobs=self.report.knobs,
+            risk=self.report.risks,
         )
+
+
+def commit(
+    setting: Setting, proposal: Proposal, head: Proposal, after: Mapping[str, str], report: guard.Report
+) -> Committed:
+    """Makes the commit; the caller writes it down together with the state that follows."""
+    repo = setting.repo
+    trailers = {"Proposal": f"p{proposal.id}", "Planner": proposal.planner}
+    text = worktree.message(proposal.title, proposal.hypothesis, trailers)
+    sha = repo.commit_candidate(setting.campaign.name, proposal.id, known(head.commit), after, text)
+    diff = repo.diff(known(head.commit), sha)
+    return Committed(sha, diff, repo.patch_id(diff), head, report)
 
 
 def _examine(
@@ -128,7 +138,6 @@ def refresh(setting: Setting) -> int:
 
 
 def _refresh(setting: Setting, proposal: Proposal, head: Proposal) -> None:
-    old_patch = proposal.patch_id
     repo, paths = setting.repo, setting.track.script.editable
     with setting.store.read() as reads:
         old = reads.proposal(known(proposal.baseline_id))
@@ -145,11 +154,10 @@ def _refresh(setting: Setting, proposal: Proposal, head: Proposal) -> None:
         with setting.store.write() as tx:
             tx.move(proposal.id, "cancelled", f"the new head p{head.id} already has it")
         return
+    committed = commit(setting, proposal, head, after, report)
     with setting.store.write() as tx:
-        proposal = tx.update_proposal(proposal.id, baseline_id=head.id)
-    proposal = commit(setting, proposal, after, report)
-    # An approval is of a patch: it follows while the hunks are the same.
-    if proposal.state == "approved" and proposal.patch_id != old_patch:
-        if review.policy(setting.campaign.review, proposal) != "approve":
-            with setting.store.write() as tx:
-                tx.move(proposal.id, "awaiting_review", f"changed by the new head p{head.id}")
+        fresh = committed.write(tx, proposal)
+        # An approval is of a patch: it follows while the hunks are the same.
+        changed = fresh.patch_id != proposal.patch_id
+        if fresh.state == "approved" and changed and review.policy(setting.campaign.review, fresh) != "approve":
+            tx.move(fresh.id, "awaiting_review", f"changed by the new head p{head.id}")

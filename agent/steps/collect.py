@@ -3,70 +3,77 @@
 from agent import budget
 from agent.errors import InfraError
 from agent.judge.measure import measure
-from agent.records import Amount, Run
+from agent.records import Amount, Run, RunState
 from agent.runners.job import JobPaths
-from agent.setting import Setting
+from agent.setting import Setting, known
+from agent.steps.decide import release
 from agent.steps.launch import submit
 from agent.steps.wanted import MAX_ATTEMPTS
 from agent.store import Tx
 
 
-def collect(setting: Setting) -> int:
-    """Looks at every run in flight; gives how many came to an end."""
+def collect(setting: Setting) -> list[float]:
+    """Looks at every run in flight; gives the slot-seconds of those that came to an end."""
     with setting.store.read() as reads:
         runs = reads.runs(setting.campaign.id, states={"queued", "running"})
-    return sum(_look(setting, run) for run in runs)
+    seconds = [_look(setting, run) for run in runs]
+    return [used for used in seconds if used is not None]
 
 
-def _look(setting: Setting, run: Run) -> bool:
-    folder = setting.job(run.id)
+def cancel_all(setting: Setting) -> None:
+    """Asks every run in flight to end; what they used is settled when they have."""
+    with setting.store.read() as reads:
+        runs = reads.runs(setting.campaign.id, states={"queued", "running"})
+    for run in runs:
+        setting.runner.cancel(setting.job(run.id))
+
+
+def _look(setting: Setting, run: Run) -> float | None:
     if run.state == "queued":  # booked by a controller that was killed before it could submit
         run = submit(setting, run)
-    state = setting.runner.poll(folder)
+    state = setting.runner.poll(setting.job(run.id))
     if state == "done":
-        _finish(setting, run)
-    elif state == "lost":
-        _lose(setting, run)
-    return state in ("done", "lost")
+        return _finish(setting, run)
+    if state == "lost":
+        loss = setting.runner.loss(setting.job(run.id))
+        return _lose(setting, run, "lost", loss.reason, loss.slot_s)
+    return None
 
 
-def _finish(setting: Setting, run: Run) -> None:
+def _finish(setting: Setting, run: Run) -> float:
     try:
         result = setting.runner.collect(setting.job(run.id))
     except InfraError as error:
-        _lose(setting, run, str(error))
-        return
+        return _lose(setting, run, "lost", str(error), setting.track.limits.worst_s())
     if result.outcome == "cancelled":
-        _lose(setting, run, result.reason or "cancelled", used_s=result.slot_s)
-        return
+        return _lose(setting, run, "cancelled", result.reason, result.slot_s)
     job = JobPaths(setting.job(run.id))
     measurement = measure(setting.track, run, job, result, setting.campaign.data_sha)
     with setting.store.write() as tx:
-        tx.update_run(
-            run.id, state="done", outcome=result.outcome, reason=result.reason, walls=result.walls
-        )
+        tx.update_run(run.id, state="done", outcome=result.outcome, reason=result.reason, walls=result.walls)
         tx.add_measurement(measurement)
         _settle(setting, tx, run, result.slot_s)
-        proposal = tx.proposal(run.proposal_id)
-        if proposal.state == "running":
-            tx.move(proposal.id, "measured", run_id=run.id)
+        if tx.proposal(run.proposal_id).state == "running":
+            tx.move(run.proposal_id, "measured", run_id=run.id)
+    return result.slot_s
 
 
-def _lose(setting: Setting, run: Run, reason: str = "the machine or its shepherd died", used_s: float | None = None) -> None:
-    """A lost machine costs the idea nothing but time; after too many it is the idea that can't be run."""
-    if used_s is None:
-        used_s = setting.runner.occupied_s(setting.job(run.id))
+def _lose(setting: Setting, run: Run, state: RunState, reason: str, slot_s: float) -> float:
+    """A lost machine costs the idea nothing; only after too many of them is the idea given up."""
     with setting.store.write() as tx:
-        tx.update_run(run.id, state="lost", reason=reason)
-        _settle(setting, tx, run, used_s)
+        tx.update_run(run.id, state=state, reason=reason)
+        _settle(setting, tx, run, slot_s)
+        series = tx.runs(setting.campaign.id, proposal_id=run.proposal_id, states={"lost"})
+        given_up = sum(other.seed == run.seed for other in series) >= MAX_ATTEMPTS
         proposal = tx.proposal(run.proposal_id)
         if proposal.state == "running":
             tx.move(proposal.id, "lost", reason, run_id=run.id)
-            if run.attempt >= MAX_ATTEMPTS:
-                tx.move(proposal.id, "crashed", f"lost {run.attempt} times: {reason}", run_id=run.id)
+        if given_up and proposal.state in ("running", "confirming"):
+            tx.move(proposal.id, "crashed", f"lost {MAX_ATTEMPTS} times: {reason}", run_id=run.id)
+            release(tx, proposal.id, "crashed")
+    return slot_s
 
 
 def _settle(setting: Setting, tx: Tx, run: Run, slot_s: float) -> None:
-    entry = budget.entry_of_run(tx, run.id)
-    assert entry is not None, f"run r{run.id} was started without a reservation"
+    entry = known(budget.entry_of_run(tx, run.id))
     budget.settle(tx, entry, Amount(gpu_s=slot_s * max(1, setting.track.hardware.gpus)))

@@ -6,8 +6,8 @@ Money first, then the row, then the job folder, then the process: whatever is cu
 from agent import budget
 from agent.errors import BudgetExceeded
 from agent.records import Proposal, Run
-from agent.setting import Setting
-from agent.steps.jobs import job_spec, script_sha
+from agent.setting import Setting, known
+from agent.steps.jobs import make_job, script_sha
 from agent.steps.wanted import Wanted
 from agent.store import Reads, Tx
 
@@ -31,9 +31,8 @@ def submit(setting: Setting, run: Run) -> Run:
     """Hands a booked run to its runner. Safe to call again: a job folder is made and started once."""
     with setting.store.read() as reads:
         proposal = reads.proposal(run.proposal_id)
-    folder = setting.job(run.id)
-    assert run.slot is not None
-    setting.runner.submit(job_spec(setting, run, proposal, folder), folder, run.slot)
+    spec = make_job(setting, run, proposal)
+    setting.runner.submit(spec, setting.job(run.id), known(run.slot))
     with setting.store.write() as tx:
         if proposal.state == "queued":
             tx.move(proposal.id, "running", run_id=run.id)

@@ -65,10 +65,9 @@ def _replay(setting: Setting, proposal: Proposal) -> None:
             tx.move(proposal.id, "inconclusive", f"p{head.id} already has it")
             release(tx, proposal.id, "not replayed")
         return
+    committed = admit.commit(setting, proposal, head, after, report)
     with setting.store.write() as tx:
-        proposal = tx.update_proposal(proposal.id, baseline_id=head.id)
-    admit.commit(setting, proposal, after, report)
-    with setting.store.write() as tx:
+        committed.write(tx, proposal)
         tx.move(proposal.id, "confirming", f"replayed on p{head.id}")
 
 

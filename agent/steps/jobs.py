@@ -1,0 +1,152 @@
+"""worktree -> runner: turns a commit and a run into a job folder.
+
+Takes a proposal's commit, a seed and the track's commands; gives a `JobSpec` and fills the folder with the code.
+"""
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from agent.errors import EditError
+from agent.judge.session import judge_phase
+from agent.records import Proposal, Run
+from agent.runners import JobPaths, JobSpec, Phase, create
+from agent.setting import Setting, known
+from sandbox import Confined, Limits
+
+PACK_LIMITS = Limits(wall_s=60, cpu_s=60, memory_mb=1500, disk_mb=64, log_mb=1, processes=8)
+
+
+def make_job(setting: Setting, run: Run, proposal: Proposal) -> JobSpec:
+    """The job folder of a run, made once; a second call finds it."""
+    paths = JobPaths(setting.job(run.id))
+    spec = job_spec(setting, run, paths)
+
+    def fill(code: Path) -> None:
+        if setting.track.script.pack:
+            packed = pack(setting, script_text(setting, proposal))
+            (code / Path(setting.track.script.path).name).write_bytes(packed.read_bytes())
+        else:
+            setting.repo.export(known(proposal.commit), code)
+
+    create(paths.folder, spec, fill)
+    return spec
+
+
+def job_spec(setting: Setting, run: Run, paths: JobPaths) -> JobSpec:
+    track, limits = setting.track, setting.track.limits
+    script = script_file(setting, paths.code)
+    train = Phase(
+        name="train",
+        argv=tuple(part.format(python=sys.executable, script=script) for part in track.script.train),
+        env=train_env(setting, run),
+        cwd=str(paths.out),
+        limits=Limits(
+            wall_s=limits.train_wall_s,
+            cpu_s=limits.train_cpu_s,
+            memory_mb=limits.memory_mb,
+            disk_mb=limits.disk_mb,
+            log_mb=limits.log_mb,
+            processes=limits.processes,
+        ),
+        trusted=False,
+        log=paths.train_log.name,
+    )
+    phases = [train]
+    if track.script.score:
+        phases.append(judge_phase(track, paths, script=script, seed=run.seed, corpus=setting.corpus))
+    return JobSpec(
+        run_id=run.id,
+        phases=tuple(phases),
+        artifact=track.script.artifact or None,
+        core=None,
+        wall_s=limits.worst_s(),
+    )
+
+
+def script_file(setting: Setting, code: Path) -> Path:
+    path = Path(setting.track.script.path)
+    return code / (path.name if setting.track.script.pack else path)
+
+
+def script_text(setting: Setting, proposal: Proposal) -> str:
+    path = setting.track.script.path
+    return setting.repo.files(known(proposal.commit), (path,))[path]
+
+
+def script_sha(setting: Setting, proposal: Proposal) -> str:
+    """sha256 of the file that runs."""
+    text = script_text(setting, proposal)
+    data = pack(setting, text).read_bytes() if setting.track.script.pack else text.encode()
+    return hashlib.sha256(data).hexdigest()
+
+
+def pack(setting: Setting, source: str) -> Path:
+    """The packed script: what runs and what is counted. Made once for each source.
+
+    The packer parses what a model wrote, so it works in a confined process of its own.
+    """
+    done = setting.packed(hashlib.sha256(source.encode()).hexdigest())
+    if done.is_file():
+        return done
+    done.parent.mkdir(parents=True, exist_ok=True)
+    readable, aside = done.with_suffix(".source"), done.with_suffix(".aside")
+    readable.write_text(source, "utf-8")
+    log = done.with_suffix(".log")
+    log.unlink(missing_ok=True)
+    ended = Confined(
+        (sys.executable, "-m", "trainer.pack", str(readable), str(aside)),
+        cwd=done.parent,
+        env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"},
+        limits=PACK_LIMITS,
+        log=log,
+        folder=done.parent,
+        core=None,
+    ).wait()
+    if ended.rc != 0 or not aside.is_file():
+        last = log.read_text("utf-8", errors="replace").strip().splitlines()[-1:]
+        raise EditError(f"the script can't be packed ({ended.cause}): {' '.join(last)}")
+    aside.replace(done)
+    return done
+
+
+def train_env(setting: Setting, run: Run) -> dict[str, str]:
+    """All that a training process gets to see of the outside."""
+    track = setting.track
+    threads = "1" if track.hardware.kind == "cpu" else "8"
+    env = {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "HOME": ".",
+        "PYTHONHASHSEED": "0",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": threads,
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "RUN_ID": f"r{run.id}",
+        "SEED": str(run.seed),
+        **data_env(setting),
+        **track.script.env,
+        **track.deciding().env,
+    }
+    if track.compute is not None:
+        env.setdefault("COMPUTE_BUDGET_MS", str(track.compute.budget_ms))
+        env["COST_MODEL"] = json.dumps(dict(track.compute.cost), sort_keys=True)
+    return env
+
+
+def data_env(setting: Setting) -> Mapping[str, str]:
+    """Where the training data is. Never where the validation data is."""
+    data = setting.track.data
+    if data.corpus == "fineweb":
+        name = f"fineweb10B_{data.variant}"
+        tokenizer = f"fineweb_{data.variant.removeprefix('sp')}_bpe.model"
+        return {
+            "DATA_PATH": str(setting.corpus / "datasets" / name),
+            "TOKENIZER_PATH": str(setting.corpus / "tokenizers" / tokenizer),
+        }
+    if data.corpus == "none":
+        return {}
+    return {"DATA_PATH": str(setting.corpus / "train")}
