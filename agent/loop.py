@@ -13,19 +13,18 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Literal
 
-from agent.records import CampaignState, Proposal
 from agent.setting import Setting
 from agent.steps.admit import admit, record, refresh
 from agent.steps.collect import cancel_all, collect
-from agent.steps.decide import decide
+from agent.steps.decide import decide, undecided
+from agent.steps.ending import Ending, close, ending
 from agent.steps.launch import free_slots, start
-from agent.steps.plan import WAITING, Asking
+from agent.steps.plan import Asking
 from agent.steps.promote import promote
-from agent.steps.wanted import LIVE, wanted
+from agent.steps.wanted import wanted
 from agent.store.lease import hold
 
 IDLE_S = 0.1  # between two turns in which nothing happened
-STUBBORN = 12  # ideas in a row that ended without a score, after which something else is wrong
 
 Asked = Literal["", "drain", "cancel"]
 
@@ -38,26 +37,30 @@ class Loop:
         self._show = show
         self._asking = Asking(setting)
         self._interrupts = 0
+        self._run_s = setting.track.limits.worst_s() / 2  # what a run takes: a guess until some have ended
 
-    def run(self) -> CampaignState:
+    def run(self) -> Ending:
         """Works until the budget, the target, the planner or the person says stop."""
         setting = self._setting
         with hold(setting.store, f"campaign {setting.campaign.name}"), self._interruptible():
             setting.repo.sweep(setting.campaign.name)
             setting.runner.sweep(setting.jobs)
             try:
-                while (ending := self._ending()) is None:
+                while (found := self._ending()) is None:
                     if not self._turn():
                         time.sleep(IDLE_S)
                     self._show()
             finally:
                 self._asking.close()
-            return self._end(*ending)
+            close(setting, found)
+            return found
 
     def _turn(self) -> int:
-        """One turn; gives how much happened in it."""
+        """Takes every arrow as far as it can go; gives how much happened."""
         setting = self._setting
-        happened = collect(setting)
+        seconds = collect(setting)
+        self._run_s = sum(seconds, self._run_s) / (len(seconds) + 1)
+        happened = len(seconds)
         happened += decide(setting)
         happened += promote(setting)
         happened += refresh(setting)
@@ -66,33 +69,38 @@ class Loop:
         return happened
 
     def _launch(self) -> int:
+        """Fills the free slots with what is most urgent."""
         if self._asked():
             return 0
-        started = 0
-        with self._setting.store.read() as reads:
-            slots = free_slots(self._setting, reads)
-            items = wanted(self._setting, reads) if slots else []
+        setting, started = self._setting, 0
+        with setting.store.read() as reads:
+            slots = free_slots(setting, reads)
+            items = wanted(setting, reads) if slots else []
+            if slots and undecided(setting, reads):
+                items = [item for item in items if item.held]  # an idea that passed waits for its money
         for slot, item in zip(slots, items, strict=False):
-            if start(self._setting, item, slot) is None:
+            if start(setting, item, slot) is None:
                 break  # what is most urgent can't be paid: nothing less urgent may eat the rest
             started += 1
         return started
 
     def _plan(self) -> int:
+        """Writes down what planners answered, checks it, and asks for as much as the slots will need."""
         if self._asked():
             return 0
+        setting = self._setting
         drafts = self._asking.answers()
         for draft in drafts:
-            record(self._setting, draft)
-        with self._setting.store.read() as reads:
-            drafted = reads.proposals(self._setting.campaign.id, {"drafted"})
+            record(setting, draft)
+        with setting.store.read() as reads:
+            drafted = reads.proposals(setting.campaign.id, {"drafted"})
         for proposal in drafted:
-            admit(self._setting, proposal)
-        self._asking.ask(self._run_seconds())
+            admit(setting, proposal)
+        self._asking.ask(self._run_s)
         return len(drafts) + len(drafted)
 
-    def _ending(self) -> tuple[CampaignState, str] | None:
-        """How the campaign ends now, if it does; and what a stop needs first."""
+    def _ending(self) -> Ending | None:
+        """How the campaign ends now, if it does; what runs is let finish, or cancelled and settled, before."""
         setting, asked = self._setting, self._asked()
         if asked == "cancel":
             cancel_all(setting)
@@ -100,28 +108,27 @@ class Loop:
             if reads.runs(setting.campaign.id, states={"queued", "running"}):
                 return None
             if asked:
-                return "stopped", f"asked to {asked}"
-            return self._finished(reads)
+                return Ending("stopped", "cancelled by a person" if asked == "cancel" else "stopped by a person")
+            return ending(setting, reads, may_plan=not self._asking.exhausted or self._asking.busy() > 0)
 
-    def _finished(self, reads: Reads) -> tuple[CampaignState, str] | None:
-        """Nothing runs: is there anything left to do, and anything left to do it with?"""
-        setting, campaign = self._setting, self._setting.campaign
-        broken = broken_base(setting, reads)
-        if broken:
-            return "stopped", broken
-        stubborn = _stubborn(reads.recent(campaign.id, STUBBORN))
-        if stubborn:
-            return "stopped", stubborn
-        head = reads.head(campaign.id)
-        if campaign.target_bpb is not None and target_reached(reads, head, campaign.target_bpb):
-            return "finished", f"target reached: p{head.id}"
-        items = wanted(setting, reads)
-        if any(item.held for item in items) or undecided(setting, reads):
-            return None
-        if not affordable(reads.balance(campaign.id), setting.worst_run()):
-            return "finished", "the budget does not cover another run"
-        if items or self._asking.busy() or not self._asking.exhausted:
-            return None
-        if reads.proposals(campaign.id, WAITING):
-            return None
-        return "finished", "the planner has no more ideas"
+    def _asked(self) -> Asked:
+        """What a person wants: Ctrl-C here, or `agent stop` from another terminal."""
+        with self._setting.store.read() as reads:
+            request = reads.request(self._setting.campaign.id)
+        if self._interrupts > 1 or request == "cancel":
+            return "cancel"
+        return "drain" if self._interrupts or request else ""
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Ctrl-C once: finish what runs. Twice, or a SIGTERM: cancel it, settle, exit."""
+
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            self._interrupts += 2 if number == signal.SIGTERM else 1
+
+        before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

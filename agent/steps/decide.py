@@ -42,6 +42,14 @@ def decide(setting: Setting) -> int:
     return sum(_write(setting, proposal, judge(setting, proposal, found)) for proposal, found in due)
 
 
+def undecided(setting: Setting, reads: Reads) -> bool:
+    """Whether an idea that passed its screening waits for other reservations to shrink."""
+    return any(
+        evidence(setting, reads, proposal) is not None
+        for proposal in reads.proposals(setting.campaign.id, {"measured", "confirming"})
+    )
+
+
 def evidence(setting: Setting, reads: Reads, proposal: Proposal) -> Evidence | None:
     """What is known of an idea that is due for a verdict; None while it or its baseline is still running."""
     campaign, rule = setting.campaign, setting.track.decision

@@ -1,0 +1,96 @@
+"""When a campaign is over, and in what words.
+
+Takes the store's rows when nothing is running; gives the state it ends in and why, or None while there is work left.
+"""
+
+from typing import NamedTuple
+
+from agent.records import Balance, CampaignState, Proposal, ProposalState
+from agent.setting import Setting
+from agent.steps.decide import undecided
+from agent.steps.plan import WAITING
+from agent.steps.wanted import wanted
+from agent.store import Reads, Tx
+
+STUBBORN = 12  # ideas in a row that ended without a score, after which something else is wrong
+SCORELESS: frozenset[ProposalState] = frozenset({"edit_failed", "blocked", "crashed"})
+
+
+class Ending(NamedTuple):
+    state: CampaignState
+    reason: str
+
+
+def ending(setting: Setting, reads: Reads, *, may_plan: bool) -> Ending | None:
+    """Nothing runs: is there anything left to do, and anything left to do it with?"""
+    campaign = setting.campaign
+    head = reads.head(campaign.id)
+    for check in (_broken_base(reads, setting), _stubborn(reads, setting), _on_target(reads, head, campaign.target_bpb)):
+        if check is not None:
+            return check
+    items = wanted(setting, reads)
+    if any(item.held for item in items) or undecided(setting, reads):
+        return None
+    if not affordable(reads.balance(campaign.id), setting.worst_run().gpu_s):
+        return Ending("finished", "the budget does not cover another run")
+    if items or may_plan or reads.proposals(campaign.id, WAITING):
+        return None
+    return Ending("finished", "the planner has no more ideas")
+
+
+def close(setting: Setting, found: Ending) -> None:
+    """Writes the end down. After a finished campaign nothing is left half-way; a stopped one can be resumed."""
+    with setting.store.write() as tx:
+        if found.state == "finished":
+            _end_all(tx, setting, found.reason)
+        tx.end_campaign(setting.campaign.id, found.state, found.reason)
+
+
+def affordable(balance: Balance, gpu_s: float) -> bool:
+    cap = balance.caps.gpu_s
+    return cap is None or balance.settled.gpu_s + balance.reserved.gpu_s + gpu_s <= cap
+
+
+ENDS: dict[ProposalState, ProposalState] = {
+    "drafted": "cancelled",
+    "awaiting_review": "expired",
+    "approved": "unfunded",
+    "lost": "unfunded",
+    "measured": "unfunded",
+}
+
+
+def _end_all(tx: Tx, setting: Setting, reason: str) -> None:
+    for proposal in tx.proposals(setting.campaign.id, ENDS.keys()):
+        tx.move(proposal.id, ENDS[proposal.state], reason)
+
+
+def _broken_base(reads: Reads, setting: Setting) -> Ending | None:
+    """A base that does not run, or does not fit, makes every comparison meaningless."""
+    base = reads.lineage(reads.head(setting.campaign.id).id)[0]
+    limit = setting.track.limits.artifact_bytes
+    for run in reads.runs(setting.campaign.id, proposal_id=base.id, states={"done"}):
+        if run.outcome != "ok":
+            log = setting.job(run.id) / "train.log"
+            return Ending("stopped", f"the base itself does not run (r{run.id} {run.outcome}): {run.reason}; see {log}")
+        found = reads.measurement(run.id)
+        if found is not None and limit is not None and (found.total_bytes or 0) > limit:
+            return Ending("stopped", f"the base is {found.total_bytes:,} bytes, over the limit of {limit:,}")
+    return None
+
+
+def _stubborn(reads: Reads, setting: Setting) -> Ending | None:
+    last = [p for p in reads.recent(setting.campaign.id, STUBBORN) if p.mode != "base"]
+    if len(last) < STUBBORN or any(p.state not in SCORELESS for p in last):
+        return None
+    return Ending("stopped", f"{STUBBORN} ideas in a row ended without a score; the last: {last[0].reason}")
+
+
+def _on_target(reads: Reads, head: Proposal, target: float | None) -> Ending | None:
+    if target is None:
+        return None
+    scores = [s.measurement.bpb for s in reads.scored(head.campaign_id, proposal_id=head.id) if s.run.purpose == "report"]
+    known = [bpb for bpb in scores if bpb is not None]
+    if not known or sum(known) / len(known) > target:
+        return None
+    return Ending("finished", f"target reached: p{head.id} has {sum(known) / len(known):.4f} over {len(known)} fresh runs")
