@@ -1,0 +1,106 @@
+"""Commands that make a campaign run: start, resume, stop.
+
+Each opens a `Setting`, hands it to the loop and shows how it ended.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from agent.setting import Setting
+
+Track = Annotated[str, typer.Option(help="Name of a track (`agent tracks`) or a TOML file.")]
+Budget = Annotated[
+    float | None,
+    typer.Option(help="GPU-hours that may be spent, never passed; on a CPU track an hour of one slot is a GPU-hour."),
+]
+Usd = Annotated[float | None, typer.Option("--usd", help="Dollars for machines, at most.")]
+LlmUsd = Annotated[float | None, typer.Option("--llm-usd", help="Dollars for language models, at most.")]
+PlannerName = Annotated[str, typer.Option("--planner", help="Who has the ideas: knobs, scripted:FILE.")]
+ReviewPolicy = Annotated[str, typer.Option("--review", help="Which diffs wait for a person: all, risky or none.")]
+Slots = Annotated[int | None, typer.Option(help="Runs at once. Default: two CPU cores, or all GPUs.")]
+Name = Annotated[str | None, typer.Option("--campaign", help="Name of the campaign. Default: TRACK-N.")]
+Target = Annotated[float | None, typer.Option(help="Stop when the head's fresh runs reach this BPB.")]
+Base = Annotated[
+    str | None, typer.Option(help="Where a new campaign starts: last (head of the last one), HEAD, or worktree.")
+]
+Seed = Annotated[int | None, typer.Option(help="Seed of the campaign. Default: drawn.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Run in the background; `agent watch` shows it.")]
+
+
+def start(
+    track: Track = "tiny",
+    budget: Budget = None,
+    usd: Usd = None,
+    llm_usd: LlmUsd = None,
+    planner: PlannerName = "knobs",
+    review: ReviewPolicy = "risky",
+    slots: Slots = None,
+    campaign: Name = None,
+    target: Target = None,
+    base: Base = None,
+    seed: Seed = None,
+    detach: Detach = False,
+) -> None:
+    """Start research, or resume what is unfinished on this track.
+
+    Ctrl-C once finishes what runs and stops; twice cancels it, settles and exits. Either way `agent resume` goes on.
+    """
+    from agent import campaign as campaigns
+
+    options = campaigns.Options(
+        track, budget, usd, llm_usd, planner, review, slots, campaign, target, base, seed
+    )
+    _work(campaigns.start(options, Path.cwd(), typer.echo), detach)
+
+
+def resume(
+    campaign: Annotated[str | None, typer.Argument(help="Which campaign. Default: the latest.")] = None,
+    detach: Detach = False,
+) -> None:
+    """Go on with a stopped or killed campaign: running experiments are adopted, nothing is paid twice."""
+    from agent import campaign as campaigns
+
+    _work(campaigns.resume(campaign, Path.cwd(), typer.echo), detach)
+
+
+def _work(setting: "Setting", detach: bool) -> None:
+    if detach:
+        _detach(setting)
+        return
+    from agent.loop import Loop
+    from agent.report.live import LiveView
+    from agent.report.summary import summary
+
+    with LiveView(setting.store, setting.campaign.id, setting.jobs) as view:
+        ending = Loop(setting, view.refresh).run()
+    typer.echo(f"{setting.campaign.name} {ending.state}: {ending.reason}.")
+    typer.echo(summary(setting.store, setting.campaign.id, setting.folder))
+    setting.store.close()
+
+
+def _detach(setting: "Setting") -> None:
+    """A process of its own that goes on when the terminal is closed."""
+    name, log = setting.campaign.name, setting.folder / "agent.log"
+    setting.store.close()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as out:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "agent.cli", "resume", name],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            cwd=setting.repo.root,
+        )
+    typer.echo(f"{name} runs in the background (pid {child.pid}, log {log}).")
+    typer.echo("  agent watch    to look at it     agent stop    to end it")
+
+
+def register(app: typer.Typer) -> None:
+    for command in (start, resume):
+        app.command()(command)
