@@ -1,0 +1,248 @@
+"""The ledger: GPU-seconds, dollars and tokens are reserved at their worst case before they are spent.
+
+Takes a transaction of the store (`Tx`) and amounts; gives ids of entries. The sum of settled and reserved never
+passes a cap. The sums stand in the campaign's row, so a reservation costs the same after a million of them;
+`audit` adds up the entries again. Amounts are kept as multiples of 2^-20 s and 2^-30 dollars, so that sums of
+them are exact, in whatever order they are added and taken away.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import RowMapping, func, insert, select, update
+
+from agent.errors import BudgetExceeded
+from agent.records import Amount
+from agent.store import rows
+from agent.store.reads import Reads
+from agent.store.rows import now
+from agent.store.schema import campaigns, ledger
+from agent.store.writes import Tx
+
+What = Literal["run", "hold", "planner"]
+EntryState = Literal["reserved", "settled", "released"]
+
+_GRAIN = {"gpu_s": 2.0**20, "usd": 2.0**30, "llm_usd": 2.0**30, "llm_tokens": 1.0}
+# Callers multiply and divide floats: a thousandth of a second or a millionth of a dollar is no difference.
+_SAME = {"gpu_s": 1e-3, "usd": 1e-6, "llm_usd": 1e-6, "llm_tokens": 0.0}
+_NAMES = {"gpu_s": "GPU-seconds", "usd": "dollars", "llm_usd": "dollars for models"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the ledger."""
+
+    id: int
+    campaign_id: int
+    what: What
+    state: EntryState
+    proposal_id: int | None
+    run_id: int | None
+    hold_id: int | None  # the hold it was drawn from
+    reserved: Amount  # of a hold: what is left of it
+    settled: Amount
+    reason: str
+    created: str
+    closed: str | None
+
+
+def reserve(
+    tx: Tx,
+    campaign_id: int,
+    amount: Amount,
+    what: What,
+    *,
+    proposal_id: int | None = None,
+    run_id: int | None = None,
+) -> int:
+    """Sets the worst case aside; raises BudgetExceeded when a cap would be passed, and then nothing changed."""
+    wanted = _grained(amount)
+    balance = tx.balance(campaign_id)
+    for name in _NAMES:
+        cap = getattr(balance.caps, name)
+        settled, reserved, more = (getattr(one, name) for one in (balance.settled, balance.reserved, wanted))
+        if cap is not None and more > 0 and settled + reserved + more > cap:
+            raise BudgetExceeded(
+                f"{more:.6g} more {_NAMES[name]} would pass the cap of {cap:.6g}: "
+                f"{settled:.6g} are spent and {reserved:.6g} reserved"
+            )
+    values = {
+        "campaign_id": campaign_id,
+        "what": what,
+        "state": "reserved",
+        "created": now(),
+        "proposal_id": proposal_id,
+        "run_id": run_id,
+        **rows.amount_columns(wanted, "reserved"),
+    }
+    entry_id = _insert(tx, values)
+    _add(tx, campaign_id, "reserved", wanted)
+    return entry_id
+
+
+def settle(tx: Tx, entry_id: int, amount: Amount) -> None:
+    """What it really cost. More than was reserved is an error: then the limit was no limit."""
+    found = _open(tx, entry_id)
+    if found.what == "hold":
+        raise ValueError(f"entry {entry_id} is a hold: draw from it, or release it")
+    spent = _grained(amount)
+    for name, same in _SAME.items():
+        if getattr(spent, name) > getattr(found.reserved, name) + same:
+            raise ValueError(
+                f"entry {entry_id}: {getattr(spent, name)} {name} were spent, {getattr(found.reserved, name)} reserved"
+            )
+    spent = _least(spent, found.reserved)
+    _close(tx, entry_id, {"state": "settled", **rows.amount_columns(spent, "settled")})
+    _add(tx, found.campaign_id, "reserved", _minus(found.reserved))
+    _add(tx, found.campaign_id, "settled", spent)
+
+
+def release(tx: Tx, entry_id: int, reason: str) -> None:
+    """What was set aside and not spent goes back; of a hold, what is left of it."""
+    found = _open(tx, entry_id)
+    _close(tx, entry_id, {"state": "released", "reason": reason})
+    _add(tx, found.campaign_id, "reserved", _minus(found.reserved))
+
+
+def draw(tx: Tx, hold_id: int, amount: Amount, run_id: int) -> int:
+    """Moves part of a hold to a run's own reservation: the sum stays, so no cap is asked again."""
+    hold = _open(tx, hold_id)
+    if hold.what != "hold":
+        raise ValueError(f"entry {hold_id} is no hold")
+    wanted = _grained(amount)
+    for name, same in _SAME.items():
+        if getattr(wanted, name) > getattr(hold.reserved, name) + same:
+            raise ValueError(
+                f"hold {hold_id} has {getattr(hold.reserved, name)} {name} left, not {getattr(wanted, name)}"
+            )
+    wanted = _least(wanted, hold.reserved)
+    left = _plus(hold.reserved, _minus(wanted))
+    change = update(ledger).where(ledger.c.id == hold_id).values(rows.amount_columns(left, "reserved"))
+    tx.connection.execute(change)
+    values = {
+        "campaign_id": hold.campaign_id,
+        "what": "run",
+        "state": "reserved",
+        "created": now(),
+        "hold_id": hold_id,
+        "proposal_id": hold.proposal_id,
+        "run_id": run_id,
+        **rows.amount_columns(wanted, "reserved"),
+    }
+    return _insert(tx, values)
+
+
+def entry(reads: Reads, entry_id: int) -> Entry:
+    return _entry(reads.connection.execute(select(ledger).where(ledger.c.id == entry_id)).mappings().one())
+
+
+def entry_of_run(tx: Reads, run_id: int) -> int | None:
+    """The run's reservation that is not settled or released yet."""
+    query = select(ledger.c.id).where(ledger.c.run_id == run_id, ledger.c.state == "reserved")
+    return tx.connection.execute(query.order_by(ledger.c.id.desc()).limit(1)).scalar_one_or_none()
+
+
+def holds(tx: Reads, proposal_id: int) -> list[Entry]:
+    """What is still set aside for a proposal, oldest first."""
+    query = select(ledger).where(
+        ledger.c.proposal_id == proposal_id, ledger.c.what == "hold", ledger.c.state == "reserved"
+    )
+    return [_entry(row) for row in tx.connection.execute(query.order_by(ledger.c.id)).mappings()]
+
+
+def open_entries(reads: Reads, campaign_id: int) -> list[Entry]:
+    """All that is reserved now: after a crash, each of these needs its run looked at."""
+    query = select(ledger).where(ledger.c.campaign_id == campaign_id, ledger.c.state == "reserved")
+    return [_entry(row) for row in reads.connection.execute(query.order_by(ledger.c.id)).mappings()]
+
+
+def audit(reads: Reads, campaign_id: int) -> list[str]:
+    """Adds up all entries again; says where the sums that are kept differ. Empty: the ledger is exact."""
+    balance = reads.balance(campaign_id)
+    return list(_differences(reads, campaign_id, balance.settled, balance.reserved))
+
+
+def _differences(reads: Reads, campaign_id: int, settled: Amount, reserved: Amount) -> Iterator[str]:
+    for prefix, state, kept in (("settled", "settled", settled), ("reserved", "reserved", reserved)):
+        columns = [ledger.c[f"{prefix}_{name}"] for name in _GRAIN]
+        query = select(*(func.coalesce(func.sum(column), 0) for column in columns))
+        row = reads.connection.execute(
+            query.where(ledger.c.campaign_id == campaign_id, ledger.c.state == state)
+        ).one()
+        for name, total in zip(_GRAIN, row, strict=True):
+            if float(total) != getattr(kept, name):
+                yield f"{prefix} {name}: the entries add up to {float(total)}, the campaign says {getattr(kept, name)}"
+
+
+def _grained(amount: Amount) -> Amount:
+    values: dict[str, float] = {}
+    for name, grain in _GRAIN.items():
+        value = getattr(amount, name)
+        if not math.isfinite(value) or value < 0:
+            raise ValueError(f"{name} is {value}")
+        values[name] = round(value * grain) / grain
+    return _amount(values)
+
+
+def _amount(values: dict[str, float]) -> Amount:
+    return Amount(values["gpu_s"], values["usd"], values["llm_usd"], int(values["llm_tokens"]))
+
+
+def _plus(one: Amount, other: Amount) -> Amount:
+    return _amount({name: getattr(one, name) + getattr(other, name) for name in _GRAIN})
+
+
+def _minus(one: Amount) -> Amount:
+    return _amount({name: -getattr(one, name) for name in _GRAIN})
+
+
+def _least(one: Amount, other: Amount) -> Amount:
+    return _amount({name: min(getattr(one, name), getattr(other, name)) for name in _GRAIN})
+
+
+def _add(tx: Tx, campaign_id: int, prefix: str, amount: Amount) -> None:
+    more = {
+        column: campaigns.c[column] + value for column, value in rows.amount_columns(amount, prefix).items()
+    }
+    tx.connection.execute(update(campaigns).where(campaigns.c.id == campaign_id).values(more))
+
+
+def _insert(tx: Tx, values: Mapping[str, object]) -> int:
+    key = tx.connection.execute(insert(ledger).values(dict(values))).inserted_primary_key
+    assert key is not None
+    return int(key[0])
+
+
+def _close(tx: Tx, entry_id: int, values: dict[str, object]) -> None:
+    tx.connection.execute(update(ledger).where(ledger.c.id == entry_id).values({**values, "closed": now()}))
+
+
+def _open(tx: Tx, entry_id: int) -> Entry:
+    row = tx.connection.execute(select(ledger).where(ledger.c.id == entry_id)).mappings().first()
+    if row is None:
+        raise ValueError(f"no entry {entry_id} in the ledger")
+    if row["state"] != "reserved":
+        raise ValueError(f"entry {entry_id} is {row['state']} already")
+    return _entry(row)
+
+
+def _entry(row: RowMapping) -> Entry:
+    same = (
+        "id",
+        "campaign_id",
+        "what",
+        "state",
+        "proposal_id",
+        "run_id",
+        "hold_id",
+        "reason",
+        "created",
+        "closed",
+    )
+    return Entry(
+        **{name: row[name] for name in same},
+        reserved=rows.amount(row, "reserved"),
+        settled=rows.amount(row, "settled"),
+    )

@@ -1,0 +1,8 @@
+"""The run database: `open_store` gives a `Store`; `store.read()` and `store.write()` give `Reads` and `Tx`."""
+
+from agent.store.open import Store, open_store
+from agent.store.reads import Reads
+from agent.store.rows import Replicate, ReviewNote, Scored, TrialRow
+from agent.store.writes import Tx
+
+__all__ = ["Reads", "Replicate", "ReviewNote", "Scored", "Store", "TrialRow", "Tx", "open_store"]

@@ -1,0 +1,290 @@
+"""Opens runs.db, or makes it: `open_store(path or URL) -> Store`.
+
+SQLite: WAL, synchronous=FULL, foreign keys, writers start with BEGIN IMMEDIATE and wait 30 s for each other, readers
+have connections of their own that can't write. PostgreSQL: a writer first takes one advisory lock, which gives the
+same thing (one writer at a time, each sees all that was committed before), so the same code is right on both;
+readers see one snapshot. Raises StoreError, in words, for what a person must mend.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from agent.errors import StoreError
+from agent.store import migrate
+from agent.store.faults import explained
+from agent.store.mounts import network_file_system
+from agent.store.reads import Reads
+from agent.store.writes import Tx
+
+# Up to this size every opening checks the whole file (about 0.1 s); above, `agent doctor` does.
+CHECKED_BYTES = 64 * 1024 * 1024
+_WAIT_MS = 30_000
+_WRITER_LOCK = 0x43616464  # any number, the same for all
+
+
+class Store:
+    """One open database. Threads may share it; each read and write has a connection of its own."""
+
+    def __init__(self, url: URL, path: Path | None) -> None:
+        self.path = path
+        """The file; None on a server."""
+        self.url = url
+        self.where = str(path) if path else url.render_as_string(hide_password=True)
+        self._writer, self._reader = _engine(url, write=True), _engine(url, write=False)
+        self._pid = os.getpid()
+        self._inside = threading.local()
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Reads]:
+        """What was committed when it began, unchanged until it ends."""
+        self._after_fork()
+        with explained(self.where), self._reader.begin() as connection:
+            yield Reads(connection)
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Tx]:
+        """All that is written inside becomes durable at its end, or nothing of it."""
+        self._after_fork()
+        if getattr(self._inside, "writing", False):
+            raise RuntimeError("a write inside a write would wait for itself")
+        self._inside.writing = True
+        try:
+            with explained(self.where), self._writer.begin() as connection:
+                yield Tx(connection)
+        finally:
+            self._inside.writing = False
+
+    def check(self) -> None:
+        """Reads every page; raises StoreError at the first fault."""
+        if self.path is None:
+            return
+        with explained(self.where), self._reader.begin() as connection:
+            _sound(connection, "integrity_check", self.where)
+            orphan = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+        if orphan is not None:
+            raise StoreError(
+                f"{self.where}: table {orphan[0]} refers to a row of {orphan[2]} that is not there"
+            )
+
+    def close(self) -> None:
+        self._writer.dispose()
+        self._reader.dispose()
+
+    def _after_fork(self) -> None:
+        """A connection must not be used on both sides of a fork."""
+        if self._pid != os.getpid():
+            self._writer.dispose(close=False)
+            self._reader.dispose(close=False)
+            self._pid = os.getpid()
+            self._inside = threading.local()
+
+
+def open_store(where: Path | str, *, create: bool = True) -> Store:
+    """The store in this file or at this URL; made if it is not there, brought up to date if it is older."""
+    if isinstance(where, str) and "://" in where:
+        url, path = _url(where)
+    else:
+        url, path = URL.create("sqlite", database=str(Path(where).absolute())), Path(where).absolute()
+    if path is None:
+        return _server(url, create)
+    with explained(str(path)):
+        _refuse(path)
+        if not path.exists():
+            if not create:
+                raise StoreError(f"{path}: no runs here yet. `agent start` makes it.")
+            _make(path)
+        elif path.stat().st_size == 0:
+            raise StoreError(f"{path}: is empty, not one of Caddie's databases. Remove it and start again.")
+        store = Store(url, path)
+        try:
+            _bring_up_to_date(store, path)
+        except BaseException:
+            store.close()
+            raise
+    return store
+
+
+def _url(where: str) -> tuple[URL, Path | None]:
+    try:
+        url = make_url(where)
+    except ArgumentError as error:
+        raise StoreError(f"{where!r} is no database URL: {error}") from error
+    if url.get_backend_name() == "sqlite":
+        if not url.database or url.database == ":memory:":
+            raise StoreError("a database in memory would lose everything; give a file")
+        return url, Path(url.database).absolute()
+    if url.get_backend_name() != "postgresql":
+        raise StoreError(f"{url.get_backend_name()}: only SQLite files and PostgreSQL are supported")
+    if url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
+    return url, None
+
+
+def _engine(url: URL, *, write: bool) -> Engine:
+    try:
+        engine = create_engine(url, pool_pre_ping=url.get_backend_name() != "sqlite")
+    except ModuleNotFoundError as error:
+        raise StoreError(f"PostgreSQL needs a driver: pip install 'caddie[postgres]' ({error})") from error
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_writer if write else _prepare_reader)
+        event.listen(engine, "begin", _begin_immediate if write else _begin)
+    else:
+        event.listen(engine, "begin", _begin_locked if write else _begin_snapshot)
+    return engine
+
+
+def _prepare_writer(connection: DBAPIConnection, entry: ConnectionPoolEntry | None) -> None:
+    connection.isolation_level = None  # sqlite3 must not begin transactions of its own
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {_WAIT_MS}")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _prepare_reader(connection: DBAPIConnection, entry: ConnectionPoolEntry | None) -> None:
+    _prepare_writer(connection, entry)
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA query_only = ON")
+    cursor.close()
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _begin_locked(connection: Connection) -> None:
+    connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_WAIT_MS}")
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})")
+
+
+def _begin_snapshot(connection: Connection) -> None:
+    connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+
+def _refuse(path: Path) -> None:
+    """What can't work, before anything is touched."""
+    if path.is_dir():
+        raise StoreError(f"{path}: is a folder")
+    if not path.parent.is_dir():
+        raise StoreError(f"{path.parent}: no such folder")
+    mounts = Path("/proc/mounts")
+    if mounts.exists():
+        kind = network_file_system(mounts.read_text("utf-8", "replace"), PurePosixPath(path.resolve()))
+        if kind is not None:
+            raise StoreError(
+                f"{path}: lies on a network file system ({kind}), where SQLite's locks can't be trusted and runs "
+                "could be lost. Work in a folder on a local disk, or give the URL of a PostgreSQL server."
+            )
+    if not os.access(path.parent, os.W_OK):
+        raise StoreError(
+            f"{path.parent}: can't be written. SQLite keeps files beside runs.db while it is in use."
+        )
+
+
+def _make(path: Path) -> None:
+    """A new database, made aside and moved into place: a kill leaves all of it or nothing."""
+    migrate.sweep(path)
+    aside = path.with_name(f"{path.name}.new-{os.getpid()}-{threading.get_ident()}")
+    aside.unlink(missing_ok=True)
+    engine = _engine(URL.create("sqlite", database=str(aside)), write=True)
+    try:
+        with engine.begin() as connection:
+            migrate.upgrade(connection)
+            connection.exec_driver_sql(f"PRAGMA application_id = {migrate.APPLICATION_ID}")
+        engine.dispose()
+        raw = engine.raw_connection()
+        raw.cursor().execute("PRAGMA journal_mode = WAL")
+        raw.close()
+        engine.dispose()
+        migrate.put_in_place(aside, path)
+    finally:
+        engine.dispose()
+        aside.unlink(missing_ok=True)
+
+
+def _bring_up_to_date(store: Store, path: Path) -> None:
+    with store._reader.begin() as connection:
+        found = _version(connection, store.where)
+        if path.stat().st_size <= CHECKED_BYTES:
+            _sound(connection, "quick_check", store.where)
+    if found == migrate.HEAD:
+        return
+    migrate_file(store, path, found)
+
+
+def migrate_file(store: Store, path: Path, found: str, scripts: Path = migrate.SCRIPTS) -> None:
+    """From an older version to the newest; the old file stays beside it."""
+    migrate.backup(path, found)
+    engine = _engine(store.url, write=True)
+    event.listen(engine, "connect", _without_foreign_keys)
+    try:
+        with engine.begin() as connection:
+            if _version(connection, store.where) == found:  # else another process was first
+                migrate.upgrade(connection, scripts)
+    finally:
+        engine.dispose()
+
+
+def _without_foreign_keys(connection: DBAPIConnection, entry: ConnectionPoolEntry | None) -> None:
+    """Batch migrations drop and rebuild tables; references are checked as a whole at the end."""
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA foreign_keys = OFF")
+    cursor.close()
+
+
+def _version(connection: Connection, where: str) -> str:
+    try:
+        found = migrate.version(connection)
+    except StoreError as error:
+        raise StoreError(f"{where}: {error}") from error
+    if found is None:
+        raise StoreError(f"{where}: is an empty database, not one of Caddie's. Remove it and start again.")
+    if migrate.is_newer(found):
+        raise StoreError(
+            f"{where}: was written by a newer Caddie (version {found} of its tables, this one knows {migrate.HEAD}). "
+            "Update Caddie; nothing was changed."
+        )
+    return found
+
+
+def _sound(connection: Connection, check: str, where: str) -> None:
+    said = connection.exec_driver_sql(f"PRAGMA {check}(1)").scalar()
+    if said != "ok":
+        raise StoreError(
+            f"{where}: is damaged ({said}). Caddie changed nothing. Put a copy back (runs.db.bak-*), "
+            "or rescue it with `sqlite3 runs.db .recover`."
+        )
+
+
+def _server(url: URL, create: bool) -> Store:
+    """On a server there is no file to move into place: making it is one transaction."""
+    store = Store(url, None)
+    try:
+        with explained(store.where), store._writer.begin() as connection:
+            found = migrate.version(connection)
+            if found is None and not create:
+                raise StoreError(f"{store.where}: no runs here yet. `agent start` makes it.")
+            if found is None or (not migrate.is_newer(found) and found != migrate.HEAD):
+                migrate.upgrade(connection)
+            elif migrate.is_newer(found):
+                _version(connection, store.where)
+            connection.execute(text("SELECT 1"))
+    except BaseException:
+        store.close()
+        raise
+    return store

@@ -1,0 +1,145 @@
+"""Rows to records and back: the only place that knows both.
+
+Takes SQLAlchemy rows; gives the frozen records of agent/records.py and a few that only the store gives.
+"""
+
+import sys
+import zlib
+from array import array
+
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
+
+from sqlalchemy import RowMapping
+
+from agent.records import (
+    Amount,
+    Campaign,
+    Caps,
+    Event,
+    Finding,
+    Measurement,
+    Proposal,
+    ProposalState,
+    Run,
+    Verdict,
+)
+
+ReviewAction = Literal["approve", "edit", "reject", "stop"]
+Request = Literal["", "drain", "cancel"]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A run that is done, and what was measured of it."""
+
+    run: Run
+    measurement: Measurement
+
+
+@dataclass(frozen=True)
+class ReviewNote:
+    """What a person answered to a proposal."""
+
+    id: int
+    proposal_id: int
+    action: ReviewAction
+    who: str
+    comment: str
+    created: str
+
+
+class Replicate(NamedTuple):
+    """One scored run at the deciding rung: what the noise model is made of."""
+
+    proposal_id: int
+    seed: int
+    bpb: float
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """What a planner learns from one proposal."""
+
+    proposal_id: int
+    state: ProposalState
+    knobs: dict[str, str | int | float]
+    gain: float | None  # of its last verdict, over its own baseline
+    bpb: float | None  # mean over its runs at the deciding rung
+    total_bytes: int | None  # the largest of them
+    baseline_id: int | None
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def amount(row: RowMapping, prefix: str) -> Amount:
+    return Amount(
+        gpu_s=row[f"{prefix}_gpu_s"],
+        usd=row[f"{prefix}_usd"],
+        llm_usd=row[f"{prefix}_llm_usd"],
+        llm_tokens=row[f"{prefix}_llm_tokens"],
+    )
+
+
+def amount_columns(value: Amount, prefix: str) -> dict[str, float | int]:
+    return {f"{prefix}_{field.name}": getattr(value, field.name) for field in fields(Amount)}
+
+
+def caps(row: RowMapping) -> Caps:
+    return Caps(gpu_s=row["cap_gpu_s"], usd=row["cap_usd"], llm_usd=row["cap_llm_usd"])
+
+
+def campaign(row: RowMapping) -> Campaign:
+    return Campaign(**_same(Campaign, row, "caps"), caps=caps(row))
+
+
+def proposal(row: RowMapping) -> Proposal:
+    values = _same(Proposal, row, "commit", "risk", "evidence")
+    return Proposal(
+        **values, commit=row["commit_sha"], risk=tuple(row["risk"]), evidence=tuple(row["evidence"])
+    )
+
+
+def run(row: RowMapping) -> Run:
+    return Run(**_same(Run, row, "walls"), walls=tuple(row["walls"]))
+
+
+def event(row: RowMapping) -> Event:
+    return Event(**_same(Event, row))
+
+
+def verdict(row: RowMapping) -> Verdict:
+    return Verdict(**_same(Verdict, row))
+
+
+def review(row: RowMapping) -> ReviewNote:
+    return ReviewNote(**_same(ReviewNote, row))
+
+
+def measurement(row: RowMapping, found: tuple[Finding, ...], nats: bytes | None) -> Measurement:
+    values = _same(Measurement, row, "doc_nats", "findings")
+    return Measurement(**values, findings=found, doc_nats=unpack(nats) if nats is not None else ())
+
+
+def _same(record: type[Any], row: RowMapping, *but: str) -> dict[str, Any]:
+    """Columns named like the record's fields; `but` are filled in by the caller."""
+    return {field.name: row[field.name] for field in fields(record) if field.name not in but}
+
+
+def pack(nats: tuple[float, ...]) -> bytes:
+    """Float32 is a hundred times finer than any difference between documents that matters."""
+    values = array("f", nats)
+    if sys.byteorder == "big":
+        values.byteswap()
+    return zlib.compress(values.tobytes())
+
+
+def unpack(blob: bytes) -> tuple[float, ...]:
+    values = array("f")
+    values.frombytes(zlib.decompress(blob))
+    if sys.byteorder == "big":
+        values.byteswap()
+    return tuple(values)

@@ -1,0 +1,89 @@
+"""The views of runs.db: what people and planners ask most, in plain SQL that SQLite and PostgreSQL both take.
+
+Gives `VIEWS`, name to SELECT. They hold no data, so they are dropped before a migration and made anew after it.
+None of them scans all runs but `spend_by_use`: they read columns that are kept up to date (schema.py).
+"""
+
+_SCORE = """
+    s.bpb, s.runs, s.mean_bpb, s.all_runs, s.best_bpb, s.total_bytes"""
+
+_BOARD = """
+    b.id AS board_id, b.track, b.rung, b.hardware_class, b.trust, b.judge_version"""
+
+VIEWS: dict[str, str] = {
+    # One row a campaign and board: its best promoted proposal with nothing invalid in it or its ancestors,
+    # measured with the trust that its track demands, inside walls that held.
+    "best_valid": f"""
+SELECT c.id AS campaign_id, c.name AS campaign, p.id AS proposal_id, p.title, p.commit_sha,{_SCORE},{_BOARD}
+FROM campaigns c
+JOIN boards b ON b.track_sha = c.track_sha AND b.track = c.track
+JOIN scores s ON s.id = (
+    SELECT x.id FROM scores x
+    WHERE x.campaign_id = c.id AND x.promoted = 1 AND x.barred = '' AND x.deciding = 1 AND x.board_id = b.id
+    ORDER BY x.bpb, x.proposal_id LIMIT 1)
+JOIN proposals p ON p.id = s.proposal_id""",
+    # Every head's chain of baselines, base first, with what each step gained over the step before.
+    "lineage": """
+WITH RECURSIVE chain(campaign_id, proposal_id, baseline_id, back) AS (
+    SELECT h.campaign_id, p.id, p.baseline_id, 0 FROM heads h JOIN proposals p ON p.id = h.proposal_id
+    UNION ALL
+    SELECT c.campaign_id, p.id, p.baseline_id, c.back + 1
+    FROM chain c JOIN proposals p ON p.id = c.baseline_id
+    WHERE c.back < 100000)
+SELECT c.campaign_id, k.name AS campaign, c.back, p.id AS proposal_id, p.title, p.state, p.kind, p.planner,
+    p.baseline_id, p.commit_sha, s.bpb, s.runs, s.total_bytes, s.bpb - f.bpb AS delta_bpb,
+    s.total_bytes - f.total_bytes AS delta_bytes, p.tainted, p.updated AS at
+FROM chain c
+JOIN campaigns k ON k.id = c.campaign_id
+JOIN proposals p ON p.id = c.proposal_id
+LEFT JOIN scores s ON s.proposal_id = p.id AND s.deciding = 1
+LEFT JOIN scores f ON f.proposal_id = p.baseline_id AND f.board_id = s.board_id
+ORDER BY c.campaign_id, c.back DESC""",
+    # Proposals by mean BPB, one board after the other: rows of different boards are never to be compared.
+    "leaderboard": f"""
+SELECT{_BOARD}, b.title AS board,{_SCORE}, p.id AS proposal_id, p.title, p.state, p.planner, p.commit_sha,
+    c.id AS campaign_id, c.name AS campaign
+FROM scores s
+JOIN boards b ON b.id = s.board_id
+JOIN proposals p ON p.id = s.proposal_id
+JOIN campaigns c ON c.id = s.campaign_id
+WHERE s.barred = ''
+ORDER BY s.board_id, s.bpb, s.id""",
+    # Where the budget of each campaign stands.
+    "spend": """
+SELECT id AS campaign_id, name AS campaign, state,
+    settled_gpu_s / 3600.0 AS gpu_hours, reserved_gpu_s / 3600.0 AS reserved_gpu_hours,
+    cap_gpu_s / 3600.0 AS cap_gpu_hours, (cap_gpu_s - settled_gpu_s - reserved_gpu_s) / 3600.0 AS left_gpu_hours,
+    settled_usd AS usd, reserved_usd, cap_usd, cap_usd - settled_usd - reserved_usd AS left_usd,
+    settled_llm_usd AS llm_usd, reserved_llm_usd, cap_llm_usd,
+    cap_llm_usd - settled_llm_usd - reserved_llm_usd AS left_llm_usd, settled_llm_tokens AS llm_tokens
+FROM campaigns""",
+    # Where every slot-second went: by why the run existed and how it ended. Reads the whole ledger.
+    "spend_by_use": """
+SELECT l.campaign_id, c.name AS campaign, l.what, r.purpose, r.outcome, l.state, COUNT(*) AS entries,
+    SUM(l.settled_gpu_s) / 3600.0 AS gpu_hours, SUM(l.settled_usd) AS usd, SUM(l.settled_llm_usd) AS llm_usd,
+    SUM(l.settled_llm_tokens) AS llm_tokens
+FROM ledger l
+JOIN campaigns c ON c.id = l.campaign_id
+LEFT JOIN runs r ON r.id = l.run_id
+GROUP BY l.campaign_id, c.name, l.what, r.purpose, r.outcome, l.state""",
+    # Every run that lowered the best valid BPB of its campaign and board when it was measured, with its bytes.
+    "frontier": f"""
+SELECT f.campaign_id, c.name AS campaign,{_BOARD}, f.run_id, r.title AS run, f.proposal_id, p.title, p.state,
+    f.bpb, f.total_bytes, m.artifact_bytes, m.code_bytes, m.created AS at
+FROM frontier_runs f
+JOIN boards b ON b.id = f.board_id
+JOIN campaigns c ON c.id = f.campaign_id
+JOIN measurements m ON m.id = f.measurement_id
+JOIN runs r ON r.id = f.run_id
+JOIN proposals p ON p.id = f.proposal_id
+ORDER BY f.campaign_id, f.board_id, f.measurement_id""",
+}
+
+
+def create() -> list[str]:
+    return [f"CREATE VIEW {name} AS{select}" for name, select in VIEWS.items()]
+
+
+def drop() -> list[str]:
+    return [f"DROP VIEW IF EXISTS {name}" for name in VIEWS]
