@@ -1,0 +1,173 @@
+"""The track's knobs in a script's text: read them, write them, tell whether an edit changes nothing else.
+
+Takes a track and texts by path; a knob `at = "NAME.key"` is the literal under that key of a dict at module
+level (`NAME.key.key` goes deeper). The script is parsed, never executed.
+"""
+
+import ast
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent.errors import EditError
+from agent.syntax import parse
+from agent.track import Knob, Track
+
+KnobValue = str | int | float
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where a literal stands in the text, as character offsets."""
+
+    value: KnobValue
+    start: int
+    end: int
+
+
+def spots(track: Track, files: Mapping[str, str]) -> dict[str, Spot]:
+    """Every knob that is there, once, as a plain literal. Raises syntax.NotParsed."""
+    text = files.get(track.script.path, "")
+    if not track.knob or not text:
+        return {}
+    tables = _tables(parse(track.script.path, text))
+    offsets = _Offsets(text)
+    found = {}
+    for knob in track.knob:
+        node = _literal(tables, knob)
+        if node is not None:
+            value = ast.literal_eval(node)
+            found[knob.name] = Spot(value, *offsets.span(node))
+    return found
+
+
+def read(track: Track, files: Mapping[str, str]) -> dict[str, KnobValue]:
+    """The effective configuration: the value of each knob that is there. Raises syntax.NotParsed."""
+    return {name: spot.value for name, spot in spots(track, files).items()}
+
+
+def write(track: Track, files: Mapping[str, str], values: Mapping[str, KnobValue]) -> dict[str, str]:
+    """The files with these knobs set, and not one other character changed. EditError: a knob isn't there."""
+    there = spots(track, files)
+    if missing := sorted(set(values) - set(there)):
+        raise EditError(f"{track.script.path} has no literal for the knobs {', '.join(missing)}")
+    text = files[track.script.path]
+    for name in sorted(values, key=lambda name: -there[name].start):
+        spot = there[name]
+        if not same(spot.value, values[name]):
+            text = text[: spot.start] + _spell(values[name]) + text[spot.end :]
+    return {**files, track.script.path: text}
+
+
+def same(one: KnobValue | None, other: KnobValue | None) -> bool:
+    """1 and 1.0 are the same setting, 1 and "1" are not."""
+    return isinstance(one, str) == isinstance(other, str) and one == other
+
+
+def only_knobs(track: Track, before: Mapping[str, str], after: Mapping[str, str]) -> bool:
+    """The edit changes declared literals to declared choices, and not one other character."""
+    path = track.script.path
+    if set(before) != set(after) or any(before[p] != after[p] for p in before if p != path):
+        return False
+    old, new = spots(track, before), spots(track, after)
+    choices = {knob.name: knob.choices for knob in track.knob}
+    for name, spot in new.items():
+        if name not in old:
+            return False
+        if not same(old[name].value, spot.value) and not any(same(spot.value, c) for c in choices[name]):
+            return False
+    return _masked(before[path], old) == _masked(after[path], new)
+
+
+def aligned(
+    track: Track, base: Mapping[str, str], ours: Mapping[str, str], theirs: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """The three texts of a merge with all knobs set to their merged values.
+
+    So knobs on neighbouring lines never conflict, and all else is left for a merge of lines. Raises EditError
+    when both sides changed the same knob.
+    """
+    old, mine, other = read(track, base), read(track, ours), read(track, theirs)
+    values: dict[str, KnobValue] = {}
+    for name in old.keys() & mine.keys() & other.keys():
+        if same(old[name], other[name]) or same(mine[name], other[name]):
+            values[name] = mine[name]
+        elif same(old[name], mine[name]):
+            values[name] = other[name]
+        else:
+            text = (
+                f"{name}: the head has changed it from {old[name]} to {mine[name]}, the idea to {other[name]}"
+            )
+            raise EditError(text)
+    return write(track, base, values), write(track, ours, values), write(track, theirs, values)
+
+
+def _tables(tree: ast.Module) -> dict[str, ast.Dict | None]:
+    """Dicts at module level by name; None for a name that is bound twice."""
+    tables: dict[str, ast.Dict | None] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and len(node.targets) == 1:
+            target: ast.expr = node.targets[0]
+        elif isinstance(node, ast.AnnAssign):
+            target = node.target
+        else:
+            continue
+        if isinstance(target, ast.Name) and isinstance(node.value, ast.Dict):
+            tables[target.id] = None if target.id in tables else node.value
+    return tables
+
+
+def _literal(tables: Mapping[str, ast.Dict | None], knob: Knob) -> ast.expr | None:
+    name, *keys = knob.at.split(".")
+    node: ast.expr | None = tables.get(name)
+    for key in keys:
+        if not isinstance(node, ast.Dict):
+            return None
+        under = [
+            value
+            for k, value in zip(node.keys, node.values, strict=True)
+            if isinstance(k, ast.Constant) and k.value == key
+        ]
+        if len(under) != 1:
+            return None
+        node = under[0]
+    return node if node is not None and _is_plain(node) else None
+
+
+def _is_plain(node: ast.expr) -> bool:
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        node = node.operand
+        return isinstance(node, ast.Constant) and type(node.value) in (int, float)
+    return isinstance(node, ast.Constant) and type(node.value) in (int, float, str)
+
+
+def _spell(value: KnobValue) -> str:
+    if isinstance(value, str):
+        spelt = repr(value)
+        return f'"{value}"' if spelt == f"'{value}'" and '"' not in value else spelt
+    return repr(value)
+
+
+def _masked(text: str, there: Mapping[str, Spot]) -> str:
+    for spot in sorted(there.values(), key=lambda spot: -spot.start):
+        text = text[: spot.start] + "\0" + text[spot.end :]
+    return text
+
+
+class _Offsets:
+    """From the parser's lines and UTF-8 columns to character offsets."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        ends = [match.end() for match in re.finditer(r"\r\n|\n|\r", text)]
+        self._starts = [0, *ends]
+
+    def span(self, node: ast.expr) -> tuple[int, int]:
+        assert node.end_lineno is not None
+        assert node.end_col_offset is not None
+        return self._at(node.lineno, node.col_offset), self._at(node.end_lineno, node.end_col_offset)
+
+    def _at(self, line: int, column: int) -> int:
+        start = self._starts[line - 1]
+        ahead = self._text[start : start + column].encode("utf-8", "surrogatepass")[:column]
+        return start + len(ahead.decode("utf-8", "surrogatepass"))

@@ -1,0 +1,154 @@
+"""The planner protocol, and the planners that can be asked for by name.
+
+A planner takes a `Request` (which source, which mode, what was tried) and gives a `Draft`: one idea as edits
+of the source's files, or None when it has no more. It keeps no state: a restart changes nothing.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, Self
+
+from agent.errors import UserError
+from agent.records import Campaign, Draft, Mode, Proposal, ProposalState
+from agent.track import Track
+
+KnobValue = str | int | float
+
+
+class TrialRow(Protocol):
+    """What the store tells of one proposal: the columns a `Trial` is made from."""
+
+    @property
+    def proposal_id(self) -> int: ...
+    @property
+    def state(self) -> ProposalState: ...
+    @property
+    def knobs(self) -> Mapping[str, KnobValue]: ...
+    @property
+    def gain(self) -> float | None: ...
+    @property
+    def bpb(self) -> float | None: ...
+    @property
+    def total_bytes(self) -> int | None: ...
+    @property
+    def baseline_id(self) -> int | None: ...
+    @property
+    def stderr(self) -> float | None: ...
+    @property
+    def runs(self) -> int: ...
+    @property
+    def mode(self) -> Mode: ...
+    @property
+    def source_id(self) -> int | None: ...
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a planner gets to know of one earlier proposal, the base and every head included."""
+
+    proposal_id: int
+    state: ProposalState
+    knobs: Mapping[str, KnobValue]
+    """The whole effective configuration of its commit, as `literals.read` gives it."""
+    gain: float | None
+    """Mean BPB gain over its own baseline; more is better. None: no score."""
+    bpb: float | None
+    """Mean BPB of its runs: one scale for all trials."""
+    total_bytes: int | None
+    baseline_id: int | None
+    stderr: float | None = None
+    """Standard error of the gain."""
+    runs: int = 1
+    """How many runs the mean rests on."""
+    mode: Mode = "exploit"
+    source_id: int | None = None
+
+    @classmethod
+    def of(cls, row: TrialRow) -> Self:
+        """From a row of the store."""
+        return cls(
+            proposal_id=row.proposal_id,
+            state=row.state,
+            knobs=row.knobs,
+            gain=row.gain,
+            bpb=row.bpb,
+            total_bytes=row.total_bytes,
+            baseline_id=row.baseline_id,
+            stderr=row.stderr,
+            runs=row.runs,
+            mode=row.mode,
+            source_id=row.source_id,
+        )
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call for one idea."""
+
+    track: Track
+    campaign: Campaign
+    mode: Mode
+    head: Proposal
+    source: Proposal
+    files: Mapping[str, str]
+    """The editable files at the source's commit: what the edits apply to."""
+    head_files: Mapping[str, str]
+    trials: tuple[Trial, ...]
+    seed: int
+    n: int
+    """How many proposals the campaign has planned before this one."""
+
+
+class Planner(Protocol):
+    """Anything that has ideas. `propose` may take long and may be called from several threads at once."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def modes(self) -> frozenset[Mode]:
+        """The modes it understands; what else it is asked, it takes for `exploit`."""
+
+    @property
+    def parallel(self) -> int:
+        """How many calls it takes at once. 1: quick, and wants to know its last answer's proposal first."""
+
+    def propose(self, request: Request) -> Draft | None:
+        """One idea, or None when there is none (left). Raises PlannerError when it failed for now."""
+
+
+def make(names: str, track: Track, where: Path) -> tuple[Planner, ...]:
+    """The planners of `--planner NAME[:ARGUMENT][,NAME...]`; files are looked for in `where`."""
+    planners = tuple(_one(part.strip(), track, where) for part in names.split(","))
+    seen = [planner.name for planner in planners]
+    if len(set(seen)) < len(seen):
+        raise UserError(f"--planner {names}: the same planner twice.")
+    return planners
+
+
+def turn(planners: Sequence[Planner], mode: Mode, n: int) -> Planner | None:
+    """Whose turn it is at the n-th proposal: in rotation, among those that understand the mode."""
+    able = [planner for planner in planners if mode in planner.modes]
+    return able[n % len(able)] if able else None
+
+
+def _one(text: str, track: Track, where: Path) -> Planner:
+    name, _, argument = text.partition(":")
+    if name == "knobs":
+        from agent.planner.knobs import Knobs
+
+        if argument:
+            raise UserError(f"--planner {text}: knobs takes no argument.")
+        return Knobs(track)
+    if name == "scripted":
+        from agent.planner.scripted import Scripted
+
+        if not argument:
+            raise UserError("--planner scripted needs its file: --planner scripted:ideas.jsonl")
+        return Scripted.load(where / argument)
+    known = ("knobs", "scripted")
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise UserError(f"no planner {name!r}.{hint} There are knobs and scripted:FILE.")

@@ -1,0 +1,144 @@
+"""The review queue and its policies: which ideas a person must see, and what the person can do with them.
+
+Takes proposals as the store has them; `policy` and the other judgements are pure, the actions write through a
+`Tx`. Policies fail closed: what they don't know, they ask about.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from agent.errors import UserError
+from agent.planner import edits
+from agent.records import Draft, Proposal, Review
+
+if TYPE_CHECKING:
+    from agent.store import Reads, Tx
+
+MAX_WAITING = 8
+
+
+@dataclass(frozen=True)
+class Pending:
+    """One idea that waits for a person, and what it would bring for what it costs."""
+
+    proposal: Proposal
+    cost_s: float
+    gain_per_hour: float
+
+
+def policy(review: Review, proposal: Proposal) -> Literal["approve", "ask"]:
+    """What the campaign's policy says of a proposal that the guard has passed."""
+    if review == "none":
+        return "approve"
+    if review == "risky" and _is_harmless(proposal):
+        return "approve"
+    return "ask"
+
+
+def full(waiting: Collection[Proposal]) -> bool:
+    """So many ideas wait for a person that planning pauses."""
+    return sum(proposal.state == "awaiting_review" for proposal in waiting) >= MAX_WAITING
+
+
+def follows(approved: Proposal, patch_id: str) -> bool:
+    """An approval is of a patch: it holds on a new head while the hunks are the same."""
+    return bool(approved.reviewed_by) and bool(patch_id) and approved.patch_id == patch_id
+
+
+def pending(reads: "Reads", campaign_id: int, run_s: float = 0.0) -> list[Pending]:
+    """Who waits, the best expected gain per cost first. `run_s`: what screening it costs."""
+    waiting = reads.proposals(campaign_id, {"awaiting_review"})
+    return ranked(waiting, run_s)
+
+
+def ranked(waiting: Sequence[Proposal], run_s: float) -> list[Pending]:
+    cost = run_s or 1.0
+    items = [Pending(p, cost, p.expected_gain * p.confidence * 3600.0 / cost) for p in waiting]
+    return sorted(items, key=lambda item: (-item.gain_per_hour, item.proposal.id))
+
+
+def approve(tx: "Tx", ids: Collection[int], who: str, comment: str = "") -> list[Proposal]:
+    """Approves all of them, or none if one doesn't wait."""
+    for proposal_id in ids:
+        _waits(tx, proposal_id)
+    done = []
+    for proposal_id in ids:
+        tx.add_review(proposal_id, "approve", who, comment)
+        tx.update_proposal(proposal_id, reviewed_by=who)
+        done.append(tx.move(proposal_id, "approved", _said("approved", who, comment)))
+    return done
+
+
+def reject(tx: "Tx", ids: Collection[int], who: str, comment: str = "") -> list[Proposal]:
+    """Declines all of them, or none if one doesn't wait. The comment is what the planner learns from it."""
+    for proposal_id in ids:
+        _waits(tx, proposal_id)
+    done = []
+    for proposal_id in ids:
+        tx.add_review(proposal_id, "reject", who, comment)
+        tx.update_proposal(proposal_id, reviewed_by=who)
+        done.append(tx.move(proposal_id, "declined", _said("declined", who, comment)))
+    return done
+
+
+def edit(
+    tx: "Tx",
+    proposal_id: int,
+    who: str,
+    edited: str,
+    files: Mapping[str, str],
+    editable: Collection[str],
+    comment: str = "",
+) -> Proposal:
+    """Puts the person's version in the place of a waiting idea, as a new draft that the guard checks.
+
+    `files` are those of its baseline, which the edited diff applies to. Raises EditError when it doesn't apply.
+    """
+    old = _waits(tx, proposal_id)
+    if edits.apply(edited, files, editable) == edits.apply(old.diff, files, editable):
+        raise UserError(f"p{proposal_id}: the edited diff says the same; approve it instead")
+    assert old.baseline_id is not None
+    tx.add_review(proposal_id, "edit", who, comment)
+    new = tx.add_proposal(old.campaign_id, _edited(old, edited, who), baseline_id=old.baseline_id)
+    tx.move(proposal_id, "declined", _said(f"replaced by p{new.id}, edited", who, comment))
+    return new
+
+
+def stop(tx: "Tx", proposal_id: int, who: str, comment: str = "") -> None:
+    """Asks the campaign to end what runs and start nothing more; the idea goes on waiting."""
+    proposal = _waits(tx, proposal_id)
+    tx.add_review(proposal_id, "stop", who, comment)
+    tx.ask(proposal.campaign_id, "drain")
+
+
+def _edited(old: Proposal, edited: str, who: str) -> Draft:
+    assert old.baseline_id is not None
+    return Draft(
+        title=old.title,
+        hypothesis=old.hypothesis,
+        edits=edited,
+        planner=f"{old.planner}, edited by {who}",
+        mode=old.mode,
+        kind=old.kind,
+        source_id=old.baseline_id,
+        expected_gain=old.expected_gain,
+        confidence=old.confidence,
+        evidence=(*old.evidence, f"p{old.id}"),
+    )
+
+
+def _waits(tx: "Tx", proposal_id: int) -> Proposal:
+    proposal = tx.proposal(proposal_id)
+    if proposal.state != "awaiting_review":
+        raise UserError(f"p{proposal_id} doesn't wait for review: it is {proposal.state}")
+    return proposal
+
+
+def _said(what: str, who: str, comment: str) -> str:
+    return f"{what} by {who}" + (f": {comment}" if comment else "")
+
+
+def _is_harmless(proposal: Proposal) -> bool:
+    """The guard has been there, found a change of declared knobs alone, and raised no flag."""
+    return proposal.kind == "knob" and bool(proposal.ast_hash and proposal.knobs) and not proposal.risk
