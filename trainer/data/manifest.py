@@ -17,7 +17,8 @@ CORPORA: tuple[Corpus, ...] = ("docs", "synth", "fineweb")
 FORMAT = 1
 NAME = "manifest.json"
 # Everything that a corpus folder may hold. A folder that holds anything else is not ours to replace.
-ENTRIES = frozenset({NAME, "train", "val", "datasets", "tokenizers"})
+PARTIAL = ".part"
+ENTRIES = frozenset({NAME, f".{NAME}", PARTIAL, "train", "val", "datasets", "tokenizers"})
 BLOCK = 1 << 20
 
 
@@ -92,7 +93,9 @@ def data_sha(corpus: str, train: Part, val: Part, floor_bits: float | None) -> s
 
 def write(manifest: Manifest, folder: Path) -> None:
     text = json.dumps({"format": FORMAT, **asdict(manifest)}, indent=1, sort_keys=True) + "\n"
-    (folder / NAME).write_text(text, "utf-8")
+    aside = folder / f".{NAME}"
+    aside.write_text(text, "utf-8")
+    aside.replace(folder / NAME)
 
 
 def load(folder: Path, *, verify: bool = True) -> Manifest:
@@ -129,7 +132,7 @@ def validation_documents(folder: Path) -> list[bytes]:
         raise UserError(f"{folder} holds token shards; their validation text is read through the tokenizer")
     path = folder / manifest.val.files[0].path
     raw = path.read_bytes()
-    if hashlib.sha256(raw).hexdigest() != manifest.val.sha256:
+    if hashlib.sha256(raw).hexdigest() != manifest.val.files[0].sha256:
         raise Damaged(f"{path} was changed since it was made")
     documents = parse_documents(raw, str(path))
     if len(documents) != manifest.val.docs or sum(map(len, documents)) != manifest.val.bytes:

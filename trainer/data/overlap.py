@@ -1,13 +1,13 @@
 """Which validation paragraphs repeat training text, word for word over a long stretch.
 
-Takes training texts and a candidate validation document (both lists of paragraphs); gives the paragraphs that
-may stay. Nothing that shares `RUN` or more normalised characters with a training document is missed, also
-across paragraphs.
+Takes training texts and a candidate validation document (both lists of paragraphs); gives the paragraphs
+that may stay. Nothing that shares `RUN` or more normalised characters with a training document is missed,
+also across paragraphs.
 
-The method: remember the training text in pieces of `PIECE` characters, cut one after the other; slide a window
-of `PIECE` characters over the validation text, one character at a time. A shared run of `2 * PIECE - 1`
-characters covers at least one whole piece of the training text, wherever the cuts fall, so the window meets
-it. Some shorter runs are met too: those paragraphs are dropped as well.
+The method: remember the training text in pieces of `PIECE` characters, cut one after the other; slide a
+window of `PIECE` characters over the validation text, one character at a time. A shared run of `2 * PIECE
+- 1` characters covers at least one whole piece of the training text, wherever the cuts fall, so the window
+meets it. Some shorter runs are met too: those paragraphs are dropped as well.
 """
 
 import re

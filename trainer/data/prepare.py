@@ -1,21 +1,70 @@
-"""One door to every corpus.
+"""One door to every corpus: made on this machine, or downloaded.
 
-Takes the name of a corpus and its folder; gives the `Manifest` of a folder that is ready.
+Takes the name of a corpus, its folder and what is particular to it; gives the `Manifest` of a folder that
+is ready.
 """
 
-from collections.abc import Callable
+import math
+import secrets
 from pathlib import Path
 
 from agent.errors import UserError
-from trainer.data.corpus import make_docs, place
-from trainer.data.manifest import Manifest
+from trainer.data import docs, synth
+from trainer.data.manifest import CORPORA, Manifest, data_sha, load, write
+from trainer.data.place import Say, place, place_in_parts, write_seed, write_texts
 
 
 def prepare(
-    corpus: str, folder: Path, *, say: Callable[[str], None] = print, remake: bool = False
+    corpus: str,
+    folder: Path,
+    *,
+    say: Say = print,
+    remake: bool = False,
+    verify: bool = False,
+    variant: str = "sp1024",
+    train_shards: int = 1,
+    seed: int | None = None,
 ) -> Manifest:
-    """The corpus in `folder`, made or downloaded if it is not there yet or is damaged."""
+    """The corpus in `folder`; made or downloaded if it is not there, or not intact.
+
+    `remake` makes a corpus anew that is intact, and `verify` reads downloaded shards again in full. `variant` and
+    `train_shards` belong to fineweb, `seed` (of the validation stories; drawn if not given) to synth.
+    """
     folder = folder.absolute()
     if corpus == "docs":
         return place(folder, make_docs, say, remake=remake)
-    raise UserError(f"no corpus {corpus!r}; there are docs, synth, fineweb")
+    if corpus == "synth":
+        return place(folder, lambda fresh, tell: make_synth(fresh, tell, seed), say, remake=remake)
+    if corpus == "fineweb":
+        return _fetch(folder, variant, train_shards, say, verify=verify)
+    raise UserError(f"no corpus {corpus!r}; there are {', '.join(CORPORA)}")
+
+
+def make_docs(folder: Path, say: Say) -> None:
+    texts = docs.build(say)
+    train, val = write_texts(folder, "train", texts.train), write_texts(folder, "val", texts.val)
+    write(Manifest("docs", texts.versions, train, val, data_sha("docs", train, val, None)), folder)
+
+
+def make_synth(folder: Path, say: Say, seed: int | None = None) -> None:
+    """Validation stories come from a seed that is drawn here and kept beside them, out of a candidate's sight."""
+    seed = secrets.randbits(128) if seed is None else seed
+    say(f"synth: telling {synth.TRAINING_BYTES / 1e6:.0f} MB of stories")
+    train = write_texts(folder, "train", synth.tell(synth.TRAINING_SEED, synth.TRAINING_BYTES).texts)
+    stories = synth.tell(seed, synth.VALIDATION_BYTES)
+    read = synth.information(stories.texts)
+    if not math.isclose(read, stories.bits, rel_tol=1e-9):
+        raise AssertionError(f"the stories were told with {stories.bits} bits and read with {read}")
+    val = write_texts(folder, "val", stories.texts, more=(write_seed(folder, seed),))
+    floor = math.floor(read * 1e6) / 1e6  # below rounding, so that it stays a floor
+    manifest = Manifest("synth", {}, train, val, data_sha("synth", train, val, floor), floor_bits=floor)
+    write(manifest, folder)
+
+
+def _fetch(folder: Path, variant: str, train_shards: int, say: Say, *, verify: bool) -> Manifest:
+    from trainer.data.fineweb import fetch  # late: it needs a package that only some people have
+
+    if train_shards < 1:
+        raise UserError(f"--train-shards {train_shards}: at least one is needed")
+    manifest = place_in_parts(folder, lambda: fetch(folder, variant, train_shards, say))
+    return load(folder, verify=True) if verify else manifest

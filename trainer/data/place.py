@@ -1,7 +1,7 @@
 """Makes a corpus folder, or finds it made.
 
-Takes a folder and what fills it; gives the `Manifest`. A corpus is written into a folder beside the target and
-moved into place when it is whole, so what is there is complete or is not there. One maker at a time.
+Takes a folder and what fills it; gives the `Manifest`. A corpus is written into a folder beside the target
+and moved into place when it is whole, so what is there is complete or is not there. One maker at a time.
 """
 
 import fcntl
@@ -15,20 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from agent.errors import MissingError, UserError
-from trainer.data import docs
-from trainer.data.manifest import (
-    ENTRIES,
-    Corpus,
-    Damaged,
-    File,
-    Manifest,
-    Part,
-    data_sha,
-    load,
-    sha_of,
-    sha_over,
-    write,
-)
+from trainer.data.manifest import ENTRIES, Damaged, File, Manifest, Part, load, sha_of, sha_over
 
 Say = Callable[[str], None]
 
@@ -93,32 +80,34 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def write_texts(folder: Path, part: str, texts: list[str]) -> Part:
-    """Documents as `<part>/docs.jsonl`, on the disk for good."""
-    path = folder / part / "docs.jsonl"
-    path.parent.mkdir()
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        for text in texts:
-            file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
+def place_in_parts(folder: Path, fetch: Callable[[], Manifest]) -> Manifest:
+    """A corpus that comes file by file, and keeps what has come if it is stopped."""
+    try:
+        with _alone(folder):
+            _refuse_foreign(folder)
+            folder.mkdir(exist_ok=True)
+            return fetch()
+    except OSError as error:
+        raise UserError(f"can't put the corpus into {folder}: {error}") from error
+
+
+def write_texts(folder: Path, part: str, texts: list[str], *, more: tuple[File, ...] = ()) -> Part:
+    """Documents as `<part>/docs.jsonl`; `more` files belong to the same part."""
+    lines = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
+    files = (_write(folder, f"{part}/docs.jsonl", lines), *more)
+    return Part(files, len(texts), sum(len(text.encode()) for text in texts), sha_over(files))
+
+
+def write_seed(folder: Path, seed: int) -> File:
+    return _write(folder, "val/seed.json", json.dumps({"seed": seed}) + "\n")
+
+
+def _write(folder: Path, name: str, content: str) -> File:
+    """A file of a corpus, on the disk for good."""
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    with path.open("wb") as file:
+        file.write(content.encode())
         file.flush()
         os.fsync(file.fileno())
-    entry = File(path.relative_to(folder).as_posix(), path.stat().st_size, sha_of(path))
-    size = sum(len(text.encode()) for text in texts)
-    return Part((entry,), len(texts), size, sha_over((entry,)))
-
-
-def write_corpus(
-    folder: Path,
-    corpus: Corpus,
-    texts: docs.Texts,
-    *,
-    floor_bits: float | None = None,
-    extra: tuple[File, ...] = (),
-) -> None:
-    train, val = write_texts(folder, "train", texts.train), write_texts(folder, "val", texts.val)
-    sha = data_sha(corpus, train, val, floor_bits)
-    write(Manifest(corpus, texts.versions, train, val, sha, floor_bits, extra=extra), folder)
-
-
-def make_docs(folder: Path, say: Say) -> None:
-    write_corpus(folder, "docs", docs.build(say))
+    return File(name, path.stat().st_size, sha_of(path))

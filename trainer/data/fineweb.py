@@ -1,0 +1,223 @@
+"""The `fineweb` corpus: the contest's published token shards and tokenizer, downloaded and checked.
+
+Takes a variant (whose tokens) and a number of training shards; gives a corpus folder in the official layout,
+`datasets/fineweb10B_<variant>/fineweb_{train,val}_*.bin` and `tokenizers/`. Each file is compared with the
+size and checksum that the hub has for it, each shard with its header, before it takes its place. A download
+that was interrupted goes on where it stopped.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pydantic import BaseModel, ValidationError
+
+from agent.errors import InfraError, MissingError, UserError
+from trainer.data.hub import Hub, Remote
+from trainer.data.manifest import (
+    PARTIAL,
+    Damaged,
+    File,
+    Manifest,
+    Part,
+    data_sha,
+    load,
+    sha_of,
+    sha_over,
+    write,
+)
+from trainer.data.shards import ShardError, count_tokens
+
+REPOSITORY = "willdepueoai/parameter-golf"
+ROOT = "datasets/"
+PREFIX = "fineweb10B_"
+# Left free on the disk, for logs and the runs to come.
+SPARE_BYTES = 1 << 28
+
+Say = Callable[[str], None]
+
+
+class Stats(BaseModel):
+    files_train: int
+    files_val: int
+
+
+class Dataset(BaseModel):
+    name: str
+    tokenizer_name: str
+    stats: Stats
+
+
+class Tokenizer(BaseModel):
+    name: str
+    model_path: str | None = None
+    vocab_path: str | None = None
+    path: str | None = None
+
+
+class Export(BaseModel):
+    """The hub's own manifest: which datasets are published, with which tokenizers."""
+
+    datasets: list[Dataset]
+    tokenizers: list[Tokenizer]
+
+    def dataset(self, variant: str) -> Dataset:
+        for dataset in self.datasets:
+            if dataset.name == PREFIX + variant:
+                return dataset
+        names = ", ".join(sorted(dataset.name.removeprefix(PREFIX) for dataset in self.datasets))
+        raise UserError(f"{REPOSITORY} has no variant {variant!r}; there are {names}")
+
+    def tokenizer_files(self, name: str) -> list[str]:
+        for tokenizer in self.tokenizers:
+            if tokenizer.name == name:
+                return [path for path in (tokenizer.model_path, tokenizer.vocab_path, tokenizer.path) if path]
+        raise InfraError(f"{REPOSITORY} names no files for tokenizer {name!r}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All files of a corpus, by where they go in the folder."""
+
+    train: dict[str, Remote]
+    val: dict[str, Remote]
+    extra: dict[str, Remote]
+
+    def files(self) -> dict[str, Remote]:
+        return {**self.extra, **self.val, **self.train}
+
+
+def fetch(folder: Path, variant: str, train_shards: int, say: Say) -> Manifest:
+    """The corpus in `folder`, downloaded as far as it is not there. Shards that are there already stay and count."""
+    known = _known(folder, say)
+    if known and known.variant != variant:
+        raise UserError(
+            f"{folder} holds variant {known.variant}: give another place for {variant} with --out"
+        )
+    train_shards = max(train_shards, _present(folder / "datasets" / (PREFIX + variant)))
+    if known and len(known.train.files) == train_shards:
+        return known
+    # More shards of an export come from the commit that the first ones came from.
+    hub = Hub(REPOSITORY, known.versions.get("commit") if known else None)
+    plan = _plan(hub, _export(hub, folder), variant, train_shards)
+    missing = {path: remote for path, remote in plan.files().items() if not remote.is_at(folder / path)}
+    _check_space(folder, missing, say)
+    for number, (path, remote) in enumerate(missing.items(), 1):
+        say(f"fineweb: {number} of {len(missing)}: {path} ({remote.size / 1e6:,.1f} MB)")
+        _place(hub, remote, folder, path)
+    manifest = _describe(folder, plan, variant, hub.commit)
+    write(manifest, folder)
+    shutil.rmtree(folder / PARTIAL, ignore_errors=True)
+    return manifest
+
+
+def _known(folder: Path, say: Say) -> Manifest | None:
+    try:
+        return load(folder, verify=False)
+    except MissingError:
+        return None
+    except Damaged as damage:
+        say(f"{damage}; downloading what is missing")
+        return None
+
+
+def _present(shards: Path) -> int:
+    """How many training shards are needed to cover those in the folder."""
+    numbers = [path.stem.rpartition("_")[2] for path in shards.glob("fineweb_train_*.bin")]
+    return max((int(number) + 1 for number in numbers if number.isdigit()), default=0)
+
+
+def _export(hub: Hub, folder: Path) -> Export:
+    (remote,) = hub.describe([ROOT + "manifest.json"])
+    partial = folder / PARTIAL / "manifest.json"
+    _download(hub, remote, partial)
+    try:
+        return Export.model_validate_json(partial.read_bytes())
+    except ValidationError as error:
+        raise InfraError(f"{REPOSITORY} has a manifest that can't be read: {error}") from error
+
+
+def _plan(hub: Hub, export: Export, variant: str, train_shards: int) -> Plan:
+    dataset = export.dataset(variant)
+    if train_shards > dataset.stats.files_train:
+        raise UserError(
+            f"{variant} has {dataset.stats.files_train} training shards, {train_shards} were asked for"
+        )
+    shards = f"datasets/{dataset.name}/fineweb_"
+    train = [f"{shards}train_{number:06d}.bin" for number in range(train_shards)]
+    val = [f"{shards}val_{number:06d}.bin" for number in range(dataset.stats.files_val)]
+    extra = export.tokenizer_files(dataset.tokenizer_name)
+    for path in extra:
+        if PurePosixPath(path).parts[:1] != ("tokenizers",) or ".." in PurePosixPath(path).parts:
+            raise InfraError(f"{REPOSITORY} keeps a tokenizer in a strange place: {path!r}")
+    paths = train + val + extra
+    remotes = dict(zip(paths, hub.describe([ROOT + path for path in paths]), strict=True))
+    return Plan(*({path: remotes[path] for path in group} for group in (train, val, extra)))
+
+
+def _check_space(folder: Path, missing: dict[str, Remote], say: Say) -> None:
+    size = sum(remote.size for remote in missing.values())
+    there = sum(path.stat().st_size for path in (folder / PARTIAL).rglob("*") if path.is_file())
+    free = shutil.disk_usage(folder).free
+    if size - there + SPARE_BYTES > free:
+        raise UserError(
+            f"{len(missing)} files of {size / 1e9:,.1f} GB do not fit: {folder} has {free / 1e9:,.1f} GB free. "
+            "Ask for fewer shards (--train-shards) or give another place (--out)."
+        )
+    say(f"fineweb: {len(missing)} files to download, {size / 1e9:,.2f} GB")
+
+
+def _place(hub: Hub, remote: Remote, folder: Path, path: str) -> None:
+    partial = folder / PARTIAL / path
+    _download(hub, remote, partial)
+    if path.endswith(".bin"):
+        try:
+            count_tokens(partial)
+        except ShardError:
+            partial.unlink()
+            raise
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    partial.replace(folder / path)
+
+
+def _download(hub: Hub, remote: Remote, partial: Path) -> None:
+    """The file, whole and as the hub describes it. A start that was spoilt is thrown away once."""
+    resumed = partial.exists()
+    hub.download(remote, partial)
+    if remote.is_at(partial):
+        return
+    partial.unlink()
+    if resumed:
+        hub.download(remote, partial)
+        if remote.is_at(partial):
+            return
+        partial.unlink()
+    raise InfraError(
+        f"{remote.path} arrived damaged: its checksum is not the one that {hub.repository} gives. Run it again."
+    )
+
+
+def _describe(folder: Path, plan: Plan, variant: str, commit: str) -> Manifest:
+    train, val = _part(folder, plan.train), _part(folder, plan.val)
+    return Manifest(
+        corpus="fineweb",
+        versions={"repository": REPOSITORY, "commit": commit},
+        train=train,
+        val=val,
+        data_sha=data_sha("fineweb", train, val, None),
+        variant=variant,
+        extra=_entries(folder, plan.extra),
+    )
+
+
+def _part(folder: Path, remotes: dict[str, Remote]) -> Part:
+    files = _entries(folder, remotes)
+    tokens = sum(count_tokens(folder / file.path) for file in files)
+    return Part(files, None, sum(file.bytes for file in files), sha_over(files), tokens)
+
+
+def _entries(folder: Path, remotes: dict[str, Remote]) -> tuple[File, ...]:
+    return tuple(
+        File(path, remote.size, remote.sha256 or sha_of(folder / path)) for path, remote in remotes.items()
+    )
