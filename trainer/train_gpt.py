@@ -2,13 +2,13 @@
 
 Takes training text or token shards; gives `final_model.bin`, which holds everything that scoring needs.
 
-    python train_gpt.py                       the contest's way: train, compress, evaluate on the validation shards
+    python train_gpt.py                       the contest's way: train, compress, evaluate on validation data
     torchrun --nproc_per_node=8 train_gpt.py  the same on several GPUs (WORLD_SIZE must divide 8)
     python train_gpt.py train                 train and compress only; never looks at validation data
-    python train_gpt.py score|encode|decode   answer a judge over the socket SCORE_FD, with the artifact ARTIFACT
+    python train_gpt.py score|encode|decode   answer a judge over the socket SCORE_FD, with the file ARTIFACT
 
-PRESET=tiny is for one core of a laptop, PRESET=golf (the default) has the contest's own settings. Every setting
-can be given in the environment under its name in capitals, such as MODEL_DIM=96.
+PRESET=tiny is for one core of a laptop, PRESET=golf (the default) has the contest's own settings. Every
+setting can be given in the environment under its name in capitals, such as MODEL_DIM=96.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ GOLF = {
     "seed": 1337,
 }
 
-# What scoring has to know of the settings: these travel in the artifact, with the bounds that loading enforces.
+# What scoring has to know of the settings. These travel in the artifact; loading enforces the bounds.
 SHAPE = {
     "vocab_size": (260, 65536),
     "num_layers": (1, 256),
@@ -246,7 +246,7 @@ def budgeted_steps(c: SimpleNamespace, environ: dict[str, str]) -> int:
 
 
 # ----------------------------------------------------------------------------------------------------------
-# Tokenizer: SentencePiece BPE with byte fallback. It is kept as its list of pieces; the rest is always the same.
+# Tokenizer: SentencePiece BPE with byte fallback, kept as its list of pieces; the rest is always the same.
 
 PAD, BOS, EOS, UNK, FIRST_BYTE = 0, 1, 2, 3, 4
 FIXED = ["<pad>", "<s>", "</s>", "<unk>"] + [f"<0x{byte:02X}>" for byte in range(256)]
@@ -290,7 +290,7 @@ class Tokenizer:
 
     @classmethod
     def from_proto(cls, proto: bytes) -> Tokenizer:
-        """The pieces of a SentencePiece model file. Normalisation rules are dropped: ours must be lossless."""
+        """The pieces of a SentencePiece model file. Its normalisation is dropped: ours must be lossless."""
         import sentencepiece
 
         processor = sentencepiece.SentencePieceProcessor(model_proto=proto)
@@ -301,7 +301,7 @@ class Tokenizer:
         return cls(pieces[len(FIXED) :])
 
     def to_proto(self) -> bytes:
-        """A SentencePiece model file, written by hand: pieces, BPE with byte fallback, identity normaliser."""
+        """A SentencePiece model file, by hand: pieces, BPE with byte fallback, identity normaliser."""
 
         def field(number: int, value: bytes | int) -> bytes:
             if isinstance(value, int):
@@ -355,7 +355,7 @@ class Tokenizer:
 
 # ----------------------------------------------------------------------------------------------------------
 # Data. A corpus is either documents (docs.jsonl) or the contest's shards of tokens. Either way it becomes one
-# endless stream in which a BOS stands before every document; the seed draws where it starts and in what order.
+# endless stream with a BOS before every document; the seed draws where it starts and in what order.
 
 SHARD_MAGIC, SHARD_VERSION = 20240520, 1
 
@@ -387,7 +387,7 @@ def find_shards(c: SimpleNamespace, part: str) -> list[Path]:
 
 
 def shard_stream(shards: list[np.ndarray], seed: int) -> Iterator[np.ndarray]:
-    """Shards in an order and from a start that the seed draws; the first is finished at the end of the round."""
+    """Shards in an order and from a start that the seed draws; the first is finished at the end."""
     draw = random.Random(seed)
     order = draw.sample(range(len(shards)), len(shards))
     start = draw.randrange(len(shards[order[0]]))
@@ -409,7 +409,7 @@ def doc_stream(docs: list[str], tokenizer: Tokenizer, seed: int) -> Iterator[np.
 
 
 class Batches:
-    """Cuts a stream into batches. Rows are shared out over micro-steps and ranks, so a batch never depends on them."""
+    """Cuts a stream into batches. Rows are shared out over micro-steps and ranks."""
 
     def __init__(self, stream: Iterator[np.ndarray], c: SimpleNamespace, accum: int, rank: int, world: int):
         self.stream, self.length = stream, c.train_seq_len
@@ -552,7 +552,7 @@ class GPT(nn.Module):
 
 
 class TiledLoss(torch.autograd.Function if ROLE in ("train", "contest", "score") else object):
-    """Mean cross-entropy of soft-capped logits on a CPU: a few rows at a time, gradients at once, all in cache."""
+    """Mean cross-entropy of soft-capped logits on a CPU: a few rows at a time, gradients at once."""
 
     TILE = 1 << 18  # logits, 1 MB
 
@@ -625,7 +625,7 @@ def newton_schulz(g: Tensor, steps: int) -> Tensor:
 
 
 class Muon:
-    """Momentum, orthogonalised. Matrices of one shape are one stack; each rank works on its own part of it."""
+    """Momentum, orthogonalised. Matrices of one shape are a stack; each rank works on its own part of it."""
 
     def __init__(
         self, matrices: list[Tensor], c: SimpleNamespace, rank: int, world: int, orthogonal=newton_schulz
@@ -723,8 +723,8 @@ def warmdown(c: SimpleNamespace, step: int, steps: int, elapsed_s: float) -> flo
 
 
 # ----------------------------------------------------------------------------------------------------------
-# Artifact: a fixed head, then four compressed sections: settings (JSON), tokenizer, weights as small integers,
-# everything else as fp16. Nothing in it is code, and loading bounds every size before it allocates.
+# Artifact: a fixed head, then four compressed sections: settings (JSON), tokenizer, weights as small
+# integers, everything else as fp16. Nothing in it is code, and loading bounds every size before it allocates.
 
 MAGIC = b"CADDIE1"
 HEAD = struct.Struct("<7sB8I")  # magic, compressor, then packed and plain size of each section
@@ -924,12 +924,12 @@ def from_artifact(data: bytes) -> tuple[GPT, Tokenizer, SimpleNamespace]:
 
 
 # ----------------------------------------------------------------------------------------------------------
-# Scoring. Windows lie on the grid of a document's own positions, and a document sees itself only: so a token's
-# distribution depends on nothing but the tokens before it in its document, wherever chunks and batches end.
+# Scoring. Windows lie on the grid of a document's own positions, and a document sees itself only. So a
+# token's distribution depends on the tokens before it in its document alone, wherever chunks and batches end.
 
 
 class Scorer:
-    """Nats of tokens, chunk after chunk; and the distribution at any position, by the same computation."""
+    """Nats of tokens, chunk after chunk; and the distribution anywhere, by the same computation."""
 
     def __init__(self, model: GPT, c: SimpleNamespace, batch_tokens: int = 8192):
         self.model, self.length, self.batch_tokens = model, c.train_seq_len, batch_tokens
@@ -942,7 +942,7 @@ class Scorer:
         self.tail = np.zeros(0, dtype=np.int64)  # the last tokens of the document that goes on
 
     def window(self, offset: int) -> int:
-        """Where the window that scores this offset of a document begins. -1 is the BOS before the document."""
+        """Where the window that scores this offset of a document begins; -1 is the BOS before it."""
         return max(-1, (offset // self.stride + 1) * self.stride - 1 - self.length)
 
     def score(self, tokens: np.ndarray, starts: list[int]) -> np.ndarray:
@@ -958,7 +958,7 @@ class Scorer:
         return self.run(rows, len(tokens))
 
     def rows(self, tokens: np.ndarray, offset: int, at: int) -> list[tuple[np.ndarray, int, int]]:
-        """Windows over one stretch of a document: inputs and targets, how many of these count, and where they go."""
+        """Windows over a stretch of a document: text, how many of its last tokens count, where these go."""
         known = (
             np.concatenate([[BOS], self.tail, tokens])
             if len(self.tail) == offset
@@ -999,7 +999,7 @@ class Scorer:
         return nats
 
     def peek(self, items: list[tuple[int, int, np.ndarray]]) -> np.ndarray:
-        """Log-probabilities of the next token for each (position, start of its document, tokens before it)."""
+        """Log-probabilities of the next token for each (position, its document's start, tokens before it)."""
         rows = []
         for i, (position, start, context) in enumerate(items):
             offset = position - start
@@ -1147,9 +1147,9 @@ class Processes:
         if self.world > 1:
             dist.init_process_group("nccl" if self.cuda else "gloo")
 
-    def log(self, *words: object) -> None:
+    def log(self, text: str, end: str = "\n") -> None:
         if self.rank == 0:
-            print(*words, flush=True)
+            print(text, end=end, flush=True)
 
     def sum(self, *values: float) -> list[float]:
         if self.world == 1:
@@ -1206,7 +1206,7 @@ class Corpus:
 
 
 class Watch:
-    """Training time without validation, the same number on every rank: measured at times, reckoned in between."""
+    """Training time without validation, equal on every rank: measured at times, reckoned in between."""
 
     EVERY = 10
 
@@ -1310,21 +1310,18 @@ class Run:
         log(
             f"world_size:{procs.world} grad_accum_steps:{self.accum} device:{'cuda' if procs.cuda else 'cpu'}"
         )
+        embed_lr, head_lr = (c.tied_embed_lr, 0.0) if c.tie_embeddings else (c.embed_lr, c.head_lr)
         log(f"attention_mode:gqa num_heads:{c.num_heads} num_kv_heads:{c.num_kv_heads}")
-        log(
-            f"tie_embeddings:{bool(c.tie_embeddings)} embed_lr:{c.tied_embed_lr if c.tie_embeddings else c.embed_lr} "
-            f"head_lr:{0.0 if c.tie_embeddings else c.head_lr} matrix_lr:{c.matrix_lr} scalar_lr:{c.scalar_lr}"
-        )
-        log(
-            f"train_batch_tokens:{c.train_batch_tokens} train_seq_len:{c.train_seq_len} iterations:{self.steps} "
-            f"warmup_steps:{c.warmup_steps} max_wallclock_seconds:{c.max_wallclock_seconds:.3f}"
-        )
+        log(f"tie_embeddings:{bool(c.tie_embeddings)} embed_lr:{embed_lr} head_lr:{head_lr} ", end="")
+        log(f"matrix_lr:{c.matrix_lr} scalar_lr:{c.scalar_lr}")
+        log(f"train_batch_tokens:{c.train_batch_tokens} train_seq_len:{c.train_seq_len} ", end="")
+        log(f"iterations:{self.steps} warmup_steps:{c.warmup_steps} ", end="")
+        log(f"max_wallclock_seconds:{c.max_wallclock_seconds:.3f}")
         if environ.get("COMPUTE_BUDGET_MS"):
             shape = {key: getattr(c, key) for key in (*SHAPE, "train_batch_tokens", "muon_backend_steps")}
+            text = json.dumps(shape, separators=(",", ":"))
             cost = self.steps * step_cost_ms(c, json.loads(environ["COST_MODEL"]))
-            log(
-                f"compute shape:{json.dumps(shape, separators=(',', ':'))} steps:{self.steps} cost_ms:{cost:.1f}"
-            )
+            log(f"compute shape:{text} steps:{self.steps} cost_ms:{cost:.1f}")
 
 
 def progress(seconds: float, step: int) -> str:
@@ -1370,7 +1367,7 @@ def evaluate_tokens(
 
 
 def official_bytes(tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each token: bytes without a leading space, whether it has one, and whether it swallows the next one."""
+    """Of each token: bytes without a leading space, whether it has one, whether it swallows the next one."""
     pieces = [b""] * FIRST_BYTE + tokenizer.bytes_of[FIRST_BYTE:]
     spaced = np.array([i >= len(FIXED) and piece[:1] == b" " for i, piece in enumerate(pieces)])
     sizes = np.array([len(piece) for piece in pieces]) - spaced
@@ -1383,7 +1380,7 @@ def main(environ: dict[str, str]) -> None:
     corpus, log = run.corpus, procs.log
     run.describe(environ)
     validate = validation(c, corpus.tokenizer, procs) if ROLE == "contest" else None
-    run.train(validate and (lambda model: "val_loss:%.4f val_bpb:%.4f" % validate(model)))
+    run.train(validate and (lambda model: "val_loss:{:.4f} val_bpb:{:.4f}".format(*validate(model))))
     if procs.cuda:
         peak, kept = torch.cuda.max_memory_allocated() >> 20, torch.cuda.max_memory_reserved() >> 20
         log(f"peak memory allocated: {peak} MiB reserved: {kept} MiB")
