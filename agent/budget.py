@@ -1,7 +1,7 @@
 """The ledger: GPU-seconds, dollars and tokens are reserved at their worst case before they are spent.
 
-Takes a transaction of the store (`Tx`) and amounts; gives ids of entries. The sum of settled and reserved never
-passes a cap. The sums stand in the campaign's row, so a reservation costs the same after a million of them;
+Takes a transaction of the store (`Tx`) and amounts; gives ids of entries. The sum of settled and reserved
+never passes a cap. The sums stand in the campaign's row, so a reservation costs the same after a million;
 `audit` adds up the entries again. Amounts are kept as multiples of 2^-20 s and 2^-30 dollars, so that sums of
 them are exact, in whatever order they are added and taken away.
 """
@@ -57,7 +57,7 @@ def reserve(
     proposal_id: int | None = None,
     run_id: int | None = None,
 ) -> int:
-    """Sets the worst case aside; raises BudgetExceeded when a cap would be passed, and then nothing changed."""
+    """Sets the worst case aside. Raises BudgetExceeded, and changes nothing, when a cap would be passed."""
     wanted = _grained(amount)
     balance = tx.balance(campaign_id)
     for name in _NAMES:
@@ -91,7 +91,7 @@ def settle(tx: Tx, entry_id: int, amount: Amount) -> None:
     for name, same in _SAME.items():
         if getattr(spent, name) > getattr(found.reserved, name) + same:
             raise ValueError(
-                f"entry {entry_id}: {getattr(spent, name)} {name} were spent, {getattr(found.reserved, name)} reserved"
+                f"entry {entry_id}: {getattr(spent, name)} {name} spent of {getattr(found.reserved, name)}"
             )
     spent = _least(spent, found.reserved)
     _close(tx, entry_id, {"state": "settled", **rows.amount_columns(spent, "settled")})
@@ -173,7 +173,8 @@ def _differences(reads: Reads, campaign_id: int, settled: Amount, reserved: Amou
         ).one()
         for name, total in zip(_GRAIN, row, strict=True):
             if float(total) != getattr(kept, name):
-                yield f"{prefix} {name}: the entries add up to {float(total)}, the campaign says {getattr(kept, name)}"
+                said = getattr(kept, name)
+                yield f"{prefix} {name}: the entries add up to {float(total)}, the campaign says {said}"
 
 
 def _grained(amount: Amount) -> Amount:
@@ -210,9 +211,7 @@ def _add(tx: Tx, campaign_id: int, prefix: str, amount: Amount) -> None:
 
 
 def _insert(tx: Tx, values: Mapping[str, object]) -> int:
-    key = tx.connection.execute(insert(ledger).values(dict(values))).inserted_primary_key
-    assert key is not None
-    return int(key[0])
+    return rows.key(tx.connection.execute(insert(ledger).values(dict(values))))
 
 
 def _close(tx: Tx, entry_id: int, values: dict[str, object]) -> None:

@@ -1,4 +1,4 @@
-"""The run database: `open_store` gives a `Store`; `store.read()` and `store.write()` give `Reads` and `Tx`."""
+"""The run database: `open_store` gives a `Store`, `store.read()` a `Reads`, `store.write()` a `Tx`."""
 
 from agent.store.open import Store, open_store
 from agent.store.reads import Reads

@@ -1,4 +1,4 @@
-"""Keeps the frontier: the runs that lowered the best valid BPB of their campaign and board when they were measured.
+"""Keeps the frontier: runs that lowered the best valid BPB of their campaign and board when measured.
 
 `place` takes a measurement in where it belongs, `leave` takes one out and lets in those it had kept out. Each
 touches the few rows between two steps of the frontier, never all runs.
@@ -13,7 +13,9 @@ _m = measurements.c
 
 
 def place(connection: Connection, measurement_id: int) -> None:
-    """A run that may stand: enters if nothing measured before it was as low; those no lower after it fall out."""
+    """A run that may stand: enters if none before was as low; those after it that are no lower fall out."""
+    if connection.execute(select(_f.run_id).where(_f.measurement_id == measurement_id)).first() is not None:
+        return
     run = connection.execute(select(measurements).where(_m.id == measurement_id)).mappings().one()
     before = _neighbour(connection, run, before=True)
     if before is not None and before["bpb"] <= run["bpb"]:

@@ -1,6 +1,6 @@
 """Makes a database and brings an older one up to date, with a backup first; all or nothing.
 
-Takes an SQLAlchemy connection inside a transaction, or a path; the migrations are Alembic's, beside this file.
+Takes an SQLAlchemy connection inside a transaction, or a path; the migrations are Alembic's, in migrations/.
 """
 
 import contextlib

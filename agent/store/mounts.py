@@ -1,6 +1,6 @@
 """Says whether a path lies on a file system where SQLite's locks can't be trusted.
 
-Takes the text of /proc/mounts and a resolved path; gives the file system's name, or None when it is fine. Pure.
+Takes the text of /proc/mounts and a resolved path; gives the file system's name, or None if it is fine.
 """
 
 import re

@@ -1,9 +1,9 @@
 """Opens runs.db, or makes it: `open_store(path or URL) -> Store`.
 
-SQLite: WAL, synchronous=FULL, foreign keys, writers start with BEGIN IMMEDIATE and wait 30 s for each other, readers
-have connections of their own that can't write. PostgreSQL: a writer first takes one advisory lock, which gives the
-same thing (one writer at a time, each sees all that was committed before), so the same code is right on both;
-readers see one snapshot. Raises StoreError, in words, for what a person must mend.
+SQLite: WAL, synchronous=FULL, foreign keys, writers start with BEGIN IMMEDIATE and wait 30 s for each other,
+readers have connections of their own that can't write. PostgreSQL: a writer first takes one advisory lock,
+which gives the same thing (one writer at a time, each sees all that was committed before), so the same code
+is right on both; readers see one snapshot. Raises StoreError, in words, for what a person must mend.
 """
 
 import contextlib
@@ -187,8 +187,8 @@ def _refuse(path: Path) -> None:
         kind = network_file_system(mounts.read_text("utf-8", "replace"), PurePosixPath(path.resolve()))
         if kind is not None:
             raise StoreError(
-                f"{path}: lies on a network file system ({kind}), where SQLite's locks can't be trusted and runs "
-                "could be lost. Work in a folder on a local disk, or give the URL of a PostgreSQL server."
+                f"{path}: lies on a network file system ({kind}), where SQLite's locks can't be trusted and "
+                "runs could be lost. Work in a folder on a local disk, or give a PostgreSQL URL."
             )
     if not os.access(path.parent, os.W_OK):
         raise StoreError(
@@ -256,7 +256,7 @@ def _version(connection: Connection, where: str) -> str:
         raise StoreError(f"{where}: is an empty database, not one of Caddie's. Remove it and start again.")
     if migrate.is_newer(found):
         raise StoreError(
-            f"{where}: was written by a newer Caddie (version {found} of its tables, this one knows {migrate.HEAD}). "
+            f"{where}: was written by a newer Caddie (tables {found}, this one knows {migrate.HEAD}). "
             "Update Caddie; nothing was changed."
         )
     return found

@@ -6,12 +6,11 @@ Takes SQLAlchemy rows; gives the frozen records of agent/records.py and a few th
 import sys
 import zlib
 from array import array
-
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import RowMapping
+from sqlalchemy import CursorResult, RowMapping
 
 from agent.records import (
     Amount,
@@ -72,7 +71,18 @@ class TrialRow:
 
 
 def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return iso(datetime.now(UTC))
+
+
+def iso(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def key(inserted: CursorResult[Any]) -> int:
+    """The id that an INSERT gave."""
+    found = inserted.inserted_primary_key
+    assert found is not None
+    return int(found[0])
 
 
 def amount(row: RowMapping, prefix: str) -> Amount:

@@ -5,12 +5,9 @@ Columns marked "kept" are maintained by agent/store/standing.py or agent/budget.
 changes what they are derived from; that is what makes the views fast at a million runs.
 """
 
-import json
-
 from sqlalchemy import (
     BigInteger,
     Column,
-    Dialect,
     Double,
     ForeignKey,
     Index,
@@ -19,9 +16,10 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
-    TypeDecorator,
     UniqueConstraint,
 )
+
+from agent.store.columns import Json, amount, count, key, to, words
 
 metadata = MetaData(
     naming_convention={
@@ -34,170 +32,106 @@ metadata = MetaData(
 )
 
 
-class Words(TypeDecorator[str]):
-    """Text that any database takes: models write lone surrogates and NUL, which PostgreSQL or UTF-8 refuse."""
-
-    impl = Text
-    cache_ok = True
-
-    def __init__(self, limit: int | None = None) -> None:
-        super().__init__()
-        self.limit = limit
-        """Characters kept; what a candidate or a model wrote must not fill the disk."""
-
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        if value is None:
-            return None
-        if self.limit is not None and len(value) > self.limit:
-            value = value[: self.limit - 1] + "…"
-        return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
-
-
-class Json(TypeDecorator[object]):
-    """A list or an object as readable JSON text; NaN is refused."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: object, dialect: Dialect) -> str | None:
-        if value is None:
-            return None
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-        return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> object:
-        return None if value is None else json.loads(value)
-
-
-def _id() -> Column[int]:
-    return Column("id", Integer, primary_key=True)
-
-
-def _to(name: str, target: str, nullable: bool = False) -> Column[int]:
-    return Column(name, Integer, ForeignKey(f"{target}.id"), nullable=nullable)
-
-
-def _text(name: str, limit: int | None = None) -> Column[str]:
-    return Column(name, Words(limit), nullable=False, server_default="")
-
-
-def _count(name: str) -> Column[int]:
-    return Column(name, Integer, nullable=False, server_default="0")
-
-
-def _sum(name: str) -> Column[float]:
-    return Column(name, Double, nullable=False, server_default="0")
-
-
-def _amount(prefix: str) -> tuple[Column[float], Column[float], Column[float], Column[int]]:
-    return (
-        _sum(f"{prefix}_gpu_s"),
-        _sum(f"{prefix}_usd"),
-        _sum(f"{prefix}_llm_usd"),
-        Column(f"{prefix}_llm_tokens", BigInteger, nullable=False, server_default="0"),
-    )
-
-
 campaigns = Table(
     "campaigns",
     metadata,
-    _id(),
+    key(),
     Column("name", Text, nullable=False, unique=True),
-    _text("track"),
-    _text("track_toml"),
-    _text("track_sha"),
-    _text("data_sha"),
-    _text("base_commit"),
-    _text("branch"),
+    words("track"),
+    words("track_toml"),
+    words("track_sha"),
+    words("data_sha"),
+    words("base_commit"),
+    words("branch"),
     Column("seed", BigInteger, nullable=False),
     Column("cap_gpu_s", Double),
     Column("cap_usd", Double),
     Column("cap_llm_usd", Double),
-    _text("planner"),
-    _text("review"),
+    words("planner"),
+    words("review"),
     Column("slots", Integer, nullable=False),
     Column("target_bpb", Double),
-    _text("hardware_class"),
-    _text("state"),
-    _text("reason", 2000),
-    _text("created"),
+    words("hardware_class"),
+    words("state"),
+    words("reason", 2000),
+    words("created"),
     Column("ended", Text),
-    _text("request"),  # "", drain or cancel: what `agent stop` asked for
-    _text("trust"),  # least trust that counts, from the track
-    _text("rung"),  # the rung that decides, from the track
+    words("request"),  # "", drain or cancel: what `agent stop` asked for
+    words("trust"),  # least trust that counts, from the track
+    words("rung"),  # the rung that decides, from the track
     Column("artifact_limit", BigInteger),  # bytes, from the track
-    *_amount("settled"),  # kept: sums over the ledger
-    *_amount("reserved"),
+    *amount("settled"),  # kept: sums over the ledger
+    *amount("reserved"),
 )
 
 proposals = Table(
     "proposals",
     metadata,
-    _id(),
-    _to("campaign_id", "campaigns"),
-    _text("title", 300),
-    _text("state"),
-    _text("reason", 2000),
-    _to("source_id", "proposals", nullable=True),
-    _to("baseline_id", "proposals", nullable=True),
+    key(),
+    to("campaign_id", "campaigns"),
+    words("title", 300),
+    words("state"),
+    words("reason", 2000),
+    to("source_id", "proposals", nullable=True),
+    to("baseline_id", "proposals", nullable=True),
     Column("commit_sha", Text),
-    _text("hypothesis", 20_000),
-    _text("planner"),
-    _text("mode"),
-    _text("kind"),
-    _text("edits"),
-    _text("diff"),
-    _text("patch_id"),
-    _text("ast_hash"),
-    _text("config_hash"),
+    words("hypothesis", 20_000),
+    words("planner"),
+    words("mode"),
+    words("kind"),
+    words("edits"),
+    words("diff"),
+    words("patch_id"),
+    words("ast_hash"),
+    words("config_hash"),
     Column("knobs", Json, nullable=False),
     Column("expected_gain", Double, nullable=False),
     Column("confidence", Double, nullable=False),
     Column("expected_bytes", BigInteger),
     Column("risk", Json, nullable=False),
     Column("evidence", Json, nullable=False),
-    *_amount("cost"),  # what planning it cost, as the planner said
-    _text("reviewed_by"),
-    _text("created"),
-    _text("updated"),
+    *amount("cost"),  # what planning it cost, as the planner said
+    words("reviewed_by"),
+    words("created"),
+    words("updated"),
     Column("gain", Double),  # kept: of the last verdict that has one
-    _count("invalid"),  # kept: it broke a rule itself
-    _count("tainted"),  # kept: it or an ancestor broke a rule
+    count("invalid"),  # kept: it broke a rule itself
+    count("tainted"),  # kept: it or an ancestor broke a rule
     Index(None, "campaign_id", "state"),
     Index(None, "campaign_id", "ast_hash"),
     Index(None, "baseline_id"),
     Index(None, "source_id"),
 )
 
-# The head of each campaign; a table of its own, so that campaigns and proposals do not refer to each other in a circle.
+# Each campaign's head; a table of its own, or campaigns and proposals would refer to each other in a circle.
 heads = Table(
     "heads",
     metadata,
     Column("campaign_id", Integer, ForeignKey("campaigns.id"), primary_key=True),
-    _to("proposal_id", "proposals"),
-    _text("since"),
+    to("proposal_id", "proposals"),
+    words("since"),
 )
 
 runs = Table(
     "runs",
     metadata,
-    _id(),
-    _to("campaign_id", "campaigns"),
-    _to("proposal_id", "proposals"),
-    _to("baseline_id", "proposals", nullable=True),
-    _text("title"),
-    _text("rung"),
-    _text("purpose"),
+    key(),
+    to("campaign_id", "campaigns"),
+    to("proposal_id", "proposals"),
+    to("baseline_id", "proposals", nullable=True),
+    words("title"),
+    words("rung"),
+    words("purpose"),
     Column("seed", BigInteger, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("slot", Text),
-    _text("state"),
+    words("state"),
     Column("outcome", Text),
-    _text("reason", 2000),
-    _text("hardware_class"),
-    _text("script_sha"),
+    words("reason", 2000),
+    words("hardware_class"),
+    words("script_sha"),
     Column("walls", Json, nullable=False),
-    _text("created"),
+    words("created"),
     Column("started", Text),
     Column("ended", Text),
     Index(None, "proposal_id"),
@@ -209,15 +143,15 @@ runs = Table(
 boards = Table(
     "boards",
     metadata,
-    _id(),
-    _text("title"),
-    _text("track"),
-    _text("track_sha"),
-    _text("data_sha"),
-    _text("rung"),
-    _text("hardware_class"),
+    key(),
+    words("title"),
+    words("track"),
+    words("track_sha"),
+    words("data_sha"),
+    words("rung"),
+    words("hardware_class"),
     Column("judge_version", Integer, nullable=False),
-    _text("trust"),
+    words("trust"),
     UniqueConstraint(
         *("track_sha", "data_sha", "rung", "hardware_class", "judge_version", "trust", "track"),
         name="uq_boards_class",
@@ -227,12 +161,12 @@ boards = Table(
 measurements = Table(
     "measurements",
     metadata,
-    _id(),  # the order in which runs were measured
-    _to("run_id", "runs"),
-    _to("campaign_id", "campaigns"),
-    _to("proposal_id", "proposals"),
-    _to("board_id", "boards"),
-    _text("trust"),
+    key(),  # the order in which runs were measured
+    to("run_id", "runs"),
+    to("campaign_id", "campaigns"),
+    to("proposal_id", "proposals"),
+    to("board_id", "boards"),
+    words("trust"),
     Column("judge_version", Integer, nullable=False),
     Column("bpb", Double),
     Column("nats", Double),
@@ -251,12 +185,12 @@ measurements = Table(
     Column("reported_bpb", Double),
     Column("reported_bytes", BigInteger),
     Column("artifact_sha", Text),
-    _text("data_sha"),
-    _text("created"),
-    _count("latest"),  # kept: 0 once a newer judge measured the run again
-    _count("faults"),  # kept: findings that bar the run
-    _count("violations"),  # kept: those of them that break a rule, which spreads to what is built on it
-    _count("counts"),  # kept: has a score that may stand, its proposal's standing aside
+    words("data_sha"),
+    words("created"),
+    count("latest"),  # kept: 0 once a newer judge measured the run again
+    count("faults"),  # kept: findings that bar the run
+    count("violations"),  # kept: those of them that break a rule, which spreads to what is built on it
+    count("counts"),  # kept: has a score that may stand, its proposal's standing aside
     UniqueConstraint("run_id", "judge_version"),
     Index(None, "proposal_id"),
     Index(None, "campaign_id", "board_id", "counts", "bpb"),
@@ -265,12 +199,12 @@ measurements = Table(
 findings = Table(
     "findings",
     metadata,
-    _id(),
-    _to("measurement_id", "measurements"),
-    _to("run_id", "runs"),
-    _text("rule"),
-    _text("severity"),
-    _text("text", 4000),
+    key(),
+    to("measurement_id", "measurements"),
+    to("run_id", "runs"),
+    words("rule"),
+    words("severity"),
+    words("text", 4000),
     Index(None, "measurement_id"),
 )
 
@@ -287,19 +221,19 @@ doc_nats = Table(
 scores = Table(
     "scores",
     metadata,
-    _id(),
-    _to("campaign_id", "campaigns"),
-    _to("proposal_id", "proposals"),
-    _to("board_id", "boards"),
+    key(),
+    to("campaign_id", "campaigns"),
+    to("proposal_id", "proposals"),
+    to("board_id", "boards"),
     Column("bpb", Double, nullable=False),  # of the report runs where there are any, else of all runs
     Column("runs", Integer, nullable=False),  # how many runs `bpb` is the mean of
     Column("mean_bpb", Double, nullable=False),  # over all runs of its newest script
     Column("all_runs", Integer, nullable=False),
     Column("best_bpb", Double, nullable=False),
     Column("total_bytes", BigInteger),  # the largest
-    _count("deciding"),  # 1 for its newest board at the rung that decides
-    _count("promoted"),
-    _text("barred"),  # why it may not lead: invalid, ancestor, unsafe, oversize, trust; empty when it may
+    count("deciding"),  # 1 for its newest board at the rung that decides
+    count("promoted"),
+    words("barred"),  # why it may not lead: invalid, ancestor, unsafe, oversize, trust; empty when it may
     UniqueConstraint("proposal_id", "board_id"),
     Index(None, "barred", "board_id", "bpb"),
     Index(None, "board_id", "barred", "bpb"),
@@ -311,10 +245,10 @@ frontier_runs = Table(
     "frontier_runs",
     metadata,
     Column("measurement_id", Integer, ForeignKey("measurements.id"), primary_key=True, autoincrement=False),
-    _to("campaign_id", "campaigns"),
-    _to("board_id", "boards"),
-    _to("run_id", "runs"),
-    _to("proposal_id", "proposals"),
+    to("campaign_id", "campaigns"),
+    to("board_id", "boards"),
+    to("run_id", "runs"),
+    to("proposal_id", "proposals"),
     Column("bpb", Double, nullable=False),
     Column("total_bytes", BigInteger),
     Index(None, "campaign_id", "board_id", "measurement_id"),
@@ -324,12 +258,12 @@ frontier_runs = Table(
 verdicts = Table(
     "verdicts",
     metadata,
-    _id(),
-    _to("campaign_id", "campaigns"),
-    _to("proposal_id", "proposals"),
-    _to("baseline_id", "proposals"),
-    _text("decision"),
-    _text("words", 4000),
+    key(),
+    to("campaign_id", "campaigns"),
+    to("proposal_id", "proposals"),
+    to("baseline_id", "proposals"),
+    words("decision"),
+    words("words", 4000),
     Column("gain", Double),
     Column("stderr", Double),
     Column("p", Double),
@@ -338,50 +272,50 @@ verdicts = Table(
     Column("df", Double),
     Column("n_candidate", Integer, nullable=False),
     Column("n_baseline", Integer, nullable=False),
-    _text("created"),
+    words("created"),
     Index(None, "proposal_id"),
 )
 
 reviews = Table(
     "reviews",
     metadata,
-    _id(),
-    _to("campaign_id", "campaigns"),
-    _to("proposal_id", "proposals"),
-    _text("action"),
-    _text("who", 300),
-    _text("comment", 20_000),
-    _text("created"),
+    key(),
+    to("campaign_id", "campaigns"),
+    to("proposal_id", "proposals"),
+    words("action"),
+    words("who", 300),
+    words("comment", 20_000),
+    words("created"),
     Index(None, "proposal_id"),
 )
 
 events = Table(
     "events",
     metadata,
-    _id(),
-    _to("campaign_id", "campaigns"),
-    _text("at"),
-    _to("proposal_id", "proposals", nullable=True),
-    _to("run_id", "runs", nullable=True),
-    _text("what", 100),
-    _text("text", 4000),
+    key(),
+    to("campaign_id", "campaigns"),
+    words("at"),
+    to("proposal_id", "proposals", nullable=True),
+    to("run_id", "runs", nullable=True),
+    words("what", 100),
+    words("text", 4000),
     Index(None, "campaign_id", "id"),
 )
 
 ledger = Table(
     "ledger",
     metadata,
-    _id(),
-    _to("campaign_id", "campaigns"),
-    _text("what"),  # run, hold or planner
-    _text("state"),  # reserved, settled or released
-    _to("proposal_id", "proposals", nullable=True),
-    _to("run_id", "runs", nullable=True),
-    _to("hold_id", "ledger", nullable=True),  # the hold it was drawn from
-    *_amount("reserved"),
-    *_amount("settled"),
-    _text("reason", 2000),
-    _text("created"),
+    key(),
+    to("campaign_id", "campaigns"),
+    words("what"),  # run, hold or planner
+    words("state"),  # reserved, settled or released
+    to("proposal_id", "proposals", nullable=True),
+    to("run_id", "runs", nullable=True),
+    to("hold_id", "ledger", nullable=True),  # the hold it was drawn from
+    *amount("reserved"),
+    *amount("settled"),
+    words("reason", 2000),
+    words("created"),
     Column("closed", Text),
     Index(None, "campaign_id", "state"),
     Index(None, "run_id"),
@@ -392,11 +326,11 @@ controllers = Table(
     "controllers",
     metadata,
     Column("campaign", Text, primary_key=True),
-    _text("host"),
-    _text("place"),  # boot and process namespace: within one, a process id means something
+    words("host"),
+    words("place"),  # boot and process namespace: within one, a process id means something
     Column("pid", Integer, nullable=False),
-    _text("process_started"),
-    _text("token"),
-    _text("since"),
-    _text("heartbeat"),
+    words("process_started"),
+    words("token"),
+    words("since"),
+    words("heartbeat"),
 )

@@ -1,8 +1,8 @@
 """Keeps what the views read up to date: who broke a rule, mean scores, the frontier.
 
-`refresh(connection, proposal_id)` derives all of it anew from the proposal's own few runs; it is called in the
-transaction that changed one of them. Rule violations spread to every descendant, by baseline and by source;
-being oversize, unsafe or crashed does not. Whatever the order of calls, the result is that of the definitions.
+`refresh(connection, proposal_id)` derives all of it anew from the proposal's own few runs, in the transaction
+that changed one of them. Rule violations spread to every descendant, by baseline and by source; being
+oversize, unsafe or crashed does not. Whatever the order of calls, the result is that of the definitions.
 """
 
 from typing import NamedTuple, get_args
@@ -191,15 +191,15 @@ def _spread(connection: Connection, proposal_id: int) -> None:
     me = {"proposal_id": proposal_id}
     below = f"({_DESCENDANTS.strip()})"
     connection.execute(text(f"UPDATE proposals SET tainted = 1 WHERE tainted = 0 AND id IN {below}"), me)
-    change = f"UPDATE scores SET barred = 'ancestor' WHERE barred <> 'invalid' AND proposal_id <> :proposal_id AND proposal_id IN {below}"
-    connection.execute(text(change), me)
+    others = f"barred <> 'invalid' AND proposal_id <> :proposal_id AND proposal_id IN {below}"
+    connection.execute(text(f"UPDATE scores SET barred = 'ancestor' WHERE {others}"), me)
     query = f"SELECT measurement_id FROM frontier_runs WHERE proposal_id IN {below} ORDER BY measurement_id"
     for measurement_id in list(connection.execute(text(query), me).scalars()):
         leave(connection, measurement_id)
 
 
 def _clear(connection: Connection, proposal_id: int) -> None:
-    """Takes the mark from every descendant that has it from nowhere else: a newer judge found nothing wrong."""
+    """A newer judge found nothing wrong: takes the mark from descendants that have it from nowhere else."""
     ids = [int(one) for one in connection.execute(text(_DESCENDANTS), {"proposal_id": proposal_id}).scalars()]
     below = [one for one in ids if one != proposal_id]
     for start in range(0, len(below), 500):

@@ -1,6 +1,6 @@
 """The views of runs.db: what people and planners ask most, in plain SQL that SQLite and PostgreSQL both take.
 
-Gives `VIEWS`, name to SELECT. They hold no data, so they are dropped before a migration and made anew after it.
+Gives `VIEWS`, name to SELECT. They hold no data: they are dropped before a migration and made anew after it.
 None of them scans all runs but `spend_by_use`: they read columns that are kept up to date (schema.py).
 """
 
@@ -53,7 +53,8 @@ ORDER BY s.board_id, s.bpb, s.id""",
     "spend": """
 SELECT id AS campaign_id, name AS campaign, state,
     settled_gpu_s / 3600.0 AS gpu_hours, reserved_gpu_s / 3600.0 AS reserved_gpu_hours,
-    cap_gpu_s / 3600.0 AS cap_gpu_hours, (cap_gpu_s - settled_gpu_s - reserved_gpu_s) / 3600.0 AS left_gpu_hours,
+    cap_gpu_s / 3600.0 AS cap_gpu_hours,
+    (cap_gpu_s - settled_gpu_s - reserved_gpu_s) / 3600.0 AS left_gpu_hours,
     settled_usd AS usd, reserved_usd, cap_usd, cap_usd - settled_usd - reserved_usd AS left_usd,
     settled_llm_usd AS llm_usd, reserved_llm_usd, cap_llm_usd,
     cap_llm_usd - settled_llm_usd - reserved_llm_usd AS left_llm_usd, settled_llm_tokens AS llm_tokens
@@ -67,7 +68,7 @@ FROM ledger l
 JOIN campaigns c ON c.id = l.campaign_id
 LEFT JOIN runs r ON r.id = l.run_id
 GROUP BY l.campaign_id, c.name, l.what, r.purpose, r.outcome, l.state""",
-    # Every run that lowered the best valid BPB of its campaign and board when it was measured, with its bytes.
+    # Every run that lowered the best valid BPB of its campaign and board when measured, with its bytes.
     "frontier": f"""
 SELECT f.campaign_id, c.name AS campaign,{_BOARD}, f.run_id, r.title AS run, f.proposal_id, p.title, p.state,
     f.bpb, f.total_bytes, m.artifact_bytes, m.code_bytes, m.created AS at

@@ -1,17 +1,13 @@
 """What can be written to the store: `Tx`, over one connection, all or nothing.
 
-A `Tx` is a `Reads` as well. Every change of a state writes an event in the same transaction, and what the views
-read is brought up to date in it (standing.py).
+A `Tx` is a `Reads` as well. Every change of a state writes an event in the same transaction, and what the
+views read is brought up to date in it (standing.py).
 """
 
-import dataclasses
-import difflib
-import math
-import tomllib
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import get_args
 
-from sqlalchemy import Table, delete, insert, select, update
+from sqlalchemy import Table, delete, insert, update
 
 from agent.errors import UserError
 from agent.records import (
@@ -28,26 +24,14 @@ from agent.records import (
     Review,
     Run,
     RunState,
-    Trust,
     Verdict,
 )
-from agent.store import rows, standing
+from agent.store import checks, measured, rows, standing
 from agent.store.reads import Reads
 from agent.store.rows import Request, ReviewAction, now
-from agent.store.schema import (
-    boards,
-    campaigns,
-    doc_nats,
-    events,
-    findings,
-    heads,
-    measurements,
-    proposals,
-    reviews,
-    runs,
-    verdicts,
-)
+from agent.store.schema import campaigns, events, heads, proposals, reviews, runs, verdicts
 
+_DRAFTED = ("title", "hypothesis", "planner", "mode", "kind", "edits", "knobs", "expected_gain", "confidence")
 _PROPOSAL_COLUMNS = frozenset(
     {
         *("commit", "title", "hypothesis", "edits", "diff", "patch_id", "ast_hash", "config_hash", "knobs"),
@@ -56,8 +40,6 @@ _PROPOSAL_COLUMNS = frozenset(
     }
 )
 _RUN_COLUMNS = frozenset({"slot", "state", "outcome", "reason", "walls", "started", "ended", "script_sha"})
-# Findings that bar a run without being a breach of rules: nothing built on it is touched.
-_NO_BREACH = frozenset({"oversize"})
 
 
 class Tx(Reads):
@@ -84,7 +66,7 @@ class Tx(Reads):
         """The track's text says which trust, rung and size limit its scores are held to."""
         if self.campaign(name) is not None:
             raise UserError(f"there is a campaign {name!r} already; resume it or choose another name")
-        values = {
+        values: dict[str, object] = {
             "name": name,
             "track": track,
             "track_toml": track_toml,
@@ -93,36 +75,36 @@ class Tx(Reads):
             "base_commit": base_commit,
             "branch": branch,
             "seed": seed,
+            "cap_gpu_s": caps.gpu_s,
+            "cap_usd": caps.usd,
+            "cap_llm_usd": caps.llm_usd,
             "planner": planner,
             "review": review,
             "slots": slots,
             "target_bpb": target_bpb,
             "hardware_class": hardware_class,
-            "cap_gpu_s": caps.gpu_s,
-            "cap_usd": caps.usd,
-            "cap_llm_usd": caps.llm_usd,
             "state": "running",
             "created": now(),
-            **_of_track(track_toml),
         }
-        campaign_id = self._insert(campaigns, values)
+        campaign_id = self._insert(campaigns, {**values, **checks.of_track(track_toml)})
         self.add_event(campaign_id, "running", f"campaign {name} on track {track}")
         return self.campaign_by_id(campaign_id)
 
     def end_campaign(self, campaign_id: int, state: CampaignState, reason: str) -> Campaign:
-        self._update(
-            campaigns, campaign_id, {"state": state, "reason": reason, "ended": now(), "request": ""}
-        )
+        values = {"state": state, "reason": reason, "ended": now(), "request": ""}
+        self._update(campaigns, campaign_id, values)
         self.add_event(campaign_id, state, reason)
         return self.campaign_by_id(campaign_id)
 
     def reopen_campaign(self, campaign_id: int) -> Campaign:
-        self._update(campaigns, campaign_id, {"state": "running", "reason": "", "ended": None, "request": ""})
+        values = {"state": "running", "reason": "", "ended": None, "request": ""}
+        self._update(campaigns, campaign_id, values)
         self.add_event(campaign_id, "running", "resumed")
         return self.campaign_by_id(campaign_id)
 
     def ask(self, campaign_id: int, what: Request) -> None:
         """Leaves word for the controller: stop planning and finish what runs, or cancel it."""
+        checks.one_of("request", what, get_args(Request))
         self._update(campaigns, campaign_id, {"request": what})
 
     def add_proposal(
@@ -135,25 +117,14 @@ class Tx(Reads):
         commit: str | None = None,
     ) -> Proposal:
         at = now()
-        same = (
-            "title",
-            "hypothesis",
-            "planner",
-            "mode",
-            "kind",
-            "edits",
-            "knobs",
-            "expected_gain",
-            "confidence",
-        )
         values: dict[str, object] = {
-            **{column: getattr(draft, column) for column in same},
+            **{name: getattr(draft, name) for name in _DRAFTED},
             **rows.amount_columns(draft.cost, "cost"),
             "campaign_id": campaign_id,
             "baseline_id": baseline_id,
+            "source_id": None if draft.kind == "base" else draft.source_id,
             "state": state,
             "commit_sha": commit,
-            "source_id": None if draft.kind == "base" else draft.source_id,
             "expected_bytes": draft.expected_bytes,
             "risk": list(draft.risk),
             "evidence": list(draft.evidence),
@@ -161,14 +132,14 @@ class Tx(Reads):
             "updated": at,
         }
         proposal_id = self._insert(proposals, values)
-        if baseline_id is not None or draft.kind != "base":
+        if draft.kind != "base":
             standing.refresh(self.connection, proposal_id)
         self.add_event(campaign_id, state, draft.title, proposal_id=proposal_id)
         return self.proposal(proposal_id)
 
     def update_proposal(self, proposal_id: int, **columns: object) -> Proposal:
         """Anything but its state, which `move` changes."""
-        _known(columns, _PROPOSAL_COLUMNS)
+        checks.known(columns, _PROPOSAL_COLUMNS)
         values = {
             ("commit_sha" if name == "commit" else name): _plain(value) for name, value in columns.items()
         }
@@ -193,6 +164,7 @@ class Tx(Reads):
         return self.proposal(proposal_id)
 
     def set_head(self, campaign_id: int, proposal_id: int) -> None:
+        """From now on, this is what has to be beaten."""
         self.connection.execute(delete(heads).where(heads.c.campaign_id == campaign_id))
         values = {"campaign_id": campaign_id, "proposal_id": proposal_id, "since": now()}
         self.connection.execute(insert(heads).values(values))
@@ -210,14 +182,12 @@ class Tx(Reads):
         hardware_class: str,
         script_sha: str,
     ) -> Run:
-        title = f"p{proposal_id} {purpose} {rung} seed {seed}" + (
-            f" attempt {attempt}" if attempt > 1 else ""
-        )
+        title = f"p{proposal_id} {purpose} {rung} seed {seed}"
         values: dict[str, object] = {
             "campaign_id": campaign_id,
             "proposal_id": proposal_id,
             "baseline_id": baseline_id,
-            "title": title,
+            "title": title if attempt <= 1 else f"{title} attempt {attempt}",
             "rung": rung,
             "purpose": purpose,
             "seed": seed,
@@ -233,58 +203,28 @@ class Tx(Reads):
         return self.run(run_id)
 
     def update_run(self, run_id: int, **columns: object) -> Run:
-        _known(columns, _RUN_COLUMNS)
-        _one_of("state", columns.get("state", "queued"), get_args(RunState))
-        _one_of("outcome", columns.get("outcome"), (None, *get_args(Outcome)))
+        checks.known(columns, _RUN_COLUMNS)
+        checks.one_of("state", columns.get("state", "queued"), get_args(RunState))
+        checks.one_of("outcome", columns.get("outcome"), (None, *get_args(Outcome)))
         old = self.run(run_id)
         self._update(runs, run_id, {name: _plain(value) for name, value in columns.items()})
         new = self.run(run_id)
         if new.state != old.state:
-            words = " ".join(part for part in (new.outcome, new.reason) if part)
-            self.add_event(
-                new.campaign_id, new.state, words or new.purpose, proposal_id=new.proposal_id, run_id=run_id
-            )
-        if {"state", "outcome", "walls", "script_sha"} & set(columns) and self.measurement_id(
-            run_id
-        ) is not None:
+            words = " ".join(part for part in (new.outcome, new.reason) if part) or new.purpose
+            self.add_event(new.campaign_id, new.state, words, proposal_id=new.proposal_id, run_id=run_id)
+        decides = {"state", "outcome", "walls", "script_sha"} & set(columns)
+        if decides and measured.latest(self.connection, run_id) is not None:
             standing.refresh(self.connection, new.proposal_id)
         return new
 
-    def measurement_id(self, run_id: int) -> int | None:
-        query = select(measurements.c.id).where(measurements.c.run_id == run_id, measurements.c.latest == 1)
-        return self.connection.execute(query).scalar_one_or_none()
-
-    def add_measurement(self, measured: Measurement) -> None:
-        """A run is measured once by each version of the judge; the newest measurement is the one that counts."""
-        run = self.run(measured.run_id)
-        _finite(measured)
-        _one_of("trust", measured.trust, get_args(Trust))
-        older = self.measurement(run.id)
-        if older is not None and older.judge_version >= measured.judge_version:
-            raise ValueError(f"r{run.id} was measured by judge version {older.judge_version} already")
-        self.connection.execute(update(measurements).where(measurements.c.run_id == run.id).values(latest=0))
-        faults = [one for one in measured.findings if one.severity == "invalid"]
-        plain = {k: v for k, v in vars(measured).items() if k not in ("doc_nats", "findings")}
-        values = {
-            **plain,
-            "campaign_id": run.campaign_id,
-            "proposal_id": run.proposal_id,
-            "board_id": self._board(run, measured),
-            "created": now(),
-            "latest": 1,
-            "faults": len(faults),
-            "violations": sum(one.rule not in _NO_BREACH for one in faults),
-        }
-        measurement_id = self._insert(measurements, values)
-        for one in measured.findings:
-            self._insert(findings, {"measurement_id": measurement_id, "run_id": run.id, **vars(one)})
-        if measured.doc_nats:
-            blob = {"documents": len(measured.doc_nats), "nats": rows.pack(measured.doc_nats)}
-            self.connection.execute(insert(doc_nats).values(measurement_id=measurement_id, **blob))
+    def add_measurement(self, measurement: Measurement) -> None:
+        """A run is measured once by each version of the judge; the newest measurement counts."""
+        run = self.run(measurement.run_id)
+        measured.add(self.connection, self.campaign_by_id(run.campaign_id), run, measurement)
         standing.refresh(self.connection, run.proposal_id)
 
     def add_verdict(self, verdict: Verdict) -> None:
-        _finite(verdict)
+        checks.finite(verdict)
         campaign_id = self.proposal(verdict.proposal_id).campaign_id
         self._insert(verdicts, {**vars(verdict), "campaign_id": campaign_id, "created": now()})
         if verdict.gain is not None:
@@ -305,31 +245,13 @@ class Tx(Reads):
         return self._insert(events, {**values, "proposal_id": proposal_id, "run_id": run_id})
 
     def add_review(self, proposal_id: int, action: ReviewAction, who: str, comment: str) -> int:
+        checks.one_of("action", action, get_args(ReviewAction))
         campaign_id = self.proposal(proposal_id).campaign_id
         values = {"proposal_id": proposal_id, "action": action, "who": who, "comment": comment}
         return self._insert(reviews, {**values, "campaign_id": campaign_id, "created": now()})
 
-    def _board(self, run: Run, measured: Measurement) -> int:
-        """The class of scores that this one may be compared with."""
-        campaign = self.campaign_by_id(run.campaign_id)
-        values = {
-            "track": campaign.track,
-            "track_sha": campaign.track_sha,
-            "data_sha": measured.data_sha,
-            "rung": run.rung,
-            "hardware_class": run.hardware_class,
-            "judge_version": measured.judge_version,
-            "trust": measured.trust,
-        }
-        query = select(boards.c.id).where(*(boards.c[name] == value for name, value in values.items()))
-        found = self.connection.execute(query).scalar_one_or_none()
-        title = f"{campaign.track} · {run.rung} · {run.hardware_class} · {measured.trust} · judge {measured.judge_version}"
-        return found if found is not None else self._insert(boards, {**values, "title": title})
-
     def _insert(self, table: Table, values: Mapping[str, object]) -> int:
-        key = self.connection.execute(insert(table).values(dict(values))).inserted_primary_key
-        assert key is not None
-        return int(key[0])
+        return rows.key(self.connection.execute(insert(table).values(dict(values))))
 
     def _update(self, table: Table, row_id: int, values: Mapping[str, object]) -> None:
         changed = self.connection.execute(update(table).where(table.c.id == row_id).values(dict(values)))
@@ -337,39 +259,5 @@ class Tx(Reads):
             raise UserError(f"no row {row_id} in {table.name}")
 
 
-def _of_track(toml: str) -> dict[str, object]:
-    """What the store must know of a track. An unreadable track is a fault of the caller, who has checked it."""
-    track = tomllib.loads(toml)
-    try:
-        trust, rung = track["trust"], track["decision"]["rung"]
-    except KeyError as error:
-        raise ValueError(f"the track's text has no {error}") from error
-    _one_of("trust", trust, get_args(Trust))
-    return {"trust": trust, "rung": rung, "artifact_limit": track.get("limits", {}).get("artifact_bytes")}
-
-
-def _known(columns: Mapping[str, object], known: frozenset[str]) -> None:
-    for name in columns:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            raise ValueError(
-                f"no column {name!r} to change" + (f"; did you mean {close[0]!r}?" if close else "")
-            )
-
-
-def _one_of(what: str, value: object, allowed: tuple[object, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{what} is {value!r}, not one of {', '.join(map(str, allowed))}")
-
-
 def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
-
-
-def _finite(record: Any) -> None:
-    """SQLite would keep NaN as NULL and call it absent."""
-    for field in dataclasses.fields(record):
-        value = getattr(record, field.name)
-        numbers = value if field.name == "doc_nats" else (value,)
-        if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
-            raise ValueError(f"{type(record).__name__}.{field.name} is not finite")

@@ -1,0 +1,156 @@
+"""One controller a campaign: `with hold(store, "night"): ...`; a second gets a BusyError naming the first.
+
+The holder is known by process id and start time, so a kill -9 frees the campaign at once on the same machine.
+Where the process can't be looked at (another host, another container), it counts as dead when its heartbeat
+is too old.
+"""
+
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import Connection, RowMapping, delete, insert, select, update
+
+from agent.errors import BusyError, StoreError
+from agent.store.open import Store
+from agent.store.rows import iso
+from agent.store.schema import controllers
+
+HEARTBEAT_S = 10.0
+STALE_S = 60.0
+_c = controllers.c
+
+
+class Lease:
+    """A campaign that this process holds."""
+
+    def __init__(self, campaign: str) -> None:
+        self.campaign = campaign
+        self.token = uuid.uuid4().hex
+        self.lost = threading.Event()
+
+    def check(self) -> None:
+        """Raises BusyError when another took over, as it may after this one gave no sign for too long."""
+        if self.lost.is_set():
+            raise BusyError(
+                f"campaign {self.campaign!r} was taken over by another controller; this one stops"
+            )
+
+
+@contextmanager
+def hold(
+    store: Store, name: str, *, heartbeat_s: float = HEARTBEAT_S, stale_s: float = STALE_S
+) -> Iterator[Lease]:
+    """Holds the campaign while inside; raises BusyError when a living controller has it."""
+    lease = Lease(name)
+    with store.write() as tx:
+        _take(tx.connection, lease, stale_s)
+    stop = threading.Event()
+    beat = threading.Thread(target=_beat, args=(store, lease, stop, heartbeat_s), daemon=True, name="lease")
+    beat.start()
+    try:
+        yield lease
+    finally:
+        stop.set()
+        beat.join()
+        with store.write() as tx:
+            tx.connection.execute(delete(controllers).where(_c.campaign == name, _c.token == lease.token))
+
+
+def holder(connection: Connection, name: str, *, stale_s: float = STALE_S) -> str | None:
+    """The living controller of a campaign, in words; None when there is none."""
+    row = connection.execute(select(controllers).where(_c.campaign == name)).mappings().first()
+    if row is None or not _alive(row, _clock(connection), stale_s):
+        return None
+    return f"process {row['pid']} on {row['host']} since {row['since']}"
+
+
+def _take(connection: Connection, lease: Lease, stale_s: float) -> None:
+    at = _clock(connection)
+    first = connection.execute(select(controllers).where(_c.campaign == lease.campaign)).mappings().first()
+    if first is not None:
+        if _alive(first, at, stale_s):
+            raise BusyError(_busy(first, at, stale_s))
+        connection.execute(delete(controllers).where(_c.campaign == lease.campaign))
+    values = {
+        "campaign": lease.campaign,
+        "host": socket.gethostname(),
+        "place": place(),
+        "pid": os.getpid(),
+        "process_started": process_started(os.getpid()) or "",
+        "token": lease.token,
+        "since": iso(at),
+        "heartbeat": iso(at),
+    }
+    connection.execute(insert(controllers).values(values))
+
+
+def _busy(row: RowMapping, at: datetime, stale_s: float) -> str:
+    age = (at - datetime.fromisoformat(row["heartbeat"])).total_seconds()
+    words = (
+        f"campaign {row['campaign']!r} is being run by process {row['pid']} on {row['host']} "
+        f"since {row['since']} (last sign of life {max(0.0, age):.0f} s ago). "
+        "Look at it with `agent watch`, end it with `agent stop`, or give another name with --campaign."
+    )
+    if row["place"] != place():
+        words += f" If that machine is gone, the campaign is free in {max(0.0, stale_s - age):.0f} s."
+    return words
+
+
+def _alive(row: RowMapping, at: datetime, stale_s: float) -> bool:
+    if row["place"] == place():
+        return process_started(int(row["pid"])) == str(row["process_started"])
+    return (at - datetime.fromisoformat(row["heartbeat"])).total_seconds() < stale_s
+
+
+def _beat(store: Store, lease: Lease, stop: threading.Event, every_s: float) -> None:
+    while not stop.wait(every_s):
+        try:
+            with store.write() as tx:
+                mine = update(controllers).where(_c.campaign == lease.campaign, _c.token == lease.token)
+                beaten = tx.connection.execute(mine.values(heartbeat=iso(_clock(tx.connection))))
+                if beaten.rowcount == 0:
+                    lease.lost.set()
+                    return
+        except StoreError:
+            continue  # a full disk or a busy moment: the loop meets the same fault and says so
+
+
+def _clock(connection: Connection) -> datetime:
+    """The server's clock where machines share a server: their own may differ."""
+    if connection.dialect.name == "postgresql":
+        seconds = connection.exec_driver_sql("SELECT EXTRACT(EPOCH FROM clock_timestamp())").scalar_one()
+        return datetime.fromtimestamp(float(seconds), UTC)
+    return datetime.fromtimestamp(time.time(), UTC)
+
+
+def place() -> str:
+    """Within one boot and one process namespace, a process id can be looked up."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return socket.gethostname()
+
+
+def process_started(pid: int) -> str | None:
+    """When a process started, as the kernel counts; None for one that is gone, or dead and not yet reaped."""
+    if Path("/proc/self/stat").exists():
+        try:
+            stat = Path("/proc", str(pid), "stat").read_text("utf-8", "replace")
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        state, *fields = stat.rpartition(")")[2].split()
+        return None if state in "ZXx" else fields[18]
+    import psutil
+
+    try:
+        return f"{psutil.Process(pid).create_time():.2f}"
+    except psutil.NoSuchProcess:
+        return None

@@ -1,0 +1,141 @@
+"""Read-only SQL for people and planners: `query(store, "SELECT ...") -> Table`.
+
+The database itself refuses everything but reading: on SQLite the file is opened read-only, an authorizer
+lets only SELECT through and a progress handler ends what takes too long; on PostgreSQL the statement is the body
+of a cursor, which can only be a SELECT, in a READ ONLY transaction with a time limit. Rows, cells and values are
+capped.
+"""
+
+import math
+import sqlite3
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+from urllib.parse import quote
+
+from agent.errors import StoreError, UserError
+from agent.store.faults import explained
+from agent.store.open import Store
+
+Cell = str | int | float | None
+
+MAX_CELL = 2000
+_MAX_SQL = 100_000
+# A single value that is built on the way (group_concat, printf): more than any diff, less than the memory.
+_MAX_VALUE = 32 * 1024 * 1024
+_ALLOWED = frozenset(
+    {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
+)
+_FORBIDDEN_FUNCTIONS = frozenset({"load_extension", "readfile", "writefile", "edit", "fts3_tokenizer"})
+_STEPS = 1000  # instructions of SQLite between two looks at the clock
+_ONLY = "only SELECT, WITH and EXPLAIN can be run here; nothing can be changed"
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a query gave."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    truncated: bool
+    """There are more rows than these."""
+
+
+def query(
+    store: Store, sql: str, *, max_rows: int = 200, timeout_s: float = 5.0, max_cell: int = MAX_CELL
+) -> Table:
+    """Runs one statement that reads. Raises UserError, in words, for any other and for one that fails."""
+    words = sql.lstrip().rstrip("; \t\r\n")
+    if not words:
+        raise UserError("no SQL was given. Try: SELECT * FROM leaderboard LIMIT 10")
+    if len(words) > _MAX_SQL:
+        raise UserError(f"the SQL is longer than {_MAX_SQL} characters")
+    if max_rows < 1 or not math.isfinite(timeout_s) or timeout_s <= 0:
+        raise UserError("the caps on rows and time must be above zero")
+    if store.path is not None:
+        return _sqlite(store, words, max_rows, timeout_s, max_cell)
+    return _postgres(store, words, max_rows, timeout_s, max_cell)
+
+
+def _sqlite(store: Store, sql: str, max_rows: int, timeout_s: float, max_cell: int) -> Table:
+    deadline = time.monotonic() + timeout_s
+    with explained(store.where):
+        connection = sqlite3.connect(f"file:{quote(str(store.path))}?mode=ro", uri=True, isolation_level=None)
+    with closing(connection):
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+        connection.execute("PRAGMA busy_timeout = 1000")
+        connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+        connection.set_authorizer(_authorize)
+        connection.set_progress_handler(lambda: int(time.monotonic() > deadline), _STEPS)
+        try:
+            cursor = connection.execute(sql)
+            found = cursor.fetchmany(max_rows + 1)
+        except (sqlite3.Error, sqlite3.Warning) as error:
+            raise _explain(error, store.where, timeout_s) from error
+        if cursor.description is None:
+            raise UserError(_ONLY)
+        return _table([column[0] for column in cursor.description], found, max_rows, max_cell)
+
+
+def _authorize(action: int, first: str | None, second: str | None, *rest: str | None) -> int:
+    if action not in _ALLOWED:
+        return sqlite3.SQLITE_DENY
+    if action == sqlite3.SQLITE_FUNCTION and (second or "").lower() in _FORBIDDEN_FUNCTIONS:
+        return sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_OK
+
+
+def _explain(error: Exception, where: str, timeout_s: float) -> UserError:
+    code = getattr(error, "sqlite_errorcode", -1)
+    if code == sqlite3.SQLITE_INTERRUPT:
+        return UserError(
+            f"the query took longer than {timeout_s:g} s and was ended; ask for less, or use an index"
+        )
+    if code == sqlite3.SQLITE_AUTH:
+        return UserError(_ONLY)
+    if code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR):
+        return StoreError(f"{where}: {error}")
+    return UserError(f"SQL: {error}")
+
+
+def _postgres(store: Store, sql: str, max_rows: int, timeout_s: float, max_cell: int) -> Table:
+    """The extended protocol (`prepare`) takes one statement only, and a cursor's body can only be a query."""
+    import psycopg
+
+    explain = sql.split(None, 1)[0].lower() == "explain"
+    try:
+        with store.read() as reads, closing(reads.connection.connection.cursor()) as opened:
+            cursor: Any = opened
+            cursor.execute(f"SET LOCAL statement_timeout = {max(1, int(timeout_s * 1000))}")
+            if explain:
+                cursor.execute(sql, prepare=True)
+            else:
+                cursor.execute(f"DECLARE asked NO SCROLL CURSOR FOR {sql}", prepare=True)
+                cursor.execute(f"FETCH FORWARD {max_rows + 1} FROM asked")
+            names = [column.name for column in cursor.description or ()]
+            return _table(names, cursor.fetchmany(max_rows + 1), max_rows, max_cell)
+    except psycopg.errors.QueryCanceled as error:
+        raise UserError(f"the query took longer than {timeout_s:g} s and was ended; ask for less") from error
+    except psycopg.errors.ReadOnlySqlTransaction as error:
+        raise UserError(_ONLY) from error
+    except psycopg.Error as error:
+        raise UserError(f"SQL: {str(error).splitlines()[0]}") from error
+
+
+def _table(names: list[str], found: list[tuple[object, ...]], max_rows: int, max_cell: int) -> Table:
+    rows = tuple(tuple(_cell(value, max_cell) for value in row) for row in found[:max_rows])
+    return Table(tuple(names), rows, truncated=len(found) > max_rows)
+
+
+def _cell(value: object, max_cell: int) -> Cell:
+    if value is None or isinstance(value, int):
+        return value
+    if isinstance(value, float | Decimal):
+        return float(value)
+    if isinstance(value, bytes | memoryview):
+        return f"<{len(value):,} bytes>"
+    text = str(value)
+    return text if len(text) <= max_cell else f"{text[: max_cell - 1]}…"
