@@ -1,6 +1,6 @@
 """Prepares training and validation data.
 
-Takes the name of a corpus and where to put it; gives the folder, its sizes and data_sha on standard output and
+Takes the name of a corpus and where to put it; gives the folder, its sizes and data_sha on standard output,
 progress on standard error. A folder that is ready is checked and left as it is.
 
     python -m trainer.data docs

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import BaseModel, ValidationError
 
-from agent.errors import InfraError, MissingError, UserError
+from agent.errors import MissingError, UserError
 from trainer.data.hub import Hub, Remote
 from trainer.data.manifest import (
     PARTIAL,
@@ -73,7 +73,7 @@ class Export(BaseModel):
         for tokenizer in self.tokenizers:
             if tokenizer.name == name:
                 return [path for path in (tokenizer.model_path, tokenizer.vocab_path, tokenizer.path) if path]
-        raise InfraError(f"{REPOSITORY} names no files for tokenizer {name!r}")
+        raise MissingError(f"{REPOSITORY} names no files for tokenizer {name!r}")
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Plan:
 
 
 def fetch(folder: Path, variant: str, train_shards: int, say: Say) -> Manifest:
-    """The corpus in `folder`, downloaded as far as it is not there. Shards that are there already stay and count."""
+    """The corpus in `folder`, downloaded as far as it is not there. Shards that are there stay and count."""
     known = _known(folder, say)
     if known and known.variant != variant:
         raise UserError(
@@ -135,7 +135,7 @@ def _export(hub: Hub, folder: Path) -> Export:
     try:
         return Export.model_validate_json(partial.read_bytes())
     except ValidationError as error:
-        raise InfraError(f"{REPOSITORY} has a manifest that can't be read: {error}") from error
+        raise MissingError(f"{REPOSITORY} has a manifest that can't be read: {error}") from error
 
 
 def _plan(hub: Hub, export: Export, variant: str, train_shards: int) -> Plan:
@@ -150,7 +150,7 @@ def _plan(hub: Hub, export: Export, variant: str, train_shards: int) -> Plan:
     extra = export.tokenizer_files(dataset.tokenizer_name)
     for path in extra:
         if PurePosixPath(path).parts[:1] != ("tokenizers",) or ".." in PurePosixPath(path).parts:
-            raise InfraError(f"{REPOSITORY} keeps a tokenizer in a strange place: {path!r}")
+            raise MissingError(f"{REPOSITORY} keeps a tokenizer in a strange place: {path!r}")
     paths = train + val + extra
     remotes = dict(zip(paths, hub.describe([ROOT + path for path in paths]), strict=True))
     return Plan(*({path: remotes[path] for path in group} for group in (train, val, extra)))
@@ -162,7 +162,8 @@ def _check_space(folder: Path, missing: dict[str, Remote], say: Say) -> None:
     free = shutil.disk_usage(folder).free
     if size - there + SPARE_BYTES > free:
         raise UserError(
-            f"{len(missing)} files of {size / 1e9:,.1f} GB do not fit: {folder} has {free / 1e9:,.1f} GB free. "
+            f"{len(missing)} files of {size / 1e9:,.1f} GB do not fit: "
+            f"{folder} has {free / 1e9:,.1f} GB free. "
             "Ask for fewer shards (--train-shards) or give another place (--out)."
         )
     say(f"fineweb: {len(missing)} files to download, {size / 1e9:,.2f} GB")
@@ -193,21 +194,22 @@ def _download(hub: Hub, remote: Remote, partial: Path) -> None:
         if remote.is_at(partial):
             return
         partial.unlink()
-    raise InfraError(
-        f"{remote.path} arrived damaged: its checksum is not the one that {hub.repository} gives. Run it again."
+    raise MissingError(
+        f"{remote.path} arrived damaged: its checksum is not the one that {hub.repository} gives. "
+        "Run the same command again."
     )
 
 
 def _describe(folder: Path, plan: Plan, variant: str, commit: str) -> Manifest:
-    train, val = _part(folder, plan.train), _part(folder, plan.val)
+    train, val, extra = _part(folder, plan.train), _part(folder, plan.val), _entries(folder, plan.extra)
     return Manifest(
         corpus="fineweb",
         versions={"repository": REPOSITORY, "commit": commit},
         train=train,
         val=val,
-        data_sha=data_sha("fineweb", train, val, None),
+        data_sha=data_sha("fineweb", train, val, None, extra),
         variant=variant,
-        extra=_entries(folder, plan.extra),
+        extra=extra,
     )
 
 

@@ -60,8 +60,9 @@ class Hub:
             raise self._unreachable(error) from error
 
     def _unreachable(self, error: BaseException) -> MissingError:
+        what = str(error).strip() or type(error).__name__
         return MissingError(
-            f"can't reach {self.repository} at {self._api.endpoint}: {str(error).strip() or type(error).__name__}\n"
+            f"can't get {self.repository} from {self._api.endpoint}: {what}\n"
             "What arrived is kept. Run the same command again when the network is back."
         )
 
@@ -85,13 +86,12 @@ class Hub:
                     sha256 = answer.lfs.sha256 if answer.lfs else None
                     found[answer.path] = Remote(answer.path, answer.size, sha256, answer.blob_id)
         if absent := [path for path in paths if path not in found]:
-            raise MissingError(
-                f"{self.repository} does not hold {', '.join(absent[:3])} ({len(absent)} files)"
-            )
+            first = ", ".join(absent[:3])
+            raise MissingError(f"{self.repository} does not hold {len(absent)} of the files, such as {first}")
         return [found[path] for path in paths]
 
     def download(self, remote: Remote, partial: Path) -> None:
-        """The file, into `partial`, from where an earlier download stopped. Its content is not checked here."""
+        """The file, into `partial`, from where an earlier download stopped. Its content is not checked."""
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
         from huggingface_hub.file_download import http_get
 

@@ -85,10 +85,13 @@ def sha_over(files: tuple[File, ...]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def data_sha(corpus: str, train: Part, val: Part, floor_bits: float | None) -> str:
-    """Names everything a score depends on: corpus, training text, validation text, floor."""
+def data_sha(
+    corpus: str, train: Part, val: Part, floor_bits: float | None, extra: tuple[File, ...] = ()
+) -> str:
+    """Names everything a score depends on: corpus, training text, validation text, floor, tokenizer."""
     floor = "" if floor_bits is None else floor_bits.hex()
-    return hashlib.sha256(f"{corpus}\n{train.sha256}\n{val.sha256}\n{floor}\n".encode()).hexdigest()
+    lines = [corpus, train.sha256, val.sha256, floor, *(file.sha256 for file in extra)]
+    return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
 
 
 def write(manifest: Manifest, folder: Path) -> None:
@@ -180,6 +183,7 @@ def parse(raw: bytes, where: str) -> Manifest:
     for part in (manifest.train, manifest.val):
         if not part.files or sha_over(part.files) != part.sha256:
             raise Damaged(f"{where}: the sha of a part does not fit its files")
-    if data_sha(manifest.corpus, manifest.train, manifest.val, manifest.floor_bits) != manifest.data_sha:
+    named = data_sha(manifest.corpus, manifest.train, manifest.val, manifest.floor_bits, manifest.extra)
+    if named != manifest.data_sha:
         raise Damaged(f"{where}: data_sha does not fit what it describes")
     return manifest

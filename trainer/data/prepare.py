@@ -27,7 +27,7 @@ def prepare(
 ) -> Manifest:
     """The corpus in `folder`; made or downloaded if it is not there, or not intact.
 
-    `remake` makes a corpus anew that is intact, and `verify` reads downloaded shards again in full. `variant` and
+    `remake` makes a corpus anew that is intact, `verify` reads downloaded shards again in full. `variant` and
     `train_shards` belong to fineweb, `seed` (of the validation stories; drawn if not given) to synth.
     """
     folder = folder.absolute()
@@ -47,7 +47,7 @@ def make_docs(folder: Path, say: Say) -> None:
 
 
 def make_synth(folder: Path, say: Say, seed: int | None = None) -> None:
-    """Validation stories come from a seed that is drawn here and kept beside them, out of a candidate's sight."""
+    """Validation stories come from a seed that is drawn here and kept with them: candidates never see it."""
     seed = secrets.randbits(128) if seed is None else seed
     say(f"synth: telling {synth.TRAINING_BYTES / 1e6:.0f} MB of stories")
     train = write_texts(folder, "train", synth.tell(synth.TRAINING_SEED, synth.TRAINING_BYTES).texts)
