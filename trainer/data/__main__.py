@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
                 "--train-shards", type=int, default=1, metavar="N", help="100 M tokens each (default: 1)"
             )
             one.add_argument(
-                "--verify", action="store_true", help="read all shards again and compare checksums"
+                "--verify", action="store_true", help="read all shards again, fetch damaged ones anew"
             )
         else:
             one.add_argument(

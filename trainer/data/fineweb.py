@@ -88,9 +88,9 @@ class Plan:
         return {**self.extra, **self.val, **self.train}
 
 
-def fetch(folder: Path, variant: str, train_shards: int, say: Say) -> Manifest:
+def fetch(folder: Path, variant: str, train_shards: int, say: Say, *, verify: bool = False) -> Manifest:
     """The corpus in `folder`, downloaded as far as it is not there. Shards that are there stay and count."""
-    known = _known(folder, say)
+    known = _known(folder, say, verify=verify)
     if known and known.variant != variant:
         raise UserError(
             f"{folder} holds variant {known.variant}: give another place for {variant} with --out"
@@ -112,9 +112,9 @@ def fetch(folder: Path, variant: str, train_shards: int, say: Say) -> Manifest:
     return manifest
 
 
-def _known(folder: Path, say: Say) -> Manifest | None:
+def _known(folder: Path, say: Say, *, verify: bool) -> Manifest | None:
     try:
-        return load(folder, verify=False)
+        return load(folder, verify=verify)
     except MissingError:
         return None
     except Damaged as damage:

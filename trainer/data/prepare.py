@@ -10,7 +10,7 @@ from pathlib import Path
 
 from agent.errors import UserError
 from trainer.data import docs, synth
-from trainer.data.manifest import CORPORA, Manifest, data_sha, load, write
+from trainer.data.manifest import CORPORA, Manifest, data_sha, write
 from trainer.data.place import Say, place, place_in_parts, write_seed, write_texts
 
 
@@ -66,5 +66,4 @@ def _fetch(folder: Path, variant: str, train_shards: int, say: Say, *, verify: b
 
     if train_shards < 1:
         raise UserError(f"--train-shards {train_shards}: at least one is needed")
-    manifest = place_in_parts(folder, lambda: fetch(folder, variant, train_shards, say))
-    return load(folder, verify=True) if verify else manifest
+    return place_in_parts(folder, lambda: fetch(folder, variant, train_shards, say, verify=verify))
