@@ -1,0 +1,422 @@
+"""The store: records come back as they were written, states move by the rules, views say what is true.
+
+Every test here runs on SQLite and, where its binaries are, on a PostgreSQL server started for the purpose.
+"""
+
+import dataclasses
+import itertools
+import math
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.errors import UserError
+from agent.records import FINAL, TRANSITIONS, Caps, Finding, Proposal, Verdict
+from agent.store import Replicate, Scored, Store, open_store
+from tests import filling, postgres
+from tests.filling import add_base, add_campaign, add_idea, add_measured, promote
+
+CHEAT = Finding("sums", "invalid", "probabilities add up to 1.3")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    opened = open_store(tmp_path / "runs.db" if request.param == "sqlite" else postgres.fresh_url())
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def base(store: Store) -> Proposal:
+    with store.write() as tx:
+        return add_base(tx, add_campaign(tx))
+
+
+def view(store: Store, name: str) -> list[dict[str, object]]:
+    with store.read() as reads:
+        return [dict(row) for row in reads.connection.exec_driver_sql(f"SELECT * FROM {name}").mappings()]
+
+
+def best(store: Store) -> list[object]:
+    return [row["title"] for row in view(store, "best_valid")]
+
+
+def test_a_campaign_comes_back_whole_and_its_name_is_taken(store: Store) -> None:
+    with store.write() as tx:
+        written = add_campaign(tx, caps=Caps(90.5, usd=3.25))
+        with pytest.raises(UserError, match="already"):
+            add_campaign(tx)
+        tx.ask(written.id, "drain")
+    with store.read() as reads:
+        assert reads.campaign("night") == written == reads.campaign_by_id(written.id)
+        assert reads.campaign("day") is None
+        assert reads.request(written.id) == "drain"
+        assert written.caps == Caps(90.5, usd=3.25) and written.seed == 2**62
+    with store.write() as tx:
+        ended = tx.end_campaign(written.id, "finished", "budget spent")
+        assert (ended.state, ended.reason, tx.request(written.id)) == ("finished", "budget spent", "")
+        assert ended.ended is not None and tx.reopen_campaign(written.id).ended is None
+        assert [event.what for event in tx.events(written.id)] == ["running", "finished", "running"]
+
+
+def test_a_track_that_names_no_rung_is_refused(store: Store) -> None:
+    with store.write() as tx, pytest.raises(ValueError, match="decision"):
+        add_campaign(tx, toml='trust = "blind"')
+
+
+def test_a_proposal_comes_back_whole(store: Store, base: Proposal) -> None:
+    written = filling.draft(
+        "wider \0 \ud800 ünï",
+        base.id,
+        expected_gain=0.1,
+        confidence=0.7,
+        expected_bytes=150_000,
+        risk=("size",),
+        evidence=("p1", "r2"),
+        knobs={"width": 96, "lr": 0.02, "act": "relu²"},
+    )
+    with store.write() as tx:
+        found = tx.add_proposal(base.campaign_id, written, baseline_id=base.id)
+        changed = tx.update_proposal(found.id, commit="f" * 40, diff="--- a\n+++ b\n", risk=("size", "speed"))
+    assert found.title == "wider \ufffd ? ünï" or found.title == "wider \ufffd \ufffd ünï"
+    for name in ("hypothesis", "expected_gain", "confidence", "expected_bytes", "risk", "evidence", "knobs"):
+        assert getattr(found, name) == getattr(written, name), name
+    assert (found.source_id, found.baseline_id, found.state) == (base.id, base.id, "drafted")
+    assert (base.source_id, base.baseline_id, base.kind) == (None, None, "base")
+    want = {
+        "commit": "f" * 40,
+        "diff": "--- a\n+++ b\n",
+        "risk": ("size", "speed"),
+        "updated": changed.updated,
+    }
+    assert changed == dataclasses.replace(found, **want)
+    with store.write() as tx, pytest.raises(ValueError, match="did you mean 'patch_id'"):
+        tx.update_proposal(found.id, patchid="x")
+    with store.write() as tx, pytest.raises(ValueError, match="no column 'state'"):
+        tx.update_proposal(found.id, state="promoted")
+
+
+def test_states_move_by_the_rules_and_each_move_is_an_event(store: Store, base: Proposal) -> None:
+    with store.write() as tx:
+        idea = add_idea(tx, base)
+        seen = tx.events(base.campaign_id)[-1].id
+        moved = tx.move(idea.id, "approved", "looks harmless")
+        assert (moved.state, moved.reason) == ("approved", "looks harmless")
+        event = tx.events(base.campaign_id, after=seen)[-1]
+        assert (event.what, event.text, event.proposal_id) == ("approved", "looks harmless", idea.id)
+        for state in set(TRANSITIONS) | FINAL:
+            if state not in TRANSITIONS["approved"]:
+                with pytest.raises(ValueError, match="can't follow 'approved'"):
+                    tx.move(idea.id, state)
+        assert tx.proposal(idea.id) == moved
+        assert len(tx.events(base.campaign_id, after=seen)) == 1
+
+
+def test_what_fails_inside_a_transaction_leaves_nothing(store: Store, base: Proposal) -> None:
+    before = view(store, "events")
+    with pytest.raises(ZeroDivisionError), store.write() as tx:
+        tx.move(add_idea(tx, base).id, "approved")
+        raise ZeroDivisionError
+    assert view(store, "events") == before
+    with store.read() as reads:
+        assert reads.proposals(base.campaign_id) == [base]
+
+
+def test_filters(store: Store, base: Proposal) -> None:
+    with store.write() as tx:
+        a, b = add_idea(tx, base, "a"), add_idea(tx, base, "b")
+        a = tx.move(a.id, "approved")
+        other = add_base(tx, add_campaign(tx, "other"))
+        run = add_measured(tx, a, 1, 2.2)
+        queued = tx.add_run(
+            base.campaign_id, b.id, base.id, rung="full", purpose="confirm", seed=2, attempt=2,
+            hardware_class="cpu-x", script_sha="s",
+        )  # fmt: skip
+    with store.read() as reads:
+        assert [p.title for p in reads.proposals(base.campaign_id)] == ["base", "a", "b"]
+        assert [p.title for p in reads.proposals(base.campaign_id, {"approved", "promoted"})] == ["base", "a"]
+        assert reads.proposals(base.campaign_id, set()) == []
+        assert (reads.count_proposals(base.campaign_id), reads.count_proposals(other.campaign_id)) == (3, 1)
+        assert reads.runs(base.campaign_id) == [run, queued]
+        assert reads.runs(base.campaign_id, states={"queued"}) == [queued]
+        assert reads.runs(base.campaign_id, purposes={"screen"}) == [run]
+        assert (
+            reads.runs(base.campaign_id, proposal_id=b.id) == [queued] and reads.runs(other.campaign_id) == []
+        )
+        assert reads.head(other.campaign_id) == other
+        for ask in (reads.proposal, reads.run, reads.campaign_by_id, reads.lineage):
+            with pytest.raises(UserError, match="999"):
+                ask(999)
+
+
+def test_a_twin_is_found_unless_it_was_given_up(store: Store, base: Proposal) -> None:
+    with store.write() as tx:
+        ideas = [add_idea(tx, base, f"idea {n}") for n in range(3)]
+        for idea in ideas:
+            tx.update_proposal(idea.id, ast_hash="h")
+        assert tx.find_ast(base.campaign_id, "other") is None and tx.find_ast(base.campaign_id, "") is None
+        assert tx.find_ast(base.campaign_id, "h") == tx.proposal(ideas[0].id)
+        tx.move(ideas[0].id, "cancelled")
+        tx.move(ideas[1].id, "awaiting_review")
+        tx.move(ideas[1].id, "expired")
+        assert tx.find_ast(base.campaign_id, "h") == tx.proposal(ideas[2].id)
+
+
+def test_a_measurement_comes_back_whole(store: Store, base: Proposal) -> None:
+    nats = tuple(float(n) / 7 for n in range(700))
+    findings = (Finding("clock", "note", "fine \0"), Finding("size", "flag", "near the limit"))
+    with store.write() as tx:
+        run = add_measured(tx, base, 1, None)
+        other = tx.add_run(
+            base.campaign_id, base.id, None, rung="full", purpose="report", seed=-5, attempt=2,
+            hardware_class="cpu-x", script_sha="s",
+        )  # fmt: skip
+        assert tx.measurement(other.id) is None
+        tx.update_run(
+            other.id, state="done", outcome="ok", walls=("env", "rlimits"), slot="cpu1", reason="ok"
+        )
+        written = filling.measurement(other.id, 2.2, doc_nats=nats, findings=findings, steps=None)
+        tx.add_measurement(written)
+        with pytest.raises(ValueError, match="judge version 1 already"):
+            tx.add_measurement(written)
+        for wrong in ({"bpb": math.nan}, {"slot_s": math.inf}, {"doc_nats": (1.0, math.nan)}):
+            with pytest.raises(ValueError, match="not finite"):
+                tx.add_measurement(dataclasses.replace(written, judge_version=2, **wrong))
+    with store.read() as reads:
+        found = reads.measurement(other.id)
+        assert found is not None and found.doc_nats == pytest.approx(nats, rel=1e-7)
+        assert found.findings == (dataclasses.replace(findings[0], text="fine \ufffd"), findings[1])
+        assert dataclasses.replace(found, doc_nats=nats, findings=findings) == written
+        assert reads.run(other.id).walls == ("env", "rlimits")
+        assert reads.scored(base.campaign_id)[1] == Scored(reads.run(other.id), found)
+        assert reads.scored(base.campaign_id, documents=False)[1].measurement.doc_nats == ()
+        assert [one.run.id for one in reads.scored(base.campaign_id)] == [run.id, other.id]
+        assert reads.replicates(base.campaign_id) == [Replicate(base.id, -5, 2.2)]
+
+
+def test_replicates_and_trials(store: Store, base: Proposal) -> None:
+    with store.write() as tx:
+        idea = add_idea(tx, base)
+        add_measured(tx, base, 1, 2.30, purpose="report")
+        add_measured(tx, idea, 2, 2.20, total_bytes=150_000)
+        add_measured(tx, idea, 3, 2.24, total_bytes=149_000)
+        add_measured(tx, idea, 4, 9.99, rung="smoke")
+        tx.add_verdict(Verdict(idea.id, base.id, "more", "one more", gain=0.1))
+        tx.add_verdict(Verdict(idea.id, base.id, "confirm", "good", gain=0.08, p=0.01, n_candidate=2))
+        tx.add_verdict(Verdict(idea.id, base.id, "recheck", "hm"))
+        replicates = [Replicate(base.id, 1, 2.30), Replicate(idea.id, 2, 2.20), Replicate(idea.id, 3, 2.24)]
+        assert tx.replicates(base.campaign_id) == replicates
+        assert tx.replicates(base.campaign_id, newest=2) == replicates[1:]
+        trial = tx.trials(base.campaign_id)[1]
+        assert (trial.proposal_id, trial.state, trial.baseline_id) == (idea.id, "drafted", base.id)
+        assert (trial.gain, trial.bpb, trial.total_bytes) == (0.08, pytest.approx(2.22), 150_000)
+        assert [one.proposal_id for one in tx.trials(base.campaign_id, newest=1)] == [idea.id]
+        assert [verdict.words for verdict in tx.verdicts(idea.id)] == ["one more", "good", "hm"]
+        assert tx.verdicts(idea.id)[1] == Verdict(
+            idea.id, base.id, "confirm", "good", 0.08, p=0.01, n_candidate=2
+        )
+
+
+def test_a_review_is_kept(store: Store, base: Proposal) -> None:
+    with store.write() as tx:
+        tx.add_review(base.id, "reject", "ann", "no \ud800")
+        note = tx.reviews(base.id)[0]
+        assert (note.action, note.who, note.proposal_id) == ("reject", "ann", base.id)
+        with pytest.raises(ValueError, match="action"):
+            tx.add_review(base.id, "shrug", "ann", "")  # type: ignore[arg-type]
+
+
+def test_lineage_with_deltas_and_the_best_valid(store: Store, base: Proposal) -> None:
+    with store.write() as tx:
+        for seed, bpb in enumerate((2.30, 2.32)):
+            add_measured(tx, base, seed, bpb, purpose="report")
+        first = promote(tx, add_idea(tx, base, "first"))
+        add_measured(tx, first, 10, 2.10)  # the run that decided was lucky and is not the figure
+        add_measured(tx, first, 11, 2.20, purpose="report", total_bytes=151_000)
+        second = promote(tx, add_idea(tx, first, "second"))
+        add_measured(tx, second, 12, 2.15, purpose="report")
+        add_idea(tx, second, "no head")
+        assert tx.lineage(second.id) == [tx.proposal(p.id) for p in (base, first, second)]
+    steps = view(store, "lineage")
+    assert [step["title"] for step in steps] == ["base", "first", "second"]
+    assert [step["bpb"] for step in steps] == pytest.approx([2.31, 2.20, 2.15])
+    assert steps[0]["delta_bpb"] is None and [s["delta_bytes"] for s in steps[1:]] == [2_000, -2_000]
+    assert [step["delta_bpb"] for step in steps[1:]] == pytest.approx([-0.11, -0.05])
+    assert best(store) == ["second"]
+    with store.write() as tx:
+        tx.move(second.id, "reverted", "fresh seeds contradict")
+        tx.set_head(base.campaign_id, first.id)
+    assert best(store) == ["first"]
+    assert [step["title"] for step in view(store, "lineage")] == ["base", "first"]
+
+
+@pytest.mark.parametrize("through", ["baseline", "source"])
+def test_a_rule_violation_spreads_to_all_that_is_built_on_it(
+    store: Store, base: Proposal, through: str
+) -> None:
+    with store.write() as tx:
+        add_measured(tx, base, 1, 2.30, purpose="report")
+        bad = promote(tx, add_idea(tx, base, "bad"))
+        run = add_measured(tx, bad, 2, 2.2, purpose="report")
+        parents = (bad, None) if through == "baseline" else (base, bad)
+        child = promote(tx, add_idea(tx, parents[0], "child", source=parents[1]))
+        add_measured(tx, child, 3, 2.1, purpose="report")
+        grandchild = promote(tx, add_idea(tx, child, "grandchild"))
+        add_measured(tx, grandchild, 4, 2.0, purpose="report")
+    assert best(store) == ["grandchild"]
+    with store.write() as tx:  # a newer judge sees what the older did not
+        tx.add_measurement(filling.measurement(run.id, 2.2, judge_version=2, findings=(CHEAT,)))
+    assert best(store) == ["base"]
+    assert [row["title"] for row in view(store, "leaderboard")] == ["base"]
+    assert [row["title"] for row in view(store, "frontier")] == ["base"]
+    assert [p["title"] for p in view(store, "proposals") if p["tainted"]] == ["bad", "child", "grandchild"]
+    with store.write() as tx:  # born of it later
+        late = add_idea(tx, grandchild, "late")
+        add_measured(tx, late, 5, 1.9)
+        tx.update_proposal(late.id, baseline_id=base.id, source_id=base.id)  # replayed on honest ground
+    assert [row["title"] for row in view(store, "leaderboard")] == ["late", "base"]
+    with store.write() as tx:  # the judge was wrong, a third version says
+        tx.add_measurement(filling.measurement(run.id, 2.2, judge_version=3))
+    assert [p["title"] for p in view(store, "proposals") if p["tainted"]] == []
+    assert "grandchild" in best(store)
+
+
+@pytest.mark.parametrize(
+    ("how", "barred"),
+    [
+        ({"findings": (CHEAT,)}, "invalid"),
+        ({"findings": (Finding("oversize", "invalid", "too big"),), "total_bytes": 175_001}, "oversize"),
+        ({"total_bytes": 175_001}, "oversize"),
+        ({"walls": ("env", "unsafe")}, "unsafe"),
+        ({"trust": "reported"}, "trust"),
+        ({"trust": "blind", "total_bytes": 175_000}, ""),
+    ],
+)
+def test_what_bars_a_proposal_from_leading(
+    store: Store, base: Proposal, how: dict[str, object], barred: str
+) -> None:
+    with store.write() as tx:
+        add_measured(tx, base, 1, 2.30, purpose="report", trust="blind")
+        idea = promote(tx, add_idea(tx, base, "idea"))
+        add_measured(tx, idea, 2, 2.0, purpose="report", **how)  # type: ignore[arg-type]
+        child = promote(tx, add_idea(tx, idea, "child"))
+        add_measured(tx, child, 3, 1.9, purpose="report", trust="blind")
+    scores = {row["proposal_id"]: row["barred"] for row in view(store, "scores")}
+    assert scores[idea.id] == barred
+    assert scores[child.id] == ("ancestor" if barred == "invalid" else "")  # only a violation spreads
+    assert best(store) == (["base"] if barred == "invalid" else ["child"])
+    on_frontier = [row["title"] for row in view(store, "frontier")]
+    assert ("idea" in on_frontier) == (barred == "")
+
+
+def test_verdicts_and_states_can_say_invalid_too(store: Store, base: Proposal) -> None:
+    with store.write() as tx:
+        ideas = [add_idea(tx, base, f"idea {n}") for n in range(2)]
+        for idea in ideas:
+            add_measured(tx, idea, idea.id, 2.0)
+        tx.add_verdict(Verdict(ideas[0].id, base.id, "invalid", "over the compute budget twice"))
+        for state in ("approved", "queued", "running", "measured", "invalid"):
+            tx.move(ideas[1].id, state)  # type: ignore[arg-type]
+    assert view(store, "leaderboard") == [] and view(store, "frontier") == []
+
+
+def test_the_leaderboard_never_mixes_classes_of_scores(store: Store, base: Proposal) -> None:
+    hows: list[dict[str, object]] = [
+        {},
+        {"rung": "smoke"},
+        {"hardware_class": "h100"},
+        {"judge_version": 2},
+        {"trust": "blind"},
+    ]
+    with store.write() as tx:
+        for number, how in enumerate(hows):
+            for better in (0.0, 0.1):
+                idea = add_idea(tx, base, f"idea {number}")
+                add_measured(tx, idea, number, 2.5 - number / 10 - better, **how)  # type: ignore[arg-type]
+        other = add_base(tx, add_campaign(tx, "changed track", sha="t2"))
+        add_measured(tx, other, 1, 1.0)
+    board = view(store, "leaderboard")
+    columns = ("rung", "hardware_class", "judge_version", "trust")
+    groups = [
+        (key, [row["bpb"] for row in rows])
+        for key, rows in itertools.groupby(board, lambda row: row["board_id"])
+    ]
+    assert len(groups) == 6 == len(view(store, "boards"))
+    assert all(scores == sorted(scores) for _, scores in groups)  # type: ignore[type-var]
+    assert len({tuple(row[column] for column in columns) for row in board}) == 5
+    assert [len(scores) for _, scores in groups] == [2, 2, 2, 2, 2, 1]
+
+
+def test_runs_of_an_earlier_script_do_not_count_after_a_replay(store: Store, base: Proposal) -> None:
+    with store.write() as tx:
+        idea = add_idea(tx, base)
+        add_measured(tx, idea, 1, 2.0, script_sha="on the old head")
+        add_measured(tx, idea, 2, 2.2, script_sha="on the new head", purpose="replay")
+        add_measured(tx, idea, 3, 2.3, script_sha="on the new head", purpose="replay")
+    score = view(store, "scores")[0]
+    assert (score["bpb"], score["all_runs"], score["best_bpb"]) == (pytest.approx(2.25), 2, 2.2)
+
+
+def test_a_run_that_is_measured_before_it_is_done_counts_when_it_is(store: Store, base: Proposal) -> None:
+    with store.write() as tx:
+        run = tx.add_run(
+            base.campaign_id, base.id, None, rung="full", purpose="report", seed=1, attempt=1,
+            hardware_class="cpu-x", script_sha="s",
+        )  # fmt: skip
+        tx.add_measurement(filling.measurement(run.id, 2.3))
+        assert tx.scored(base.campaign_id) == []
+    assert best(store) == []
+    with store.write() as tx:
+        tx.update_run(run.id, state="done", outcome="ok")
+    assert best(store) == ["base"]
+    with store.write() as tx, pytest.raises(ValueError, match="outcome"):
+        tx.update_run(run.id, outcome="great")
+
+
+def test_readers_see_one_moment_and_do_not_wait(store: Store, base: Proposal) -> None:
+    with store.read() as reads:
+        assert len(reads.proposals(base.campaign_id)) == 1
+        done = threading.Event()
+
+        def write() -> None:
+            with store.write() as tx:
+                add_idea(tx, base)
+            done.set()
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        assert done.wait(20)
+        thread.join()
+        assert len(reads.proposals(base.campaign_id)) == 1
+    with store.read() as reads:
+        assert len(reads.proposals(base.campaign_id)) == 2
+
+
+def test_a_write_inside_a_write_is_a_mistake_not_a_deadlock(store: Store, base: Proposal) -> None:
+    with store.write() as tx, pytest.raises(RuntimeError, match="inside"), store.write():
+        pass
+    with store.write() as tx:
+        add_idea(tx, base)
+
+
+def test_a_fork_uses_connections_of_its_own(store: Store, base: Proposal) -> None:
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            with store.write() as tx:
+                add_idea(tx, base, "from the child")
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    with store.write() as tx:
+        add_idea(tx, base, "from the parent")
+    with store.read() as reads:
+        assert [p.title for p in reads.proposals(base.campaign_id)][1:] == [
+            "from the child",
+            "from the parent",
+        ]
