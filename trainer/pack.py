@@ -105,10 +105,11 @@ def _wrap(form: Form, text: bytes) -> bytes:
     literal = form.compress(text).decode("latin-1").translate(_ESCAPES)
     return (
         "#coding:latin1\n"
-        f"import {form.imports},linecache as n\n"
+        f"import {form.imports},sys,linecache as n\n"
         f's="{literal}".encode("latin1")\n'
         f"s={form.extract}.decode()\n"
         f'n.cache["{NAME}"]=len(s),None,s.splitlines(1),"{NAME}"\n'
+        'sys.excepthook=lambda*a:__import__("traceback").print_exception(*a)\n'
         f'exec(compile(s,"{NAME}","exec"))\n'
     ).encode("latin-1")
 

@@ -215,9 +215,9 @@ def step_features(c: SimpleNamespace) -> dict[str, float]:
         "step": 1.0,
         "layer": float(layers),
         "matrix": 1e-9 * tokens * layers * sum(a * b for a, b in shapes),
-        "attention": 1e-9 * tokens * layers * dim * c.train_seq_len,
+        "heads": 1e-6 * tokens * layers * c.num_heads,
+        "attention": 1e-9 * tokens * layers * c.train_seq_len * max(dim, 16 * c.num_heads),  # vectors of 16
         "width": 1e-6 * tokens * layers * (4 * dim + hidden),
-        "gelu": 1e-6 * tokens * layers * hidden * (c.activation in ("gelu", "silu")),
         "logits": 1e-9 * tokens * vocab * dim,
         "softmax": 1e-6 * tokens * vocab,
         "embedding": 1e-6 * vocab * dim,
@@ -1238,11 +1238,9 @@ class Watch:
 class Run:
     """One training run: model, optimisers, data, and the number of steps it may take."""
 
-    def __init__(self, c: SimpleNamespace, procs: Processes, environ: dict[str, str]):
+    def __init__(self, c: SimpleNamespace, procs: Processes, corpus: Corpus, steps: int):
         torch.manual_seed(c.seed)
-        self.c, self.procs = c, procs
-        self.steps = budgeted_steps(c, environ)
-        self.corpus = Corpus(c)
+        self.c, self.procs, self.corpus, self.steps = c, procs, corpus, steps
         self.accum = c.grad_accum_steps or 8 // procs.world
         self.batches = Batches(self.corpus.stream, c, self.accum, procs.rank, procs.world)
         self.model = to_device(GPT(c))
@@ -1376,8 +1374,8 @@ def official_bytes(tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray, np.nda
 
 def main(environ: dict[str, str]) -> None:
     c, procs = settings(environ), Processes()
-    run = Run(c, procs, environ)
-    corpus, log = run.corpus, procs.log
+    steps, corpus, log = budgeted_steps(c, environ), Corpus(c), procs.log
+    run = Run(c, procs, corpus, steps)
     run.describe(environ)
     validate = validation(c, corpus.tokenizer, procs) if ROLE == "contest" else None
     run.train(validate and (lambda model: "val_loss:{:.4f} val_bpb:{:.4f}".format(*validate(model))))
