@@ -11,6 +11,7 @@ meets it. Some shorter runs are met too: those paragraphs are dropped as well.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 RUN = 119
@@ -46,12 +47,12 @@ class Seen:
         """The paragraphs of a validation document that training does not hold, whole or in a long run."""
         kept = [paragraph for paragraph in paragraphs if normalise(paragraph) not in self._paragraphs]
         while repeated := self._repeated(kept):
-            # Leaving a paragraph out joins its neighbours: look again until nothing is found.
+            # Leaving a paragraph out joins its neighbours: look again, until nothing is found.
             kept = [paragraph for number, paragraph in enumerate(kept) if number not in repeated]
         return kept
 
     def _repeated(self, paragraphs: list[str]) -> set[int]:
-        """Numbers of the paragraphs that a known piece touches."""
+        """Numbers of the paragraphs that hold most of a known piece."""
         text, owner = "", []
         for number, paragraph in enumerate(paragraphs):
             part = normalise(paragraph) + " "
@@ -60,5 +61,5 @@ class Seen:
         found: set[int] = set()
         for at in range(len(text) - PIECE + 1):
             if text[at : at + PIECE] in self._pieces:
-                found.update(owner[at : at + PIECE])
+                found.add(Counter(owner[at : at + PIECE]).most_common(1)[0][0])
         return found

@@ -48,7 +48,7 @@ def _docstrings(tree: ast.Module) -> Iterator[str]:
 def paragraphs(docstring: str) -> Iterator[str]:
     """Blocks between blank lines, each joined to one line; without code samples, rules and titles."""
     code_from: int | None = None  # lines indented deeper than this are a code sample
-    for block in re.split(r"\n[ \t]*(?:\n[ \t]*)+", docstring.replace("\r\n", "\n").expandtabs(8)):
+    for block in re.split(r"\n(?:[ \t]*\n)+", docstring.replace("\r\n", "\n").expandtabs(8)):
         lines = [line for line in block.split("\n") if line.strip()]
         if not lines:
             continue
