@@ -46,6 +46,20 @@ def read(track: Track, files: Mapping[str, str]) -> dict[str, KnobValue]:
     return {name: spot.value for name, spot in spots(track, files).items()}
 
 
+def settings(track: Track, files: Mapping[str, str]) -> dict[str, KnobValue]:
+    """Every plain literal of the tables that hold knobs, by its key. Raises syntax.NotParsed."""
+    found: dict[str, KnobValue] = {}
+    if not files.get(track.script.path):
+        return found
+    tables = _tables(parse(track.script.path, files[track.script.path]))
+    for name in sorted({knob.at.split(".")[0] for knob in track.knob}):
+        table = tables.get(name)
+        for key, value in zip(table.keys, table.values, strict=True) if table else ():
+            if isinstance(key, ast.Constant) and isinstance(key.value, str) and _is_plain(value):
+                found[key.value] = ast.literal_eval(value)
+    return found
+
+
 def write(track: Track, files: Mapping[str, str], values: Mapping[str, KnobValue]) -> dict[str, str]:
     """The files with these knobs set, and not one other character changed. EditError: a knob isn't there."""
     there = spots(track, files)

@@ -93,7 +93,7 @@ def edit(
 ) -> Proposal:
     """Puts the person's version in the place of a waiting idea, as a new draft that the guard checks.
 
-    `files` are those of its baseline, which the edited diff applies to. Raises EditError when it doesn't apply.
+    `files` are those of its baseline, which the edited diff applies to. EditError: it does not apply.
     """
     old = _waits(tx, proposal_id)
     if edits.apply(edited, files, editable) == edits.apply(old.diff, files, editable):

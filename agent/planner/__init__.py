@@ -98,7 +98,9 @@ class Request:
     trials: tuple[Trial, ...]
     seed: int
     n: int
-    """How many proposals the campaign has planned before this one."""
+    """How many proposals the campaign has before this one, its base included."""
+    made: int | None = None
+    """How many of them are this planner's, where there are several planners."""
 
 
 class Planner(Protocol):

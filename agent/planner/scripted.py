@@ -1,0 +1,135 @@
+"""The `scripted` planner: hands out the proposals of a file, in order; for tests, demos, one's own ideas.
+
+Takes a JSONL file (one proposal a line) or a TOML file ([[proposal]] tables) with title, hypothesis and
+edits, and as options kind, expected_gain, confidence, expected_bytes, evidence. The n-th proposal gets the
+n-th entry.
+"""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from agent.errors import UserError
+from agent.records import Draft, Kind, Mode
+from agent.search import ALL_MODES
+
+if TYPE_CHECKING:
+    from agent.planner import Request
+
+MAX_FILE = 64_000_000
+NAME = "scripted"
+
+
+class Entry(BaseModel):
+    """One proposal of the file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+    title: str = Field(min_length=1, max_length=200)
+    hypothesis: str = ""
+    edits: str = Field(min_length=1)
+    kind: Kind = "architecture"
+    expected_gain: float = 0.0
+    confidence: float = Field(default=0.5, ge=0, le=1)
+    expected_bytes: int | None = Field(default=None, gt=0)
+    evidence: list[str] = []
+
+
+@dataclass(frozen=True)
+class Scripted:
+    """Ideas in the order of a file; None when all were handed out."""
+
+    entries: tuple[Entry, ...]
+    name: str = NAME
+    modes: frozenset[Mode] = ALL_MODES
+    parallel: int = 1
+
+    @classmethod
+    def load(cls, path: Path) -> "Scripted":
+        """Raises UserError with the file's name and line."""
+        try:
+            raw = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"can't read the proposals in {path}: {error.strerror or error}") from error
+        if len(raw) > MAX_FILE:
+            raise UserError(f"{path} has {len(raw):,} bytes; at most {MAX_FILE:,} are read")
+        try:
+            text = raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} line {raw[: error.start].count(10) + 1}: is not UTF-8") from error
+        found = _toml(text, path) if path.suffix == ".toml" else _jsonl(text, path)
+        entries = tuple(_entry(where, item) for where, item in found)
+        if not entries:
+            raise UserError(f"{path} holds no proposals")
+        return cls(entries)
+
+    def propose(self, request: "Request") -> Draft | None:
+        """The n-th entry, always as an edit of the head."""
+        # The campaign's base is its first proposal.
+        at = request.made if request.made is not None else max(0, request.n - 1)
+        if at >= len(self.entries):
+            return None
+        entry = self.entries[at]
+        return Draft(
+            title=entry.title,
+            hypothesis=entry.hypothesis,
+            edits=entry.edits,
+            planner=self.name,
+            mode=request.mode,
+            kind=entry.kind,
+            source_id=request.head.id,
+            expected_gain=entry.expected_gain,
+            confidence=entry.confidence,
+            expected_bytes=entry.expected_bytes,
+            evidence=tuple(entry.evidence),
+        )
+
+
+def _jsonl(text: str, path: Path) -> Iterator[tuple[str, object]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            where = f"{path} line {number}"
+            try:
+                yield where, json.loads(line, parse_constant=_refuse)
+            except (ValueError, RecursionError) as error:
+                raise UserError(f"{where}: is not JSON: {error}") from error
+
+
+def _refuse(constant: str) -> object:
+    raise ValueError(f"{constant} is no number")
+
+
+def _toml(text: str, path: Path) -> Iterator[tuple[str, object]]:
+    try:
+        tables = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UserError(f"{path} is not TOML: {error}") from error
+    if extra := sorted(set(tables) - {"proposal"}):
+        raise UserError(f"{path}: no such key: {', '.join(extra)}; proposals are [[proposal]] tables")
+    items = tables.get("proposal", [])
+    if not isinstance(items, list):
+        raise UserError(f"{path}: write [[proposal]], with two brackets")
+    starts = [n for n, line in enumerate(text.split("\n"), 1) if line.strip().startswith("[[proposal]]")]
+    for index, item in enumerate(items):
+        yield f"{path} line {starts[index]}" if index < len(starts) else str(path), item
+
+
+def _entry(where: str, item: object) -> Entry:
+    try:
+        return Entry.model_validate(item)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the proposal"
+        message = first["msg"]
+        if first["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(key, list(Entry.model_fields), n=1)
+            message = "no such key." + (f" Did you mean {close[0]!r}?" if close else "")
+        elif first["type"] == "missing":
+            message = "is missing"
+        raise UserError(f"{where}: {key}: {message}") from error
