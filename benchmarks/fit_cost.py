@@ -7,6 +7,7 @@ Run alone, on a machine with nothing else to do: `python -m benchmarks.fit_cost`
 
 import argparse
 import itertools
+import math
 import os
 import statistics
 import time
@@ -126,7 +127,7 @@ def main() -> None:
         )
     errors = [abs(model / ms - 1) for ms, model in zip(measured, fitted, strict=True)]
     print(f"largest error {100 * max(errors):.1f} %, mean {100 * statistics.mean(errors):.1f} %\n")
-    print(f"[compute]\nbudget_ms = {300 * fitted[0]:.0f}\n\n[compute.cost]")
+    print(f"[compute]\nbudget_ms = {math.ceil(300 * fitted[0])}\n\n[compute.cost]")
     for name, value in cost.items():
         print(f"{name} = {value}")
 
