@@ -172,6 +172,25 @@ class Progress:
     phase: PhaseName
 
 
+@dataclass(frozen=True)
+class Heartbeat:
+    """A sign of life of the shepherd, every second."""
+
+    phase: PhaseName
+    seconds: float  # since the job took its slot
+    processes: tuple[int, ...]
+
+
+def strict_heartbeat(text: str | None) -> Heartbeat | None:
+    """A heartbeat, or None if there is none that can be read."""
+    if text is None:
+        return None
+    try:
+        return strict(Heartbeat, text)
+    except ValueError:
+        return None
+
+
 def create(folder: Path, spec: JobSpec, fill: Callable[[Path], None]) -> bool:
     """Make a job folder in one step; False if it was there. `fill` writes the code into the folder it gets.
 
