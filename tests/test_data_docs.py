@@ -220,8 +220,8 @@ def test_the_corpus_of_this_machine():
         "python",
         *sources.TRAINING_ONLY,
     }
-    # What a mounted package documents, in training or not, is not in validation. Windows of validation are taken
-    # at every offset, so that of the other text every seventh will do to find all runs of 206 characters.
+    # What a mounted package documents, in training or not, is not in validation. Windows of validation are
+    # taken at every offset, so that every seventh of the other text finds all runs of 206 characters.
     said = [document for name, its in documents.items() if name not in validated for document in its]
     assert len(said) > len(train)
     texts = [overlap.normalise(" ".join(document.paragraphs)) for document in val]

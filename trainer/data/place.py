@@ -50,8 +50,6 @@ def _intact(folder: Path, say: Say) -> Manifest | None:
 
 def _refuse_foreign(folder: Path) -> None:
     """A folder that holds anything but a corpus may be a person's: it is left alone."""
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise UserError(f"{folder} is no folder: give another place with --out")
     names = {path.name for path in folder.iterdir()} if folder.exists() else set()
     if strange := sorted(names - ENTRIES)[:3]:
         raise UserError(f"{folder} holds other files ({', '.join(strange)}): give another place with --out")
@@ -72,6 +70,8 @@ def _make(folder: Path, make: Maker, say: Say) -> Manifest:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """One maker at a time; what a killed one left behind is swept away."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is no folder: give another place with --out")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f".{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

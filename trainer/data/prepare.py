@@ -30,7 +30,7 @@ def prepare(
     `remake` makes a corpus anew that is intact, `verify` reads downloaded shards again in full. `variant` and
     `train_shards` belong to fineweb, `seed` (of the validation stories; drawn if not given) to synth.
     """
-    folder = folder.absolute()
+    folder = folder.resolve()
     if corpus == "docs":
         return place(folder, make_docs, say, remake=remake)
     if corpus == "synth":
