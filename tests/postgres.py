@@ -1,6 +1,7 @@
-"""A PostgreSQL server of our own on a loopback port, from the binaries of the system, for the tests that need one.
+"""A PostgreSQL server of our own on a loopback port, from the system's binaries, for tests that need one.
 
-`fresh_url()` gives an empty database, or skips the test and says why there is none.
+`fresh_url()` gives a database with Caddie's tables, `empty_url()` one without; where there is no PostgreSQL,
+both skip the test and say why.
 """
 
 import atexit
@@ -16,10 +17,28 @@ from pathlib import Path
 
 import pytest
 
+from agent.store import open_store
+
 _numbers = itertools.count()
 
 
 def fresh_url() -> str:
+    return _database(_template())
+
+
+def empty_url() -> str:
+    return _database("template0")
+
+
+@functools.cache
+def _template() -> str:
+    """Making the tables once and copying them is quicker than making them for each test."""
+    url = _database("template0")
+    open_store(url).close()
+    return url.rpartition("/")[2]
+
+
+def _database(template: str) -> str:
     url, why_not = _server()
     if why_not:
         pytest.skip(f"no PostgreSQL here: {why_not}")
@@ -27,7 +46,7 @@ def fresh_url() -> str:
 
     name = f"caddie_{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(f"{url}/postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
     return f"{url}/{name}"
 
 
@@ -69,7 +88,7 @@ def _server() -> tuple[str, str]:
         "UTF8",
         "--locale=C",
     )
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
     run(program / "pg_ctl", "-D", data, "-w", "-o", options, "-l", data / "server.log", "start")
 
     @atexit.register

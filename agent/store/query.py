@@ -1,8 +1,8 @@
 """Read-only SQL for people and planners: `query(store, "SELECT ...") -> Table`.
 
-The database itself refuses everything but reading. On SQLite the file is opened read-only, an authorizer
-lets only SELECT through and a progress handler ends what takes too long; on PostgreSQL the statement is the body
-of a cursor, which can only be a SELECT, in a READ ONLY transaction with a time limit. Rows, cells and values are
+The database itself refuses everything but reading. On SQLite the file is opened read-only, an authorizer lets
+only SELECT through and a progress handler ends what takes long; on PostgreSQL the statement is the body of a
+cursor, which can only be a SELECT, in a READ ONLY transaction with a time limit. Rows, cells and values are
 capped.
 """
 
