@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sandbox import child, tree
 from sandbox.limits import MB, Cause, Exit, Limits
+from sandbox.tasks import TaskGroup
 from sandbox.tree import Proc
 from sandbox.walls import Policy, wrap
 from sandbox.watch import Watch
@@ -65,6 +66,7 @@ class Confined:
             self._log_fd = child.open_log(log)
         except OSError as error:
             raise StartError(f"can't open log {log}: {error}") from error
+        self._group = TaskGroup.make(limits.tasks)
         self._process = self._start(wrap(argv, Policy(writable=folder)), cwd, env, core, pass_fds)
         self.pid = self._process.pid
         self._pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
@@ -75,7 +77,9 @@ class Confined:
         self, argv: list[str], cwd: Path, env: Mapping[str, str], core: int | None, pass_fds: Sequence[int]
     ) -> "subprocess.Popen[bytes]":
         child.adopt_orphans(True)
+        group = None
         try:
+            group = None if self._group is None else self._group.open()
             return subprocess.Popen(
                 argv,
                 cwd=cwd,
@@ -86,12 +90,15 @@ class Confined:
                 start_new_session=True,
                 close_fds=True,
                 pass_fds=tuple(pass_fds),
-                preexec_fn=child.prepare(self._limits, core),
+                preexec_fn=child.prepare(self._limits, core, group),
             )
         except (OSError, subprocess.SubprocessError) as error:
             os.close(self._log_fd)
             self._release()
             raise StartError(f"can't start {argv[0]}: {error}") from error
+        finally:
+            if group is not None:
+                os.close(group)
 
     def poll(self) -> Exit | None:
         """How it ended, or None while it runs. Looks at the limits when a look is due."""
@@ -100,7 +107,7 @@ class Confined:
         if self._reap_root():
             return self._finish("exited")
         if time.monotonic() >= self._watch.due:
-            cause = self._watch.look(self._rows())
+            cause = self._watch.look(self._rows(at_most=4 * self._limits.processes + 16))
             if cause is not None:
                 return self._finish(cause)
         return None
@@ -140,8 +147,9 @@ class Confined:
                 self._watch.peak = max(self._watch.peak, peak)
         return True
 
-    def _rows(self) -> dict[int, Proc]:
+    def _rows(self, at_most: int = 1_000_000) -> dict[int, Proc]:
         """Every living process of the tree; reaps the dead ones that came to us."""
+        members = () if self._group is None else self._group.pids()
         roots = [] if self._status is not None else [self.pid]
         for row in _children_of_self():
             if (row.pid, row.start) in self._before or row.pid in _alive:
@@ -153,10 +161,8 @@ class Confined:
             else:
                 roots.append(row.pid)
         if not child.LINUX:  # nobody brings us orphans there: follow those we have seen
-            roots += [
-                pid for pid, start in self._seen.items() if (row := tree.look(pid)) and row.start == start
-            ]
-        rows = tree.descendants(roots)
+            roots += [pid for pid, start in self._seen.items() if _is(pid, start)]
+        rows = tree.descendants([*roots, *members], at_most)
         self._seen = {pid: row.start for pid, row in rows.items()}
         return rows
 
@@ -174,21 +180,27 @@ class Confined:
             self._watch.reaped_cpu_s += usage.ru_utime + usage.ru_stime
 
     def _end_tree(self) -> None:
-        if self._status is None:
-            # In one step for the whole group: the usual fork bomb has no time to notice.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGSTOP)
-
         def find() -> dict[int, Proc]:
             self._reap_root()
             return self._rows()
 
-        self.left = tree.end_all(find, END_WITHIN_S)
+        with child.ahead_of_all():
+            # In one step for the whole group, before anything is counted: the usual fork bomb ends here.
+            self._signal_group(signal.SIGSTOP)
+            self._watch.look(self._rows())  # the processor time of those that end now
+            self._signal_group(signal.SIGKILL)
+            self.left = tree.end_all(find, END_WITHIN_S)
+            while not self._reap_root() and self.pid not in self.left:
+                time.sleep(0.001)
+        self._watch.look({})
+
+    def _signal_group(self, number: int) -> None:
+        if self._status is None:  # afterwards the id may be somebody else's
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, number)
 
     def _finish(self, cause: Cause) -> Exit:
-        self._watch.look(self._rows())  # the processor time of those that end now
         self._end_tree()
-        self._watch.look({})
         wall_s = time.monotonic() - self._started
         if cause == "exited":
             cause = self._hindsight()
@@ -214,6 +226,8 @@ class Confined:
             return "disk"
         if code == -signal.SIGKILL and child.oom_kills() > self._oom_kills:
             return "memory"
+        if self._group is not None and self._group.refused():
+            return "processes"
         return self._watch.at_end() or "exited"
 
     def _cut_log(self) -> None:
@@ -227,8 +241,15 @@ class Confined:
             _alive.pop(self.pid, None)
             if self._pidfd is not None:
                 os.close(self._pidfd)
+        if self._group is not None:
+            self._group.remove()
         if not _alive:
             child.adopt_orphans(False)
+
+
+def _is(pid: int, start: int) -> bool:
+    row = tree.look(pid)
+    return row is not None and row.start == start
 
 
 def _children_of_self() -> list[Proc]:

@@ -4,6 +4,7 @@ Takes nothing; gives the frozen records `Limits` and `Exit`, and `rlimits`, the 
 """
 
 import math
+import os
 import resource
 from dataclasses import dataclass
 from typing import Literal
@@ -14,6 +15,7 @@ CAPS: frozenset[Cause] = frozenset({"wall", "cpu", "memory", "disk", "log", "pro
 
 MB = 1_000_000
 OPEN_FILES = 1024
+NPROC_SLACK = 1024  # RLIMIT_NPROC counts all that the person runs: room for that to grow
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ class Limits:
             numbers.append(self.cpu_s)
         if not all(math.isfinite(number) and number > 0 for number in numbers):
             raise ValueError(f"every limit must be above 0 and finite: {self}")
+
+    @property
+    def tasks(self) -> int:
+        """Processes and threads together: what a kernel bound can count."""
+        return 64 + 16 * self.processes
 
 
 @dataclass(frozen=True)
@@ -54,8 +61,7 @@ class Exit:
 def rlimits(limits: Limits) -> list[tuple[int, int, int]]:
     """(resource, soft, hard) to set in the child: belts for the moments between two looks of the watchdog.
 
-    No RLIMIT_AS: CUDA reserves far more addresses than it uses. No RLIMIT_NPROC: it counts the person's
-    other processes too, and nothing at all for root.
+    No RLIMIT_AS: CUDA reserves far more addresses than it uses.
     """
     largest_file = max(limits.disk_mb, limits.log_mb) * MB
     wanted = [
@@ -66,7 +72,24 @@ def rlimits(limits: Limits) -> list[tuple[int, int, int]]:
     if limits.cpu_s is not None:
         seconds = math.ceil(limits.cpu_s) + 1  # per process, so never tighter than the tree's limit
         wanted.append((resource.RLIMIT_CPU, seconds, seconds + 1))
+    if os.getuid() != 0:  # it means nothing for root
+        most = tasks_of_user() + limits.tasks + NPROC_SLACK
+        wanted.append((resource.RLIMIT_NPROC, most, most))
     return [_within_hard(*row) for row in wanted]
+
+
+def tasks_of_user() -> int:
+    """Threads of all processes of this user, which is what RLIMIT_NPROC is compared with."""
+    import psutil
+
+    total = 0
+    for process in psutil.process_iter():
+        try:
+            if process.uids().real == os.getuid():
+                total += process.num_threads()
+        except psutil.Error:
+            continue
+    return total
 
 
 def _within_hard(which: int, soft: int, hard: int) -> tuple[int, int, int]:

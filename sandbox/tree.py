@@ -85,12 +85,12 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def descendants(roots: Iterable[int]) -> dict[int, Proc]:
-    """The roots and all that descends from them, without zombies."""
+def descendants(roots: Iterable[int], at_most: int = 1_000_000) -> dict[int, Proc]:
+    """The roots and all that descends from them, without zombies; no further once there are `at_most`."""
     found: dict[int, Proc] = {}
     seen: set[int] = set()
     todo = list(roots)
-    while todo:
+    while todo and len(found) < at_most:
         pid = todo.pop()
         if pid in seen:
             continue

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sandbox.tasks import TaskGroup
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -18,7 +20,11 @@ class Policy:
 
 def walls() -> tuple[str, ...]:
     """What is in force now, recorded with every run."""
-    return ("env", "process-group", "rlimits", "watchdog")
+    group = TaskGroup.make(1)
+    if group is None:
+        return ("env", "process-group", "rlimits", "watchdog")
+    group.remove()
+    return ("env", "process-group", "rlimits", "watchdog", "task-group")
 
 
 def wrap(argv: Sequence[str], policy: Policy) -> list[str]:

@@ -19,7 +19,6 @@ HASTE_S = (
 DISK_EVERY_S = 0.25
 DISK_SHARE = 20  # a look at the disk may take 1/20 of the time between two
 MAX_ENTRIES = 20_000
-THREADS_EACH = 64  # threads a process may have on average, before they count as too many processes
 
 
 def disk_used(folder: Path, enough: int) -> float:
@@ -105,7 +104,7 @@ class Watch:
             "cpu": self.cpu_s,
             "memory": self._memory(rows, now),
             "log": os.fstat(self._log_fd).st_size,
-            "processes": max(len(rows), threads / THREADS_EACH),
+            "processes": len(rows) if threads < self._limits.tasks else max(len(rows), threads),
         }
         if now >= self._disk_due:
             used["disk"] = self._disk(rows)
@@ -129,7 +128,7 @@ class Watch:
         self.cpu_s = max(self.cpu_s, seen, waited)
 
     def _memory(self, rows: dict[int, Proc], now: float) -> float:
-        """Forked processes share pages, which the quick sum counts once for each: asked for only near the limit."""
+        """Forked processes share pages, which the quick sum counts for each; over the limit that matters."""
         quick, limit = sum(row.rss for row in rows.values()), self._limits.memory_mb * MB
         if len(rows) < 2 or quick <= limit:
             return quick
