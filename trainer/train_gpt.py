@@ -955,7 +955,8 @@ class Scorer:
             self.tail = np.concatenate([self.tail, tokens[at:end]])[-self.length :]
             at = end
         self.position += len(tokens)
-        return self.run(rows, len(tokens))
+        with torch.no_grad():
+            return self.nats(rows, len(tokens))
 
     def rows(self, tokens: np.ndarray, offset: int, at: int) -> list[tuple[np.ndarray, int, int]]:
         """Windows over a stretch of a document: text, how many of its last tokens count, where these go."""
@@ -976,7 +977,7 @@ class Scorer:
             done = end
         return out
 
-    def run(self, rows: list[tuple[np.ndarray, int, int]], n: int) -> np.ndarray:
+    def nats(self, rows: list[tuple[np.ndarray, int, int]], n: int) -> np.ndarray:
         nats = np.zeros(n, dtype=np.float32)
         for batch in self.batches(sorted(rows, key=lambda row: -len(row[0]))):
             width = len(batch[0][0]) - 1
@@ -1007,7 +1008,11 @@ class Scorer:
             need = offset - max(begin, 0)
             text = context[len(context) - need :]
             rows.append((np.concatenate([[BOS] if begin < 0 else [], text, [0]]).astype(np.int64), 1, i))
-        out = np.zeros((len(items), self.model.embedding.shape[0]), dtype=np.float32)
+        with torch.no_grad():
+            return self.distributions(rows)
+
+    def distributions(self, rows: list[tuple[np.ndarray, int, int]]) -> np.ndarray:
+        out = np.zeros((len(rows), self.model.embedding.shape[0]), dtype=np.float32)
         for batch in self.batches(sorted(rows, key=lambda row: -len(row[0]))):
             inputs = np.zeros((len(batch), len(batch[0][0]) - 1), dtype=np.int64)
             for i, (text, _, _) in enumerate(batch):
