@@ -23,8 +23,6 @@ STAGNATION = 10
 MAX_SHRINKS = 3
 MAX_REPAIRS = 1
 MAX_NEAR_MISS_CHILDREN = 2
-# An idea this many standard errors above nothing, and not accepted, is a near miss.
-NEAR_MISS_Z = 1.0
 FRONTIER = 6
 
 _DECIDED: frozenset[ProposalState] = frozenset(
@@ -40,7 +38,6 @@ class Candidate:
     state: ProposalState
     baseline_id: int | None
     gain: float | None
-    stderr: float | None
     total_bytes: int | None
     mode: Mode
     knobs: Mapping[str, KnobValue]
@@ -80,8 +77,6 @@ class Tried(Protocol):
     @property
     def gain(self) -> float | None: ...
     @property
-    def stderr(self) -> float | None: ...
-    @property
     def total_bytes(self) -> int | None: ...
     @property
     def mode(self) -> Mode: ...
@@ -104,7 +99,6 @@ def snapshot(
             state=one.state,
             baseline_id=one.baseline_id,
             gain=one.gain,
-            stderr=one.stderr,
             total_bytes=one.total_bytes,
             mode=one.mode,
             knobs=one.knobs,
@@ -175,13 +169,12 @@ def _source(snapshot: Snapshot, mode: Mode, draw: random.Random) -> int:
 
 
 def _near_miss(idea: Candidate, snapshot: Snapshot) -> bool:
-    """Measured against the present head, better than nothing, and not accepted for want of evidence."""
+    """Measured against the present head, a gain that matters if it is real, and not accepted."""
     return (
         idea.state in ("inconclusive", "worse")
         and idea.baseline_id == snapshot.head_id
         and idea.gain is not None
-        and idea.gain > NEAR_MISS_Z * (idea.stderr or 0.0)
-        and idea.gain > 0
+        and idea.gain > max(snapshot.min_gain, 0.0)
     )
 
 

@@ -35,8 +35,6 @@ class TrialRow(Protocol):
     @property
     def baseline_id(self) -> int | None: ...
     @property
-    def stderr(self) -> float | None: ...
-    @property
     def runs(self) -> int: ...
     @property
     def mode(self) -> Mode: ...
@@ -58,8 +56,6 @@ class Trial:
     """Mean BPB of its runs: one scale for all trials."""
     total_bytes: int | None
     baseline_id: int | None
-    stderr: float | None = None
-    """Standard error of the gain."""
     runs: int = 1
     """How many runs the mean rests on."""
     mode: Mode = "exploit"
@@ -76,7 +72,6 @@ class Trial:
             bpb=row.bpb,
             total_bytes=row.total_bytes,
             baseline_id=row.baseline_id,
-            stderr=row.stderr,
             runs=row.runs,
             mode=row.mode,
             source_id=row.source_id,

@@ -39,7 +39,7 @@ class Change:
 
 
 def is_blocks(lines: Collection[str]) -> bool:
-    return any(OPEN.match(line) for line in lines)
+    return any(OPEN.match(line) or CLOSE.match(line) for line in lines)
 
 
 def read_blocks(lines: list[str], known: Collection[str]) -> list[Change]:

@@ -204,6 +204,7 @@ class Reads:
         query = (
             select(proposals.c.id, proposals.c.state, proposals.c.knobs, proposals.c.gain)
             .add_columns(scores.c.mean_bpb, scores.c.total_bytes, proposals.c.baseline_id)
+            .add_columns(func.coalesce(scores.c.all_runs, 0), proposals.c.mode, proposals.c.source_id)
             .outerjoin(scores, (scores.c.proposal_id == proposals.c.id) & (scores.c.deciding == 1))
             .where(proposals.c.campaign_id == campaign_id)
             .order_by(proposals.c.id.desc())

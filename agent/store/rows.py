@@ -19,6 +19,7 @@ from agent.records import (
     Event,
     Finding,
     Measurement,
+    Mode,
     Proposal,
     ProposalState,
     Run,
@@ -68,6 +69,9 @@ class TrialRow:
     bpb: float | None  # mean over its runs at the deciding rung
     total_bytes: int | None  # the largest of them
     baseline_id: int | None
+    runs: int  # how many runs `bpb` is the mean of
+    mode: Mode
+    source_id: int | None
 
 
 def now() -> str:
