@@ -692,3 +692,25 @@ def test_the_contests_way_on_shards_stops_at_the_clock(tmp_path: Path) -> None:
     val = t.read_shard(tmp_path / "fineweb_val_000000.bin")
     loss, bpb = t.evaluate_tokens(t.Scorer(model, c), found, val, t.Processes())
     assert (loss, bpb) == (pytest.approx(float(final[0]), abs=1e-5), pytest.approx(float(final[1]), abs=1e-5))
+
+
+@pytest.mark.slow
+def test_a_gpus_way_through_the_model_is_one_graph_and_agrees() -> None:
+    """What a GPU runs, traced here: no graph break, bf16 activations, the plain loss."""
+    c = config(num_layers=2)
+    model = random_model(c)
+    tokens = torch.randint(0, 300, (4, 16))
+
+    def loss(rows: torch.Tensor) -> torch.Tensor:
+        logits = model.logits(model.hidden(rows)).flatten(0, 1)
+        return torch.nn.functional.cross_entropy(logits[:-1], rows.flatten()[1:])
+
+    plain = loss(tokens)
+    compiled = torch.compile(loss, backend="aot_eager", dynamic=False, fullgraph=True)
+    assert torch.allclose(compiled(tokens), plain, atol=1e-5)
+    model.dtype = torch.bfloat16
+    assert model.hidden(tokens).dtype == torch.bfloat16
+    assert torch.allclose(loss(tokens), plain, rtol=0.05)
+    stack = torch.randn(2, 8, 16)
+    orthogonal = torch.compile(t.newton_schulz, backend="aot_eager", fullgraph=True)
+    assert torch.allclose(orthogonal(stack, 5), t.newton_schulz(stack, 5), atol=1e-5)

@@ -934,7 +934,7 @@ class Scorer:
     def __init__(self, model: GPT, c: SimpleNamespace, batch_tokens: int = 8192):
         self.model, self.length, self.batch_tokens = model, c.train_seq_len, batch_tokens
         self.stride = min(c.eval_stride, c.train_seq_len)
-        self.device = model.embedding.device
+        self.device, self.tile = model.embedding.device, max(1, batch_tokens // 4)
         self.reset()
 
     def reset(self) -> None:
@@ -993,7 +993,7 @@ class Scorer:
             part = torch.cat(
                 [
                     F.cross_entropy(self.model.logits(h), a, reduction="none")
-                    for h, a in zip(hidden.split(2048), answer.split(2048), strict=True)
+                    for h, a in zip(hidden.split(self.tile), answer.split(self.tile), strict=True)
                 ]
             )
             nats[np.concatenate(where)] = part.cpu().numpy()
