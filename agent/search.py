@@ -117,7 +117,7 @@ def choose(snapshot: Snapshot, seed: int, n: int) -> Choice:
         return urgent
     draw = random.Random(f"search/{seed}/{n}")
     weights = _weights(snapshot)
-    modes = [mode for mode in weights if mode in snapshot.modes]
+    modes = [mode for mode in weights if mode in snapshot.modes and weights[mode] > 0]
     mode: Mode = draw.choices(modes, [weights[m] for m in modes])[0] if modes else "exploit"
     return Choice(mode, _source(snapshot, mode, draw))
 
@@ -138,10 +138,14 @@ def _shrink(snapshot: Snapshot) -> Choice | None:
     """An idea that is better but too big is worth more than a new one: buy its bytes back at once."""
     if "shrink" not in snapshot.modes:
         return None
-    for idea in frontier(snapshot):
-        if idea.state == "oversize" and idea.children < MAX_SHRINKS:
+    for idea in _shrinkable(snapshot):
+        if idea.baseline_id == snapshot.head_id:
             return Choice("shrink", idea.id)
     return None
+
+
+def _shrinkable(snapshot: Snapshot) -> list[Candidate]:
+    return [c for c in frontier(snapshot) if c.state == "oversize" and c.children < MAX_SHRINKS]
 
 
 def _repair(snapshot: Snapshot) -> Choice | None:
@@ -155,9 +159,12 @@ def _repair(snapshot: Snapshot) -> Choice | None:
 
 def _weights(snapshot: Snapshot) -> dict[Mode, float]:
     near = sum(_near_miss(c, snapshot) for c in snapshot.candidates)
+    combine = 0.15 if near >= 2 else 0.0
+    # Of an older head: what it gained there it may no longer gain, so it is one idea among others.
+    shrink = 0.1 if _shrinkable(snapshot) else 0.0
     if stagnant(snapshot):
-        return {"exploit": 0.3, "widen": 0.45, "combine": 0.2 if near >= 2 else 0.0, "simplify": 0.05}
-    return {"exploit": 0.75, "widen": 0.05, "combine": 0.15 if near >= 2 else 0.0, "simplify": 0.05}
+        return {"exploit": 0.3, "widen": 0.45, "combine": combine, "simplify": 0.05, "shrink": shrink}
+    return {"exploit": 0.75, "widen": 0.05, "combine": combine, "simplify": 0.05, "shrink": shrink}
 
 
 def _source(snapshot: Snapshot, mode: Mode, draw: random.Random) -> int:

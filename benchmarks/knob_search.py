@@ -4,19 +4,20 @@
 
 The surface is made from measured effects of single changes at 300 steps (equal tokens), with each shape's
 cost turned into fewer steps, a size model and noise between seeds; effects are redrawn for every campaign.
-Planner, search and edits are the real ones; screening, confirmation and report runs are a simple stand-in
-for the loop's. Prints one line per campaign: true gain of the head, accepted commits, and how many of them
-are real.
+Planner, search, edits, the track `tiny` and its script are the real ones; screening, confirmation and
+report runs are a simple stand-in for the loop's. Prints one line per campaign: true gain of the head,
+accepted commits, and how many of them are real.
 """
 
 import argparse
-import json
+import itertools
 import math
 import random
 import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from agent import literals, search
 from agent.literals import KnobValue
@@ -25,33 +26,10 @@ from agent.planner.edits import apply
 from agent.planner.knobs import Knobs
 from agent.planner.sizes import PER_WEIGHT, weights
 from agent.records import Campaign, Caps, Mode, Proposal, ProposalState
-from agent.track import Track, parse
+from agent.track import Knob, Track, load
 
 Config = dict[str, KnobValue]
 
-# name: (group, choices, default)
-KNOBS: dict[str, tuple[str, tuple[KnobValue, ...], KnobValue]] = {
-    "vocab_size": ("tokenizer", (512, 768, 1024, 1536, 2048, 3072, 4096), 1024),
-    "num_layers": ("shape", (1, 2, 3, 4, 5), 3),
-    "model_dim": ("shape", (48, 64, 80, 96, 128), 64),
-    "num_kv_heads": ("shape", (1, 2, 4), 2),
-    "mlp_mult": ("shape", (1, 2, 3, 4), 2),
-    "activation": ("shape", ("relu2", "gelu", "silu", "leaky_relu2"), "relu2"),
-    "qk_gain_init": ("optimiser", (1.0, 1.5, 2.0, 4.0), 1.5),
-    "logit_softcap": ("optimiser", (0.0, 15.0, 30.0), 30.0),
-    "train_batch_tokens": ("data", (512, 1024, 2048, 4096), 2048),
-    "train_seq_len": ("data", (64, 128, 256, 512), 256),
-    "matrix_lr": ("optimiser", (0.005, 0.01, 0.02, 0.04, 0.08), 0.02),
-    "tied_embed_lr": ("optimiser", (0.02, 0.03, 0.06, 0.12, 0.24), 0.06),
-    "scalar_lr": ("optimiser", (0.01, 0.02, 0.04), 0.02),
-    "warmdown_frac": ("optimiser", (0.1, 0.3, 0.5, 0.8), 0.5),
-    "muon_momentum": ("optimiser", (0.85, 0.9, 0.95), 0.95),
-    "muon_backend_steps": ("optimiser", (3, 4, 5), 5),
-    "weight_bits": ("bytes", (8, 6, 5, 4), 8),
-    "embed_bits": ("bytes", (8, 6, 5, 4), 8),
-    "compressor": ("bytes", ("zlib", "zstd", "lzma", "brotli"), "zlib"),
-    "eval_stride": ("evaluation", (64, 128, 256), 256),
-}
 # BPB at 300 steps against the default, and relative cost of a step. Measured where there was a figure; the
 # rest is interpolated or a guess near nothing, and every campaign draws its own around these.
 EFFECTS: dict[str, dict[KnobValue, tuple[float, float]]] = {
@@ -84,76 +62,24 @@ EFFECTS: dict[str, dict[KnobValue, tuple[float, float]]] = {
     "eval_stride": {64: (-0.001, 1.0), 128: (-0.0015, 1.0)},
 }
 BASE_BPB, SLOPE = 2.33, 0.27  # BPB, and BPB per e-fold of steps
-LIMIT, CODE = 175_000, 14_500
-REPORT_SEEDS, MAX_SEEDS = 4, 5
+CODE = 14_500
 SLOTS, AHEAD = 2, 2
-UNDECIDED: tuple[ProposalState, ...] = ("approved", "running", "confirming", "measured")
-
-
-def script() -> str:
-    lines = [f'    "{name}": {literals._spell(default)},' for name, (_, _, default) in KNOBS.items()]
-    extra = ['    "num_heads": 4,', '    "seed": 1337,']
-    return "\n".join(["TINY = {", *lines, *extra, "}", ""])
-
-
-def tiny(sigma: float) -> Track:
-    head = f"""
-name = "bench"
-summary = "synthetic"
-trust = "measured"
-[script]
-path = "train.py"
-editable = ["train.py"]
-train = ["x"]
-score = ["x"]
-artifact = "a"
-[limits]
-artifact_bytes = {LIMIT}
-train_wall_s = 60
-score_wall_s = 60
-memory_mb = 100
-[hardware]
-kind = "cpu"
-[data]
-corpus = "docs"
-[decision]
-rung = "r"
-alpha = 0.05
-min_gain = 0.01
-max_seeds = {MAX_SEEDS}
-report_seeds = {REPORT_SEEDS}
-prior_sigma = {sigma}
-[[rung]]
-name = "r"
-"""
-    for name, (group, choices, _) in KNOBS.items():
-        head += f'[[knob]]\nname = "{name}"\nat = "TINY.{name}"\ngroup = "{group}"\n'
-        head += f"choices = {json.dumps(choices)}\n"
-    return parse(head, "bench")
 
 
 class World:
     """One campaign's truth."""
 
-    def __init__(self, seed: int, sigma: float) -> None:
+    def __init__(self, seed: int, sigma: float, track: Track, base: Config) -> None:
         rng = random.Random(f"world/{seed}")
         self.sigma, self._noise = sigma, random.Random(f"noise/{seed}")
-        self._effects = {
-            name: {
-                level: (
-                    effect * rng.gauss(1, 0.25) + rng.gauss(0, 0.004 if abs(effect) > 0.002 else 0.002),
-                    cost,
-                )
-                for level, (effect, cost) in levels.items()
-            }
-            for name, levels in EFFECTS.items()
-        }
-        self._pairs = {(one, other): rng.gauss(0, 0.15) for one in KNOBS for other in KNOBS if one < other}
+        self._effects = {knob.name: _redrawn(knob, base, rng) for knob in track.knob}
+        names = sorted(self._effects)
+        self._pairs = {(a, b): rng.gauss(0, 0.15) for a, b in itertools.combinations(names, 2)}
 
     def bpb(self, config: Mapping[str, KnobValue]) -> float:
         parts, cost = {}, 1.0
         for name, value in config.items():
-            effect, factor = self._effects[name].get(value, (0.0, 1.0))
+            effect, factor = self._effects[name][value]
             parts[name] = effect
             cost *= factor
         additive = BASE_BPB + sum(parts.values()) + SLOPE * math.log(cost)
@@ -168,11 +94,37 @@ class World:
         return self.bpb(config) + self._noise.gauss(0, self.sigma)
 
     def size(self, config: Mapping[str, KnobValue]) -> int:
-        values = {"num_heads": 4, **config}
+        values = {"num_heads": 4, **config}  # the track has no knob for the heads
         embedding, matrices = weights(values)
         ratios = PER_WEIGHT[str(config["compressor"])]
         total = embedding * ratios[int(config["embed_bits"])] + matrices * ratios[int(config["weight_bits"])]
         return round(total * 1.01 + CODE + 7 * int(config["vocab_size"]))
+
+
+def _redrawn(knob: Knob, base: Config, rng: random.Random) -> dict[KnobValue, tuple[float, float]]:
+    """Effect and cost of each choice: the table's, interpolated between its entries, and drawn anew."""
+    table = {**EFFECTS.get(knob.name, {}), base[knob.name]: (0.0, 1.0)}
+    result = {}
+    for level in knob.choices:
+        effect, cost = table.get(level) or _between(table, level)
+        spread = 0.004 if knob.group != "bytes" else 0.001
+        if level != base[knob.name] and knob.name != "compressor":
+            effect = effect * rng.gauss(1, 0.25) + rng.gauss(0, spread)
+        result[level] = (effect, cost)
+    return result
+
+
+def _between(table: Mapping[KnobValue, tuple[float, float]], level: KnobValue) -> tuple[float, float]:
+    known = sorted(float(one) for one in table if not isinstance(one, str))
+    if isinstance(level, str) or len(known) < 2:
+        return 0.0, 1.0
+    low = max((one for one in known if one < level), default=known[0])
+    high = min((one for one in known if one > level), default=known[-1])
+    if low >= high:
+        return table[low]
+    share = (float(level) - low) / (high - low)
+    (e1, c1), (e2, c2) = table[low], table[high]
+    return e1 + share * (e2 - e1), c1 + share * (c2 - c1)
 
 
 @dataclass
@@ -186,23 +138,24 @@ class Idea:
     scores: list[float] = field(default_factory=list)
     report: list[float] = field(default_factory=list)
     gain: float | None = None
-    stderr: float | None = None
 
 
-class Campaign1:
+class Rehearsal:
     """A stand-in for the loop: two slots, ideas planned two ahead, screen, confirm, report."""
 
     def __init__(self, seed: int, runs: int, sigma: float, verbose: bool) -> None:
         self.seed, self.left, self.verbose = seed, runs, verbose
-        self.world, self.track, self.sigma = World(seed, sigma), tiny(sigma), sigma
-        self.files = {"train.py": script()}
-        base = {name: default for name, (_, _, default) in KNOBS.items()}
+        self.track, self.sigma = load("tiny", Path.cwd())[0], sigma
+        self.path, self.limit = self.track.script.path, self.track.limits.artifact_bytes or 0
+        self.files = {self.path: Path(self.path).read_text("utf-8")}
+        base = literals.read(self.track, self.files)
+        self.world = World(seed, sigma, self.track, base)
         self.ideas = [Idea(1, "base", 1, 0, base, "promoted")]
         self.head = self.ideas[0]
         self.planner = Knobs(self.track)
         self.seconds: list[float] = []
 
-    def run(self) -> "Campaign1":
+    def run(self) -> "Rehearsal":
         while self.left > 0:
             self.plan()
             jobs = self.jobs()
@@ -219,7 +172,7 @@ class Campaign1:
         return self
 
     def jobs(self) -> list[tuple[str, Idea]]:
-        jobs = [("report", self.head)] * (REPORT_SEEDS - len(self.head.report))
+        jobs = [("report", self.head)] * (self.track.decision.report_seeds - len(self.head.report))
         jobs += [("confirm", i) for i in self.ideas if i.state == "confirming"]
         return jobs + [("screen", i) for i in self.ideas if i.state == "approved"]
 
@@ -244,7 +197,7 @@ class Campaign1:
         if draft is None:
             return False
         of = head_files if draft.source_id == self.head.id else files
-        after = literals.read(self.track, apply(draft.edits, of, ["train.py"]))
+        after = literals.read(self.track, apply(draft.edits, of, [self.path]))
         assert after not in [i.config for i in self.ideas], "the same configuration twice"
         idea = Idea(len(self.ideas) + 1, choice.mode, draft.source_id, self.head.id, after)
         self.ideas.append(idea)
@@ -260,7 +213,7 @@ class Campaign1:
         idea.gain = statistics.fmean(baseline.report) - statistics.fmean(idea.scores)
         idea.stderr = self.sigma * math.sqrt(1 / n + 1 / len(baseline.report))
         z = idea.gain / idea.stderr
-        if self.world.size(idea.config) > LIMIT:
+        if self.world.size(idea.config) > self.limit:
             idea.state = "oversize"
         elif n == 1:
             idea.state = (
@@ -268,7 +221,7 @@ class Campaign1:
             )
         elif z > 2.8 and n >= 2:
             self.accept(idea)
-        elif z < 0.8 or n >= MAX_SEEDS:
+        elif z < 0.8 or n >= self.track.decision.max_seeds:
             idea.state = "inconclusive"
 
     def accept(self, idea: Idea) -> None:
@@ -299,7 +252,7 @@ class Campaign1:
         scores = i.scores + i.report
         size = self.world.size(i.config) if scores else None
         return Trial(i.id, i.state, i.config, i.gain, statistics.fmean(scores) if scores else None, size,
-                     i.baseline or None, i.stderr, len(scores), i.mode, i.source)  # fmt: skip
+                     i.baseline or None, len(scores), i.mode, i.source)  # fmt: skip
 
     def text(self, idea: Idea) -> dict[str, str]:
         return literals.write(self.track, self.files, idea.config)
@@ -342,7 +295,7 @@ def main() -> None:
     args = parser.parse_args()
     done = []
     for seed in range(args.first, args.first + args.campaigns):
-        one = Campaign1(seed, args.runs, args.sigma, args.verbose).run()
+        one = Rehearsal(seed, args.runs, args.sigma, args.verbose).run()
         commits = one.commits()
         done.append(one)
         steps = " ".join(f"{gain:+.3f}" for gain in commits)

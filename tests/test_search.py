@@ -1,0 +1,114 @@
+"""Search: the same question has the same answer, urgent things come first, stagnation looks further."""
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.planner import Trial
+from agent.records import Mode, ProposalState
+from agent.search import (
+    ALL_MODES,
+    STAGNATION,
+    Candidate,
+    Choice,
+    Snapshot,
+    choose,
+    frontier,
+    snapshot,
+    stagnant,
+)
+
+BASE = Candidate(1, "promoted", None, None, None, "base", {})
+KNOBS: frozenset[Mode] = frozenset({"exploit", "widen", "combine", "shrink"})
+
+
+def idea(number: int, state: ProposalState, gain: float | None = None, **more: int) -> Candidate:
+    return replace(Candidate(number, state, 1, gain, 170_000, "exploit", {}), **more)
+
+
+def shot(*ideas: Candidate, head: int = 1, modes: frozenset[Mode] = KNOBS) -> Snapshot:
+    return Snapshot(head, (BASE, *ideas), modes=modes, min_gain=0.01)
+
+
+def modes_of(view: Snapshot, seed: int = 0) -> list[Mode]:
+    return [choose(view, seed, n).mode for n in range(300)]
+
+
+def test_an_oversize_winner_is_shrunk_at_once_and_three_times_at_most() -> None:
+    ideas = [idea(2, "oversize", 0.05), idea(3, "oversize", 0.12), idea(4, "oversize", 0.005)]
+    assert choose(shot(*ideas), 0, 9) == Choice("shrink", 3)
+    ideas[1] = replace(ideas[1], children=3)
+    assert choose(shot(*ideas), 0, 9) == Choice("shrink", 2)
+    ideas[0] = replace(ideas[0], children=3)
+    assert "shrink" not in modes_of(shot(*ideas))
+    assert choose(shot(idea(2, "oversize", 0.05), modes=frozenset({"exploit"})), 0, 9).mode == "exploit"
+
+
+def test_an_oversize_idea_of_an_older_head_is_not_urgent() -> None:
+    stale = idea(2, "oversize", 0.1)
+    view = shot(stale, idea(3, "promoted", 0.05), head=3)
+    assert choose(view, 0, 0).mode != "shrink" or modes_of(view).count("shrink") < 150
+    assert 0 < modes_of(view).count("shrink") < 100
+
+
+def test_a_crash_is_repaired_once_by_planners_that_can() -> None:
+    crashed = idea(2, "crashed")
+    assert choose(shot(crashed, modes=ALL_MODES), 0, 1) == Choice("repair", 2)
+    assert "repair" not in modes_of(shot(replace(crashed, children=1), modes=ALL_MODES))
+    assert "repair" not in modes_of(shot(crashed))
+
+
+def test_stagnation_switches_to_widen() -> None:
+    losers = [idea(n, "worse", -0.02) for n in range(2, 2 + STAGNATION)]
+    assert not stagnant(shot(*losers[:-1]))
+    assert stagnant(shot(*losers))
+    assert modes_of(shot(*losers)).count("widen") > 3 * modes_of(shot(*losers[:-1])).count("widen")
+    assert not stagnant(shot(*losers, idea(99, "promoted", 0.05)))
+
+
+def test_combine_needs_two_near_misses_of_the_present_head() -> None:
+    near = [idea(2, "inconclusive", 0.02), idea(3, "worse", 0.015)]
+    assert "combine" in modes_of(shot(*near))
+    assert "combine" not in modes_of(shot(near[0], idea(3, "worse", 0.005)))
+    assert "combine" not in modes_of(shot(*near, idea(4, "promoted", 0.1), head=4))
+
+
+def test_near_misses_get_a_second_chance_but_the_head_gets_most() -> None:
+    choices = [choose(shot(idea(2, "inconclusive", 0.02)), 0, n) for n in range(400)]
+    sources = [choice.source_id for choice in choices if choice.mode == "exploit"]
+    assert 0.1 * len(sources) < sources.count(2) < 0.35 * len(sources)
+    spent = shot(idea(2, "inconclusive", 0.02, children=2))
+    assert {choose(spent, 0, n).source_id for n in range(200)} == {1}
+
+
+def test_a_snapshot_counts_children_and_what_is_under_way() -> None:
+    trials = [
+        Trial(1, "promoted", {}, None, 2.3, 150_000, None, 3, "base"),
+        Trial(2, "oversize", {}, 0.1, 2.2, 200_000, 1, 1, "exploit", 1),
+        Trial(3, "running", {}, None, None, None, 1, 0, "shrink", 2),
+    ]
+    view = snapshot(1, trials, modes=KNOBS, min_gain=0.01)
+    assert view.in_flight == 1
+    assert [one.children for one in view.candidates] == [0, 1, 0]
+    assert [one.id for one in frontier(view)] == [2]
+
+
+STATES = st.sampled_from(["worse", "inconclusive", "oversize", "crashed", "promoted", "running", "invalid"])
+
+
+@given(
+    st.lists(st.tuples(STATES, st.none() | st.floats(-0.2, 0.2), st.integers(0, 4)), max_size=20),
+    st.sets(st.sampled_from(sorted(ALL_MODES)), min_size=1),
+    st.integers(0, 5),
+)
+def test_a_choice_is_repeatable_understood_and_of_something_there(
+    rows: list[tuple[ProposalState, float | None, int]], modes: set[Mode], seed: int
+) -> None:
+    ideas = [idea(n, state, gain, children=c) for n, (state, gain, c) in enumerate(rows, 2)]
+    view = shot(*ideas, modes=frozenset(modes))
+    for n in range(5):
+        choice = choose(view, seed, n)
+        assert choice == choose(view, seed, n)
+        assert choice.mode in modes or choice.mode == "exploit"
+        assert choice.source_id in {1, *(one.id for one in ideas)}
