@@ -90,11 +90,18 @@ def resume(name: str | None, where: Path, say: Say, make_runner: MakeRunner = Lo
         raise UserError(f"no campaign {name!r} in {repo.root / 'runs.db'}.{hint}")
     campaign = chosen[-1]
     if campaign.state == "finished":
-        raise UserError(f"campaign {campaign.name} is finished ({campaign.reason}); `agent start` opens the next one")
+        raise UserError(
+            f"campaign {campaign.name} is finished ({campaign.reason}); `agent start` opens the next one"
+        )
     shipped = campaign.track in tracks.shipped()
     track = tracks.parse(campaign.track_toml, f"track of {campaign.name}")
     if shipped:
-        return start(Options(track=campaign.track, name=campaign.name, planner=campaign.planner), where, say, make_runner)
+        return start(
+            Options(track=campaign.track, name=campaign.name, planner=campaign.planner),
+            where,
+            say,
+            make_runner,
+        )
     hardware.require(track, repo.root)
     return _reopen(store, repo, track, campaign, make_runner)
 
@@ -164,7 +171,9 @@ def _open(
         raise UserError(f"track {track.name} needs --budget GPU_HOURS")
     _enough(track, budget)
     base, base_words = _base(options, store, repo, track, earlier)
-    planner.make(options.planner, track, repo.root)  # an unknown planner is refused before anything is written
+    planner.make(
+        options.planner, track, repo.root
+    )  # an unknown planner is refused before anything is written
     name = options.name or _free_name(store, repo, track.name)
     with store.write() as tx:
         campaign = tx.add_campaign(
@@ -183,7 +192,9 @@ def _open(
             target_bpb=options.target_bpb,
             hardware_class=runner.hardware_class,
         )
-        root = tx.add_proposal(campaign.id, base_draft(base_words), baseline_id=None, state="promoted", commit=base)
+        root = tx.add_proposal(
+            campaign.id, base_draft(base_words), baseline_id=None, state="promoted", commit=base
+        )
         tx.set_head(campaign.id, root.id)
     say(f"Campaign {name}: {base_words}")
     _trunk(repo, campaign)
@@ -272,4 +283,3 @@ def _setting(store: Store, repo: Repository, track: Track, campaign: Campaign, r
         campaign=campaign,
         corpus=hardware.corpus_folder(track, repo.root),
     )
-

@@ -21,7 +21,9 @@ from sandbox import Limits, tree
 LIMITS = Limits(wall_s=8, cpu_s=None, memory_mb=300, disk_mb=20, log_mb=1, processes=20)
 
 
-def job(folder: Path, code: str, *, artifact: str | None = None, job_s: float = 20, **limits: float) -> JobSpec:
+def job(
+    folder: Path, code: str, *, artifact: str | None = None, job_s: float = 20, **limits: float
+) -> JobSpec:
     script = folder / "code" / "run.py"
     values = {**LIMITS.__dict__, **limits}
     phase = Phase(
@@ -116,7 +118,11 @@ def test_how_a_run_can_end(tmp_path: Path, code: str, outcome: str, words: str) 
         ("a = []\nwhile True: a.append(bytearray(10_000_000))", "memory", {}),
         ("import sys\nwhile True: sys.stdout.write('x' * 100_000)", "log", {}),
         ("n = 0\nwhile True:\n n += 1\n open(f'f{n}','wb').write(bytes(1_000_000))", "disk", {}),
-        ("import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: pass", "wall", {"wall_s": 0.6}),
+        (
+            "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: pass",
+            "wall",
+            {"wall_s": 0.6},
+        ),
     ],
 )
 def test_limits_are_kept(tmp_path: Path, code: str, cause: str, limits: dict[str, float]) -> None:
@@ -177,7 +183,10 @@ def test_a_killed_shepherd_is_a_lost_run_and_leaves_nothing(tmp_path: Path) -> N
     for n in range(12):
         root = tmp_path / f"jobs{n}"
         folder = root / "r1"
-        spec = job(folder, "import os,time\nopen(f'ran-{os.getpid()}','w')\nif os.fork()==0: os.setsid()\ntime.sleep(30)")
+        spec = job(
+            folder,
+            "import os,time\nopen(f'ran-{os.getpid()}','w')\nif os.fork()==0: os.setsid()\ntime.sleep(30)",
+        )
         runner = LocalRunner(1)
         runner.submit(spec, folder, "local/0")
         paths = JobPaths(folder)

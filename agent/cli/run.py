@@ -16,17 +16,22 @@ if TYPE_CHECKING:
 Track = Annotated[str, typer.Option(help="Name of a track (`agent tracks`) or a TOML file.")]
 Budget = Annotated[
     float | None,
-    typer.Option(help="GPU-hours that may be spent, never passed; on a CPU track an hour of one slot is a GPU-hour."),
+    typer.Option(
+        help="GPU-hours that may be spent, never passed; on a CPU track an hour of one slot is a GPU-hour."
+    ),
 ]
 Usd = Annotated[float | None, typer.Option("--usd", help="Dollars for machines, at most.")]
 LlmUsd = Annotated[float | None, typer.Option("--llm-usd", help="Dollars for language models, at most.")]
 PlannerName = Annotated[str, typer.Option("--planner", help="Who has the ideas: knobs, scripted:FILE.")]
-ReviewPolicy = Annotated[str, typer.Option("--review", help="Which diffs wait for a person: all, risky or none.")]
+ReviewPolicy = Annotated[
+    str, typer.Option("--review", help="Which diffs wait for a person: all, risky or none.")
+]
 Slots = Annotated[int | None, typer.Option(help="Runs at once. Default: two CPU cores, or all GPUs.")]
 Name = Annotated[str | None, typer.Option("--campaign", help="Name of the campaign. Default: TRACK-N.")]
 Target = Annotated[float | None, typer.Option(help="Stop when the head's fresh runs reach this BPB.")]
 Base = Annotated[
-    str | None, typer.Option(help="Where a new campaign starts: last (head of the last one), HEAD, or worktree.")
+    str | None,
+    typer.Option(help="Where a new campaign starts: last (head of the last one), HEAD, or worktree."),
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of the campaign. Default: drawn.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Run in the background; `agent watch` shows it.")]

@@ -49,7 +49,9 @@ def decide(
     limit = track.limits.artifact_bytes
     if limit is not None and size > limit:
         decision: Decision = "oversize"
-        words = f"{size:,} bytes are {size - limit:,} over the limit of {limit:,}; {_seen(mine, theirs, gain)}"
+        words = (
+            f"{size:,} bytes are {size - limit:,} over the limit of {limit:,}; {_seen(mine, theirs, gain)}"
+        )
     else:
         decision = _next(rule, gain, len(mine), theirs, mine, noise, confirming)
         words = f"{_seen(mine, theirs, gain)}; {_WORDS[decision]}"

@@ -179,7 +179,10 @@ def check_artifact(path: Path, most: int) -> tuple[Outcome, str]:
     if not stat.S_ISREG(info.st_mode):
         return "bad_artifact", f"artifact {path.name} is not a plain file"
     if info.st_nlink != 1:
-        return "bad_artifact", f"artifact {path.name} has {info.st_nlink} names: it may be somebody else's file"
+        return (
+            "bad_artifact",
+            f"artifact {path.name} has {info.st_nlink} names: it may be somebody else's file",
+        )
     if info.st_size == 0:
         return "bad_artifact", f"artifact {path.name} is empty"
     if info.st_size > most:

@@ -125,7 +125,6 @@ def _examine(
         return guard.check(setting.track, proposal, before, after, seen)
 
 
-
 def refresh(setting: Setting) -> int:
     """Puts ideas that have not run yet on the present head, so that none is compared with an old one."""
     with setting.store.read() as reads:
@@ -159,5 +158,9 @@ def _refresh(setting: Setting, proposal: Proposal, head: Proposal) -> None:
         fresh = committed.write(tx, proposal)
         # An approval is of a patch: it follows while the hunks are the same.
         changed = fresh.patch_id != proposal.patch_id
-        if fresh.state == "approved" and changed and review.policy(setting.campaign.review, fresh) != "approve":
+        if (
+            fresh.state == "approved"
+            and changed
+            and review.policy(setting.campaign.review, fresh) != "approve"
+        ):
             tx.move(fresh.id, "awaiting_review", f"changed by the new head p{head.id}")

@@ -5,7 +5,7 @@ Takes the store's rows when nothing is running; gives the state it ends in and w
 
 from typing import NamedTuple
 
-from agent.records import Balance, CampaignState, Proposal, ProposalState
+from agent.records import FINAL, Balance, CampaignState, Proposal, ProposalState
 from agent.setting import Setting
 from agent.steps.decide import undecided
 from agent.steps.plan import WAITING
@@ -25,7 +25,11 @@ def ending(setting: Setting, reads: Reads, *, may_plan: bool) -> Ending | None:
     """Nothing runs: is there anything left to do, and anything left to do it with?"""
     campaign = setting.campaign
     head = reads.head(campaign.id)
-    for check in (_broken_base(reads, setting), _stubborn(reads, setting), _on_target(reads, head, campaign.target_bpb)):
+    for check in (
+        _broken_base(reads, setting),
+        _stubborn(reads, setting),
+        _on_target(reads, head, campaign.target_bpb),
+    ):
         if check is not None:
             return check
     items = wanted(setting, reads)
@@ -72,7 +76,9 @@ def _broken_base(reads: Reads, setting: Setting) -> Ending | None:
     for run in reads.runs(setting.campaign.id, proposal_id=base.id, states={"done"}):
         if run.outcome != "ok":
             log = setting.job(run.id) / "train.log"
-            return Ending("stopped", f"the base itself does not run (r{run.id} {run.outcome}): {run.reason}; see {log}")
+            return Ending(
+                "stopped", f"the base itself does not run (r{run.id} {run.outcome}): {run.reason}; see {log}"
+            )
         found = reads.measurement(run.id)
         if found is not None and limit is not None and (found.total_bytes or 0) > limit:
             return Ending("stopped", f"the base is {found.total_bytes:,} bytes, over the limit of {limit:,}")
@@ -80,17 +86,26 @@ def _broken_base(reads: Reads, setting: Setting) -> Ending | None:
 
 
 def _stubborn(reads: Reads, setting: Setting) -> Ending | None:
-    last = [p for p in reads.recent(setting.campaign.id, STUBBORN) if p.mode != "base"]
-    if len(last) < STUBBORN or any(p.state not in SCORELESS for p in last):
+    newest = reads.trials(setting.campaign.id, newest=2 * STUBBORN)
+    ended = [row for row in newest if row.state in FINAL and row.baseline_id is not None][-STUBBORN:]
+    if len(ended) < STUBBORN or any(row.state not in SCORELESS for row in ended):
         return None
-    return Ending("stopped", f"{STUBBORN} ideas in a row ended without a score; the last: {last[0].reason}")
+    last = reads.proposal(ended[-1].proposal_id)
+    return Ending("stopped", f"{STUBBORN} ideas in a row ended without a score; the last: {last.reason}")
 
 
 def _on_target(reads: Reads, head: Proposal, target: float | None) -> Ending | None:
     if target is None:
         return None
-    scores = [s.measurement.bpb for s in reads.scored(head.campaign_id, proposal_id=head.id) if s.run.purpose == "report"]
+    scores = [
+        s.measurement.bpb
+        for s in reads.scored(head.campaign_id, proposal_id=head.id)
+        if s.run.purpose == "report"
+    ]
     known = [bpb for bpb in scores if bpb is not None]
     if not known or sum(known) / len(known) > target:
         return None
-    return Ending("finished", f"target reached: p{head.id} has {sum(known) / len(known):.4f} over {len(known)} fresh runs")
+    return Ending(
+        "finished",
+        f"target reached: p{head.id} has {sum(known) / len(known):.4f} over {len(known)} fresh runs",
+    )

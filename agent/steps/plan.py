@@ -17,6 +17,9 @@ from agent.store import Reads
 
 # Ideas that wait for a slot or a person; each of them was planned without knowing what runs now will show.
 WAITING = frozenset({"drafted", "awaiting_review", "approved"})
+REMEMBERED = (
+    400  # how many of the newest ideas a planner is told of, so that a long campaign does not slow down
+)
 PAUSE_S = 30.0  # after a planner failed, before it is asked again
 
 
@@ -96,7 +99,7 @@ class Asking:
 
     def _start(self, reads: Reads, planner: Planner) -> None:
         n = reads.count_proposals(self._setting.campaign.id) + len(self._asked)
-        request = make_request(self._setting, reads, n)
+        request = make_request(self._setting, reads, planner, n)
         answer = self._pool.submit(planner.propose, request)
         self._asked.append(Asked(n, planner, time.monotonic(), answer))
         if planner.parallel == 1:
@@ -108,12 +111,13 @@ class Asking:
             tx.add_event(self._setting.campaign.id, what, text)
 
 
-def make_request(setting: Setting, reads: Reads, n: int) -> Request:
+def make_request(setting: Setting, reads: Reads, planner: Planner, n: int) -> Request:
     """What a planner gets to read: a pure function of the store's rows and the number of the question."""
     campaign, repo = setting.campaign, setting.repo
-    trials = tuple(Trial.of(row) for row in reads.trials(campaign.id))
+    trials = tuple(Trial.of(row) for row in reads.trials(campaign.id, newest=REMEMBERED))
     head = reads.head(campaign.id)
-    choice = search.choose(search.snapshot(head.id, trials), seed=campaign.seed, n=n)
+    snapshot = search.snapshot(head.id, trials, modes=planner.modes, min_gain=setting.track.decision.min_gain)
+    choice = search.choose(snapshot, seed=campaign.seed, n=n)
     source = reads.proposal(choice.source_id)
     return Request(
         track=setting.track,
@@ -127,4 +131,3 @@ def make_request(setting: Setting, reads: Reads, n: int) -> Request:
         seed=campaign.seed,
         n=n,
     )
-

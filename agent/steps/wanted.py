@@ -72,10 +72,19 @@ def _test(setting: Setting, reads: Reads, proposal: Proposal) -> Wanted | None:
         return Wanted(proposal, "recheck", proposal.baseline_id, last.seed, last.attempt + 1, held=False)
     purpose: Purpose = "screen"
     if proposal.state == "confirming":
-        replayed = any(run.baseline_id != proposal.baseline_id for run in reads.runs(setting.campaign.id, proposal_id=proposal.id))
+        replayed = any(
+            run.baseline_id != proposal.baseline_id
+            for run in reads.runs(setting.campaign.id, proposal_id=proposal.id)
+        )
         purpose = "replay" if replayed else "confirm"
     return _next(
-        setting, proposal, runs, purpose, proposal.baseline_id, proposal.baseline_id, setting.track.decision.max_seeds
+        setting,
+        proposal,
+        runs,
+        purpose,
+        proposal.baseline_id,
+        proposal.baseline_id,
+        setting.track.decision.max_seeds,
     )
 
 

@@ -224,6 +224,14 @@ class Reads:
         query = select(events).where(events.c.campaign_id == campaign_id, events.c.id > after)
         return [rows.event(row) for row in self._all(query.order_by(events.c.id).limit(limit))]
 
+    def newest_events(self, campaign_id: int, last: int) -> list[Event]:
+        query = select(events).where(events.c.campaign_id == campaign_id).order_by(events.c.id.desc())
+        return [rows.event(row) for row in self._all(query.limit(last))][::-1]
+
+    def count_runs(self, campaign_id: int, states: Collection[RunState] | None = None) -> int:
+        query = select(func.count()).select_from(runs).where(runs.c.campaign_id == campaign_id)
+        return int(self.connection.execute(_among(query, runs.c.state, states)).scalar_one())
+
     def view(
         self, name: Literal["best_valid", "lineage", "leaderboard", "spend", "frontier"], campaign_id: int
     ) -> list[RowMapping]:

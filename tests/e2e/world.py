@@ -125,7 +125,13 @@ def write_ideas(root: Path, ideas: list[dict[str, object]]) -> Path:
 
 
 def open_campaign(root: Path, *, slots: int = 1, seconds: float = 0.0, **options: object) -> Setting:
-    chosen = {"track": "agent.toml", "planner": "scripted:.ideas.jsonl", "review": "none", "seed": 7, **options}
+    chosen = {
+        "track": "agent.toml",
+        "planner": "scripted:.ideas.jsonl",
+        "review": "none",
+        "seed": 7,
+        **options,
+    }
     return campaign.start(
         campaign.Options(slots=slots, **chosen),  # type: ignore[arg-type]
         root,

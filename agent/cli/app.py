@@ -1,0 +1,22 @@
+"""The typer app and its groups of commands. Nothing heavy is imported before a command runs."""
+
+import typer
+
+from agent.cli import files, look, machine, reviewing, run
+
+EPILOG = """
+Exit codes: 0 done, 1 failed, 2 wrong use or input, 3 the database, 4 another controller holds the campaign,
+5 hardware or data is missing, 70 a fault of Caddie's. Every command that prints data takes --json.
+"""
+
+app = typer.Typer(
+    name="agent",
+    help="Autonomous research for Parameter Golf that measures for itself.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+for group in (run, look, reviewing, files, machine):
+    group.register(app)

@@ -1,0 +1,1 @@
+"""What people see: words, tables, a live view, plots, exports. Reads the store, writes nothing back."""

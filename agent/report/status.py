@@ -1,0 +1,108 @@
+"""Where a campaign stands, as data and in words.
+
+Takes the store's rows; gives `Status`. The live view shows the same.
+"""
+
+import statistics
+from dataclasses import dataclass
+
+from agent.records import Proposal, ProposalState, Run
+from agent.report.words import duration, line
+from agent.store import Reads
+
+WAITING: tuple[ProposalState, ...] = ("drafted", "awaiting_review", "approved", "lost")
+
+
+@dataclass(frozen=True)
+class Status:
+    campaign: str
+    track: str
+    state: str
+    reason: str
+    slots: int
+    settled_hours: float
+    reserved_hours: float
+    cap_hours: float | None
+    base_bpb: float | None
+    head: str
+    head_title: str
+    head_bpb: float | None  # mean of its fresh runs
+    head_runs: int
+    accepted: int
+    proposals: int
+    runs_done: int
+    running: tuple[str, ...]
+    queue: tuple[str, ...]
+    to_review: tuple[str, ...]
+
+
+def status(reads: Reads, campaign_id: int) -> Status:
+    campaign = reads.campaign_by_id(campaign_id)
+    balance = reads.balance(campaign_id)
+    head = reads.head(campaign_id)
+    chain = reads.lineage(head.id)
+    running = reads.runs(campaign_id, states={"queued", "running"})
+    waiting = reads.proposals(campaign_id, WAITING)
+    bpb, count = head_bpb(reads, head)
+    return Status(
+        campaign=campaign.name,
+        track=campaign.track,
+        state=campaign.state,
+        reason=campaign.reason,
+        slots=campaign.slots,
+        settled_hours=balance.settled.gpu_s / 3600,
+        reserved_hours=balance.reserved.gpu_s / 3600,
+        cap_hours=None if balance.caps.gpu_s is None else balance.caps.gpu_s / 3600,
+        base_bpb=head_bpb(reads, chain[0])[0],
+        head=f"p{head.id}",
+        head_title=head.title,
+        head_bpb=bpb,
+        head_runs=count,
+        accepted=len(chain) - 1,
+        proposals=reads.count_proposals(campaign_id) - 1,
+        runs_done=reads.count_runs(campaign_id, {"done"}),
+        running=tuple(_running(reads, run) for run in running),
+        queue=tuple(f"p{p.id} {line(p.title, 60)}" for p in waiting if p.state != "awaiting_review"),
+        to_review=tuple(f"p{p.id} {line(p.title, 60)}" for p in waiting if p.state == "awaiting_review"),
+    )
+
+
+def head_bpb(reads: Reads, head: Proposal) -> tuple[float | None, int]:
+    """Mean BPB of a head's report runs, and how many they are."""
+    scored = reads.scored(head.campaign_id, proposal_id=head.id, documents=False)
+    found = [s.measurement.bpb for s in scored if s.run.purpose == "report" and s.measurement.bpb is not None]
+    return (statistics.fmean(found) if found else None), len(found)
+
+
+def words(now: Status) -> str:
+    lines = [
+        f"{now.campaign}: {now.state}" + (f" ({now.reason})" if now.reason else "") + f", track {now.track}",
+        f"budget   {budget_words(now)}",
+        f"head     {head_words(now)}",
+        f"so far   {now.proposals} ideas, {now.runs_done} runs, {now.accepted} accepted",
+    ]
+    lines += [f"running  {item}" for item in now.running]
+    lines += [f"next     {item}" for item in now.queue[:5]]
+    if now.to_review:
+        lines.append(f"review   {len(now.to_review)} ideas wait for you: agent review")
+    return "\n".join(lines)
+
+
+def budget_words(now: Status) -> str:
+    cap = "no cap" if now.cap_hours is None else duration(now.cap_hours * 3600)
+    reserved = f" + {duration(now.reserved_hours * 3600)} reserved" if now.reserved_hours > 0 else ""
+    return f"{duration(now.settled_hours * 3600)} spent{reserved} of {cap} of slot time"
+
+
+def head_words(now: Status) -> str:
+    if now.head_bpb is None:
+        return f"{now.head} {line(now.head_title, 60)} (its fresh runs are not in yet)"
+    score = f"{now.head} {now.head_bpb:.4f} BPB over {now.head_runs} fresh runs"
+    if now.base_bpb is not None and now.accepted:
+        score += f", {now.head_bpb - now.base_bpb:+.4f} against the base"
+    return f"{score}  {line(now.head_title, 60)}"
+
+
+def _running(reads: Reads, run: Run) -> str:
+    proposal = reads.proposal(run.proposal_id)
+    return f"r{run.id} {run.purpose} p{proposal.id} {line(proposal.title, 50)} on {run.slot}"

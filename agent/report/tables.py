@@ -1,0 +1,201 @@
+"""Rows for the commands that look, and the same rows in words.
+
+Takes the store's rows; gives plain dictionaries, which `--json` prints as they are.
+"""
+
+from collections.abc import Sequence
+
+from agent.records import Event, Proposal
+from agent.report.status import head_bpb
+from agent.report.words import duration, line, plain, table
+from agent.store import Reads
+from agent.store.query import Table
+
+Row = dict[str, object]
+
+
+def runs(reads: Reads, campaign_id: int, proposal_id: int | None) -> list[Row]:
+    measured = {
+        s.run.id: s.measurement for s in reads.scored(campaign_id, proposal_id=proposal_id, documents=False)
+    }
+    rows = []
+    for run in reads.runs(campaign_id, proposal_id=proposal_id):
+        found = measured.get(run.id)
+        rows.append(
+            {
+                "run": f"r{run.id}",
+                "proposal": f"p{run.proposal_id}",
+                "purpose": run.purpose,
+                "seed": run.seed,
+                "state": run.outcome or run.state,
+                "bpb": found.bpb if found else None,
+                "reported_bpb": found.reported_bpb if found else None,
+                "bytes": found.total_bytes if found else None,
+                "seconds": found.slot_s if found else None,
+                "reason": run.reason,
+            }
+        )
+    return rows
+
+
+def runs_words(rows: Sequence[Row]) -> str:
+    return _table(rows, ("run", "proposal", "purpose", "state", "bpb", "bytes", "seconds", "reason"))
+
+
+def run(reads: Reads, run_id: int) -> Row:
+    one, found = reads.run(run_id), reads.measurement(run_id)
+    row: Row = {**_fields(one), "measurement": None}
+    if found is not None:
+        row["measurement"] = {k: v for k, v in _fields(found).items() if k != "doc_nats"}
+    return row
+
+
+def run_words(row: Row) -> str:
+    measured = row["measurement"]
+    lines = _pairs({key: value for key, value in row.items() if key != "measurement"})
+    if isinstance(measured, dict):
+        findings = measured.pop("findings", ())
+        lines += ["measured:", *("  " + text for text in _pairs(measured))]
+        lines += [f"  finding {f.severity}: {f.rule}: {plain(f.text)}" for f in findings]
+    return "\n".join(lines)
+
+
+def proposal(reads: Reads, proposal_id: int) -> Row:
+    one = reads.proposal(proposal_id)
+    rows = runs(reads, one.campaign_id, one.id)
+    return {
+        **{key: value for key, value in _fields(one).items() if key not in ("diff", "edits")},
+        "runs": rows,
+        "verdicts": [_fields(verdict) for verdict in reads.verdicts(one.id)],
+        "reviews": [_fields(note) for note in reads.reviews(one.id)],
+    }
+
+
+def proposal_words(row: Row) -> str:
+    shown = (
+        "id",
+        "title",
+        "state",
+        "reason",
+        "hypothesis",
+        "planner",
+        "mode",
+        "kind",
+        "expected_gain",
+        "source_id",
+    )
+    lines = _pairs(
+        {
+            key: row[key]
+            for key in (*shown, "baseline_id", "commit", "reviewed_by")
+            if row[key] not in ("", None)
+        }
+    )
+    found, verdicts = row["runs"], row["verdicts"]
+    assert isinstance(found, list) and isinstance(verdicts, list)
+    lines += ["", runs_words(found), ""]
+    lines += [f"verdict  {verdict['decision']}: {plain(str(verdict['words']))}" for verdict in verdicts]
+    return "\n".join([*lines, f"agent diff p{row['id']} shows what it changes"])
+
+
+def best(reads: Reads, campaign_id: int) -> list[Row]:
+    return [dict(row) for row in reads.view("best_valid", campaign_id)]
+
+
+def best_words(rows: Sequence[Row]) -> str:
+    if not rows:
+        return "nothing valid yet: the base's fresh runs are not in"
+    return "\n".join(
+        f"p{row['proposal_id']} {row['bpb']:.4f} BPB over {row['runs']} runs, {row['total_bytes']:,} bytes, "
+        f"commit {str(row['commit_sha'])[:10]}: {line(str(row['title']))}"
+        for row in rows
+    )
+
+
+def lineage(reads: Reads, proposal_id: int) -> list[Row]:
+    rows: list[Row] = []
+    before: float | None = None
+    for one in reads.lineage(proposal_id):
+        bpb, count = head_bpb(reads, one)
+        rows.append(
+            {
+                "proposal": f"p{one.id}",
+                "commit": one.commit,
+                "bpb": bpb,
+                "runs": count,
+                "delta": bpb - before if bpb is not None and before is not None else None,
+                "state": one.state,
+                "title": one.title,
+            }
+        )
+        before = bpb if bpb is not None else before
+    return rows
+
+
+def lineage_words(rows: Sequence[Row]) -> str:
+    shown = [{**row, "commit": str(row["commit"] or "")[:10], "delta": _signed(row["delta"])} for row in rows]
+    return _table(shown, ("proposal", "bpb", "delta", "runs", "commit", "title"))
+
+
+def newest_events(reads: Reads, campaign_id: int, last: int) -> list[Event]:
+    return reads.newest_events(campaign_id, last)
+
+
+def events_words(events: Sequence[Event]) -> str:
+    return "\n".join(event_line(event) for event in events) or "(nothing happened yet)"
+
+
+def event_line(event: Event) -> str:
+    who = f"p{event.proposal_id}" if event.proposal_id is not None else ""
+    run_ = f"r{event.run_id}" if event.run_id is not None else ""
+    text = f"{event.at[11:19]}  {who:>5} {run_:>5}  {event.what:<12} {line(event.text, 160)}"
+    return text.rstrip()
+
+
+def query_words(found: Table) -> str:
+    text = table(found.columns, found.rows)
+    return text + (f"\n... cut at {len(found.rows)} rows: --rows shows more" if found.truncated else "")
+
+
+def _table(rows: Sequence[Row], columns: Sequence[str]) -> str:
+    return table(columns, [[row[name] for name in columns] for row in rows])
+
+
+def _signed(value: object) -> str | None:
+    return f"{value:+.4f}" if isinstance(value, float) else None
+
+
+def _fields(record: object) -> Row:
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}  # type: ignore[attr-defined]
+
+
+def _pairs(values: Row) -> list[str]:
+    width = max(len(key) for key in values)
+    return [f"{key:<{width}}  {plain(_value(value))}" for key, value in values.items()]
+
+
+def _value(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.5f}"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or "-"
+    return "-" if value is None else str(value)
+
+
+def summary(reads: Reads, campaign_id: int) -> str:
+    """What a person wants to know in the morning: the lineage with its deltas, and what it cost."""
+    head: Proposal = reads.head(campaign_id)
+    rows = lineage(reads, head.id)
+    balance = reads.balance(campaign_id)
+    states = [one.state for one in reads.trials(campaign_id)][1:]
+    ended = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states)))
+    cap = duration(balance.caps.gpu_s) if balance.caps.gpu_s is not None else "no cap"
+    return "\n".join(
+        [
+            lineage_words(rows),
+            "",
+            f"ideas    {len(states)}: {ended}" if states else "ideas    none",
+            f"cost     {duration(balance.settled.gpu_s)} of slot time, of {cap}"
+            + (f"; {balance.settled.llm_usd:.2f} $ for language models" if balance.settled.llm_usd else ""),
+        ]
+    )
