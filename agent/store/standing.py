@@ -65,10 +65,11 @@ def refresh(connection: Connection, proposal_id: int) -> None:
         values = {"invalid": int(invalid), "tainted": int(tainted)}
         connection.execute(update(proposals).where(proposals.c.id == proposal_id).values(values))
     _score(connection, found, invalid, tainted, campaign, mine)
-    for one in mine:
-        if one.counts and not tainted:
+    for row, one in zip(measured, mine, strict=True):
+        stood, stands = row["counts"] and not found["tainted"], one.counts and not tainted
+        if stands and not stood:
             place(connection, one.measurement_id)
-        else:
+        elif stood and not stands:
             leave(connection, one.measurement_id)
     if tainted and not found["tainted"]:
         _spread(connection, proposal_id)

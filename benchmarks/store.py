@@ -1,0 +1,420 @@
+"""How fast the store is at a million runs.
+
+    python -m benchmarks.store                          # SQLite, 1,000,000 runs, 3 GB in a temporary folder
+    python -m benchmarks.store --runs 100000            # a smaller one
+    python -m benchmarks.store --url postgresql://...   # an empty database of a server
+
+Makes campaigns of 4,000 proposals and 10,000 runs with measurements, verdicts, ledger and events, checks
+samples of the columns that are kept up to date against the code that keeps them, and measures what people
+wait for.
+"""
+
+import argparse
+import os
+import platform
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from sqlalchemy import insert, select
+
+from agent import budget
+from agent.records import Amount, Caps, Measurement, Verdict
+from agent.store import Store, open_store, standing
+from agent.store.query import query
+from agent.store.rows import pack
+from agent.store.schema import (
+    boards,
+    campaigns,
+    doc_nats,
+    events,
+    findings,
+    frontier_runs,
+    heads,
+    ledger,
+    measurements,
+    metadata,
+    proposals,
+    runs,
+    scores,
+    verdicts,
+)
+
+RUNS_A_CAMPAIGN, PROPOSALS_A_CAMPAIGN, CHUNK = 10_000, 4_000, 5_000
+DOCUMENTS = 300
+LIMIT = 175_000
+TOML = f'trust = "measured"\n[decision]\nrung = "full"\n[limits]\nartifact_bytes = {LIMIT}\n'
+AT = "2026-11-21T07:00:00.000Z"
+EDITS = "<<<<<<< SEARCH\n    width = 64\n=======\n    width = 96\n>>>>>>> REPLACE\n" * 8
+
+Row = dict[str, object]
+
+
+class Line(NamedTuple):
+    """One measured operation."""
+
+    what: str
+    median_ms: float
+    worst_ms: float
+    target_ms: float | None
+
+
+class Filler:
+    """Writes rows in chunks, with the columns that are kept computed on the way."""
+
+    def __init__(self, store: Store, campaign_count: int) -> None:
+        self.store, self.campaign_count = store, campaign_count
+        self.random = random.Random(0)
+        self.rows: dict[str, list[Row]] = {name: [] for name in metadata.tables}
+        self.next = dict.fromkeys(metadata.tables, 0)
+        # Compressing the same nats a million times would measure zlib; a few blobs have the same size.
+        nats = [tuple(self.random.uniform(100, 3000) for _ in range(DOCUMENTS)) for _ in range(16)]
+        self.blobs = [pack(one) for one in nats]
+
+    def add(self, table: str, **values: object) -> int:
+        self.next[table] += 1
+        self.rows[table].append({"id": self.next[table], **values})
+        return self.next[table]
+
+    def fill(self) -> None:
+        for board in range(10):
+            values = {
+                "judge_version": 1 + board // 5,
+                "hardware_class": f"cpu-{board % 5}",
+                "trust": "measured",
+            }
+            same = {
+                "track": "tiny",
+                "track_sha": "t",
+                "data_sha": "d",
+                "rung": "full",
+                "title": f"board {board}",
+            }
+            self.add("boards", **values, **same)
+        for number in range(self.campaign_count):
+            self._campaign(number)
+            self.flush()
+            if number % 10 == 9:
+                print(f"  {self.next['runs']:>9,} runs", flush=True)
+
+    def flush(self) -> None:
+        order = (campaigns, boards, proposals, heads, runs, measurements, findings, doc_nats, scores)
+        with self.store.write() as tx:
+            for table in (*order, frontier_runs, verdicts, events, ledger):
+                rows = self.rows[table.name]
+                if "id" not in table.c:
+                    rows = [{key: value for key, value in row.items() if key != "id"} for row in rows]
+                for start in range(0, len(rows), CHUNK):
+                    tx.connection.execute(insert(table), rows[start : start + CHUNK])
+                self.rows[table.name] = []
+
+    def _campaign(self, number: int) -> None:
+        spent = 33.25 * RUNS_A_CAMPAIGN
+        texts = {
+            "track": "tiny",
+            "track_toml": TOML,
+            "track_sha": "t",
+            "data_sha": "d",
+            "name": f"night-{number}",
+        }
+        rule = {
+            "trust": "measured",
+            "rung": "full",
+            "artifact_limit": LIMIT,
+            "hardware_class": f"cpu-{number % 5}",
+        }
+        kept = {"cap_gpu_s": spent * 2, "settled_gpu_s": spent, "reserved_gpu_s": 0.0}
+        rest = {"seed": number, "slots": 2, "state": "finished", "created": AT, "planner": "knobs"}
+        campaign = self.add("campaigns", **texts, **rule, **kept, **rest)
+        head, head_bpb, lowest = 0, 2.4, 9.9
+        board = 1 + number % 10
+        tainted: set[int] = set()
+        for index in range(PROPOSALS_A_CAMPAIGN):
+            promoted = index % 100 == 0
+            gain = self.random.uniform(0.002, 0.006) if promoted else self.random.gauss(-0.02, 0.01)
+            broken = self.random.random() < 0.004
+            me = self._proposal(campaign, index, head, promoted, gain)
+            if broken or head in tainted:
+                tainted.add(me)
+            found = [
+                self._run(
+                    campaign, me, head or None, board, head_bpb - gain + self.random.gauss(0, 0.003), broken
+                )
+                for _ in range(2 + index % 2)
+            ]
+            row = self.rows["proposals"][-1]
+            row["invalid"], row["tainted"] = int(broken), int(me in tainted)
+            self._score(campaign, me, board, [bpb for _, bpb in found], promoted, broken, me in tainted)
+            for measured, bpb in found:
+                if bpb < lowest and me not in tainted:
+                    lowest = bpb
+                    where = {
+                        "campaign_id": campaign,
+                        "board_id": board,
+                        "run_id": measured,
+                        "proposal_id": me,
+                    }
+                    self.add("frontier_runs", measurement_id=measured, bpb=bpb, total_bytes=149_000, **where)
+            if promoted and not broken:
+                head, head_bpb = me, head_bpb - gain
+        self.add("heads", campaign_id=campaign, proposal_id=head, since=AT)
+
+    def _proposal(self, campaign: int, index: int, head: int, promoted: bool, gain: float) -> int:
+        kind = "base" if head == 0 else "knob"
+        texts = {
+            "title": f"idea {index}",
+            "hypothesis": "wider is better " * 5,
+            "edits": EDITS,
+            "diff": EDITS,
+        }
+        hashes = {"ast_hash": f"{campaign}-{index}", "created": AT, "updated": AT}
+        numbers = {"expected_gain": 0.01, "confidence": 0.5, "gain": gain}
+        lists: Row = {"knobs": {"width": 64 + index}, "risk": [], "evidence": []}
+        state = "promoted" if promoted else "worse"
+        parents = {"baseline_id": head or None, "source_id": head or None}
+        what = {"campaign_id": campaign, "state": state, "kind": kind, "mode": "exploit", "planner": "knobs"}
+        me = self.add("proposals", **what, **texts, **hashes, **numbers, **lists, **parents)
+        if head:
+            said = {
+                "decision": "accept" if promoted else "worse",
+                "words": "gain 0.004 +- 0.002",
+                "created": AT,
+            }
+            counts = {"n_candidate": 2, "n_baseline": 4, "gain": gain, "stderr": 0.002}
+            self.add("verdicts", campaign_id=campaign, proposal_id=me, baseline_id=head, **said, **counts)
+        return me
+
+    def _run(
+        self, campaign: int, proposal: int, head: int | None, board: int, bpb: float, broken: bool
+    ) -> tuple[int, float]:
+        both = {"campaign_id": campaign, "proposal_id": proposal}
+        what = {
+            "title": f"p{proposal} screen",
+            "rung": "full",
+            "purpose": "screen",
+            "state": "done",
+            "outcome": "ok",
+        }
+        how: Row = {"seed": self.next["runs"], "attempt": 1, "slot": "0", "walls": ["env", "rlimits"]}
+        where = {"hardware_class": f"cpu-{(board - 1) % 5}", "script_sha": "s", "created": AT}
+        run = self.add("runs", **both, baseline_id=head, **what, **how, **where)
+        sizes = {
+            "artifact_bytes": 140_000,
+            "code_bytes": 9_000,
+            "total_bytes": 149_000,
+            "bytes_scored": 151_000,
+        }
+        clocks = {
+            "train_wall_s": 25.0,
+            "train_cpu_s": 24.0,
+            "score_wall_s": 5.0,
+            "slot_s": 33.25,
+            "peak_mb": 400.0,
+        }
+        kept = {"latest": 1, "faults": int(broken), "violations": int(broken), "counts": int(not broken)}
+        judged = {"trust": "measured", "judge_version": 1 + (board - 1) // 5, "data_sha": "d", "created": AT}
+        ids = {**both, "run_id": run, "board_id": board}
+        measured = self.add(
+            "measurements", **ids, bpb=bpb, nats=bpb * 1e5, **sizes, **clocks, **kept, **judged
+        )
+        if broken:
+            breach = {"rule": "sums", "severity": "invalid", "text": "add up to 1.3"}
+            self.add("findings", measurement_id=measured, run_id=run, **breach)
+        self.add("doc_nats", measurement_id=measured, documents=DOCUMENTS, nats=self.blobs[run % 16])
+        money = {"reserved_gpu_s": 60.0, "settled_gpu_s": 33.25, "created": AT, "closed": AT}
+        self.add("ledger", **both, run_id=run, what="run", state="settled", **money)
+        for state in ("queued", "done"):
+            self.add("events", **both, run_id=run, at=AT, what=state, text="ok")
+        return run, bpb
+
+    def _score(
+        self,
+        campaign: int,
+        proposal: int,
+        board: int,
+        found: list[float],
+        promoted: bool,
+        broken: bool,
+        tainted: bool,
+    ) -> None:
+        mean = sum(found) / len(found)
+        where = {
+            "campaign_id": campaign,
+            "proposal_id": proposal,
+            "board_id": board,
+            "promoted": int(promoted),
+        }
+        numbers = {
+            "bpb": mean,
+            "mean_bpb": mean,
+            "runs": len(found),
+            "all_runs": len(found),
+            "best_bpb": min(found),
+        }
+        barred = "invalid" if broken else "ancestor" if tainted else ""
+        self.add("scores", **where, **numbers, total_bytes=149_000, deciding=1, barred=barred)
+
+
+def verify(store: Store, campaign_count: int) -> None:
+    """What was filled in by hand is what the store itself would have kept."""
+    chosen = random.Random(1).sample(range(1, campaign_count * PROPOSALS_A_CAMPAIGN + 1), 50)
+    kept = [column for column in scores.c if column.name not in ("id", "bpb", "mean_bpb")]
+    flags = select(proposals.c.invalid, proposals.c.tainted)
+    steps = select(frontier_runs.c.measurement_id).order_by(frontier_runs.c.measurement_id)
+    with store.write() as tx:
+        ask = tx.connection.execute
+        before_steps = ask(steps).all()
+        for one in chosen:
+            mine, ours = flags.where(proposals.c.id == one), select(*kept).where(scores.c.proposal_id == one)
+            before = ask(mine).all(), ask(ours).all()
+            standing.refresh(tx.connection, one)
+            assert before == (ask(mine).all(), ask(ours).all()), f"p{one} was filled in wrongly"
+        assert before_steps == ask(steps).all()
+        assert budget.audit(tx, 1) == []
+
+
+def timed(what: str, target_ms: float | None, work: Callable[[], object], times: int = 30) -> Line:
+    took = []
+    for _ in range(times):
+        start = time.perf_counter()
+        work()
+        took.append((time.perf_counter() - start) * 1000)
+    return Line(what, statistics.median(took), max(took), target_ms)
+
+
+def measure(store: Store, campaign_count: int) -> Iterator[Line]:
+    rng = random.Random(2)
+
+    def one() -> int:
+        return rng.randrange(1, campaign_count + 1)
+
+    def best_lineage() -> None:
+        with store.read() as reads:
+            best = reads.view("best_valid", one())
+            assert len(reads.lineage(best[0]["proposal_id"])) > 2
+
+    def view(sql: str, rows: int) -> Callable[[], None]:
+        def ask() -> None:
+            with store.read() as reads:
+                found = reads.connection.exec_driver_sql(sql.replace("$", str(one()))).all()
+            assert len(found) >= rows
+
+        return ask
+
+    yield timed("best valid and its lineage, one campaign", 20, best_lineage)
+    yield timed(
+        "lineage with deltas, one campaign", 20, view("SELECT * FROM lineage WHERE campaign_id = $", 30)
+    )
+    yield timed("best_valid, all campaigns", 20, view("SELECT * FROM best_valid", campaign_count // 2))
+    yield timed("leaderboard, first 50", 20, view("SELECT * FROM leaderboard LIMIT 50", 50))
+    judge = 2 if campaign_count > 5 else 1
+    board = f"track = 'tiny' AND hardware_class = 'cpu-3' AND judge_version = {judge}"
+    yield timed(
+        "leaderboard, first 50 of one class",
+        20,
+        view(f"SELECT * FROM leaderboard WHERE {board} LIMIT 50", 50),
+    )
+    yield timed("frontier, one campaign", 20, view("SELECT * FROM frontier WHERE campaign_id = $", 5))
+    yield timed("spend, all campaigns", 20, view("SELECT * FROM spend", campaign_count))
+    with store.write() as tx:
+        caps = {"caps": Caps(None), "planner": "knobs", "review": "none", "slots": 2, "target_bpb": None}
+        texts = {"track": "tiny", "track_toml": TOML, "track_sha": "t", "data_sha": "d", "base_commit": "c"}
+        rest = {"name": f"bench-{os.getpid()}", "branch": "b", "seed": 1, "hardware_class": "cpu-0"}
+        campaign = tx.add_campaign(**caps, **texts, **rest)  # type: ignore[arg-type]
+    yield from writes(store, campaign.id)
+    yield timed("read-only SQL, 50 rows", None, lambda: query(store, "SELECT * FROM leaderboard LIMIT 50"))
+    yield timed("trials of a campaign of 4,000 proposals", None, lambda: whole(store, one()), 5)
+
+
+def whole(store: Store, campaign_id: int) -> None:
+    with store.read() as reads:
+        assert len(reads.trials(campaign_id)) == PROPOSALS_A_CAMPAIGN
+
+
+def writes(store: Store, campaign_id: int) -> Iterator[Line]:
+    """In the middle of campaign 1, which has 4,000 proposals and 10,000 runs."""
+    nats = tuple(float(n) for n in range(DOCUMENTS))
+    waiting: list[tuple[int, int]] = []
+    ideas = iter(range(100, PROPOSALS_A_CAMPAIGN, 7))
+
+    def event() -> None:
+        with store.write() as tx:
+            tx.add_event(campaign_id, "note", "one durable row")
+
+    def start() -> None:
+        with store.write() as tx:
+            idea = tx.proposal(next(ideas))
+            how = {"rung": "full", "purpose": "report", "seed": 1, "attempt": 1}
+            run = tx.add_run(1, idea.id, None, **how, hardware_class="cpu-0", script_sha="s")  # type: ignore[arg-type]
+            entry = budget.reserve(tx, 1, Amount(gpu_s=60.0), "run", proposal_id=idea.id, run_id=run.id)
+            waiting.append((run.id, entry))
+
+    def finish() -> None:
+        run_id, entry = waiting.pop()
+        empty = dict.fromkeys(
+            ("train_wall_s", "train_cpu_s", "score_wall_s", "score_cpu_s", "peak_mb", "steps")
+        )
+        more = dict.fromkeys(
+            ("reported_bpb", "reported_bytes", "artifact_sha", "tokens_scored", "bytes_scored")
+        )
+        sizes = {"artifact_bytes": 140_000, "code_bytes": 9_000, "total_bytes": 149_000, "slot_s": 33.0}
+        judged = {"trust": "measured", "judge_version": 1, "bpb": 2.5, "nats": 1e5, "data_sha": "d"}
+        with store.write() as tx:
+            tx.update_run(run_id, state="done", outcome="ok", walls=("env",))
+            tx.add_measurement(Measurement(run_id, **judged, **sizes, **empty, **more, doc_nats=nats))  # type: ignore[arg-type]
+            budget.settle(tx, entry, Amount(gpu_s=33.0))
+
+    def decide() -> None:
+        with store.write() as tx:
+            tx.add_verdict(Verdict(tx.head(1).id, 1, "worse", "no gain", gain=-0.01))
+
+    yield timed("one durable write (an event)", 10, event, 100)
+    yield timed("start of a run: row, reservation, event", 10, start, 100)
+    yield timed("end of a run: state, measurement, settlement", 10, finish, 100)
+    yield timed("a verdict", 10, decide, 100)
+
+
+def machine() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    system = f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
+    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, {system}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, default=1_000_000)
+    parser.add_argument("--folder", type=Path, help="where to make runs.db; a temporary folder unless given")
+    parser.add_argument("--url", help="an empty PostgreSQL database")
+    options = parser.parse_args()
+    campaign_count = max(1, options.runs // RUNS_A_CAMPAIGN)
+    with tempfile.TemporaryDirectory(prefix="caddie-store-", dir=options.folder) as folder:
+        store = open_store(options.url or Path(folder) / "runs.db")
+        start = time.perf_counter()
+        Filler(store, campaign_count).fill()
+        print(f"filled in {time.perf_counter() - start:.0f} s; checking samples", flush=True)
+        verify(store, campaign_count)
+        if store.path is not None:
+            print(f"{store.path.stat().st_size / 1e6:,.0f} MB")
+        lines = list(measure(store, campaign_count))
+        if store.path is not None:
+            lines.append(timed("opening runs.db", None, lambda: open_store(str(store.path)).close(), 5))
+        store.close()
+    print(f"\n{store.url.get_backend_name()}, {campaign_count * RUNS_A_CAMPAIGN:,} runs; {machine()}\n")
+    print("| operation | median ms | worst ms | target |\n|---|---|---|---|")
+    for line in lines:
+        target = f"< {line.target_ms:g} ms" if line.target_ms else ""
+        print(f"| {line.what} | {line.median_ms:.2f} | {line.worst_ms:.2f} | {target} |")
+    late = [line.what for line in lines if line.target_ms and line.median_ms >= line.target_ms]
+    raise SystemExit(f"too slow: {', '.join(late)}" if late else 0)
+
+
+if __name__ == "__main__":
+    main()
