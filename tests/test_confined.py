@@ -204,7 +204,8 @@ def test_cpu_of_the_whole_tree(lab: Lab) -> None:
 
 
 def test_cpu_is_counted_when_children_are_waited_for(lab: Lab) -> None:
-    code = "import os, time\nif os.fork() == 0:\n  while time.process_time() < 0.4: pass\n  os._exit(0)\nos.wait()"
+    busy = "while time.process_time() < 0.4: pass"
+    code = f"import os, time\nif os.fork() == 0:\n  {busy}\n  os._exit(0)\nos.wait()"
     exit = lab.run(code).exit
     assert exit.ok and 0.38 < exit.cpu_s < 0.6
 
