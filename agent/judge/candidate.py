@@ -1,0 +1,204 @@
+"""One confined process of a candidate, and the talk with it: strictly one request, one answer, each under a
+limit.
+
+Takes a `Task`, a role and what is left of the time; gives payloads. Whatever the candidate does instead of
+answering ends in `CandidateError`, whose text says what it did.
+"""
+
+import contextlib
+import select
+import shutil
+import socket
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from agent.errors import CaddieError, InfraError
+from agent.judge import protocol
+from agent.judge.protocol import HEAD, BadAnswer
+from agent.judge.task import Status, Task
+from agent.runners.job import JobPaths
+from sandbox import CAPS, Confined, Exit, StartError
+from sandbox.limits import Limits
+
+Role = Literal["encode", "decode", "score"]
+LOOK_S = 0.05  # between two looks at the process while it thinks
+END_S = 2.0  # to go away once the socket is closed
+BLOCK = 1 << 18
+
+
+class CandidateError(CaddieError):
+    """The author of the candidate must act: it did not answer as agreed."""
+
+    def __init__(self, status: Status, words: str) -> None:
+        super().__init__(words)
+        self.status: Status = status
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a candidate's process gets: the bytes that were counted, written anew for each process."""
+
+    artifact: bytes
+    script: bytes
+
+
+class Candidate:
+    """A running process in a fresh folder that goes away with it."""
+
+    def __init__(self, task: Task, files: Files, role: Role, deadline: float) -> None:
+        self._task, self._role, self._deadline = task, role, deadline
+        self.answers_s = 0.0
+        self.asked = 0
+        self.exit: Exit | None = None
+        self._folder = Path(tempfile.mkdtemp(prefix=f".{role}-", dir=task.folder))
+        ours, theirs = socket.socketpair()
+        self._socket = ours
+        self._socket.setblocking(False)
+        try:
+            self._process = self._start(files, theirs.fileno())
+        except BaseException:
+            self._socket.close()
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
+        finally:
+            theirs.close()
+
+    def __enter__(self) -> "Candidate":
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self.end(at_once=error is not None)
+
+    def _start(self, files: Files, fd: int) -> Confined:
+        task = self._task
+        artifact = self._folder / "artifact"
+        artifact.write_bytes(files.artifact)
+        script = Path(task.script)
+        if task.alone:
+            script = self._folder / script.name
+            script.write_bytes(files.script)
+        work = self._folder / "work"
+        work.mkdir()
+        seconds = max(self._deadline - time.monotonic(), 0.01)
+        try:
+            return Confined(
+                [
+                    word.replace("{script}", str(script)).replace("{role}", self._role)
+                    for word in task.command
+                ],
+                cwd=work,
+                env={**task.env, "ARTIFACT": str(artifact), "SCORE_FD": str(fd), "SEED": str(task.seed)},
+                limits=Limits(seconds, None, task.memory_mb, task.disk_mb, task.log_mb, task.processes),
+                log=JobPaths(Path(task.folder)).score_log,
+                folder=self._folder,
+                pass_fds=(fd,),
+            )
+        except (StartError, OSError) as error:
+            raise InfraError(f"can't start the candidate's {self._role} process: {error}") from error
+
+    def ask(self, kind: int, payload: bytes, answer: int, most: int) -> bytes:
+        """One request and its answer, of at most `most` bytes.
+
+        Raises:
+            CandidateError: no answer, another one, too early, too long, or the process met a limit.
+        """
+        self.asked += 1
+        self._send(HEAD.pack(len(payload), kind) + payload)
+        since = time.monotonic()
+        size, found = HEAD.unpack(self._receive(HEAD.size))
+        if found == protocol.ERROR:
+            raise self.failed(f"gave up: {protocol.read_error(self._receive(min(size, protocol.MAX_ERROR)))}")
+        if found != answer:
+            raise self.failed(f"answered with a frame of type {found} instead of {protocol.NAMES[answer]}")
+        if size > min(most, protocol.LARGEST):
+            raise self.failed(f"announced an answer of {size:,} bytes; {most:,} is the most that makes sense")
+        body = self._receive(size)
+        self.answers_s += time.monotonic() - since
+        return body
+
+    def bad(self, error: BadAnswer) -> CandidateError:
+        return self.failed(f"gave a wrong answer: {error}")
+
+    def failed(self, what: str) -> CandidateError:
+        return CandidateError("failed", f"the {self._role} process {what} (request {self.asked})")
+
+    def end(self, *, at_once: bool = False) -> Exit:
+        """Closes the socket, gives the process a moment to go, ends it, clears its folder."""
+        if self.exit is not None:
+            return self.exit
+        early = not at_once and self._has_data()
+        self._socket.close()
+        until = min(time.monotonic() + (0.0 if at_once else END_S), self._deadline)
+        while (ended := self._process.poll()) is None and time.monotonic() < until:
+            self._process.rest(LOOK_S)
+        self.exit = ended or self._process.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        if early:
+            raise self.failed("sent more than it was asked for")
+        return self.exit
+
+    def _send(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            if self._readable(0.0):
+                raise self.failed("answered before it was asked") if self._has_data() else self._gone()
+            _, writable, _ = select.select([], [self._socket], [], LOOK_S)
+            self._look()
+            if writable:
+                try:
+                    view = view[self._socket.send(view[:BLOCK]) :]
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    raise self._gone() from None
+
+    def _receive(self, count: int) -> bytes:
+        parts = bytearray()
+        while len(parts) < count:
+            if not self._readable(LOOK_S):
+                self._look()
+                continue
+            try:
+                part = self._socket.recv(min(BLOCK, count - len(parts)))
+            except BlockingIOError:
+                continue
+            except OSError:
+                part = b""
+            if not part:
+                raise self._gone()
+            parts += part
+            self._look()
+        return bytes(parts)
+
+    def _readable(self, seconds: float) -> bool:
+        return bool(select.select([self._socket], [], [], seconds)[0])
+
+    def _has_data(self) -> bool:
+        """Whether something can be read now; the end of the stream is nothing."""
+        with contextlib.suppress(OSError):
+            return bool(self._socket.recv(1, socket.MSG_PEEK))
+        return False
+
+    def _look(self) -> None:
+        """Keeps the limits; the watchdog looks when a look is due."""
+        ended = self._process.poll()
+        if ended is not None and not self._readable(0.0):
+            raise self._ended(ended)
+
+    def _gone(self) -> CandidateError:
+        """The socket was closed at the other end: the process ended, or will not answer any more."""
+        until = time.monotonic() + END_S
+        while (ended := self._process.poll()) is None and time.monotonic() < until:
+            self._process.rest(LOOK_S)
+        return self._ended(ended) if ended is not None else self.failed("closed its socket without an answer")
+
+    def _ended(self, ended: Exit) -> CandidateError:
+        if ended.cause in CAPS:
+            return CandidateError(
+                "capped", f"the {self._role} process was stopped by its {ended.cause} limit: no score"
+            )
+        how = f"exit code {ended.rc}" if ended.signal is None else f"signal {ended.signal}"
+        return self.failed(f"ended with {how} before it answered; see score.log")

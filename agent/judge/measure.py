@@ -1,0 +1,146 @@
+"""Makes the `Measurement` of a finished job: what was measured, and beside it what the script reported.
+
+Takes a track, a run, its job folder and the shepherd's result; gives a `Measurement`. Reads files that
+hostile code may have written: bounded, links not followed.
+"""
+
+import math
+import os
+from pathlib import Path
+
+from agent.errors import InfraError
+from agent.judge import JUDGE_VERSION, logs
+from agent.judge.logs import Reported
+from agent.judge.task import Measured, no_score
+from agent.records import Finding, Measurement, Run, Trust
+from agent.runners.job import JobPaths, JobResult, read_small
+from agent.track import Track
+
+HEAD, TAIL = 1 << 18, 1 << 20  # bytes of a log: settings and the start of training, and its end
+BPB_TOLERANCE = 5e-4  # relative: four printed digits, another batch shape
+REPORTED = "reported_differs"
+
+
+def measure(track: Track, run: Run, job: JobPaths, result: JobResult, data_sha: str) -> Measurement:
+    """What is known of a run. A score only if the run ended well.
+
+    Raises:
+        InfraError: the judge's session failed for a reason of its own; the idea is not to blame.
+    """
+    said = logs.reported(read_log(job.train_log))
+    if track.script.score:
+        found, trust = session_answer(job, result), "measured"
+        bpb, nats = score_of(found), found.nats
+    else:
+        found, trust = from_log(said, result), "reported"
+        bpb, nats = (said.bpb if found.status == "ok" else None), None
+    train, judged = result.phase("train"), result.phase("judge")
+    peaks = [ended.peak_mb for ended in (train, judged) if ended is not None]
+    total = None
+    if found.artifact_bytes is not None and found.code_bytes is not None:
+        total = found.artifact_bytes + found.code_bytes
+    elif trust == "reported":
+        total = said.total_bytes
+    findings = [*found.findings, *differences(said, bpb, total, trust)]
+    if found.code_sha is not None and found.code_sha != run.script_sha:
+        findings.append(
+            Finding("code_changed", "invalid", "the script that was scored is not the one that was started")
+        )
+    if found.status != "ok":
+        findings.append(Finding("no_score", "note", found.reason))
+    return Measurement(
+        run_id=run.id,
+        trust="measured" if trust == "measured" else "reported",
+        judge_version=JUDGE_VERSION,
+        bpb=bpb,
+        nats=nats,
+        bytes_scored=found.bytes,
+        tokens_scored=found.tokens,
+        artifact_bytes=found.artifact_bytes,
+        code_bytes=found.code_bytes,
+        total_bytes=total,
+        train_wall_s=train.wall_s if train else None,
+        train_cpu_s=train.cpu_s if train else None,
+        score_wall_s=found.clocks.scoring_wall if found.clocks else None,
+        score_cpu_s=found.clocks.scoring_cpu if found.clocks else None,
+        slot_s=result.slot_s,
+        peak_mb=max(peaks, default=None),
+        steps=said.steps,
+        reported_bpb=said.bpb,
+        reported_bytes=said.total_bytes,
+        artifact_sha=found.artifact_sha,
+        data_sha=data_sha,
+        doc_nats=found.doc_nats,
+        findings=tuple(findings),
+    )
+
+
+def session_answer(job: JobPaths, result: JobResult) -> Measured:
+    """What the judge session wrote; in words why there is nothing, if there is nothing."""
+    if result.phase("judge") is None:
+        return no_score("failed", result.reason or f"the run ended as {result.outcome}")
+    text = read_small(job.measure)
+    if text is None:
+        if result.outcome == "capped":
+            return no_score("capped", result.reason)
+        return no_score("failed", result.reason or "the judge session left no answer")
+    try:
+        found = Measured.from_json(text)
+    except (ValueError, RecursionError) as error:
+        raise InfraError(f"{job.measure} can't be read: {error}") from error
+    if found.status == "broken":
+        raise InfraError(f"the judge session failed: {found.reason}")
+    if found.status == "ok" and result.outcome != "ok":
+        return no_score("failed", result.reason)
+    return found
+
+
+def score_of(found: Measured) -> float | None:
+    """Bits per byte. Our own sum over the documents' own bytes, nothing that the candidate counted."""
+    if found.status != "ok" or found.nats is None or not found.bytes:
+        return None
+    return found.nats / math.log(2) / found.bytes
+
+
+def from_log(said: Reported, result: JobResult) -> Measured:
+    """For tracks without a scoring command: the script's own words, if it ended well."""
+    if result.outcome != "ok":
+        return no_score("failed", result.reason or f"the run ended as {result.outcome}")
+    if said.bpb is None:
+        return no_score("failed", "the log has no final score line")
+    return no_score("ok", "")
+
+
+def differences(said: Reported, bpb: float | None, total: int | None, trust: str) -> list[Finding]:
+    """Where the script's words and our figures part. Not proof of anything: a person should look."""
+    if trust == "reported":
+        return []
+    found = []
+    if said.bpb is not None and bpb is not None and abs(said.bpb - bpb) > BPB_TOLERANCE * bpb:
+        found.append(Finding(REPORTED, "flag", f"the log says {said.bpb:.5f} BPB, measured {bpb:.5f}"))
+    if said.total_bytes is not None and total is not None and said.total_bytes != total:
+        found.append(
+            Finding(REPORTED, "flag", f"the log says {said.total_bytes:,} bytes, measured {total:,}")
+        )
+    return found
+
+
+def read_log(path: Path) -> str:
+    """Head and tail of a log, whatever is in its place."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    with os.fdopen(fd, "rb") as file:
+        try:
+            size = os.fstat(fd).st_size
+            head = file.read(HEAD)
+            if size > HEAD:
+                file.seek(max(HEAD, size - TAIL))
+                head += b"\n" + file.read(TAIL)
+        except OSError:
+            return ""
+    return head.decode("utf-8", errors="replace")
+
+
+__all__ = ["Trust", "measure"]

@@ -1,0 +1,138 @@
+"""Rules that an idea must not break before its score counts: first findings, then time, then seeds.
+
+Takes the measured runs of a candidate and of its baseline; gives what is broken, or None. Pure.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent.records import Decision
+from agent.track import Track
+
+if TYPE_CHECKING:
+    from agent.store import Scored
+
+# Honest seeds differ by about a hundredth of a document's nats, see docs/judging.md.
+SEED_DIFFERENCE = 1e-4
+SAME = 1e-9
+ENDED_BADLY = frozenset({"crashed", "capped", "no_artifact", "bad_artifact", "score_failed"})
+
+
+class Broken(NamedTuple):
+    """What becomes of the idea, and why."""
+
+    decision: Decision
+    words: str
+
+
+def check(track: Track, candidate: Sequence["Scored"], baseline: Sequence["Scored"]) -> Broken | None:
+    """The first rule that is broken, in the order that says most."""
+    runs = effective(candidate)
+    return (
+        without_score(track, runs)
+        or barred(runs)
+        or inert(runs, baseline)
+        or over_budget(track, candidate, baseline)
+        or seed_ignored(runs)
+    )
+
+
+def effective(scored: Sequence["Scored"]) -> tuple["Scored", ...]:
+    """The runs that count: a recheck replaces the run that it repeats."""
+    repeated = {(one.run.seed, one.run.baseline_id) for one in scored if one.run.purpose == "recheck"}
+    return tuple(
+        one
+        for one in scored
+        if one.run.purpose == "recheck" or (one.run.seed, one.run.baseline_id) not in repeated
+    )
+
+
+def without_score(track: Track, runs: Sequence["Scored"]) -> Broken | None:
+    for one in runs:
+        if one.measurement.bpb is None or one.run.outcome in ENDED_BADLY:
+            return Broken("crashed", f"r{one.run.id}: {why(track, one)}")
+    return None
+
+
+def why(track: Track, one: "Scored") -> str:
+    """The judge's own reason says more than how its process ended."""
+    known = next((finding.text for finding in one.measurement.findings if finding.rule == "no_score"), "")
+    train_s = one.measurement.train_wall_s
+    if one.run.outcome == "capped" and train_s is not None and train_s >= track.limits.train_wall_s:
+        return f"stopped by its wall limit of {track.limits.train_wall_s:g} s: no score"
+    return known or one.run.reason or f"ended as {one.run.outcome or 'unknown'}: no score"
+
+
+def barred(runs: Sequence["Scored"]) -> Broken | None:
+    for one in runs:
+        for finding in one.measurement.findings:
+            if finding.severity == "invalid":
+                return Broken("invalid", f"r{one.run.id}: {finding.rule}: {finding.text}")
+    return None
+
+
+def inert(runs: Sequence["Scored"], baseline: Sequence["Scored"]) -> Broken | None:
+    """The same seed gave the same scores: whatever was changed, it changed nothing."""
+    for one in runs:
+        for other in baseline:
+            if one.run.seed != other.run.seed:
+                continue
+            apart = difference(one.measurement.doc_nats, other.measurement.doc_nats)
+            if apart is not None and apart < SAME:
+                return Broken(
+                    "inert", f"r{one.run.id} scores every document as r{other.run.id}, its baseline, does"
+                )
+    return None
+
+
+def over_budget(track: Track, runs: Sequence["Scored"], baseline: Sequence["Scored"]) -> Broken | None:
+    """Training that took more processor time than the same declared cost took the baseline.
+
+    A busy machine can do that to anyone: the first time the run is repeated, the second time it is the idea.
+    """
+    if track.compute is None:
+        return None
+    for one in effective(runs):
+        allowed = allowance(track, one, baseline)
+        used = one.measurement.train_cpu_s
+        if allowed is None or used is None or used <= allowed:
+            continue
+        words = f"r{one.run.id}: {used:.1f} CPU-seconds of training, {allowed:.1f} are allowed"
+        if one.run.purpose == "recheck":
+            return Broken("invalid", f"over_budget: {words}, for the second time")
+        return Broken("recheck", f"{words}; once more, in case the machine was busy")
+    return None
+
+
+def allowance(track: Track, one: "Scored", baseline: Sequence["Scored"]) -> float | None:
+    """The baseline's mean on the same slot, or over all slots, times the track's tolerance."""
+    known = [
+        (other.run.slot, cpu) for other in baseline if (cpu := other.measurement.train_cpu_s) is not None
+    ]
+    chosen = [cpu for slot, cpu in known if slot == one.run.slot] or [cpu for _, cpu in known]
+    if not chosen or track.compute is None:
+        return None
+    return track.compute.tolerance * math.fsum(chosen) / len(chosen)
+
+
+def seed_ignored(runs: Sequence["Scored"]) -> Broken | None:
+    """Seeds are how luck is told from gain; a script that fixes its own has no luck to tell."""
+    for one, other in combinations(runs, 2):
+        if one.run.seed == other.run.seed:
+            continue
+        apart = difference(one.measurement.doc_nats, other.measurement.doc_nats)
+        if apart is not None and apart < SEED_DIFFERENCE:
+            pair = f"r{one.run.id} and r{other.run.id}"
+            words = f"seed_ignored: {pair} had different seeds and hardly differ ({apart:.1e})"
+            return Broken("invalid", words)
+    return None
+
+
+def difference(one: Sequence[float], other: Sequence[float]) -> float | None:
+    """Root mean square of the relative differences per document; None if they can't be compared."""
+    if not one or len(one) != len(other):
+        return None
+    squares = (((a - b) / max(abs(a), abs(b), 1e-12)) ** 2 for a, b in zip(one, other, strict=True))
+    return math.sqrt(math.fsum(squares) / len(one))

@@ -1,0 +1,193 @@
+"""Scores an artifact: encodes and decodes the documents, then asks for the nats of every token.
+
+Takes a `Task`, the files that were counted and the documents; gives `Scores`. Three processes, one after the
+other, each without knowledge of the others.
+"""
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from agent.judge import protocol
+from agent.judge.candidate import Candidate, CandidateError, Files
+from agent.judge.protocol import BadAnswer, Floats, Tokens
+from agent.judge.task import Manifest, Task
+from sandbox.limits import Exit
+
+DECODED_SLACK = 1024
+
+
+class Chunk(NamedTuple):
+    """Tokens [begin, end) of the stream, and where inside it documents start."""
+
+    begin: int
+    end: int
+    starts: list[int]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """All validation tokens in order, and where each document starts."""
+
+    tokens: Tokens
+    starts: tuple[int, ...]
+
+    def start_of(self, position: int) -> int:
+        """Where the document of this position starts."""
+        return self.starts[int(np.searchsorted(self.starts, position, side="right")) - 1]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the candidate says of every token, and what that took."""
+
+    stream: Stream
+    nats: Floats
+    manifest: Manifest
+    encode_answers_s: float
+    decode_answers_s: float
+    score_answers_s: float
+    wall_s: float
+    cpu_s: float
+    peak_mb: float
+
+    def doc_nats(self) -> tuple[float, ...]:
+        return tuple(float(part) for part in np.add.reduceat(self.nats, np.asarray(self.stream.starts)))
+
+
+def chunks(stream: Stream, size: int) -> Iterator[Chunk]:
+    """A chunk ends with the first document after `size` tokens; a document that passes twice that is cut."""
+    total, begin = len(stream.tokens), 0
+    starts = np.asarray(stream.starts)
+    while begin < total:
+        ends = starts[np.searchsorted(starts, begin + size) :]
+        end = min(int(ends[0]) if len(ends) else total, begin + 2 * size)
+        inside = starts[np.searchsorted(starts, begin) : np.searchsorted(starts, end)] - begin
+        yield Chunk(begin, end, inside.tolist())
+        begin = end
+
+
+def score(task: Task, files: Files, documents: Sequence[bytes], deadline: float) -> Scores:
+    """All of it. CandidateError where the candidate fails."""
+    began = time.monotonic()
+    encoded, encoding, first = encode(task, files, documents, deadline)
+    decoding, second = decode(task, files, documents, encoded, deadline)
+    lengths = [len(tokens) for tokens in encoded]
+    starts = np.cumsum([0, *lengths[:-1]]).tolist()
+    stream = Stream(np.concatenate(encoded), tuple(starts))
+    with Candidate(task, files, "score", deadline) as candidate:
+        manifest = start(candidate, task.seed)
+        nats = ask_nats(candidate, stream, manifest, task.chunk_tokens)
+        third = candidate.end()
+    exits: list[Exit] = [first, second, third]
+    return Scores(
+        stream=stream,
+        nats=nats,
+        manifest=manifest,
+        encode_answers_s=encoding,
+        decode_answers_s=decoding,
+        score_answers_s=candidate.answers_s,
+        wall_s=time.monotonic() - began,
+        cpu_s=sum(ended.cpu_s for ended in exits),
+        peak_mb=max(ended.peak_mb for ended in exits),
+    )
+
+
+class Encoded(NamedTuple):
+    tokens: list[Tokens]
+    answers_s: float
+    exit: Exit
+
+
+class Decoded(NamedTuple):
+    answers_s: float
+    exit: Exit
+
+
+def encode(task: Task, files: Files, documents: Sequence[bytes], deadline: float) -> Encoded:
+    encoded = []
+    with Candidate(task, files, "encode", deadline) as candidate:
+        for number, document in enumerate(documents):
+            # No honest tokenizer needs more tokens than bytes; a few marks are allowed.
+            most = 4 * (2 * len(document) + 64)
+            tokens = read(
+                candidate,
+                protocol.read_tokens,
+                candidate.ask(protocol.ENCODE, document, protocol.TOKENS, most),
+            )
+            if not len(tokens):
+                raise candidate.failed(f"made no token of document {number}, which has {len(document)} bytes")
+            encoded.append(tokens)
+        ended = candidate.end()
+    return Encoded(encoded, candidate.answers_s, ended)
+
+
+def decode(
+    task: Task, files: Files, documents: Sequence[bytes], encoded: Sequence[Tokens], deadline: float
+) -> Decoded:
+    """The same bytes for every document, asked in an order that the candidate can't know."""
+    order = list(range(len(documents)))
+    random.SystemRandom().shuffle(order)
+    with Candidate(task, files, "decode", deadline) as candidate:
+        for number in order:
+            document = documents[number]
+            found = candidate.ask(
+                protocol.DECODE,
+                protocol.tokens_bytes(encoded[number]),
+                protocol.BYTES,
+                len(document) + DECODED_SLACK,
+            )
+            if found != document:
+                raise candidate.failed(f"does not give document {number} back: {difference(document, found)}")
+        ended = candidate.end()
+    return Decoded(candidate.answers_s, ended)
+
+
+def difference(document: bytes, found: bytes) -> str:
+    same = next((at for at, (a, b) in enumerate(zip(document, found, strict=False)) if a != b), None)
+    if same is None:
+        return f"{len(found)} bytes instead of {len(document)}"
+    return f"the first wrong byte is at {same}"
+
+
+def start(candidate: Candidate, seed: int) -> Manifest:
+    payload = candidate.ask(
+        protocol.RESET, protocol.reset(seed), protocol.MANIFEST, most=protocol.MAX_MANIFEST
+    )
+    try:
+        return protocol.read_manifest(payload)
+    except BadAnswer as error:
+        raise candidate.bad(error) from error
+
+
+def ask_nats(candidate: Candidate, stream: Stream, manifest: Manifest, size: int) -> Floats:
+    largest = int(stream.tokens.max())
+    if largest >= manifest.vocab:
+        raise candidate.failed(f"says vocab {manifest.vocab}, but its tokenizer gave token {largest}")
+    return np.concatenate([ask_chunk(candidate, stream, chunk) for chunk in chunks(stream, size)])
+
+
+def ask_chunk(candidate: Candidate, stream: Stream, chunk: Chunk) -> Floats:
+    tokens = stream.tokens[chunk.begin : chunk.end]
+    count = len(tokens)
+    payload = candidate.ask(
+        protocol.SCORE, protocol.score(tokens, chunk.starts), protocol.NATS, most=4 * count
+    )
+    try:
+        return protocol.read_nats(payload, count)
+    except BadAnswer as error:
+        raise candidate.bad(error) from error
+
+
+def read(candidate: Candidate, reader, payload: bytes):  # type: ignore[no-untyped-def]
+    try:
+        return reader(payload)
+    except BadAnswer as error:
+        raise candidate.bad(error) from error
+
+
+__all__ = ["CandidateError", "Chunk", "Scores", "Stream", "ask_chunk", "chunks", "score", "start"]

@@ -1,0 +1,163 @@
+"""Scores one artifact in a trusted process and leaves measure.json in the job folder.
+
+`python -m agent.judge.session TASK`, TASK a `Task` as JSON. Exit code 0 if there is a score, 1 if not;
+measure.json says why in words either way. The process reads the validation documents; candidates get them
+piece by piece.
+"""
+
+import hashlib
+import math
+import os
+import secrets
+import stat
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent.errors import InfraError, UserError
+from agent.judge import JUDGE_VERSION
+from agent.judge.task import Clocks, Documents, Measured, Task, judge_phase, no_score
+from agent.records import Finding
+from agent.runners.job import JobPaths, write_aside
+from sandbox.limits import MB
+
+if TYPE_CHECKING:
+    from agent.judge.candidate import Files
+
+__all__ = ["judge_phase"]
+
+SCORING_SHARE = 0.8  # of the session's time; the audit may use what is left
+KEPT_S = 1.0  # at the end, for ending processes and writing the answer
+MAX_CODE = 8 * MB
+# Nobody ends 64 bits below the information content of generated text by luck: the chance is 2^-64.
+FLOOR_SLACK_BITS = 64.0
+
+
+class Counted(NamedTuple):
+    """Bytes as they were before any scoring, and what they weigh."""
+
+    artifact: bytes
+    script: bytes
+    code_bytes: int
+    code_sha: str
+
+
+def run(task: Task, since: float) -> Measured:
+    """The whole session; what the candidate does wrong is an answer, not an exception."""
+    from agent.judge.candidate import CandidateError, Files
+
+    try:
+        texts = read_documents(task.documents)
+    except (OSError, InfraError, UserError) as error:
+        return no_score("broken", f"no validation documents: {error}")
+    try:
+        counted = read_counted(task)
+    except OSError as error:
+        return no_score("failed", f"what the run left can't be read: {error}")
+    except ValueError as error:
+        return no_score("failed", str(error))
+    try:
+        return measured(task, counted, Files(counted.artifact, counted.script), texts, since)
+    except CandidateError as error:
+        return no_score(error.status, str(error))
+    except InfraError as error:
+        return no_score("broken", str(error))
+
+
+def measured(task: Task, counted: Counted, files: "Files", texts: list[bytes], since: float) -> Measured:
+    from agent.judge.audit import audit
+    from agent.judge.scoring import score
+
+    end = since + task.wall_s - KEPT_S
+    scores = score(task, files, texts, min(end, since + SCORING_SHARE * task.wall_s))
+    began = time.monotonic()
+    found = audit(task, files, scores, secrets.token_hex(16), end)
+    nats = math.fsum(scores.nats)
+    size = sum(map(len, texts))
+    floor = task.documents.floor_bits if task.documents else None
+    return Measured(
+        judge_version=JUDGE_VERSION,
+        status="ok",
+        reason="",
+        nats=nats,
+        tokens=len(scores.nats),
+        bytes=size,
+        doc_nats=scores.doc_nats(),
+        floor_bits=floor,
+        manifest=scores.manifest,
+        clocks=Clocks(
+            encode_answers=round(scores.encode_answers_s, 4),
+            decode_answers=round(scores.decode_answers_s, 4),
+            score_answers=round(scores.score_answers_s, 4),
+            scoring_wall=round(scores.wall_s, 3),
+            scoring_cpu=round(scores.cpu_s, 3),
+            audit_wall=round(time.monotonic() - began, 3),
+            audit_cpu=round(found.cpu_s, 3),
+            session_wall=round(time.monotonic() - since, 3),
+        ),
+        audit=found.audit,
+        artifact_bytes=len(counted.artifact),
+        artifact_sha=hashlib.sha256(counted.artifact).hexdigest(),
+        code_bytes=counted.code_bytes,
+        code_sha=counted.code_sha,
+        peak_mb=scores.peak_mb,
+        findings=found.findings + below_floor(nats / math.log(2), floor),
+    )
+
+
+def below_floor(bits: float, floor: float | None) -> tuple[Finding, ...]:
+    """Generated text has a known information content: whoever needs less has seen the text."""
+    if floor is None or bits >= floor - FLOOR_SLACK_BITS:
+        return ()
+    text = f"{bits:,.0f} bits for text that holds {floor:,.0f} bits of information: it was known"
+    return (Finding("below_floor", "invalid", text),)
+
+
+def read_counted(task: Task) -> Counted:
+    """Everything that scoring can load, read once: what was counted is what runs."""
+    artifact = read_plain(Path(task.artifact), task.disk_mb * MB)
+    parts = [
+        read_plain(Path(name), MAX_CODE) for name in task.code if Path(name).exists() or name == task.script
+    ]
+    return Counted(artifact, parts[0], sum(map(len, parts)), hashlib.sha256(parts[0]).hexdigest())
+
+
+def read_plain(path: Path, most: int) -> bytes:
+    """A plain file with one name and no more than `most` bytes; anything else may be a trap."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(fd, "rb") as file:
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1:
+            raise ValueError(f"{path.name} is no plain file of its own any more")
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"{path.name} has more than {most:,} bytes")
+    return data
+
+
+def read_documents(wanted: Documents | None) -> list[bytes]:
+    from trainer.data.manifest import parse_documents
+
+    if wanted is None:
+        raise InfraError("this track has no validation documents for the judge")
+    raw = Path(wanted.path).read_bytes()
+    if hashlib.sha256(raw).hexdigest() != wanted.sha256:
+        raise InfraError(f"{wanted.path} was changed since the job was made")
+    found = parse_documents(raw, wanted.path)
+    if len(found) != wanted.docs or sum(map(len, found)) != wanted.bytes:
+        raise InfraError(f"{wanted.path} does not hold the documents that its manifest counts")
+    return found
+
+
+def main(text: str) -> int:
+    since = time.monotonic()
+    task = Task.from_json(text)
+    answer = run(task, since)
+    write_aside(JobPaths(Path(task.folder)).measure, answer.to_json())
+    print(f"{answer.status}: {answer.reason or f'{answer.tokens} tokens, {answer.nats:.3f} nats'}")
+    return 0 if answer.status == "ok" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

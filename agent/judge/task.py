@@ -1,0 +1,217 @@
+"""What the judge session is asked and what it answers: frozen records, JSON both ways; and its phase of a
+job.
+
+Takes a track and a job folder; gives `judge_phase`. The session's answer is `Measured` in the job's
+measure.json.
+"""
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from agent.errors import TrackError
+from agent.judge import JUDGE_VERSION
+from agent.records import Finding
+from agent.runners.job import JobPaths, Phase, strict
+from agent.track import Track
+from sandbox.limits import Limits
+
+LOG = "judge.log"  # of the session itself; candidates write to score.log
+PEEKS = 64
+CHUNK_TOKENS = 8192  # a chunk ends at the first end of a document after so many tokens
+OWN_MB = 400  # what the session needs on top of the candidate
+
+# ok: there is a score. failed, capped: the candidate's doing. broken: ours or the machine's.
+Status = Literal["ok", "failed", "capped", "broken"]
+
+
+@dataclass(frozen=True)
+class Documents:
+    """The validation text of a prepared corpus, and how to know that it is still the same."""
+
+    path: str
+    sha256: str
+    docs: int
+    bytes: int
+    floor_bits: float | None
+
+
+@dataclass(frozen=True)
+class Task:
+    """One scoring session."""
+
+    command: tuple[str, ...]  # {script} and {role} are filled in
+    script: str
+    code: tuple[str, ...]  # files that count as code; the script is the first
+    alone: bool  # the script is all the code there is: a copy of it runs
+    artifact: str
+    env: dict[str, str]
+    seed: int
+    documents: Documents | None
+    wall_s: float  # all of the session
+    memory_mb: int
+    disk_mb: int
+    log_mb: int
+    processes: int
+    folder: str  # the job folder
+    peeks: int = PEEKS
+    chunk_tokens: int = CHUNK_TOKENS
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Task":
+        return strict(cls, text)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a candidate says of itself when it is reset."""
+
+    vocab: int
+    context: int  # tokens before a token that may matter
+    state: Literal["none", "chunk"]
+    numerics: Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """Seconds. `answers` run from the last byte sent to the last byte received."""
+
+    encode_answers: float
+    decode_answers: float
+    score_answers: float
+    scoring_wall: float  # of the three candidate processes, their start included
+    scoring_cpu: float
+    audit_wall: float
+    audit_cpu: float
+    session_wall: float
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was asked again, in a second process that did not know the tokens."""
+
+    peeks: int
+    secret: str  # draws the lanes and the positions: whoever has it can repeat the audit
+    largest_difference: float  # nats; |asked again - claimed|
+    largest_sum: float  # |log of the sum of probabilities|
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The session's answer."""
+
+    judge_version: int
+    status: Status
+    reason: str
+    nats: float | None
+    tokens: int | None
+    bytes: int | None
+    doc_nats: tuple[float, ...]
+    floor_bits: float | None
+    manifest: Manifest | None
+    clocks: Clocks | None
+    audit: Audit | None
+    artifact_bytes: int | None
+    artifact_sha: str | None
+    code_bytes: int | None
+    code_sha: str | None
+    peak_mb: float | None
+    findings: tuple[Finding, ...]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Measured":
+        return strict(cls, text)
+
+
+def no_score(status: Status, reason: str) -> Measured:
+    """The answer where nothing could be measured."""
+    empty = (None,) * 2
+    return Measured(
+        JUDGE_VERSION, status, reason, None, *empty, (), None, None, None, None, *empty, *empty, None, ()
+    )
+
+
+def judge_phase(track: Track, paths: JobPaths, *, script: Path, seed: int, corpus: Path) -> Phase:
+    """The phase that scores: a trusted process, which starts the candidate's processes itself."""
+    limits = track.limits
+    counted = (script.name,) if track.script.pack else (track.script.path, *track.script.editable)
+    task = Task(
+        command=command(track),
+        script=str(script),
+        code=tuple(dict.fromkeys(str(paths.code / name) for name in counted)),
+        alone=track.script.pack,
+        artifact=str(paths.out / track.script.artifact),
+        env=candidate_env(track),
+        seed=seed,
+        documents=documents(track, corpus),
+        wall_s=limits.score_wall_s,
+        memory_mb=limits.memory_mb,
+        disk_mb=limits.disk_mb,
+        log_mb=limits.log_mb,
+        processes=limits.processes,
+        folder=str(paths.folder),
+    )
+    return Phase(
+        name="judge",
+        argv=(sys.executable, "-I", "-m", "agent.judge.session", task.to_json()),
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"},
+        cwd=str(paths.folder),
+        limits=Limits(
+            wall_s=limits.score_wall_s,
+            cpu_s=None,
+            memory_mb=limits.memory_mb + OWN_MB,
+            disk_mb=2 * limits.disk_mb + OWN_MB,
+            log_mb=limits.log_mb + 1,
+            processes=limits.processes + 8,
+        ),
+        trusted=True,
+        log=LOG,
+    )
+
+
+def command(track: Track) -> tuple[str, ...]:
+    """The track's scoring command; its last word is the role."""
+    *words, role = track.script.score
+    if role != "score":
+        raise TrackError(f"script.score: its last word must be 'score', the role, not {role!r}")
+    return (*(word.format(python=sys.executable, script="{script}") for word in words), "{role}")
+
+
+def candidate_env(track: Track) -> dict[str, str]:
+    """All that a scoring process gets to see of the outside, but for artifact, socket and seed."""
+    return {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "HOME": ".",
+        "PYTHONHASHSEED": "0",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1" if track.hardware.kind == "cpu" else "8",
+        "OMP_WAIT_POLICY": "PASSIVE",
+        **track.script.env,
+    }
+
+
+def documents(track: Track, corpus: Path) -> Documents | None:
+    """What the corpus' manifest says of its validation text. None: this track has no corpus of ours."""
+    if track.data.corpus == "none":
+        return None
+    from trainer.data.manifest import load
+
+    manifest = load(corpus, verify=False)
+    part = manifest.val
+    if part.docs is None:
+        raise TrackError(
+            f"{track.data.corpus}: its validation data are shards, which the judge can't score yet"
+        )
+    return Documents(
+        str(corpus / part.files[0].path), part.files[0].sha256, part.docs, part.bytes, manifest.floor_bits
+    )
