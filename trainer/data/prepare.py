@@ -9,7 +9,7 @@ import secrets
 from pathlib import Path
 
 from agent.errors import UserError
-from trainer.data import docs, synth
+from trainer.data import docs, sources, synth
 from trainer.data.manifest import CORPORA, Manifest, data_sha, write
 from trainer.data.place import Say, place, place_in_parts, write_seed, write_texts
 
@@ -32,7 +32,9 @@ def prepare(
     """
     folder = folder.resolve()
     if corpus == "docs":
-        return place(folder, make_docs, say, remake=remake)
+        manifest = place(folder, make_docs, say, remake=remake)
+        _compare_versions(manifest, say)
+        return manifest
     if corpus == "synth":
         return place(folder, lambda fresh, tell: make_synth(fresh, tell, seed), say, remake=remake)
     if corpus == "fineweb":
@@ -44,6 +46,18 @@ def make_docs(folder: Path, say: Say) -> None:
     texts = docs.build(say)
     train, val = write_texts(folder, "train", texts.train), write_texts(folder, "val", texts.val)
     write(Manifest("docs", texts.versions, train, val, data_sha("docs", train, val, None)), folder)
+
+
+def _compare_versions(manifest: Manifest, say: Say) -> None:
+    """A corpus outlives the packages it was made from, so that scores stay comparable; but that is said."""
+    now = sources.installed_versions()
+    changed = [
+        f"{name} {version} (now {now.get(name, 'not installed')})"
+        for name, version in manifest.versions.items()
+        if now.get(name) != version
+    ]
+    if changed:
+        say(f"docs: made from {', '.join(changed)}; kept, so that scores compare. --remake makes it anew.")
 
 
 def make_synth(folder: Path, say: Say, seed: int | None = None) -> None:

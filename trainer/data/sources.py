@@ -68,6 +68,17 @@ def find_packages() -> list[Package]:
     return packages
 
 
+def installed_versions() -> dict[str, str]:
+    """Versions of those sources that are installed."""
+    versions = {STANDARD_LIBRARY: platform.python_version()}
+    for name in (*TRAINING_ONLY, *VALIDATED):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
 def find_modules(package: Package) -> list[Module]:
     """The package's Python files, sorted by their path inside the package."""
     found = []
