@@ -639,8 +639,12 @@ def check_session(script: Path, model: Path, docs: list[np.ndarray]) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_learns(corpus: Path, tmp_path: Path) -> None:
-    env = environment(corpus / "train", train_batch_tokens=512, grad_accum_steps=2, iterations=20)
+@pytest.mark.parametrize(
+    "clip", [0.0, 0.3]
+)  # both optimisers ignore the size of gradients, clipping does not
+def test_two_processes_learn_what_one_learns(corpus: Path, tmp_path: Path, clip: float) -> None:
+    sizes = {"train_batch_tokens": 512, "grad_accum_steps": 2, "iterations": 20}
+    env = environment(corpus / "train", **sizes, grad_clip_norm=clip)
     alone, _ = launch(tmp_path / "alone", env, "train")
     port = "--rdzv-endpoint=localhost:0"
     together, _ = launch(

@@ -689,7 +689,7 @@ class Optimiser:
     def step(self, step: int, scale: float) -> None:
         c = self.c
         if self.world > 1:
-            for p in self.others:
+            for p in self.every if c.grad_clip_norm > 0 else self.others:  # Muon reduces its own
                 dist.all_reduce(p.grad)
                 p.grad.div_(self.world)
         if c.grad_clip_norm > 0:
