@@ -1,0 +1,112 @@
+"""What is in a commit: entries, blobs and whole trees, read as they are stored.
+
+Takes full commit names and paths; gives texts and plain files. No filter, no conversion of line ends and no
+attribute has a say, because nothing but `ls-tree` and `cat-file` is asked.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from agent.errors import UserError
+from agent.worktree.process import Commands
+
+MAX_FILE = 2_000_000
+PLAIN = ("100644", "100755")
+_AT_ONCE = 32_000_000  # bytes of blobs that are held in memory
+
+
+class Entry(NamedTuple):
+    mode: str
+    sha: str
+    size: int
+    path: str
+
+
+class Objects:
+    """Reads commits. They never change, so what was read is kept."""
+
+    def __init__(self, commands: Commands) -> None:
+        self._commands = commands
+        self._kept = lru_cache(maxsize=64)(self._read)
+        self.entry = lru_cache(maxsize=1024)(self._entry)
+
+    def text(self, commit: str, path: str) -> str:
+        """One file of a commit, as UTF-8 text."""
+        entry = self.entry(commit, path)
+        if entry is None:
+            raise UserError(f"{path} is not in commit {commit[:10]}; commit it first")
+        if entry.mode not in PLAIN:
+            raise UserError(f"{path} is not a plain file in commit {commit[:10]}")
+        if entry.size > MAX_FILE:
+            raise UserError(f"{path} has {entry.size:,} bytes; at most {MAX_FILE:,} can be edited")
+        try:
+            return self._kept(entry.sha).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} is not UTF-8 text: {error}") from error
+
+    def blob(self, commit: str, path: str) -> bytes | None:
+        entry = self.entry(commit, path)
+        return self._kept(entry.sha) if entry and entry.mode in PLAIN else None
+
+    def export(self, commit: str, into: Path) -> None:
+        """Writes the plain files of a commit; links and submodules stay out."""
+        into.mkdir(parents=True, exist_ok=True)
+        listed = self._commands.raw("ls-tree", "-r", "-z", "--long", "--full-tree", commit)
+        entries = [entry for entry in _entries(listed) if entry.mode in PLAIN]
+        for some in _portions(entries):
+            for entry, data in zip(some, self._blobs([entry.sha for entry in some]), strict=True):
+                _write(into / safe(entry.path), data, 0o755 if entry.mode == "100755" else 0o644)
+
+    def _entry(self, commit: str, path: str) -> Entry | None:
+        listed = self._commands.raw("ls-tree", "-z", "--long", "--full-tree", commit, "--", path)
+        return next((entry for entry in _entries(listed) if entry.path == path), None)
+
+    def _read(self, sha: str) -> bytes:
+        return next(self._blobs([sha]))
+
+    def _blobs(self, shas: list[str]) -> Iterator[bytes]:
+        out = self._commands.raw("cat-file", "--batch", stdin="".join(f"{sha}\n" for sha in shas).encode())
+        at = 0
+        for _ in shas:
+            end = out.index(b"\n", at)
+            size = int(out[at:end].split(b" ")[2])
+            yield out[end + 1 : end + 1 + size]
+            at = end + size + 2
+
+
+def safe(path: str) -> PurePosixPath:
+    """The path, if it can't lead out of its folder or into git's own."""
+    found = PurePosixPath(path)
+    odd = found.is_absolute() or not found.parts or "\n" in path or "\0" in path
+    if odd or any(part in ("..", ".") or part.lower() == ".git" for part in path.split("/")):
+        raise UserError(f"{path!r} is not a path inside the repository")
+    return found
+
+
+def _entries(listed: bytes) -> Iterator[Entry]:
+    for line in listed.split(b"\0"):
+        if line:
+            meta, _, path = line.partition(b"\t")
+            mode, _, sha, size = meta.decode("ascii").split()
+            yield Entry(mode, sha, int(size) if size.isdigit() else 0, os.fsdecode(path))
+
+
+def _portions(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    some: list[Entry] = []
+    for entry in entries:
+        if some and sum(one.size for one in some) + entry.size > _AT_ONCE:
+            yield some
+            some = []
+        some.append(entry)
+    if some:
+        yield some
+
+
+def _write(path: Path, data: bytes, mode: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode), "wb") as file:
+        file.write(data)

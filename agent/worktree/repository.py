@@ -1,0 +1,282 @@
+"""The repository as the loop sees it: commits, diffs, merges of one file, the trunk.
+
+Takes full commit names, paths and texts; gives the same. Each candidate is one commit, made in a detached
+worktree and kept by a ref of its own; the trunk is a branch that only ever moves by compare-and-swap.
+"""
+
+import os
+import shutil
+import tempfile
+import textwrap
+import time
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from git import Git
+from git.exc import GitCommandError
+
+from agent.errors import EditError, UserError
+from agent.report.words import line, plain
+from agent.worktree import aside
+from agent.worktree.objects import PLAIN, Objects, safe
+from agent.worktree.process import EMAIL, NAME, Commands, GitFailed
+
+PACK_EVERY = 500  # loose refs; folders of many thousand small files slow down everybody's git
+_DIFF = ("--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--text", "--no-relative")
+
+
+def message(subject: str, body: str, trailers: Mapping[str, str]) -> str:
+    """A commit message. Line breaks and control characters of what a model wrote can't forge a trailer."""
+    parts = [line(subject, 100) or "An idea"]
+    parts += [
+        textwrap.fill(line(part, 10_000), 72, break_long_words=False) for part in plain(body).split("\n\n")
+    ]
+    parts.append("\n".join(f"{key}: {line(value, 500)}" for key, value in trailers.items() if value.strip()))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+class Repository:
+    """One person's repository, found from any folder inside it."""
+
+    def __init__(self, where: Path) -> None:
+        self.root, git_dir, self._common = _find(where)
+        self._commands = Commands(self.root, git_dir, git_dir / "index")
+        self._objects = Objects(self._commands)
+        self._unpacked = 0
+        try:
+            self.head()
+        except GitFailed as error:
+            raise UserError(f"{self.root} has no commit yet: commit your script first") from error
+
+    # ------------------------------------------------------------ reading
+
+    def head(self) -> str:
+        return self._commands.text("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+
+    def resolve(self, rev: str) -> str:
+        try:
+            return self._commands.text(
+                "rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}"
+            )
+        except GitFailed as error:
+            raise UserError(f"no commit {rev!r} in {self.root}") from error
+
+    def dirty(self, paths: Collection[str]) -> list[str]:
+        """Those of the paths that differ from HEAD, on disk or staged."""
+        head = self.head()
+        staged = self._commands.raw("diff-index", "--cached", "--name-only", "-z", head, "--", *paths)
+        changed = set(staged.decode("utf-8", "surrogateescape").split("\0"))
+        for path in paths:
+            file = self.root / path
+            if (file.read_bytes() if file.is_file() else None) != self._objects.blob(head, path):
+                changed.add(path)
+        return [path for path in paths if path in changed]
+
+    def files(self, commit: str, paths: Collection[str]) -> dict[str, str]:
+        """Texts of these files at a commit."""
+        sha = self._full(commit)
+        return {path: self._objects.text(sha, path) for path in paths}
+
+    def export(self, commit: str, into: Path) -> None:
+        """The plain files of a commit, as they are stored; links stay out."""
+        self._objects.export(self._full(commit), into)
+
+    def diff(self, a: str, b: str, paths: Collection[str] = ()) -> str:
+        return self._commands.raw("diff-tree", "-p", "-r", *_DIFF, a, b, "--", *paths).decode(
+            "utf-8", "replace"
+        )
+
+    def patch_id(self, diff: str) -> str:
+        """The same for the same hunks, wherever they stand; empty for an empty diff."""
+        return self._commands.text("patch-id", "--stable", stdin=diff.encode()).split(" ")[0]
+
+    def merge_file(self, base: str, ours: str, theirs: str) -> str | None:
+        """Three-way merge of one file; None when the two changed the same place."""
+        if ours in (base, theirs):
+            return theirs
+        if theirs == base:
+            return ours
+        with tempfile.TemporaryDirectory(prefix="caddie-merge-") as folder:
+            names = [Path(folder) / name for name in ("ours", "base", "theirs")]
+            for name, text in zip(names, (ours, base, theirs), strict=True):
+                name.write_bytes(text.encode())
+            try:
+                merged = self._commands.raw("merge-file", "-p", "--quiet", *map(str, names))
+            except GitFailed as error:
+                if 0 < error.rc < 128:  # how many conflicts
+                    return None
+                raise
+        return merged.decode("utf-8")
+
+    def trunk(self, campaign: str) -> str | None:
+        found = self._commands.raw("rev-parse", "--verify", "--quiet", _branch(campaign), fine=(0, 1))
+        return found.decode("ascii").strip() or None
+
+    # ------------------------------------------------------------ writing
+
+    def exclude(self, patterns: Collection[str]) -> None:
+        """Lists what Caddie writes in .git/info/exclude, once."""
+        path = self._common / "info" / "exclude"
+        have = path.read_text("utf-8", "surrogateescape") if path.is_file() else ""
+        missing = [pattern for pattern in patterns if pattern not in have.splitlines()]
+        if missing:
+            path.parent.mkdir(exist_ok=True)
+            start = "" if not have or have.endswith("\n") else "\n"
+            with path.open("a", encoding="utf-8") as file:
+                file.write(start + "\n".join(missing) + "\n")
+
+    def commit_candidate(
+        self, campaign: str, proposal_id: int, parent: str, files: Mapping[str, str], message: str
+    ) -> str:
+        """One commit on `parent`, made in a detached worktree, kept by refs/caddie/<campaign>/p<id>.
+
+        Cut off anywhere, a second call gives a commit with the same tree and moves the ref to it.
+        """
+        parent = self._full(parent)
+        ref = f"refs/caddie/{campaign}/p{proposal_id}"
+        stream = self._stream(ref, parent, files, message)
+        folder = self._worktrees(campaign) / f"p{proposal_id}"
+        git_dir = aside.add(self._commands, self._common, folder, parent)
+        try:
+            sha = self._commands.text(
+                "fast-import",
+                "--quiet",
+                "--done",
+                "--force",
+                "--date-format=raw",
+                stdin=stream,
+                git_dir=git_dir,
+            )
+        finally:
+            aside.drop(self._common, folder)
+        self._pack_refs_sometimes()
+        return sha
+
+    def revert_commit(self, tip: str, tree_of: str, message: str) -> str:
+        """A commit on `tip` with the files of `tree_of`."""
+        return self._commands.text("commit-tree", f"{tree_of}^{{tree}}", "-p", tip, stdin=message.encode())
+
+    def move_trunk(self, campaign: str, to: str, expected: str | None) -> None:
+        """Moves the campaign's branch if it is where it is expected to be; None: it must not exist."""
+        place = self._commands.text("for-each-ref", "--format=%(worktreepath)", _branch(campaign))
+        if place:
+            raise UserError(
+                f"caddie/{campaign} is checked out in {place}, and a branch must not move under a checkout. "
+                "Run `git switch --detach` there (your files stay as they are), then `agent resume`"
+            )
+        try:
+            self._commands.raw("update-ref", _branch(campaign), to, expected or "0" * len(to))
+        except GitFailed as error:
+            now = self.trunk(campaign)
+            if now == expected:
+                raise
+            raise UserError(
+                f"branch caddie/{campaign} is {_at(now)}, and should be {_at(expected)}: somebody moved it. "
+                f"Put it back ({_put_back(campaign, expected)}), then `agent resume`"
+            ) from error
+
+    def sweep(self, campaign: str) -> None:
+        """Removes what killed controllers of this campaign left behind: worktrees and locks of its refs."""
+        aside.sweep(self._common, self._worktrees(campaign))
+        for lock in (self._common / "refs" / "caddie" / campaign).glob("*.lock"):
+            lock.unlink(missing_ok=True)
+        (self._common / f"{_branch(campaign)}.lock").unlink(missing_ok=True)
+        self._unpacked = sum(1 for _ in (self._common / "refs" / "caddie" / campaign).glob("p*"))
+        self._pack_refs_sometimes(0)
+
+    def adopt(self, campaign: str) -> str:
+        """Merges the campaign's branch into the person's branch, by their own git; gives what git said."""
+        if self.trunk(campaign) is None:
+            raise UserError(f"there is no branch caddie/{campaign}")
+        git = Git(str(self.root))
+        if git.status("--porcelain", "--untracked-files=no"):
+            raise UserError("the checkout has uncommitted changes: commit or stash them, then adopt again")
+        try:
+            return str(git.merge("--no-edit", f"caddie/{campaign}"))
+        except GitCommandError as error:
+            git.merge("--abort", with_exceptions=False)
+            said = line(f"{error.stdout} {error.stderr}", 600)
+            raise UserError(f"git merge caddie/{campaign} failed, and nothing was changed: {said}") from error
+
+    # ------------------------------------------------------------ how
+
+    def _stream(self, ref: str, parent: str, files: Mapping[str, str], message: str) -> bytes:
+        """What fast-import is told: the commit goes on the worktree's HEAD, and its own ref keeps it."""
+        parts = [
+            f"commit HEAD\nmark :1\ncommitter {NAME} <{EMAIL}> {int(time.time())} +0000\n".encode(),
+            *_data(message.encode("utf-8", "replace")),
+            f"from {parent}\n".encode(),
+        ]
+        for path, text in sorted(files.items()):
+            entry = self._objects.entry(parent, str(safe(path)))
+            if entry is not None and entry.mode not in PLAIN:
+                raise EditError(f"{path} is not a plain file")
+            quoted = path.replace("\\", "\\\\").replace('"', '\\"')
+            parts.append(f'M {entry.mode if entry else "100644"} inline "{quoted}"\n'.encode())
+            parts += _data(_utf8(path, text))
+        parts.append(f"reset {ref}\nfrom :1\n\nget-mark :1\ndone\n".encode())
+        return b"".join(parts)
+
+    def _pack_refs_sometimes(self, more: int = 1) -> None:
+        self._unpacked += more
+        if self._unpacked >= PACK_EVERY:
+            self._unpacked = 0
+            self._commands.raw("pack-refs", "--all")
+
+    def _worktrees(self, campaign: str) -> Path:
+        return self.root / ".caddie" / campaign / "worktrees"
+
+    def _full(self, commit: str) -> str:
+        return commit if len(commit) in (40, 64) else self.resolve(commit)
+
+
+def _find(where: Path) -> tuple[Path, Path, Path]:
+    """Top of the checkout, its git folder, and the git folder it shares with other worktrees."""
+    if shutil.which("git") is None:
+        raise UserError("git is not installed; install it (apt-get install git) and try again")
+    if not where.is_dir():
+        raise UserError(f"there is no folder {where}")
+    try:
+        # The person's settings may say which repositories are safe.
+        said = Git(str(where)).execute(
+            [
+                "git",
+                "rev-parse",
+                "--path-format=absolute",
+                "--show-toplevel",
+                "--git-dir",
+                "--git-common-dir",
+            ],
+            stdout_as_string=False,
+        )
+    except GitCommandError as error:
+        why = line(str(error.stderr), 300).removeprefix("stderr: ")
+        raise UserError(
+            f"{where} is not inside a git working tree ({why}): run `git init` there and commit your script"
+        ) from error
+    assert isinstance(said, bytes)
+    top, git_dir, common = (Path(os.fsdecode(line)) for line in said.split(b"\n"))
+    return top, git_dir, common
+
+
+def _data(content: bytes) -> tuple[bytes, bytes, bytes]:
+    return f"data {len(content)}\n".encode(), content, b"\n"
+
+
+def _utf8(path: str, text: str) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise EditError(f"{path} would not be UTF-8 text: {error}") from error
+
+
+def _branch(campaign: str) -> str:
+    return f"refs/heads/caddie/{campaign}"
+
+
+def _at(sha: str | None) -> str:
+    return f"at {sha[:10]}" if sha else "not there"
+
+
+def _put_back(campaign: str, expected: str | None) -> str:
+    return f"git branch -f caddie/{campaign} {expected}" if expected else f"git branch -D caddie/{campaign}"
