@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import RowMapping, func, insert, select, update
+from sqlalchemy import RowMapping, bindparam, func, select, update
 
 from agent.errors import BudgetExceeded
 from agent.records import Amount
-from agent.store import rows
+from agent.store import rows, statements
 from agent.store.reads import Reads
 from agent.store.rows import now
 from agent.store.schema import campaigns, ledger
@@ -27,6 +27,13 @@ EntryState = Literal["reserved", "settled", "released"]
 _GRAIN = {"gpu_s": 2.0**20, "usd": 2.0**30, "llm_usd": 2.0**30, "llm_tokens": 1.0}
 # Callers multiply and divide floats: a thousandth of a second or a millionth of a dollar is no difference.
 _SAME = {"gpu_s": 1e-3, "usd": 1e-6, "llm_usd": 1e-6, "llm_tokens": 0.0}
+_NOTHING = Amount()
+_COLUMNS = [f"{prefix}_{name}" for prefix in ("reserved", "settled") for name in _GRAIN]
+_SUMS = (
+    update(campaigns)
+    .where(campaigns.c.id == bindparam("campaign_id"))
+    .values({column: campaigns.c[column] + bindparam(f"more_{column}") for column in _COLUMNS})
+)
 _NAMES = {"gpu_s": "GPU-seconds", "usd": "dollars", "llm_usd": "dollars for models"}
 
 
@@ -78,7 +85,7 @@ def reserve(
         **rows.amount_columns(wanted, "reserved"),
     }
     entry_id = _insert(tx, values)
-    _add(tx, campaign_id, "reserved", wanted)
+    _add(tx, campaign_id, wanted)
     return entry_id
 
 
@@ -95,15 +102,14 @@ def settle(tx: Tx, entry_id: int, amount: Amount) -> None:
             )
     spent = _least(spent, found.reserved)
     _close(tx, entry_id, {"state": "settled", **rows.amount_columns(spent, "settled")})
-    _add(tx, found.campaign_id, "reserved", _minus(found.reserved))
-    _add(tx, found.campaign_id, "settled", spent)
+    _add(tx, found.campaign_id, _minus(found.reserved), spent)
 
 
 def release(tx: Tx, entry_id: int, reason: str) -> None:
     """What was set aside and not spent goes back; of a hold, what is left of it."""
     found = _open(tx, entry_id)
     _close(tx, entry_id, {"state": "released", "reason": reason})
-    _add(tx, found.campaign_id, "reserved", _minus(found.reserved))
+    _add(tx, found.campaign_id, _minus(found.reserved))
 
 
 def draw(tx: Tx, hold_id: int, amount: Amount, run_id: int) -> int:
@@ -203,23 +209,22 @@ def _least(one: Amount, other: Amount) -> Amount:
     return _amount({name: min(getattr(one, name), getattr(other, name)) for name in _GRAIN})
 
 
-def _add(tx: Tx, campaign_id: int, prefix: str, amount: Amount) -> None:
-    more = {
-        column: campaigns.c[column] + value for column, value in rows.amount_columns(amount, prefix).items()
-    }
-    tx.connection.execute(update(campaigns).where(campaigns.c.id == campaign_id).values(more))
+def _add(tx: Tx, campaign_id: int, reserved: Amount, settled: Amount = _NOTHING) -> None:
+    """Moves the sums in the campaign's row."""
+    columns = {**rows.amount_columns(reserved, "reserved"), **rows.amount_columns(settled, "settled")}
+    tx.connection.execute(_SUMS, {"campaign_id": campaign_id, **{f"more_{k}": v for k, v in columns.items()}})
 
 
 def _insert(tx: Tx, values: Mapping[str, object]) -> int:
-    return rows.key(tx.connection.execute(insert(ledger).values(dict(values))))
+    return statements.add(tx.connection, ledger, values)
 
 
 def _close(tx: Tx, entry_id: int, values: dict[str, object]) -> None:
-    tx.connection.execute(update(ledger).where(ledger.c.id == entry_id).values({**values, "closed": now()}))
+    statements.change(tx.connection, ledger, entry_id, {**values, "closed": now()})
 
 
 def _open(tx: Tx, entry_id: int) -> Entry:
-    row = tx.connection.execute(select(ledger).where(ledger.c.id == entry_id)).mappings().first()
+    row = statements.row(tx.connection, ledger, entry_id)
     if row is None:
         raise ValueError(f"no entry {entry_id} in the ledger")
     if row["state"] != "reserved":

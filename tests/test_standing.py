@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from agent.records import Finding, Verdict
@@ -31,11 +31,11 @@ class Do(NamedTuple):
 
 EVENTS = st.builds(
     Do,
-    st.sampled_from(["idea", "run", "run", "run", "rejudge", "verdict", "rebase", "walls", "lose"]),
-    st.integers(0, 30),
-    st.integers(0, 30),
+    st.sampled_from(["idea", "run", "run", "rejudge", "rejudge", "verdict", "rebase", "walls", "lose"]),
+    st.integers(0, 8),
+    st.integers(0, 11),
     BPB,
-    st.integers(0, 3).map(lambda n: n == 0),
+    st.booleans(),
 )
 
 
@@ -44,13 +44,17 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("prepared") / "runs.db"
     store = open_store(path)
     with store.write() as tx:
-        add_measured(tx, add_base(tx, add_campaign(tx)), 0, 2.5, purpose="report")
+        base = add_base(tx, add_campaign(tx))
+        child = add_idea(tx, base)
+        for proposal, bpb in ((base, 2.375), (child, 2.25), (add_idea(tx, child), 2.125)):
+            add_measured(tx, proposal, 0, bpb)
     store.close()
     return path
 
 
-@given(events=st.lists(EVENTS, max_size=30))
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@example(events=[Do("rejudge", 1, 0, 2.25, True), Do("rejudge", 1, 0, 2.25, False)])
+@given(events=st.lists(EVENTS, min_size=4, max_size=24))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_kept_columns_equal_their_definitions(
     prepared: Path, tmp_path_factory: pytest.TempPathFactory, events: list[Do]
 ) -> None:
@@ -71,13 +75,20 @@ def _do(tx: Tx, event: Do) -> None:
         add_idea(tx, idea, source=other)
     elif event.what == "run":
         size = 149_000 + 3_000 * event.other
-        add_measured(tx, idea, event.other, event.bpb, findings=findings, total_bytes=size)
+        add_measured(
+            tx,
+            idea,
+            event.other,
+            event.bpb,
+            findings=CHEAT if event.flag and event.other == 0 else (),
+            total_bytes=size,
+        )
     elif event.what == "rejudge":
         measured = tx.measurement(run.id)
         assert measured is not None
         version = measured.judge_version + 1
         tx.add_measurement(filling.measurement(run.id, event.bpb, judge_version=version, findings=findings))
-    elif event.what == "verdict" and event.flag and idea.id != 1:
+    elif event.what == "verdict" and event.flag and idea.id > 3:
         tx.add_verdict(Verdict(idea.id, 1, "invalid", "no"))
     elif event.what == "rebase" and other.id < idea.id:  # parents stay older: no circles
         tx.update_proposal(idea.id, baseline_id=other.id)

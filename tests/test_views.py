@@ -89,6 +89,7 @@ def test_a_rule_violation_spreads_to_all_that_is_built_on_it(
         tx.add_measurement(filling.measurement(run.id, 2.2, judge_version=3))
     assert [p["title"] for p in view(store, "proposals") if p["tainted"]] == []
     assert "grandchild" in best(store)
+    assert [row["title"] for row in view(store, "frontier")] == ["base", "child", "grandchild", "late", "bad"]
 
 
 @pytest.mark.parametrize(

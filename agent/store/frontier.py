@@ -4,27 +4,32 @@
 touches the few rows between two steps of the frontier, never all runs.
 """
 
-from sqlalchemy import Connection, RowMapping, delete, insert, select
+from sqlalchemy import Connection, RowMapping, bindparam, delete, select
 
+from agent.store import statements
 from agent.store.schema import frontier_runs, measurements, proposals
 
 _f = frontier_runs.c
 _m = measurements.c
+_HERE = select(frontier_runs).where(
+    _f.campaign_id == bindparam("campaign_id"), _f.board_id == bindparam("board_id")
+)
+_BEFORE = (
+    _HERE.where(_f.measurement_id < bindparam("measurement_id")).order_by(_f.measurement_id.desc()).limit(1)
+)
+_AFTER = _HERE.where(_f.measurement_id > bindparam("measurement_id")).order_by(_f.measurement_id).limit(1)
 
 
 def place(connection: Connection, measurement_id: int) -> None:
     """A run that may stand: enters if none before was as low; those after it that are no lower fall out."""
-    if connection.execute(select(_f.run_id).where(_f.measurement_id == measurement_id)).first() is not None:
-        return
-    run = connection.execute(select(measurements).where(_m.id == measurement_id)).mappings().one()
+    run = _measurement(connection, measurement_id)
     before = _neighbour(connection, run, before=True)
     if before is not None and before["bpb"] <= run["bpb"]:
         return
     here = (_f.campaign_id == run["campaign_id"], _f.board_id == run["board_id"])
-    connection.execute(
-        delete(frontier_runs).where(*here, _f.measurement_id >= run["id"], _f.bpb >= run["bpb"])
-    )
-    connection.execute(insert(frontier_runs).values(_step(run)))
+    no_lower = (_f.measurement_id >= run["id"], _f.bpb >= run["bpb"])
+    connection.execute(delete(frontier_runs).where(*here, *no_lower))
+    statements.add(connection, frontier_runs, _step(run))
 
 
 def leave(connection: Connection, measurement_id: int) -> None:
@@ -37,7 +42,7 @@ def leave(connection: Connection, measurement_id: int) -> None:
     if gone is None:
         return
     connection.execute(delete(frontier_runs).where(_f.measurement_id == measurement_id))
-    run = connection.execute(select(measurements).where(_m.id == measurement_id)).mappings().one()
+    run = _measurement(connection, measurement_id)
     before, after = _neighbour(connection, run, before=True), _neighbour(connection, run, before=False)
     query = (
         select(measurements)
@@ -60,17 +65,19 @@ def leave(connection: Connection, measurement_id: int) -> None:
     for one in list(connection.execute(query).mappings()):
         if one["bpb"] < best:
             best = one["bpb"]
-            connection.execute(insert(frontier_runs).values(_step(one)))
+            statements.add(connection, frontier_runs, _step(one))
 
 
 def _neighbour(connection: Connection, run: RowMapping, *, before: bool) -> RowMapping | None:
     """The step of the frontier just before or after this measurement, in the order of measuring."""
-    query = select(frontier_runs).where(_f.campaign_id == run["campaign_id"], _f.board_id == run["board_id"])
-    if before:
-        query = query.where(_f.measurement_id < run["id"]).order_by(_f.measurement_id.desc())
-    else:
-        query = query.where(_f.measurement_id > run["id"]).order_by(_f.measurement_id)
-    return connection.execute(query.limit(1)).mappings().first()
+    where = {"campaign_id": run["campaign_id"], "board_id": run["board_id"], "measurement_id": run["id"]}
+    return connection.execute(_BEFORE if before else _AFTER, where).mappings().first()
+
+
+def _measurement(connection: Connection, measurement_id: int) -> RowMapping:
+    found = statements.row(connection, measurements, measurement_id)
+    assert found is not None
+    return found
 
 
 def _step(run: RowMapping) -> dict[str, object]:

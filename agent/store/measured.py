@@ -5,32 +5,36 @@ Takes a connection, the run and what the judge measured; used by `Tx.add_measure
 
 from typing import get_args
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, select
 
 from agent.records import Campaign, Measurement, Run, Trust
-from agent.store import checks, rows
+from agent.store import checks, rows, statements
 from agent.store.schema import boards, doc_nats, findings, measurements
 
 # Findings that bar a run without being a breach of rules: nothing built on it is touched.
 NO_BREACH = frozenset({"oversize"})
 
+_CLASS = ("track", "track_sha", "data_sha", "rung", "hardware_class", "judge_version", "trust")
+_BOARD = select(boards.c.id).where(*(boards.c[name] == bindparam(name) for name in _CLASS))
+_LATEST = select(measurements.c.id).where(
+    measurements.c.run_id == bindparam("run_id"), measurements.c.latest == 1
+)
+
 
 def latest(connection: Connection, run_id: int) -> int | None:
     """The measurement of a run that counts."""
-    query = select(measurements.c.id).where(measurements.c.run_id == run_id, measurements.c.latest == 1)
-    return connection.execute(query).scalar_one_or_none()
+    return connection.execute(_LATEST, {"run_id": run_id}).scalar_one_or_none()
 
 
 def add(connection: Connection, campaign: Campaign, run: Run, measured: Measurement) -> None:
     checks.finite(measured)
     checks.one_of("trust", measured.trust, get_args(Trust))
-    mine = measurements.c.run_id == run.id
-    newest = connection.execute(
-        select(measurements.c.judge_version).where(mine, measurements.c.latest == 1)
-    ).scalar()
-    if newest is not None and newest >= measured.judge_version:
-        raise ValueError(f"r{run.id} was measured by judge version {newest} already")
-    connection.execute(update(measurements).where(mine).values(latest=0))
+    older = latest(connection, run.id)
+    if older is not None:
+        row = statements.row(connection, measurements, older)
+        if row is not None and row["judge_version"] >= measured.judge_version:
+            raise ValueError(f"r{run.id} was measured by judge version {row['judge_version']} already")
+        statements.change(connection, measurements, older, {"latest": 0})
     faults = [one for one in measured.findings if one.severity == "invalid"]
     values: dict[str, object] = {
         **{name: value for name, value in vars(measured).items() if name not in ("doc_nats", "findings")},
@@ -42,13 +46,13 @@ def add(connection: Connection, campaign: Campaign, run: Run, measured: Measurem
         "faults": len(faults),
         "violations": sum(one.rule not in NO_BREACH for one in faults),
     }
-    measurement_id = rows.key(connection.execute(insert(measurements).values(values)))
+    measurement_id = statements.add(connection, measurements, values)
     for one in measured.findings:
         keys = {"measurement_id": measurement_id, "run_id": run.id}
-        connection.execute(insert(findings).values({**keys, **vars(one)}))
+        statements.add(connection, findings, {**keys, **vars(one)})
     if measured.doc_nats:
         blob = {"documents": len(measured.doc_nats), "nats": rows.pack(measured.doc_nats)}
-        connection.execute(insert(doc_nats).values(measurement_id=measurement_id, **blob))
+        statements.add(connection, doc_nats, {"measurement_id": measurement_id, **blob})
 
 
 def _board(connection: Connection, campaign: Campaign, run: Run, measured: Measurement) -> int:
@@ -61,9 +65,8 @@ def _board(connection: Connection, campaign: Campaign, run: Run, measured: Measu
         "judge_version": measured.judge_version,
         "trust": measured.trust,
     }
-    query = select(boards.c.id).where(*(boards.c[name] == value for name, value in values.items()))
-    found = connection.execute(query).scalar_one_or_none()
+    found = connection.execute(_BOARD, values).scalar_one_or_none()
     if found is not None:
         return int(found)
     parts = (campaign.track, run.rung, run.hardware_class, measured.trust, f"judge {measured.judge_version}")
-    return rows.key(connection.execute(insert(boards).values({**values, "title": " · ".join(parts)})))
+    return statements.add(connection, boards, {**values, "title": " · ".join(parts)})

@@ -23,7 +23,7 @@ from agent.records import (
     RunState,
     Verdict,
 )
-from agent.store import rows
+from agent.store import rows, statements
 from agent.store.rows import Replicate, Request, ReviewNote, Scored, TrialRow
 from agent.store.schema import (
     campaigns,
@@ -182,7 +182,7 @@ class Reads:
     def replicates(self, campaign_id: int, *, newest: int | None = None) -> list[Replicate]:
         """Scores of all good runs at the deciding rung, by run id; at most the `newest` ones."""
         query = (
-            select(runs.c.id, runs.c.proposal_id, runs.c.seed, measurements.c.bpb)
+            select(runs.c.id, runs.c.proposal_id, runs.c.baseline_id, runs.c.seed, measurements.c.bpb)
             .join(measurements, measurements.c.run_id == runs.c.id)
             .join(campaigns, campaigns.c.id == runs.c.campaign_id)
             .where(
@@ -196,7 +196,10 @@ class Reads:
             .order_by(runs.c.id.desc())
             .limit(newest)
         )
-        found = [Replicate(row.proposal_id, row.seed, row.bpb) for row in self.connection.execute(query)]
+        found = [
+            Replicate(row.proposal_id, row.baseline_id, row.seed, row.bpb)
+            for row in self.connection.execute(query)
+        ]
         return found[::-1]
 
     def trials(self, campaign_id: int, *, newest: int | None = None) -> list[TrialRow]:
@@ -250,7 +253,7 @@ class Reads:
         return found
 
     def _row(self, table: Table, row_id: int, what: str) -> RowMapping:
-        row = self._first(select(table).where(table.c.id == row_id))
+        row = statements.row(self.connection, table, row_id)
         if row is None:
             raise UserError(f"no {what}{row_id} here")
         return row

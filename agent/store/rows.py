@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import CursorResult, RowMapping
+from sqlalchemy import RowMapping
 
 from agent.records import (
     Amount,
@@ -54,6 +54,7 @@ class Replicate(NamedTuple):
     """One scored run at the deciding rung: what the noise model is made of."""
 
     proposal_id: int
+    baseline_id: int | None  # which test it belongs to; None for a head's own report runs
     seed: int
     bpb: float
 
@@ -80,13 +81,6 @@ def now() -> str:
 
 def iso(at: datetime) -> str:
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def key(inserted: CursorResult[Any]) -> int:
-    """The id that an INSERT gave."""
-    found = inserted.inserted_primary_key
-    assert found is not None
-    return int(found[0])
 
 
 def amount(row: RowMapping, prefix: str) -> Amount:

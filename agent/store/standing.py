@@ -7,9 +7,10 @@ oversize, unsafe or crashed does not. Whatever the order of calls, the result is
 
 from typing import NamedTuple, get_args
 
-from sqlalchemy import Connection, RowMapping, delete, insert, select, text, update
+from sqlalchemy import BindParameter, Connection, RowMapping, bindparam, delete, select, text, update
 
 from agent.records import Trust
+from agent.store import statements
 from agent.store.frontier import leave, place
 from agent.store.schema import (
     campaigns,
@@ -30,6 +31,32 @@ WITH RECURSIVE below(id) AS (
 SELECT id FROM below"""
 
 
+_p, _m, _r = proposals.c, measurements.c, runs.c
+_THIS: BindParameter[int] = bindparam("proposal_id")
+_PROPOSAL = select(
+    _p.id, _p.campaign_id, _p.state, _p.baseline_id, _p.source_id, _p.invalid, _p.tainted
+).where(_p.id == _THIS)
+_CAMPAIGN = select(campaigns.c.trust, campaigns.c.rung, campaigns.c.artifact_limit).where(
+    campaigns.c.id == bindparam("campaign_id")
+)
+_MEASURED = (
+    select(
+        _m.id, _m.board_id, _m.bpb, _m.total_bytes, _m.trust, _m.latest, _m.faults, _m.violations, _m.counts
+    )
+    .add_columns(_r.state, _r.outcome, _r.walls, _r.rung, _r.purpose, _r.script_sha)
+    .join(runs, _r.id == _m.run_id)
+    .where(_m.proposal_id == _THIS)
+    .order_by(_m.id)
+)
+_CONDEMNED = (
+    select(verdicts.c.id).where(verdicts.c.proposal_id == _THIS, verdicts.c.decision == "invalid").limit(1)
+)
+_INHERITS = select(_p.id).where(
+    _p.id.in_([bindparam("baseline_id"), bindparam("source_id")]), _p.tainted == 1
+)
+_NO_SCORES = delete(scores).where(scores.c.proposal_id == bindparam("proposal_key"))
+
+
 class _Run(NamedTuple):
     """One measured run of the proposal, as far as its standing goes."""
 
@@ -46,27 +73,28 @@ class _Run(NamedTuple):
     script_sha: str
 
 
-def refresh(connection: Connection, proposal_id: int) -> None:
-    """Everything that is derived from this proposal's runs, findings, verdicts, state and parents."""
-    found = connection.execute(select(proposals).where(proposals.c.id == proposal_id)).mappings().one()
-    campaign = (
-        connection.execute(select(campaigns).where(campaigns.c.id == found["campaign_id"])).mappings().one()
-    )
+def refresh(connection: Connection, proposal_id: int, *, placed: bool = True) -> None:
+    """Everything that is derived from this proposal's runs, findings, verdicts, state and parents.
+
+    `placed`: the frontier knows of its runs that stood so far.
+    """
+    found = connection.execute(_PROPOSAL, {"proposal_id": proposal_id}).mappings().one()
+    campaign = connection.execute(_CAMPAIGN, {"campaign_id": found["campaign_id"]}).mappings().one()
     measured = _measured(connection, proposal_id)
     mine = [_run(row, campaign) for row in measured]
     for row, one in zip(measured, mine, strict=True):
         if row["counts"] != int(one.counts):
-            change = update(measurements).where(measurements.c.id == row["id"]).values(counts=int(one.counts))
-            connection.execute(change)
+            statements.change(connection, measurements, row["id"], {"counts": int(one.counts)})
     invalid = found["state"] == "invalid" or any(row["latest"] and row["violations"] for row in measured)
     invalid = invalid or _condemned(connection, proposal_id)
     tainted = invalid or _inherits(connection, found)
     if (found["invalid"], found["tainted"]) != (int(invalid), int(tainted)):
         values = {"invalid": int(invalid), "tainted": int(tainted)}
-        connection.execute(update(proposals).where(proposals.c.id == proposal_id).values(values))
+        statements.change(connection, proposals, proposal_id, values)
     _score(connection, found, invalid, tainted, campaign, mine)
     for row, one in zip(measured, mine, strict=True):
-        stood, stands = row["counts"] and not found["tainted"], one.counts and not tainted
+        stood = placed and row["counts"] and not found["tainted"]
+        stands = one.counts and not tainted
         if stands and not stood:
             place(connection, one.measurement_id)
         elif stood and not stands:
@@ -84,21 +112,7 @@ def promote(connection: Connection, proposal_id: int, promoted: bool) -> None:
 
 
 def _measured(connection: Connection, proposal_id: int) -> list[RowMapping]:
-    query = (
-        select(
-            *measurements.c,
-            runs.c.state,
-            runs.c.outcome,
-            runs.c.walls,
-            runs.c.rung,
-            runs.c.purpose,
-            runs.c.script_sha,
-        )
-        .join(runs, runs.c.id == measurements.c.run_id)
-        .where(measurements.c.proposal_id == proposal_id)
-        .order_by(measurements.c.id)
-    )
-    return list(connection.execute(query).mappings())
+    return list(connection.execute(_MEASURED, {"proposal_id": proposal_id}).mappings())
 
 
 def _run(row: RowMapping, campaign: RowMapping) -> _Run:
@@ -125,16 +139,12 @@ def _run(row: RowMapping, campaign: RowMapping) -> _Run:
 
 
 def _condemned(connection: Connection, proposal_id: int) -> bool:
-    query = select(verdicts.c.id).where(
-        verdicts.c.proposal_id == proposal_id, verdicts.c.decision == "invalid"
-    )
-    return connection.execute(query.limit(1)).first() is not None
+    return connection.execute(_CONDEMNED, {"proposal_id": proposal_id}).first() is not None
 
 
 def _inherits(connection: Connection, found: RowMapping) -> bool:
-    parents = [parent for parent in (found["baseline_id"], found["source_id"]) if parent is not None]
-    query = select(proposals.c.id).where(proposals.c.id.in_(parents), proposals.c.tainted == 1)
-    return bool(parents) and connection.execute(query.limit(1)).first() is not None
+    parents = {"baseline_id": found["baseline_id"], "source_id": found["source_id"]}
+    return connection.execute(_INHERITS, parents).first() is not None
 
 
 def _score(
@@ -146,7 +156,7 @@ def _score(
     mine: list[_Run],
 ) -> None:
     """One row a board, derived from the runs of the proposal's newest script there."""
-    connection.execute(delete(scores).where(scores.c.proposal_id == found["id"]))
+    connection.execute(_NO_SCORES, {"proposal_key": found["id"]})
     by_board: dict[int, list[_Run]] = {}
     for one in mine:
         if one.scored:
@@ -170,7 +180,7 @@ def _score(
             "promoted": int(found["state"] == "promoted"),
             "barred": _barred(invalid, tainted, campaign["artifact_limit"], group, max(sizes, default=None)),
         }
-        connection.execute(insert(scores).values(values))
+        statements.add(connection, scores, values)
 
 
 def _barred(invalid: bool, tainted: bool, limit: int | None, group: list[_Run], size: int | None) -> str:
@@ -208,4 +218,4 @@ def _clear(connection: Connection, proposal_id: int) -> None:
         clean = update(proposals).where(proposals.c.id.in_(some), proposals.c.invalid == 0).values(tainted=0)
         connection.execute(clean)
     for one in below:
-        refresh(connection, one)
+        refresh(connection, one, placed=False)

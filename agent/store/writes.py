@@ -7,7 +7,7 @@ views read is brought up to date in it (standing.py).
 from collections.abc import Mapping
 from typing import get_args
 
-from sqlalchemy import Table, delete, insert, update
+from sqlalchemy import Table, delete
 
 from agent.errors import UserError
 from agent.records import (
@@ -26,7 +26,7 @@ from agent.records import (
     RunState,
     Verdict,
 )
-from agent.store import checks, measured, rows, standing
+from agent.store import checks, measured, rows, standing, statements
 from agent.store.reads import Reads
 from agent.store.rows import Request, ReviewAction, now
 from agent.store.schema import campaigns, events, heads, proposals, reviews, runs, verdicts
@@ -167,7 +167,7 @@ class Tx(Reads):
         """From now on, this is what has to be beaten."""
         self.connection.execute(delete(heads).where(heads.c.campaign_id == campaign_id))
         values = {"campaign_id": campaign_id, "proposal_id": proposal_id, "since": now()}
-        self.connection.execute(insert(heads).values(values))
+        self._insert(heads, values)
 
     def add_run(
         self,
@@ -251,11 +251,10 @@ class Tx(Reads):
         return self._insert(reviews, {**values, "campaign_id": campaign_id, "created": now()})
 
     def _insert(self, table: Table, values: Mapping[str, object]) -> int:
-        return rows.key(self.connection.execute(insert(table).values(dict(values))))
+        return statements.add(self.connection, table, values)
 
     def _update(self, table: Table, row_id: int, values: Mapping[str, object]) -> None:
-        changed = self.connection.execute(update(table).where(table.c.id == row_id).values(dict(values)))
-        if changed.rowcount != 1:
+        if not statements.change(self.connection, table, row_id, values):
             raise UserError(f"no row {row_id} in {table.name}")
 
 
