@@ -28,7 +28,7 @@ Family = Literal[
     "trailer",
 ]
 
-HEAD_CHARS, TAIL_CHARS, LINE_CHARS = 1 << 20, 3 << 20, 2000
+HEAD_CHARS, TAIL_CHARS, LINE_CHARS = 1 << 18, 1 << 21, 2000
 _ESCAPE = re.compile(r"\x1b(?:\[[0-9;?]{0,32}[ -/]{0,4}[@-~]|[@-Z\\-_])")
 _STAMP = re.compile(r"\d{9,20}\.\d{1,12}\s{1,8}")
 _NUMBER = r"([+-]?(?:nan|inf(?:inity)?|\d{1,20}(?:\.\d{0,20})?(?:e[+-]?\d{1,4})?))(?![\w.])"
@@ -40,12 +40,13 @@ _TRAILER = re.compile(rf"val_bpb:\s{{0,40}}{_NUMBER}\s*", re.IGNORECASE)
 _JSON = re.compile(rf'"(post_ttt_val_bpb|val_bpb)":\s{{0,8}}{_NUMBER},?\s*', re.IGNORECASE)
 _NOT_VALID = re.compile(r"valid:\s{1,20}false", re.IGNORECASE)
 _STEPS = re.compile(r"step:\s?(\d{1,12})/\d{1,12}\b")
+_STEP_LINE = re.compile(r"(?:step:)?(\d{1,12})/\d{1,12} .{0,200}loss")
 _STEPS_SAID = re.compile(r"num_steps:\s{1,20}(\d{1,12})\s*")
 _TRAINED = re.compile(r"train_time:\s?(\d{1,12})ms\b")
 _SEED = re.compile(r"\s{0,4}seed:\s?(\d{1,20})\s*")
-_IN_TRAINING = re.compile(r"(?:warmup_)?step:|\d{1,12}/\d")
-# Words of a label that is never the final score, whatever follows.
-_NEVER = re.compile(r"diagnostic|pre-?quant|post[-_]ema|final_temped|holdout", re.IGNORECASE)
+# Steps, diagnostics and hold-outs begin otherwise.
+_FINAL = ("final_", "quantized", "legal_ttt", "ttt_sliding:done")
+_NEVER = re.compile(r"final_temped|post[-_]ema")
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Final(NamedTuple):
 def reported(text: str) -> Reported:
     """Everything the log says of the run that printed it."""
     rows = list(lines(text))
-    final, reason = choose(found for row in rows if (found := read_final(row)) is not None)
+    final, reason = choose(one for row in rows if (one := read_final(row)) is not None)
     if final is not None and final.family == "trailer" and any(_NOT_VALID.fullmatch(row) for row in rows):
         final, reason = None, "the script calls its own result invalid"
     sizes: Sizes = read_sizes(rows)
@@ -102,6 +103,8 @@ def lines(text: str) -> Iterator[str]:
     if len(text) > HEAD_CHARS + TAIL_CHARS:
         text = f"{text[:HEAD_CHARS]}\n{text[-TAIL_CHARS:]}"
     for line in text.replace("\r", "\n").split("\n"):
+        if ":" not in line[:LINE_CHARS]:  # no format does without
+            continue
         line = _ESCAPE.sub("", line[:LINE_CHARS])
         stamp = _STAMP.match(line)
         yield line[stamp.end() :] if stamp else line
@@ -109,7 +112,7 @@ def lines(text: str) -> Iterator[str]:
 
 def read_final(line: str) -> Final | None:
     """The final score that a line claims, if it does."""
-    if "val_bpb" not in line or _IN_TRAINING.match(line):
+    if "val_bpb" not in line:
         return None
     if trailer := _TRAILER.fullmatch(line):
         return _final("trailer", "val_bpb", None, trailer[1])
@@ -119,10 +122,8 @@ def read_final(line: str) -> Final | None:
     if loss is None or bpb is None or loss.start() > bpb.start():
         return None
     label = read_label(line[: loss.start()], sliding=loss[0].startswith("sliding"))
-    if label is None or _NEVER.search(label):
-        return None
-    family = family_of(label)
-    return None if family is None else _final(family, label, float(loss[1]), bpb[1])
+    family = None if label is None else family_of(label)
+    return None if label is None or family is None else _final(family, label, float(loss[1]), bpb[1])
 
 
 def read_label(before: str, *, sliding: bool) -> str | None:
@@ -138,7 +139,7 @@ def read_label(before: str, *, sliding: bool) -> str | None:
 def family_of(label: str) -> Family | None:
     """By the words of its label; None if it is no final score at all."""
     name = label.lower()
-    if not name.startswith(("final_", "quantized", "legal_ttt", "ttt_sliding:done")):
+    if not name.startswith(_FINAL) or _NEVER.search(name):
         return None
     ttt: dict[str, Family] = {
         "quantized_ttt_phased": "phased ttt",
@@ -182,11 +183,10 @@ def choose(finals: Iterable[Final]) -> tuple[Final | None, str]:
 
 
 def read_steps(rows: list[str]) -> int | None:
-    """Steps that were made: where it stopped, or the last step line."""
+    """Steps that were made: where it says that it stopped, or the furthest step line."""
     stopped = _last(_STEPS, [row for row in rows if row.startswith("stopping_early")])
     said = next((int(found[1]) for row in rows if (found := _STEPS_SAID.fullmatch(row))), None)
-    of_line = re.compile(r"(?:step:)?(\d{1,12})/\d{1,12}\b")
-    reached = (int(found[1]) for row in rows if (found := of_line.match(row)))
+    reached = (int(found[1]) for row in rows if (found := _STEP_LINE.match(row)))
     return stopped if stopped is not None else said if said is not None else max(reached, default=None)
 
 
