@@ -18,7 +18,6 @@ from agent import track as tracks
 from agent.errors import UserError
 from agent.records import Campaign, Caps, Draft, Proposal, Review
 from agent.runners import Runner
-from agent.runners.local import LocalRunner
 from agent.setting import Setting, known
 from agent.store import Store, open_store
 from agent.track import Track
@@ -47,7 +46,13 @@ class Options:
     seed: int | None = None
 
 
-def start(options: Options, where: Path, say: Say, make_runner: MakeRunner = LocalRunner) -> Setting:
+def local_runner(slots: int) -> Runner:
+    from agent.runners.local import LocalRunner
+
+    return LocalRunner(slots)
+
+
+def start(options: Options, where: Path, say: Say, make_runner: MakeRunner = local_runner) -> Setting:
     """Resumes the unfinished campaign of this track, if there is one; else opens a new one."""
     check(options)
     repo = Repository(where)
@@ -70,14 +75,14 @@ def start(options: Options, where: Path, say: Say, make_runner: MakeRunner = Loc
             return _reopen(store, repo, track, campaign, make_runner)
         say(changed)
         say(f"{campaign.name} can't go on with that; starting a new campaign from its head.")
-        options = replace(options, base="last")
+        options = replace(options, base="last" if _last_head(store, repo, [campaign]) else None)
         with store.write() as tx:
             tx.end_campaign(campaign.id, "finished", "the track or its data changed")
         all_of_track = [c for c in all_of_track if c.id != campaign.id] + [campaign]
     return _open(options, store, repo, track, text, data_sha, all_of_track, say, make_runner)
 
 
-def resume(name: str | None, where: Path, say: Say, make_runner: MakeRunner = LocalRunner) -> Setting:
+def resume(name: str | None, where: Path, say: Say, make_runner: MakeRunner = local_runner) -> Setting:
     """Goes on with a campaign by name, or with the latest."""
     repo = Repository(where)
     store = open_store(repo.root / "runs.db", create=False)

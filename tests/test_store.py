@@ -187,7 +187,7 @@ def test_a_measurement_comes_back_whole(store: Store, base: Proposal) -> None:
         assert reads.scored(base.campaign_id)[1] == Scored(reads.run(other.id), found)
         assert reads.scored(base.campaign_id, documents=False)[1].measurement.doc_nats == ()
         assert [one.run.id for one in reads.scored(base.campaign_id)] == [run.id, other.id]
-        assert reads.replicates(base.campaign_id) == [Replicate(base.id, -5, 2.2)]
+        assert reads.replicates(base.campaign_id) == [Replicate(base.id, None, -5, 2.2)]
 
 
 def test_replicates_and_trials(store: Store, base: Proposal) -> None:
@@ -200,7 +200,7 @@ def test_replicates_and_trials(store: Store, base: Proposal) -> None:
         tx.add_verdict(Verdict(idea.id, base.id, "more", "one more", gain=0.1))
         tx.add_verdict(Verdict(idea.id, base.id, "confirm", "good", gain=0.08, p=0.01, n_candidate=2))
         tx.add_verdict(Verdict(idea.id, base.id, "recheck", "hm"))
-        replicates = [Replicate(base.id, 1, 2.30), Replicate(idea.id, 2, 2.20), Replicate(idea.id, 3, 2.24)]
+        replicates = [Replicate(base.id, None, 1, 2.30), *(Replicate(idea.id, base.id, n, bpb) for n, bpb in ((2, 2.20), (3, 2.24)))]
         assert tx.replicates(base.campaign_id) == replicates
         assert tx.replicates(base.campaign_id, newest=2) == replicates[1:]
         trial = tx.trials(base.campaign_id)[1]

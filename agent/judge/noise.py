@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+REMEMBERED = 400  # of the newest runs: enough for the noise, and a long campaign does not slow down
 # How many pairs the belief "the same seed does not help" is worth.
 RHO_PRIOR_PAIRS = 8.0
 RHO_MOST = 0.9

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from agent import guard, review, worktree
 from agent.errors import EditError
+from agent.merge import merge
 from agent.planner import edits
 from agent.records import Draft, Proposal
 from agent.setting import Setting, known
@@ -62,16 +63,14 @@ def rebased(setting: Setting, proposal: Proposal) -> tuple[Mapping[str, str], di
     # A shelved idea is taken up again: what it changed against its own baseline comes along.
     if source.state in ("promoted", "reverted"):
         root = source
-    return head_files, merged(setting, repo.files(known(root.commit), paths), head_files, after)
+    return head_files, merged(repo.files(known(root.commit), paths), head_files, after)
 
 
-def merged(
-    setting: Setting, base: Mapping[str, str], ours: Mapping[str, str], theirs: Mapping[str, str]
-) -> dict[str, str]:
+def merged(base: Mapping[str, str], ours: Mapping[str, str], theirs: Mapping[str, str]) -> dict[str, str]:
     """Three-way merge of every editable file."""
     result = {}
     for path in theirs:
-        text = setting.repo.merge_file(base.get(path, ""), ours.get(path, ""), theirs[path])
+        text = merge(base.get(path, ""), ours.get(path, ""), theirs[path])
         if text is None:
             raise EditError(f"{path}: conflicts with what the head has changed at the same place")
         result[path] = text
@@ -143,7 +142,7 @@ def _refresh(setting: Setting, proposal: Proposal, head: Proposal) -> None:
     head_files = repo.files(known(head.commit), paths)
     mine = repo.files(known(proposal.commit), paths)
     try:
-        after = merged(setting, repo.files(known(old.commit), paths), head_files, mine)
+        after = merged(repo.files(known(old.commit), paths), head_files, mine)
         report = guard.check(setting.track, proposal, head_files, after, lambda _: None)
     except EditError as error:
         with setting.store.write() as tx:

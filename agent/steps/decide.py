@@ -64,7 +64,7 @@ def evidence(setting: Setting, reads: Reads, proposal: Proposal) -> Evidence | N
     if len(baseline) < rule.report_seeds:
         return None
     ids = {run.id for run in done}
-    groups = noise.groups(reads.replicates(campaign.id))
+    groups = noise.groups(reads.replicates(campaign.id, newest=noise.REMEMBERED))
     return Evidence(
         tuple(s for s in candidate if s.run.id in ids),
         tuple(baseline),

@@ -53,7 +53,7 @@ def _replay(setting: Setting, proposal: Proposal) -> None:
     head_files = setting.repo.files(known(head.commit), paths)
     mine = setting.repo.files(known(proposal.commit), paths)
     try:
-        after = admit.merged(setting, setting.repo.files(known(old.commit), paths), head_files, mine)
+        after = admit.merged(setting.repo.files(known(old.commit), paths), head_files, mine)
     except EditError as error:
         with setting.store.write() as tx:
             tx.move(proposal.id, "inconclusive", f"can't be replayed on p{head.id}: {error}")
@@ -121,7 +121,7 @@ def _contradicted(setting: Setting) -> int:
         fresh, old = reports(reads, head), reports(reads, parent)
         if len(fresh) < rule.report_seeds:
             return 0
-        groups = noise.groups(reads.replicates(campaign.id))
+        groups = noise.groups(reads.replicates(campaign.id, newest=noise.REMEMBERED))
     sigma = noise.estimate(groups, prior_sigma=rule.prior_sigma, prior_df=rule.prior_df)
     found = verdict.fresh(head, parent, fresh, old, sigma)
     if found.decision == "worse":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from agent import campaign
 from agent.planner.edits import make_edits
-from agent.runners.fake import FakeRunner
+from agent.runners.fake import FakeRunner, Imagine, imagine
 from agent.setting import Setting
 
 SCRIPT = '''"""A script whose score is a function of its knobs."""
@@ -41,7 +41,7 @@ artifact = "final_model.bin"
 pack = false
 
 [limits]
-artifact_bytes = 1000
+artifact_bytes = 1250
 train_wall_s = 20
 score_wall_s = 5
 memory_mb = 500
@@ -124,7 +124,15 @@ def write_ideas(root: Path, ideas: list[dict[str, object]]) -> Path:
     return path
 
 
-def open_campaign(root: Path, *, slots: int = 1, seconds: float = 0.0, **options: object) -> Setting:
+def open_campaign(
+    root: Path,
+    *,
+    slots: int = 1,
+    seconds: float = 0.0,
+    world_of: Imagine = imagine,
+    say: campaign.Say = lambda text: None,
+    **options: object,
+) -> Setting:
     chosen = {
         "track": "agent.toml",
         "planner": "scripted:.ideas.jsonl",
@@ -135,6 +143,6 @@ def open_campaign(root: Path, *, slots: int = 1, seconds: float = 0.0, **options
     return campaign.start(
         campaign.Options(slots=slots, **chosen),  # type: ignore[arg-type]
         root,
-        lambda text: None,
-        lambda slots: FakeRunner(slots=slots, seconds=seconds),
+        say,
+        lambda count: FakeRunner(count, seconds, world_of),
     )

@@ -1,0 +1,270 @@
+"""Whole campaigns with imagined runs: every state that an idea can end in, the trunk, the ledger, the person's checkout."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from agent import budget
+from agent.errors import BusyError, UserError
+from agent.loop import Loop
+from agent.records import FINAL
+from agent.setting import Setting
+from tests.e2e import world
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return world.make_workspace(tmp_path / "a person's folder é")
+
+
+def checkout(root: Path) -> dict[str, object]:
+    """All of the person's that a campaign must leave alone."""
+    index = hashlib.sha256((root / ".git/index").read_bytes()).hexdigest()
+    files = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in root.glob("*") if p.is_file() and p.name[0] != "." and "runs.db" not in p.name}
+    return {
+        "index": index,
+        "files": files,
+        "head": (root / ".git/HEAD").read_text(),
+        "branch": world.git(root, "rev-parse", "main"),
+        "stash": world.git(root, "stash", "list"),
+        "config": (root / ".git/config").read_text(),
+    }
+
+
+WIDER = [world.idea("wider", ('"width": 4', '"width": 8'))]
+IDEAS = [
+    world.idea("too big", ('"width": 4', '"width": 12')),
+    world.idea("worse", ('"width": 4', '"width": 2')),
+    *WIDER,
+    world.idea("a better rate", ('"rate": 0.10', '"rate": 0.20')),
+    world.idea("crashes", ('"crash": 0', '"crash": 1')),
+    world.idea("does nothing of use", ('"crash": 0,', '"crash": 0,\n    "unused": 1,')),
+    world.idea("only a comment", ("def main", "# a comment\ndef main")),
+    world.idea("does not parse", ("def main() -> None:", "def main( -> None:")),
+    {"title": "does not apply", "edits": "train.py\n<<<<<<< SEARCH\nnot there\n=======\nx\n>>>>>>> REPLACE\n"},
+    {"title": "another file", "edits": "notes.txt\n<<<<<<< SEARCH\nmine\n=======\nx\n>>>>>>> REPLACE\n"},
+    world.idea("wider again", ('"width": 4', '"width": 8')),
+]
+
+
+def run(root: Path, ideas: list[dict[str, object]] = IDEAS, **options: object) -> tuple[Setting, dict[str, str]]:
+    world.write_ideas(root, ideas)
+    setting = world.open_campaign(root, **options)  # type: ignore[arg-type]
+    ending = Loop(setting).run()
+    assert ending.state == "finished", ending
+    return setting, states(setting)
+
+
+def states(setting: Setting) -> dict[str, str]:
+    with setting.store.read() as reads:
+        return {p.title: p.state for p in reads.proposals(setting.campaign.id)}
+
+
+def test_every_idea_ends_where_it_should(root: Path) -> None:
+    before = checkout(root)
+    setting, found = run(root, slots=2)
+    assert checkout(root) == before
+    assert found == {
+        "base": "promoted",
+        "wider": "promoted",
+        "a better rate": found["a better rate"],  # near the noise: whatever the seeds say
+        "crashes": "crashed",
+        "does nothing of use": found["does nothing of use"],
+        "too big": "oversize",
+        "worse": "worse",
+        "only a comment": "duplicate",
+        "does not parse": "blocked",
+        "does not apply": "edit_failed",
+        "another file": "edit_failed",
+        "wider again": found["wider again"],
+    }
+    assert set(found.values()) <= FINAL
+    assert found["does nothing of use"] in ("worse", "inconclusive")
+    with setting.store.read() as reads:
+        assert budget.audit(reads, setting.campaign.id) == []
+        assert budget.open_entries(reads, setting.campaign.id) == []
+        balance = reads.balance(setting.campaign.id)
+        used = [s.measurement.slot_s for s in reads.scored(setting.campaign.id)]
+    assert len(used) > 12
+    assert balance.settled.gpu_s == pytest.approx(sum(used))
+    assert balance.reserved.gpu_s == 0
+
+
+def test_the_trunk_holds_the_accepted_commits_with_their_trailers(root: Path) -> None:
+    setting, _ = run(root, [world.idea("wider", ('"width": 4', '"width": 8'))])
+    with setting.store.read() as reads:
+        head = reads.head(setting.campaign.id)
+        chain = reads.lineage(head.id)
+        fresh = [s for s in reads.scored(setting.campaign.id, proposal_id=head.id) if s.run.purpose == "report"]
+        deciding = [s for s in reads.scored(setting.campaign.id, proposal_id=head.id) if s.run.purpose != "report"]
+    trunk = world.git(root, "rev-parse", "caddie/toy-1").strip()
+    assert trunk == head.commit
+    assert [p.title for p in chain] == ["base", "wider"]
+    body = world.git(root, "log", "-1", "--format=%(trailers:unfold)", trunk)
+    keys = [line.split(":")[0] for line in body.splitlines() if line]
+    assert keys == ["Proposal", "Runs", "Val-Bpb", "Artifact-Bytes", "Planner", "Reviewed-by"]
+    assert '"width": 8' in world.git(root, "show", f"{trunk}:train.py")
+    # Runs that decide are never the runs that are reported.
+    assert len(fresh) == 3 and len(deciding) >= 2
+    assert not {s.run.seed for s in fresh} & {s.run.seed for s in deciding}
+    assert world.git(root, "worktree", "list").count("\n") == 1
+
+
+def test_losers_stay_readable(root: Path) -> None:
+    setting, _ = run(root)
+    with setting.store.read() as reads:
+        for proposal in reads.proposals(setting.campaign.id):
+            if proposal.state in ("worse", "crashed", "oversize"):
+                ref = world.git(root, "rev-parse", f"refs/caddie/toy-1/p{proposal.id}").strip()
+                assert ref == proposal.commit
+                assert proposal.diff and proposal.reason
+
+
+def test_two_ideas_measured_apart_are_replayed_together(root: Path) -> None:
+    """Both start on the base at once; the second must show its gain on top of the first."""
+    ideas = [
+        world.idea("wider", ('"width": 4', '"width": 8')),
+        world.idea("fewer bits, better rate", ('"rate": 0.10', '"rate": 0.20'), ('"bits": 8', '"bits": 7')),
+        world.idea("much better rate", ('"rate": 0.10', '"rate": 0.21')),
+    ]
+
+    def world_with_rate(knobs: object, seed: int) -> object:
+        from dataclasses import replace
+
+        from agent.runners.fake import imagine
+
+        found = imagine(knobs, seed)  # type: ignore[arg-type]
+        better = 0.15 if knobs["rate"] == 0.21 else 0.0  # type: ignore[index]
+        return replace(found, bpb=found.bpb - better)
+
+    setting, found = run(root, ideas, slots=3, seconds=0.4, world_of=world_with_rate)
+    assert found["wider"] == found["much better rate"] == "promoted"
+    with setting.store.read() as reads:
+        chain = reads.lineage(reads.head(setting.campaign.id).id)
+        second = chain[-1]
+        tests = {run.baseline_id for run in reads.runs(setting.campaign.id, proposal_id=second.id)} - {None}
+        replays = reads.runs(setting.campaign.id, proposal_id=second.id, purposes={"replay"})
+    assert len(chain) == 3
+    assert tests == {chain[0].id, chain[1].id}  # against the base, then against the first idea
+    assert len(replays) >= 2
+    text = world.git(root, "show", "caddie/toy-1:train.py")
+    assert '"width": 8' in text and '"rate": 0.21' in text
+
+
+def test_a_head_that_its_fresh_runs_contradict_is_reverted(root: Path) -> None:
+    from agent.runners.fake import Imagined
+
+    def lucky(knobs: object, seed: int) -> Imagined:
+        """Wide looks much better at the seeds of the base, and not at all at its own."""
+        good = knobs["width"] == 8 and seed in seeds  # type: ignore[index]
+        return Imagined(bpb=2.0 - 0.2 * good + (seed % 97) / 97 * 0.01, artifact_bytes=100)
+
+    from agent.steps.wanted import seed_of
+
+    seeds = {seed_of(7, 1, n) for n in range(4)}
+    setting, found = run(root, [world.idea("lucky", ('"width": 4', '"width": 8'))], world_of=lucky)
+    assert found["lucky"] == "reverted"
+    with setting.store.read() as reads:
+        assert reads.head(setting.campaign.id).title == "base"
+    assert world.git(root, "show", "caddie/toy-1:train.py") == world.SCRIPT
+    subjects = world.git(root, "log", "--format=%s", "caddie/toy-1").splitlines()
+    assert subjects == ["Revert: lucky", "lucky", "Start"]
+
+
+def test_the_budget_is_a_promise(root: Path) -> None:
+    """Whatever the number of slots, the sum of settled and reserved never passes the cap at any moment."""
+    hours = 600 / 3600
+    world.write_ideas(root, [world.idea(f"idea {n}", ('"crash": 0,', f'"crash": 0,\n    "k{n}": 1,')) for n in range(40)])
+    setting = world.open_campaign(root, slots=4, budget_hours=hours)
+    seen = []
+
+    def look() -> None:
+        with setting.store.read() as reads:
+            balance = reads.balance(setting.campaign.id)
+            seen.append(balance.settled.gpu_s + balance.reserved.gpu_s)
+
+    ending = Loop(setting, look).run()
+    assert ending.reason == "the budget does not cover another run"
+    assert max(seen) <= 600
+    with setting.store.read() as reads:
+        settled = reads.balance(setting.campaign.id).settled.gpu_s
+        assert budget.audit(reads, setting.campaign.id) == []
+    assert 600 - setting.worst_run().gpu_s < settled <= 600
+    assert "unfunded" in states(setting).values()
+
+
+def test_a_second_controller_is_refused_by_name(root: Path) -> None:
+    import os
+
+    world.write_ideas(root, WIDER)
+    setting = world.open_campaign(root)
+    from agent.store.lease import hold
+
+    with hold(setting.store, "campaign toy-1"), pytest.raises(BusyError, match=str(os.getpid())):
+        Loop(setting).run()
+
+
+def test_after_a_finished_campaign_the_next_starts_from_its_head(root: Path) -> None:
+    first, _ = run(root, WIDER)
+    world.write_ideas(root, [world.idea("again", ('"crash": 0', '"crash": 0'), ("def main", "def other() -> None: ...\n\n\ndef main"))])
+    said: list[str] = []
+    second = world.open_campaign(root, say=said.append)
+    assert second.campaign.name == "toy-2"
+    assert any("--base HEAD" in text for text in said)
+    with first.store.read() as reads:
+        assert second.campaign.base_commit == reads.head(first.campaign.id).commit
+    third = world.open_campaign(root, base="HEAD", name="fresh")
+    assert third.campaign.base_commit == world.git(root, "rev-parse", "HEAD").strip()
+
+
+def test_uncommitted_edits_stop_a_start_until_it_is_said_which_is_meant(root: Path) -> None:
+    world.write_ideas(root, WIDER)
+    (root / "train.py").write_text(world.SCRIPT.replace('"rate": 0.10', '"rate": 0.05'))
+    before = checkout(root)
+    with pytest.raises(UserError, match="--base worktree"):
+        world.open_campaign(root)
+    assert checkout(root) == before
+    setting = world.open_campaign(root, base="worktree")
+    assert checkout(root) == before
+    assert '"rate": 0.05' in world.git(root, "show", f"{setting.campaign.base_commit}:train.py")
+
+
+def test_a_changed_track_shows_the_difference_and_starts_anew(root: Path) -> None:
+    world.write_ideas(root, WIDER)
+    world.open_campaign(root)
+    text = (root / "agent.toml").read_text()
+    (root / "agent.toml").write_text(text.replace("alpha = 0.004", "alpha = 0.01"))
+    said: list[str] = []
+    setting = world.open_campaign(root, say=said.append)
+    assert setting.campaign.name == "toy-2"
+    assert any("-alpha = 0.004" in text and "+alpha = 0.01" in text for text in said)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"budget_hours": 0.0}, "--budget"),
+        ({"budget_hours": -1.0}, "--budget"),
+        ({"budget_hours": float("nan")}, "--budget"),
+        ({"budget_hours": 0.001}, "too small"),
+        ({"slots": 0}, "--slots"),
+        ({"review": "sometimes"}, "--review"),
+        ({"planner": "knob"}, "Did you mean 'knobs'"),
+        ({"track": "tinny"}, "Did you mean 'tiny'"),
+        ({"base": "main"}, "--base"),
+        ({"name": "a/b"}, "--campaign"),
+    ],
+)
+def test_wrong_options_change_nothing(root: Path, options: dict[str, object], words: str) -> None:
+    world.write_ideas(root, WIDER)
+    before = checkout(root)
+    with pytest.raises(UserError, match=words):
+        world.open_campaign(root, **options)  # type: ignore[arg-type]
+    assert checkout(root) == before
+    assert world.git(root, "for-each-ref", "refs/heads/caddie", "refs/caddie") == ""
+    if (root / "runs.db").exists():
+        from agent.store import open_store
+
+        with open_store(root / "runs.db").read() as reads:
+            assert reads.campaigns() == []
