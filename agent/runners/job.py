@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -41,8 +41,13 @@ class JobPaths:
         return self.folder / "lock"
 
     @property
+    def spawned(self) -> Path:
+        """Touched whenever a shepherd is sent for."""
+        return self.folder / "spawned"
+
+    @property
     def pid(self) -> Path:
-        """The shepherd: pid, start, boot. Written once it holds the lock."""
+        """The shepherd that holds the lock: pid, start, boot."""
         return self.folder / "pid.json"
 
     @property
@@ -52,7 +57,7 @@ class JobPaths:
 
     @property
     def heartbeat(self) -> Path:
-        """Every second: phase, seconds so far, the processes of the tree."""
+        """A `Heartbeat`, every second."""
         return self.folder / "heartbeat.json"
 
     @property
@@ -176,9 +181,12 @@ class Progress:
 class Heartbeat:
     """A sign of life of the shepherd, every second."""
 
+    at: str  # ISO-8601
+    boot: str  # names the machine's present life: process ids mean nothing in the next one
     phase: PhaseName
     seconds: float  # since the job took its slot
-    processes: tuple[int, ...]
+    root: int  # process id of the command, and id of its session
+    processes: dict[str, int]  # process id -> start, of the whole tree
 
 
 def strict_heartbeat(text: str | None) -> Heartbeat | None:
@@ -218,15 +226,10 @@ def create(folder: Path, spec: JobSpec, fill: Callable[[Path], None]) -> bool:
     return True
 
 
-def same_work(one: JobSpec, other: JobSpec) -> bool:
-    """Whether two specs ask for the same, wherever it is run."""
-    return replace(one, core=None) == replace(other, core=None)
-
-
 def write_aside(path: Path, text: str, *, durable: bool = True) -> None:
     """Write next to `path` and move into place, so that a reader sees the whole text or none."""
-    aside = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+    aside = path.with_name(f".tmp-{path.name}-{secrets.token_hex(8)}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     with os.fdopen(os.open(aside, flags, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
         if durable:

@@ -3,6 +3,7 @@
 Takes job folders; every controller that comes later finds them as they are.
 """
 
+import json
 import os
 import platform
 import subprocess
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 from agent.errors import InfraError, UserError
+from agent.runners import leftovers, lock
 from agent.runners.job import (
     JobPaths,
     JobResult,
@@ -18,17 +20,25 @@ from agent.runners.job import (
     JobState,
     Loss,
     Progress,
+    create,
     read_small,
-    same_work,
     strict_heartbeat,
     write_aside,
 )
 from agent.runners.progress import progress
-from agent.runners.shepherd import take
-from sandbox import tree
+from agent.runners.shepherd import BEAT_S
+from sandbox import walls
 
 SHEPHERD_ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
-SWEEP_WITHIN_S = 5.0
+# Isolated from the person's Python settings, and of the same code as the controller, installed or not.
+SHEPHERD = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "from agent.runners.shepherd import main; sys.exit(main(sys.argv[1:]))"
+)
+ROOT = Path(__file__).resolve().parents[2]
+# A shepherd that was sent for and has not come by then never will.
+COME_WITHIN_S = 30.0
+UNREADABLE = "the machine took it away without a word"
 
 
 class LocalRunner:
@@ -41,54 +51,49 @@ class LocalRunner:
         self.hardware_class = f"cpu/{cpu_name()}/1-thread"
 
     def submit(self, spec: JobSpec, folder: Path, slot: str) -> None:
+        create(folder, spec, lambda code: None)
         paths = JobPaths(folder)
-        text = read_small(paths.spec)
         try:
-            same = text is not None and same_work(JobSpec.from_json(text), spec)
-        except ValueError:
-            same = False
-        if not same:
-            raise InfraError(f"{folder} does not hold the job of r{spec.run_id}")
-        if paths.result.exists() or paths.lost.exists() or self._held(paths):
+            there = JobSpec.from_json(read_small(paths.spec) or "")
+        except ValueError as error:
+            raise InfraError(f"{folder} does not hold the job of r{spec.run_id}: {error}") from error
+        if there.run_id != spec.run_id:
+            raise InfraError(f"{folder} does not hold the job of r{spec.run_id}, but of r{there.run_id}")
+        if paths.lost.exists() or paths.result.exists() or lock.held(paths.lock):
             return
-        core = self._cores[self.slots.index(slot)]
-        with paths.shepherd_log.open("ab") as log:
-            self._shepherds[folder] = subprocess.Popen(
-                [sys.executable, "-I", "-m", "agent.runners.shepherd", str(folder), str(core)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=SHEPHERD_ENV,
-                cwd=folder,
-                start_new_session=True,
-            )
+        self._send(paths, self._cores[self.slots.index(slot)])
 
     def poll(self, folder: Path) -> JobState:
+        """The lock comes before the result: a candidate may have written one while its shepherd lives."""
         paths = JobPaths(folder)
-        if paths.result.exists():
-            self._forget(folder)
-            return "done"
         if paths.lost.exists():
             return "lost"
-        shepherd = self._shepherds.get(folder)
-        alive = shepherd is not None and shepherd.poll() is None
-        lock = take(paths) if folder.is_dir() else None
-        if lock is None and folder.is_dir():
-            return "running"
-        try:
-            if alive:
-                return "starting"
-            return self._bury(paths)
-        finally:
-            if lock is not None:
-                os.close(lock)
+        if lock.held(paths.lock) or self._lives(folder):
+            return "running" if paths.heartbeat.exists() else "starting"
+        if paths.result.exists():
+            return "done"
+        if not folder.is_dir():
+            return "lost"
+        if not paths.pid.exists() and self._on_its_way(paths):
+            return "starting"
+        return self._give_up(paths)
 
     def progress(self, folder: Path) -> Progress | None:
         return progress(folder)
 
     def cancel(self, folder: Path) -> None:
-        if folder.is_dir():
-            JobPaths(folder).cancel.touch()
+        paths = JobPaths(folder)
+        if not folder.is_dir():
+            return
+        paths.cancel.touch()
+        held = lock.hold(paths.lock, patience_s=0.0)
+        if held is None:  # its shepherd looks for the file
+            return
+        try:
+            if not paths.result.exists() and not paths.lost.exists():
+                self._write_cancelled(paths)
+        finally:
+            os.close(held)
 
     def collect(self, folder: Path) -> JobResult:
         text = read_small(JobPaths(folder).result)
@@ -100,61 +105,113 @@ class LocalRunner:
             raise InfraError(f"the result in {folder} is damaged: {error}") from error
 
     def loss(self, folder: Path) -> Loss:
+        """Doubt counts as `ran`: dying, or taking the job folder along, must be no way to draw again."""
         paths = JobPaths(folder)
-        beat = strict_heartbeat(read_small(paths.heartbeat))
-        seconds = beat.seconds if beat is not None else 0.0
-        return Loss(paths.started.exists(), seconds, "its shepherd died")
+        whole = paths.spec.exists() and paths.lock.exists()
+        ran = not whole or paths.started.exists() or paths.heartbeat.exists()
+        return Loss(ran, _used(paths, ran), _last_words(paths))
 
     def sweep(self, jobs_root: Path) -> list[int]:
-        """Ends what is left of jobs whose shepherd is dead; living shepherds and their runs go on."""
-        ours = f"CADDIE_JOB={jobs_root}/".encode()
-        ended: list[int] = []
+        return leftovers.end(jobs_root)
 
-        def find() -> dict[int, tree.Proc]:
-            rows = {}
-            for pid in tree.every_pid():
-                mark = _mark(pid, ours)
-                if mark is None or self._held(JobPaths(Path(mark))):
-                    continue
-                row = tree.look(pid)
-                if row is not None and not row.zombie:
-                    rows[pid] = row
-            ended.extend(pid for pid in rows if pid not in ended)
-            return rows
+    def _send(self, paths: JobPaths, core: int) -> None:
+        folder = paths.folder.resolve()
+        try:
+            paths.spawned.touch()
+            with paths.shepherd_log.open("ab") as log:
+                self._shepherds[paths.folder] = subprocess.Popen(
+                    [sys.executable, "-I", "-c", SHEPHERD, str(ROOT), str(folder), str(core)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=SHEPHERD_ENV,
+                    cwd="/",
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise InfraError(f"can't start a shepherd for {folder}: {error}") from error
 
-        tree.end_all(find, SWEEP_WITHIN_S)
-        return ended
+    def _on_its_way(self, paths: JobPaths) -> bool:
+        times = [path.stat().st_mtime for path in (paths.spec, paths.spawned) if path.exists()]
+        sent = max(times, default=0.0)
+        return time.time() - sent < COME_WITHIN_S
 
-    def _held(self, paths: JobPaths) -> bool:
-        """Whether a shepherd lives: only it can hold the lock for longer than a moment."""
-        if not paths.folder.is_dir():
-            return False
-        lock = take(paths)
-        if lock is None:
-            return True
-        os.close(lock)
-        return False
-
-    def _bury(self, paths: JobPaths) -> JobState:
-        """With the lock in hand: no shepherd has it, so there is a result by now, or there never will be one."""
-        if paths.result.exists():
-            return "done"
-        if paths.folder.is_dir():
-            write_aside(paths.lost, f'{{"at": {time.time():.0f}}}')
-        self._forget(paths.folder)
+    def _give_up(self, paths: JobPaths) -> JobState:
+        """With the lock in hand, so that it is final: a shepherd that comes later finds the tombstone."""
+        held = lock.hold(paths.lock, patience_s=0.0)
+        if held is None:
+            return "starting"
+        try:
+            if paths.result.exists():
+                return "done"
+            if not paths.lost.exists():
+                write_aside(paths.lost, json.dumps({"reason": "its shepherd died, or never came"}))
+        finally:
+            os.close(held)
         return "lost"
 
-    def _forget(self, folder: Path) -> None:
+    def _write_cancelled(self, paths: JobPaths) -> None:
+        """Nobody holds the job, so nobody else will answer."""
+        ran = paths.started.exists()
+        spec = JobSpec.from_json(read_small(paths.spec) or "")
+        result = JobResult(
+            run_id=spec.run_id,
+            outcome="cancelled",
+            reason="cancelled while nobody held it",
+            phases=(),
+            slot_s=_used(paths, ran),
+            walls=walls(),
+            ran=ran,
+        )
+        write_aside(paths.result, result.to_json())
+
+    def _lives(self, folder: Path) -> bool:
+        """Whether the shepherd that we sent is there, whatever the folder says; reaps it if it is not."""
         shepherd = self._shepherds.get(folder)
-        if shepherd is not None and shepherd.poll() is not None:
-            del self._shepherds[folder]
+        if shepherd is None or shepherd.poll() is None:
+            return shepherd is not None
+        del self._shepherds[folder]
+        return False
+
+
+def _used(paths: JobPaths, ran: bool) -> float:
+    """Seconds of the slot, for a job that can't say so itself: up to its last heartbeat, and one more."""
+    beat = strict_heartbeat(read_small(paths.heartbeat))
+    try:
+        limit = JobSpec.from_json(read_small(paths.spec) or "").wall_s
+    except ValueError:
+        return 0.0 if beat is None else max(0.0, beat.seconds)
+    if beat is not None:
+        return min(max(0.0, beat.seconds) + BEAT_S, limit)
+    return min(BEAT_S, limit) if ran or paths.pid.exists() else 0.0
+
+
+def _last_words(paths: JobPaths) -> str:
+    try:
+        return str(json.loads(read_small(paths.lost) or "")["reason"])
+    except (ValueError, KeyError, TypeError):
+        return UNREADABLE
 
 
 def cores() -> list[int]:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
+    """The cores that this process may use, one of each physical core first."""
+    if not hasattr(os, "sched_getaffinity"):
+        return list(range(os.cpu_count() or 1))
+    usable = sorted(os.sched_getaffinity(0))
+    siblings = {core: _siblings(core) for core in usable}
+    return sorted(usable, key=lambda core: ([c for c in siblings[core] if c in usable].index(core), core))
+
+
+def _siblings(core: int) -> list[int]:
+    """The hardware threads of the physical core that this one belongs to."""
+    path = Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")
+    try:
+        parts = path.read_text().strip().split(",")
+        ranges = [part.split("-") for part in parts]
+        found = [n for first, *last in ranges for n in range(int(first), int(last[0] if last else first) + 1)]
+    except (OSError, ValueError):
+        return [core]
+    return found if core in found else [core]
 
 
 def cpu_name() -> str:
@@ -165,13 +222,3 @@ def cpu_name() -> str:
         return platform.processor() or platform.machine()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
-
-
-def _mark(pid: int, ours: bytes) -> str | None:
-    """The job folder that a process was started for, read from its environment."""
-    try:
-        entries = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return None
-    found = next((entry for entry in entries if entry.startswith(ours)), None)
-    return None if found is None else os.fsdecode(found.removeprefix(b"CADDIE_JOB="))

@@ -1,23 +1,24 @@
-"""Holds one run: starts its phases, keeps its limits with nobody watching, and leaves a result.
+"""The process that holds one job: keeps its limits with nobody watching, and writes the result.
 
-`python -I -m agent.runners.shepherd FOLDER CORE` (CORE: a number, or - for none). Takes a job folder; leaves
-result.json in it. One shepherd at a time: it holds a lock for its life. A job whose candidate code has started once is
-never started again.
+Takes a job folder and a core; gives result.json. Several may be sent for one folder: the lock lets one in,
+and none starts candidate code where another has. By hand: python -I -m agent.runners.shepherd FOLDER [CORE]
 """
 
-import fcntl
+import contextlib
 import json
 import os
+import shutil
 import signal
-import stat
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
 from agent.records import Outcome
+from agent.runners import lock
+from agent.runners.artifact import fault
 from agent.runners.job import (
     Heartbeat,
     JobPaths,
@@ -28,130 +29,214 @@ from agent.runners.job import (
     read_small,
     write_aside,
 )
-from sandbox import CAPS, Confined, Exit, StartError, walls
+from sandbox import CAPS, Confined, Exit, StartError, tree, walls
 from sandbox.limits import MB
 
+MARKER = "CADDIE_JOB"  # in the environment of all that a job starts
 BEAT_S = 1.0
-KILL_S = 3.5  # kept of the job's time for ending its tree and writing the result
+# Kept back of the job's time: the last process must end, and the result be written, inside it.
+RESERVE_S = 2.0
+WRITE_TRIES = 20
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-def take(paths: JobPaths) -> int | None:
-    """The job's lock, or None when another process holds it."""
-    fd = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        return None
-    return fd
-
-
-def take_patiently(paths: JobPaths) -> int | None:
-    """A controller that looks whether anybody holds the lock holds it itself for a moment."""
-    for _ in range(200):
-        lock = take(paths)
-        if lock is not None:
-            return lock
-        time.sleep(0.01)
-    return None
+class Broken(Exception):
+    """The machine failed, not the candidate: the job is lost."""
 
 
 class Shepherd:
-    def __init__(self, paths: JobPaths, spec: JobSpec, core: int | None, since: float) -> None:
+    """One job, from the lock to the result."""
+
+    def __init__(self, paths: JobPaths, spec: JobSpec, held: int, core: int | None, began: float) -> None:
         self._paths = paths
         self._spec = spec
-        self._core = core
-        self._since = since
-        self._deadline = since + spec.wall_s - KILL_S
-        self._cancelled = False
-        self._beat_at = 0.0
-        self._done: list[PhaseResult] = []
+        self._held = held
+        self._core = spec.core if spec.core is not None else core
+        self._began = began
+        self._work_until = began + spec.wall_s - min(RESERVE_S, spec.wall_s / 4)
+        self._beat_due = 0.0
+        self._phases: list[PhaseResult] = []
+        self._asked_to_end = False
+        self._ran = False
+
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._asked_to_end = True
 
     def run(self) -> JobResult:
-        """All phases in their order, up to the first that does not end well."""
-        signal.signal(signal.SIGTERM, self._cancel)
-        outcome: Outcome = "ok"
-        reason = ""
+        """Every phase in order, until one fails."""
         for phase in self._spec.phases:
-            outcome, reason = self._phase(phase)
-            if outcome == "ok" and phase.name == "train" and self._spec.artifact is not None:
-                outcome, reason = check_artifact(
-                    self._paths.out / self._spec.artifact, phase.limits.disk_mb * MB
-                )
+            ended = self._run(phase)
+            if ended is None:
+                return self._result("cancelled", "cancelled before it began")
+            self._phases.append(PhaseResult(phase.name, ended))
+            outcome, reason = self._judge(phase, ended)
             if outcome != "ok":
-                break
-        return JobResult(
-            run_id=self._spec.run_id,
-            outcome=outcome,
-            reason=reason,
-            phases=tuple(self._done),
-            slot_s=round(time.monotonic() - self._since, 3),
-            walls=walls(),
-            ran=self._paths.started.exists(),
-        )
+                return self._result(outcome, reason)
+        return self._result("ok", "")
 
-    def _phase(self, phase: Phase) -> tuple[Outcome, str]:
-        if not phase.trusted and not self._paths.started.exists():
-            write_aside(self._paths.started, phase.name)
+    def _run(self, phase: Phase) -> Exit | None:
+        if self._cancelled():
+            return None
+        left = self._work_until - time.monotonic()
+        if left <= 0.01:
+            return Exit(None, None, "wall", 0.0, 0.0, 0.0)
+        self._mark_started()
+        Path(phase.cwd).mkdir(exist_ok=True)
         try:
             confined = Confined(
                 phase.argv,
                 cwd=Path(phase.cwd),
-                env={**phase.env, "CADDIE_JOB": str(self._paths.folder)},
-                limits=phase.limits,
+                env={**phase.env, MARKER: str(self._paths.folder)},
+                limits=replace(phase.limits, wall_s=min(phase.limits.wall_s, left)),
                 log=self._paths.folder / phase.log,
-                folder=self._paths.out,
+                folder=Path(phase.cwd),
                 core=self._core,
             )
         except StartError as error:
-            return "crashed", str(error)
-        ended = self._watch(phase, confined)
-        self._done.append(PhaseResult(phase.name, ended))
-        return judge_exit(phase, ended, cancelled=self._cancelled, late=time.monotonic() >= self._deadline)
-
-    def _watch(self, phase: Phase, confined: Confined) -> Exit:
+            if not self._phases:
+                self._paths.started.unlink()
+            raise Broken(str(error)) from error
+        self._beat_due = 0.0
         while (ended := confined.poll()) is None:
-            if self._cancelled or self._paths.cancel.exists():
-                self._cancelled = True
-                return confined.kill()
-            if time.monotonic() >= self._deadline:
-                return confined.kill()
             self._beat(phase, confined)
-            confined.rest(0.25)
+            if self._cancelled() or self._disturbed():
+                ended = confined.kill()
+                break
+            confined.rest()
+        if confined.left:
+            print(f"can't end {sorted(confined.left)}: stuck in the kernel", flush=True)
         return ended
 
+    def _mark_started(self) -> None:
+        """On disk before the first byte of candidate code runs, whatever happens to us or the machine."""
+        if not self._ran:
+            write_aside(self._paths.started, _now())
+            self._ran = True
+
     def _beat(self, phase: Phase, confined: Confined) -> None:
-        now = time.monotonic()
-        if now < self._beat_at:
+        if time.monotonic() < self._beat_due:
             return
-        self._beat_at = now + BEAT_S
-        beat = Heartbeat(phase.name, round(now - self._since, 3), tuple(confined.processes()))
-        write_aside(self._paths.heartbeat, json.dumps(asdict(beat)), durable=False)
+        self._beat_due = time.monotonic() + BEAT_S
+        members = sorted(confined.processes().items())[:1000]
+        beat = Heartbeat(
+            at=_now(),
+            boot=boot(),
+            phase=phase.name,
+            seconds=round(self._elapsed(), 3),
+            root=confined.pid,
+            processes={str(pid): start for pid, start in members},
+        )
+        # A full disk is not a reason to stop a run.
+        with contextlib.suppress(OSError):
+            write_aside(self._paths.heartbeat, json.dumps(asdict(beat)), durable=False)
 
-    def _cancel(self, number: int, frame: FrameType | None) -> None:
-        self._cancelled = True
+    def _cancelled(self) -> bool:
+        return self._asked_to_end or self._paths.cancel.exists()
+
+    def _disturbed(self) -> bool:
+        """Whether somebody took the job folder away, or gave the job up, while it runs."""
+        return self._paths.lost.exists() or not lock.still_ours(self._held, self._paths.lock)
+
+    def _judge(self, phase: Phase, ended: Exit) -> tuple[Outcome, str]:
+        if ended.cause == "killed":
+            if self._cancelled():
+                return "cancelled", f"cancelled in phase {phase.name}"
+            return "crashed", "its job folder was taken away while it ran"
+        if ended.cause in CAPS:
+            return "capped", f"{phase.name}: stopped at its {ended.cause} limit ({_limit(phase, ended)})"
+        if not ended.ok:
+            outcome: Outcome = "score_failed" if phase.name == "judge" else "crashed"
+            return outcome, f"{phase.name}: ended with {_how(ended)}; see {phase.log}"
+        if phase.name == "train" and self._spec.artifact is not None:
+            wrong = fault(self._paths.out, self._spec.artifact, phase.limits.disk_mb * MB)
+            return ("ok", "") if wrong is None else (wrong.outcome, wrong.words)
+        return self._scored() if phase.name == "judge" else ("ok", "")
+
+    def _scored(self) -> tuple[Outcome, str]:
+        """What the judge session says of its own work."""
+        try:
+            answer = json.loads(read_small(self._paths.measure) or "")
+            status, reason = str(answer["status"]), str(answer["reason"])
+        except (ValueError, KeyError, TypeError) as error:
+            return "score_failed", f"no readable answer of the judge: {error}"
+        if status == "broken":
+            raise Broken(f"the judge could not work: {reason}")
+        outcomes: dict[str, Outcome] = {"ok": "ok", "capped": "capped"}
+        return outcomes.get(status, "score_failed"), reason
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._began
+
+    def _result(self, outcome: Outcome, reason: str) -> JobResult:
+        slot_s = self._elapsed()
+        if slot_s > self._spec.wall_s:
+            reason = f"{reason} (the end took until {slot_s:.1f} s)".strip()
+        return JobResult(
+            run_id=self._spec.run_id,
+            outcome=outcome,
+            reason=reason[:2000],
+            phases=tuple(self._phases),
+            slot_s=round(min(slot_s, self._spec.wall_s), 3),
+            walls=walls(),
+            ran=self._ran,
+        )
 
 
-def judge_exit(phase: Phase, ended: Exit, *, cancelled: bool, late: bool) -> tuple[Outcome, str]:
-    """What an exit means, in words."""
-    if ended.ok:
-        return "ok", ""
-    if cancelled:
-        return "cancelled", "cancelled"
-    if late and ended.cause == "killed":
-        return "capped", "stopped at the end of the time that was reserved for the whole job"
-    if ended.cause in CAPS:
-        return "capped", f"{phase.name}: stopped at its {ended.cause} limit ({_limit(phase, ended)})"
-    if phase.trusted:
-        return "score_failed", f"the judge session ended with {_how(ended)}; see {phase.log}"
-    return "crashed", f"{phase.name}: ended with {_how(ended)}; see {phase.log}"
+def main(argv: list[str]) -> int:
+    began = time.monotonic() - _age_s()
+    paths = JobPaths(Path(argv[0]).resolve())
+    core = int(argv[1]) if len(argv) > 1 else None
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    held = lock.hold(paths.lock)
+    if held is None:
+        print("already")
+        return 0
+    if paths.result.exists() or paths.lost.exists() or paths.started.exists():
+        print("this job has had its run")
+        return 0
+    try:
+        spec = JobSpec.from_json(read_small(paths.spec) or "")
+        me = {"pid": os.getpid(), "start": _start(), "boot": boot()}
+        write_aside(paths.pid, json.dumps(me))
+        shepherd = Shepherd(paths, spec, held, core, began)
+        signal.signal(signal.SIGTERM, shepherd.on_signal)
+        write_last(paths, paths.result, shepherd.run().to_json())
+    except (Broken, ValueError, OSError) as error:
+        print(f"lost: {error}", flush=True)
+        write_last(paths, paths.lost, json.dumps({"reason": str(error)[:2000]}))
+        return 1
+    return 0
+
+
+def write_last(paths: JobPaths, path: Path, text: str) -> None:
+    """Write the last word on a job, whatever the candidate did to its folder meanwhile."""
+    for attempt in range(WRITE_TRIES):
+        try:
+            paths.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            paths.folder.chmod(0o700)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            write_aside(path, text)
+            return
+        except OSError as error:
+            if attempt == WRITE_TRIES - 1:
+                raise
+            print(f"can't write {path}: {error}", flush=True)
+            time.sleep(0.05)
+
+
+def boot() -> str:
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
 
 
 def _limit(phase: Phase, ended: Exit) -> str:
     limits = phase.limits
     words = {
-        "wall": f"{limits.wall_s:g} s",
-        "cpu": f"{limits.cpu_s or 0:g} CPU-seconds",
+        "wall": f"{limits.wall_s:g} s, or what was left of the job's time",
+        "cpu": f"{limits.cpu_s or 0:g} s of processor time",
         "memory": f"{limits.memory_mb} MB, it used {ended.peak_mb:.0f}",
         "disk": f"{limits.disk_mb} MB",
         "log": f"{limits.log_mb} MB",
@@ -161,54 +246,27 @@ def _limit(phase: Phase, ended: Exit) -> str:
 
 
 def _how(ended: Exit) -> str:
-    return f"exit code {ended.rc}" if ended.signal is None else signal.Signals(ended.signal).name
+    if ended.signal is None:
+        return f"exit code {ended.rc}"
+    known = ended.signal in set(signal.Signals)
+    return f"{signal.Signals(ended.signal).name if known else ended.signal}, which was not ours"
 
 
-def check_artifact(path: Path, most: int) -> tuple[Outcome, str]:
-    """A plain file with one name, not empty, not huge; anything else may be a trap for whoever opens it."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return "no_artifact", f"no artifact {path.name} was written"
-    except OSError as error:
-        return "bad_artifact", f"artifact {path.name} can't be opened: {error.strerror}"
-    try:
-        info = os.fstat(fd)
-    finally:
-        os.close(fd)
-    if not stat.S_ISREG(info.st_mode):
-        return "bad_artifact", f"artifact {path.name} is not a plain file"
-    if info.st_nlink != 1:
-        return (
-            "bad_artifact",
-            f"artifact {path.name} has {info.st_nlink} names: it may be somebody else's file",
-        )
-    if info.st_size == 0:
-        return "bad_artifact", f"artifact {path.name} is empty"
-    if info.st_size > most:
-        return "bad_artifact", f"artifact {path.name} has {info.st_size:,} bytes, more than the disk limit"
-    return "ok", ""
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def main(folder: Path, core: int | None, clock: Callable[[], float] = time.monotonic) -> int:
-    since = clock()
-    paths = JobPaths(folder)
-    lock = take_patiently(paths)
-    if lock is None:
-        print("already: another shepherd holds this job")
-        return 0
-    if paths.result.exists() or paths.lost.exists() or paths.started.exists():
-        print("already: this job has been run")
-        return 0
-    write_aside(paths.pid, json.dumps({"pid": os.getpid(), "started": time.time()}))
-    text = read_small(paths.spec)
-    if text is None:
-        print("no spec.json")
-        return 1
-    result = Shepherd(paths, JobSpec.from_json(text), core, since).run()
-    write_aside(paths.result, result.to_json())
-    return 0
+def _start() -> int:
+    me = tree.look(os.getpid())
+    return 0 if me is None else me.start
+
+
+def _age_s() -> float:
+    """How long this process has lived: the slot was taken when it began, not when Python was ready."""
+    if not tree.LINUX:
+        return 0.0
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - _start() / tree.TICKS)
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), None if sys.argv[2] == "-" else int(sys.argv[2])))
+    sys.exit(main(sys.argv[1:]))

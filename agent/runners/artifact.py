@@ -1,0 +1,64 @@
+"""Whether a candidate left an artifact that may be opened at all.
+
+Takes the folder that it could write to and a name; gives what is wrong, or None.
+Follows no link, waits for no pipe.
+"""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import NamedTuple
+
+from agent.records import Outcome
+
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Fault(NamedTuple):
+    outcome: Outcome
+    words: str
+
+
+def fault(out: Path, name: str, most: int) -> Fault | None:
+    """What is wrong with `out`/`name`; `most` is the largest size in bytes that is believed."""
+    try:
+        fd = _open(out, Path(name).parts)
+    except FileNotFoundError:
+        return Fault("no_artifact", f"no artifact {name} was written")
+    except OSError as error:
+        link = error.errno in (errno.ELOOP, errno.ENOTDIR)
+        why = "it is a link" if link else error.strerror
+        return Fault("bad_artifact", f"artifact {name} can't be opened: {why}")
+    try:
+        return _of(name, os.fstat(fd), most)
+    finally:
+        os.close(fd)
+
+
+def _of(name: str, info: os.stat_result, most: int) -> Fault | None:
+    if not stat.S_ISREG(info.st_mode):
+        return Fault("bad_artifact", f"artifact {name} is not a plain file")
+    if info.st_nlink != 1:
+        return Fault("bad_artifact", f"artifact {name} has {info.st_nlink} names: it may be another's file")
+    if info.st_size == 0:
+        return Fault("bad_artifact", f"artifact {name} is empty")
+    if info.st_size > most:
+        return Fault("bad_artifact", f"artifact {name} has {info.st_size:,} bytes, more than {most:,}")
+    return None
+
+
+def _open(out: Path, parts: tuple[str, ...]) -> int:
+    """Step by step, so that no folder on the way can be a link."""
+    at = os.open(out, FOLDER)
+    for part in parts[:-1]:
+        try:
+            deeper = os.open(part, FOLDER, dir_fd=at)
+        finally:
+            os.close(at)
+        at = deeper
+    try:
+        return os.open(parts[-1], FILE, dir_fd=at)
+    finally:
+        os.close(at)
