@@ -107,7 +107,7 @@ def from_log(said: Reported, result: JobResult) -> Measured:
     if result.outcome != "ok":
         return no_score("failed", result.reason or f"the run ended as {result.outcome}")
     if said.bpb is None:
-        return no_score("failed", "the log has no final score line")
+        return no_score("failed", said.reason)
     return no_score("ok", "")
 
 

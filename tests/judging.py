@@ -1,0 +1,74 @@
+"""A job folder for the judge without a runner: documents, code, an artifact; and the session in a process."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from agent.judge.task import Documents, Measured, Task
+from agent.runners.job import JobPaths
+from tests.candidates import honest
+
+CANDIDATES = Path(honest.__file__).parent
+TEXTS = [
+    "The judge reads every document once. ",
+    "é and 日本 are more than one byte each; so is \u2028.",
+    *(
+        f"Story {n}: the cat saw the dog, and the dog saw {n} more cats than it liked to see. " * 5
+        for n in range(20)
+    ),
+    "x",
+]
+
+
+def make_job(
+    folder: Path, *, texts: list[str] = TEXTS, script: str = "hostile.py", **artifact: object
+) -> Task:
+    """Everything that a job has after training. What is given by name goes into the artifact."""
+    paths = JobPaths(folder)
+    paths.code.mkdir(parents=True)
+    paths.out.mkdir()
+    for path in CANDIDATES.glob("*.py"):
+        (paths.code / path.name).write_bytes(path.read_bytes())
+    documents = write_documents(folder / "docs.jsonl", texts)
+    counts = honest.count([text.encode() for text in texts[::2]])
+    (paths.out / "final_model.bin").write_text(json.dumps({"counts": counts, **artifact}))
+    return Task(
+        command=(sys.executable, "{script}", "{role}"),
+        script=str(paths.code / script),
+        code=(str(paths.code / script),),
+        alone=False,
+        artifact=str(paths.out / "final_model.bin"),
+        env={"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"},
+        seed=3,
+        documents=documents,
+        wall_s=30,
+        memory_mb=500,
+        disk_mb=8,
+        log_mb=1,
+        processes=8,
+        folder=str(folder),
+        chunk_tokens=1000,
+    )
+
+
+def write_documents(path: Path, texts: list[str], floor_bits: float | None = None) -> Documents:
+    raw = "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
+    path.write_bytes(raw)
+    size = sum(len(text.encode()) for text in texts)
+    return Documents(str(path), hashlib.sha256(raw).hexdigest(), len(texts), size, floor_bits)
+
+
+def run_session(task: Task, **changes: object) -> Measured:
+    """The session as the shepherd starts it; its exit code must agree with what it wrote."""
+    task = replace(task, **changes)  # type: ignore[arg-type]
+    command = [sys.executable, "-I", "-m", "agent.judge.session", task.to_json()]
+    ended = subprocess.run(command, cwd=task.folder, capture_output=True, text=True, timeout=60, check=False)
+    path = JobPaths(Path(task.folder)).measure
+    assert path.exists(), ended.stdout + ended.stderr
+    found = Measured.from_json(path.read_text())
+    assert ended.returncode == (0 if found.status == "ok" else 1), ended.stderr
+    assert not [entry.name for entry in Path(task.folder).iterdir() if entry.name.startswith(".")]
+    return found
