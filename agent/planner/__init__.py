@@ -5,7 +5,7 @@ of the source's files, or None when it has no more. It keeps no state: a restart
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
@@ -123,12 +123,6 @@ def make(names: str, track: Track, where: Path) -> tuple[Planner, ...]:
     if len(set(seen)) < len(seen):
         raise UserError(f"--planner {names}: the same planner twice.")
     return planners
-
-
-def turn(planners: Sequence[Planner], mode: Mode, n: int) -> Planner | None:
-    """Whose turn it is at the n-th proposal: in rotation, among those that understand the mode."""
-    able = [planner for planner in planners if mode in planner.modes]
-    return able[n % len(able)] if able else None
 
 
 def _one(text: str, track: Track, where: Path) -> Planner:

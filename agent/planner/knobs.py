@@ -24,10 +24,11 @@ from agent.track import Track
 if TYPE_CHECKING:
     from agent.planner import Request
 
-DRAWS = 24
+DRAWS = 16
 ATOMIC = 3  # knobs that one idea changes, what makes it fit aside
 WIDE = 5
 STEP = 1
+MOST_VARIANTS = 2000
 BEST_SINGLES = 8
 MODES: frozenset[Mode] = frozenset({"exploit", "widen", "combine", "shrink"})
 
@@ -103,7 +104,8 @@ def _reachable(view: View, point: At) -> At:
     for i, axis in enumerate(view.space.axes):
         if axis.ordered and axis.group != "bytes":
             levels = [at[i] for at in reached]
-            result[i] = min(max(point[i], min(levels) - STEP), max(levels) + STEP)
+            near = min(max(point[i], min(levels) - STEP), max(levels) + STEP)
+            result[i] = near if near in axis.declared else view.head_at[i]
     return tuple(result)
 
 
@@ -145,7 +147,7 @@ def _shrunk(view: View) -> list[At]:
 def _neighbours(view: View, start: At) -> Iterator[At]:
     """Every change of one knob: what is left when nothing that was drawn is new."""
     for i, axis in enumerate(view.space.axes):
-        for level in range(len(axis.levels)):
+        for level in sorted(axis.declared):
             if level != start[i]:
                 yield (*start[:i], level, *start[i + 1 :])
 
@@ -154,7 +156,15 @@ def _drawn(view: View) -> list[At]:
     request = view.request
     measured = [(at, bpb) for at, bpb, _ in view.measured]
     seed = random.Random(f"{request.seed}/{request.n}").getrandbits(31)
-    return draws.draw(view.space, measured, view.pending, seed, DRAWS)
+    drawn = draws.draw(view.space, measured, view.pending, seed, DRAWS)
+    home = view.head_at
+    axes = view.space.axes
+    return [
+        tuple(
+            i if i in axis.declared else home[k] for k, (axis, i) in enumerate(zip(axes, point, strict=True))
+        )
+        for point in drawn
+    ]
 
 
 def _best(view: View, targets: Iterable[At]) -> Move | None:
@@ -191,16 +201,17 @@ def _fit(view: View, at: At) -> At | None:
     saving = [i for i, axis in enumerate(axes) if axis.group == "bytes"]
     shape = [i for i, axis in enumerate(axes) if axis.group == "shape" and at[i] == view.head_at[i]]
     for also in ((), *((i,) for i in shape)):
-        variants = list(itertools.islice(_variants(view, at, [*saving, *also]), 5000))
-        order = sorted(variants, key=lambda other: (_loss(view, at, other), other))
-        for other in order:
-            if _fits(view, other, limit):
-                return other
-    return None
+        variants = itertools.islice(_variants(view, at, [*saving, *also]), MOST_VARIANTS)
+        fitting = [other for other in variants if _fits(view, other, limit)]
+        if fitting:
+            return min(fitting, key=lambda other: (_loss(view, at, other), other))
+    # Nothing is sure to help; what should just fit is tried as it is.
+    return at if view.sizes.predict(view.space.config(at)).bytes <= limit else None
 
 
 def _variants(view: View, at: At, indices: list[int]) -> Iterator[At]:
-    for levels in itertools.product(*(range(len(view.space.axes[i].levels)) for i in indices)):
+    axes = view.space.axes
+    for levels in itertools.product(*(sorted(axes[i].declared | {at[i]}) for i in indices)):
         other = list(at)
         for index, level in zip(indices, levels, strict=True):
             other[index] = level

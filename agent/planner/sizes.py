@@ -22,8 +22,10 @@ PER_WEIGHT: dict[str, dict[int, float]] = {
 CODE_BYTES = 12_000
 TOKENIZER_BYTES_PER_PIECE = 6
 SHAPE = ("vocab_size", "model_dim", "num_layers")
+SAVINGS = ("weight_bits", "embed_bits", "compressor")
+COUNTED = frozenset({*SHAPE, *SAVINGS, "num_kv_heads", "num_heads", "mlp_mult"})
 # Spread of what the formula gets wrong per step of a knob, in logarithms.
-KNOWN_TAU, UNKNOWN_TAU, OTHER_TAU = 0.02, 0.25, 0.003
+KNOWN_TAU, UNKNOWN_TAU, OTHER_TAU = 0.012, 0.25, 0.003
 RUN_SD = 0.003
 FORMULA_SD = 0.05  # before anything was measured
 
@@ -32,7 +34,7 @@ class Size(NamedTuple):
     bytes: int
     log_sd: float
 
-    def surely_below(self, limit: int, z: float = 1.64) -> bool:
+    def surely_below(self, limit: int, z: float = 1.28) -> bool:
         return math.log(self.bytes) + z * self.log_sd <= math.log(limit)
 
 
@@ -48,9 +50,7 @@ class Sizes:
     ) -> None:
         self._space, self._settings = space, settings
         keys = {axis.key for axis in space.axes}
-        self._formula = any(key in keys for key in (*SHAPE, "compressor")) and all(
-            k in settings for k in SHAPE
-        )
+        self._formula = any(key in keys for key in COUNTED) and all(k in settings for k in SHAPE)
         self.known = self._formula or bool(measured)
         points = []
         for config, total in measured:
@@ -66,21 +66,13 @@ class Sizes:
         if at is None or not self.known:
             return Size(1, 10.0)
         rest = self._model.value(at)
-        return Size(round(math.exp(self._log_formula(config) + rest.mean)), rest.sd)
+        # Without a formula nothing is sure, and the only way to learn is to try.
+        return Size(round(math.exp(self._log_formula(config) + rest.mean)), rest.sd if self._formula else 0.0)
 
     def _tau(self, group: str, key: str) -> float:
-        if group not in ("bytes", "shape", "tokenizer"):
-            return OTHER_TAU
-        known = key in (
-            *SHAPE,
-            "num_kv_heads",
-            "num_heads",
-            "mlp_mult",
-            "weight_bits",
-            "embed_bits",
-            "compressor",
-        )
-        return KNOWN_TAU if known and self._formula else UNKNOWN_TAU
+        if not self._formula:
+            return UNKNOWN_TAU if group in ("bytes", "shape", "tokenizer") else OTHER_TAU
+        return KNOWN_TAU if key in COUNTED else OTHER_TAU
 
     def _log_formula(self, config: Config) -> float:
         if not self._formula:

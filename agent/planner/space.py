@@ -22,6 +22,8 @@ class Axis:
     """The last part of where it stands in the script, such as vocab_size."""
     levels: tuple[KnobValue, ...]
     ordered: bool
+    declared: frozenset[int]
+    """Levels that the track declares; others were only seen in use, and are never proposed."""
 
     def index(self, value: KnobValue | None) -> int | None:
         return next((i for i, level in enumerate(self.levels) if same(level, value)), None)
@@ -58,5 +60,9 @@ def of(knobs: Iterable[Knob], configs: Iterable[Config]) -> Space:
             ordered = all(not isinstance(level, str) for level in levels)
             if ordered:
                 levels.sort(key=float)
-        axes.append(Axis(knob.name, knob.group, knob.at.split(".")[-1], tuple(levels), ordered))
+        declared = {
+            i for i, level in enumerate(levels) if any(same(level, choice) for choice in knob.choices)
+        }
+        key = knob.at.split(".")[-1]
+        axes.append(Axis(knob.name, knob.group, key, tuple(levels), ordered, frozenset(declared)))
     return Space(tuple(axes))

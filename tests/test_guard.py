@@ -1,0 +1,257 @@
+"""The guard: what stops an idea before it runs, what a reviewer is told, that hostile text does no harm."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent import guard, literals
+from agent.errors import EditError
+from agent.guard import Report
+from agent.records import Proposal
+from agent.store import open_store
+from agent.syntax import risks
+from agent.track import Track, parse
+from tests import filling
+
+PATH = "train.py"
+SCRIPT = '''"""A script."""
+import math
+
+TINY = {
+    "lr": 0.02,  # the rate
+    "bits": 8,
+    "shift": -1.5,
+    "name": "zlib",
+}
+
+
+def f(x):
+    """Doubles."""
+    return 2 * x
+'''
+
+
+@pytest.fixture(scope="module")
+def track() -> Track:
+    knobs = {"lr": [0.01, 0.02], "bits": [8, 6], "shift": [-1.5, 0.0, 2.5], "name": ["zlib", "brotli"]}
+    tables = "".join(
+        f'[[knob]]\nname = "{name}"\nat = "TINY.{name}"\ngroup = "bytes"\nchoices = {choices!r}\n'
+        for name, choices in knobs.items()
+    )
+    return parse(HEAD + tables, "here")
+
+
+HEAD = f"""
+name = "t"
+summary = "t"
+trust = "measured"
+[script]
+path = "{PATH}"
+editable = ["{PATH}", "notes.txt"]
+train = ["x"]
+score = ["x"]
+artifact = "a"
+[limits]
+artifact_bytes = 1000
+train_wall_s = 1
+score_wall_s = 1
+memory_mb = 1
+[hardware]
+kind = "cpu"
+[data]
+corpus = "none"
+[decision]
+rung = "r"
+alpha = 0.05
+min_gain = 0.01
+max_seeds = 2
+report_seeds = 2
+prior_sigma = 0.01
+[[rung]]
+name = "r"
+"""
+
+
+@pytest.fixture(scope="module")
+def proposal(tmp_path_factory: pytest.TempPathFactory) -> Proposal:
+    store = open_store(Path(tmp_path_factory.mktemp("guard")) / "runs.db")
+    with store.write() as tx:
+        found = filling.add_idea(tx, filling.add_base(tx, filling.add_campaign(tx)))
+    store.close()
+    return found
+
+
+def check(track: Track, proposal: Proposal, after: str, seen: dict[str, str] | None = None) -> Report:
+    return guard.check(track, proposal, {PATH: SCRIPT}, {PATH: after}, (seen or {}).get)
+
+
+def names(report: Report) -> list[str]:
+    return [failure.name for failure in report.failures]
+
+
+def test_a_knob_change_passes_without_risk(track: Track, proposal: Proposal) -> None:
+    report = check(track, proposal, SCRIPT.replace('"lr": 0.02', '"lr": 0.01'))
+    assert not report.failures
+    assert report.risks == ()
+    assert report.knobs == {"lr": 0.01, "bits": 8, "shift": -1.5, "name": "zlib"}
+    assert report.ast_hash and report.config_hash
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("0.02,", "0.03,"), ("  # the rate", ""), ("2 * x", "3 * x"), ('"bits": 8', '"bits": 8, "new": 1')],
+)
+def test_more_than_declared_choices_is_a_free_edit(
+    track: Track, proposal: Proposal, old: str, new: str
+) -> None:
+    report = check(track, proposal, SCRIPT.replace(old, new) + "z = 1\n")
+    assert any("free edit" in risk for risk in report.risks)
+
+
+def test_comments_docstrings_and_layout_change_nothing(track: Track, proposal: Proposal) -> None:
+    after = SCRIPT.replace("Doubles", "Twice").replace("  # the rate", "").replace("2 * x", "(2   *  x)")
+    report = check(track, proposal, after)
+    assert names(report) == ["duplicate"]
+    assert "changes nothing" in report.failures[0].text
+
+
+def test_what_is_known_is_a_duplicate_and_named(track: Track, proposal: Proposal) -> None:
+    after = SCRIPT.replace("2 * x", "3 * x")
+    digest = guard.ast_hash({PATH: after.replace("Doubles", "Trebles")})
+    report = check(track, proposal, after, {digest: "p7"})
+    assert names(report) == ["duplicate"]
+    assert "p7" in report.failures[0].text
+
+
+BOMBS = {
+    "minus": "-" * 100_000 + "1",
+    "plus": "1" + "+1" * 200_000,
+    "attributes": "a" + ".b" * 200_000,
+    "parentheses": "(" * 5_000 + ")" * 5_000,
+    "lambdas": "lambda:" * 100_000 + "1",
+    "elif": "if 1:pass\n" + "elif 1:pass\n" * 900,
+    "indentation": "".join(" " * i + "if 1:\n" for i in range(150)) + " " * 150 + "pass",
+    "digits": "x = " + "1" * 100_000,
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_what_would_break_the_parser_is_blocked(track: Track, proposal: Proposal, name: str) -> None:
+    assert names(check(track, proposal, BOMBS[name]))[0] in ("syntax", "too_deep")
+
+
+@pytest.mark.parametrize(
+    ("after", "name"),
+    [
+        ("def f(:\n", "syntax"),
+        (SCRIPT + "\0", "binary"),
+        (SCRIPT + "x = '\ud800'", "syntax"),
+        ("#" * 2_000_001, "too_long"),
+    ],
+)
+def test_each_failure_has_a_name(track: Track, proposal: Proposal, after: str, name: str) -> None:
+    assert names(check(track, proposal, after)) == [name]
+
+
+def test_a_syntax_error_shows_its_line(track: Track, proposal: Proposal) -> None:
+    text = check(track, proposal, SCRIPT.replace("return 2 * x", "return 2 *")).failures[0].text
+    assert "train.py line 14 is not Python" in text
+    assert "return 2 *" in text
+
+
+def test_only_editable_files_and_all_of_them(track: Track, proposal: Proposal) -> None:
+    before = {PATH: SCRIPT, "judge.py": "x = 1\n"}
+    report = guard.check(track, proposal, before, {**before, "judge.py": "x = 2\n"}, lambda _: None)
+    assert names(report) == ["not_editable"]
+    assert names(guard.check(track, proposal, {PATH: SCRIPT}, {}, lambda _: None)) == ["removed"]
+
+
+def test_a_hopeless_size_is_blocked_and_a_large_one_flagged(track: Track, proposal: Proposal) -> None:
+    from dataclasses import replace
+
+    after = SCRIPT.replace('"lr": 0.02', '"lr": 0.01')
+    assert names(check(track, replace(proposal, expected_bytes=2501), after)) == ["too_big"]
+    report = check(track, replace(proposal, expected_bytes=2400), after)
+    assert not report.failures
+    assert "over the limit" in report.risks[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "flag"),
+    [
+        ("import socket", "adds import socket"),
+        ("from os import system", "adds import os.system"),
+        ("eval('1')", "adds use of eval"),
+        ("__import__('o' + 's')", "adds use of __import__"),
+        ("().__class__.__subclasses__()", "adds use of .__subclasses__"),
+        ("math.sys.exit(1)", "adds use of .sys"),
+        ("p = 'data/fineweb_val_000.bin'", "adds a mention of validation data"),
+        ("s = '" + "x" * 1001 + "'", "adds a literal of 1,001 characters"),
+        ("s = [" + "1," * 1001 + "]", "adds a literal of 1,001 items"),
+        ("\n".join(f"x{i} = {i}" for i in range(151)), "changes 151 lines"),
+    ],
+)
+def test_what_reaches_out_is_flagged(track: Track, proposal: Proposal, line: str, flag: str) -> None:
+    report = check(track, proposal, SCRIPT + line + "\n")
+    assert not report.failures
+    assert any(flag in risk for risk in report.risks), report.risks
+    assert risks(SCRIPT + line, SCRIPT + line) == []
+
+
+def test_the_guard_never_runs_the_code(track: Track, proposal: Proposal, tmp_path: Path) -> None:
+    trap = tmp_path / "ran"
+    check(track, proposal, SCRIPT + f"open({os.fspath(trap)!r}, 'w')\n")
+    assert not trap.exists()
+
+
+def test_literals_are_written_in_place(track: Track) -> None:
+    files = {PATH: "é = 'ü'; " + SCRIPT.split("\n", 2)[2].replace("\n", "\r\n")}
+    after = literals.write(track, files, {"shift": 2.5, "name": "brotli", "bits": 8.0})
+    assert after[PATH] == files[PATH].replace("-1.5", "2.5").replace('"zlib"', '"brotli"')
+    assert literals.read(track, after)["shift"] == 2.5
+    assert literals.write(track, after, literals.read(track, files)) == files
+    with pytest.raises(EditError, match="no literal for the knobs"):
+        literals.write(track, {PATH: "TINY = {'lr': 1}\n"}, {"bits": 6})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "TINY = {'lr': f()}\n",
+        "TINY = {'lr': 1, 'lr': 2}\n",
+        "TINY = {'lr': 1}\nTINY = {'lr': 2}\n",
+        "lr = 1\n",
+    ],
+)
+def test_a_literal_that_is_not_plain_is_no_knob(track: Track, text: str) -> None:
+    assert literals.read(track, {PATH: text}) == {}
+
+
+def test_knobs_on_neighbouring_lines_merge(track: Track) -> None:
+    base = {PATH: SCRIPT}
+    ours = literals.write(track, base, {"lr": 0.01})
+    theirs = literals.write(track, {PATH: SCRIPT.replace("2 * x", "3 * x")}, {"bits": 6})
+    three = literals.aligned(track, base, ours, theirs)
+    assert {text[PATH].split("def")[0] for text in three} == {three[0][PATH].split("def")[0]}
+    assert literals.read(track, three[0]) == {"lr": 0.01, "bits": 6, "shift": -1.5, "name": "zlib"}
+    assert "3 * x" in three[2][PATH] and "2 * x" in three[1][PATH]
+    with pytest.raises(EditError, match="lr: the head has changed it"):
+        literals.aligned(track, base, ours, literals.write(track, base, {"lr": 0.5}))
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_judged_and_none_raises(text: str) -> None:
+    one = parse(HEAD, "here")
+    before = {PATH: SCRIPT, "notes.txt": ""}
+    for after in ({PATH: text, "notes.txt": ""}, {PATH: SCRIPT, "notes.txt": text}):
+        report = guard.check(one, ANY, before, after, lambda _: None)
+        assert report.failures or report.ast_hash
+
+
+ANY = Proposal(
+    1, 1, "drafted", "", 1, 1, None, "t", "", "x", "exploit", "knob", "", "", "", "", "", {}, 0.0, 0.5, None,
+    (), (), "", "", "",
+)  # fmt: skip

@@ -1,0 +1,136 @@
+"""Review: policies fail closed, the queue is ranked and bounded, and a person's answers are on record."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent import review
+from agent.errors import EditError, UserError
+from agent.records import Proposal
+from agent.store import Store, open_store
+from tests.filling import add_base, add_campaign, add_idea, draft
+
+FILES = {"train.py": "a = 1\nb = 2\nc = 3\n"}
+DIFF = "--- a/train.py\n+++ b/train.py\n@@ -1,3 +1,3 @@\n a = 1\n-b = 2\n+b = 3\n c = 3\n"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = open_store(tmp_path / "runs.db")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def waiting(store: Store) -> list[Proposal]:
+    with store.write() as tx:
+        base = add_base(tx, add_campaign(tx))
+        ideas = [add_idea(tx, base, title) for title in ("one", "two", "three")]
+        for idea, gain in zip(ideas, (0.01, 0.05, 0.03), strict=True):
+            tx.update_proposal(idea.id, expected_gain=gain, diff=DIFF, patch_id="abc")
+        return [tx.move(idea.id, "awaiting_review") for idea in ideas]
+
+
+def checked(proposal: Proposal, **changes: object) -> Proposal:
+    values = {"kind": "knob", "ast_hash": "x", "knobs": {"lr": 1}, "risk": (), **changes}
+    return replace(proposal, **values)  # type: ignore[arg-type]
+
+
+def test_policies(waiting: list[Proposal]) -> None:
+    knob = checked(waiting[0])
+    assert review.policy("none", replace(knob, risk=("bad",))) == "approve"
+    assert review.policy("all", knob) == "ask"
+    assert review.policy("risky", knob) == "approve"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"risk": ("adds import os",)}, {"kind": "architecture"}, {"ast_hash": ""}, {"knobs": {}}],
+)
+def test_risky_asks_about_all_it_does_not_know(waiting: list[Proposal], changes: dict[str, object]) -> None:
+    assert review.policy("risky", checked(waiting[0], **changes)) == "ask"
+
+
+def test_an_unknown_policy_asks(waiting: list[Proposal]) -> None:
+    assert review.policy("rsky", checked(waiting[0])) == "ask"  # type: ignore[arg-type]
+
+
+def test_the_queue_is_ranked_and_full_at_eight(store: Store, waiting: list[Proposal]) -> None:
+    with store.read() as reads:
+        queue = review.pending(reads, waiting[0].campaign_id, run_s=36.0)
+    assert [item.proposal.title for item in queue] == ["two", "three", "one"]
+    assert queue[0].gain_per_hour == pytest.approx(0.05 * 0.5 * 100)
+    eight = [waiting[0]] * 7
+    assert not review.full([*eight, replace(waiting[0], state="approved")])
+    assert review.full([*eight, waiting[1]])
+
+
+def test_an_approval_follows_its_patch(waiting: list[Proposal]) -> None:
+    approved = replace(waiting[0], reviewed_by="ann")
+    assert review.follows(approved, "abc")
+    assert not review.follows(approved, "abd")
+    assert not review.follows(replace(approved, patch_id=""), "")
+    assert not review.follows(waiting[0], "abc")
+
+
+def test_bulk_approval_is_all_or_none(store: Store, waiting: list[Proposal]) -> None:
+    ids = [one.id for one in waiting]
+    with store.write() as tx:
+        review.reject(tx, ids[2:], "ann", "too slow")
+    with pytest.raises(UserError, match="is declined"), store.write() as tx:
+        review.approve(tx, ids, "ann")
+    with store.write() as tx:
+        assert [one.state for one in review.approve(tx, ids[:2], "ann", "go")] == ["approved", "approved"]
+    with store.read() as reads:
+        assert [reads.proposal(i).state for i in ids] == ["approved", "approved", "declined"]
+        assert [(n.action, n.who, n.comment) for n in reads.reviews(ids[2])] == [
+            ("reject", "ann", "too slow")
+        ]
+        assert reads.proposal(ids[0]).reviewed_by == "ann"
+        assert "too slow" in reads.proposal(ids[2]).reason
+
+
+def test_an_edit_becomes_a_new_draft(store: Store, waiting: list[Proposal]) -> None:
+    old = waiting[0]
+    with store.write() as tx:
+        new = review.edit(tx, old.id, "ann", DIFF.replace("+b = 3", "+b = 4"), FILES, ["train.py"], "less")
+    with store.read() as reads:
+        assert reads.proposal(old.id).state == "declined"
+        assert f"replaced by p{new.id}" in reads.proposal(old.id).reason
+        assert (new.state, new.source_id, new.baseline_id) == ("drafted", old.baseline_id, old.baseline_id)
+        assert new.evidence == (f"p{old.id}",)
+        assert "ann" in new.planner and "+b = 4" in new.edits
+        assert reads.reviews(old.id)[0].action == "edit"
+
+
+@pytest.mark.parametrize(
+    ("edited", "error"),
+    [(DIFF, UserError), (DIFF.replace("-b = 2", "-b = 9"), EditError), ("", EditError)],
+)
+def test_an_edit_that_says_nothing_new_changes_nothing(
+    store: Store, waiting: list[Proposal], edited: str, error: type[Exception]
+) -> None:
+    with pytest.raises(error), store.write() as tx:
+        review.edit(tx, waiting[0].id, "ann", edited, FILES, ["train.py"])
+    with store.read() as reads:
+        assert reads.proposal(waiting[0].id).state == "awaiting_review"
+        assert reads.reviews(waiting[0].id) == []
+        assert len(reads.proposals(waiting[0].campaign_id)) == 4
+
+
+def test_stop_asks_the_campaign_to_drain(store: Store, waiting: list[Proposal]) -> None:
+    with store.write() as tx:
+        review.stop(tx, waiting[0].id, "ann")
+    with store.read() as reads:
+        assert reads.request(waiting[0].campaign_id) == "drain"
+        assert reads.proposal(waiting[0].id).state == "awaiting_review"
+
+
+def test_what_does_not_wait_cannot_be_answered(store: Store, waiting: list[Proposal]) -> None:
+    with store.write() as tx:
+        fresh = tx.add_proposal(waiting[0].campaign_id, draft("new", 1), baseline_id=waiting[0].baseline_id)
+        for act in (review.approve, review.reject):
+            with pytest.raises(UserError, match="doesn't wait"):
+                act(tx, [fresh.id], "ann")
