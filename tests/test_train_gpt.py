@@ -239,11 +239,10 @@ def test_the_seed_draws_the_order_of_documents(tokenizer: t.Tokenizer) -> None:
     docs = make_docs(100, 2)
 
     def head(seed: int) -> list[int]:
-        stream = t.doc_stream(docs, tokenizer, seed)
-        return np.concatenate([next(stream), next(stream)]).tolist()
+        return next(t.doc_stream(docs, tokenizer, seed)).tolist()  # one round
 
     assert head(1) == head(1) != head(2)
-    assert sorted(head(1)) == sorted(head(2))  # two chunks are one round: every document once
+    assert sorted(head(1)) == sorted(head(2))
     assert head(1).count(t.BOS) == 100 and head(1)[0] == t.BOS
 
 
@@ -267,29 +266,38 @@ def test_shards_are_read_strictly_and_every_token_comes_once_a_round(tmp_path: P
         t.read_shard(broken)
 
 
-def test_a_batch_is_the_same_however_many_share_it() -> None:
-    c = config(train_batch_tokens=16 * 16)
+def some_stream() -> Iterator[np.ndarray]:
+    for at in range(0, 1 << 15, 37):
+        yield np.arange(at, at + 37).astype(np.uint16)
 
-    def stream() -> Iterator[np.ndarray]:
-        draw = np.random.default_rng(0)
-        while True:
-            yield draw.integers(0, 300, 37).astype(np.uint16)
 
-    alone = t.Batches(stream(), c, 1, 0, 1)
-    shared = [t.Batches(stream(), c, 2, rank, 4) for rank in range(4)]
-    before = None
-    for _ in range(3):
+@pytest.mark.parametrize("mixed", [0, 48])
+def test_a_batch_is_the_same_however_many_share_it(mixed: int) -> None:
+    c = config(train_batch_tokens=16 * 16, train_seq_len=16, shuffle_rows=mixed)
+    alone = t.Batches(some_stream(), c, 1, 0, 1)
+    shared = [t.Batches(some_stream(), c, 2, rank, 4) for rank in range(4)]
+    dealt = []
+    for _ in range(6):
         (whole,) = alone.next()
         parts = [batches.next() for batches in shared]
         assert np.array_equal(np.concatenate([parts[r][m] for m in range(2) for r in range(4)]), whole)
-        assert np.array_equal(
-            whole[:-1, -1], whole[1:, 0]
-        )  # a row's last target is the next one's first input
-        if before is not None:
-            assert whole[0, 0] == before
-        before = whole[-1, -1]
+        dealt.append(whole)
+    rows = np.concatenate(dealt)
+    assert all(np.array_equal(row, np.arange(row[0], row[0] + 17)) for row in rows)
+    firsts = rows[:, 0].tolist()
+    assert sorted(firsts) == list(range(0, 96 * 16, 16))  # nothing twice, nothing left out
+    assert (firsts == sorted(firsts)) == (mixed == 0)
     with pytest.raises(SystemExit, match="no multiple"):
-        t.Batches(stream(), c, 3, 0, 1)
+        t.Batches(some_stream(), c, 3, 0, 1)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(alphabet="ab\n", max_size=200), st.integers(0, 30))
+def test_a_document_is_cut_at_the_ends_of_lines(doc: str, size: int) -> None:
+    pieces = list(t.cut(doc, size))
+    assert "".join(pieces) == doc
+    assert all(piece.endswith("\n") and len(piece) >= size for piece in pieces[:-1])
+    assert size or len(pieces) == 1
 
 
 # ---- model and optimiser

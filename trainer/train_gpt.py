@@ -68,6 +68,8 @@ TINY = {
     "max_wallclock_seconds": 0.0,
     "train_batch_tokens": 2048,
     "train_seq_len": 256,
+    "doc_piece": 2000,  # characters after which a document is cut at a line's end; 0: never
+    "shuffle_rows": 1024,  # rows that are mixed before they are dealt out to batches; 0: in order
     # optimiser
     "matrix_lr": 0.02,
     "tied_embed_lr": 0.06,
@@ -121,6 +123,8 @@ GOLF = {
     "max_wallclock_seconds": 600.0,
     "train_batch_tokens": 524288,
     "train_seq_len": 1024,
+    "doc_piece": 0,
+    "shuffle_rows": 0,
     "matrix_lr": 0.04,
     "tied_embed_lr": 0.05,
     "tied_embed_init_std": 0.005,
@@ -398,14 +402,23 @@ def shard_stream(shards: list[np.ndarray], seed: int) -> Iterator[np.ndarray]:
         yield shards[order[0]][:start]
 
 
-def doc_stream(docs: list[str], tokenizer: Tokenizer, seed: int) -> Iterator[np.ndarray]:
-    """Documents in a new order every round, encoded only as they are needed."""
+def doc_stream(pieces: list[str], tokenizer: Tokenizer, seed: int) -> Iterator[np.ndarray]:
+    """Pieces of documents in a new order every round, encoded only as they are needed."""
     draw = random.Random(seed)
     while True:
-        order = draw.sample(docs, len(docs))
-        for at in range(0, len(order), 64):
-            ids = tokenizer.encode_all(order[at : at + 64])
+        order = draw.sample(pieces, len(pieces))
+        for at in range(0, len(order), 256):
+            ids = tokenizer.encode_all(order[at : at + 256])
             yield np.fromiter(chain.from_iterable([BOS, *doc] for doc in ids), dtype=np.uint16)
+
+
+def cut(doc: str, size: int) -> Iterator[str]:
+    """Pieces of a document that end with a line, once they have `size` characters. 0: one piece."""
+    begin = 0
+    while size and len(doc) - begin > 2 * size and (end := doc.find("\n", begin + size) + 1):
+        yield doc[begin:end]
+        begin = end
+    yield doc[begin:]
 
 
 class Batches:
@@ -425,10 +438,21 @@ class Batches:
                 f"train_seq_len={c.train_seq_len} x {accum} micro-steps x {world} processes"
             )
         self.kept = np.zeros(0, dtype=np.uint16)
+        self.pool = max(self.rows, c.shuffle_rows // self.rows * self.rows)
+        self.draw = np.random.default_rng(c.seed) if c.shuffle_rows else None
+        self.ready = np.zeros((0, self.length + 1), dtype=np.uint16)
 
     def next(self) -> list[np.ndarray]:
         """This rank's micro-batches of the next step, each with one token more than a row for the targets."""
-        need = self.rows * self.length + 1
+        if not len(self.ready):
+            self.ready = self.fill()
+        rows, self.ready = self.ready[: self.rows], self.ready[self.rows :]
+        each = self.rows // (self.accum * self.world)
+        return [rows[(m * self.world + self.rank) * each :][:each] for m in range(self.accum)]
+
+    def fill(self) -> np.ndarray:
+        """The next rows of the stream, shuffled: rows of one document shall not meet in one batch."""
+        need = self.pool * self.length + 1
         parts, have = [self.kept], len(self.kept)
         while have < need:
             parts.append(next(self.stream))
@@ -436,8 +460,7 @@ class Batches:
         tokens = np.concatenate(parts)
         self.kept = tokens[need - 1 :]
         rows = np.lib.stride_tricks.sliding_window_view(tokens[:need], self.length + 1)[:: self.length]
-        each = self.rows // (self.accum * self.world)
-        return [rows[(m * self.world + self.rank) * each :][:each] for m in range(self.accum)]
+        return rows if self.draw is None else self.draw.permutation(rows)
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -1199,7 +1222,8 @@ class Corpus:
             sample.append(doc)
             size += len(doc.encode())
         self.tokenizer = Tokenizer.train(sample, c.vocab_size)
-        self.stream = doc_stream(docs, self.tokenizer, c.seed)
+        pieces = [piece for doc in docs for piece in cut(doc, c.doc_piece)]
+        self.stream = doc_stream(pieces, self.tokenizer, c.seed)
         self.size = f"docs:{len(docs)}"
 
     def from_shards(self, shards: list[np.ndarray], c: SimpleNamespace) -> None:
