@@ -62,13 +62,13 @@ def write_documents(path: Path, texts: list[str], floor_bits: float | None = Non
 
 
 def run_session(task: Task, **changes: object) -> Measured:
-    """The session as the shepherd starts it; its exit code must agree with what it wrote."""
+    """The session as the shepherd starts it. It leaves an answer and nothing else."""
     task = replace(task, **changes)  # type: ignore[arg-type]
     command = [sys.executable, "-I", "-m", "agent.judge.session", task.to_json()]
     ended = subprocess.run(command, cwd=task.folder, capture_output=True, text=True, timeout=60, check=False)
     path = JobPaths(Path(task.folder)).measure
     assert path.exists(), ended.stdout + ended.stderr
     found = Measured.from_json(path.read_text())
-    assert ended.returncode == (0 if found.status == "ok" else 1), ended.stderr
+    assert (ended.returncode, ended.stderr) == (0, "")
     assert not [entry.name for entry in Path(task.folder).iterdir() if entry.name.startswith(".")]
     return found

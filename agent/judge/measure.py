@@ -6,6 +6,7 @@ hostile code may have written: bounded, links not followed.
 
 import math
 import os
+import stat
 from pathlib import Path
 
 from agent.errors import InfraError
@@ -131,15 +132,17 @@ def read_log(path: Path) -> str:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return ""
-    with os.fdopen(fd, "rb") as file:
-        try:
-            size = os.fstat(fd).st_size
-            head = file.read(HEAD)
-            if size > HEAD:
-                file.seek(max(HEAD, size - TAIL))
-                head += b"\n" + file.read(TAIL)
-        except OSError:
+    try:
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode):
             return ""
+        head = os.pread(fd, HEAD, 0)
+        if info.st_size > HEAD:
+            head += b"\n" + os.pread(fd, TAIL, max(HEAD, info.st_size - TAIL))
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)
     return head.decode("utf-8", errors="replace")
 
 

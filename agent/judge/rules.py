@@ -6,6 +6,7 @@ Takes the measured runs of a candidate and of its baseline; gives what is broken
 import math
 from collections.abc import Sequence
 from itertools import combinations
+from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.records import Decision
@@ -14,8 +15,10 @@ from agent.track import Track
 if TYPE_CHECKING:
     from agent.store import Scored
 
-# Honest seeds differ by about a hundredth of a document's nats, see docs/judging.md.
-SEED_DIFFERENCE = 1e-4
+# Two seeds of one script differ by a hundredth or two of a document's nats (docs/judging.md). A script whose
+# runs differ ten times less than its baseline's do has fixed what the seed should draw.
+SEED_SHARE = 0.1
+SEED_LEAST = 1e-4  # where the baseline says nothing: far below any training, far above rounding
 SAME = 1e-9
 ENDED_BADLY = frozenset({"crashed", "capped", "no_artifact", "bad_artifact", "score_failed"})
 
@@ -35,7 +38,7 @@ def check(track: Track, candidate: Sequence["Scored"], baseline: Sequence["Score
         or barred(runs)
         or inert(runs, baseline)
         or over_budget(track, candidate, baseline)
-        or seed_ignored(runs)
+        or seed_ignored(runs, baseline)
     )
 
 
@@ -59,10 +62,11 @@ def without_score(track: Track, runs: Sequence["Scored"]) -> Broken | None:
 def why(track: Track, one: "Scored") -> str:
     """The judge's own reason says more than how its process ended."""
     known = next((finding.text for finding in one.measurement.findings if finding.rule == "no_score"), "")
-    train_s = one.measurement.train_wall_s
-    if one.run.outcome == "capped" and train_s is not None and train_s >= track.limits.train_wall_s:
-        return f"stopped by its wall limit of {track.limits.train_wall_s:g} s: no score"
-    return known or one.run.reason or f"ended as {one.run.outcome or 'unknown'}: no score"
+    train_s, limit_s = one.measurement.train_wall_s, track.limits.train_wall_s
+    if one.run.outcome == "capped" and train_s is not None and train_s >= limit_s:
+        return f"stopped by its wall limit of {limit_s:g} s: no score"
+    words = known or one.run.reason or f"ended as {one.run.outcome or 'unknown'}"
+    return words if words.endswith("no score") else f"{words}: no score"
 
 
 def barred(runs: Sequence["Scored"]) -> Broken | None:
@@ -117,17 +121,30 @@ def allowance(track: Track, one: "Scored", baseline: Sequence["Scored"]) -> floa
     return track.compute.tolerance * math.fsum(chosen) / len(chosen)
 
 
-def seed_ignored(runs: Sequence["Scored"]) -> Broken | None:
+def seed_ignored(runs: Sequence["Scored"], baseline: Sequence["Scored"]) -> Broken | None:
     """Seeds are how luck is told from gain; a script that fixes its own has no luck to tell."""
-    for one, other in combinations(runs, 2):
-        if one.run.seed == other.run.seed:
-            continue
-        apart = difference(one.measurement.doc_nats, other.measurement.doc_nats)
-        if apart is not None and apart < SEED_DIFFERENCE:
+    honest = [apart for _, _, apart in across_seeds(baseline)]
+    least = max(SEED_LEAST, SEED_SHARE * median(honest)) if honest else SEED_LEAST
+    for one, other, apart in across_seeds(runs):
+        if apart < least:
             pair = f"r{one.run.id} and r{other.run.id}"
-            words = f"seed_ignored: {pair} had different seeds and hardly differ ({apart:.1e})"
-            return Broken("invalid", words)
+            words = f"seed_ignored: {pair} had different seeds and hardly differ: {apart:.1e} per document"
+            return Broken("invalid", f"{words}, at least {least:.1e} is expected")
     return None
+
+
+class Pair(NamedTuple):
+    """Two runs with different seeds, and how far apart their documents' nats are."""
+
+    one: "Scored"
+    other: "Scored"
+    apart: float
+
+
+def across_seeds(runs: Sequence["Scored"]) -> list[Pair]:
+    pairs = [(one, other) for one, other in combinations(runs, 2) if one.run.seed != other.run.seed]
+    found = [(a, b, difference(a.measurement.doc_nats, b.measurement.doc_nats)) for a, b in pairs]
+    return [Pair(a, b, apart) for a, b, apart in found if apart is not None]
 
 
 def difference(one: Sequence[float], other: Sequence[float]) -> float | None:

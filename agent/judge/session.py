@@ -1,8 +1,8 @@
 """Scores one artifact in a trusted process and leaves measure.json in the job folder.
 
-`python -m agent.judge.session TASK`, TASK a `Task` as JSON. Exit code 0 if there is a score, 1 if not;
-measure.json says why in words either way. The process reads the validation documents; candidates get them
-piece by piece.
+`python -m agent.judge.session TASK`, TASK a `Task` as JSON. Exit code 0 once measure.json is written; it says
+whether there is a score, and in words why not. The process reads the validation documents; candidates get
+them piece by piece.
 """
 
 import hashlib
@@ -156,7 +156,7 @@ def main(text: str) -> int:
     answer = run(task, since)
     write_aside(JobPaths(Path(task.folder)).measure, answer.to_json())
     print(f"{answer.status}: {answer.reason or f'{answer.tokens} tokens, {answer.nats:.3f} nats'}")
-    return 0 if answer.status == "ok" else 1
+    return 0
 
 
 if __name__ == "__main__":

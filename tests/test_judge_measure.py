@@ -1,0 +1,261 @@
+"""Measurements of finished jobs: what was measured beside what was said; nothing where there is no score."""
+
+import hashlib
+import json
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent import track as tracks
+from agent.errors import InfraError, TrackError
+from agent.judge.measure import HEAD, TAIL, measure, read_log
+from agent.judge.task import Clocks, Manifest, Measured, Task, judge_phase, no_score
+from agent.records import Finding, Measurement, Outcome, Run
+from agent.runners.job import JobPaths, JobResult, PhaseResult
+from agent.track import Track
+from sandbox.limits import Exit
+from trainer.data.manifest import File, Part, data_sha
+from trainer.data.manifest import Manifest as CorpusManifest
+from trainer.data.manifest import write as write_manifest
+
+TOML = """
+name = "toy"
+summary = "Toy."
+trust = "measured"
+script = {{ path = "a/train.py", editable = ["a/train.py", "a/more.py"], train = ["{{python}}"]{score} }}
+limits = {{ train_wall_s = 60, score_wall_s = 20, memory_mb = 100 }}
+hardware = {{ kind = "cpu" }}
+data = {{ corpus = "docs" }}
+rung = [{{ name = "decide" }}]
+
+[decision]
+rung = "decide"
+alpha = 0.01
+min_gain = 0.01
+max_seeds = 4
+report_seeds = 3
+prior_sigma = 0.01
+"""
+SCORED = ', score = ["{python}", "{script}", "score"], artifact = "model.bin", env = { PRESET = "tiny" }'
+RUN = Run(5, 1, 7, 3, "decide", "screen", 11, 1, "s0", "running", None, "", "cpu", "c" * 64, (), "now")
+LOG = """step:290/300 train_loss:2.1 train_time:20000ms step_avg:70ms
+step:300/300 train_loss:2.0 train_time:21000ms step_avg:70ms
+Serialized model int8+zlib: 1000 bytes
+Code size: 50 bytes
+Total submission size int8+zlib: 1050 bytes
+"""
+FINAL = "final_int8_zlib_roundtrip_exact val_loss:3.10000000 val_bpb:{:.8f}\n"
+NATS = 1000.0
+MEASURED = Measured(
+    1,
+    "ok",
+    "",
+    NATS,
+    300,
+    600,
+    (400.0, 600.0),
+    None,
+    Manifest(1024, 256, "none", "fp32"),
+    Clocks(0.1, 0.1, 2.0, 3.0, 2.5, 0.5, 0.4, 4.0),
+    None,
+    1000,
+    "a" * 64,
+    50,
+    "c" * 64,
+    420.0,
+    (),
+)
+BPB = NATS / math.log(2) / 600
+
+
+def toy(score: str = SCORED) -> Track:
+    text = TOML.format(score=score)
+    return tracks.parse(text if score else text.replace('"measured"', '"reported"'), "toy.toml")
+
+
+def make_job(folder: Path, log: str = LOG, answer: str | None = None) -> JobPaths:
+    paths = JobPaths(folder)
+    folder.mkdir(exist_ok=True)
+    paths.train_log.write_text(log)
+    if answer is not None:
+        paths.measure.write_text(answer)
+    return paths
+
+
+def result(outcome: Outcome = "ok", reason: str = "", *, judged: bool = True) -> JobResult:
+    train = Exit(0, None, "exited", 25.0, 24.0, 400.0)
+    phases = [PhaseResult("train", train)]
+    if judged:
+        phases.append(PhaseResult("judge", replace(train, wall_s=4.0, peak_mb=500.0)))
+    return JobResult(5, outcome, reason, tuple(phases), 31.0, ("env",), True)
+
+
+def measured(paths: JobPaths, ended: JobResult | None = None, track: Track | None = None) -> Measurement:
+    return measure(track or toy(), RUN, paths, ended or result(), "d1")
+
+
+def test_a_measured_run(tmp_path: Path) -> None:
+    found = measured(make_job(tmp_path, answer=MEASURED.to_json()))
+    assert found == Measurement(
+        run_id=5,
+        trust="measured",
+        judge_version=1,
+        bpb=pytest.approx(BPB),
+        nats=NATS,
+        bytes_scored=600,
+        tokens_scored=300,
+        artifact_bytes=1000,
+        code_bytes=50,
+        total_bytes=1050,
+        train_wall_s=25.0,
+        train_cpu_s=24.0,
+        score_wall_s=3.0,
+        score_cpu_s=2.5,
+        slot_s=31.0,
+        peak_mb=500.0,
+        steps=300,
+        reported_bpb=None,
+        reported_bytes=1050,
+        artifact_sha="a" * 64,
+        data_sha="d1",
+        doc_nats=(400.0, 600.0),
+        findings=(),
+    )
+
+
+def test_what_is_said_stands_beside_what_is_measured(tmp_path: Path) -> None:
+    lie = LOG.replace("size int8+zlib: 1050", "size int8+zlib: 900") + FINAL.format(BPB - 0.01)
+    found = measured(make_job(tmp_path, lie, MEASURED.to_json()))
+    assert found.bpb == pytest.approx(BPB) and found.total_bytes == 1050
+    assert found.reported_bpb == pytest.approx(BPB - 0.01) and found.reported_bytes == 900
+    assert [(f.rule, f.severity) for f in found.findings] == [("reported_differs", "flag")] * 2
+    honest = LOG + FINAL.format(BPB * 1.0002)
+    assert measured(make_job(tmp_path, honest, MEASURED.to_json())).findings == ()
+
+
+def test_the_session_s_findings_come_along(tmp_path: Path) -> None:
+    severe = Finding("below_floor", "invalid", "knew the text")
+    found = measured(make_job(tmp_path, answer=replace(MEASURED, findings=(severe,)).to_json()))
+    assert found.findings == (severe,)
+
+
+def test_another_script_than_was_started(tmp_path: Path) -> None:
+    found = measured(make_job(tmp_path, answer=replace(MEASURED, code_sha="e" * 64).to_json()))
+    assert [(f.rule, f.severity) for f in found.findings] == [("code_changed", "invalid")]
+
+
+@pytest.mark.parametrize(
+    ("ended", "answer", "words"),
+    [
+        (result("crashed", "train: ended with exit code 1", judged=False), None, "ended with exit code 1"),
+        (
+            result("capped", "train: stopped at its wall limit (60 s)", judged=False),
+            None,
+            "wall limit (60 s)",
+        ),
+        (result("no_artifact", "no artifact was written", judged=False), None, "no artifact"),
+        # A candidate that writes the judge's answer itself, and then ends badly.
+        (result("crashed", "train: ended with exit code 1", judged=False), MEASURED.to_json(), "exit code 1"),
+        (result("score_failed", "odd", judged=True), MEASURED.to_json(), "odd"),
+        (result("capped", "judge: stopped at its wall limit"), None, "judge: stopped"),
+        (result("score_failed"), no_score("failed", "it gave NaN").to_json(), "it gave NaN"),
+        (result("capped"), no_score("capped", "stopped by its wall limit").to_json(), "its wall limit"),
+        (result("ok"), None, "the judge session left no answer"),
+    ],
+)
+def test_no_score(tmp_path: Path, ended: JobResult, answer: str | None, words: str) -> None:
+    found = measured(make_job(tmp_path, LOG + FINAL.format(1.0), answer), ended)
+    assert found.bpb is None and found.nats is None and found.doc_nats == () and found.total_bytes is None
+    assert (found.reported_bpb, found.steps, found.slot_s) == (1.0, 300, 31.0)
+    reasons = [finding.text for finding in found.findings if finding.rule == "no_score"]
+    assert len(reasons) == 1 and words in reasons[0]
+
+
+def test_a_broken_judge_is_not_the_idea_s_fault(tmp_path: Path) -> None:
+    with pytest.raises(InfraError, match="disk full"):
+        measured(make_job(tmp_path, answer=no_score("broken", "disk full").to_json()))
+    for damaged in (
+        "{}",
+        "[" * 100_000,
+        MEASURED.to_json()[:-5],
+        MEASURED.to_json().replace("1000.0", "NaN"),
+    ):
+        with pytest.raises(InfraError, match="can't be read"):
+            measured(make_job(tmp_path, answer=damaged))
+
+
+def test_tracks_that_believe_the_log(tmp_path: Path) -> None:
+    found = measured(make_job(tmp_path, LOG + FINAL.format(1.2)), result(judged=False), toy(""))
+    assert (found.trust, found.bpb, found.total_bytes, found.findings) == ("reported", 1.2, 1050, ())
+    silent = measured(make_job(tmp_path), result(judged=False), toy(""))
+    assert silent.bpb is None and [f.rule for f in silent.findings] == ["no_score"]
+    crashed = measured(make_job(tmp_path, FINAL.format(1.2)), result("crashed", judged=False), toy(""))
+    assert crashed.bpb is None and crashed.reported_bpb == 1.2
+
+
+def test_logs_are_read_at_both_ends_and_never_through_a_link(tmp_path: Path) -> None:
+    log = tmp_path / "train.log"
+    log.write_bytes(b"seed:7\n" + b"x" * 80 * (1 << 20) + b"\nlast \xff line")
+    text = read_log(log)
+    assert text.startswith("seed:7\n") and text.endswith("\nlast \N{REPLACEMENT CHARACTER} line")
+    assert len(text) <= HEAD + TAIL + 1
+    log.unlink()
+    log.symlink_to("/etc/passwd")
+    assert read_log(log) == "" == read_log(tmp_path / "nothing") == read_log(tmp_path)
+    log.unlink()
+    os.mkfifo(log)
+    assert read_log(log) == ""
+
+
+# ---------------------------------------------------------------- the phase
+
+
+def make_corpus(folder: Path) -> None:
+    parts = {}
+    for name, text in (("train", "one"), ("val", "two é")):
+        raw = (json.dumps({"text": text}) + "\n").encode()
+        path = folder / name / "docs.jsonl"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(raw)
+        sha = hashlib.sha256(raw).hexdigest()
+        file = File(f"{name}/docs.jsonl", len(raw), sha)
+        parts[name] = Part((file,), 1, len(text.encode()), sha)
+    named = data_sha("docs", parts["train"], parts["val"], 12.5)
+    write_manifest(CorpusManifest("docs", {}, parts["train"], parts["val"], named, 12.5), folder)
+
+
+def phase_task(tmp_path: Path, track: Track) -> Task:
+    make_corpus(tmp_path / "corpus")
+    paths = JobPaths(tmp_path / "job")
+    script = paths.code / ("train.py" if track.script.pack else track.script.path)
+    phase = judge_phase(track, paths, script=script, seed=11, corpus=tmp_path / "corpus")
+    assert phase.trusted and phase.name == "judge" and phase.limits.wall_s == 20
+    assert phase.argv[1:4] == ("-I", "-m", "agent.judge.session")
+    assert str(tmp_path / "corpus") not in str(phase.env)
+    return Task.from_json(phase.argv[4])
+
+
+def test_the_phase_of_a_packed_script(tmp_path: Path) -> None:
+    task = phase_task(tmp_path, toy())
+    code = str(tmp_path / "job" / "code" / "train.py")
+    assert task.alone and task.script == code and task.code == (code,)
+    assert task.command[1:] == ("{script}", "{role}")
+    assert task.artifact == str(tmp_path / "job" / "out" / "model.bin")
+    assert task.documents is not None
+    assert (task.documents.docs, task.documents.bytes, task.documents.floor_bits) == (1, 6, 12.5)
+    assert task.env["PRESET"] == "tiny" and task.env["OMP_NUM_THREADS"] == "1"
+    assert not [value for value in task.env.values() if "corpus" in value or "val" in value]
+
+
+def test_the_phase_of_readable_scripts_counts_every_editable_file(tmp_path: Path) -> None:
+    task = phase_task(tmp_path, toy(SCORED + ", pack = false"))
+    code = tmp_path / "job" / "code" / "a"
+    assert not task.alone and task.code == (str(code / "train.py"), str(code / "more.py"))
+
+
+def test_a_scoring_command_ends_with_its_role(tmp_path: Path) -> None:
+    with pytest.raises(TrackError, match="last word"):
+        phase_task(tmp_path, toy(SCORED.replace('"score"]', '"serve"]')))

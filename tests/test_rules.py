@@ -1,0 +1,176 @@
+"""Rules before statistics: what is broken, in which order, and what is not."""
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from agent import track as tracks
+from agent.judge import rules
+from agent.records import Finding, Outcome, Purpose, Run
+from agent.store import Scored
+from tests.filling import measurement
+
+TRACK = tracks.parse(
+    """
+name = "toy"
+summary = "Toy."
+trust = "measured"
+script = { path = "a.py", editable = ["a.py"], train = ["a"], score = ["a", "score"], artifact = "m" }
+limits = { train_wall_s = 60, score_wall_s = 20, memory_mb = 100, artifact_bytes = 1000 }
+hardware = { kind = "cpu" }
+data = { corpus = "docs" }
+compute = { budget_ms = 20000, tolerance = 1.3, cost = { step = 1.0 } }
+rung = [{ name = "decide" }]
+
+[decision]
+rung = "decide"
+alpha = 0.01
+min_gain = 0.01
+max_seeds = 4
+report_seeds = 3
+prior_sigma = 0.01
+""",
+    "toy.toml",
+)
+
+
+def run(
+    run_id: int,
+    seed: int,
+    *,
+    purpose: Purpose = "screen",
+    slot: str = "s0",
+    outcome: Outcome = "ok",
+    reason: str = "",
+    spread: float = 0.02,
+    nats: tuple[float, ...] | None = None,
+    **measured: object,
+) -> Scored:
+    """A run with documents that differ from those of other seeds as honest training makes them differ."""
+    draw = random.Random(run_id)
+    documents = nats or tuple(1000.0 * (1 + spread * draw.gauss(0, 1)) for _ in range(60))
+    bpb = None if outcome != "ok" else 2.5
+    row = Run(
+        run_id, 1, 7, 3, "decide", purpose, seed, 1, slot, "done", outcome, reason, "cpu", "sha", (), "now"
+    )
+    return Scored(row, measurement(run_id, bpb, **{"doc_nats": documents if bpb else (), **measured}))
+
+
+BASELINE = [run(n, n, purpose="report", slot=f"s{n % 2}", train_cpu_s=20.0 + n % 2) for n in (1, 2, 3)]
+
+
+def check(*runs: Scored, baseline: list[Scored] = BASELINE) -> rules.Broken | None:
+    return rules.check(TRACK, runs, baseline)
+
+
+def test_nothing_is_broken() -> None:
+    assert check(run(11, 1), run(12, 2), run(13, 3)) is None
+    assert check(run(11, 1, train_cpu_s=None), baseline=[]) is None
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason", "measured", "words"),
+    [
+        (
+            "crashed",
+            "train: ended with exit code 1; see train.log",
+            {},
+            "train: ended with exit code 1; see train.log",
+        ),
+        ("no_artifact", "no artifact m was written", {}, "no artifact m was written: no score"),
+        (
+            "capped",
+            "train: stopped at its wall limit (60 s)",
+            {"train_wall_s": 60.1},
+            "stopped by its wall limit of 60 s: no score",
+        ),
+        ("capped", "train: stopped at its memory limit", {}, "train: stopped at its memory limit: no score"),
+        (
+            "score_failed",
+            "judge: ended with exit code 1",
+            {"findings": (Finding("no_score", "note", "the decode process lost bytes"),)},
+            "the decode process lost bytes: no score",
+        ),
+    ],
+)
+def test_without_a_score(outcome: Outcome, reason: str, measured: dict[str, object], words: str) -> None:
+    broken = check(run(11, 1), run(12, 2, outcome=outcome, reason=reason, **measured))
+    assert broken is not None and broken.decision == "crashed"
+    assert broken.words.startswith("r12: ") and words in broken.words
+
+
+def test_a_score_without_a_good_end_does_not_count() -> None:
+    half = run(11, 1)
+    broken = check(Scored(replace(half.run, outcome="score_failed"), half.measurement))
+    assert broken is not None and broken.decision == "crashed"
+
+
+def test_findings_bar_only_if_they_are_severe() -> None:
+    flags = (Finding("reported_differs", "flag", "says 2.0"), Finding("x", "note", "y"))
+    assert check(run(11, 1, findings=flags)) is None
+    broken = check(run(11, 1, findings=(*flags, Finding("below_floor", "invalid", "knew the text"))))
+    assert broken == ("invalid", "r11: below_floor: knew the text")
+
+
+def test_inert_is_the_same_scores_with_the_same_seed() -> None:
+    same = BASELINE[1].measurement.doc_nats
+    broken = check(run(11, 2, nats=same))
+    assert (
+        broken is not None and broken.decision == "inert" and "r11" in broken.words and "r2" in broken.words
+    )
+    assert check(run(11, 9, nats=same)) is None  # another seed: chance, or a fixed seed, but not this rule
+    assert check(run(11, 2, nats=(same[0] * (1 + 1e-6), *same[1:]))) is None
+    assert check(run(11, 2, nats=same[:-1])) is None
+
+
+def test_over_budget_is_asked_twice() -> None:
+    slow = run(11, 1, train_cpu_s=26.5)  # slot s0: 1.3 * 20.0
+    broken = check(slow)
+    assert (
+        broken is not None
+        and broken.decision == "recheck"
+        and "26.5" in broken.words
+        and "26.0" in broken.words
+    )
+    again = run(12, 1, purpose="recheck", train_cpu_s=26.6)
+    broken = check(slow, again)
+    assert broken is not None and broken.decision == "invalid" and "over_budget" in broken.words
+    fine = run(12, 1, purpose="recheck", train_cpu_s=21.0)
+    assert check(slow, fine) is None
+    assert check(run(11, 1, slot="s1", train_cpu_s=26.5)) is None  # that slot's baseline took 21
+    elsewhere = check(run(11, 1, slot="s9", train_cpu_s=27.5))  # all slots: 1.3 * 20.67
+    assert elsewhere is not None and "26.9" in elsewhere.words
+    assert rules.check(TRACK.model_copy(update={"compute": None}), [slow], BASELINE) is None
+
+
+def test_a_recheck_replaces_what_it_repeats() -> None:
+    runs = [run(11, 1), run(12, 2), run(13, 2, purpose="recheck"), run(14, 3)]
+    assert [one.run.id for one in rules.effective(runs)] == [11, 13, 14]
+    slow_then_dead = check(run(11, 1, train_cpu_s=99.0), run(12, 1, purpose="recheck", outcome="crashed"))
+    assert slow_then_dead is not None and slow_then_dead.decision == "crashed"
+
+
+def test_a_fixed_seed_is_seen() -> None:
+    one = run(11, 1)
+    copy = tuple(value * (1 + 1e-7) for value in one.measurement.doc_nats)
+    broken = check(one, run(12, 2, nats=copy))
+    assert broken is not None and broken.decision == "invalid" and "seed_ignored: r11 and r12" in broken.words
+    # A tenth of what the baseline's seeds do is little; a quarter can be an idea that calms training.
+    assert check(run(11, 1, spread=0.001), run(12, 2, spread=0.001)) is not None
+    assert check(run(11, 1, spread=0.005), run(12, 2, spread=0.005)) is None
+    assert check(one, run(12, 2, nats=copy), baseline=[]) is not None
+    assert check(run(11, 1), run(12, 1, purpose="recheck", nats=one.measurement.doc_nats)) is None
+
+
+def test_the_size_is_no_rule() -> None:
+    assert check(run(11, 1, total_bytes=10**9)) is None
+
+
+def test_order_what_says_most_comes_first() -> None:
+    severe = (Finding("not_normalised", "invalid", "sums to 2"),)
+    everything = run(12, 2, nats=BASELINE[1].measurement.doc_nats, findings=severe, train_cpu_s=99.0)
+    assert check(run(11, 1, outcome="crashed"), everything).decision == "crashed"  # type: ignore[union-attr]
+    assert check(everything).words.startswith("r12: not_normalised")  # type: ignore[union-attr]
+    bare = Scored(everything.run, replace(everything.measurement, findings=()))
+    assert check(bare).decision == "inert"  # type: ignore[union-attr]
