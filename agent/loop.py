@@ -17,7 +17,7 @@ from agent.setting import Setting
 from agent.steps.admit import admit, record, refresh
 from agent.steps.collect import cancel_all, collect
 from agent.steps.decide import decide, undecided
-from agent.steps.ending import Ending, close, ending
+from agent.steps.ending import Ending, broken_base, close, ending
 from agent.steps.launch import free_slots, start
 from agent.steps.plan import Asking
 from agent.steps.promote import promote
@@ -76,6 +76,8 @@ class Loop:
         with setting.store.read() as reads:
             slots = free_slots(setting, reads)
             items = wanted(setting, reads) if slots else []
+            if slots and broken_base(reads, setting):
+                return 0
             if slots and undecided(setting, reads):
                 items = [item for item in items if item.held]  # an idea that passed waits for its money
         for slot, item in zip(slots, items, strict=False):

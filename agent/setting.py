@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from agent.records import Amount, Campaign
+from agent.records import Campaign
 from agent.track import Track
 
 if TYPE_CHECKING:
@@ -49,10 +49,6 @@ class Setting:
 
     def packed(self, script_sha: str) -> Path:
         return self.folder / "packed" / f"{script_sha}.py"
-
-    def worst_run(self) -> Amount:
-        """What one run is reserved at."""
-        return Amount(gpu_s=self.track.limits.worst_s() * max(1, self.track.hardware.gpus))
 
 
 def campaign_folder(workspace: Path, name: str) -> Path:

@@ -43,6 +43,8 @@ class Limits(Table):
     """Code and artifact together."""
     train_wall_s: Annotated[float, Field(gt=0)]
     score_wall_s: Annotated[float, Field(gt=0)]
+    headroom: Annotated[float, Field(ge=1)] = 2.0
+    """Once the base has run, later runs get this many times its own wall time, the limits above at most."""
     train_cpu_s: Annotated[float, Field(gt=0)] | None = None
     memory_mb: Annotated[int, Field(gt=0)]
     disk_mb: Annotated[int, Field(gt=0)] = 256

@@ -44,7 +44,7 @@ def _finish(setting: Setting, run: Run) -> float:
     try:
         result = setting.runner.collect(setting.job(run.id))
     except InfraError as error:
-        return _lose(setting, run, "lost", str(error), setting.track.limits.worst_s())
+        return _lose(setting, run, "lost", str(error), None)
     if result.outcome == "cancelled":
         return _lose(setting, run, "cancelled", result.reason, result.slot_s)
     job = JobPaths(setting.job(run.id))
@@ -58,11 +58,14 @@ def _finish(setting: Setting, run: Run) -> float:
     return result.slot_s
 
 
-def _lose(setting: Setting, run: Run, state: RunState, reason: str, slot_s: float) -> float:
-    """A lost machine costs the idea nothing; only after too many of them is the idea given up."""
+def _lose(setting: Setting, run: Run, state: RunState, reason: str, slot_s: float | None) -> float:
+    """A lost machine costs the idea nothing; only after too many of them is the idea given up.
+
+    What it used is settled; where nobody knows (`slot_s` None), all that was reserved.
+    """
     with setting.store.write() as tx:
         tx.update_run(run.id, state=state, reason=reason)
-        _settle(setting, tx, run, slot_s)
+        slot_s = _settle(setting, tx, run, slot_s)
         series = tx.runs(setting.campaign.id, proposal_id=run.proposal_id, states={"lost"})
         given_up = sum(other.seed == run.seed for other in series) >= MAX_ATTEMPTS
         proposal = tx.proposal(run.proposal_id)
@@ -74,6 +77,10 @@ def _lose(setting: Setting, run: Run, state: RunState, reason: str, slot_s: floa
     return slot_s
 
 
-def _settle(setting: Setting, tx: Tx, run: Run, slot_s: float) -> None:
+def _settle(setting: Setting, tx: Tx, run: Run, slot_s: float | None) -> float:
+    gpus = max(1, setting.track.hardware.gpus)
     entry = known(budget.entry_of_run(tx, run.id))
-    budget.settle(tx, entry, Amount(gpu_s=slot_s * max(1, setting.track.hardware.gpus)))
+    if slot_s is None:
+        slot_s = budget.entry(tx, entry).reserved.gpu_s / gpus
+    budget.settle(tx, entry, Amount(gpu_s=slot_s * gpus))
+    return slot_s

@@ -10,6 +10,7 @@ from agent.errors import BudgetExceeded
 from agent.judge import noise, rules, verdict
 from agent.records import Amount, Decision, Proposal, ProposalState, Verdict
 from agent.setting import Setting, known
+from agent.steps.limits import run_limits, worst_run
 from agent.steps.wanted import in_flight, of_test
 from agent.store import Reads, Scored, Tx
 
@@ -117,7 +118,7 @@ def _hold(setting: Setting, tx: Tx, proposal: Proposal, found: Verdict) -> None:
     """Sets aside the worst case of saying yes: the other seeds, one replay on a new head, the head's fresh runs."""
     rule = setting.track.decision
     runs = (rule.max_seeds - found.n_candidate) + rule.max_seeds + rule.report_seeds
-    amount = times(setting.worst_run(), runs)
+    amount = times(worst_run(setting, run_limits(setting, tx)), runs)
     budget.reserve(tx, setting.campaign.id, amount, "hold", proposal_id=proposal.id)
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from agent.records import FINAL, Balance, CampaignState, Proposal, ProposalState
 from agent.setting import Setting
 from agent.steps.decide import undecided
+from agent.steps.limits import run_limits, worst_run
 from agent.steps.plan import WAITING
 from agent.steps.wanted import wanted
 from agent.store import Reads, Tx
@@ -26,7 +27,7 @@ def ending(setting: Setting, reads: Reads, *, may_plan: bool) -> Ending | None:
     campaign = setting.campaign
     head = reads.head(campaign.id)
     for check in (
-        _broken_base(reads, setting),
+        broken_base(reads, setting),
         _stubborn(reads, setting),
         _on_target(reads, head, campaign.target_bpb),
     ):
@@ -35,7 +36,8 @@ def ending(setting: Setting, reads: Reads, *, may_plan: bool) -> Ending | None:
     items = wanted(setting, reads)
     if any(item.held for item in items) or undecided(setting, reads):
         return None
-    if not affordable(reads.balance(campaign.id), setting.worst_run().gpu_s):
+    worst = worst_run(setting, run_limits(setting, reads))
+    if not affordable(reads.balance(campaign.id), worst.gpu_s):
         return Ending("finished", "the budget does not cover another run")
     if items or may_plan or reads.proposals(campaign.id, WAITING):
         return None
@@ -69,7 +71,7 @@ def _end_all(tx: Tx, setting: Setting, reason: str) -> None:
         tx.move(proposal.id, ENDS[proposal.state], reason)
 
 
-def _broken_base(reads: Reads, setting: Setting) -> Ending | None:
+def broken_base(reads: Reads, setting: Setting) -> Ending | None:
     """A base that does not run, or does not fit, makes every comparison meaningless."""
     base = reads.lineage(reads.head(setting.campaign.id).id)[0]
     limit = setting.track.limits.artifact_bytes

@@ -5,24 +5,27 @@ Takes a proposal's commit, a seed and the track's commands; gives a `JobSpec` an
 
 import hashlib
 import json
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from agent import track
 from agent.errors import EditError
 from agent.judge.session import judge_phase
 from agent.records import Proposal, Run
 from agent.runners import JobPaths, JobSpec, Phase, create
 from agent.setting import Setting, known
-from sandbox import Confined, Limits
+from sandbox import Limits
 
-PACK_LIMITS = Limits(wall_s=60, cpu_s=60, memory_mb=1500, disk_mb=64, log_mb=1, processes=8)
+PACK_S = 60
+PACK_ENV = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
 
 
-def make_job(setting: Setting, run: Run, proposal: Proposal) -> JobSpec:
+def make_job(setting: Setting, run: Run, proposal: Proposal, limits: track.Limits) -> JobSpec:
     """The job folder of a run, made once; a second call finds it."""
     paths = JobPaths(setting.job(run.id))
-    spec = job_spec(setting, run, paths)
+    spec = job_spec(setting, run, paths, limits)
 
     def fill(code: Path) -> None:
         if setting.track.script.pack:
@@ -35,12 +38,12 @@ def make_job(setting: Setting, run: Run, proposal: Proposal) -> JobSpec:
     return spec
 
 
-def job_spec(setting: Setting, run: Run, paths: JobPaths) -> JobSpec:
-    track, limits = setting.track, setting.track.limits
+def job_spec(setting: Setting, run: Run, paths: JobPaths, limits: track.Limits) -> JobSpec:
+    limited = setting.track.model_copy(update={"limits": limits})
     script = script_file(setting, paths.code)
     train = Phase(
         name="train",
-        argv=tuple(part.format(python=sys.executable, script=script) for part in track.script.train),
+        argv=tuple(part.format(python=sys.executable, script=script) for part in limited.script.train),
         env=train_env(setting, run),
         cwd=str(paths.out),
         limits=Limits(
@@ -55,12 +58,12 @@ def job_spec(setting: Setting, run: Run, paths: JobPaths) -> JobSpec:
         log=paths.train_log.name,
     )
     phases = [train]
-    if track.script.score:
-        phases.append(judge_phase(track, paths, script=script, seed=run.seed, corpus=setting.corpus))
+    if limited.script.score:
+        phases.append(judge_phase(limited, paths, script=script, seed=run.seed, corpus=setting.corpus))
     return JobSpec(
         run_id=run.id,
         phases=tuple(phases),
-        artifact=track.script.artifact or None,
+        artifact=limited.script.artifact or None,
         core=None,
         wall_s=limits.worst_s(),
     )
@@ -86,7 +89,7 @@ def script_sha(setting: Setting, proposal: Proposal) -> str:
 def pack(setting: Setting, source: str) -> Path:
     """The packed script: what runs and what is counted. Made once for each source.
 
-    The packer parses what a model wrote, so it works in a confined process of its own.
+    The packer parses what a model wrote, so it works in a process of its own.
     """
     done = setting.packed(hashlib.sha256(source.encode()).hexdigest())
     if done.is_file():
@@ -94,28 +97,22 @@ def pack(setting: Setting, source: str) -> Path:
     done.parent.mkdir(parents=True, exist_ok=True)
     readable, aside = done.with_suffix(".source"), done.with_suffix(".aside")
     readable.write_text(source, "utf-8")
-    log = done.with_suffix(".log")
-    log.unlink(missing_ok=True)
-    ended = Confined(
-        (sys.executable, "-m", "trainer.pack", str(readable), str(aside)),
-        cwd=done.parent,
-        env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"},
-        limits=PACK_LIMITS,
-        log=log,
-        folder=done.parent,
-        core=None,
-    ).wait()
-    if ended.rc != 0 or not aside.is_file():
-        last = log.read_text("utf-8", errors="replace").strip().splitlines()[-1:]
-        raise EditError(f"the script can't be packed ({ended.cause}): {' '.join(last)}")
+    command = [sys.executable, "-I", "-m", "trainer.pack", str(readable), str(aside)]
+    try:
+        ended = subprocess.run(command, capture_output=True, env=PACK_ENV, timeout=PACK_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise EditError(f"the script can't be packed within {PACK_S} s") from error
+    if ended.returncode != 0 or not aside.is_file():
+        last = ended.stderr.decode("utf-8", errors="replace").strip().splitlines()[-1:]
+        raise EditError(f"the script can't be packed: {' '.join(last)}")
     aside.replace(done)
     return done
 
 
 def train_env(setting: Setting, run: Run) -> dict[str, str]:
     """All that a training process gets to see of the outside."""
-    track = setting.track
-    threads = "1" if track.hardware.kind == "cpu" else "8"
+    of = setting.track
+    threads = "1" if of.hardware.kind == "cpu" else "8"
     env = {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
@@ -128,12 +125,12 @@ def train_env(setting: Setting, run: Run) -> dict[str, str]:
         "RUN_ID": f"r{run.id}",
         "SEED": str(run.seed),
         **data_env(setting),
-        **track.script.env,
-        **track.deciding().env,
+        **of.script.env,
+        **of.deciding().env,
     }
-    if track.compute is not None:
-        env.setdefault("COMPUTE_BUDGET_MS", str(track.compute.budget_ms))
-        env["COST_MODEL"] = json.dumps(dict(track.compute.cost), sort_keys=True)
+    if of.compute is not None:
+        env.setdefault("COMPUTE_BUDGET_MS", str(of.compute.budget_ms))
+        env["COST_MODEL"] = json.dumps(dict(of.compute.cost), sort_keys=True)
     return env
 
 

@@ -8,6 +8,7 @@ from agent.errors import BudgetExceeded
 from agent.records import Proposal, Run
 from agent.setting import Setting, known
 from agent.steps.jobs import make_job, script_sha
+from agent.steps.limits import run_limits, worst_run
 from agent.steps.wanted import Wanted
 from agent.store import Reads, Tx
 
@@ -31,7 +32,8 @@ def submit(setting: Setting, run: Run) -> Run:
     """Hands a booked run to its runner. Safe to call again: a job folder is made and started once."""
     with setting.store.read() as reads:
         proposal = reads.proposal(run.proposal_id)
-    spec = make_job(setting, run, proposal)
+        limits = run_limits(setting, reads)
+    spec = make_job(setting, run, proposal, limits)
     setting.runner.submit(spec, setting.job(run.id), known(run.slot))
     with setting.store.write() as tx:
         if proposal.state == "queued":
@@ -59,12 +61,13 @@ def _book(setting: Setting, tx: Tx, item: Wanted, slot: str) -> Run:
 
 
 def _fund(setting: Setting, tx: Tx, item: Wanted, run: Run) -> None:
+    worst = worst_run(setting, run_limits(setting, tx))
     holds = budget.holds(tx, item.proposal.id) if item.held else []
     if holds:
-        budget.draw(tx, holds[0].id, setting.worst_run(), run.id)
+        budget.draw(tx, holds[0].id, worst, run.id)
     else:
         budget.reserve(
-            tx, setting.campaign.id, setting.worst_run(), "run", proposal_id=item.proposal.id, run_id=run.id
+            tx, setting.campaign.id, worst, "run", proposal_id=item.proposal.id, run_id=run.id
         )
 
 

@@ -7,6 +7,7 @@ from agent.records import Proposal
 from agent.setting import Setting, known
 from agent.steps import admit
 from agent.steps.decide import release, times
+from agent.steps.limits import run_limits, worst_run
 from agent.store import Reads, Scored
 
 
@@ -40,7 +41,7 @@ def _audited(setting: Setting, proposal: Proposal) -> None:
         tx.move(proposal.id, "accepted", known(tx.verdicts(proposal.id))[-1].words)
         # The replay is not needed; the head's fresh runs are.
         release(tx, proposal.id, "no replay needed")
-        amount = times(setting.worst_run(), setting.track.decision.report_seeds)
+        amount = times(worst_run(setting, run_limits(setting, tx)), setting.track.decision.report_seeds)
         budget.reserve(tx, setting.campaign.id, amount, "hold", proposal_id=proposal.id)
 
 

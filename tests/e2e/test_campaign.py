@@ -190,7 +190,7 @@ def test_the_budget_is_a_promise(root: Path) -> None:
     with setting.store.read() as reads:
         settled = reads.balance(setting.campaign.id).settled.gpu_s
         assert budget.audit(reads, setting.campaign.id) == []
-    assert 600 - setting.worst_run().gpu_s < settled <= 600
+    assert 600 - setting.track.limits.worst_s() < settled <= 600
     assert "unfunded" in states(setting).values()
 
 

@@ -1,0 +1,32 @@
+"""How long one run may take here, and so what is reserved for it.
+
+The track's wall limits are generous, because machines differ. Once the campaign's base has run, its own times on this
+machine say what a run needs, and every later run gets a small multiple of that: less is reserved, so more is tried.
+"""
+
+from agent.records import Amount
+from agent.setting import Setting
+from agent.store import Reads
+from agent.track import Limits
+
+
+def run_limits(setting: Setting, reads: Reads) -> Limits:
+    """The track's limits, tightened by what the base needed. Never looser than the track's."""
+    limits = setting.track.limits
+    base = reads.lineage(reads.head(setting.campaign.id).id)[0]
+    scored = reads.scored(setting.campaign.id, proposal_id=base.id, documents=False)
+    if len(scored) < setting.track.decision.report_seeds:
+        return limits
+    train = max(s.measurement.train_wall_s or limits.train_wall_s for s in scored)
+    score = max(s.measurement.score_wall_s or limits.score_wall_s for s in scored)
+    return limits.model_copy(
+        update={
+            "train_wall_s": min(limits.train_wall_s, limits.headroom * train),
+            "score_wall_s": min(limits.score_wall_s, limits.headroom * score),
+        }
+    )
+
+
+def worst_run(setting: Setting, limits: Limits) -> Amount:
+    """What one run is reserved at: its limits, on every GPU it holds."""
+    return Amount(gpu_s=limits.worst_s() * max(1, setting.track.hardware.gpus))
