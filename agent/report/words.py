@@ -1,16 +1,21 @@
-"""Text that a model or a candidate wrote, made safe to show; and numbers as people read them."""
+"""Text that a model or a candidate wrote, made safe to show; and numbers as people read them.
+
+Takes any text; gives text that no terminal and no markup can be tricked with. Standard library only.
+"""
 
 import re
 import unicodedata
 from collections.abc import Sequence
 
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]P^_X][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+# Cc: escapes, bells, backspaces. Cf: marks that are not seen or turn the direction. Cs: halves of characters.
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 
 
 def plain(text: str, *, limit: int = 20_000) -> str:
     """Without terminal escapes, control and direction characters; line breaks and tabs stay."""
-    text = _ESCAPES.sub("", text[: 4 * limit])
-    kept = "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co"))
+    text = _ESCAPES.sub("", text[: 4 * limit].replace("\r\n", "\n"))
+    kept = "".join(map(_seen, text))
     return kept if len(kept) <= limit else kept[: limit - 1] + "…"
 
 
@@ -20,25 +25,41 @@ def line(text: str, limit: int = 100) -> str:
     return one if len(one) <= limit else one[: limit - 1] + "…"
 
 
+def markup(text: str, limit: int = 100) -> str:
+    """One line that rich shows as it is: no bracket of it opens a style or a link."""
+    from rich.markup import escape
+
+    return escape(line(text, limit))
+
+
+def markdown(text: str, limit: int = 200) -> str:
+    """One line that fits into a cell of a Markdown table and stays text there."""
+    return re.sub(r"([\\`*_{}\[\]<>|#~$&])", r"\\\1", line(text, limit))
+
+
+def _seen(char: str) -> str:
+    if char in "\n\t" or unicodedata.category(char) not in _UNSEEN:
+        return char
+    return " " if char in "\r\v\f\x85\u2028\u2029" else ""
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Columns as wide as they need to be; numbers to the right."""
-    cells = [[_cell(value) for value in row] for row in rows]
-    widths = (
-        [max(len(name), *(len(row[at]) for row in cells), 0) for at, name in enumerate(header)]
-        if cells
-        else []
-    )
-    if not cells:
+    if not rows:
         return "(none)"
+    names = [line(name, 40) for name in header]
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(len(name), *(len(row[at]) for row in cells)) for at, name in enumerate(names)]
     right = [
-        all(isinstance(row[at], int | float) or row[at] is None for row in rows) for at in range(len(header))
+        all(value is None or isinstance(value, int | float) for value in column)
+        for column in zip(*rows, strict=True)
     ]
 
     def put(values: Sequence[str]) -> str:
         parts = [v.rjust(w) if r else v.ljust(w) for v, w, r in zip(values, widths, right, strict=True)]
         return "  ".join(parts).rstrip()
 
-    return "\n".join([put(list(header)), put(["-" * width for width in widths]), *map(put, cells)])
+    return "\n".join([put(names), put(["-" * width for width in widths]), *map(put, cells)])
 
 
 def _cell(value: object) -> str:
@@ -59,3 +80,11 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def size(n_bytes: float) -> str:
+    """4 kB, 3.2 MB, 16.0 GB."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+        if n_bytes >= scale:
+            return f"{n_bytes / scale:.1f} {unit}"
+    return f"{n_bytes / 1e3:.0f} kB" if n_bytes >= 1000 else f"{n_bytes:.0f} bytes"
