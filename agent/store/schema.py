@@ -112,6 +112,15 @@ heads = Table(
     words("since"),
 )
 
+# Kept: the chain from each campaign's base (step 0) to its head; a lineage need not be walked to be read.
+trunk = Table(
+    "trunk",
+    metadata,
+    Column("campaign_id", Integer, ForeignKey("campaigns.id"), primary_key=True),
+    Column("step", Integer, primary_key=True),
+    to("proposal_id", "proposals"),
+)
+
 runs = Table(
     "runs",
     metadata,

@@ -18,6 +18,7 @@ from agent.store.schema import (
     proposals,
     runs,
     scores,
+    trunk,
     verdicts,
 )
 
@@ -109,6 +110,26 @@ def promote(connection: Connection, proposal_id: int, promoted: bool) -> None:
     connection.execute(
         update(scores).where(scores.c.proposal_id == proposal_id).values(promoted=int(promoted))
     )
+
+
+def grow(connection: Connection, campaign_id: int, head_id: int) -> None:
+    """The trunk ends at this head: walks down to where the old and the new chain meet."""
+    here, chain, one, meets = trunk.c.campaign_id == campaign_id, list[int](), head_id, -1
+    while True:
+        step = select(trunk.c.step).where(here, trunk.c.proposal_id == one)
+        known = connection.execute(step).scalar_one_or_none()
+        if known is not None:
+            meets = known
+            break
+        chain.append(one)
+        below = connection.execute(_PROPOSAL, {"proposal_id": one}).mappings().one()["baseline_id"]
+        if below is None:
+            break
+        one = below
+    connection.execute(delete(trunk).where(here, trunk.c.step > meets))
+    for step_number, proposal_id in enumerate(reversed(chain), meets + 1):
+        values = {"campaign_id": campaign_id, "step": step_number, "proposal_id": proposal_id}
+        statements.add(connection, trunk, values)
 
 
 def _measured(connection: Connection, proposal_id: int) -> list[RowMapping]:

@@ -22,33 +22,28 @@ JOIN scores s ON s.id = (
     WHERE x.campaign_id = c.id AND x.promoted = 1 AND x.barred = '' AND x.deciding = 1 AND x.board_id = b.id
     ORDER BY x.bpb, x.proposal_id LIMIT 1)
 JOIN proposals p ON p.id = s.proposal_id""",
-    # Every head's chain of baselines, base first, with what each step gained over the step before.
+    # From each campaign's base to its head, with what each step gained over the step before.
     "lineage": """
-WITH RECURSIVE chain(campaign_id, proposal_id, baseline_id, back) AS (
-    SELECT h.campaign_id, p.id, p.baseline_id, 0 FROM heads h JOIN proposals p ON p.id = h.proposal_id
-    UNION ALL
-    SELECT c.campaign_id, p.id, p.baseline_id, c.back + 1
-    FROM chain c JOIN proposals p ON p.id = c.baseline_id
-    WHERE c.back < 100000)
-SELECT c.campaign_id, k.name AS campaign, c.back, p.id AS proposal_id, p.title, p.state, p.kind, p.planner,
+SELECT t.campaign_id, c.name AS campaign, t.step, p.id AS proposal_id, p.title, p.state, p.kind, p.planner,
     p.baseline_id, p.commit_sha, s.bpb, s.runs, s.total_bytes, s.bpb - f.bpb AS delta_bpb,
     s.total_bytes - f.total_bytes AS delta_bytes, p.tainted, p.updated AS at
-FROM chain c
-JOIN campaigns k ON k.id = c.campaign_id
-JOIN proposals p ON p.id = c.proposal_id
+FROM trunk t
+JOIN campaigns c ON c.id = t.campaign_id
+JOIN proposals p ON p.id = t.proposal_id
 LEFT JOIN scores s ON s.proposal_id = p.id AND s.deciding = 1
 LEFT JOIN scores f ON f.proposal_id = p.baseline_id AND f.board_id = s.board_id
-ORDER BY c.campaign_id, c.back DESC""",
+ORDER BY t.campaign_id, t.step""",
     # Proposals by mean BPB, one board after the other: rows of different boards are never to be compared.
+    # CROSS JOIN keeps SQLite from starting with all scores when one board is asked for.
     "leaderboard": f"""
 SELECT{_BOARD}, b.title AS board,{_SCORE}, p.id AS proposal_id, p.title, p.state, p.planner, p.commit_sha,
     c.id AS campaign_id, c.name AS campaign
-FROM scores s
-JOIN boards b ON b.id = s.board_id
+FROM boards b
+CROSS JOIN scores s
 JOIN proposals p ON p.id = s.proposal_id
 JOIN campaigns c ON c.id = s.campaign_id
-WHERE s.barred = ''
-ORDER BY s.board_id, s.bpb, s.id""",
+WHERE s.board_id = b.id AND s.barred = ''
+ORDER BY b.id, s.bpb, s.id""",
     # Where the budget of each campaign stands.
     "spend": """
 SELECT id AS campaign_id, name AS campaign, state,

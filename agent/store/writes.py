@@ -168,6 +168,7 @@ class Tx(Reads):
         self.connection.execute(delete(heads).where(heads.c.campaign_id == campaign_id))
         values = {"campaign_id": campaign_id, "proposal_id": proposal_id, "since": now()}
         self._insert(heads, values)
+        standing.grow(self.connection, campaign_id, proposal_id)
 
     def add_run(
         self,
