@@ -1,6 +1,6 @@
 """How far the `knobs` planner gets in a default campaign, on a synthetic response surface.
 
-    .venv/bin/python benchmarks/knob_search.py --campaigns 20 --runs 68
+    python -m benchmarks.knob_search --campaigns 20 --runs 68
 
 The surface is made from measured effects of single changes at 300 steps (equal tokens), with each shape's
 cost turned into fewer steps, a size model and noise between seeds; effects are redrawn for every campaign.
