@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from agent.judge.task import Documents, Measured, Task
+from agent.judge.task import SESSION_ENV, Documents, Measured, Task, session_command
 from agent.runners.job import JobPaths
 from tests.candidates import honest
 
@@ -64,8 +64,15 @@ def write_documents(path: Path, texts: list[str], floor_bits: float | None = Non
 def run_session(task: Task, **changes: object) -> Measured:
     """The session as the shepherd starts it. It leaves an answer and nothing else."""
     task = replace(task, **changes)  # type: ignore[arg-type]
-    command = [sys.executable, "-I", "-m", "agent.judge.session", task.to_json()]
-    ended = subprocess.run(command, cwd=task.folder, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(
+        session_command(task),
+        cwd=task.folder,
+        env=SESSION_ENV,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     path = JobPaths(Path(task.folder)).measure
     assert path.exists(), ended.stdout + ended.stderr
     found = Measured.from_json(path.read_text())

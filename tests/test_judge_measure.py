@@ -4,6 +4,8 @@ import hashlib
 import json
 import math
 import os
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +16,11 @@ from agent.errors import InfraError, TrackError
 from agent.judge.measure import HEAD, TAIL, measure, read_log
 from agent.judge.task import Clocks, Manifest, Measured, Task, judge_phase, no_score
 from agent.records import Finding, Measurement, Outcome, Run
-from agent.runners.job import JobPaths, JobResult, PhaseResult
+from agent.runners.job import JobPaths, JobResult, JobSpec, Phase, PhaseResult, create
+from agent.runners.local import LocalRunner
 from agent.track import Track
-from sandbox.limits import Exit
+from sandbox.limits import Exit, Limits
+from tests.candidates import honest
 from trainer.data.manifest import File, Part, data_sha
 from trainer.data.manifest import Manifest as CorpusManifest
 from trainer.data.manifest import write as write_manifest
@@ -213,9 +217,9 @@ def test_logs_are_read_at_both_ends_and_never_through_a_link(tmp_path: Path) -> 
 # ---------------------------------------------------------------- the phase
 
 
-def make_corpus(folder: Path) -> None:
+def make_corpus(folder: Path, *, train: str = "one", val: str = "two é") -> None:
     parts = {}
-    for name, text in (("train", "one"), ("val", "two é")):
+    for name, text in (("train", train), ("val", val)):
         raw = (json.dumps({"text": text}) + "\n").encode()
         path = folder / name / "docs.jsonl"
         path.parent.mkdir(parents=True)
@@ -233,9 +237,8 @@ def phase_task(tmp_path: Path, track: Track) -> Task:
     script = paths.code / ("train.py" if track.script.pack else track.script.path)
     phase = judge_phase(track, paths, script=script, seed=11, corpus=tmp_path / "corpus")
     assert phase.trusted and phase.name == "judge" and phase.limits.wall_s == 20
-    assert phase.argv[1:4] == ("-I", "-m", "agent.judge.session")
     assert str(tmp_path / "corpus") not in str(phase.env)
-    return Task.from_json(phase.argv[4])
+    return Task.from_json(phase.argv[-1])
 
 
 def test_the_phase_of_a_packed_script(tmp_path: Path) -> None:
@@ -259,3 +262,43 @@ def test_the_phase_of_readable_scripts_counts_every_editable_file(tmp_path: Path
 def test_a_scoring_command_ends_with_its_role(tmp_path: Path) -> None:
     with pytest.raises(TrackError, match="last word"):
         phase_task(tmp_path, toy(SCORED.replace('"score"]', '"serve"]')))
+
+
+@pytest.mark.slow
+def test_a_whole_job_from_training_to_its_measurement(tmp_path: Path) -> None:
+    """A real shepherd, a real session, a candidate that trains; the score is worked out again by hand."""
+    track = toy(', score = ["{python}", "{script}", "score"], artifact = "final_model.bin"')
+    make_corpus(tmp_path / "corpus", train="one two three two", val="two three é")
+    job = JobPaths(tmp_path / "job")
+    script = job.code / "train.py"
+    source = Path(honest.__file__).read_bytes()
+    train = Phase(
+        "train",
+        (sys.executable, str(script), "train"),
+        {"PATH": "/usr/bin:/bin", "DATA_PATH": str(tmp_path / "corpus" / "train")},
+        str(job.out),
+        Limits(60, None, 500, 50, 1, 8),
+        False,
+        job.train_log.name,
+    )
+    judge = judge_phase(track, job, script=script, seed=11, corpus=tmp_path / "corpus")
+    spec = JobSpec(5, (train, judge), track.script.artifact, None, track.limits.worst_s())
+    create(job.folder, spec, lambda code: (code / "train.py").write_bytes(source) and None)
+    runner = LocalRunner(1)
+    runner.submit(spec, job.folder, "local/0")
+    deadline = time.monotonic() + 80
+    while (state := runner.poll(job.folder)) not in ("done", "lost"):
+        assert time.monotonic() < deadline, job.shepherd_log.read_text()
+        time.sleep(0.05)
+    assert state == "done", job.shepherd_log.read_text()
+    ended = runner.collect(job.folder)
+    assert (ended.outcome, ended.reason) == ("ok", "")
+    run = replace(RUN, script_sha=hashlib.sha256(source).hexdigest())
+    found = measure(track, run, job, ended, "d1")
+    model = honest.Bigram(honest.count([b"one two three two"]))
+    text = "two three é".encode()
+    nats = sum(-model.logprobs(before)[token] for before, token in zip([None, *text], text, strict=False))
+    assert found.bpb == pytest.approx(nats / math.log(2) / len(text), rel=1e-6)
+    assert (found.trust, found.steps, found.tokens_scored, found.findings) == ("measured", 3, len(text), ())
+    assert found.total_bytes == len(source) + (job.out / "final_model.bin").stat().st_size
+    assert found.train_cpu_s and found.score_cpu_s and 0 < found.slot_s < 80

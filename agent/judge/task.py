@@ -21,6 +21,18 @@ from sandbox.limits import Limits
 LOG = "judge.log"  # of the session itself; candidates write to score.log
 PEEKS = 64
 CHUNK_TOKENS = 8192  # a chunk ends at the first end of a document after so many tokens
+# Isolated from the person's Python settings, and of the same code as the controller, installed or not.
+SESSION = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "from agent.judge.session import main; sys.exit(main(sys.argv[1]))"
+)
+ROOT = Path(__file__).resolve().parents[2]
+SESSION_ENV = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "LANG": "C.UTF-8",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "OPENBLAS_NUM_THREADS": "1",  # what starts confined processes must have one thread
+}
 OWN_MB = 400  # what the session needs on top of the candidate
 
 # ok: there is a score. failed, capped: the candidate's doing. broken: ours or the machine's.
@@ -161,8 +173,8 @@ def judge_phase(track: Track, paths: JobPaths, *, script: Path, seed: int, corpu
     )
     return Phase(
         name="judge",
-        argv=(sys.executable, "-I", "-m", "agent.judge.session", task.to_json()),
-        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"},
+        argv=session_command(task),
+        env=dict(SESSION_ENV),
         cwd=str(paths.folder),
         limits=Limits(
             wall_s=limits.score_wall_s,
@@ -175,6 +187,10 @@ def judge_phase(track: Track, paths: JobPaths, *, script: Path, seed: int, corpu
         trusted=True,
         log=LOG,
     )
+
+
+def session_command(task: Task) -> tuple[str, ...]:
+    return (sys.executable, "-I", "-c", SESSION, str(ROOT), task.to_json())
 
 
 def command(track: Track) -> tuple[str, ...]:
