@@ -7,7 +7,7 @@ clock is set by hand afterwards, so that time can be drawn. `python -m tests.fix
 import json
 import random
 import sys
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from sqlalchemy import text
 
 from agent import budget
 from agent.records import Amount, Campaign, Finding, Kind, Proposal, ProposalState, Purpose, Verdict
+from agent.runners.job import Heartbeat, PhaseName
 from agent.store import Store, Tx, open_store
 from agent.track import load, sha
 from tests.filling import draft, measurement
@@ -306,8 +307,11 @@ def _in_flight(night: Night, jobs: Path) -> None:
         night.now()
         folder = jobs / f"r{run.id}"
         folder.mkdir(parents=True)
-        beat = {"phase": ("train", "judge")[n], "seconds": 12.5, "processes": []}
-        (folder / "heartbeat.json").write_text(json.dumps(beat))
+        phase: PhaseName = "judge" if n else "train"
+        beat = Heartbeat(
+            at="2026-11-20T22:18:20.000Z", boot="b", phase=phase, seconds=12.5, root=1, processes={}
+        )
+        (folder / "heartbeat.json").write_text(json.dumps(asdict(beat)))
         (folder / "train.log").write_text(
             "step:150/300 train_loss:4.1234 train_time:9876ms step_avg:82.30ms\n"
         )

@@ -1,0 +1,267 @@
+"""A campaign while it runs: a bar for each experiment, budget, best so far, queue, the last verdicts.
+
+Takes a store and the job folders; shows them in a terminal, or prints events as lines where there is none.
+Needs no runner: whoever can read the folders can watch, from any terminal.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from agent.records import Event, Run
+from agent.report import status as report
+from agent.report.tables import event_line
+from agent.report.words import duration, markup
+from agent.runners.job import Progress
+from agent.runners.progress import progress
+from agent.store import Reads, Store
+from agent.store.lease import holder
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.live import Live
+
+EVERY_S = 0.5  # between two looks at the store when there is a terminal
+LINES_EVERY_S = 1.0
+# What becomes of an idea; anything else that happens is on the bars already.
+VERDICTS = {
+    **dict.fromkeys(("promoted", "accepted", "reported"), "green"),
+    **dict.fromkeys(("confirming", "replaying"), "cyan"),
+    **dict.fromkeys(("invalid", "reverted", "crashed"), "red"),
+    **dict.fromkeys(
+        ("oversize", "inconclusive", "worse", "duplicate", "blocked", "edit_failed", "unfunded"), "yellow"
+    ),
+}
+# Lines of a log tell the rest too, but not each step from one state to the next.
+QUIET = frozenset({"drafted", "approved", "queued", "measured", "auditing"})
+
+
+@dataclass(frozen=True)
+class Job:
+    """One experiment that runs now."""
+
+    run: Run
+    title: str
+    progress: Progress | None
+
+    @property
+    def share(self) -> float:
+        """How far it is, from 0 to 1, as far as its log says."""
+        at = self.progress
+        if at is None:
+            return 0.0
+        if at.phase == "judge":
+            return 1.0
+        return at.step / at.steps if at.step is not None and at.steps else 0.0
+
+    @property
+    def left_s(self) -> float | None:
+        at = self.progress
+        if at is None or at.phase == "judge" or not 0.02 <= self.share < 1:
+            return None
+        return at.elapsed_s * (1 - self.share) / self.share
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that the view shows at one moment."""
+
+    now: report.Status
+    controller: str | None
+    asked: str
+    jobs: tuple[Job, ...]
+    verdicts: tuple[Event, ...]
+
+
+def scene(reads: Reads, campaign_id: int, jobs_root: Path) -> Scene:
+    now = report.status(reads, campaign_id)
+    runs = reads.runs(campaign_id, states={"queued", "running"})
+    newest = reads.newest_events(campaign_id, 120)
+    return Scene(
+        now=now,
+        controller=holder(reads.connection, f"campaign {now.campaign}"),
+        asked=reads.request(campaign_id),
+        jobs=tuple(
+            Job(run, reads.proposal(run.proposal_id).title, progress(jobs_root / f"r{run.id}"))
+            for run in runs
+        ),
+        verdicts=tuple(event for event in newest if event.what in VERDICTS)[-6:],
+    )
+
+
+class LiveView:
+    """`with LiveView(...) as view:` and `view.refresh()` as often as one likes."""
+
+    def __init__(
+        self, store: Store, campaign_id: int, jobs_root: Path, *, console: "Console | None" = None
+    ) -> None:
+        self._store, self._campaign_id, self._jobs = store, campaign_id, jobs_root
+        self._console = console
+        self._live: Live | None = None
+        self._next = 0.0
+        self._seen = 0
+        self.scene: Scene | None = None
+
+    def __enter__(self) -> "LiveView":
+        if self._console is None:
+            from rich.console import Console
+
+            self._console = Console()
+        with self._store.read() as reads:
+            newest = reads.newest_events(self._campaign_id, 1)
+        self._seen = newest[-1].id if newest else 0
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
+            from rich.live import Live
+
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+        self.refresh(now=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None or not issubclass(kind, Exception):
+            self.refresh(now=True)
+        if self._live is not None:
+            self._live.stop()
+
+    def refresh(self, *, now: bool = False) -> None:
+        """Looks again if it is time to; cheap to call at every turn of a loop."""
+        at = time.monotonic()
+        if not now and at < self._next:
+            return
+        self._next = at + (EVERY_S if self._live else LINES_EVERY_S)
+        with self._store.read() as reads:
+            if self._live is not None:
+                self.scene = scene(reads, self._campaign_id, self._jobs)
+                self._live.update(render(self.scene), refresh=True)
+                return
+            events = reads.events(self._campaign_id, after=self._seen)
+        for event in events:
+            self._seen = event.id
+            if event.what not in QUIET:
+                print(event_line(event), flush=True)
+
+    @property
+    def over(self) -> bool:
+        """The campaign has ended."""
+        with self._store.read() as reads:
+            return reads.campaign_by_id(self._campaign_id).state != "running"
+
+
+def render(found: Scene) -> "RenderableType":
+    """The scene for rich. Text of a model goes through `markup`, so that it stays text."""
+    from rich.console import Group
+    from rich.text import Text
+
+    now = found.now
+    parts: list[RenderableType] = [_top(found), Text()]
+    if found.jobs:
+        parts += [_bars(found), Text()]
+    if now.queue:
+        parts.append(_labelled("next", [markup(item, 76) for item in now.queue[:4]], len(now.queue) - 4))
+    if now.to_review:
+        waiting = [markup(item, 76) for item in now.to_review[:3]]
+        parts.append(_labelled("review", waiting, len(now.to_review) - 3))
+        parts.append(Text.from_markup("          [cyan]agent review[/] answers them"))
+    if found.verdicts:
+        parts.append(_labelled("verdicts", [_verdict(event) for event in reversed(found.verdicts)]))
+    return Group(*parts)
+
+
+def _top(found: Scene) -> "RenderableType":
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    now = found.now
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(width=9, style="bold")
+    grid.add_column()
+    grid.add_column()
+    state = _state(found)
+    so_far = f"{now.proposals} ideas, {now.runs_done} runs, {now.accepted} accepted"
+    grid.add_row(markup(now.campaign, 30), Text.from_markup(f"{state}  track {markup(now.track)}  {so_far}"))
+    words = report.budget_words(now)
+    if now.cap_hours:
+        bar = ProgressBar(total=now.cap_hours, completed=now.settled_hours, width=24)
+        held = Table.grid(padding=(0, 1))
+        held.add_row(bar, words)
+        grid.add_row("budget", held)
+    else:
+        grid.add_row("budget", words)
+    grid.add_row("best", markup(report.head_words(now), 110))
+    return grid
+
+
+def _state(found: Scene) -> str:
+    if found.now.state != "running":
+        return markup(f"{found.now.state}: {found.now.reason}", 90)
+    if found.controller is None:
+        return "[red]nobody runs it: agent resume[/]"
+    if found.asked:
+        return "[yellow]finishing what runs[/]" if found.asked == "drain" else "[yellow]cancelling[/]"
+    return "[green]running[/]"
+
+
+def _bars(found: Scene) -> "RenderableType":
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 1))
+    for justify in ("left", "left", "left", "right", "left"):
+        grid.add_column(justify=justify, no_wrap=True)
+    for job in found.jobs:
+        bar = ProgressBar(total=1.0, completed=job.share, width=22)
+        name = f"p{job.run.proposal_id} {job.run.purpose}"
+        grid.add_row(f"r{job.run.id}", name, bar, _how_far(job), markup(job.title, 44))
+    return grid
+
+
+def _how_far(job: Job) -> str:
+    at = job.progress
+    if at is None:
+        return "starting"
+    if at.phase == "judge":
+        return f"being scored, {duration(at.elapsed_s)}"
+    parts = [f"{at.step}/{at.steps}"] if at.step is not None else [f"{duration(at.elapsed_s)}"]
+    if at.loss is not None:
+        parts.append(f"loss {at.loss:.3f}")
+    if job.left_s is not None:
+        parts.append(f"{duration(job.left_s)} left")
+    return "  ".join(parts)
+
+
+def _verdict(event: Event) -> str:
+    who = f"p{event.proposal_id}" if event.proposal_id is not None else ""
+    return f"[{VERDICTS[event.what]}]{event.what:<12}[/] {who:>4}  {markup(event.text, 84)}"
+
+
+def _labelled(label: str, lines: list[str], more: int = 0) -> "RenderableType":
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(width=9, style="bold")
+    grid.add_column(no_wrap=True, overflow="ellipsis")
+    for n, text in enumerate(lines):
+        grid.add_row("" if n else label, Text.from_markup(text))
+    if more > 0:
+        grid.add_row("", f"and {more} more")
+    return grid
+
+
+def snapshot(store: Store, campaign_id: int, jobs_root: Path) -> str:
+    """The view once, as text: for documentation and for outputs that are no terminal."""
+    import io
+
+    from rich.console import Console
+
+    with store.read() as reads:
+        shown = render(scene(reads, campaign_id, jobs_root))
+    out = io.StringIO()
+    Console(file=out, width=118, color_system=None).print(shown)
+    return out.getvalue()

@@ -1,0 +1,66 @@
+"""How a campaign ended: the lineage with its deltas, what it cost, where the plots are.
+
+Takes the store and the campaign's folder; gives text, and writes the plots.
+"""
+
+import sys
+from pathlib import Path
+
+from agent.errors import UserError
+from agent.records import Balance
+from agent.report.points import picture
+from agent.report.tables import lineage, lineage_words
+from agent.report.terminal import for_terminal
+from agent.report.words import duration
+from agent.store import Reads, Store
+
+
+def summary(store: Store, campaign_id: int, folder: Path, *, width: int = 80) -> str:
+    """What a person wants to know in the morning."""
+    from agent.report.plots import write
+
+    with store.read() as reads:
+        drawn = picture(reads, campaign_id)
+        parts = [lineage_words(lineage(reads, reads.head(campaign_id).id)), _ideas(reads, campaign_id)]
+        parts.append(f"cost     {_cost(reads.balance(campaign_id))}")
+        parts += _next(reads, campaign_id)
+    if drawn.dots:
+        parts.insert(0, for_terminal(drawn, width, colour=sys.stdout.isatty()) + "\n")
+        try:
+            files = write(drawn, folder / "plots")
+        except OSError as error:
+            raise UserError(f"the plots can't be written: {error}") from error
+        parts.append(f"plots    {files[0].parent}: {', '.join(f.name for f in files if f.suffix == '.png')}")
+    return "\n".join(parts)
+
+
+def _ideas(reads: Reads, campaign_id: int) -> str:
+    states = [one.state for one in reads.trials(campaign_id) if one.baseline_id is not None]
+    counts = sorted(((states.count(state), state) for state in set(states)), reverse=True)
+    ended = ", ".join(f"{count} {state.replace('_', ' ')}" for count, state in counts)
+    return f"\nideas    {len(states)}" + (f": {ended}" if states else "")
+
+
+def _cost(balance: Balance) -> str:
+    cap = f" of {duration(balance.caps.gpu_s)}" if balance.caps.gpu_s is not None else ""
+    text = f"{duration(balance.settled.gpu_s)}{cap} of slot time"
+    if balance.settled.usd:
+        text += f", {balance.settled.usd:.2f} $ for machines"
+    if balance.settled.llm_usd:
+        text += f", {balance.settled.llm_usd:.2f} $ for language models"
+    return text
+
+
+def _next(reads: Reads, campaign_id: int) -> list[str]:
+    campaign, head = reads.campaign_by_id(campaign_id), reads.head(campaign_id)
+    lines = []
+    if head.baseline_id is not None:
+        lines.append(
+            f"branch   {campaign.branch} (agent adopt merges it into yours; agent diff p{head.id} shows it)"
+        )
+    waiting = reads.count_proposals(campaign_id, {"awaiting_review"})
+    if waiting:
+        lines.append(f"review   {waiting} ideas wait for you: agent review")
+    if campaign.state == "stopped":
+        lines.append("         agent resume goes on where it stopped")
+    return lines
