@@ -7,9 +7,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from agent import track as tracks
 from agent.judge.task import SESSION_ENV, Documents, Measured, Task, session_command
 from agent.runners.job import JobPaths
+from agent.track import Track
 from tests.candidates import honest
+from trainer.data.manifest import File, Part, data_sha
+from trainer.data.manifest import Manifest as CorpusManifest
+from trainer.data.manifest import write as write_manifest
 
 CANDIDATES = Path(honest.__file__).parent
 TEXTS = [
@@ -79,3 +84,43 @@ def run_session(task: Task, **changes: object) -> Measured:
     assert (ended.returncode, ended.stderr) == (0, "")
     assert not [entry.name for entry in Path(task.folder).iterdir() if entry.name.startswith(".")]
     return found
+
+
+def make_corpus(folder: Path, *, train: str = "one", val: str = "two é") -> None:
+    parts = {}
+    for name, text in (("train", train), ("val", val)):
+        raw = (json.dumps({"text": text}) + "\n").encode()
+        path = folder / name / "docs.jsonl"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(raw)
+        sha = hashlib.sha256(raw).hexdigest()
+        file = File(f"{name}/docs.jsonl", len(raw), sha)
+        parts[name] = Part((file,), 1, len(text.encode()), sha)
+    named = data_sha("docs", parts["train"], parts["val"], 12.5)
+    write_manifest(CorpusManifest("docs", {}, parts["train"], parts["val"], named, 12.5), folder)
+
+
+TOML = """
+name = "toy"
+summary = "Toy."
+trust = "measured"
+script = {{ path = "a/train.py", editable = ["a/train.py", "a/more.py"], train = ["{{python}}"]{score} }}
+limits = {{ train_wall_s = 60, score_wall_s = 20, memory_mb = 100 }}
+hardware = {{ kind = "cpu" }}
+data = {{ corpus = "docs" }}
+rung = [{{ name = "decide" }}]
+
+[decision]
+rung = "decide"
+alpha = 0.01
+min_gain = 0.01
+max_seeds = 4
+report_seeds = 3
+prior_sigma = 0.01
+"""
+SCORED = ', score = ["{python}", "{script}", "score"], artifact = "model.bin", env = { PRESET = "tiny" }'
+
+
+def toy(score: str = SCORED) -> Track:
+    text = TOML.format(score=score)
+    return tracks.parse(text if score else text.replace('"measured"', '"reported"'), "toy.toml")

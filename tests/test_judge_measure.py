@@ -1,7 +1,6 @@
 """Measurements of finished jobs: what was measured beside what was said; nothing where there is no score."""
 
 import hashlib
-import json
 import math
 import os
 import sys
@@ -11,39 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from agent import track as tracks
-from agent.errors import InfraError, TrackError
+from agent.errors import InfraError
 from agent.judge.measure import HEAD, TAIL, measure, read_log
-from agent.judge.task import Clocks, Manifest, Measured, Task, judge_phase, no_score
+from agent.judge.task import Clocks, Manifest, Measured, judge_phase, no_score
 from agent.records import Finding, Measurement, Outcome, Run
 from agent.runners.job import JobPaths, JobResult, JobSpec, Phase, PhaseResult, create
 from agent.runners.local import LocalRunner
 from agent.track import Track
 from sandbox.limits import Exit, Limits
 from tests.candidates import honest
-from trainer.data.manifest import File, Part, data_sha
-from trainer.data.manifest import Manifest as CorpusManifest
-from trainer.data.manifest import write as write_manifest
+from tests.judging import make_corpus, toy
 
-TOML = """
-name = "toy"
-summary = "Toy."
-trust = "measured"
-script = {{ path = "a/train.py", editable = ["a/train.py", "a/more.py"], train = ["{{python}}"]{score} }}
-limits = {{ train_wall_s = 60, score_wall_s = 20, memory_mb = 100 }}
-hardware = {{ kind = "cpu" }}
-data = {{ corpus = "docs" }}
-rung = [{{ name = "decide" }}]
-
-[decision]
-rung = "decide"
-alpha = 0.01
-min_gain = 0.01
-max_seeds = 4
-report_seeds = 3
-prior_sigma = 0.01
-"""
-SCORED = ', score = ["{python}", "{script}", "score"], artifact = "model.bin", env = { PRESET = "tiny" }'
 RUN = Run(5, 1, 7, 3, "decide", "screen", 11, 1, "s0", "running", None, "", "cpu", "c" * 64, (), "now")
 LOG = """step:290/300 train_loss:2.1 train_time:20000ms step_avg:70ms
 step:300/300 train_loss:2.0 train_time:21000ms step_avg:70ms
@@ -73,11 +50,6 @@ MEASURED = Measured(
     (),
 )
 BPB = NATS / math.log(2) / 600
-
-
-def toy(score: str = SCORED) -> Track:
-    text = TOML.format(score=score)
-    return tracks.parse(text if score else text.replace('"measured"', '"reported"'), "toy.toml")
 
 
 def make_job(folder: Path, log: str = LOG, answer: str | None = None) -> JobPaths:
@@ -164,10 +136,17 @@ def test_another_script_than_was_started(tmp_path: Path) -> None:
         # A candidate that writes the judge's answer itself, and then ends badly.
         (result("crashed", "train: ended with exit code 1", judged=False), MEASURED.to_json(), "exit code 1"),
         (result("score_failed", "odd", judged=True), MEASURED.to_json(), "odd"),
+        (result("ok", "odd", judged=False), MEASURED.to_json(), "odd"),
+        (
+            result("capped", "judge: wall", judged=True),
+            no_score("broken", "draw again").to_json(),
+            "judge: wall",
+        ),
+        (result("score_failed", "judge: exit code 1"), "{}", "judge: exit code 1"),
         (result("capped", "judge: stopped at its wall limit"), None, "judge: stopped"),
         (result("score_failed"), no_score("failed", "it gave NaN").to_json(), "it gave NaN"),
         (result("capped"), no_score("capped", "stopped by its wall limit").to_json(), "its wall limit"),
-        (result("ok"), None, "the judge session left no answer"),
+        (result("score_failed"), None, "the judge session left no answer"),
     ],
 )
 def test_no_score(tmp_path: Path, ended: JobResult, answer: str | None, words: str) -> None:
@@ -212,56 +191,6 @@ def test_logs_are_read_at_both_ends_and_never_through_a_link(tmp_path: Path) -> 
     log.unlink()
     os.mkfifo(log)
     assert read_log(log) == ""
-
-
-# ---------------------------------------------------------------- the phase
-
-
-def make_corpus(folder: Path, *, train: str = "one", val: str = "two é") -> None:
-    parts = {}
-    for name, text in (("train", train), ("val", val)):
-        raw = (json.dumps({"text": text}) + "\n").encode()
-        path = folder / name / "docs.jsonl"
-        path.parent.mkdir(parents=True)
-        path.write_bytes(raw)
-        sha = hashlib.sha256(raw).hexdigest()
-        file = File(f"{name}/docs.jsonl", len(raw), sha)
-        parts[name] = Part((file,), 1, len(text.encode()), sha)
-    named = data_sha("docs", parts["train"], parts["val"], 12.5)
-    write_manifest(CorpusManifest("docs", {}, parts["train"], parts["val"], named, 12.5), folder)
-
-
-def phase_task(tmp_path: Path, track: Track) -> Task:
-    make_corpus(tmp_path / "corpus")
-    paths = JobPaths(tmp_path / "job")
-    script = paths.code / ("train.py" if track.script.pack else track.script.path)
-    phase = judge_phase(track, paths, script=script, seed=11, corpus=tmp_path / "corpus")
-    assert phase.trusted and phase.name == "judge" and phase.limits.wall_s == 20
-    assert str(tmp_path / "corpus") not in str(phase.env)
-    return Task.from_json(phase.argv[-1])
-
-
-def test_the_phase_of_a_packed_script(tmp_path: Path) -> None:
-    task = phase_task(tmp_path, toy())
-    code = str(tmp_path / "job" / "code" / "train.py")
-    assert task.alone and task.script == code and task.code == (code,)
-    assert task.command[1:] == ("{script}", "{role}")
-    assert task.artifact == str(tmp_path / "job" / "out" / "model.bin")
-    assert task.documents is not None
-    assert (task.documents.docs, task.documents.bytes, task.documents.floor_bits) == (1, 6, 12.5)
-    assert task.env["PRESET"] == "tiny" and task.env["OMP_NUM_THREADS"] == "1"
-    assert not [value for value in task.env.values() if "corpus" in value or "val" in value]
-
-
-def test_the_phase_of_readable_scripts_counts_every_editable_file(tmp_path: Path) -> None:
-    task = phase_task(tmp_path, toy(SCORED + ", pack = false"))
-    code = tmp_path / "job" / "code" / "a"
-    assert not task.alone and task.code == (str(code / "train.py"), str(code / "more.py"))
-
-
-def test_a_scoring_command_ends_with_its_role(tmp_path: Path) -> None:
-    with pytest.raises(TrackError, match="last word"):
-        phase_task(tmp_path, toy(SCORED.replace('"score"]', '"serve"]')))
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ import numpy as np
 
 from agent.judge import protocol
 from agent.judge.candidate import Candidate, Files
-from agent.judge.protocol import BadAnswer, Peek
+from agent.judge.protocol import Peek
 from agent.judge.scoring import Chunk, Scores, ask_chunk, chunks, start
 from agent.judge.task import Audit, Manifest, Task
 from agent.records import Finding
@@ -175,10 +175,8 @@ def ask(candidate: Candidate, scores: Scores, manifest: Manifest, positions: Seq
     items = [Peek(p, stream.start_of(p), stream.tokens[max(0, p - manifest.context) : p]) for p in positions]
     size = 4 * len(items) * manifest.vocab
     payload = candidate.ask(protocol.PEEK, protocol.peek(items), protocol.LOGPROBS, most=size)
-    try:
+    with candidate.reading():
         table = protocol.read_logprobs(payload, len(items), manifest.vocab)
-    except BadAnswer as error:
-        raise candidate.bad(error) from error
     return [
         compare(row, int(stream.tokens[p]), p, float(scores.nats[p]))
         for row, p in zip(table, positions, strict=True)

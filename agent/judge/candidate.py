@@ -11,6 +11,7 @@ import shutil
 import socket
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -119,8 +120,13 @@ class Candidate:
         self.answers_s += time.monotonic() - since
         return body
 
-    def bad(self, error: BadAnswer) -> CandidateError:
-        return self.failed(f"gave a wrong answer: {error}")
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Around the reading of an answer: what is wrong with it is the candidate's failure."""
+        try:
+            yield
+        except BadAnswer as error:
+            raise self.failed(f"gave a wrong answer: {error}") from error
 
     def failed(self, what: str) -> CandidateError:
         return CandidateError("failed", f"the {self._role} process {what} (request {self.asked})")

@@ -80,19 +80,18 @@ def session_answer(job: JobPaths, result: JobResult) -> Measured:
     """What the judge session wrote; in words why there is nothing, if there is nothing."""
     if result.phase("judge") is None:
         return no_score("failed", result.reason or f"the run ended as {result.outcome}")
-    text = read_small(job.measure)
-    if text is None:
-        if result.outcome == "capped":
-            return no_score("capped", result.reason)
-        return no_score("failed", result.reason or "the judge session left no answer")
+    ended_well = result.outcome == "ok"
     try:
-        found = Measured.from_json(text)
-    except (ValueError, RecursionError) as error:
-        raise InfraError(f"{job.measure} can't be read: {error}") from error
+        found = Measured.from_json(read_small(job.measure) or "")
+    except (OSError, ValueError, RecursionError) as error:
+        if ended_well:
+            raise InfraError(f"{job.measure} can't be read: {error}") from error
+        return no_score("failed", result.reason or "the judge session left no answer")
+    # A candidate may have written the file; what the judge wrote agrees with how its phase ended.
+    if not ended_well and found.status in ("ok", "broken"):
+        return no_score("failed", result.reason)
     if found.status == "broken":
         raise InfraError(f"the judge session failed: {found.reason}")
-    if found.status == "ok" and result.outcome != "ok":
-        return no_score("failed", result.reason)
     return found
 
 

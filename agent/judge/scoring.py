@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from agent.judge import protocol
-from agent.judge.candidate import Candidate, CandidateError, Files
-from agent.judge.protocol import BadAnswer, Floats, Tokens
+from agent.judge.candidate import Candidate, Files
+from agent.judge.protocol import Floats, Tokens
 from agent.judge.task import Manifest, Task
 from sandbox.limits import Exit
 
@@ -114,11 +114,9 @@ def encode(task: Task, files: Files, documents: Sequence[bytes], deadline: float
         for number, document in enumerate(documents):
             # No honest tokenizer needs more tokens than bytes; a few marks are allowed.
             most = 4 * (2 * len(document) + 64)
-            tokens = read(
-                candidate,
-                protocol.read_tokens,
-                candidate.ask(protocol.ENCODE, document, protocol.TOKENS, most),
-            )
+            payload = candidate.ask(protocol.ENCODE, document, protocol.TOKENS, most)
+            with candidate.reading():
+                tokens = protocol.read_tokens(payload)
             if not len(tokens):
                 raise candidate.failed(f"made no token of document {number}, which has {len(document)} bytes")
             encoded.append(tokens)
@@ -158,10 +156,8 @@ def start(candidate: Candidate, seed: int) -> Manifest:
     payload = candidate.ask(
         protocol.RESET, protocol.reset(seed), protocol.MANIFEST, most=protocol.MAX_MANIFEST
     )
-    try:
+    with candidate.reading():
         return protocol.read_manifest(payload)
-    except BadAnswer as error:
-        raise candidate.bad(error) from error
 
 
 def ask_nats(candidate: Candidate, stream: Stream, manifest: Manifest, size: int) -> Floats:
@@ -177,17 +173,5 @@ def ask_chunk(candidate: Candidate, stream: Stream, chunk: Chunk) -> Floats:
     payload = candidate.ask(
         protocol.SCORE, protocol.score(tokens, chunk.starts), protocol.NATS, most=4 * count
     )
-    try:
+    with candidate.reading():
         return protocol.read_nats(payload, count)
-    except BadAnswer as error:
-        raise candidate.bad(error) from error
-
-
-def read(candidate: Candidate, reader, payload: bytes):  # type: ignore[no-untyped-def]
-    try:
-        return reader(payload)
-    except BadAnswer as error:
-        raise candidate.bad(error) from error
-
-
-__all__ = ["CandidateError", "Chunk", "Scores", "Stream", "ask_chunk", "chunks", "score", "start"]

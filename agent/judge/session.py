@@ -67,12 +67,16 @@ def run(task: Task, since: float) -> Measured:
 
 def measured(task: Task, counted: Counted, files: "Files", texts: list[bytes], since: float) -> Measured:
     from agent.judge.audit import audit
+    from agent.judge.candidate import CandidateError
     from agent.judge.scoring import score
 
     end = since + task.wall_s - KEPT_S
     scores = score(task, files, texts, min(end, since + SCORING_SHARE * task.wall_s))
     began = time.monotonic()
-    found = audit(task, files, scores, secrets.token_hex(16), end)
+    try:
+        found = audit(task, files, scores, secrets.token_hex(16), end)
+    except CandidateError as error:
+        raise CandidateError(error.status, f"audit: {error}") from error
     nats = math.fsum(scores.nats)
     size = sum(map(len, texts))
     floor = task.documents.floor_bits if task.documents else None

@@ -180,6 +180,10 @@ class Hostile(honest.Answerer):
         if kind == PEEK:
             raise SystemExit(3)
 
+    def silent_when_asked(self, kind, payload):
+        if kind == PEEK:
+            time.sleep(1000)
+
     def moody(self, kind, payload):
         """Off in the first session with questions only: a machine that had a bad moment."""
         if kind == PEEK and not Path(self.artifact["mark"]).exists():

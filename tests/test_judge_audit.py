@@ -1,0 +1,59 @@
+"""Chunks follow the rule, and no question of the audit gives away the answer to another."""
+
+import random
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.judge.audit import LANE_CONTEXTS, Lanes, draw, frames
+from agent.judge.scoring import Stream, chunks
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(1, 50))
+def test_chunks_follow_the_rule(lengths: list[int], size: int) -> None:
+    starts = np.cumsum([0, *lengths[:-1]]).tolist()
+    stream = Stream(np.arange(sum(lengths), dtype=np.uint32), tuple(starts))
+    found = list(chunks(stream, size))
+    assert [chunk.begin for chunk in found] == [0, *(chunk.end for chunk in found[:-1])]
+    assert found[-1].end == sum(lengths)
+    for chunk in found:
+        length = chunk.end - chunk.begin
+        assert length <= 2 * size
+        ends_with_document = chunk.end in starts or chunk is found[-1]
+        assert ends_with_document or length == 2 * size
+        inside = [start for start in starts if chunk.begin + size <= start < chunk.end]
+        assert inside == []  # it would have ended there
+        assert chunk.starts == [s - chunk.begin for s in starts if chunk.begin <= s < chunk.end]
+
+
+@settings(max_examples=200)
+@given(st.integers(1, 40), st.integers(1, 2000), st.integers(1, 100), st.integers(0, 2**32))
+def test_no_question_is_answered_by_an_earlier_frame(context: int, count: int, peeks: int, seed: int) -> None:
+    source = random.Random(seed)
+    lanes = Lanes.draw(context, source)
+    drawn = draw(lanes, count, peeks, source)
+    asked = frames(lanes, drawn, 256)
+    assert sorted(position for frame in asked for position in frame) == sorted(drawn)
+    sent: set[int] = set()
+    for frame in asked:
+        for position in frame:
+            sent.update(range(max(0, position - context), position))
+        assert not sent.intersection(frame)
+        left = [position for later in asked[asked.index(frame) + 1 :] for position in later]
+        assert not sent.intersection(left)
+
+
+def test_every_position_can_be_drawn() -> None:
+    counts = np.zeros(100)
+    for seed in range(4000):
+        source = random.Random(seed)
+        counts[draw(Lanes.draw(3, source), 100, 4, source)] += 1
+    assert counts.min() > 0.6 * counts.mean()
+    assert LANE_CONTEXTS * 3 < 100
+
+
+def test_long_answers_are_split() -> None:
+    rows = frames(Lanes(1, 0), list(range(0, 4000, 5)), 1 << 20)
+    assert max(map(len, rows)) * 4 * (1 << 20) <= 64 << 20
+    assert sum(map(len, rows)) == 800
