@@ -1,42 +1,62 @@
-"""The command line: `agent COMMAND`. Each command is a few lines; what it does lives in the module it names."""
+"""The command line: `agent COMMAND`. Each command is a few lines; what it does lives in the module it names.
+
+`main` is the console script: errors that a person can mend are one red line and an exit code, our own faults
+a short line and a crash log.
+"""
 
 import sys
+import traceback
+
+INTERRUPTED, FAULT = 130, 70
 
 
 def main() -> None:
-    """Console script: one red line and an exit code for what a person can mend, a crash log for what we must."""
     from agent.cli.app import app
     from agent.errors import CaddieError
 
     try:
-        app()
+        app(prog_name="agent")
     except CaddieError as error:
         _red(str(error))
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
+        _hush()
         sys.exit(0)
-    except Exception as error:
-        _red(f"{type(error).__name__}: {error}")
-        _red(f"This is a fault of Caddie's. Nothing is lost; the details are in {_crash_log()}")
-        sys.exit(70)
+    except Exception as error:  # the top: whatever comes here is our own fault
+        _red(f"A fault of Caddie's: {type(error).__name__}: {error}")
+        _red(f"Nothing that was recorded is lost. The details are in {_crash_log(traceback.format_exc())}")
+        sys.exit(FAULT)
 
 
 def _red(text: str) -> None:
+    from agent.cli.opened import colourful
     from agent.report.words import plain
 
-    plain_text = plain(text)
-    if sys.stderr.isatty():
-        plain_text = f"\x1b[31m{plain_text}\x1b[0m"
-    print(plain_text, file=sys.stderr)
+    shown = plain(text)
+    print(f"\x1b[31m{shown}\x1b[0m" if colourful(sys.stderr) else shown, file=sys.stderr)
 
 
-def _crash_log() -> str:
+def _crash_log(trace: str) -> str:
+    """In the workspace's .caddie if it has one, else where temporary files are."""
     import tempfile
     import time
-    import traceback
     from pathlib import Path
 
-    folder = Path(".caddie") if Path(".caddie").is_dir() else Path(tempfile.gettempdir())
-    path = folder / f"crash-{time.strftime('%Y%m%d-%H%M%S')}.log"
-    path.write_text(traceback.format_exc(), "utf-8")
-    return str(path)
+    here = [folder / ".caddie" for folder in (Path.cwd(), *Path.cwd().parents)]
+    for folder in (*(one for one in here if one.is_dir()), Path(tempfile.gettempdir())):
+        path = folder / f"crash-{time.strftime('%Y%m%d-%H%M%S')}.log"
+        try:
+            path.write_text(f"{' '.join(sys.argv)}\n\n{trace}", "utf-8", errors="replace")
+        except OSError:
+            continue
+        return str(path)
+    return "nowhere: no folder could be written"
+
+
+def _hush() -> None:
+    """The reader went away (`agent log | head`): what is left to print goes nowhere, without a complaint."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

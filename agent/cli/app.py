@@ -5,8 +5,11 @@ import typer
 from agent.cli import files, look, machine, reviewing, run
 
 EPILOG = """
-Exit codes: 0 done, 1 failed, 2 wrong use or input, 3 the database, 4 another controller holds the campaign,
-5 hardware or data is missing, 70 a fault of Caddie's. Every command that prints data takes --json.
+Proposals are written p12 and runs r34; the letter may be left out. Commands that print data take --json.
+Colours stay away with NO_COLOR=1 and where the output is no terminal.
+
+Exit codes: 0 done; 1 failed; 2 wrong use or input; 3 the database; 4 another controller holds the campaign;
+5 hardware or data is missing; 70 a fault of Caddie's (a crash log says more); 130 interrupted.
 """
 
 app = typer.Typer(

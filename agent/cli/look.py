@@ -1,17 +1,27 @@
 """Commands that look: status, watch, runs, show, diff, log, best, lineage, query."""
 
-from typing import Annotated
+import sys
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.cli.opened import AsJson, CampaignName, emit, number, opened
+from agent.cli import opened as at
+from agent.cli.opened import AsJson, CampaignName, coloured, emit, opened
 from agent.errors import UserError
+
+if TYPE_CHECKING:
+    from agent.cli.opened import Opened
+    from agent.records import Run
+    from agent.store import Reads
 
 ProposalId = Annotated[str, typer.Argument(help="A proposal, such as p12.")]
 
 
 def status(campaign: CampaignName = None, as_json: AsJson = False) -> None:
-    """Where the campaign stands: state, budget, head, what runs and what waits."""
+    """Where the campaign stands.
+
+    State, budget, head, what runs and what waits.
+    """
     from agent.report import status as report
 
     with opened(campaign) as found, found.store.read() as reads:
@@ -20,31 +30,38 @@ def status(campaign: CampaignName = None, as_json: AsJson = False) -> None:
 
 
 def watch(campaign: CampaignName = None) -> None:
-    """The live view of a campaign that runs in another terminal or in the background. Ctrl-C leaves it running."""
+    """Look at a campaign that runs in another terminal.
+
+    Ctrl-C ends the view, not the campaign.
+    """
     import time
 
     from agent.report.live import LiveView
 
-    with opened(campaign) as found, LiveView(found.store, found.campaign.id, found.folder / "jobs") as view:
+    with opened(campaign) as found:
         try:
-            while view.refresh():
-                time.sleep(0.25)
+            with LiveView(found.store, found.campaign.id, found.folder / "jobs") as view:
+                while not view.over:
+                    view.refresh()
+                    time.sleep(0.25)
         except KeyboardInterrupt:
             return
+    status(campaign)
 
 
 def runs(
     campaign: CampaignName = None,
     proposal: Annotated[str | None, typer.Option(help="Only the runs of this proposal.")] = None,
-    last: Annotated[int, typer.Option(help="How many of the newest.")] = 50,
+    last: Annotated[int, typer.Option(min=1, help="How many of the newest.")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """Every run: proposal, seed, score, size, time."""
     from agent.report import tables
 
     with opened(campaign) as found, found.store.read() as reads:
-        of = number(proposal, "p") if proposal else None
-        rows = tables.runs(reads, found.campaign.id, of)[-last:]
+        one = at.proposal(reads, proposal) if proposal else None
+        owner = one.campaign_id if one else found.campaign.id
+        rows = tables.runs(reads, owner, one.id if one else None)[-last:]
         emit(rows, as_json, lambda: tables.runs_words(rows))
 
 
@@ -56,54 +73,72 @@ def show(
 
     with opened(None) as found, found.store.read() as reads:
         if what.strip().lower().startswith("r"):
-            run = tables.run(reads, number(what, "r"))
+            run = tables.run(reads, at.run(reads, what).id)
             emit(run, as_json, lambda: tables.run_words(run))
         else:
-            proposal = tables.proposal(reads, number(what, "p"))
+            proposal = tables.proposal(reads, at.proposal(reads, what).id)
             emit(proposal, as_json, lambda: tables.proposal_words(proposal))
 
 
-def diff(proposal: ProposalId) -> None:
-    """The diff of a proposal against its baseline; losers are kept too."""
+def diff(proposal: ProposalId, as_json: AsJson = False) -> None:
+    """What a proposal changes, against its baseline.
+
+    The diffs of losers are kept too.
+    """
     from agent.report.words import plain
 
     with opened(None) as found, found.store.read() as reads:
-        one = reads.proposal(number(proposal, "p"))
-        if not one.diff:
-            raise UserError(
-                f"p{one.id} has no diff: it is {one.state}" + (f" ({one.reason})" if one.reason else "")
-            )
-        typer.echo(_coloured(plain(one.diff, limit=200_000)))
+        one = at.proposal(reads, proposal)
+        if not one.diff and not as_json:
+            why = f" ({one.reason})" if one.reason else ""
+            raise UserError(f"p{one.id} has no diff: it is {one.state}{why}")
+        row = {"proposal": f"p{one.id}", "commit": one.commit, "diff": one.diff}
+        emit(row, as_json, lambda: coloured(plain(one.diff, limit=1_000_000)))
 
 
 def log(
     what: Annotated[
         str | None,
-        typer.Argument(help="A run (r34) for its training log; nothing for the campaign's events."),
+        typer.Argument(help="A run (r34): what it printed. A proposal (p12): what became of it."),
     ] = None,
     campaign: CampaignName = None,
-    last: Annotated[int, typer.Option(help="How many of the newest lines.")] = 40,
+    last: Annotated[int, typer.Option(min=1, help="How many of the newest lines.")] = 40,
     as_json: AsJson = False,
 ) -> None:
     """What happened, in order; or what a run printed."""
     from agent.report import tables
-    from agent.report.words import plain
-    from agent.runners.progress import tail
 
     with opened(campaign) as found, found.store.read() as reads:
-        if what is not None:
-            run = reads.run(number(what, "r"))
-            owner = reads.campaign_by_id(run.campaign_id)
-            path = found.root / ".caddie" / owner.name / "jobs" / f"r{run.id}" / "train.log"
-            lines = plain(tail(path, 200_000), limit=200_000).splitlines()[-last:]
-            emit(lines, as_json, lambda: "\n".join(lines) or f"{path} is empty or gone")
+        if what is not None and what.strip().lower().startswith("r"):
+            lines = _printed(found, reads, at.run(reads, what), last)
+            emit(
+                lines, as_json, lambda: "\n".join(lines) or "the run has printed nothing, or its log is gone"
+            )
             return
-        events = tables.newest_events(reads, found.campaign.id, last)
+        if what is not None:
+            one = at.proposal(reads, what)
+            events = tables.events_of(reads, one.campaign_id, one.id)[-last:]
+        else:
+            events = reads.newest_events(found.campaign.id, last)
         emit(events, as_json, lambda: tables.events_words(events))
 
 
+def _printed(found: "Opened", reads: "Reads", run: "Run", last: int) -> list[str]:
+    from agent.report.words import plain
+    from agent.runners.job import JobPaths
+    from agent.runners.progress import tail
+
+    owner = reads.campaign_by_id(run.campaign_id)
+    paths = JobPaths(found.root / ".caddie" / owner.name / "jobs" / f"r{run.id}")
+    text = tail(paths.train_log, 200_000)
+    return plain(text, limit=200_000).splitlines()[-last:]
+
+
 def best(campaign: CampaignName = None, as_json: AsJson = False) -> None:
-    """The best valid head: nothing invalid in it or in what it was built on."""
+    """The best valid head.
+
+    Nothing invalid is in it, nor in what it was built on.
+    """
     from agent.report import tables
 
     with opened(campaign) as found, found.store.read() as reads:
@@ -116,21 +151,24 @@ def lineage(
     campaign: CampaignName = None,
     as_json: AsJson = False,
 ) -> None:
-    """The chain of accepted commits from the base, each with its gain."""
+    """The accepted commits from the base on, each with its gain."""
     from agent.report import tables
 
     with opened(campaign) as found, found.store.read() as reads:
-        last = number(proposal, "p") if proposal else reads.head(found.campaign.id).id
+        last = at.proposal(reads, proposal).id if proposal else reads.head(found.campaign.id).id
         rows = tables.lineage(reads, last)
         emit(rows, as_json, lambda: tables.lineage_words(rows))
 
 
 def query(
     sql: Annotated[
-        str, typer.Argument(help="One SELECT. Views: best_valid, lineage, leaderboard, spend, frontier.")
+        str,
+        typer.Argument(
+            help="One SELECT. Views: best_valid, lineage, leaderboard, spend, spend_by_use, frontier."
+        ),
     ],
-    rows: Annotated[int, typer.Option(help="At most this many rows.")] = 200,
-    seconds: Annotated[float, typer.Option(help="At most this long.")] = 5.0,
+    rows: Annotated[int, typer.Option(min=1, help="At most this many rows.")] = 200,
+    seconds: Annotated[float, typer.Option(min=0.1, max=600, help="At most this long.")] = 5.0,
     as_json: AsJson = False,
 ) -> None:
     """Ask the database; read-only."""
@@ -141,15 +179,8 @@ def query(
         table = ask(found.store, sql, max_rows=rows, timeout_s=seconds)
         as_rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
         emit(as_rows, as_json, lambda: tables.query_words(table))
-
-
-def _coloured(text: str) -> str:
-    import sys
-
-    if not sys.stdout.isatty():
-        return text
-    paint = {"+": "\x1b[32m", "-": "\x1b[31m", "@": "\x1b[36m"}
-    return "\n".join(f"{paint[row[0]]}{row}\x1b[0m" if row[:1] in paint else row for row in text.splitlines())
+        if table.truncated and as_json:
+            print(f"cut at {rows} rows: --rows gives more", file=sys.stderr)
 
 
 def register(app: typer.Typer) -> None:

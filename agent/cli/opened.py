@@ -3,22 +3,22 @@
 Takes what the person typed (`p12`, `r34`, a campaign's name); gives records, or errors that name the fix.
 """
 
-import difflib
-import json
+import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import IO, TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from agent.errors import UserError
 
 if TYPE_CHECKING:
-    from agent.records import Campaign
-    from agent.store import Store
+    from agent.records import Campaign, Proposal, Run
+    from agent.store import Reads, Store
 
 CampaignName = Annotated[str | None, typer.Option("--campaign", help="Which campaign. Default: the latest.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -44,6 +44,7 @@ def workspace() -> Path:
 
 @contextmanager
 def opened(name: str | None) -> Iterator[Opened]:
+    """The store and a campaign of it: the one that is named, or the latest."""
     from agent.store import open_store
 
     root = workspace()
@@ -51,27 +52,65 @@ def opened(name: str | None) -> Iterator[Opened]:
     try:
         with store.read() as reads:
             campaigns = reads.campaigns()
-        chosen = [c for c in campaigns if name in (None, c.name)]
-        if not chosen:
-            known = [c.name for c in campaigns]
-            raise UserError(
-                f"no campaign {name!r}.{did_you_mean(name or '', known)} There are: {', '.join(known) or 'none'}"
-            )
-        yield Opened(store, chosen[-1], root)
+        yield Opened(store, _chosen(name, campaigns), root)
     finally:
         store.close()
 
 
+def _chosen(name: str | None, campaigns: "Sequence[Campaign]") -> "Campaign":
+    if not campaigns:
+        raise UserError("runs.db holds no campaign yet: `agent start` opens one")
+    chosen = [one for one in campaigns if name in (None, one.name)]
+    if chosen:
+        return chosen[-1]
+    known = [one.name for one in campaigns]
+    raise UserError(f"no campaign {name!r}.{did_you_mean(name or '', known)} There are: {', '.join(known)}")
+
+
+def proposal(reads: "Reads", text: str) -> "Proposal":
+    """p12 or 12."""
+    wanted = number(text, "p")
+    try:
+        return reads.proposal(wanted)
+    except UserError as error:
+        raise UserError(f"{error}.{_nearest(reads, wanted)}") from error
+
+
+def run(reads: "Reads", text: str) -> "Run":
+    """r34 or 34."""
+    wanted = number(text, "r")
+    try:
+        return reads.run(wanted)
+    except UserError as error:
+        newest = max((one.id for c in reads.campaigns() for one in reads.runs(c.id)), default=0)
+        known = f" The newest is r{newest}." if newest else " There are no runs yet."
+        raise UserError(f"{error}.{known}") from error
+
+
+def _nearest(reads: "Reads", wanted: int) -> str:
+    known = [one.proposal_id for campaign in reads.campaigns() for one in reads.trials(campaign.id)]
+    if not known:
+        return " There are none yet."
+    nearest = min(known, key=lambda one: (abs(one - wanted), one))
+    return f" Did you mean p{nearest}? The newest is p{max(known)}."
+
+
 def number(text: str, letter: str) -> int:
-    """p12 or 12 as a proposal, r34 or 34 as a run."""
-    found = re.fullmatch(rf"{letter}?(\d{{1,12}})", text.strip().lower())
+    """The number of p12 or r34; the letter may be left out, but not be another."""
+    found = re.fullmatch(r"([pr]?)(\d{1,12})", text.strip().lower())
+    names = {"p": "a proposal", "r": "a run"}
     if found is None:
-        what = {"p": "a proposal is written p12", "r": "a run is written r34"}[letter]
-        raise UserError(f"{text!r}: {what}")
-    return int(found[1])
+        raise UserError(f"{text!r} is not {names[letter]}: write {letter}12, or 12")
+    if found[1] not in ("", letter):
+        raise UserError(
+            f"{text!r} is {names[found[1]]}, not {names[letter]}; `agent show {found[0]}` shows it"
+        )
+    return int(found[2])
 
 
 def did_you_mean(text: str, known: Sequence[str]) -> str:
+    import difflib
+
     close = difflib.get_close_matches(text, known, n=1, cutoff=0.5)
     return f" Did you mean {close[0]!r}?" if close else ""
 
@@ -79,9 +118,30 @@ def did_you_mean(text: str, known: Sequence[str]) -> str:
 def emit(data: object, as_json: bool, render: Callable[[], str]) -> None:
     """JSON for programs, words for people."""
     if as_json:
-        typer.echo(json.dumps(_plain(data), indent=2, ensure_ascii=False, default=str))
+        import json
+
+        typer.echo(json.dumps(_plain(data), indent=2, default=str))
     else:
         typer.echo(render())
+
+
+def colourful(stream: IO[str]) -> bool:
+    """Whether colours can be read there, and nobody asked for none."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def coloured(diff: str) -> str:
+    """A diff as it is, or in colours."""
+    if not colourful(sys.stdout):
+        return diff
+    paint = {"+": "\x1b[32m", "-": "\x1b[31m", "@": "\x1b[36m"}
+    return "\n".join(f"{paint[row[0]]}{row}\x1b[0m" if row[:1] in paint else row for row in diff.splitlines())
+
+
+def width() -> int:
+    import shutil
+
+    return shutil.get_terminal_size((80, 24)).columns
 
 
 def _plain(data: object) -> object:

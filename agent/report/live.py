@@ -17,7 +17,6 @@ from agent.report.words import duration, markup
 from agent.runners.job import Progress
 from agent.runners.progress import progress
 from agent.store import Reads, Store
-from agent.store.lease import holder
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -69,8 +68,6 @@ class Scene:
     """All that the view shows at one moment."""
 
     now: report.Status
-    controller: str | None
-    asked: str
     jobs: tuple[Job, ...]
     verdicts: tuple[Event, ...]
 
@@ -81,8 +78,6 @@ def scene(reads: Reads, campaign_id: int, jobs_root: Path) -> Scene:
     newest = reads.newest_events(campaign_id, 120)
     return Scene(
         now=now,
-        controller=holder(reads.connection, f"campaign {now.campaign}"),
-        asked=reads.request(campaign_id),
         jobs=tuple(
             Job(run, reads.proposal(run.proposal_id).title, progress(jobs_root / f"r{run.id}"))
             for run in runs
@@ -200,10 +195,10 @@ def _top(found: Scene) -> "RenderableType":
 def _state(found: Scene) -> str:
     if found.now.state != "running":
         return markup(f"{found.now.state}: {found.now.reason}", 90)
-    if found.controller is None:
+    if found.now.controller is None:
         return "[red]nobody runs it: agent resume[/]"
-    if found.asked:
-        return "[yellow]finishing what runs[/]" if found.asked == "drain" else "[yellow]cancelling[/]"
+    if found.now.asked:
+        return "[yellow]finishing what runs[/]" if found.now.asked == "drain" else "[yellow]cancelling[/]"
     return "[green]running[/]"
 
 

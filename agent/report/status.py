@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from agent.records import Proposal, ProposalState, Run
 from agent.report.words import duration, line
 from agent.store import Reads
+from agent.store.lease import holder
 
 WAITING: tuple[ProposalState, ...] = ("drafted", "awaiting_review", "approved", "lost")
 
@@ -19,6 +20,8 @@ class Status:
     track: str
     state: str
     reason: str
+    controller: str | None  # who runs it now
+    asked: str  # drain or cancel, when a person asked for its end
     slots: int
     settled_hours: float
     reserved_hours: float
@@ -49,6 +52,8 @@ def status(reads: Reads, campaign_id: int) -> Status:
         track=campaign.track,
         state=campaign.state,
         reason=campaign.reason,
+        controller=holder(reads.connection, f"campaign {campaign.name}"),
+        asked=reads.request(campaign_id),
         slots=campaign.slots,
         settled_hours=balance.settled.gpu_s / 3600,
         reserved_hours=balance.reserved.gpu_s / 3600,
@@ -76,7 +81,7 @@ def head_bpb(reads: Reads, head: Proposal) -> tuple[float | None, int]:
 
 def words(now: Status) -> str:
     lines = [
-        f"{now.campaign}: {now.state}" + (f" ({now.reason})" if now.reason else "") + f", track {now.track}",
+        f"{now.campaign}: {state_words(now)}, track {now.track}",
         f"budget   {budget_words(now)}",
         f"head     {head_words(now)}",
         f"so far   {now.proposals} ideas, {now.runs_done} runs, {now.accepted} accepted",
@@ -86,6 +91,15 @@ def words(now: Status) -> str:
     if now.to_review:
         lines.append(f"review   {len(now.to_review)} ideas wait for you: agent review")
     return "\n".join(lines)
+
+
+def state_words(now: Status) -> str:
+    if now.state != "running":
+        return f"{now.state}" + (f" ({line(now.reason, 200)})" if now.reason else "")
+    if now.controller is None:
+        return "nobody runs it; `agent resume` goes on"
+    asked = {"drain": ", finishing what runs", "cancel": ", cancelling what runs"}
+    return f"running ({now.controller}){asked.get(now.asked, '')}"
 
 
 def budget_words(now: Status) -> str:

@@ -5,9 +5,9 @@ Takes the store's rows; gives plain dictionaries, which `--json` prints as they 
 
 from collections.abc import Sequence
 
-from agent.records import Event, Proposal
+from agent.records import Event
 from agent.report.status import head_bpb
-from agent.report.words import duration, line, plain, table
+from agent.report.words import line, plain, table
 from agent.store import Reads
 from agent.store.query import Table
 
@@ -137,8 +137,14 @@ def lineage_words(rows: Sequence[Row]) -> str:
     return _table(shown, ("proposal", "bpb", "delta", "runs", "commit", "title"))
 
 
-def newest_events(reads: Reads, campaign_id: int, last: int) -> list[Event]:
-    return reads.newest_events(campaign_id, last)
+def events_of(reads: Reads, campaign_id: int, proposal_id: int) -> list[Event]:
+    """What became of one proposal."""
+    found: list[Event] = []
+    after = 0
+    while page := reads.events(campaign_id, after=after, limit=5000):
+        found += [event for event in page if event.proposal_id == proposal_id]
+        after = page[-1].id
+    return found
 
 
 def events_words(events: Sequence[Event]) -> str:
@@ -180,22 +186,3 @@ def _value(value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(str, value)) or "-"
     return "-" if value is None else str(value)
-
-
-def summary(reads: Reads, campaign_id: int) -> str:
-    """What a person wants to know in the morning: the lineage with its deltas, and what it cost."""
-    head: Proposal = reads.head(campaign_id)
-    rows = lineage(reads, head.id)
-    balance = reads.balance(campaign_id)
-    states = [one.state for one in reads.trials(campaign_id)][1:]
-    ended = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states)))
-    cap = duration(balance.caps.gpu_s) if balance.caps.gpu_s is not None else "no cap"
-    return "\n".join(
-        [
-            lineage_words(rows),
-            "",
-            f"ideas    {len(states)}: {ended}" if states else "ideas    none",
-            f"cost     {duration(balance.settled.gpu_s)} of slot time, of {cap}"
-            + (f"; {balance.settled.llm_usd:.2f} $ for language models" if balance.settled.llm_usd else ""),
-        ]
-    )

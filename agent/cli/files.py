@@ -1,0 +1,107 @@
+"""Commands that write files: plot, export, adopt, prune."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agent.cli.opened import AsJson, CampaignName, colourful, emit, opened, width
+from agent.errors import UserError
+
+FORMATS = {"md": "EXPERIMENTS.md", "csv": "runs.csv", "jsonl": "campaign.jsonl"}
+
+
+def plot(
+    campaign: CampaignName = None,
+    out: Annotated[Path | None, typer.Option(help="Folder. Default: .caddie/CAMPAIGN/plots.")] = None,
+    only_terminal: Annotated[bool, typer.Option("--terminal", help="Draw here; write no files.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw frontier, sizes, spending and lineage.
+
+    As PNG and SVG files; the frontier also here in the terminal.
+    """
+    from agent.report.points import picture
+    from agent.report.terminal import for_terminal
+
+    with opened(campaign) as found:
+        with found.store.read() as reads:
+            drawn = picture(reads, found.campaign.id)
+        emit(drawn, as_json, lambda: for_terminal(drawn, width(), colourful(sys.stdout)))
+        if only_terminal or as_json:
+            return
+        from agent.report.plots import write
+
+        folder = out or found.folder / "plots"
+        try:
+            written = write(drawn, folder)
+        except OSError as error:
+            raise UserError(f"can't write the plots to {folder}: {error}") from error
+        typer.echo("\n".join(["", *(str(path) for path in written if path.suffix == ".png")]))
+        typer.echo("and the same as .svg")
+
+
+def export(
+    campaign: CampaignName = None,
+    kind: Annotated[
+        str, typer.Option("--format", help="md (a table of experiments), csv (runs) or jsonl (everything).")
+    ] = "md",
+    out: Annotated[Path | None, typer.Option(help="File. Default: print it.")] = None,
+) -> None:
+    """Write EXPERIMENTS.md, CSV or JSON lines."""
+    from agent.cli.opened import did_you_mean
+    from agent.report import export as exports
+
+    if kind not in FORMATS:
+        raise UserError(
+            f"--format {kind}:{did_you_mean(kind, list(FORMATS))} choose one of {', '.join(FORMATS)}"
+        )
+    with opened(campaign) as found, found.store.read() as reads:
+        text = exports.export(reads, found.campaign.id, kind)  # type: ignore[arg-type]
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    path = out / FORMATS[kind] if out.is_dir() else out
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise UserError(f"can't write {path}: {error}") from error
+    typer.echo(str(path))
+
+
+def adopt(campaign: CampaignName = None) -> None:
+    """Merge the campaign's branch into yours.
+
+    A plain `git merge`, and only in a clean checkout.
+    """
+    from agent.report.words import plain
+    from agent.worktree import Repository
+
+    with opened(campaign) as found:
+        typer.echo(plain(Repository(found.root).adopt(found.campaign.name)))
+
+
+def prune(
+    campaign: CampaignName = None,
+    keep_gb: Annotated[float, typer.Option(min=0, help="How much of what nobody needs may stay.")] = 10.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; delete nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete old artifacts that nobody needs.
+
+    The oldest go first, until what is left fits under the cap. Those of the lineage, the frontier and near misses always stay, and so do all rows, diffs and logs.
+    """
+    from agent.cli.pruning import delete, plan, words
+
+    with opened(campaign) as found:
+        with found.store.read() as reads:
+            planned = plan(reads, found.campaign.id, found.folder / "jobs", keep_gb * 1e9)
+        if not dry_run:
+            delete(planned)
+        emit(planned, as_json, lambda: words(planned, dry_run))
+
+
+def register(app: typer.Typer) -> None:
+    for command in (plot, export, adopt, prune):
+        app.command()(command)

@@ -1,0 +1,66 @@
+"""Commands about this machine: doctor, tracks."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agent.cli.opened import AsJson, emit
+from agent.errors import MissingError
+
+if TYPE_CHECKING:
+    from agent.track import Track
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """What this machine has and lacks.
+
+    Software, disk, data, the walls around untrusted code, and which tracks can run here.
+    """
+    from agent.report import doctor as report
+
+    checks = report.examine(_root())
+    emit(checks, as_json, lambda: report.words(checks))
+    broken = [check.what for check in checks if check.state == "bad"]
+    if broken:
+        raise MissingError(f"not ready: {', '.join(broken)}")
+
+
+def tracks(
+    name: Annotated[str | None, typer.Argument(help="Explain this one: a name or a TOML file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Which tracks there are; or all about one."""
+    from agent import hardware, track
+    from agent.report import tracks as report
+
+    root = _root()
+    if name is not None:
+        found, _ = track.load(name, root)
+        missing = hardware.missing(found, root)
+        row = {**found.model_dump(mode="json"), "missing": missing}
+        emit(row, as_json, lambda: report.explain(found, missing))
+        return
+    known = list(track.shipped()) + (["agent.toml"] if (root / "agent.toml").is_file() else [])
+    loaded: list[tuple[Track, list[str]]] = []
+    for one in known:
+        found, _ = track.load(one, root)
+        loaded.append((found, hardware.missing(found, root)))
+    rows = [{"track": t.name, "summary": " ".join(t.summary.split()), "missing": m} for t, m in loaded]
+    emit(rows, as_json, lambda: report.listed(loaded))
+
+
+def _root() -> Path:
+    """The workspace, if this is in one; the current folder else."""
+    from agent.errors import UserError
+    from agent.worktree import Repository
+
+    try:
+        return Repository(Path.cwd()).root
+    except UserError:
+        return Path.cwd()
+
+
+def register(app: typer.Typer) -> None:
+    for command in (doctor, tracks):
+        app.command()(command)

@@ -1,0 +1,102 @@
+"""Which artifacts may go: those of no head, no frontier, no near miss, the oldest first.
+
+Takes the store's rows and the job folders; gives a plan. Only `delete` changes anything, and it touches the
+candidate's two folders alone: what it wrote and the code that ran, which git has. Logs and results stay.
+"""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.records import FINAL, Proposal, Run
+from agent.report.words import size
+from agent.runners.job import JobPaths
+from agent.store import Reads
+
+# Ideas that may be taken up again: better but too big, or not told apart from the head.
+NEAR_MISSES = frozenset({"oversize", "inconclusive", "unfunded"})
+
+
+@dataclass(frozen=True)
+class Folder:
+    run: str
+    proposal: str
+    bytes: int
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    delete: tuple[Folder, ...]
+    stays_bytes: int  # of what might be deleted some other day
+    kept_bytes: int  # of what is always kept
+
+
+def plan(reads: Reads, campaign_id: int, jobs: Path, keep_bytes: float) -> Plan:
+    proposals = {one.id: one for one in reads.proposals(campaign_id)}
+    keep = _kept(reads, campaign_id, proposals)
+    spare: list[Folder] = []
+    kept = 0
+    for run in reads.runs(campaign_id):
+        folder = _folder(run, jobs)
+        if folder is None:
+            continue
+        if run.state == "done" and run.proposal_id not in keep:
+            spare.append(folder)
+        else:
+            kept += folder.bytes
+    total = sum(folder.bytes for folder in spare)
+    gone: list[Folder] = []
+    for folder in spare:  # by run id: the oldest first
+        if total <= keep_bytes:
+            break
+        gone.append(folder)
+        total -= folder.bytes
+    return Plan(tuple(gone), total, kept)
+
+
+def delete(planned: Plan) -> None:
+    for folder in planned.delete:
+        for path in folder.paths:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def words(planned: Plan, dry_run: bool) -> str:
+    freed = sum(folder.bytes for folder in planned.delete)
+    lines = [f"{folder.run:>6} {folder.proposal:>6}  {size(folder.bytes)}" for folder in planned.delete]
+    verb = "would be freed" if dry_run else "freed"
+    lines.append(
+        f"{size(freed)} of {len(planned.delete)} runs {verb}; {size(planned.stays_bytes)} of others stay "
+        f"under the cap, {size(planned.kept_bytes)} of lineage, frontier, near misses and what runs always stay"
+    )
+    return "\n".join(lines)
+
+
+def _kept(reads: Reads, campaign_id: int, proposals: dict[int, Proposal]) -> set[int]:
+    """Proposals whose artifacts stay."""
+    keep = {one.id for one in reads.lineage(reads.head(campaign_id).id)}
+    keep |= {int(row["proposal_id"]) for row in reads.view("frontier", campaign_id)}
+    keep |= {one.id for one in proposals.values() if one.state in NEAR_MISSES or one.state not in FINAL}
+    return keep | {one.id for one in proposals.values() if one.state in ("promoted", "reverted")}
+
+
+def _folder(run: Run, jobs: Path) -> Folder | None:
+    paths = JobPaths(jobs / f"r{run.id}")
+    found = [path for path in (paths.out, paths.code) if path.is_dir() and not path.is_symlink()]
+    total = sum(_bytes(path) for path in found)
+    if not found:
+        return None
+    return Folder(f"r{run.id}", f"p{run.proposal_id}", total, tuple(map(str, found)))
+
+
+def _bytes(folder: Path) -> int:
+    """What the folder takes on the disk; links are not followed."""
+    total = 0
+    for base, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += (Path(base) / name).lstat().st_blocks * 512
+            except OSError:
+                continue
+    return total

@@ -1,0 +1,235 @@
+"""The command `review`: what waits for a person, and the person's answers.
+
+It writes rows and nothing else, so it works while the loop runs in another terminal.
+"""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from agent.cli import opened as at
+from agent.cli.opened import AsJson, CampaignName, coloured, emit, opened
+from agent.errors import EditError, UserError
+
+if TYPE_CHECKING:
+    from agent.cli.opened import Opened
+    from agent.review import Pending
+    from agent.store import Reads
+
+Answer = Literal["approve", "edit", "reject", "stop", "later", "quit"]
+ANSWERS: dict[str, Answer] = {
+    "a": "approve",
+    "e": "edit",
+    "r": "reject",
+    "s": "stop",
+    "l": "later",
+    "q": "quit",
+}
+
+
+def review(
+    proposals: Annotated[
+        list[str] | None, typer.Argument(help="Only these, such as p12 p13. Default: all that wait.")
+    ] = None,
+    campaign: CampaignName = None,
+    list_only: Annotated[bool, typer.Option("--list", help="Show what waits; ask nothing.")] = False,
+    approve_all: Annotated[bool, typer.Option("--approve-all", help="Approve them without asking.")] = False,
+    reject_all: Annotated[bool, typer.Option("--reject-all", help="Reject them without asking.")] = False,
+    comment: Annotated[str, typer.Option(help="Why; the planner reads it.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Answer the ideas that wait for you.
+
+    The best expected gain per cost comes first. Each can be approved, edited in $EDITOR, rejected with a
+    comment, or left for later; stop ends the campaign when what runs is done.
+    """
+    from agent import review as queue
+
+    with opened(campaign) as found:
+        waiting = _waiting(found, proposals or [])
+        if list_only or as_json or not waiting:
+            emit([_row(item) for item in waiting], as_json, lambda: _listed(waiting))
+        elif approve_all or reject_all:
+            if approve_all and reject_all:
+                raise UserError("--approve-all and --reject-all: choose one")
+            act = queue.approve if approve_all else queue.reject
+            with found.store.write() as tx:
+                done = act(tx, [item.proposal.id for item in waiting], _who(), comment)
+            typer.echo("\n".join(f"p{one.id} {one.state}" for one in done))
+        else:
+            for n, item in enumerate(waiting, 1):
+                typer.echo(_card(item, f"{n} of {len(waiting)}"))
+                if not _answered(found, item, comment):
+                    return
+
+
+def _waiting(found: "Opened", wanted: list[str]) -> "list[Pending]":
+    from agent import review as queue
+
+    with found.store.read() as reads:
+        waiting = queue.pending(reads, found.campaign.id, _run_s(reads, found.campaign.id))
+        asked = [at.proposal(reads, text) for text in wanted]
+    for one in asked:
+        if one.state != "awaiting_review":
+            raise UserError(f"p{one.id} doesn't wait for review: it is {one.state}")
+    ids = {one.id for one in asked}
+    return [item for item in waiting if not ids or item.proposal.id in ids]
+
+
+def _run_s(reads: "Reads", campaign_id: int) -> float:
+    """What a run has cost so far."""
+    done = reads.count_runs(campaign_id, {"done"})
+    return reads.balance(campaign_id).settled.gpu_s / done if done else 0.0
+
+
+def _answered(found: "Opened", item: "Pending", comment: str) -> bool:
+    """Asks until there is an answer that works; False: the person has had enough."""
+    while True:
+        try:
+            typed = typer.prompt("approve / edit / reject / stop / later / quit", default="later")
+        except typer.Abort:  # the end of the input
+            return False
+        answer = ANSWERS.get(str(typed).strip().lower()[:1])
+        if answer is None:
+            typer.echo(f"{typed!r}: type the first letter of one of them")
+            continue
+        try:
+            return _act(found, item, answer, comment)
+        except (EditError, UserError) as error:
+            typer.echo(f"That did not work: {error}")
+            if isinstance(error, UserError):
+                return True  # somebody else has answered in the meantime
+
+
+def _act(found: "Opened", item: "Pending", answer: Answer, comment: str) -> bool:
+    from agent import review as queue
+
+    proposal, who = item.proposal, _who()
+    if answer in ("later", "quit"):
+        return answer == "later"
+    if answer == "edit":
+        return _edit(found, item, comment)
+    if answer == "reject":
+        comment = comment or typer.prompt("why (the planner reads it)", default="", show_default=False)
+    with found.store.write() as tx:
+        if answer == "approve":
+            queue.approve(tx, [proposal.id], who, comment)
+        elif answer == "reject":
+            queue.reject(tx, [proposal.id], who, comment)
+        else:
+            queue.stop(tx, proposal.id, who, comment)
+    said = {
+        "approve": "approved",
+        "reject": "rejected",
+        "stop": "waits on; the campaign ends what runs and stops",
+    }
+    typer.echo(f"p{proposal.id} {said[answer]}")
+    return answer != "stop"
+
+
+def _edit(found: "Opened", item: "Pending", comment: str) -> bool:
+    """The person's version of the diff takes the place of the idea; the guard checks it like any other."""
+    from agent import review as queue
+    from agent.track import parse
+    from agent.worktree import Repository
+
+    old = item.proposal
+    edited = _in_editor(old.diff)
+    editable = parse(found.campaign.track_toml, "the campaign's track").script.editable
+    with found.store.read() as reads:
+        baseline = reads.proposal(old.baseline_id or 0)
+    files = Repository(found.root).files(baseline.commit or "", editable)
+    with found.store.write() as tx:
+        new = queue.edit(tx, old.id, _who(), edited, files, editable, comment)
+    typer.echo(f"p{new.id} takes the place of p{old.id}")
+    return True
+
+
+def _in_editor(text: str) -> str:
+    """What the person made of it."""
+    import os
+    import shlex
+    import shutil
+    import subprocess
+    import tempfile
+    from pathlib import Path
+
+    editor = (
+        os.environ.get("VISUAL") or os.environ.get("EDITOR") or shutil.which("nano") or shutil.which("vi")
+    )
+    if not editor:
+        raise EditError("there is no editor: set EDITOR, such as EDITOR=nano")
+    with tempfile.TemporaryDirectory(prefix="caddie-edit-") as folder:
+        path = Path(folder) / "idea.diff"
+        path.write_text(text, "utf-8")
+        try:
+            subprocess.run([*shlex.split(editor), str(path)], check=True)
+            return path.read_text("utf-8")
+        except (OSError, subprocess.CalledProcessError, UnicodeDecodeError) as error:
+            raise EditError(f"the editor failed, and the idea still waits: {error}") from error
+
+
+def _row(item: "Pending") -> dict[str, object]:
+    one = item.proposal
+    return {
+        "proposal": f"p{one.id}",
+        "title": one.title,
+        "hypothesis": one.hypothesis,
+        "kind": one.kind,
+        "planner": one.planner,
+        "expected_gain": one.expected_gain,
+        "confidence": one.confidence,
+        "cost_s": item.cost_s,
+        "gain_per_hour": item.gain_per_hour,
+        "risk": one.risk,
+        "expected_bytes": one.expected_bytes,
+        "diff": one.diff,
+    }
+
+
+def _listed(waiting: "list[Pending]") -> str:
+    from agent.report.words import line, table
+
+    if not waiting:
+        return "nothing waits for review"
+    rows = []
+    for item in waiting:
+        one = item.proposal
+        risk = ", ".join(one.risk)
+        rows.append((f"p{one.id}", one.expected_gain, item.gain_per_hour, risk, line(one.title, 60)))
+    return table(("idea", "expected gain", "per hour", "risk", "title"), rows)
+
+
+def _card(item: "Pending", place: str) -> str:
+    """One idea, with all that a person needs for an answer."""
+    from agent.report.words import duration, line, plain
+
+    one = item.proposal
+    risk = line(", ".join(one.risk), 300) or "none seen"
+    bold = ("\x1b[1m", "\x1b[0m") if at.colourful(sys.stdout) else ("", "")
+    lines = [
+        "",
+        f"{bold[0]}p{one.id}  {line(one.title, 100)}{bold[1]}  ({place})",
+        f"  hypothesis  {line(one.hypothesis, 1000)}",
+        f"  expected    {-one.expected_gain:+.4f} BPB, confidence {one.confidence:.0%}",
+        f"  cost        {duration(item.cost_s)} of slot time to screen it",
+        f"  risk        {risk}",
+        f"  from        {line(one.planner, 60)}, {one.kind}, on p{one.baseline_id}",
+    ]
+    if one.expected_bytes is not None:
+        lines.insert(4, f"  bytes       {one.expected_bytes:,} expected")
+    return "\n".join([*lines, "", coloured(plain(one.diff, limit=100_000)), ""])
+
+
+def _who() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "a person"
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(review)

@@ -1,0 +1,171 @@
+"""What this machine has and lacks: software, cores, memory, disk, walls, data, tracks.
+
+Takes the workspace; gives `Check`s. Starts nothing heavy and changes nothing.
+"""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import psutil
+
+from agent import hardware, track
+from agent.errors import CaddieError, StoreError
+from agent.report.words import line, size
+from agent.store.mounts import network_file_system
+from sandbox.walls import walls
+
+State = Literal["good", "note", "bad"]
+NEEDED = ("torch", "numpy", "sentencepiece", "brotli", "zstandard", "sqlalchemy", "optuna", "matplotlib")
+ALL_WALLS = ("env", "process-group", "rlimits", "watchdog", "namespaces", "landlock", "seccomp", "cgroups")
+DISK_FREE = 2e9
+
+
+@dataclass(frozen=True)
+class Check:
+    what: str
+    state: State
+    words: str
+
+
+def examine(root: Path) -> list[Check]:
+    return [
+        _python(),
+        *_packages(),
+        _git(root),
+        _machine(),
+        _disk(root),
+        *_store(root),
+        _walls(),
+        *_data(root),
+        *_tracks(root),
+    ]
+
+
+def words(checks: list[Check]) -> str:
+    signs = {"good": "ok  ", "note": "note", "bad": "BAD "}
+    wide = max(len(check.what) for check in checks)
+    return "\n".join(f"{signs[check.state]}  {check.what:<{wide}}  {check.words}" for check in checks)
+
+
+def _python() -> Check:
+    good = sys.version_info >= (3, 11)
+    found = f"{platform.python_version()}, {sys.executable}"
+    return Check("python", "good" if good else "bad", found if good else f"{found}; 3.11 or later is needed")
+
+
+def _packages() -> list[Check]:
+    found, lacking = [], []
+    for name in NEEDED:
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            lacking.append(name)
+    checks = [Check("packages", "good", ", ".join(found))]
+    if lacking:
+        checks.append(
+            Check("packages", "bad", f"missing: {', '.join(lacking)}. Install with: pip install -e .")
+        )
+    return checks
+
+
+def _git(root: Path) -> Check:
+    if shutil.which("git") is None:
+        return Check("git", "bad", "not installed: apt-get install git")
+    said = subprocess.run(["git", "--version"], capture_output=True, text=True, check=False, timeout=30)
+    version = line(said.stdout, 60).removeprefix("git version ")
+    numbers = [int(part) for part in version.split(".")[:2] if part.isdigit()]
+    if numbers < [2, 31]:
+        return Check("git", "bad", f"{version}; 2.31 or later is needed")
+    if not (root / ".git").exists():
+        return Check("git", "note", f"{version}; {root} is no repository: `git init` and commit your script")
+    return Check("git", "good", version)
+
+
+def _machine() -> Check:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory = psutil.virtual_memory()
+    gpus = ", ".join(gpu.name for gpu in hardware.gpus()) or "no NVIDIA GPU"
+    found = f"{cores} cores, {size(memory.available)} of {size(memory.total)} memory free, {gpus}"
+    return Check("machine", "good" if memory.available > 2e9 else "note", found)
+
+
+def _disk(root: Path) -> Check:
+    free = shutil.disk_usage(root).free
+    if free < DISK_FREE:
+        return Check(
+            "disk", "bad", f"{size(free)} free at {root}: `agent prune` frees some, or choose another disk"
+        )
+    return Check("disk", "good", f"{size(free)} free at {root}")
+
+
+def _store(root: Path) -> list[Check]:
+    path = root / "runs.db"
+    try:
+        mounts = Path("/proc/mounts").read_text("utf-8", "replace")
+    except OSError:
+        mounts = ""
+    name = network_file_system(mounts, PurePosixPath(path.resolve()))
+    if name is not None:
+        return [Check("runs.db", "bad", f"{path} would be on {name}, where SQLite's locks can't be trusted")]
+    if not path.exists():
+        return [Check("runs.db", "good", f"none yet; its place ({root}) is on a local file system")]
+    from agent.store import open_store
+
+    try:
+        store = open_store(path, create=False)
+        try:
+            store.check()
+            with store.read() as reads:
+                n = len(reads.campaigns())
+        finally:
+            store.close()
+    except StoreError as error:
+        return [Check("runs.db", "bad", line(str(error), 300))]
+    return [Check("runs.db", "good", f"{size(path.stat().st_size)}, whole, {n} campaigns")]
+
+
+def _walls() -> Check:
+    up = walls()
+    lacking = [name for name in ALL_WALLS if name not in up]
+    more = f"; not in force: {', '.join(lacking)}" if lacking else ""
+    return Check("walls", "note" if lacking else "good", f"{', '.join(up)}{more}")
+
+
+def _data(root: Path) -> list[Check]:
+    checks = []
+    for corpus in ("docs", "synth", "fineweb"):
+        folder = root / ".caddie" / "data" / corpus
+        there = (folder / "manifest.json").is_file()
+        if there:
+            checks.append(Check(f"data {corpus}", "good", str(folder)))
+        elif corpus != "fineweb":
+            checks.append(Check(f"data {corpus}", "note", "not made yet: `agent start` makes it"))
+        else:
+            checks.append(
+                Check(f"data {corpus}", "note", "not here: python -m trainer.data fineweb downloads it")
+            )
+    return checks
+
+
+def _tracks(root: Path) -> list[Check]:
+    checks = []
+    for name in track.shipped():
+        try:
+            found, _ = track.load(name, root)
+            missing = hardware.missing(found, root)
+        except CaddieError as error:
+            checks.append(Check(f"track {name}", "bad", line(str(error), 300)))
+            continue
+        if missing:
+            first = " and ".join(line(sentence.split(". ")[0].split("; ")[0], 90) for sentence in missing)
+            checks.append(Check(f"track {name}", "note", f"{first} (more: agent tracks {name})"))
+        else:
+            checks.append(Check(f"track {name}", "good", "can run here"))
+    return checks

@@ -1,0 +1,65 @@
+"""A track in words: what is optimised, its limits, how it decides, and what it lacks here.
+
+Takes a `Track` and the sentences of agent/hardware.py; gives text.
+"""
+
+import textwrap
+from collections.abc import Sequence
+
+from agent.report.words import duration, plain, table
+from agent.track import Track
+
+
+def listed(tracks: Sequence[tuple[Track, Sequence[str]]]) -> str:
+    rows = [(track.name, "no" if missing else "yes", _first(track.summary)) for track, missing in tracks]
+    return table(("track", "runs here", "what it is"), rows) + "\n\nagent tracks NAME explains one."
+
+
+def explain(track: Track, missing: Sequence[str]) -> str:
+    limits, rule = track.limits, track.decision
+    size = f"{limits.artifact_bytes:,} bytes, code included" if limits.artifact_bytes else "none"
+    pairs = [
+        ("script", f"{track.script.path}; a proposal may change {', '.join(track.script.editable)}"),
+        ("metric", f"{track.metric}, lower is better, trusted when {track.trust}"),
+        ("size limit", size),
+        (
+            "time limits",
+            f"{duration(limits.train_wall_s)} to train, {duration(limits.score_wall_s)} to score",
+        ),
+        ("needs", _hardware(track)),
+        ("data", f"{track.data.corpus} {track.data.variant}".strip()),
+        ("rungs", f"{', '.join(rung.name for rung in track.rung)}; {rule.rung} decides"),
+        (
+            "decision",
+            f"{rule.min_gain:g} BPB is the smallest gain that matters; at most {rule.max_seeds} runs an idea "
+            f"and {rule.report_seeds} fresh ones for a new head; an idea without effect passes with chance "
+            f"{rule.alpha:g}",
+        ),
+        ("knobs", ", ".join(knob.name for knob in track.knob) or "none"),
+        (
+            "budget",
+            f"{track.budget_hours:g} GPU-hours unless --budget says otherwise"
+            if track.budget_hours
+            else "--budget",
+        ),
+    ]
+    if track.compute is not None:
+        pairs.insert(
+            4, ("compute", f"{duration(track.compute.budget_ms / 1000)} of one reference core a run")
+        )
+    lines = [f"{track.name}", "", textwrap.fill(" ".join(track.summary.split()), 96), ""]
+    for name, text in pairs:
+        lines += textwrap.wrap(plain(text), 96, initial_indent=f"{name:<12} ", subsequent_indent=" " * 13)
+    verdict = "It can run here." if not missing else "It can't run here yet:"
+    return "\n".join([*lines, "", verdict, *(f"  - {plain(line)}" for line in missing)])
+
+
+def _hardware(track: Track) -> str:
+    if track.hardware.kind == "cpu":
+        return "one CPU core a run"
+    return f"{track.hardware.gpus} x {track.hardware.device or 'NVIDIA GPU'}"
+
+
+def _first(summary: str) -> str:
+    text = " ".join(summary.split())
+    return text.split(". ")[0].split(": ")[0].rstrip(".")
