@@ -25,6 +25,7 @@ from benchmarks import trainer_reference as reference
 from trainer import train_gpt as t
 from trainer.pack import pack
 
+torch.set_num_threads(1)  # two threads on a busy machine wait for each other
 SMALL = {"vocab_size": 300, "model_dim": 32, "num_layers": 3, "train_seq_len": 16, "eval_stride": 16}
 TEXT = """the model returns an array of values where each row holds one sample given by the user
 this function computes gradients with respect to all inputs and raises an error otherwise
@@ -726,3 +727,35 @@ def test_a_gpus_way_through_the_model_is_one_graph_and_agrees() -> None:
     stack = torch.randn(2, 8, 16)
     orthogonal = torch.compile(t.newton_schulz, backend="aot_eager", fullgraph=True)
     assert torch.allclose(orthogonal(stack, 5), t.newton_schulz(stack, 5), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_limit_of_the_tiny_track_binds(tmp_path: Path) -> None:
+    """The baseline fits, and a vocabulary of 2,048 at int6 and brotli, but not at int8.
+
+    After 60 steps. Weights get easier to compress later on: at the end of a run sizes are 3 to 6 kB smaller.
+    """
+    from trainer.data import prepare
+
+    prepare("docs", tmp_path / "docs", say=lambda _: None)
+    limit = tracks.load("tiny", Path.cwd())[0].limits.artifact_bytes
+    assert limit is not None
+    code = len(pack(reference.SCRIPT.read_text("utf-8")))
+    env = reference.track_env("tiny", "decide") | {"DATA_PATH": str(tmp_path / "docs" / "train")}
+
+    def sizes(vocab: int, *forms: tuple[int, str]) -> list[int]:
+        c = t.settings(env | {"VOCAB_SIZE": str(vocab)})
+        corpus = t.Corpus(c)
+        run = t.Run(c, t.Processes(), corpus, 60)
+        run.train()
+        weights = {name: value.detach().numpy() for name, value in run.model.state_dict().items()}
+        found = []
+        for bits, compressor in forms:
+            c.weight_bits = c.embed_bits = bits
+            c.compressor = compressor
+            found.append(code + len(t.to_artifact(weights, corpus.tokenizer, c)))
+        return found
+
+    assert sizes(1024, (8, "zlib"))[0] <= limit
+    small, large = sizes(2048, (6, "brotli"), (8, "brotli"))
+    assert small <= limit < large - 30000
