@@ -1,8 +1,9 @@
 """Simulates campaigns of many ideas of which few are good, and counts which commits are real.
 
-`python -m benchmarks.verdict [--campaigns N]`: our decision rule beside keep-if-lower (one run, lower is kept), on the same
-ideas and the same noise. Prints the share of kept commits that are nulls, the power, the runs per idea, and the error of
-the figure that is reported for the head. It calls the functions of agent/judge that a campaign calls.
+`python -m benchmarks.verdict [--campaigns N]`: the tiny track's decision rule beside keep-if-lower (one run,
+lower is kept), on the same ideas and the same noise. Prints the share of kept commits that are nulls, the
+power, the runs per idea, and the error of the figure that is reported for the head. It calls the functions of
+agent/judge that a campaign calls.
 """
 
 import argparse
@@ -11,11 +12,9 @@ import statistics
 from dataclasses import dataclass, field
 
 from agent.judge import noise, verdict
-from agent.track import DecisionRule
+from agent.track import parse, shipped
 
-RULE = DecisionRule(
-    rung="decide", alpha=0.004, min_gain=0.01, max_seeds=4, report_seeds=4, prior_sigma=0.015, prior_df=12
-)
+RULE = parse(shipped()["tiny"].read_text("utf-8"), "tiny").decision  # what a campaign decides by
 
 
 @dataclass
@@ -144,7 +143,8 @@ def main() -> None:
         for sigma in (0.012, 0.018):
             ours, theirs = simulate(count, 200, 0.05, size, sigma)
             print(
-                f"gain of a good idea {size:.3f} BPB, noise {sigma:.3f} (believed {RULE.prior_sigma}), 5 % good"
+                f"gain of a good idea {size:.3f} BPB, noise {sigma:.3f} (believed {RULE.prior_sigma}), "
+                "5 % of the ideas good"
             )
             print("  " + ours.row("this rule"))
             print("  " + theirs.row("keep-if-lower"))
