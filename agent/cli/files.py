@@ -90,7 +90,8 @@ def prune(
 ) -> None:
     """Delete old artifacts that nobody needs.
 
-    The oldest go first, until what is left fits under the cap. Those of the lineage, the frontier and near misses always stay, and so do all rows, diffs and logs.
+    The oldest go first, until what is left fits under the cap. Artifacts of the lineage, the frontier and
+    near misses always stay, and so do all rows, diffs and logs.
     """
     from agent.cli.pruning import delete, plan, words
 

@@ -68,7 +68,7 @@ def words(planned: Plan, dry_run: bool) -> str:
     verb = "would be freed" if dry_run else "freed"
     lines.append(
         f"{size(freed)} of {len(planned.delete)} runs {verb}; {size(planned.stays_bytes)} of others stay "
-        f"under the cap, {size(planned.kept_bytes)} of lineage, frontier, near misses and what runs always stay"
+        f"under the cap; {size(planned.kept_bytes)} of lineage, frontier and near misses always stay"
     )
     return "\n".join(lines)
 
