@@ -2,7 +2,7 @@
 
 Takes a prepared corpus folder (`python -m trainer.data docs --out DIR`); prints BPB, CPU seconds and sizes of
 each seed, then their mean and standard deviation. Settings can be tried out: `--set num_layers=4`.
-Run alone: `python benchmarks/trainer_reference.py DIR --seeds 6`.
+Run alone: `python -m benchmarks.trainer_reference DIR --seeds 6`.
 """
 
 import argparse
