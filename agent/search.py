@@ -152,7 +152,7 @@ def _repair(snapshot: Snapshot) -> Choice | None:
     if "repair" not in snapshot.modes:
         return None
     for idea in reversed(snapshot.candidates):
-        if idea.state in ("crashed", "edit_failed") and idea.children < MAX_REPAIRS and idea.mode != "repair":
+        if idea.state == "crashed" and idea.children < MAX_REPAIRS and idea.mode != "repair":
             return Choice("repair", idea.id)
     return None
 

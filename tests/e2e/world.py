@@ -88,12 +88,12 @@ def git(root: Path, *args: str) -> str:
     return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
 
 
-def make_workspace(root: Path) -> Path:
+def make_workspace(root: Path, script: str = SCRIPT, track: str = TRACK) -> Path:
     """A person's repository with one commit, an own file, a dirty file and a stash."""
     root.mkdir(parents=True)
     git(root, "init", "-q", "-b", "main")
-    (root / "train.py").write_text(SCRIPT)
-    (root / "agent.toml").write_text(TRACK)
+    (root / "train.py").write_text(script)
+    (root / "agent.toml").write_text(track)
     (root / "notes.txt").write_text("mine\n")
     git(root, "add", ".")
     git(root, "commit", "-q", "-m", "Start")
@@ -103,9 +103,11 @@ def make_workspace(root: Path) -> Path:
     return root
 
 
-def idea(title: str, *changes: tuple[str, str], **more: object) -> dict[str, object]:
+def idea(
+    title: str, *changes: tuple[str, str], script: str = SCRIPT, **more: object
+) -> dict[str, object]:
     """A scripted proposal that replaces text of the script."""
-    after = SCRIPT
+    after = script
     for old, new in changes:
         assert old in after
         after = after.replace(old, new)
@@ -113,7 +115,7 @@ def idea(title: str, *changes: tuple[str, str], **more: object) -> dict[str, obj
         "title": title,
         "hypothesis": f"{title} helps",
         "kind": "knob",
-        "edits": make_edits("train.py", SCRIPT, after),
+        "edits": make_edits("train.py", script, after),
         **more,
     }
 
@@ -131,6 +133,7 @@ def open_campaign(
     seconds: float = 0.0,
     world_of: Imagine = imagine,
     say: campaign.Say = lambda text: None,
+    make_runner: campaign.MakeRunner | None = None,
     **options: object,
 ) -> Setting:
     chosen = {
@@ -144,5 +147,5 @@ def open_campaign(
         campaign.Options(slots=slots, **chosen),  # type: ignore[arg-type]
         root,
         say,
-        lambda count: FakeRunner(count, seconds, world_of),
+        make_runner or (lambda count: FakeRunner(count, seconds, world_of)),
     )

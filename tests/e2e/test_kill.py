@@ -1,0 +1,218 @@
+"""kill -9 at any instant loses nothing.
+
+A controller is a forked process that is killed around every durable step that it takes, or at random moments; the next one
+goes on. In the end nothing may differ from a campaign that was left alone.
+"""
+
+import os
+import random
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import budget
+from agent.loop import Loop
+from agent.records import FINAL
+from agent.runners.fake import FakeRunner
+from agent.runners.local import LocalRunner
+from agent.setting import Setting
+from agent.store import Store, Tx
+from agent.worktree.process import Commands
+from tests.e2e import world
+from tests.test_local_runner import left_over
+
+IDEAS = [
+    world.idea("too big", ('"width": 4', '"width": 12')),
+    world.idea("wider", ('"width": 4', '"width": 8')),
+    world.idea("crashes", ('"crash": 0', '"crash": 1')),
+    {"title": "does not apply", "edits": "train.py\n<<<<<<< SEARCH\nnot there\n=======\nx\n>>>>>>> REPLACE\n"},
+    world.idea("nothing", ('"crash": 0,', '"crash": 0,\n    "unused": 1,')),
+    world.idea("better rate", ('"rate": 0.10', '"rate": 0.20')),
+    world.idea("a comment", ("def main", "# a comment\ndef main")),
+    world.idea("fewer bits", ('"bits": 8', '"bits": 4')),
+    world.idea("more of nothing", ('"crash": 0,', '"crash": 0,\n    "more": 1,')),
+]
+
+
+class Instants:
+    """Counts the durable steps of a process, and kills it at one of them."""
+
+    def __init__(self, at: int) -> None:
+        self._left = at
+
+    def pass_one(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def install(self) -> None:
+        """Around every transaction, every git process and every submit, in this process only."""
+        write, raw, submit = Store.write, Commands.raw, FakeRunner.submit
+
+        @contextmanager
+        def killing_write(store: Store) -> Iterator[Tx]:
+            with write(store) as tx:
+                yield tx
+                self.pass_one()
+            self.pass_one()
+
+        def killing(function: Callable[..., Any]) -> Callable[..., Any]:
+            def wrapped(*args: Any, **options: Any) -> Any:
+                self.pass_one()
+                result = function(*args, **options)
+                self.pass_one()
+                return result
+
+            return wrapped
+
+        Store.write = killing_write  # type: ignore[method-assign]
+        Commands.raw = killing(raw)  # type: ignore[method-assign]
+        FakeRunner.submit = killing(submit)  # type: ignore[method-assign]
+
+
+def life(work: Callable[[], None], kill_after_s: float | None = None) -> bool:
+    """Runs `work` in a process of its own; True if it came to its end, False if it was killed."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    if kill_after_s is not None:
+        time.sleep(kill_after_s)
+        os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return False
+    assert os.waitstatus_to_exitcode(status) == 0, "a controller failed, see its traceback above"
+    return True
+
+
+def picture(setting: Setting) -> dict[str, object]:
+    """What must not depend on how often the controller died."""
+    with setting.store.read() as reads:
+        campaign = setting.campaign.id
+        proposals = reads.proposals(campaign)
+        scored = reads.scored(campaign)
+        assert budget.audit(reads, campaign) == []
+        assert budget.open_entries(reads, campaign) == []
+        assert {p.state for p in proposals} <= FINAL
+        return {
+            "states": [(p.title, p.state, p.baseline_id, p.ast_hash) for p in proposals],
+            "runs": [(s.run.proposal_id, s.run.purpose, s.run.seed, s.measurement.bpb) for s in scored],
+            "all runs are done": [r.state for r in reads.runs(campaign) if r.state != "done"],
+            "cost": round(reads.balance(campaign).settled.gpu_s, 3),
+            "lineage": [p.title for p in reads.lineage(reads.head(campaign).id)],
+            "verdicts": [[v.words for v in reads.verdicts(p.id)] for p in proposals],
+            "trunk": world.git(setting.repo.root, "show", "caddie/toy-1:train.py"),
+        }
+
+
+@pytest.mark.slow
+def test_killed_at_every_durable_step(tmp_path: Path) -> None:
+    """Each life is killed a few steps later than the last one got; so every step of every state is an end of some life."""
+    calm_root, root = world.make_workspace(tmp_path / "calm"), world.make_workspace(tmp_path / "killed")
+    for place in (calm_root, root):
+        world.write_ideas(place, IDEAS)
+    calm = world.open_campaign(calm_root)
+    Loop(calm).run()
+
+    def work(at: int) -> None:
+        Instants(at).install()
+        Loop(world.open_campaign(root)).run()
+
+    lives, seen = 0, set()
+    # Opening a campaign again takes some steps of its own, so a life that may take fewer would not get anywhere.
+    while not life(lambda: work(10 + 7 * lives % 25)):
+        lives += 1
+        seen |= states(root / "runs.db")
+        assert lives < 500
+    assert lives >= 50
+    assert seen >= {"drafted", "approved", "queued", "running", "measured", "confirming", "auditing", "accepted"}
+    setting = reopened(root)
+    assert picture(setting) == picture(calm)
+    assert world.git(root, "worktree", "list").count("\n") == 1
+    assert not list(root.glob(".caddie/toy-1/worktrees/*"))
+
+
+def states(database: Path) -> set[str]:
+    """The states that proposals are in now."""
+    with closing(sqlite3.connect(database)) as connection:
+        return {row[0] for row in connection.execute("SELECT state FROM proposals")}
+
+
+def reopened(root: Path) -> Setting:
+    """A finished campaign, to look at."""
+    from dataclasses import replace
+
+    from agent.store import open_store
+
+    other = world.open_campaign(root, name="other", base="HEAD")
+    with open_store(root / "runs.db").read() as reads:
+        campaign = reads.campaign("toy-1")
+    assert campaign is not None and campaign.state == "finished", campaign
+    return replace(other, campaign=campaign)
+
+
+REAL_SCRIPT = world.SCRIPT.replace(
+    "    print(KNOBS)\n",
+    """    import os, random, time
+    with open("executions", "a") as file:
+        file.write("once\\n")
+    for step in range(5):
+        print(f"step:{step}/5 train_loss:3.0", flush=True)
+        time.sleep(0.05)
+    noise = random.Random(os.environ["SEED"] + str(KNOBS)).gauss(0, 0.01)
+    print(f"val_bpb: {2.0 - KNOBS['width'] / 20 + noise:.6f}")
+""",
+)
+REAL_TRACK = (
+    world.TRACK.replace('trust = "measured"', 'trust = "reported"')
+    .replace('score = ["{python}", "{script}", "score"]\n', "")
+    .replace('artifact = "final_model.bin"\n', "")
+)
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_with_real_runs(tmp_path: Path) -> None:
+    """Running experiments are adopted, not started again; nothing is paid twice; no process is left behind."""
+    root = world.make_workspace(tmp_path / "killed", script=REAL_SCRIPT, track=REAL_TRACK)
+    changes = [('"width": 4', f'"width": {width}') for width in (6, 2, 3)]
+    changes += [('"crash": 0,', f'"crash": 0,\n    "n{n}": 1,') for n in range(12)]
+    world.write_ideas(root, [world.idea(str(change), change, script=REAL_SCRIPT) for change in changes])
+    draw = random.Random(11)
+    kills = 0
+
+    def work() -> None:
+        Loop(world.open_campaign(root, slots=2, make_runner=LocalRunner)).run()
+
+    while not life(work, kill_after_s=0.05 + draw.random() * 0.4):
+        kills += 1
+    assert kills >= 50, "it was over before it could be killed often enough"
+    setting = reopened(root)
+    with setting.store.read() as reads:
+        runs = reads.runs(setting.campaign.id)
+        assert budget.audit(reads, setting.campaign.id) == []
+        assert budget.open_entries(reads, setting.campaign.id) == []
+        assert {run.state for run in runs} == {"done"}
+        settled = reads.balance(setting.campaign.id).settled.gpu_s
+        used = sum(s.measurement.slot_s for s in reads.scored(setting.campaign.id))
+    assert settled == pytest.approx(used)
+    folders = sorted(setting.jobs.glob("r*"))
+    assert len(folders) == len(runs)
+    assert all((folder / "out/executions").read_text() == "once\n" for folder in folders)
+    assert left_over(root) == []
+    assert world.git(root, "worktree", "list").count("\n") == 1
