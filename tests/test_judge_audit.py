@@ -31,7 +31,7 @@ def test_chunks_follow_the_rule(lengths: list[int], size: int) -> None:
 @given(st.integers(1, 40), st.integers(1, 2000), st.integers(1, 100), st.integers(0, 2**32))
 def test_no_question_is_answered_by_an_earlier_frame(context: int, count: int, peeks: int, seed: int) -> None:
     source = random.Random(seed)
-    lanes = Lanes.draw(context, source)
+    lanes = Lanes.draw(context, count, source)
     drawn = draw(lanes, count, peeks, source)
     asked = frames(lanes, drawn, 256)
     assert sorted(position for frame in asked for position in frame) == sorted(drawn)
@@ -48,7 +48,7 @@ def test_every_position_can_be_drawn() -> None:
     counts = np.zeros(100)
     for seed in range(4000):
         source = random.Random(seed)
-        counts[draw(Lanes.draw(3, source), 100, 4, source)] += 1
+        counts[draw(Lanes.draw(3, 100, source), 100, 4, source)] += 1
     assert counts.min() > 0.6 * counts.mean()
     assert LANE_CONTEXTS * 3 < 100
 
@@ -57,3 +57,12 @@ def test_long_answers_are_split() -> None:
     rows = frames(Lanes(1, 0), list(range(0, 4000, 5)), 1 << 20)
     assert max(map(len, rows)) * 4 * (1 << 20) <= 64 << 20
     assert sum(map(len, rows)) == 800
+
+
+def test_a_long_context_leaves_enough_to_ask() -> None:
+    """Contexts as long as the stream, where a cut near its start would close the rest."""
+    for seed in range(300):
+        source = random.Random(seed)
+        lanes = Lanes.draw(1000, 1000, source)
+        assert len(draw(lanes, 1000, 64, source)) == 64
+        assert sum(map(lanes.open, range(1000))) > 400

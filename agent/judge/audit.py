@@ -33,8 +33,13 @@ class Lanes(NamedTuple):
     shift: int
 
     @classmethod
-    def draw(cls, context: int, source: random.Random) -> "Lanes":
-        return cls(context, source.randrange(LANE_CONTEXTS * context))
+    def draw(cls, context: int, count: int, source: random.Random) -> "Lanes":
+        """With a long context, a cut in the stream can close nearly all of it: such a cut is drawn again."""
+        sample = [source.randrange(count) for _ in range(200)]
+        while True:
+            lanes = cls(context, source.randrange(LANE_CONTEXTS * context))
+            if sum(map(lanes.open, sample)) >= len(sample) // 2:
+                return lanes
 
     def lane(self, position: int) -> int:
         return (position + self.shift) // (LANE_CONTEXTS * self.context)
@@ -76,7 +81,7 @@ def audit(task: Task, files: Files, scores: Scores, secret: str, deadline: float
     """Asks `task.peeks` positions; what is accused is asked again in another process, with other lanes."""
     source = random.Random(f"first {secret}")
     count = len(scores.stream.tokens)
-    lanes = Lanes.draw(scores.manifest.context, source)
+    lanes = Lanes.draw(scores.manifest.context, count, source)
     drawn = sorted(draw(lanes, count, task.peeks, source))
     first, cpu_s = session(task, files, scores, lanes, drawn, deadline)
     findings: tuple[Finding, ...] = ()
@@ -114,7 +119,7 @@ def repeat(
     """The accused positions once more, with lanes that leave most of them open."""
     source = random.Random(f"again {secret}")
     chosen = sorted(one.position for one in source.sample(list(accused), min(REPEATED, len(accused))))
-    tries = [Lanes.draw(scores.manifest.context, source) for _ in range(32)]
+    tries = [Lanes.draw(scores.manifest.context, len(scores.stream.tokens), source) for _ in range(32)]
     lanes = max(tries, key=lambda one: sum(map(one.open, chosen)))
     return session(task, files, scores, lanes, [p for p in chosen if lanes.open(p)], deadline)
 
