@@ -1,7 +1,8 @@
 """How much scores differ when nothing differs but the seed.
 
-Takes the scored runs of a campaign; gives `Noise`: the standard deviation between seeds, shrunk towards what the track's
-author believes, how many degrees of freedom that rests on, and how much of the noise two runs with the same seed share.
+Takes the scored runs of a campaign; gives `Noise`: the standard deviation between seeds, shrunk towards what
+the track's author believes, how many degrees of freedom that rests on, and how much of the noise two runs
+with the same seed share.
 """
 
 import math
@@ -14,7 +15,7 @@ REMEMBERED = 400  # of the newest runs: enough for the noise, and a long campaig
 # How many pairs the belief "the same seed does not help" is worth.
 RHO_PRIOR_PAIRS = 8.0
 RHO_MOST = 0.9
-# A group of replicates whose variance is this much larger than everyone else's is an unstable idea, not the noise.
+# A group whose variance is this much larger than everyone else's is an unstable idea, not the noise.
 WILD_RATIO = 9.0
 
 

@@ -1,25 +1,28 @@
 """What to do after a run: statistics that pay for looking several times and for trying many ideas.
 
-Takes the scores of a candidate and of its baseline, and the noise; gives a `Verdict` with its reason in words. Pure.
+Takes the scores of a candidate and of its baseline, and the noise; gives a `Verdict` with its reason in
+words. Pure.
 
-The gain is tested one-sided against nothing. Each look at two or more seeds has its own share of the track's alpha, so
-that all looks together pass an idea without effect with probability alpha at most; alpha is small because a campaign has
-many ideas. One run never passes: it can only earn a second one. Ideas are given up as soon as they would hardly pass
-with all the seeds that they may have.
+The gain is tested one-sided against nothing. Each look at two or more seeds has its own share of the track's
+alpha, so that all looks together pass an idea without effect with probability alpha at most; alpha is small
+because a campaign has many ideas. One run never passes: it can only earn a second one. Ideas are given up as
+soon as they would hardly pass with all the seeds that they may have.
 """
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.judge.noise import Noise
 from agent.records import Decision, Proposal, Verdict
-from agent.store import Scored
 from agent.track import DecisionRule, Track
+
+if TYPE_CHECKING:
+    from agent.store import Scored
 
 CONFIRM_AT = 0.4  # chance to pass with all seeds, from which on an idea's confirmation is paid for
 MORE_AT = 0.08  # and from which on one more seed is
-# How large effects are, before anything is known of one: a normal prior around none, in smallest gains that matter.
+# How large effects are believed to be: normal around none, in smallest gains that matter.
 EFFECTS = 4.0
 
 
@@ -36,8 +39,8 @@ def decide(
     track: Track,
     proposal: Proposal,
     *,
-    candidate: Sequence[Scored],
-    baseline: Sequence[Scored],
+    candidate: Sequence["Scored"],
+    baseline: Sequence["Scored"],
     noise: Noise,
     confirming: bool,
 ) -> Verdict:
@@ -73,9 +76,9 @@ def decide(
 
 
 def fresh(
-    head: Proposal, parent: Proposal, new: Sequence[Scored], old: Sequence[Scored], noise: Noise
+    head: Proposal, parent: Proposal, new: Sequence["Scored"], old: Sequence["Scored"], noise: Noise
 ) -> Verdict:
-    """A new head's own runs, which gated nothing, against its parent's: no gain at all contradicts the verdict."""
+    """A new head's own runs, which gated nothing, against its parent's: no gain contradicts the verdict."""
     mine, theirs = _scores(new), _scores(old)
     gain = compare(mine, theirs, noise)
     decision: Decision = "accept" if gain.mean > 0 else "worse"
@@ -116,9 +119,10 @@ def resolvable(track: Track, budget_s: float, run_s: float) -> str:
     runs = int(budget_s / run_s)
     ideas = max(0, runs - rule.report_seeds)
     bar = _bar(rule, noise, rule.report_seeds)
+    seen = bar + noise.sigma * math.sqrt(1 / rule.max_seeds)
     return (
-        f"About {runs} runs of {run_s:.0f} s: {ideas} screened ideas at most, fewer with each one that is confirmed. "
-        f"A gain of {bar + noise.sigma * math.sqrt(1 / rule.max_seeds):.3f} BPB will mostly be seen, one below "
+        f"About {runs} runs of {run_s:.0f} s: {ideas} screened ideas at most, fewer with each that is "
+        f"confirmed. A gain of {seen:.3f} BPB will mostly be seen, one below "
         f"{max(rule.min_gain, bar / 2):.3f} hardly (noise between seeds {rule.prior_sigma:.4f})."
     )
 
@@ -166,7 +170,7 @@ def _stderr(k: int, m: int, shared: int, noise: Noise) -> float:
     return noise.sigma * math.sqrt(1 / k + 1 / m - 2 * noise.rho * shared / (k * m))
 
 
-def _scores(scored: Sequence[Scored]) -> dict[int, float]:
+def _scores(scored: Sequence["Scored"]) -> dict[int, float]:
     return {one.run.seed: one.measurement.bpb for one in scored if one.measurement.bpb is not None}
 
 
