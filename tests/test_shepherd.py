@@ -15,7 +15,7 @@ import pytest
 
 from agent.runners import JobPaths, JobResult, JobSpec, Phase, create
 from agent.runners.local import LocalRunner
-from sandbox import Limits, tree
+from sandbox import Limits, tasks, tree
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 LIMITS = Limits(wall_s=8, cpu_s=None, memory_mb=300, disk_mb=20, log_mb=1, processes=20)
@@ -176,7 +176,8 @@ def test_the_reserved_time_is_never_passed(folder: Path) -> None:
     )
     result = Job.make(folder, bomb, wall_s=4).result()
     assert result.outcome == "capped"
-    assert 1 < result.slot_s <= 4
+    assert 1 < result.slot_s <= 4 and result.phases[0].exit.wall_s < 4
+    assert "took until" not in result.reason  # nothing was cut off the truth
     gone(str(folder))
 
 
@@ -322,6 +323,20 @@ def test_kill_9_of_the_shepherd_at_any_instant(tmp_path: Path) -> None:
     assert len(set(states)) == 2, f"the instants were not spread: {states}"
 
 
+def test_a_shepherd_never_starts_what_another_has_started(folder: Path) -> None:
+    job = Job.make(folder, WAIT)
+    job.submit()
+    until(lambda: ran(job) == 1)
+    os.kill(job.shepherd(), signal.SIGKILL)
+    second = [sys.executable, "-I", "-m", "agent.runners.shepherd", str(folder), "0"]
+    env = {"PATH": "/usr/bin:/bin"}
+    done = subprocess.run(second, capture_output=True, text=True, timeout=20, env=env)
+    assert done.returncode == 0 and "has had its run" in done.stdout
+    assert ran(job) == 1
+    assert LocalRunner(1).poll(folder) == "lost"
+    assert LocalRunner(1).loss(folder).ran
+
+
 @linux
 def test_the_candidate_dies_with_its_shepherd_before_any_sweep(folder: Path) -> None:
     job = Job.make(folder, WAIT)
@@ -333,8 +348,13 @@ def test_the_candidate_dies_with_its_shepherd_before_any_sweep(folder: Path) -> 
 
 
 @linux
-def test_a_daemon_without_our_mark_is_swept(folder: Path) -> None:
+@pytest.mark.parametrize("groups", [True, False], ids=["by its group", "by the last heartbeat"])
+def test_a_daemon_without_our_mark_is_swept(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, groups: bool
+) -> None:
     """It left the session and wiped its environment; then its shepherd was killed."""
+    if not groups:
+        monkeypatch.setattr(tasks, "left_behind", list)
     daemon = (
         "import os, sys, time\n"
         "if os.fork() == 0:\n"
