@@ -64,8 +64,8 @@ class Loop:
         happened += decide(setting)
         happened += promote(setting)
         happened += refresh(setting)
-        happened += self._launch()
         happened += self._plan()
+        happened += self._launch()
         return happened
 
     def _launch(self) -> int:
@@ -87,19 +87,24 @@ class Loop:
         return started
 
     def _plan(self) -> int:
-        """Writes down what planners answered, checks it, and asks for as much as the slots will need."""
-        if self._asked():
-            return 0
-        setting = self._setting
-        drafts = self._asking.answers()
-        for draft in drafts:
-            record(setting, draft)
-        with setting.store.read() as reads:
-            drafted = reads.proposals(setting.campaign.id, {"drafted"})
-        for proposal in drafted:
-            admit(setting, proposal)
-        self._asking.ask(self._run_s)
-        return len(drafts) + len(drafted)
+        """Asks for as many ideas as the slots will need, writes down what planners answered, and checks it.
+
+        Before launching, so that a turn that was cut off is repeated with the same questions in the same order.
+        """
+        setting, answered = self._setting, 0
+        while not self._asked():
+            self._asking.ask(self._run_s)
+            drafts = self._asking.answers()
+            for draft in drafts:
+                record(setting, draft)
+            with setting.store.read() as reads:
+                drafted = reads.proposals(setting.campaign.id, {"drafted"})
+            for proposal in drafted:
+                admit(setting, proposal)
+            answered += len(drafts)
+            if not drafts:
+                break
+        return answered
 
     def _ending(self) -> Ending | None:
         """How the campaign ends now, if it does; what runs is let finish, or cancelled and settled, before."""

@@ -82,8 +82,10 @@ class Asking:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _ahead(self, run_seconds: float) -> int:
-        """One idea ready per slot, and as many more as slots finish runs while one call is under way."""
+        """One idea ready per slot, and as many more as slots finish runs while one slow call is under way."""
         slots = len(self._setting.runner.slots)
+        if all(planner.parallel == 1 for planner in self._setting.planners):
+            return slots
         return slots + math.ceil(slots * self._seconds / max(run_seconds, 1.0))
 
     def _with_room(self, missing: int) -> list[Planner]:
