@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
-from agent import hardware, planner
+from agent import guard, hardware, literals, planner
 from agent import track as tracks
 from agent.errors import UserError
 from agent.records import Campaign, Caps, Draft, Proposal, Review
@@ -95,9 +95,7 @@ def resume(name: str | None, where: Path, say: Say, make_runner: MakeRunner = lo
         raise UserError(f"no campaign {name!r} in {repo.root / 'runs.db'}.{hint}")
     campaign = chosen[-1]
     if campaign.state == "finished":
-        raise UserError(
-            f"campaign {campaign.name} is finished ({campaign.reason}); `agent start` opens the next one"
-        )
+        raise UserError(f"campaign {campaign.name} is finished ({campaign.reason}); `agent start` opens the next one")
     shipped = campaign.track in tracks.shipped()
     track = tracks.parse(campaign.track_toml, f"track of {campaign.name}")
     if shipped:
@@ -148,9 +146,7 @@ def _what_changed(campaign: Campaign, text: str, data_sha: str) -> str:
     return ""
 
 
-def _reopen(
-    store: Store, repo: Repository, track: Track, campaign: Campaign, make_runner: MakeRunner
-) -> Setting:
+def _reopen(store: Store, repo: Repository, track: Track, campaign: Campaign, make_runner: MakeRunner) -> Setting:
     with store.write() as tx:
         tx.reopen_campaign(campaign.id)
         campaign = known(tx.campaign(campaign.name))
@@ -176,9 +172,8 @@ def _open(
         raise UserError(f"track {track.name} needs --budget GPU_HOURS")
     _enough(track, budget)
     base, base_words = _base(options, store, repo, track, earlier)
-    planner.make(
-        options.planner, track, repo.root
-    )  # an unknown planner is refused before anything is written
+    files = repo.files(base, track.script.editable)
+    planner.make(options.planner, track, repo.root)  # an unknown planner is refused before anything is written
     name = options.name or _free_name(store, repo, track.name)
     with store.write() as tx:
         campaign = tx.add_campaign(
@@ -192,14 +187,13 @@ def _open(
             seed=options.seed if options.seed is not None else secrets.randbits(31),
             caps=Caps(budget * 3600, options.usd, options.llm_usd),
             planner=options.planner,
-            review=options.review,
+            review=_review(options.review),
             slots=slots,
             target_bpb=options.target_bpb,
             hardware_class=runner.hardware_class,
         )
-        root = tx.add_proposal(
-            campaign.id, base_draft(base_words), baseline_id=None, state="promoted", commit=base
-        )
+        root = tx.add_proposal(campaign.id, base_draft(base_words), baseline_id=None, state="promoted", commit=base)
+        tx.update_proposal(root.id, knobs=literals.read(track, files), ast_hash=guard.ast_hash(files))
         tx.set_head(campaign.id, root.id)
     say(f"Campaign {name}: {base_words}")
     _trunk(repo, campaign)
@@ -209,6 +203,11 @@ def _open(
 def base_draft(words: str) -> Draft:
     """The campaign's base, as a proposal like any other: the root of every lineage."""
     return Draft(title="base", hypothesis=words, edits="", planner="", mode="base", kind="base", source_id=0)
+
+
+def _review(text: str) -> Review:
+    found: tuple[Review, ...] = tuple(word for word in get_args(Review) if word == text)
+    return found[0]
 
 
 def default_slots(track: Track) -> int:
@@ -224,14 +223,12 @@ def _enough(track: Track, budget_hours: float) -> None:
     least = (rule.report_seeds + 1) * track.limits.worst_s() * gpus / 3600
     if budget_hours < least:
         raise UserError(
-            f"--budget {budget_hours:g} is too small for track {track.name}: its base needs {rule.report_seeds} runs and an "
-            f"idea at least one, {least:.2g} GPU-hours at worst"
+            f"--budget {budget_hours:g} is too small for track {track.name}: its base needs "
+            f"{rule.report_seeds} runs and an idea at least one, {least:.2g} GPU-hours at worst"
         )
 
 
-def _base(
-    options: Options, store: Store, repo: Repository, track: Track, earlier: list[Campaign]
-) -> tuple[str, str]:
+def _base(options: Options, store: Store, repo: Repository, track: Track, earlier: list[Campaign]) -> tuple[str, str]:
     """The commit to start from, and how to say it."""
     dirty = repo.dirty(track.script.editable)
     if options.base == "worktree":
@@ -248,7 +245,8 @@ def _base(
         )
     if dirty and options.base is None:
         raise UserError(
-            f"{', '.join(dirty)}: uncommitted edits. Say which is meant: --base HEAD (without them) or --base worktree (with them)"
+            f"{', '.join(dirty)}: uncommitted edits. Say which is meant: --base HEAD (without them) "
+            "or --base worktree (with them)"
         )
     return repo.head(), f"from commit {repo.head()[:10]}"
 

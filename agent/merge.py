@@ -1,11 +1,12 @@
 """Three-way merge of two edits of one text, line by line.
 
 Takes the common text and the two edited ones; gives the text with both edits, or None when they touch the same lines.
-Unlike git's merge, edits of neighbouring lines don't conflict: two knobs of a script often stand next to each other, and
-what comes out is checked, run and measured anyway.
+Unlike git's merge, edits of neighbouring lines don't conflict: two knobs of a script often stand next to each other,
+and what comes out is checked, run and measured anyway.
 """
 
 from difflib import SequenceMatcher
+from itertools import pairwise
 from typing import NamedTuple
 
 
@@ -21,7 +22,7 @@ def merge(base: str, ours: str, theirs: str) -> str | None:
     old = base.splitlines(keepends=True)
     mine, other = changes(old, ours.splitlines(keepends=True)), changes(old, theirs.splitlines(keepends=True))
     both = sorted({*mine, *other})
-    for first, second in zip(both, both[1:], strict=False):
+    for first, second in pairwise(both):
         if first.end > second.start or (first.start == second.start and first.end == second.end):
             return None
     result: list[str] = []

@@ -200,7 +200,11 @@ def test_replicates_and_trials(store: Store, base: Proposal) -> None:
         tx.add_verdict(Verdict(idea.id, base.id, "more", "one more", gain=0.1))
         tx.add_verdict(Verdict(idea.id, base.id, "confirm", "good", gain=0.08, p=0.01, n_candidate=2))
         tx.add_verdict(Verdict(idea.id, base.id, "recheck", "hm"))
-        replicates = [Replicate(base.id, None, 1, 2.30), *(Replicate(idea.id, base.id, n, bpb) for n, bpb in ((2, 2.20), (3, 2.24)))]
+        replicates = [
+            Replicate(base.id, None, 1, 2.30),
+            Replicate(idea.id, base.id, 2, 2.20),
+            Replicate(idea.id, base.id, 3, 2.24),
+        ]
         assert tx.replicates(base.campaign_id) == replicates
         assert tx.replicates(base.campaign_id, newest=2) == replicates[1:]
         trial = tx.trials(base.campaign_id)[1]

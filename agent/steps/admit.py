@@ -11,7 +11,7 @@ from agent import guard, review, worktree
 from agent.errors import EditError
 from agent.merge import merge
 from agent.planner import edits
-from agent.records import Draft, Proposal
+from agent.records import Draft, Proposal, ProposalState
 from agent.setting import Setting, known
 from agent.store import Tx
 
@@ -32,7 +32,7 @@ def admit(setting: Setting, proposal: Proposal) -> Proposal:
             return tx.move(proposal.id, "edit_failed", str(error))
     report = _examine(setting, proposal, before, after)
     if report.failures:
-        state = "duplicate" if any(f.name == "duplicate" for f in report.failures) else "blocked"
+        state: ProposalState = "duplicate" if any(f.name == "duplicate" for f in report.failures) else "blocked"
         with setting.store.write() as tx:
             tx.update_proposal(proposal.id, ast_hash=report.ast_hash)
             return tx.move(proposal.id, state, "; ".join(f.text for f in report.failures))
@@ -112,9 +112,7 @@ def commit(
     return Committed(sha, diff, repo.patch_id(diff), head, report)
 
 
-def _examine(
-    setting: Setting, proposal: Proposal, before: Mapping[str, str], after: Mapping[str, str]
-) -> guard.Report:
+def _examine(setting: Setting, proposal: Proposal, before: Mapping[str, str], after: Mapping[str, str]) -> guard.Report:
     with setting.store.read() as reads:
 
         def seen(ast_hash: str) -> str | None:
@@ -157,9 +155,5 @@ def _refresh(setting: Setting, proposal: Proposal, head: Proposal) -> None:
         fresh = committed.write(tx, proposal)
         # An approval is of a patch: it follows while the hunks are the same.
         changed = fresh.patch_id != proposal.patch_id
-        if (
-            fresh.state == "approved"
-            and changed
-            and review.policy(setting.campaign.review, fresh) != "approve"
-        ):
+        if fresh.state == "approved" and changed and review.policy(setting.campaign.review, fresh) != "approve":
             tx.move(fresh.id, "awaiting_review", f"changed by the new head p{head.id}")

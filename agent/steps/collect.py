@@ -43,12 +43,12 @@ def _look(setting: Setting, run: Run) -> float | None:
 def _finish(setting: Setting, run: Run) -> float:
     try:
         result = setting.runner.collect(setting.job(run.id))
+        if result.outcome == "cancelled":
+            return _lose(setting, run, "cancelled", result.reason, result.slot_s)
+        job = JobPaths(setting.job(run.id))
+        measurement = measure(setting.track, run, job, result, setting.campaign.data_sha)
     except InfraError as error:
         return _lose(setting, run, "lost", str(error), None)
-    if result.outcome == "cancelled":
-        return _lose(setting, run, "cancelled", result.reason, result.slot_s)
-    job = JobPaths(setting.job(run.id))
-    measurement = measure(setting.track, run, job, result, setting.campaign.data_sha)
     with setting.store.write() as tx:
         tx.update_run(run.id, state="done", outcome=result.outcome, reason=result.reason, walls=result.walls)
         tx.add_measurement(measurement)

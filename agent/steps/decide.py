@@ -82,7 +82,7 @@ def judge(setting: Setting, proposal: Proposal, found: Evidence) -> Verdict:
     return verdict.decide(
         track,
         proposal,
-        candidate=found.candidate,
+        candidate=rules.effective(found.candidate),
         baseline=found.baseline,
         noise=found.noise,
         confirming=proposal.state == "confirming",

@@ -67,7 +67,7 @@ ENDS: dict[ProposalState, ProposalState] = {
 
 
 def _end_all(tx: Tx, setting: Setting, reason: str) -> None:
-    for proposal in tx.proposals(setting.campaign.id, ENDS.keys()):
+    for proposal in tx.proposals(setting.campaign.id, tuple(ENDS)):
         tx.move(proposal.id, ENDS[proposal.state], reason)
 
 
@@ -78,9 +78,7 @@ def broken_base(reads: Reads, setting: Setting) -> Ending | None:
     for run in reads.runs(setting.campaign.id, proposal_id=base.id, states={"done"}):
         if run.outcome != "ok":
             log = setting.job(run.id) / "train.log"
-            return Ending(
-                "stopped", f"the base itself does not run (r{run.id} {run.outcome}): {run.reason}; see {log}"
-            )
+            return Ending("stopped", f"the base itself does not run (r{run.id} {run.outcome}): {run.reason}; see {log}")
         found = reads.measurement(run.id)
         if found is not None and limit is not None and (found.total_bytes or 0) > limit:
             return Ending("stopped", f"the base is {found.total_bytes:,} bytes, over the limit of {limit:,}")
@@ -100,9 +98,7 @@ def _on_target(reads: Reads, head: Proposal, target: float | None) -> Ending | N
     if target is None:
         return None
     scores = [
-        s.measurement.bpb
-        for s in reads.scored(head.campaign_id, proposal_id=head.id)
-        if s.run.purpose == "report"
+        s.measurement.bpb for s in reads.scored(head.campaign_id, proposal_id=head.id) if s.run.purpose == "report"
     ]
     known = [bpb for bpb in scores if bpb is not None]
     if not known or sum(known) / len(known) > target:

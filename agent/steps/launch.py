@@ -66,9 +66,7 @@ def _fund(setting: Setting, tx: Tx, item: Wanted, run: Run) -> None:
     if holds:
         budget.draw(tx, holds[0].id, worst, run.id)
     else:
-        budget.reserve(
-            tx, setting.campaign.id, worst, "run", proposal_id=item.proposal.id, run_id=run.id
-        )
+        budget.reserve(tx, setting.campaign.id, worst, "run", proposal_id=item.proposal.id, run_id=run.id)
 
 
 def _announce(tx: Tx, proposal: Proposal, run: Run) -> None:

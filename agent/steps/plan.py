@@ -11,15 +11,13 @@ from dataclasses import dataclass
 from agent import review, search
 from agent.errors import PlannerError
 from agent.planner import Planner, Request, Trial
-from agent.records import Draft
+from agent.records import Draft, ProposalState
 from agent.setting import Setting, known
 from agent.store import Reads
 
 # Ideas that wait for a slot or a person; each of them was planned without knowing what runs now will show.
-WAITING = frozenset({"drafted", "awaiting_review", "approved"})
-REMEMBERED = (
-    400  # how many of the newest ideas a planner is told of, so that a long campaign does not slow down
-)
+WAITING: frozenset[ProposalState] = frozenset({"drafted", "awaiting_review", "approved"})
+REMEMBERED = 400  # how many of the newest ideas a planner is told of, so that a long campaign does not slow down
 PAUSE_S = 30.0  # after a planner failed, before it is asked again
 
 
@@ -101,7 +99,8 @@ class Asking:
 
     def _start(self, reads: Reads, planner: Planner) -> None:
         n = reads.count_proposals(self._setting.campaign.id) + len(self._asked)
-        request = make_request(self._setting, reads, planner, n)
+        asked = sum(one.planner is planner for one in self._asked)
+        request = make_request(self._setting, reads, planner, n, asked)
         answer = self._pool.submit(planner.propose, request)
         self._asked.append(Asked(n, planner, time.monotonic(), answer))
         if planner.parallel == 1:
@@ -113,7 +112,7 @@ class Asking:
             tx.add_event(self._setting.campaign.id, what, text)
 
 
-def make_request(setting: Setting, reads: Reads, planner: Planner, n: int) -> Request:
+def make_request(setting: Setting, reads: Reads, planner: Planner, n: int, asked: int = 0) -> Request:
     """What a planner gets to read: a pure function of the store's rows and the number of the question."""
     campaign, repo = setting.campaign, setting.repo
     trials = tuple(Trial.of(row) for row in reads.trials(campaign.id, newest=REMEMBERED))
@@ -132,4 +131,5 @@ def make_request(setting: Setting, reads: Reads, planner: Planner, n: int) -> Re
         trials=trials,
         seed=campaign.seed,
         n=n,
+        made=reads.count_by(campaign.id, planner.name) + asked,
     )

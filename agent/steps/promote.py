@@ -1,4 +1,4 @@
-"""verdict -> promote: moves the trunk, replays an idea on a newer head, reverts a head that its fresh runs contradict."""
+"""verdict -> promote: moves the trunk, replays an idea on a newer head, reverts a head that fresh runs contradict."""
 
 from agent import budget, guard, worktree
 from agent.errors import EditError, UserError
@@ -81,9 +81,7 @@ def _to_trunk(setting: Setting, proposal: Proposal) -> None:
     tip = known(repo.trunk(campaign.name))
     if tip != proposal.commit:
         if repo.files(tip, paths) != repo.files(known(head.commit), paths):
-            raise UserError(
-                f"branch caddie/{campaign.name} was changed by hand; put it back on p{head.id}'s commit"
-            )
+            raise UserError(f"branch caddie/{campaign.name} was changed by hand; put it back on p{head.id}'s commit")
         files = repo.files(known(proposal.commit), paths)
         sha = repo.commit_candidate(campaign.name, proposal.id, tip, files, _message(proposal, runs))
         with setting.store.write() as tx:
@@ -136,9 +134,7 @@ def _contradicted(setting: Setting) -> int:
 
 def reports(reads: Reads, proposal: Proposal) -> list[Scored]:
     """A head's fresh runs: its figure, and what its children must beat."""
-    return [
-        s for s in reads.scored(proposal.campaign_id, proposal_id=proposal.id) if s.run.purpose == "report"
-    ]
+    return [s for s in reads.scored(proposal.campaign_id, proposal_id=proposal.id) if s.run.purpose == "report"]
 
 
 def _revert(setting: Setting, head: Proposal, parent: Proposal, words: str) -> None:

@@ -7,12 +7,12 @@ the same question has the same answer.
 import hashlib
 from dataclasses import dataclass
 
-from agent.records import Proposal, Purpose, Run
+from agent.records import Proposal, ProposalState, Purpose, Run
 from agent.setting import Setting
 from agent.store import Reads
 
 MAX_ATTEMPTS = 3
-LIVE = frozenset({"approved", "lost", "measured", "confirming"})
+LIVE: frozenset[ProposalState] = frozenset({"approved", "lost", "measured", "confirming"})
 TEST: frozenset[Purpose] = frozenset({"screen", "confirm", "replay", "recheck"})
 
 
@@ -73,8 +73,7 @@ def _test(setting: Setting, reads: Reads, proposal: Proposal) -> Wanted | None:
     purpose: Purpose = "screen"
     if proposal.state == "confirming":
         replayed = any(
-            run.baseline_id != proposal.baseline_id
-            for run in reads.runs(setting.campaign.id, proposal_id=proposal.id)
+            run.baseline_id != proposal.baseline_id for run in reads.runs(setting.campaign.id, proposal_id=proposal.id)
         )
         purpose = "replay" if replayed else "confirm"
     return _next(

@@ -80,6 +80,11 @@ class Reads:
         query = select(func.count()).select_from(proposals).where(proposals.c.campaign_id == campaign_id)
         return int(self.connection.execute(_among(query, proposals.c.state, states)).scalar_one())
 
+    def count_by(self, campaign_id: int, planner: str) -> int:
+        """How many proposals are this planner's."""
+        mine = (proposals.c.campaign_id == campaign_id) & (proposals.c.planner == planner)
+        return int(self.connection.execute(select(func.count()).select_from(proposals).where(mine)).scalar_one())
+
     def find_ast(self, campaign_id: int, ast_hash: str) -> Proposal | None:
         """The first proposal with this syntax tree, those given up for want of means aside."""
         query = (
@@ -117,9 +122,7 @@ class Reads:
                 proposals.c.id == start.c.baseline_id, start.c.back < 100_000
             )
         )
-        found = self._all(
-            select(proposals).join(chain, chain.c.id == proposals.c.id).order_by(chain.c.back.desc())
-        )
+        found = self._all(select(proposals).join(chain, chain.c.id == proposals.c.id).order_by(chain.c.back.desc()))
         if not found:
             raise UserError(f"no proposal p{proposal_id} here")
         return [rows.proposal(row) for row in found]
@@ -149,21 +152,15 @@ class Reads:
             return None
         nats = select(doc_nats.c.nats).where(doc_nats.c.measurement_id == row["id"])
         found = self._findings([row["id"]])
-        return rows.measurement(
-            row, found.get(row["id"], ()), self.connection.execute(nats).scalar_one_or_none()
-        )
+        return rows.measurement(row, found.get(row["id"], ()), self.connection.execute(nats).scalar_one_or_none())
 
-    def scored(
-        self, campaign_id: int, *, proposal_id: int | None = None, documents: bool = True
-    ) -> list[Scored]:
+    def scored(self, campaign_id: int, *, proposal_id: int | None = None, documents: bool = True) -> list[Scored]:
         """Runs that are done and measured. Without `documents`, the nats of single documents stay away."""
         which = (runs.c.campaign_id == campaign_id, runs.c.state == "done", measurements.c.latest == 1)
         query = select(runs.c.id.label("run_key"), *measurements.c, doc_nats.c.nats.label("blob"))
         query = (
             query.join(measurements, measurements.c.run_id == runs.c.id)
-            .outerjoin(
-                doc_nats, doc_nats.c.measurement_id == measurements.c.id if documents else text("1 = 0")
-            )
+            .outerjoin(doc_nats, doc_nats.c.measurement_id == measurements.c.id if documents else text("1 = 0"))
             .where(*which)
             .order_by(runs.c.id)
         )
@@ -197,8 +194,7 @@ class Reads:
             .limit(newest)
         )
         found = [
-            Replicate(row.proposal_id, row.baseline_id, row.seed, row.bpb)
-            for row in self.connection.execute(query)
+            Replicate(row.proposal_id, row.baseline_id, row.seed, row.bpb) for row in self.connection.execute(query)
         ]
         return found[::-1]
 

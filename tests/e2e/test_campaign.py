@@ -1,4 +1,4 @@
-"""Whole campaigns with imagined runs: every state that an idea can end in, the trunk, the ledger, the person's checkout."""
+"""Whole campaigns with imagined runs: how ideas end, the trunk, the ledger, the person's checkout."""
 
 import hashlib
 from pathlib import Path
@@ -21,7 +21,11 @@ def root(tmp_path: Path) -> Path:
 def checkout(root: Path) -> dict[str, object]:
     """All of the person's that a campaign must leave alone."""
     index = hashlib.sha256((root / ".git/index").read_bytes()).hexdigest()
-    files = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in root.glob("*") if p.is_file() and p.name[0] != "." and "runs.db" not in p.name}
+    files = {
+        p.name: (p.read_bytes(), p.stat().st_mtime_ns)
+        for p in root.glob("*")
+        if p.is_file() and p.name[0] != "." and "runs.db" not in p.name
+    }
     return {
         "index": index,
         "files": files,
@@ -175,7 +179,9 @@ def test_a_head_that_its_fresh_runs_contradict_is_reverted(root: Path) -> None:
 def test_the_budget_is_a_promise(root: Path) -> None:
     """Whatever the number of slots, the sum of settled and reserved never passes the cap at any moment."""
     hours = 600 / 3600
-    world.write_ideas(root, [world.idea(f"idea {n}", ('"crash": 0,', f'"crash": 0,\n    "k{n}": 1,')) for n in range(40)])
+    world.write_ideas(
+        root, [world.idea(f"idea {n}", ('"crash": 0,', f'"crash": 0,\n    "k{n}": 1,')) for n in range(40)]
+    )
     setting = world.open_campaign(root, slots=4, budget_hours=hours)
     seen = []
 
@@ -207,7 +213,10 @@ def test_a_second_controller_is_refused_by_name(root: Path) -> None:
 
 def test_after_a_finished_campaign_the_next_starts_from_its_head(root: Path) -> None:
     first, _ = run(root, WIDER)
-    world.write_ideas(root, [world.idea("again", ('"crash": 0', '"crash": 0'), ("def main", "def other() -> None: ...\n\n\ndef main"))])
+    world.write_ideas(
+        root,
+        [world.idea("again", ('"crash": 0', '"crash": 0'), ("def main", "def other() -> None: ...\n\n\ndef main"))],
+    )
     said: list[str] = []
     second = world.open_campaign(root, say=said.append)
     assert second.campaign.name == "toy-2"

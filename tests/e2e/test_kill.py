@@ -1,7 +1,7 @@
 """kill -9 at any instant loses nothing.
 
-A controller is a forked process that is killed around every durable step that it takes, or at random moments; the next one
-goes on. In the end nothing may differ from a campaign that was left alone.
+A controller is a forked process that is killed around every durable step that it takes, or at random moments; the
+next one goes on. In the end nothing may differ from a campaign that was left alone.
 """
 
 import os
@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,7 @@ def picture(setting: Setting) -> dict[str, object]:
 
 @pytest.mark.slow
 def test_killed_at_every_durable_step(tmp_path: Path) -> None:
-    """Each life is killed a few steps later than the last one got; so every step of every state is an end of some life."""
+    """Each life is killed a few steps further on; so every step of every state is the end of some life."""
     calm_root, root = world.make_workspace(tmp_path / "calm"), world.make_workspace(tmp_path / "killed")
     for place in (calm_root, root):
         world.write_ideas(place, IDEAS)
@@ -157,7 +158,7 @@ def test_killed_at_every_durable_step(tmp_path: Path) -> None:
 
     lives = 0
     # Opening a campaign again takes some steps of its own, so a life that may take fewer would not get anywhere.
-    while not life(lambda: work(10 + 7 * lives % 25)):
+    while not life(partial(work, 10 + 7 * lives % 25)):
         lives += 1
         assert lives < 500
     assert lives >= 50

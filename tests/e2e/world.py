@@ -1,4 +1,4 @@
-"""A whole small world for campaigns without training: a git repository, a script with knobs, a track, scripted ideas."""
+"""A small world for campaigns without training: a git repository, a script with knobs, a track, scripted ideas."""
 
 import json
 import subprocess
@@ -103,9 +103,7 @@ def make_workspace(root: Path, script: str = SCRIPT, track: str = TRACK) -> Path
     return root
 
 
-def idea(
-    title: str, *changes: tuple[str, str], script: str = SCRIPT, **more: object
-) -> dict[str, object]:
+def idea(title: str, *changes: tuple[str, str], script: str = SCRIPT, **more: object) -> dict[str, object]:
     """A scripted proposal that replaces text of the script."""
     after = script
     for old, new in changes:
