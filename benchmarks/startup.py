@@ -70,7 +70,8 @@ def main() -> None:
             wall = [one.wall_s for one in timed]
             cpu = statistics.median(one.cpu_s for one in timed)
             middle = statistics.median(wall)
-            print(f"agent {' '.join(command):<16} median {middle:.3f} s, worst {max(wall):.3f} s, CPU {cpu:.3f} s")
+            words = f"median {middle:.3f} s, worst {max(wall):.3f} s, CPU {cpu:.3f} s"
+            print(f"agent {' '.join(command):<16} {words}")
     print(f"target: agent --help below {TARGET_S} s")
 
 

@@ -121,7 +121,7 @@ def _idea(night: Night, head: Proposal, title: str, kind: Kind = "knob", **more:
         baseline_id=head.id,
     )
     diff = (
-        "--- a/trainer/train_gpt.py\n+++ b/trainer/train_gpt.py\n@@ -41,7 +41,7 @@ TINY = {\n"
+        "--- a/trainer/train_gpt.py\n+++ b/trainer/train_gpt.py\n@@ -41,3 +41,3 @@ TINY = {\n"
         '     "num_layers": 3,\n-    "matrix_lr": 0.02,\n'
         f'+    "matrix_lr": 0.0{made.id},  # {title}\n     "seed": 1,\n'
     )

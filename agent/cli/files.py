@@ -2,12 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from agent.cli.opened import AsJson, CampaignName, colourful, emit, opened, width
 from agent.errors import UserError
+
+if TYPE_CHECKING:
+    from agent.report.points import Picture
 
 FORMATS = {"md": "EXPERIMENTS.md", "csv": "runs.csv", "jsonl": "campaign.jsonl"}
 
@@ -28,18 +31,20 @@ def plot(
     with opened(campaign) as found:
         with found.store.read() as reads:
             drawn = picture(reads, found.campaign.id)
+        written = [] if only_terminal or as_json else _written(drawn, out or found.folder / "plots")
         emit(drawn, as_json, lambda: for_terminal(drawn, width(), colourful(sys.stdout)))
-        if only_terminal or as_json:
-            return
-        from agent.report.plots import write
+        if written:
+            pictures = [str(path) for path in written if path.suffix == ".png"]
+            typer.echo("\n".join(["", *pictures, "and the same as .svg"]))
 
-        folder = out or found.folder / "plots"
-        try:
-            written = write(drawn, folder)
-        except OSError as error:
-            raise UserError(f"can't write the plots to {folder}: {error}") from error
-        typer.echo("\n".join(["", *(str(path) for path in written if path.suffix == ".png")]))
-        typer.echo("and the same as .svg")
+
+def _written(drawn: "Picture", folder: Path) -> list[Path]:
+    from agent.report.plots import write
+
+    try:
+        return write(drawn, folder)
+    except OSError as error:
+        raise UserError(f"can't write the plots to {folder}: {error}") from error
 
 
 def export(

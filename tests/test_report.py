@@ -1,0 +1,281 @@
+"""What people see of a campaign: figures that agree with the store, and hostile text that stays text."""
+
+import csv
+import io
+import json
+import re
+import unicodedata
+import xml.etree.ElementTree as ET
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from rich.text import Text
+
+from agent.report import doctor, words
+from agent.report.export import COLUMNS, export
+from agent.report.live import LiveView, snapshot
+from agent.report.points import Picture, picture
+from agent.report.status import status
+from agent.report.summary import summary
+from agent.report.terminal import frontier
+from agent.store import Store, open_store
+from tests.filling import add_base, add_campaign
+from tests.fixture_campaign import HOSTILE, TOML, build
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("night")
+    build(folder).close()
+    return folder
+
+
+@pytest.fixture
+def store(root: Path) -> Store:
+    return open_store(root / "runs.db", create=False)
+
+
+@pytest.fixture
+def drawn(store: Store) -> Picture:
+    with store.read() as reads:
+        return picture(reads, 1)
+
+
+def printable(text: str) -> bool:
+    return all(
+        c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp") for c in text
+    )
+
+
+# ---------------------------------------------------------------- words
+
+
+@given(st.text(max_size=300))
+def test_nothing_that_acts_on_a_terminal_is_left(text: str) -> None:
+    assert printable(words.plain(text)) and printable(words.line(text)) and "\n" not in words.line(text)
+    shown = Text.from_markup(words.markup(text))
+    assert shown.plain.rstrip("\\") == words.line(text).rstrip("\\") and not shown.spans
+    assert len(words.line(text, 20)) <= 20
+    cell = words.markdown(text)
+    assert not re.search(r"(?<!\\)(?:\\\\)*[|<`]", cell) and "\n" not in cell
+
+
+def test_words_keep_what_is_text() -> None:
+    assert (
+        words.plain("é\tx\r\ny — \x1b[31mred\x1b[0m \x1b]8;;http://x\x07link\x1b]8;;\x07")
+        == "é\tx\ny — red link"
+    )
+    assert words.plain("a\x9b31mb\x1bPq#0\x1b\\c\u202ed") == "a31mbcd"
+    assert words.markup("[red]x[/]") == r"\[red]x\[/]"
+    assert (
+        words.duration(59.4) == "59 s"
+        and words.duration(3599) == "59 min 59 s"
+        and words.duration(7500) == "2 h 05 min"
+    )
+    rows = [("a", 1.5, None), ("bcd\x1b[2J", -10.25, 12_345)]
+    assert words.table(("x", "y", "z"), rows) == (
+        "x           y       z\n---  --------  ------\na      1.5000       -\nbcd  -10.2500  12,345"
+    )
+    assert words.table(("x",), []) == "(none)"
+
+
+# ---------------------------------------------------------------- points
+
+
+def test_the_picture_agrees_with_the_store(drawn: Picture, store: Store) -> None:
+    with store.read() as reads:
+        done = reads.runs(1, states={"done"})
+        balance = reads.balance(1)
+        now = status(reads, 1)
+    assert drawn.runs == len(done) == now.runs_done
+    scored = [run for run in done if run.outcome == "ok"]
+    assert sorted(dot.run_id for dot in drawn.dots) == [run.id for run in scored]
+    assert sorted(dot.n for dot in drawn.dots) == sorted({dot.n for dot in drawn.dots})
+    kinds = Counter(dot.standing for dot in drawn.dots)
+    assert kinds["invalid"] == 1 and kinds["oversize"] == 2 and kinds["head"] == 3 + 3 * 6
+    assert [step.reverted for step in drawn.steps] == [False, False, False, True, False, False]
+    assert [step.proposal_id for step in drawn.steps if not step.reverted][-1] == drawn.lineage[-1]
+    assert drawn.steps[3].proposal_id == drawn.steps[1].proposal_id
+    assert drawn.steps[-1].bpb == pytest.approx(now.head_bpb)
+    assert drawn.spent[-1].slot_hours == pytest.approx(balance.settled.gpu_s / 3600)
+    assert [one.hours for one in drawn.spent] == sorted(one.hours for one in drawn.spent)
+    assert drawn.limit == 175_000 and drawn.cap_hours == pytest.approx(3000 / 3600)
+    assert len(drawn.lineage) == now.accepted + 1 == 4
+
+
+# ---------------------------------------------------------------- plots
+
+
+def test_plots_are_drawn_as_png_and_svg(drawn: Picture, tmp_path: Path) -> None:
+    from matplotlib.image import imread
+
+    from agent.report.plots import write
+
+    files = write(drawn, tmp_path / "plots")
+    assert sorted(path.name for path in files) == sorted(
+        f"{name}.{kind}" for name in ("frontier", "size", "spend", "lineage") for kind in ("png", "svg")
+    )
+    for path in files:
+        if path.suffix == ".png":
+            pixels = imread(path)
+            assert pixels.shape[0] > 700 and pixels.shape[1] > 1200
+            assert len({tuple(pixel) for row in pixels[::7] for pixel in row[::7]}) > 20  # not a blank sheet
+        else:
+            shapes = [item.tag.split("}")[1] for item in ET.parse(path).iter()]
+            assert shapes.count("path") > 20 or shapes.count("use") > 20
+
+
+def test_titles_tell_the_finding(drawn: Picture) -> None:
+    from agent.report import plots
+
+    with plots.style():
+        said = {
+            name: getattr(plots, name)(drawn).axes[0].get_title(loc="left")
+            for name in ("frontier", "sizes", "lineage")
+        }
+    base, head = drawn.steps[0].bpb, drawn.steps[-1].bpb
+    gain = f"{base - head:.4f} below the base"
+    assert said["frontier"] == f"p{drawn.lineage[-1]} reaches {head:.4f} BPB, {gain}, after 64 runs"
+    assert said["sizes"] == "The head uses 98.6 % of the bytes; 1 better, but too big"
+    assert said["lineage"] == "3 of 27 measured ideas accepted, 1 reverted"
+
+
+def test_a_campaign_without_a_run_is_drawn_too(tmp_path: Path) -> None:
+    from agent.report.plots import write
+
+    store = open_store(tmp_path / "runs.db")
+    with store.write() as tx:
+        campaign = add_campaign(tx, toml=TOML)
+        add_base(tx, campaign)
+    with store.read() as reads:
+        empty = picture(reads, campaign.id)
+    assert len(write(empty, tmp_path)) == 8
+    assert frontier(empty, colour=False, unicode=True) == "No run has a score yet."
+    with store.read() as reads:
+        assert "| p1 | base |" in export(reads, campaign.id, "md")
+    assert "p1" in summary(store, campaign.id, tmp_path)
+
+
+@pytest.mark.parametrize("unicode", [True, False])
+def test_the_frontier_in_the_terminal(drawn: Picture, unicode: bool) -> None:
+    text = frontier(drawn, width=70, height=12, colour=False, unicode=unicode)
+    rows = text.splitlines()
+    assert len(rows) == 12 + 3 and all(len(row) <= 70 for row in rows[:-1])
+    assert text.isascii() != unicode
+    grid = "\n".join(row[8:] for row in rows[:12])
+    invalid, oversize = ("✗", "□") if unicode else ("x", "#")
+    assert grid.count(invalid) == 1 and grid.count(oversize) == 2
+    assert float(rows[0].split()[0]) > drawn.steps[0].bpb > float(rows[11].split()[0])
+    assert "\x1b[" in frontier(drawn, colour=True, unicode=unicode)
+
+
+# ---------------------------------------------------------------- exports
+
+
+def test_the_markdown_table_holds_hostile_titles(store: Store) -> None:
+    with store.read() as reads:
+        text = export(reads, 1, "md")
+        proposals = reads.proposals(1)
+    rows = [row for row in text.splitlines() if row.startswith("| p")]
+    assert len(rows) == len(proposals)
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {10}
+    assert printable(text) and "\\[/\\]" in text and "| [" not in text and r"\[link=" in text
+
+
+def test_csv_and_json_lines_can_be_read_again(store: Store) -> None:
+    with store.write() as tx:
+        tx.update_proposal(2, title='=HYPERLINK("http://x")')
+    with store.read() as reads:
+        rows = list(csv.DictReader(io.StringIO(export(reads, 1, "csv"))))
+        records = [json.loads(row) for row in export(reads, 1, "jsonl").splitlines()]
+        runs, scored, proposals = reads.runs(1), reads.scored(1), reads.proposals(1)
+    assert tuple(rows[0]) == COLUMNS and [row["run"] for row in rows] == [f"r{run.id}" for run in runs]
+    by_id = {row["run"]: row for row in rows}
+    for one in scored:
+        bpb = by_id[f"r{one.run.id}"]["bpb"]
+        assert bpb == ("" if one.measurement.bpb is None else str(one.measurement.bpb))
+    assert {row["title"][0] for row in rows if row["proposal"] == "p2"} == {"'"}
+    kinds = Counter(record["record"] for record in records)
+    assert kinds == {"proposal": len(proposals), "run": len(runs)}
+    assert (
+        next(r for r in records if r["record"] == "run" and r["id"] == 1)["measurement"]["bpb"]
+        == scored[0].measurement.bpb
+    )
+
+
+# ---------------------------------------------------------------- live
+
+
+def test_the_live_view_shows_bars_budget_queue_and_verdicts(store: Store, root: Path) -> None:
+    text = snapshot(store, 1, root / ".caddie" / "tiny-1" / "jobs")
+    assert printable(text)
+    assert re.search(r"r65 p36 screen ━+ +150/300 +loss 4\.123 +12 s left +muon_backend_steps = 4", text)
+    assert re.search(r"r66 p37 screen ━+ +being scored, 12 s", text)
+    assert "36 min 19 s spent + 2 min 50 s reserved of 50 min 00 s" in text
+    assert "p26 2.2000 BPB over 3 fresh runs, -0.1244 against the base" in text
+    assert "next      p35 logit_softcap = 60" in text and "agent review" in text
+    assert "rotate half win[/] | *bold*" in text  # markup of a title is shown, not obeyed
+    assert "crashed       p30  died with signal 9" in text
+    assert "nobody runs it: agent resume" in text
+
+
+def test_without_a_terminal_events_are_printed_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = build(tmp_path)
+    with LiveView(store, 1, tmp_path / "jobs", console=Console(file=io.StringIO())) as view:
+        assert capsys.readouterr().out == ""  # what was before is not told again
+        with store.write() as tx:
+            tx.move(33, "declined", f"no: {HOSTILE}")
+        view.refresh()  # too early: nothing is read
+        assert capsys.readouterr().out == ""
+        view.refresh(now=True)
+        first = capsys.readouterr().out
+        view.refresh(now=True)
+        assert capsys.readouterr().out == "" and not view.over
+        with store.write() as tx:
+            tx.end_campaign(1, "stopped", "stopped by a person")
+        assert view.over
+    last = capsys.readouterr().out
+    assert first.count("\n") == 1 and "p33" in first and "declined" in first and printable(first)
+    assert "stopped by a person" in last
+
+
+def test_in_a_terminal_it_redraws_in_place(store: Store, root: Path) -> None:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=100, height=40)
+    with LiveView(store, 1, root / ".caddie" / "tiny-1" / "jobs", console=console) as view:
+        view.refresh(now=True)
+    text = out.getvalue()
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1  # the cursor comes back
+    assert "loss 4.123" in text and "\x1b[2J" not in text and "\x07" not in text
+
+
+# ---------------------------------------------------------------- the end, and the machine
+
+
+def test_the_summary_tells_lineage_cost_and_place_of_the_plots(
+    store: Store, root: Path, tmp_path: Path
+) -> None:
+    text = summary(store, 1, tmp_path)
+    assert re.search(r"p20 +2\.2154 +-0\.0704 +3 ", text)
+    assert "cost     36 min 19 s of 50 min 00 s of slot time" in text
+    assert "ideas    36: 14 worse, 6 inconclusive, 3 promoted" in text
+    assert (
+        f"plots    {tmp_path / 'plots'}: frontier.png" in text and (tmp_path / "plots/frontier.png").is_file()
+    )
+    assert "agent adopt" in text and "2 ideas wait for you" in text
+
+
+def test_the_doctor_names_what_is_missing(root: Path, tmp_path: Path) -> None:
+    checks = {check.what: check for check in doctor.examine(root)}
+    assert checks["python"].state == "good" and "whole, 1 campaigns" in checks["runs.db"].words
+    assert checks["track tiny"].state == "note" and "trainer/train_gpt.py" in checks["track tiny"].words
+    assert "H100" in checks["track golf-8xh100"].words
+    (tmp_path / "runs.db").write_bytes(b"SQLite format 3\0 but no more")
+    assert next(check for check in doctor.examine(tmp_path) if check.what == "runs.db").state == "bad"
+    assert "BAD   runs.db" in doctor.words(doctor.examine(tmp_path))
