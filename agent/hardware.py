@@ -39,9 +39,7 @@ def missing(track: Track, workspace: Path) -> list[str]:
 def require(track: Track, workspace: Path) -> None:
     lines = missing(track, workspace)
     if lines:
-        raise MissingError(
-            f"track {track.name} can't run here:\n" + "\n".join(f"  - {line}" for line in lines)
-        )
+        raise MissingError(f"track {track.name} can't run here:\n" + "\n".join(f"  - {line}" for line in lines))
 
 
 def _missing_gpus(track: Track) -> list[str]:

@@ -115,9 +115,7 @@ class Loop:
             if reads.runs(setting.campaign.id, states={"queued", "running"}):
                 return None
             if asked:
-                return Ending(
-                    "stopped", "cancelled by a person" if asked == "cancel" else "stopped by a person"
-                )
+                return Ending("stopped", "cancelled by a person" if asked == "cancel" else "stopped by a person")
             return ending(setting, reads, may_plan=not self._asking.exhausted or self._asking.busy() > 0)
 
     def _asked(self) -> Asked:

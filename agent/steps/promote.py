@@ -15,9 +15,9 @@ def promote(setting: Setting) -> int:
     """Takes every idea that passed as far as it can go now; gives how many moved."""
     return sum(
         (
+            _each(setting, "accepted", _to_trunk),
             _each(setting, "auditing", _audited),
             _each(setting, "replaying", _replay),
-            _each(setting, "accepted", _to_trunk),
             _contradicted(setting),
         )
     )
@@ -32,7 +32,10 @@ def _each(setting: Setting, state, step) -> int:  # type: ignore[no-untyped-def]
 
 
 def _audited(setting: Setting, proposal: Proposal) -> None:
-    """Two gains measured apart are not yet a gain together: a stale baseline means a replay."""
+    """Two gains measured apart are not yet a gain together: a stale baseline means a replay.
+
+    An accepted idea goes to the trunk at once, so that the next one in line sees the new head.
+    """
     with setting.store.write() as tx:
         head = tx.head(setting.campaign.id)
         if proposal.baseline_id != head.id:
@@ -43,6 +46,8 @@ def _audited(setting: Setting, proposal: Proposal) -> None:
         release(tx, proposal.id, "no replay needed")
         amount = times(worst_run(setting, run_limits(setting, tx)), setting.track.decision.report_seeds)
         budget.reserve(tx, setting.campaign.id, amount, "hold", proposal_id=proposal.id)
+        proposal = tx.proposal(proposal.id)
+    _to_trunk(setting, proposal)
 
 
 def _replay(setting: Setting, proposal: Proposal) -> None:

@@ -188,9 +188,9 @@ REAL_SCRIPT = world.SCRIPT.replace(
     """    import os, random, time
     with open("executions", "a") as file:
         file.write("once\\n")
-    for step in range(5):
-        print(f"step:{step}/5 train_loss:3.0", flush=True)
-        time.sleep(0.05)
+    for step in range(8):
+        print(f"step:{step}/8 train_loss:3.0", flush=True)
+        time.sleep(0.1)
     noise = random.Random(os.environ["SEED"] + str(KNOBS)).gauss(0, 0.01)
     print(f"val_bpb: {2.0 - KNOBS['width'] / 20 + noise:.6f}")
 """,
@@ -215,7 +215,7 @@ def test_killed_at_random_moments_with_real_runs(tmp_path: Path) -> None:
     def work() -> None:
         Loop(world.open_campaign(root, slots=2, make_runner=LocalRunner)).run()
 
-    while not life(work, kill_after_s=0.05 + draw.random() * 0.4):
+    while not life(work, kill_after_s=0.03 + draw.random() * 0.25):
         kills += 1
     assert kills >= 50, "it was over before it could be killed often enough"
     setting = reopened(root)
