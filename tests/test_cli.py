@@ -41,9 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / ".gitignore").write_text("runs.db*\n.caddie/\n")
     for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "Start"]):
         subprocess.run(["git", "-c", "user.name=P", "-c", "user.email=p@x", *command], cwd=root, check=True)
-    sha = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=root, check=True, capture_output=True, text=True
-    ).stdout
+    sha = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, check=True, capture_output=True, text=True).stdout
     store = open_store(root / "runs.db")
     with store.write() as tx:
         tx.update_proposal(tx.head(1).id, commit=sha.strip())
@@ -140,6 +138,9 @@ WRONG = (
     (("export", "--format", "cvs"), 2, "Did you mean 'csv'?"),
     (("export", "--out", "/nowhere/x.md"), 2, "can't write"),
     (("plot", "--out", "/proc/x"), 2, "can't write"),
+    (("log", "r65", "--of", "judge"), 2, "choose one of train, score, shepherd"),
+    (("runs", "--last", "0"), 2, "Invalid value for '--last'"),
+    (("runs", "--lsat", "9"), 2, "No such option"),
     (("tracks", "tinny"), 2, "Did you mean 'tiny'?"),
     (("review", "p6"), 2, "p6 doesn't wait for review: it is promoted"),
     (("review", "--approve-all", "--reject-all"), 2, "choose one"),
@@ -315,9 +316,19 @@ def test_watching_ends_when_the_campaign_does(agent: Agent, root: Path) -> None:
     assert said.code == 0 and "tiny-1: finished (the budget is spent)" in said.out
 
 
+def test_an_interrupt_and_a_poor_terminal_are_no_faults(root: Path) -> None:
+    poor = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "agent.cli"]
+    done = subprocess.run([*command, "plot", "--terminal"], env=poor, cwd=root, capture_output=True, check=False)
+    assert done.returncode == 0 and done.stdout.isascii() and b"off the scale" in done.stdout
+    assert subprocess.run([*command, "export"], env=poor, cwd=root, capture_output=True, check=False).returncode == 0
+    code = "import os, signal, agent.report.status as s\ns.status = lambda *a: os.kill(os.getpid(), signal.SIGINT)\n"
+    code += "import sys, agent.cli\nsys.argv = ['agent', 'status']\nagent.cli.main()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, check=False)
+    assert done.returncode == 130 and b"Traceback" not in done.stderr
+
+
 def test_a_reader_that_goes_away_is_no_fault(root: Path) -> None:
-    command = (
-        f"{sys.executable} -m agent.cli export --format jsonl | head -c 10; echo; echo ${{PIPESTATUS[0]}}"
-    )
+    command = f"{sys.executable} -m agent.cli export --format jsonl | head -c 10; echo; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "0" and done.stderr == ""

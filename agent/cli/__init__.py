@@ -4,6 +4,7 @@
 a short line and a crash log.
 """
 
+import io
 import sys
 import traceback
 
@@ -11,23 +12,42 @@ INTERRUPTED, FAULT = 130, 70
 
 
 def main() -> None:
+    from typer import Abort
+
     from agent.cli.app import app
     from agent.errors import CaddieError
 
+    _printable()
     try:
-        app(prog_name="agent")
+        sys.exit(app(prog_name="agent", standalone_mode=False))
     except CaddieError as error:
         _red(str(error))
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         _hush()
         sys.exit(0)
     except Exception as error:  # the top: whatever comes here is our own fault
+        _wrong_use(error)
         _red(f"A fault of Caddie's: {type(error).__name__}: {error}")
         _red(f"Nothing that was recorded is lost. The details are in {_crash_log(traceback.format_exc())}")
         sys.exit(FAULT)
+
+
+def _wrong_use(error: Exception) -> None:
+    """Ends the program if that is how typer says that a command was typed wrongly."""
+    show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
+    if callable(show) and isinstance(code, int):
+        show()
+        sys.exit(code)
+
+
+def _printable() -> None:
+    """A terminal that lacks a character shows a question mark instead of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _red(text: str) -> None:

@@ -103,6 +103,7 @@ def log(
     ] = None,
     campaign: CampaignName = None,
     last: Annotated[int, typer.Option(min=1, help="How many of the newest lines.")] = 40,
+    of: Annotated[str, typer.Option("--of", help="Of a run: what its train, score or shepherd said.")] = "train",
     as_json: AsJson = False,
 ) -> None:
     """What happened, in order; or what a run printed."""
@@ -110,10 +111,8 @@ def log(
 
     with opened(campaign) as found, found.store.read() as reads:
         if what is not None and what.strip().lower().startswith("r"):
-            lines = _printed(found, reads, at.run(reads, what), last)
-            emit(
-                lines, as_json, lambda: "\n".join(lines) or "the run has printed nothing, or its log is gone"
-            )
+            lines = _printed(found, reads, at.run(reads, what), of)[-last:]
+            emit(lines, as_json, lambda: "\n".join(lines) or "the run has printed nothing, or its log is gone")
             return
         if what is not None:
             one = at.proposal(reads, what)
@@ -123,15 +122,17 @@ def log(
         emit(events, as_json, lambda: tables.events_words(events))
 
 
-def _printed(found: "Opened", reads: "Reads", run: "Run", last: int) -> list[str]:
+def _printed(found: "Opened", reads: "Reads", run: "Run", of: str) -> list[str]:
     from agent.report.words import plain
     from agent.runners.job import JobPaths
     from agent.runners.progress import tail
 
     owner = reads.campaign_by_id(run.campaign_id)
     paths = JobPaths(found.root / ".caddie" / owner.name / "jobs" / f"r{run.id}")
-    text = tail(paths.train_log, 200_000)
-    return plain(text, limit=200_000).splitlines()[-last:]
+    logs = {"train": paths.train_log, "score": paths.score_log, "shepherd": paths.shepherd_log}
+    if of not in logs:
+        raise UserError(f"--of {of}: choose one of {', '.join(logs)}")
+    return plain(tail(logs[of], 200_000), limit=200_000).splitlines()
 
 
 def best(campaign: CampaignName = None, as_json: AsJson = False) -> None:
@@ -163,9 +164,7 @@ def lineage(
 def query(
     sql: Annotated[
         str,
-        typer.Argument(
-            help="One SELECT. Views: best_valid, lineage, leaderboard, spend, spend_by_use, frontier."
-        ),
+        typer.Argument(help="One SELECT. Views: best_valid, lineage, leaderboard, spend, spend_by_use, frontier."),
     ],
     rows: Annotated[int, typer.Option(min=1, help="At most this many rows.")] = 200,
     seconds: Annotated[float, typer.Option(min=0.1, max=600, help="At most this long.")] = 5.0,

@@ -15,9 +15,7 @@ Row = dict[str, object]
 
 
 def runs(reads: Reads, campaign_id: int, proposal_id: int | None) -> list[Row]:
-    measured = {
-        s.run.id: s.measurement for s in reads.scored(campaign_id, proposal_id=proposal_id, documents=False)
-    }
+    measured = {s.run.id: s.measurement for s in reads.scored(campaign_id, proposal_id=proposal_id, documents=False)}
     rows = []
     for run in reads.runs(campaign_id, proposal_id=proposal_id):
         found = measured.get(run.id)
@@ -85,11 +83,7 @@ def proposal_words(row: Row) -> str:
         "source_id",
     )
     lines = _pairs(
-        {
-            key: row[key]
-            for key in (*shown, "baseline_id", "commit", "reviewed_by")
-            if row[key] not in ("", None)
-        }
+        {key: row[key] for key in (*shown, "baseline_id", "commit", "reviewed_by") if row[key] not in ("", None)}
     )
     found, verdicts = row["runs"], row["verdicts"]
     assert isinstance(found, list) and isinstance(verdicts, list)
@@ -177,7 +171,9 @@ def _fields(record: object) -> Row:
 
 def _pairs(values: Row) -> list[str]:
     width = max(len(key) for key in values)
-    return [f"{key:<{width}}  {plain(_value(value))}" for key, value in values.items()]
+    below = "\n" + " " * (width + 2)  # no text of a model begins a line of its own
+    rows = [(key, plain(_value(value)).splitlines()) for key, value in values.items()]
+    return [f"{key:<{width}}  {below.join(text)}".rstrip() for key, text in rows]
 
 
 def _value(value: object) -> str:
