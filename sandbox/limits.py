@@ -9,6 +9,8 @@ import resource
 from dataclasses import dataclass
 from typing import Literal
 
+from sandbox import tree
+
 # `killed` is our own kill(); a signal from elsewhere is `exited` with that signal.
 Cause = Literal["exited", "wall", "cpu", "memory", "disk", "log", "processes", "killed"]
 CAPS: frozenset[Cause] = frozenset({"wall", "cpu", "memory", "disk", "log", "processes"})
@@ -80,16 +82,8 @@ def rlimits(limits: Limits) -> list[tuple[int, int, int]]:
 
 def tasks_of_user() -> int:
     """Threads of all processes of this user, which is what RLIMIT_NPROC is compared with."""
-    import psutil
-
-    total = 0
-    for process in psutil.process_iter():
-        try:
-            if process.uids().real == os.getuid():
-                total += process.num_threads()
-        except psutil.Error:
-            continue
-    return total
+    rows = [tree.look(pid) for pid in tree.every_pid() if tree.owner(pid) == os.getuid()]
+    return sum(row.threads for row in rows if row is not None)
 
 
 def _within_hard(which: int, soft: int, hard: int) -> tuple[int, int, int]:

@@ -139,6 +139,21 @@ def every_pid() -> list[int]:
     return psutil.pids()
 
 
+def owner(pid: int) -> int | None:
+    """The user that the process runs as."""
+    if LINUX:
+        try:
+            return Path(f"/proc/{pid}").stat().st_uid
+        except OSError:
+            return None
+    import psutil
+
+    try:
+        return psutil.Process(pid).uids().real
+    except psutil.Error:
+        return None
+
+
 def proportional_rss(pid: int) -> int | None:
     """Bytes of the process with shared pages divided among those who share them. Slow: milliseconds."""
     try:

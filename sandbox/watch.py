@@ -13,9 +13,7 @@ from sandbox.limits import MB, Cause, Limits
 from sandbox.tree import Proc
 
 EVERY_S = 0.1
-HASTE_S = (
-    0.01  # between two looks when something grows so fast that it could pass its limit before the next one
-)
+HASTE_S = 0.01  # between two looks when something grows so fast that it could pass its limit before the next one
 DISK_EVERY_S = 0.25
 DISK_SHARE = 20  # a look at the disk may take 1/20 of the time between two
 MAX_ENTRIES = 20_000
@@ -41,9 +39,7 @@ def disk_used(folder: Path, enough: int) -> float:
         except (FileNotFoundError, NotADirectoryError):
             continue  # it went away while we looked
         except OSError:
-            return (
-                math.inf
-            )  # a folder that can't be read, or a path that is too long: honest code makes neither
+            return math.inf  # a folder that can't be read, or a path that is too long: honest code makes neither
     return total
 
 

@@ -42,9 +42,7 @@ class Job(NamedTuple):
     spec: JobSpec
 
     @classmethod
-    def make(
-        cls, folder: Path, train: str, judge: str | None = None, wall_s: float = 20, **changed: object
-    ) -> "Job":
+    def make(cls, folder: Path, train: str, judge: str | None = None, wall_s: float = 20, **changed: object) -> "Job":
         paths = JobPaths(folder)
         phases = [phase(paths, "train.py", **changed)]
         if judge is not None:
@@ -198,7 +196,9 @@ def test_the_reserved_time_is_never_passed(folder: Path) -> None:
 def test_the_result_is_written_whatever_was_done_to_the_folder(folder: Path, deed: str) -> None:
     job = Job.make(folder, deed + "\nimport time; time.sleep(0.2)")
     result = job.result()
-    assert result.ran and result.outcome in ("ok", "capped")  # a folder that can't be read is over its limit
+    # A folder that can't be read is over its disk limit, or taken away: whatever is seen first.
+    outcomes = ("ok", "capped", "crashed") if "chmod" in deed else ("ok",)
+    assert result.ran and result.outcome in outcomes
     gone(str(folder))
 
 
@@ -221,7 +221,7 @@ def test_a_forged_result_is_not_believed_while_the_run_goes_on(folder: Path) -> 
     )
     runner = job.submit()
     until((job.paths.out / "forged").exists)
-    assert runner.poll(folder) == "running"
+    assert runner.poll(folder) in ("starting", "running")
     assert job.end(runner) == "done"
     assert runner.collect(folder).outcome == "crashed"
 
@@ -349,9 +349,7 @@ def test_the_candidate_dies_with_its_shepherd_before_any_sweep(folder: Path) -> 
 
 @linux
 @pytest.mark.parametrize("groups", [True, False], ids=["by its group", "by the last heartbeat"])
-def test_a_daemon_without_our_mark_is_swept(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, groups: bool
-) -> None:
+def test_a_daemon_without_our_mark_is_swept(folder: Path, monkeypatch: pytest.MonkeyPatch, groups: bool) -> None:
     """It left the session and wiped its environment; then its shepherd was killed."""
     if not groups:
         monkeypatch.setattr(tasks, "left_behind", list)

@@ -248,6 +248,15 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def there(path: Path) -> bool:
+    """Whether the path leads to anything; no, if its folder can't be read, which a candidate can bring about."""
+    try:
+        path.lstat()
+    except OSError:
+        return False
+    return True
+
+
 def read_small(path: Path) -> str | None:
     """Text of a small plain file, or None; a candidate may have put anything in its place."""
     try:

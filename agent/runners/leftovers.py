@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from agent.runners import lock
-from agent.runners.job import Heartbeat, JobPaths, read_small, strict
+from agent.runners.job import Heartbeat, JobPaths, read_small, strict, there
 from agent.runners.shepherd import BEAT_S, MARKER, boot
 from sandbox import tasks, tree
 from sandbox.tree import Proc
@@ -40,9 +40,7 @@ def _roots(jobs_root: Path) -> set[int]:
     roots |= {row.pid for row in rows if _marked(row.pid, jobs_root)}
     for beat in _last_beats(jobs_root):
         roots |= {
-            row.pid
-            for row in rows
-            if beat.processes.get(str(row.pid)) == row.start or _in_session(row, beat, rows)
+            row.pid for row in rows if beat.processes.get(str(row.pid)) == row.start or _in_session(row, beat, rows)
         }
     return roots
 
@@ -68,7 +66,7 @@ def _last_beats(jobs_root: Path) -> list[Heartbeat]:
         return beats
     for folder in jobs_root.iterdir():
         paths = JobPaths(folder)
-        text = None if paths.result.exists() or lock.held(paths.lock) else read_small(paths.heartbeat)
+        text = None if there(paths.result) or lock.held(paths.lock) else read_small(paths.heartbeat)
         if text is None:
             continue
         try:

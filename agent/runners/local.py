@@ -3,6 +3,7 @@
 Takes job folders; every controller that comes later finds them as they are.
 """
 
+import contextlib
 import json
 import os
 import platform
@@ -23,6 +24,7 @@ from agent.runners.job import (
     create,
     read_small,
     strict_heartbeat,
+    there,
     write_aside,
 )
 from agent.runners.progress import progress
@@ -54,27 +56,28 @@ class LocalRunner:
         create(folder, spec, lambda code: None)
         paths = JobPaths(folder)
         try:
-            there = JobSpec.from_json(read_small(paths.spec) or "")
+            found = JobSpec.from_json(read_small(paths.spec) or "")
         except ValueError as error:
             raise InfraError(f"{folder} does not hold the job of r{spec.run_id}: {error}") from error
-        if there.run_id != spec.run_id:
-            raise InfraError(f"{folder} does not hold the job of r{spec.run_id}, but of r{there.run_id}")
-        if paths.lost.exists() or paths.result.exists() or lock.held(paths.lock):
+        if found.run_id != spec.run_id:
+            raise InfraError(f"{folder} does not hold the job of r{spec.run_id}, but of r{found.run_id}")
+        if there(paths.lost) or there(paths.result) or lock.held(paths.lock):
             return
         self._send(paths, self._cores[self.slots.index(slot)])
 
     def poll(self, folder: Path) -> JobState:
         """The lock comes before the result: a candidate may have written one while its shepherd lives."""
         paths = JobPaths(folder)
-        if paths.lost.exists():
+        _unlock(folder)
+        if there(paths.lost):
             return "lost"
         if lock.held(paths.lock) or self._lives(folder):
-            return "running" if paths.heartbeat.exists() else "starting"
-        if paths.result.exists():
+            return "running" if there(paths.heartbeat) else "starting"
+        if there(paths.result):
             return "done"
         if not folder.is_dir():
             return "lost"
-        if not paths.pid.exists() and self._on_its_way(paths):
+        if not there(paths.pid) and self._on_its_way(paths):
             return "starting"
         return self._give_up(paths)
 
@@ -90,7 +93,7 @@ class LocalRunner:
         if held is None:  # its shepherd looks for the file
             return
         try:
-            if not paths.result.exists() and not paths.lost.exists():
+            if not there(paths.result) and not there(paths.lost):
                 self._write_cancelled(paths)
         finally:
             os.close(held)
@@ -107,8 +110,8 @@ class LocalRunner:
     def loss(self, folder: Path) -> Loss:
         """Doubt counts as `ran`: dying, or taking the job folder along, must be no way to draw again."""
         paths = JobPaths(folder)
-        whole = paths.spec.exists() and paths.lock.exists()
-        ran = not whole or paths.started.exists() or paths.heartbeat.exists()
+        whole = there(paths.spec) and there(paths.lock)
+        ran = not whole or there(paths.started) or there(paths.heartbeat)
         return Loss(ran, _used(paths, ran), _last_words(paths))
 
     def sweep(self, jobs_root: Path) -> list[int]:
@@ -132,7 +135,7 @@ class LocalRunner:
             raise InfraError(f"can't start a shepherd for {folder}: {error}") from error
 
     def _on_its_way(self, paths: JobPaths) -> bool:
-        times = [path.stat().st_mtime for path in (paths.spec, paths.spawned) if path.exists()]
+        times = [path.stat().st_mtime for path in (paths.spec, paths.spawned) if there(path)]
         sent = max(times, default=0.0)
         return time.time() - sent < COME_WITHIN_S
 
@@ -142,9 +145,9 @@ class LocalRunner:
         if held is None:
             return "starting"
         try:
-            if paths.result.exists():
+            if there(paths.result):
                 return "done"
-            if not paths.lost.exists():
+            if not there(paths.lost):
                 write_aside(paths.lost, json.dumps({"reason": "its shepherd died, or never came"}))
         finally:
             os.close(held)
@@ -152,7 +155,7 @@ class LocalRunner:
 
     def _write_cancelled(self, paths: JobPaths) -> None:
         """Nobody holds the job, so nobody else will answer."""
-        ran = paths.started.exists()
+        ran = there(paths.started)
         spec = JobSpec.from_json(read_small(paths.spec) or "")
         result = JobResult(
             run_id=spec.run_id,
@@ -174,6 +177,13 @@ class LocalRunner:
         return False
 
 
+def _unlock(folder: Path) -> None:
+    """A candidate may have taken our rights to its job folder."""
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK) and not folder.is_symlink():
+        with contextlib.suppress(OSError):
+            folder.chmod(0o700)
+
+
 def _used(paths: JobPaths, ran: bool) -> float:
     """Seconds of the slot, for a job that can't say so itself: up to its last heartbeat, and one more."""
     beat = strict_heartbeat(read_small(paths.heartbeat))
@@ -183,7 +193,7 @@ def _used(paths: JobPaths, ran: bool) -> float:
         return 0.0 if beat is None else max(0.0, beat.seconds)
     if beat is not None:
         return min(max(0.0, beat.seconds) + BEAT_S, limit)
-    return min(BEAT_S, limit) if ran or paths.pid.exists() else 0.0
+    return min(BEAT_S, limit) if ran or there(paths.pid) else 0.0
 
 
 def _last_words(paths: JobPaths) -> str:

@@ -27,6 +27,7 @@ from agent.runners.job import (
     Phase,
     PhaseResult,
     read_small,
+    there,
     write_aside,
 )
 from sandbox import CAPS, Confined, Exit, StartError, tree, walls
@@ -131,11 +132,11 @@ class Shepherd:
             write_aside(self._paths.heartbeat, json.dumps(asdict(beat)), durable=False)
 
     def _cancelled(self) -> bool:
-        return self._asked_to_end or self._paths.cancel.exists()
+        return self._asked_to_end or there(self._paths.cancel)
 
     def _disturbed(self) -> bool:
         """Whether somebody took the job folder away, or gave the job up, while it runs."""
-        return self._paths.lost.exists() or not lock.still_ours(self._held, self._paths.lock)
+        return there(self._paths.lost) or not lock.still_ours(self._held, self._paths.lock)
 
     def _judge(self, phase: Phase, ended: Exit) -> tuple[Outcome, str]:
         if ended.cause == "killed":
@@ -191,7 +192,7 @@ def main(argv: list[str]) -> int:
     if held is None:
         print("already")
         return 0
-    if paths.result.exists() or paths.lost.exists() or paths.started.exists():
+    if there(paths.result) or there(paths.lost) or there(paths.started):
         print("this job has had its run")
         return 0
     try:
