@@ -387,7 +387,7 @@ def test_a_sweep_leaves_living_jobs_and_strangers_alone(folder: Path) -> None:
     env = {"CADDIE_JOB": str(folder.parent.parent / "elsewhere" / "r1")}
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"], env=env) as stranger:
         assert LocalRunner(1).sweep(folder.parent) == []
-        assert stranger.poll() is None and runner.poll(folder) == "running"
+        assert stranger.poll() is None and runner.poll(folder) in ("starting", "running")
         stranger.kill()
     runner.cancel(folder)
     job.end(runner)
