@@ -1,14 +1,19 @@
 """Candidates are real commits made by real git, and nothing of the person's changes or runs."""
 
+import contextlib
 import os
+import random
 import resource
 import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from agent.errors import EditError, UserError
-from agent.worktree import Repository, message
+from agent.worktree import Repository, message, repository
 
 SCRIPT = "import os\n\n" + "".join(f"line_{n} = {n}\n" for n in range(30))
 
@@ -158,9 +163,7 @@ HOOKS = (
 )
 
 
-def test_hooks_filters_and_signing_never_run(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hooks_filters_and_signing_never_run(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     marker, home = tmp_path / "marker", tmp_path / "home"
     trap = tmp_path / "trap.sh"
     trap.write_text(f'#!/bin/sh\necho "$0 $@" >> "{marker}"\ncat\n')
@@ -378,9 +381,7 @@ def test_adopting_is_the_persons_own_merge(root: Path) -> None:
 
 
 def test_messages_carry_no_control_characters() -> None:
-    text = message(
-        "\x1b[2Jred \x07\n", "a\u202eb " + "long " * 30, {"Planner": "x\x1b]0;t\x07y", "Empty": " "}
-    )
+    text = message("\x1b[2Jred \x07\n", "a\u202eb " + "long " * 30, {"Planner": "x\x1b]0;t\x07y", "Empty": " "})
     assert text.startswith("red\n\nab long")
     assert max(map(len, text.splitlines())) <= 72
     assert text.endswith("\n\nPlanner: xy\n")
@@ -412,9 +413,60 @@ def _cpu_ms(repo: Repository, head: str, first: int, n: int = 20) -> float:
     for start in range(first, first + n, 5):
         before = used()
         for number in range(start, start + 5):
-            sha = repo.commit_candidate(
-                "night", number, head, {"train.py": SCRIPT + f"x = {number}\n"}, "x\n"
-            )
+            sha = repo.commit_candidate("night", number, head, {"train.py": SCRIPT + f"x = {number}\n"}, "x\n")
             repo.patch_id(repo.diff(head, sha))
         best = min(best, (used() - before) / 5 * 1000)
     return best
+
+
+def test_refs_are_packed_now_and_then(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repository, "PACK_EVERY", 5)
+    repo = Repository(root)
+    made = [repo.commit_candidate("night", n, repo.head(), {"train.py": f"x = {n}\n"}, "x\n") for n in range(12)]
+    assert sum(1 for _ in (root / ".git" / "refs" / "caddie" / "night").iterdir()) == 2
+    names = [f"refs/caddie/night/p{n}" for n in range(12)]
+    assert git(root, "rev-parse", *names).split() == made
+    assert git(root, "stash", "list") == "" and git(root, "symbolic-ref", "HEAD") == "refs/heads/main\n"
+
+
+MAKER = """
+import sys
+from pathlib import Path
+from agent.worktree import Repository
+repo = Repository(Path(sys.argv[1]))
+head, trunk = repo.head(), repo.trunk("night")
+for n in range(int(sys.argv[2]), 10**6):
+    sha = repo.commit_candidate("night", n, head, {"train.py": f"x = {n}\\n"}, "x\\n")
+    repo.move_trunk("night", sha, trunk)
+    trunk = sha
+    print(n, sha, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_instant_nothing_is_lost_or_left(root: Path) -> None:
+    """The maker and its git, killed 8 times at random: what it said is there, and the next one goes on."""
+    make_dirty(root)
+    before = photograph(root)
+    dice, first, said = random.Random(3), 1, {}
+    for _ in range(8):
+        command = [sys.executable, "-c", MAKER, str(root), str(first)]
+        maker = psutil.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
+        assert maker.stdout is not None
+        lines = [maker.stdout.readline() for _ in range(dice.randint(1, 3))]
+        time.sleep(dice.random() * 0.05)  # any instant
+        for process in (maker, *maker.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        lines += maker.stdout.read().splitlines()
+        maker.wait()
+        said |= {int(line.split()[0]): line.split()[1] for line in lines if len(line.split()) == 2}
+        first = max(said) + 1
+        Repository(root).sweep("night")
+        assert git(root, "worktree", "list").count("\n") == 1
+        assert not (root / ".caddie" / "night" / "worktrees").exists()
+    for n, sha in said.items():
+        assert git(root, "rev-parse", f"refs/caddie/night/p{n}").strip() == sha
+    assert git(root, "merge-base", "--is-ancestor", said[max(said)], "caddie/night") == ""
+    assert git(root, "fsck", "--strict", "--no-dangling") == ""
+    assert photograph(root) == before
