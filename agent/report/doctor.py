@@ -69,9 +69,7 @@ def _packages() -> list[Check]:
             lacking.append(name)
     checks = [Check("packages", "good", ", ".join(found))]
     if lacking:
-        checks.append(
-            Check("packages", "bad", f"missing: {', '.join(lacking)}. Install with: pip install -e .")
-        )
+        checks.append(Check("packages", "bad", f"missing: {', '.join(lacking)}. Install with: pip install -e ."))
     return checks
 
 
@@ -99,9 +97,7 @@ def _machine() -> Check:
 def _disk(root: Path) -> Check:
     free = shutil.disk_usage(root).free
     if free < DISK_FREE:
-        return Check(
-            "disk", "bad", f"{size(free)} free at {root}: `agent prune` frees some, or choose another disk"
-        )
+        return Check("disk", "bad", f"{size(free)} free at {root}: `agent prune` frees some, or choose another disk")
     return Check("disk", "good", f"{size(free)} free at {root}")
 
 
@@ -148,9 +144,7 @@ def _data(root: Path) -> list[Check]:
         elif corpus != "fineweb":
             checks.append(Check(f"data {corpus}", "note", "not made yet: `agent start` makes it"))
         else:
-            checks.append(
-                Check(f"data {corpus}", "note", "not here: python -m trainer.data fineweb downloads it")
-            )
+            checks.append(Check(f"data {corpus}", "note", "not here: python -m trainer.data fineweb downloads it"))
     return checks
 
 

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 INK, FAINT, GRID = "#222222", "#7d7d7d", "#e6e6e6"
 GREEN, ORANGE, RED, BLUE, GREY = "#009E73", "#E69F00", "#D55E00", "#0072B2", "#9aa5ad"
 DASHES = (0, (4, 3))
+NAMED_BELOW = 6  # points under the range that get their value written beside them
 # Any: matplotlib types each key of its settings by name.
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -92,15 +93,21 @@ def marks(axes: Axes, points: Sequence[tuple[float, float]], look: Look, within:
         zorder=3,
         label=look.label if points else None,
     )
-    for x, y in points:
-        if y > high:
-            axes.scatter(x, high, s=34, color=look.colour, marker="^", clip_on=False, zorder=3)
-        elif y < low:
-            below = look.marker if look.marker == "x" else "v"
-            axes.scatter(
-                x, low, s=38, color=look.colour, marker=below, linewidths=wide, clip_on=False, zorder=3
-            )
-            tag(axes, f"{y:.2f}", (x, low), (0, 8), look.colour)
+    above = [x for x, y in points if y > high]
+    below = [(x, y) for x, y in points if y < low]
+    axes.scatter(above, [high] * len(above), s=34, color=look.colour, marker="^", clip_on=False, zorder=3)
+    axes.scatter(
+        [x for x, _ in below],
+        [low] * len(below),
+        s=38,
+        color=look.colour,
+        marker=look.marker if look.marker == "x" else "v",
+        linewidths=wide,
+        clip_on=False,
+        zorder=3,
+    )
+    for x, y in below[:NAMED_BELOW]:
+        tag(axes, f"{y:.2f}", (x, low), (0, 8), look.colour)
 
 
 def tag(

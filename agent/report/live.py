@@ -29,12 +29,10 @@ VERDICTS = {
     **dict.fromkeys(("promoted", "accepted", "reported"), "green"),
     **dict.fromkeys(("confirming", "replaying"), "cyan"),
     **dict.fromkeys(("invalid", "reverted", "crashed"), "red"),
-    **dict.fromkeys(
-        ("oversize", "inconclusive", "worse", "duplicate", "blocked", "edit_failed", "unfunded"), "yellow"
-    ),
+    **dict.fromkeys(("oversize", "inconclusive", "worse", "duplicate", "blocked", "edit_failed", "unfunded"), "yellow"),
 }
 # Lines of a log tell the rest too, but not each step from one state to the next.
-QUIET = frozenset({"drafted", "approved", "queued", "measured", "auditing"})
+QUIET = frozenset({"drafted", "approved", "queued", "measured", "auditing", "accepted"})
 
 
 @dataclass(frozen=True)
@@ -78,10 +76,7 @@ def scene(reads: Reads, campaign_id: int, jobs_root: Path) -> Scene:
     newest = reads.newest_events(campaign_id, 120)
     return Scene(
         now=now,
-        jobs=tuple(
-            Job(run, reads.proposal(run.proposal_id).title, progress(jobs_root / f"r{run.id}"))
-            for run in runs
-        ),
+        jobs=tuple(Job(run, reads.proposal(run.proposal_id).title, progress(jobs_root / f"r{run.id}")) for run in runs),
         verdicts=tuple(event for event in newest if event.what in VERDICTS)[-6:],
     )
 
@@ -89,9 +84,7 @@ def scene(reads: Reads, campaign_id: int, jobs_root: Path) -> Scene:
 class LiveView:
     """`with LiveView(...) as view:` and `view.refresh()` as often as one likes."""
 
-    def __init__(
-        self, store: Store, campaign_id: int, jobs_root: Path, *, console: "Console | None" = None
-    ) -> None:
+    def __init__(self, store: Store, campaign_id: int, jobs_root: Path, *, console: "Console | None" = None) -> None:
         self._store, self._campaign_id, self._jobs = store, campaign_id, jobs_root
         self._console = console
         self._live: Live | None = None

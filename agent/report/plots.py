@@ -4,10 +4,11 @@ Takes a `Picture`; writes files. Each title tells the finding.
 """
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from agent.report.drawing import (
@@ -93,7 +94,8 @@ def sizes(picture: Picture) -> Figure:
     sized = [node for node in picture.nodes if node.total_bytes]
     for state, look in IDEA_LOOKS.items():
         marks(axes, [(_kb(n), n.bpb) for n in sized if _look(n) == state], look, within)
-    chain = [node for i in picture.lineage for node in sized if node.proposal_id == i]
+    by_id = {node.proposal_id: node for node in sized}
+    chain = [by_id[i] for i in picture.lineage if i in by_id]
     axes.plot([_kb(n) for n in chain], [n.bpb for n in chain], color=GREEN, linewidth=1.8, zorder=4)
     for node in chain[-NAMED_HEADS:]:
         tag(axes, f"p{node.proposal_id}", (_kb(node), node.bpb), (-8, 0), GREEN, "right")
@@ -132,9 +134,8 @@ def lineage(picture: Picture) -> Figure:
     within = _range(picture)
     by_id = {node.proposal_id: node for node in picture.nodes}
     places = {head: float(n) for n, head in enumerate(picture.lineage) if head in by_id}
-    beside = {node.proposal_id: x for head in places for node, x in _fan(picture, head, places)}
-    for proposal_id, x in beside.items():
-        _branch(axes, by_id[proposal_id], x, by_id, places, within)
+    beside = _fan(picture, places)
+    _branches(axes, beside, by_id, places, within)
     for state, look in IDEA_LOOKS.items():
         some = [(x, by_id[i].bpb) for i, x in beside.items() if _look(by_id[i]) == state]
         marks(axes, some, look, within)
@@ -152,27 +153,42 @@ def lineage(picture: Picture) -> Figure:
     axes.set(ylabel="bits per byte (lower is better)", ylim=within)
     axes.set_xlim(-0.5, max(1, len(picture.lineage)) - 0.2)
     shown = dict(list(places.items())[:: 1 + len(places) // 16])
-    axes.set_xticks(
-        list(shown.values()), [_name(by_id[i], len(places)) for i in shown], fontsize=9, parse_math=False
-    )
+    axes.set_xticks(list(shown.values()), [_name(by_id[i], len(places)) for i in shown], fontsize=9, parse_math=False)
     axes.grid(axis="x", visible=False)
     legend(axes)
     return drawn
 
 
-def _fan(picture: Picture, head: int, places: dict[int, float]) -> list[tuple[Node, float]]:
-    """What was tried on one head and is not in the lineage, spread to its right."""
-    tried = [node for node in picture.nodes if node.baseline_id == head and node.proposal_id not in places]
-    return [(node, places[head] + 0.14 + 0.66 * (k + 1) / (len(tried) + 1)) for k, node in enumerate(tried)]
+def _fan(picture: Picture, places: Mapping[int, float]) -> dict[int, float]:
+    """Where what was tried on each head, and is not in the lineage, stands to its right."""
+    tried: dict[int, list[int]] = {}
+    for node in picture.nodes:
+        head = node.baseline_id
+        if head is not None and head in places and node.proposal_id not in places:
+            tried.setdefault(head, []).append(node.proposal_id)
+    return {
+        proposal_id: places[head] + 0.14 + 0.66 * (k + 1) / (len(ids) + 1)
+        for head, ids in tried.items()
+        for k, proposal_id in enumerate(ids)
+    }
 
 
-def _branch(
-    axes: Axes, node: Node, x: float, by_id: dict[int, Node], places: dict[int, float], within: Range
+def _branches(
+    axes: Axes,
+    beside: Mapping[int, float],
+    by_id: Mapping[int, Node],
+    places: Mapping[int, float],
+    within: Range,
 ) -> None:
-    assert node.baseline_id is not None
-    ends = (by_id[node.baseline_id].bpb, min(max(node.bpb, within.low), within.high))
-    colour = IDEA_LOOKS[_look(node)].colour
-    axes.plot([places[node.baseline_id], x], ends, color=colour, linewidth=0.9, alpha=0.5, zorder=1)
+    """A line from each head to what was tried on it."""
+    lines, colours = [], []
+    for proposal_id, x in beside.items():
+        node = by_id[proposal_id]
+        assert node.baseline_id is not None
+        end = min(max(node.bpb, within.low), within.high)
+        lines.append([(places[node.baseline_id], by_id[node.baseline_id].bpb), (x, end)])
+        colours.append(IDEA_LOOKS[_look(node)].colour)
+    axes.add_collection(LineCollection(lines, colors=colours, linewidths=0.9, alpha=0.5, zorder=1))
 
 
 def _name(node: Node, heads: int) -> str:

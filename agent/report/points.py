@@ -184,9 +184,7 @@ def _spent(reads: Reads, campaign_id: int) -> list[Spent]:
         .where(ledger.c.campaign_id == campaign_id, ledger.c.state == "settled")
         .order_by(ledger.c.closed)
     )
-    rows = [
-        (datetime.fromisoformat(row.closed), row.settled_gpu_s) for row in reads.connection.execute(query)
-    ]
+    rows = [(datetime.fromisoformat(row.closed), row.settled_gpu_s) for row in reads.connection.execute(query)]
     if not rows:
         return []
     start = datetime.fromisoformat(reads.campaign_by_id(campaign_id).created)

@@ -55,9 +55,7 @@ def _next(reads: Reads, campaign_id: int) -> list[str]:
     campaign, head = reads.campaign_by_id(campaign_id), reads.head(campaign_id)
     lines = []
     if head.baseline_id is not None:
-        lines.append(
-            f"branch   {campaign.branch} (agent adopt merges it into yours; agent diff p{head.id} shows it)"
-        )
+        lines.append(f"branch   {campaign.branch} (agent adopt merges it into yours; agent diff p{head.id} shows it)")
     waiting = reads.count_proposals(campaign_id, {"awaiting_review"})
     if waiting:
         lines.append(f"review   {waiting} ideas wait for you: agent review")

@@ -25,7 +25,8 @@ class Marks(NamedTuple):
 UNICODE = Marks("·", "●", "□", "✗", "━", "┃", "│", "└", "─", "▴")
 ASCII = Marks(".", "o", "#", "x", "=", "|", "|", "+", "-", "^")
 COLOURS = {"head": "\x1b[32m", "envelope": "\x1b[32m", "oversize": "\x1b[33m", "invalid": "\x1b[31m"}
-RANK: dict[Standing, int] = {"valid": 1, "oversize": 3, "head": 4, "invalid": 5}  # the envelope is 2
+RANK: dict[Standing, int] = {"valid": 1, "oversize": 2, "invalid": 3, "head": 5}
+ENVELOPE = 4  # over everything but the heads it is made of
 
 
 class Cell(NamedTuple):
@@ -86,17 +87,15 @@ def _envelope(grid: dict[tuple[int, int], Cell], picture: Picture, scale: Scale,
     for step, end in zip(picture.steps, ends, strict=True):
         row, start = scale.row(step.bpb), scale.column(max(1, step.n))
         for column in range(start, scale.column(end) + 1):
-            grid[row, column] = Cell(2, marks.level, "envelope")
+            grid[row, column] = Cell(ENVELOPE, marks.level, "envelope")
         for between in range(*sorted((row, row if before is None else before))):
-            grid.setdefault((between, start), Cell(2, marks.drop, "envelope"))
+            grid.setdefault((between, start), Cell(ENVELOPE, marks.drop, "envelope"))
         before = row
 
 
 def _dot(grid: dict[tuple[int, int], Cell], dot: Dot, scale: Scale, marks: Marks) -> None:
     at = (scale.row(dot.bpb), scale.column(dot.n))
-    mark = {"valid": marks.run, "head": marks.head, "oversize": marks.oversize, "invalid": marks.invalid}[
-        dot.standing
-    ]
+    mark = {"valid": marks.run, "head": marks.head, "oversize": marks.oversize, "invalid": marks.invalid}[dot.standing]
     if dot.bpb > scale.high and dot.standing != "invalid":
         mark = marks.above
     if at not in grid or grid[at].rank < RANK[dot.standing]:

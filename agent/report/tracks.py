@@ -38,15 +38,11 @@ def explain(track: Track, missing: Sequence[str]) -> str:
         ("knobs", ", ".join(knob.name for knob in track.knob) or "none"),
         (
             "budget",
-            f"{track.budget_hours:g} GPU-hours unless --budget says otherwise"
-            if track.budget_hours
-            else "--budget",
+            f"{track.budget_hours:g} GPU-hours unless --budget says otherwise" if track.budget_hours else "--budget",
         ),
     ]
     if track.compute is not None:
-        pairs.insert(
-            4, ("compute", f"{duration(track.compute.budget_ms / 1000)} of one reference core a run")
-        )
+        pairs.insert(4, ("compute", f"{duration(track.compute.budget_ms / 1000)} of one reference core a run"))
     lines = [f"{track.name}", "", textwrap.fill(" ".join(track.summary.split()), 96), ""]
     for name, text in pairs:
         lines += textwrap.wrap(plain(text), 96, initial_indent=f"{name:<12} ", subsequent_indent=" " * 13)

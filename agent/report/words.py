@@ -51,8 +51,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     cells = [[_cell(value) for value in row] for row in rows]
     widths = [max(len(name), *(len(row[at]) for row in cells)) for at, name in enumerate(names)]
     right = [
-        all(value is None or isinstance(value, int | float) for value in column)
-        for column in zip(*rows, strict=True)
+        all(value is None or isinstance(value, int | float) for value in column) for column in zip(*rows, strict=True)
     ]
 
     def put(values: Sequence[str]) -> str:
