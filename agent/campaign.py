@@ -16,6 +16,7 @@ from typing import get_args
 from agent import guard, hardware, literals, planner
 from agent import track as tracks
 from agent.errors import UserError
+from agent.judge import verdict
 from agent.records import Campaign, Caps, Draft, Proposal, Review
 from agent.runners import Runner
 from agent.setting import Setting, known
@@ -196,6 +197,7 @@ def _open(
         tx.update_proposal(root.id, knobs=literals.read(track, files), ast_hash=guard.ast_hash(files))
         tx.set_head(campaign.id, root.id)
     say(f"Campaign {name}: {base_words}")
+    say(verdict.resolvable(track, budget * 3600, track.guess_run_s() * max(1, track.hardware.gpus)))
     _trunk(repo, campaign)
     return _setting(store, repo, track, campaign, runner)
 

@@ -1,9 +1,9 @@
 """The loop: the only file that knows the order of the stages.
 
-    store -> search -> context -> planner -> guard -> review -> worktree -> runner -> judge -> verdict -> promote -> store
+    store -> search -> context -> planner -> guard -> review -> worktree -> runner -> judge -> verdict -> promote
 
-It keeps nothing in memory that matters. Every turn reads the store, looks at the world, takes each arrow as far as it can
-go, and writes each record before the next side effect; so a resume is simply the next turn.
+It keeps nothing in memory that matters. Every turn reads the store, looks at the world, takes each arrow as far as it
+can go, and writes each record before the next side effect; so a resume is simply the next turn.
 """
 
 import signal

@@ -153,6 +153,12 @@ class Track(Table):
             raise ValueError("script.artifact: the judge needs to know which file to load")
         return self
 
+    def guess_run_s(self) -> float:
+        """About what a run takes, before any has been seen."""
+        if self.compute is not None:
+            return 1.5 * self.compute.budget_ms / 1000
+        return self.limits.worst_s() / 2
+
     def deciding(self) -> Rung:
         return next(rung for rung in self.rung if rung.name == self.decision.rung)
 

@@ -1,7 +1,7 @@
 """Runs without running: each has its result at once, a function of the script's knobs and the seed.
 
-Takes job folders and writes the same files as a shepherd and a judge session do, so that a whole campaign, its crashes
-and its resumes can be rehearsed in seconds. Ships with Caddie because a rehearsal is how a new planner or rule is tried.
+Takes job folders and writes the same files as a shepherd and a judge session do, so that a whole campaign, its
+crashes and its resumes can be rehearsed in seconds. Ships with Caddie because a rehearsal is how a new planner or rule is tried.
 """
 
 import ast
@@ -48,7 +48,7 @@ Imagine = Callable[[Knobs, int], Imagined]
 
 
 def imagine(knobs: Knobs, seed: int) -> Imagined:
-    """The default world: wider is better but bigger, there is a best rate, fewer bits are smaller and a little worse."""
+    """The default world: wider is better but bigger, there is a best rate, fewer bits are smaller and worse."""
     width, rate, bits = (float(knobs.get(name, value)) for name, value in (("width", 4), ("rate", 0.1), ("bits", 8)))
     noise = random.Random(f"noise/{seed}/{sorted(knobs.items())}").gauss(0.0, 0.01)
     bpb = 2.0 - 0.1 * math.log2(width / 4) + 0.05 * math.log(rate / 0.2) ** 2 + 0.004 * (8 - bits) ** 2 / 4 + noise

@@ -18,7 +18,8 @@ def run_limits(setting: Setting, reads: Reads) -> Limits:
     if len(scored) < setting.track.decision.report_seeds:
         return limits
     train = max(s.measurement.train_wall_s or limits.train_wall_s for s in scored)
-    score = max(s.measurement.score_wall_s or limits.score_wall_s for s in scored)
+    # All that is not training: scoring, its audit, and what lies between.
+    score = max(s.measurement.slot_s - (s.measurement.train_wall_s or 0.0) for s in scored)
     return limits.model_copy(
         update={
             "train_wall_s": min(limits.train_wall_s, limits.headroom * train),

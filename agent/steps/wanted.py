@@ -8,7 +8,7 @@ import hashlib
 from dataclasses import dataclass
 
 from agent.records import Proposal, ProposalState, Purpose, Run
-from agent.setting import Setting
+from agent.setting import Setting, known
 from agent.store import Reads
 
 MAX_ATTEMPTS = 3
@@ -34,11 +34,10 @@ def seed_of(campaign_seed: int, head_id: int, index: int) -> int:
 
 def wanted(setting: Setting, reads: Reads) -> list[Wanted]:
     """All runs that could start now, most urgent first: what others wait for, then the oldest idea."""
-    head = reads.head(setting.campaign.id)
-    found = [_report(setting, reads, head)]
-    found += [_test(setting, reads, proposal) for proposal in reads.proposals(setting.campaign.id, LIVE)]
-    ready = [item for item in found if item is not None]
-    return sorted(ready, key=lambda item: (_RANK[item.purpose], item.proposal.id))
+    found = _report(setting, reads, reads.head(setting.campaign.id))
+    for proposal in reads.proposals(setting.campaign.id, LIVE):
+        found += _test(setting, reads, proposal)
+    return sorted(found, key=lambda item: (_RANK[item.purpose], item.proposal.id))
 
 
 _RANK: dict[Purpose, int] = {"report": 0, "recheck": 1, "replay": 2, "confirm": 3, "screen": 4}
@@ -53,55 +52,49 @@ def of_test(runs: list[Run], proposal: Proposal) -> list[Run]:
     return [run for run in runs if run.purpose in TEST and run.baseline_id == proposal.baseline_id]
 
 
-def _report(setting: Setting, reads: Reads, head: Proposal) -> Wanted | None:
+def _report(setting: Setting, reads: Reads, head: Proposal) -> list[Wanted]:
+    """The head's fresh runs, all at once: everything else is compared with them."""
     runs = reads.runs(setting.campaign.id, proposal_id=head.id, purposes={"report"})
-    return _next(setting, head, runs, "report", None, head.id, setting.track.decision.report_seeds)
+    seeds = seeds_of(setting, head.id, setting.track.decision.report_seeds)
+    held = head.baseline_id is not None  # the base has no hold: it is what a campaign starts with
+    return [
+        Wanted(head, "report", None, seed, attempt, held)
+        for seed in seeds
+        if (attempt := _attempt(runs, seed)) is not None
+    ]
 
 
-def _test(setting: Setting, reads: Reads, proposal: Proposal) -> Wanted | None:
-    runs = of_test(reads.runs(setting.campaign.id, proposal_id=proposal.id), proposal)
+def _test(setting: Setting, reads: Reads, proposal: Proposal) -> list[Wanted]:
+    """The next run of an idea, one at a time: its verdict may be that no other is needed."""
+    baseline_id = known(proposal.baseline_id)
+    all_runs = reads.runs(setting.campaign.id, proposal_id=proposal.id)
+    runs = of_test(all_runs, proposal)
     if in_flight(runs):
-        return None
-    assert proposal.baseline_id is not None
-    verdicts = [v for v in reads.verdicts(proposal.id) if v.baseline_id == proposal.baseline_id]
+        return []
+    verdicts = [v for v in reads.verdicts(proposal.id) if v.baseline_id == baseline_id]
     done = [run for run in runs if run.state == "done"]
     if len(verdicts) < len(done):
-        return None  # not decided yet
-    if verdicts and verdicts[-1].decision == "recheck" and len(verdicts) == len(done):
+        return []  # not decided yet
+    if verdicts and verdicts[-1].decision == "recheck":
         last = done[-1]
-        return Wanted(proposal, "recheck", proposal.baseline_id, last.seed, last.attempt + 1, held=False)
+        return [Wanted(proposal, "recheck", baseline_id, last.seed, last.attempt + 1, held=False)]
     purpose: Purpose = "screen"
     if proposal.state == "confirming":
-        replayed = any(
-            run.baseline_id != proposal.baseline_id for run in reads.runs(setting.campaign.id, proposal_id=proposal.id)
-        )
-        purpose = "replay" if replayed else "confirm"
-    return _next(
-        setting,
-        proposal,
-        runs,
-        purpose,
-        proposal.baseline_id,
-        proposal.baseline_id,
-        setting.track.decision.max_seeds,
-    )
+        purpose = "replay" if len(all_runs) > len(runs) else "confirm"
+    for seed in seeds_of(setting, baseline_id, setting.track.decision.max_seeds):
+        attempt = _attempt(runs, seed)
+        if attempt is not None:
+            return [Wanted(proposal, purpose, baseline_id, seed, attempt, held=purpose != "screen")]
+    return []
 
 
-def _next(
-    setting: Setting,
-    proposal: Proposal,
-    runs: list[Run],
-    purpose: Purpose,
-    baseline_id: int | None,
-    seeds_of: int,
-    most: int,
-) -> Wanted | None:
-    """The next seed of a series, or a lost one again, with its seed kept and the attempt counted."""
-    held = purpose in ("confirm", "replay") or (purpose == "report" and proposal.baseline_id is not None)
-    for index in range(most):
-        seed = seed_of(setting.campaign.seed, seeds_of, index)
-        tries = [run for run in runs if run.seed == seed]
-        if any(run.state in ("queued", "running", "done") for run in tries):
-            continue
-        return Wanted(proposal, purpose, baseline_id, seed, len(tries) + 1, held)
-    return None
+def seeds_of(setting: Setting, head_id: int, most: int) -> list[int]:
+    return [seed_of(setting.campaign.seed, head_id, index) for index in range(most)]
+
+
+def _attempt(runs: list[Run], seed: int) -> int | None:
+    """Which try at this seed is next: a lost one keeps its seed and is counted. None: it is done or under way."""
+    tries = [run for run in runs if run.seed == seed]
+    if any(run.state in ("queued", "running", "done") for run in tries):
+        return None
+    return len(tries) + 1
