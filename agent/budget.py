@@ -174,9 +174,7 @@ def _differences(reads: Reads, campaign_id: int, settled: Amount, reserved: Amou
     for prefix, state, kept in (("settled", "settled", settled), ("reserved", "reserved", reserved)):
         columns = [ledger.c[f"{prefix}_{name}"] for name in _GRAIN]
         query = select(*(func.coalesce(func.sum(column), 0) for column in columns))
-        row = reads.connection.execute(
-            query.where(ledger.c.campaign_id == campaign_id, ledger.c.state == state)
-        ).one()
+        row = reads.connection.execute(query.where(ledger.c.campaign_id == campaign_id, ledger.c.state == state)).one()
         for name, total in zip(_GRAIN, row, strict=True):
             if float(total) != getattr(kept, name):
                 said = getattr(kept, name)

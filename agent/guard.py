@@ -76,9 +76,7 @@ def config_hash(values: Mapping[str, literals.KnobValue]) -> str:
     """One hash for one effective configuration; empty when the track has no knobs."""
     if not values:
         return ""
-    plain = {
-        name: float(value) if isinstance(value, int | float) else value for name, value in values.items()
-    }
+    plain = {name: float(value) if isinstance(value, int | float) else value for name, value in values.items()}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
@@ -93,9 +91,7 @@ def _files(track: Track, before: Mapping[str, str], after: Mapping[str, str]) ->
         elif path not in after:
             failures.append(Failure("removed", f"removes {path}"))
         elif len(after[path]) > MAX_FILE:
-            failures.append(
-                Failure("too_long", f"{path} has {len(after[path]):,} characters of at most {MAX_FILE:,}")
-            )
+            failures.append(Failure("too_long", f"{path} has {len(after[path]):,} characters of at most {MAX_FILE:,}"))
         elif "\0" in after[path]:
             failures.append(Failure("binary", f"{path} holds a NUL character"))
     return failures
@@ -111,9 +107,7 @@ def _parses(after: Mapping[str, str]) -> list[Failure]:
     return failures
 
 
-def _risks(
-    track: Track, proposal: Proposal, before: Mapping[str, str], after: Mapping[str, str]
-) -> tuple[str, ...]:
+def _risks(track: Track, proposal: Proposal, before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, ...]:
     flags = list(proposal.risk)
     limit = track.limits.artifact_bytes
     if limit is not None and proposal.expected_bytes is not None and proposal.expected_bytes > limit:

@@ -109,9 +109,7 @@ def aligned(
         elif same(old[name], mine[name]):
             values[name] = other[name]
         else:
-            text = (
-                f"{name}: the head has changed it from {old[name]} to {mine[name]}, the idea to {other[name]}"
-            )
+            text = f"{name}: the head has changed it from {old[name]} to {mine[name]}, the idea to {other[name]}"
             raise EditError(text)
     return write(track, base, values), write(track, ours, values), write(track, theirs, values)
 

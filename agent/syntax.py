@@ -178,11 +178,7 @@ def _strip_docstrings(tree: ast.Module) -> None:
 
 
 def _is_docstring(node: ast.AST) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def _explain(path: str, text: str, error: SyntaxError) -> str:

@@ -111,9 +111,7 @@ def fit(shapes: list[Shape], measured: list[float]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=8, help="steps of one shape in a round")
     options = parser.parse_args()
@@ -122,9 +120,7 @@ def main() -> None:
     cost = fit(shapes, measured)
     fitted = [sum(cost[name] * value for name, value in shape.features.items()) for shape in shapes]
     for shape, ms, model in zip(shapes, measured, fitted, strict=True):
-        print(
-            f"{shape.name:70} measured {ms:7.1f} ms  fitted {model:7.1f} ms  {100 * (model / ms - 1):+6.1f} %"
-        )
+        print(f"{shape.name:70} measured {ms:7.1f} ms  fitted {model:7.1f} ms  {100 * (model / ms - 1):+6.1f} %")
     errors = [abs(model / ms - 1) for ms, model in zip(measured, fitted, strict=True)]
     print(f"largest error {100 * max(errors):.1f} %, mean {100 * statistics.mean(errors):.1f} %\n")
     print(f"[compute]\nbudget_ms = {math.ceil(300 * fitted[0])}\n\n[compute.cost]")

@@ -216,9 +216,7 @@ class Rehearsal:
         if self.world.size(idea.config) > self.limit:
             idea.state = "oversize"
         elif n == 1:
-            idea.state = (
-                "confirming" if z > 1.0 and idea.gain > 0.01 else ("inconclusive" if z > 0.5 else "worse")
-            )
+            idea.state = "confirming" if z > 1.0 and idea.gain > 0.01 else ("inconclusive" if z > 0.5 else "worse")
         elif z > 2.8 and n >= 2:
             self.accept(idea)
         elif z < 0.8 or n >= self.track.decision.max_seeds:
@@ -284,9 +282,7 @@ PROPOSAL = Proposal(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--campaigns", type=int, default=20)
     parser.add_argument("--first", type=int, default=0, help="first campaign seed")
     parser.add_argument("--runs", type=int, default=68)

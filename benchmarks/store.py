@@ -86,9 +86,7 @@ def measure(store: Store, campaign_count: int) -> Iterator[Line]:
         return ask
 
     yield timed("best valid and its lineage, one campaign", 20, best_lineage)
-    yield timed(
-        "lineage with deltas, one campaign", 20, view("SELECT * FROM lineage WHERE campaign_id = $", 30)
-    )
+    yield timed("lineage with deltas, one campaign", 20, view("SELECT * FROM lineage WHERE campaign_id = $", 30))
     yield timed("best_valid, all campaigns", 20, view("SELECT * FROM best_valid", campaign_count // 2))
     yield timed("leaderboard, first 50", 20, view("SELECT * FROM leaderboard LIMIT 50", 50))
     last = min(campaign_count, 10) - 1  # the last board: none of the rows before it may be read
@@ -135,12 +133,8 @@ def writes(store: Store, campaign_id: int) -> Iterator[Line]:
 
     def finish() -> None:
         run_id, entry = waiting.pop()
-        empty = dict.fromkeys(
-            ("train_wall_s", "train_cpu_s", "score_wall_s", "score_cpu_s", "peak_mb", "steps")
-        )
-        more = dict.fromkeys(
-            ("reported_bpb", "reported_bytes", "artifact_sha", "tokens_scored", "bytes_scored")
-        )
+        empty = dict.fromkeys(("train_wall_s", "train_cpu_s", "score_wall_s", "score_cpu_s", "peak_mb", "steps"))
+        more = dict.fromkeys(("reported_bpb", "reported_bytes", "artifact_sha", "tokens_scored", "bytes_scored"))
         sizes = {"artifact_bytes": 140_000, "code_bytes": 9_000, "total_bytes": 149_000, "slot_s": 33.0}
         judged = {"trust": "measured", "judge_version": 1, "bpb": 2.5, "nats": 1e5, "data_sha": "d"}
         with store.write() as tx:
@@ -167,9 +161,7 @@ def machine() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1_000_000)
     parser.add_argument("--folder", type=Path, help="where to make runs.db; a temporary folder unless given")
     parser.add_argument("--url", help="an empty PostgreSQL database")

@@ -116,9 +116,7 @@ class Filler:
             if broken or head in tainted:
                 tainted.add(me)
             found = [
-                self._run(
-                    campaign, me, head or None, board, head_bpb - gain + self.random.gauss(0, 0.003), broken
-                )
+                self._run(campaign, me, head or None, board, head_bpb - gain + self.random.gauss(0, 0.003), broken)
                 for _ in range(2 + index % 2)
             ]
             row = self.rows["proposals"][-1]
@@ -196,9 +194,7 @@ class Filler:
         kept = {"latest": 1, "faults": int(broken), "violations": int(broken), "counts": int(not broken)}
         judged = {"trust": "measured", "judge_version": 1 + (board - 1) // 5, "data_sha": "d", "created": AT}
         ids = {**both, "run_id": run, "board_id": board}
-        measured = self.add(
-            "measurements", **ids, bpb=bpb, nats=bpb * 1e5, **sizes, **clocks, **kept, **judged
-        )
+        measured = self.add("measurements", **ids, bpb=bpb, nats=bpb * 1e5, **sizes, **clocks, **kept, **judged)
         if broken:
             breach = {"rule": "sums", "severity": "invalid", "text": "add up to 1.3"}
             self.add("findings", measurement_id=measured, run_id=run, **breach)

@@ -53,9 +53,7 @@ class Candidate:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stream.close()
         self.channel.close()
         self.process.wait(timeout=60)
@@ -83,9 +81,7 @@ class Candidate:
 
     def score(self, tokens: np.ndarray, starts: list[int]) -> np.ndarray:
         numbers = np.concatenate([tokens, np.array(starts, dtype=np.int64)]).astype("<u4").tobytes()
-        return np.frombuffer(
-            self.ask(SCORE, struct.pack("<II", len(tokens), len(starts)) + numbers), dtype="<f4"
-        )
+        return np.frombuffer(self.ask(SCORE, struct.pack("<II", len(tokens), len(starts)) + numbers), dtype="<f4")
 
     def peek(self, items: list[tuple[int, int, np.ndarray]]) -> np.ndarray:
         parts = [struct.pack("<I", len(items))]
@@ -176,9 +172,7 @@ def train(script: Path, folder: Path, env: Mapping[str, str]) -> Trained:
     (folder / "train.log").write_text(done.stdout)
     if done.returncode:
         raise RuntimeError(f"training failed:\n{done.stdout[-3000:]}")
-    return Trained(
-        folder / "final_model.bin", done.stdout, time.perf_counter() - began, children_cpu() - before
-    )
+    return Trained(folder / "final_model.bin", done.stdout, time.perf_counter() - began, children_cpu() - before)
 
 
 def track_env(name: str, rung: str) -> dict[str, str]:
@@ -197,17 +191,13 @@ def read_docs(corpus: Path, part: str) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--track", default="tiny")
     parser.add_argument("--rung", default="decide")
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the script"
-    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the script")
     parser.add_argument("--out", type=Path, default=Path("reference"), help="where artifacts and logs go")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)

@@ -68,9 +68,7 @@ class Campaign:
         self.scores += [Score(proposal, None, seed, bpb) for seed, bpb in self.report.items()]
 
     def noise(self) -> noise.Noise:
-        return noise.estimate(
-            noise.groups(self.scores[-400:]), prior_sigma=RULE.prior_sigma, prior_df=RULE.prior_df
-        )
+        return noise.estimate(noise.groups(self.scores[-400:]), prior_sigma=RULE.prior_sigma, prior_df=RULE.prior_df)
 
     def idea(self, proposal: int, effect: float) -> None:
         self.tally.ideas += 1

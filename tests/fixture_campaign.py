@@ -92,9 +92,7 @@ def _fill(night: Night) -> None:
     _runs(night, base, "report", 3, 2.331, 149_000)
     heads = [(base, 2.331, 149_000)]
     _losers(night, heads[-1], 4)
-    heads.append(
-        _winner(night, heads[-1], "matrix_lr = 0.03, warmdown_frac = 0.7", "optimiser", 0.048, 149_300)
-    )
+    heads.append(_winner(night, heads[-1], "matrix_lr = 0.03, warmdown_frac = 0.7", "optimiser", 0.048, 149_300))
     _failure(night, heads[-1], "invalid", "peeks at the next token", 1.62)
     _losers(night, heads[-1], 5)
     _failure(night, heads[-1], "crashed", "num_layers = 5 and no memory for it", None)
@@ -102,9 +100,7 @@ def _fill(night: Night) -> None:
     _revert(night, bad[0], heads[-1][0])
     _failure(night, heads[-1], "oversize", "vocab_size = 2048 at int8", 2.205, 214_700)
     _losers(night, heads[-1], 4)
-    heads.append(
-        _winner(night, heads[-1], "vocab_size = 2048 in 6 bits with brotli", "tokenizer", 0.071, 172_400)
-    )
+    heads.append(_winner(night, heads[-1], "vocab_size = 2048 in 6 bits with brotli", "tokenizer", 0.071, 172_400))
     _failure(night, heads[-1], "oversize", "vocab_size = 3072 in 6 bits", 2.190, 201_200)
     _losers(night, heads[-1], 4)
     heads.append(_winner(night, heads[-1], "tied_embed_lr = 0.09", "optimiser", 0.022, 172_600))
@@ -215,9 +211,7 @@ def _losers(night: Night, head: tuple[Proposal, float, int], n: int, title: str 
         if close:
             _move(night, one, "measured", "confirming")
             _runs(night, one, "confirm", 2, head[1] - gain, head[2])
-        words = f"{-gain:+.4f} BPB against p{head[0].id} (sigma 0.011): " + (
-            "can't tell" if close else "worse"
-        )
+        words = f"{-gain:+.4f} BPB against p{head[0].id} (sigma 0.011): " + ("can't tell" if close else "worse")
         _verdict(night, one, "inconclusive" if close else "worse", words, gain)
         if close:
             _move(night, one, "inconclusive", reason=words)
@@ -265,9 +259,7 @@ def _failure(
     _move(night, one, "approved", "queued", "running")
     findings: tuple[Finding, ...] = ()
     if state == "invalid":
-        findings = (
-            Finding("future", "invalid", "its probabilities depend on later tokens: 0.71 BPB too good"),
-        )
+        findings = (Finding("future", "invalid", "its probabilities depend on later tokens: 0.71 BPB too good"),)
     _runs(night, one, "screen", 1, bpb, size or head[2], findings)
     words = {"invalid": "depends on later tokens", "oversize": f"{size} bytes are over the limit of 175,000"}
     _verdict(night, one, state, words.get(state, "died with signal 9"))
@@ -308,13 +300,9 @@ def _in_flight(night: Night, jobs: Path) -> None:
         folder = jobs / f"r{run.id}"
         folder.mkdir(parents=True)
         phase: PhaseName = "judge" if n else "train"
-        beat = Heartbeat(
-            at="2026-11-20T22:18:20.000Z", boot="b", phase=phase, seconds=12.5, root=1, processes={}
-        )
+        beat = Heartbeat(at="2026-11-20T22:18:20.000Z", boot="b", phase=phase, seconds=12.5, root=1, processes={})
         (folder / "heartbeat.json").write_text(json.dumps(asdict(beat)))
-        (folder / "train.log").write_text(
-            "step:150/300 train_loss:4.1234 train_time:9876ms step_avg:82.30ms\n"
-        )
+        (folder / "train.log").write_text("step:150/300 train_loss:4.1234 train_time:9876ms step_avg:82.30ms\n")
 
 
 def _set_clock(night: Night) -> None:

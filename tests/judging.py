@@ -20,17 +20,12 @@ CANDIDATES = Path(honest.__file__).parent
 TEXTS = [
     "The judge reads every document once. ",
     "é and 日本 are more than one byte each; so is \u2028.",
-    *(
-        f"Story {n}: the cat saw the dog, and the dog saw {n} more cats than it liked to see. " * 5
-        for n in range(20)
-    ),
+    *(f"Story {n}: the cat saw the dog, and the dog saw {n} more cats than it liked to see. " * 5 for n in range(20)),
     "x",
 ]
 
 
-def make_job(
-    folder: Path, *, texts: list[str] = TEXTS, script: str = "hostile.py", **artifact: object
-) -> Task:
+def make_job(folder: Path, *, texts: list[str] = TEXTS, script: str = "hostile.py", **artifact: object) -> Task:
     """Everything that a job has after training. What is given by name goes into the artifact."""
     paths = JobPaths(folder)
     paths.code.mkdir(parents=True)

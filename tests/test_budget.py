@@ -87,9 +87,7 @@ def test_a_hold_is_drawn_without_asking_the_cap_again(store: Store, campaign: Ca
         drawn = [budget.draw(tx, hold, Amount(worst), run.id) for _ in range(7)]  # 7 x 100.1 is not 700.7
         assert budget.entry_of_run(tx, run.id) == drawn[-1]
         assert [e.id for e in budget.holds(tx, base.id)] == [hold]
-        assert (
-            budget.entry(tx, drawn[0]).hold_id == hold and budget.entry(tx, drawn[0]).proposal_id == base.id
-        )
+        assert budget.entry(tx, drawn[0]).hold_id == hold and budget.entry(tx, drawn[0]).proposal_id == base.id
         with pytest.raises(ValueError, match="left"):
             budget.draw(tx, hold, Amount(0.1), run.id)
         with pytest.raises(ValueError, match="no hold"):
@@ -108,24 +106,18 @@ def test_a_reservation_that_fails_with_its_transaction_is_gone(store: Store, cam
         budget.reserve(tx, campaign.id, Amount(900.0), "run")
         budget.reserve(tx, campaign.id, Amount(900.0), "run")
     with store.read() as reads:
-        assert (
-            reads.balance(campaign.id).reserved == Amount() and budget.open_entries(reads, campaign.id) == []
-        )
+        assert reads.balance(campaign.id).reserved == Amount() and budget.open_entries(reads, campaign.id) == []
 
 
 def test_the_audit_sees_a_sum_that_was_tampered_with(store: Store, campaign: Campaign) -> None:
     reserve(store, campaign.id, 10.0)
     with store.write() as tx:
         tx.connection.exec_driver_sql("UPDATE campaigns SET reserved_gpu_s = 9.5")
-        assert budget.audit(tx, campaign.id) == [
-            "reserved gpu_s: the entries add up to 10.0, the campaign says 9.5"
-        ]
+        assert budget.audit(tx, campaign.id) == ["reserved gpu_s: the entries add up to 10.0, the campaign says 9.5"]
 
 
 STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(["run", "hold", "settle", "release", "draw"]), st.floats(0, 400), st.integers(0, 9)
-    ),
+    st.tuples(st.sampled_from(["run", "hold", "settle", "release", "draw"]), st.floats(0, 400), st.integers(0, 9)),
     max_size=40,
 )
 
@@ -217,8 +209,7 @@ def test_eight_processes_share_one_cap_exactly(store: Store, campaign: Campaign)
     context = multiprocessing.get_context("fork")  # quick; each child opens a store of its own
     barrier, results = context.Barrier(8), context.Queue()
     workers = [
-        context.Process(target=_reserve_until_full, args=(where, campaign.id, n, barrier, results))
-        for n in range(8)
+        context.Process(target=_reserve_until_full, args=(where, campaign.id, n, barrier, results)) for n in range(8)
     ]
     for worker in workers:
         worker.start()

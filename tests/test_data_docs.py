@@ -238,9 +238,7 @@ def test_the_corpus_of_this_machine():
 
 
 @pytest.mark.slow
-def test_the_folder_is_what_the_manifest_says_and_is_made_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_the_folder_is_what_the_manifest_says_and_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sources, "TRAINING_ONLY", ("networkx",))
     monkeypatch.setattr(sources, "VALIDATED", ("optuna",))
     monkeypatch.setattr(docs, "VALIDATED", ("optuna",))
@@ -258,9 +256,7 @@ def test_the_folder_is_what_the_manifest_says_and_is_made_once(
     monkeypatch.setattr(docs, "build", None)
     assert prepare("docs", folder, say=lambda line: None) == made == load(folder)
     assert (folder / "val/docs.jsonl").stat().st_ino == inode
-    assert json.loads((folder / "manifest.json").read_text())["versions"]["optuna"] == metadata.version(
-        "optuna"
-    )
+    assert json.loads((folder / "manifest.json").read_text())["versions"]["optuna"] == metadata.version("optuna")
 
     told = json.loads((folder / "manifest.json").read_text())
     told["versions"]["optuna"] = "0.1"

@@ -200,9 +200,7 @@ def test_a_shard_damaged_later_is_found_and_fetched_again(hub: LocalHub, tmp_pat
         (("--train-shards", "0"), 2, "at least one"),
     ],
 )
-def test_what_is_not_published_is_named(
-    hub: LocalHub, tmp_path: Path, options: tuple[str, ...], code: int, words: str
-):
+def test_what_is_not_published_is_named(hub: LocalHub, tmp_path: Path, options: tuple[str, ...], code: int, words: str):
     done = fetch(hub, tmp_path / "fineweb", *options)
     assert (done.returncode, words in done.stderr) == (code, True), done.stderr
     assert not hub.ranges(f"{ON_HUB}{SHARDS}val_000000.bin")

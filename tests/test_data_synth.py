@@ -229,9 +229,7 @@ def test_the_validation_seed_is_drawn_and_kept_out_of_sight(small: None, tmp_pat
 
 def test_the_command_prints_where_and_what(tmp_path: Path):
     argv = [sys.executable, "-m", "trainer.data"]
-    done = subprocess.run(
-        [*argv, "synth", "--out", str(tmp_path / "s")], capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([*argv, "synth", "--out", str(tmp_path / "s")], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     told = load(tmp_path / "s")
     assert done.stdout.count("\n") == 1 and told.data_sha in done.stdout and "floor 0.4" in done.stdout
@@ -239,7 +237,5 @@ def test_the_command_prints_where_and_what(tmp_path: Path):
     assert 12_000_000 <= told.train.bytes < 12_010_000 and 300_000 <= told.val.bytes < 303_000
     assert subprocess.run([*argv, "nothing"], capture_output=True, timeout=60).returncode == 2
     (tmp_path / "x").write_text("")
-    done = subprocess.run(
-        [*argv, "synth", "--out", str(tmp_path / "x")], capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([*argv, "synth", "--out", str(tmp_path / "x")], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and done.stderr.startswith("error: ") and "Traceback" not in done.stderr

@@ -211,9 +211,7 @@ def test_difflib_diffs_apply_to_the_letter(pair: tuple[str, str], context: int) 
     before, after = (text.replace("\r\n", "\n") for text in pair)
     if not before.endswith("\n") or not after.endswith("\n"):
         return
-    lines = list(
-        difflib.unified_diff(before.splitlines(), after.splitlines(), PATH, PATH, n=context, lineterm="")
-    )
+    lines = list(difflib.unified_diff(before.splitlines(), after.splitlines(), PATH, PATH, n=context, lineterm=""))
     if "\u2028" in before + after or not lines:
         return
     try:

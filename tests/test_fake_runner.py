@@ -33,9 +33,7 @@ def measured(folder: Path, **options: object) -> Measured:
 
 
 def test_the_same_script_and_seed_have_the_same_answer(tmp_path: Path) -> None:
-    one, again, other = (
-        measured(tmp_path / name, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2))
-    )
+    one, again, other = (measured(tmp_path / name, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
     assert one == again
     assert one.nats != other.nats and one.artifact_sha != other.artifact_sha
     assert one.nats == pytest.approx(sum(one.doc_nats))

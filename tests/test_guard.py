@@ -104,9 +104,7 @@ def test_a_knob_change_passes_without_risk(track: Track, proposal: Proposal) -> 
     ("old", "new"),
     [("0.02,", "0.03,"), ("  # the rate", ""), ("2 * x", "3 * x"), ('"bits": 8', '"bits": 8, "new": 1')],
 )
-def test_more_than_declared_choices_is_a_free_edit(
-    track: Track, proposal: Proposal, old: str, new: str
-) -> None:
+def test_more_than_declared_choices_is_a_free_edit(track: Track, proposal: Proposal, old: str, new: str) -> None:
     report = check(track, proposal, SCRIPT.replace(old, new) + "z = 1\n")
     assert any("free edit" in risk for risk in report.risks)
 

@@ -128,10 +128,7 @@ def test_what_is_no_final_score(line: str) -> None:
     found = reported(f"{STEPS}{line}\n")
     assert (found.bpb, found.family, found.label) == (None, None, "")
     assert found.reason == "the log holds no final score"
-    assert (
-        reported(f"{line}\nfinal_int8_zlib_roundtrip val_loss:2.1 val_bpb:1.3 eval_time:1ms\n{line}").bpb
-        == 1.3
-    )
+    assert reported(f"{line}\nfinal_int8_zlib_roundtrip val_loss:2.1 val_bpb:1.3 eval_time:1ms\n{line}").bpb == 1.3
 
 
 def test_the_order_of_families_not_of_lines() -> None:
@@ -226,9 +223,7 @@ def test_every_format_of_sizes(text: str, sizes: tuple[int | None, ...]) -> None
 
 
 def test_sizes_that_can_not_be_relied_on_are_noted() -> None:
-    wrong = reported(
-        "Code size: 10 bytes\nSerialized model int8: 500 bytes\nTotal submission size int8: 400 bytes\n"
-    )
+    wrong = reported("Code size: 10 bytes\nSerialized model int8: 500 bytes\nTotal submission size int8: 400 bytes\n")
     assert wrong.total_bytes == 400 and "are not the total" in wrong.notes[0]
     raw = reported("Serialized model: 990 bytes\nCode size: 10 bytes\nTotal submission size: 1000 bytes\n")
     assert (raw.artifact_bytes, raw.total_bytes) == (None, 1000) and "untagged" in raw.notes[0]

@@ -120,9 +120,7 @@ def test_manifests_are_read_strictly(tmp_path: Path, answer: str, words: str) ->
     assert found.status == "failed" and words in found.reason
 
 
-@pytest.mark.parametrize(
-    ("how", "where"), [("silent", "the score"), ("silent_when_asked", "audit: the score")]
-)
+@pytest.mark.parametrize(("how", "where"), [("silent", "the score"), ("silent_when_asked", "audit: the score")])
 def test_silence_ends_at_the_wall_limit(tmp_path: Path, how: str, where: str) -> None:
     began = time.monotonic()
     found = run_session(make_job(tmp_path / "job", how=how), wall_s=6)

@@ -111,9 +111,7 @@ def test_the_same_question_has_the_same_answer_and_pending_ones_are_never_repeat
 def test_every_setting_is_tried_once_and_then_there_is_no_more() -> None:
     track = TRACK.model_copy(update={"knob": TRACK.knob[:1]})
     trials: list[Trial] = []
-    while (
-        draft := ask(*trials, track=track, head=replace(BASE_TRIAL, knobs={"vocab_size": 1024}))
-    ) is not None:
+    while (draft := ask(*trials, track=track, head=replace(BASE_TRIAL, knobs={"vocab_size": 1024}))) is not None:
         trials.append(replace(trial(len(trials) + 2, {}, 2.4), knobs=draft.knobs))
     # 3,072 and 4,096 can't fit with this one knob, so they are never proposed.
     assert sorted(int(t.knobs["vocab_size"]) for t in trials) == [512, 768]
@@ -122,9 +120,7 @@ def test_every_setting_is_tried_once_and_then_there_is_no_more() -> None:
 
 def test_a_given_up_idea_may_come_back() -> None:
     track = TRACK.model_copy(
-        update={
-            "knob": (Knob(name="activation", at="TINY.activation", group="shape", choices=("relu2", "gelu")),)
-        }
+        update={"knob": (Knob(name="activation", at="TINY.activation", group="shape", choices=("relu2", "gelu")),)}
     )
     head = replace(BASE_TRIAL, knobs={"activation": "relu2"})
     tried = replace(trial(2, {}, None, "cancelled"), knobs={"activation": "gelu"})
@@ -248,9 +244,7 @@ def test_effects_are_recovered_from_noisy_sums() -> None:
     priors = [Prior(0.04, {}), Prior(0.04, {})]
     true = [[0.05, 0.0, -0.06, -0.1], [0.0, 0.0, 0.03, 0.03]]
     points = [
-        Point((a, b), 2.3 + true[0][a] + true[1][b] + 0.004 * (-1) ** (a + b), 0.01)
-        for a in range(4)
-        for b in range(4)
+        Point((a, b), 2.3 + true[0][a] + true[1][b] + 0.004 * (-1) ** (a + b), 0.01) for a in range(4) for b in range(4)
     ]
     model = Additive(space, reference, priors, points)
     for level in range(4):
@@ -272,9 +266,7 @@ MEASURED = [
 ]  # fmt: skip
 
 
-def size_of(
-    vocab: int, bits: int, compressor: str, *known: tuple[dict[str, KnobValue], int]
-) -> tuple[int, bool]:
+def size_of(vocab: int, bits: int, compressor: str, *known: tuple[dict[str, KnobValue], int]) -> tuple[int, bool]:
     space = of(TRACK.knob, [BASE])
     reference = space.point(BASE)
     assert reference is not None
@@ -285,9 +277,7 @@ def size_of(
 
 
 @pytest.mark.parametrize(("vocab", "bits", "compressor", "weights"), MEASURED)
-def test_sizes_are_predicted_within_four_percent(
-    vocab: int, bits: int, compressor: str, weights: int
-) -> None:
+def test_sizes_are_predicted_within_four_percent(vocab: int, bits: int, compressor: str, weights: int) -> None:
     overhead = 15_000 + 6 * (vocab - 1024)
     known = (dict(BASE), 147_567 + 15_000)
     predicted, _ = size_of(vocab, bits, compressor, known)

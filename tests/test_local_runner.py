@@ -21,9 +21,7 @@ from sandbox import Limits, tree
 LIMITS = Limits(wall_s=8, cpu_s=None, memory_mb=300, disk_mb=20, log_mb=1, processes=20)
 
 
-def job(
-    folder: Path, code: str, *, artifact: str | None = None, job_s: float = 20, **limits: float
-) -> JobSpec:
+def job(folder: Path, code: str, *, artifact: str | None = None, job_s: float = 20, **limits: float) -> JobSpec:
     script = folder / "code" / "run.py"
     values = {**LIMITS.__dict__, **limits}
     phase = Phase(

@@ -90,9 +90,7 @@ def test_an_older_file_is_backed_up_and_brought_up_to_date(tmp_path: Path) -> No
             before = reads.scored(1), reads.proposals(1), [dict(row) for row in reads.view("leaderboard", 1)]
         migrate_file(store, path, migrate.HEAD, scripts_with(tmp_path, "pass"))
         with store.read() as reads:
-            assert reads.connection.exec_driver_sql(
-                "SELECT DISTINCT mood FROM proposals"
-            ).scalars().all() == ["fine"]
+            assert reads.connection.exec_driver_sql("SELECT DISTINCT mood FROM proposals").scalars().all() == ["fine"]
             after = reads.scored(1), reads.proposals(1), [dict(row) for row in reads.view("leaderboard", 1)]
         assert after == before
         store.check()

@@ -72,9 +72,7 @@ def test_one_wild_idea_does_not_blind_the_campaign() -> None:
 def test_what_is_left_out_as_wild_costs_an_honest_estimate_little() -> None:
     """Leaving out must not make the noise look small: over many honest campaigns it stays what it is."""
     draw = random.Random(4)
-    squares = [
-        estimate(replicates(draw, 12, 3, 0.012), prior_sigma=0.012, prior_df=6).sigma ** 2 for _ in range(300)
-    ]
+    squares = [estimate(replicates(draw, 12, 3, 0.012), prior_sigma=0.012, prior_df=6).sigma ** 2 for _ in range(300)]
     assert math.sqrt(math.fsum(squares) / len(squares)) == pytest.approx(0.012, rel=0.04)
 
 
@@ -91,8 +89,7 @@ def paired(draw: random.Random, count: int, shared: float) -> Groups:
         luck = [draw.gauss(0, math.sqrt(shared)) for _ in range(4)]
         for key in ((2 * head, None), (2 * head + 1, 2 * head)):
             found[key] = {
-                seed: 2.3 + 0.012 * (mine + draw.gauss(0, math.sqrt(1 - shared)))
-                for seed, mine in enumerate(luck)
+                seed: 2.3 + 0.012 * (mine + draw.gauss(0, math.sqrt(1 - shared))) for seed, mine in enumerate(luck)
             }
     return found
 

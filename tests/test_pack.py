@@ -58,9 +58,7 @@ if __name__ == "__main__":
 
 
 def run(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(script), *arguments], capture_output=True, text=True, timeout=60
-    )
+    return subprocess.run([sys.executable, str(script), *arguments], capture_output=True, text=True, timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +98,7 @@ def test_the_same_source_gives_the_same_bytes() -> None:
     script += "print(hashlib.sha256(pack(Path(sys.argv[2]).read_text())).hexdigest())"
     command = [sys.executable, "-c", script, str(TRAINER.parent.parent), str(TRAINER)]
     hashes = {
-        subprocess.run(
-            command, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed}
-        ).stdout
+        subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed}).stdout
         for seed in ("0", "1")
     }
     assert len(hashes) == 1
@@ -134,9 +130,7 @@ def test_what_is_no_python_is_the_models_to_mend() -> None:
         pack("def broken(:\n")
 
 
-def test_the_command_writes_the_file_and_says_the_sizes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_writes_the_file_and_says_the_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, target = tmp_path / "a.py", tmp_path / "b.py"
     source.write_text(PROBE)
     assert main([str(source), str(target)]) == 0

@@ -85,9 +85,7 @@ def test_bulk_approval_is_all_or_none(store: Store, waiting: list[Proposal]) -> 
         assert [one.state for one in review.approve(tx, ids[:2], "ann", "go")] == ["approved", "approved"]
     with store.read() as reads:
         assert [reads.proposal(i).state for i in ids] == ["approved", "approved", "declined"]
-        assert [(n.action, n.who, n.comment) for n in reads.reviews(ids[2])] == [
-            ("reject", "ann", "too slow")
-        ]
+        assert [(n.action, n.who, n.comment) for n in reads.reviews(ids[2])] == [("reject", "ann", "too slow")]
         assert reads.proposal(ids[0]).reviewed_by == "ann"
         assert "too slow" in reads.proposal(ids[2]).reason
 

@@ -51,9 +51,7 @@ def run(
     draw = random.Random(run_id)
     documents = nats or tuple(1000.0 * (1 + spread * draw.gauss(0, 1)) for _ in range(60))
     bpb = None if outcome != "ok" else 2.5
-    row = Run(
-        run_id, 1, 7, 3, "decide", purpose, seed, 1, slot, "done", outcome, reason, "cpu", "sha", (), "now"
-    )
+    row = Run(run_id, 1, 7, 3, "decide", purpose, seed, 1, slot, "done", outcome, reason, "cpu", "sha", (), "now")
     return Scored(row, measurement(run_id, bpb, **{"doc_nats": documents if bpb else (), **measured}))
 
 
@@ -116,9 +114,7 @@ def test_findings_bar_only_if_they_are_severe() -> None:
 def test_inert_is_the_same_scores_with_the_same_seed() -> None:
     same = BASELINE[1].measurement.doc_nats
     broken = check(run(11, 2, nats=same))
-    assert (
-        broken is not None and broken.decision == "inert" and "r11" in broken.words and "r2" in broken.words
-    )
+    assert broken is not None and broken.decision == "inert" and "r11" in broken.words and "r2" in broken.words
     assert check(run(11, 9, nats=same)) is None  # another seed: chance, or a fixed seed, but not this rule
     assert check(run(11, 2, nats=(same[0] * (1 + 1e-6), *same[1:]))) is None
     assert check(run(11, 2, nats=same[:-1])) is None
@@ -127,12 +123,7 @@ def test_inert_is_the_same_scores_with_the_same_seed() -> None:
 def test_over_budget_is_asked_twice() -> None:
     slow = run(11, 1, train_cpu_s=26.5)  # slot s0: 1.3 * 20.0
     broken = check(slow)
-    assert (
-        broken is not None
-        and broken.decision == "recheck"
-        and "26.5" in broken.words
-        and "26.0" in broken.words
-    )
+    assert broken is not None and broken.decision == "recheck" and "26.5" in broken.words and "26.0" in broken.words
     again = run(12, 1, purpose="recheck", train_cpu_s=26.6)
     broken = check(slow, again)
     assert broken is not None and broken.decision == "invalid" and "over_budget" in broken.words

@@ -112,9 +112,7 @@ def check(store: Store) -> None:
         ]
         newest = {row["run_id"]: row["id"] for row in measured}
         condemned = set(ask("SELECT proposal_id FROM verdicts WHERE decision = 'invalid'").scalars())
-        condemned |= {
-            row["proposal_id"] for row in measured if row["bad"] and newest[row["run_id"]] == row["id"]
-        }
+        condemned |= {row["proposal_id"] for row in measured if row["bad"] and newest[row["run_id"]] == row["id"]}
         tainted: set[int] = set()
         for key, row in sorted(proposals.items()):
             if key in condemned or {row["baseline_id"], row["source_id"]} & tainted:

@@ -136,9 +136,7 @@ def test_filters(store: Store, base: Proposal) -> None:
         assert reads.runs(base.campaign_id) == [run, queued]
         assert reads.runs(base.campaign_id, states={"queued"}) == [queued]
         assert reads.runs(base.campaign_id, purposes={"screen"}) == [run]
-        assert (
-            reads.runs(base.campaign_id, proposal_id=b.id) == [queued] and reads.runs(other.campaign_id) == []
-        )
+        assert reads.runs(base.campaign_id, proposal_id=b.id) == [queued] and reads.runs(other.campaign_id) == []
         assert reads.head(other.campaign_id) == other
         for ask in (reads.proposal, reads.run, reads.campaign_by_id, reads.lineage):
             with pytest.raises(UserError, match="999"):
@@ -168,9 +166,7 @@ def test_a_measurement_comes_back_whole(store: Store, base: Proposal) -> None:
             hardware_class="cpu-x", script_sha="s",
         )  # fmt: skip
         assert tx.measurement(other.id) is None
-        tx.update_run(
-            other.id, state="done", outcome="ok", walls=("env", "rlimits"), slot="cpu1", reason="ok"
-        )
+        tx.update_run(other.id, state="done", outcome="ok", walls=("env", "rlimits"), slot="cpu1", reason="ok")
         written = filling.measurement(other.id, 2.2, doc_nats=nats, findings=findings, steps=None)
         tx.add_measurement(written)
         with pytest.raises(ValueError, match="judge version 1 already"):
@@ -212,9 +208,7 @@ def test_replicates_and_trials(store: Store, base: Proposal) -> None:
         assert (trial.gain, trial.bpb, trial.total_bytes) == (0.08, pytest.approx(2.22), 150_000)
         assert [one.proposal_id for one in tx.trials(base.campaign_id, newest=1)] == [idea.id]
         assert [verdict.words for verdict in tx.verdicts(idea.id)] == ["one more", "good", "hm"]
-        assert tx.verdicts(idea.id)[1] == Verdict(
-            idea.id, base.id, "confirm", "good", 0.08, p=0.01, n_candidate=2
-        )
+        assert tx.verdicts(idea.id)[1] == Verdict(idea.id, base.id, "confirm", "good", 0.08, p=0.01, n_candidate=2)
 
 
 def test_a_review_is_kept(store: Store, base: Proposal) -> None:

@@ -67,9 +67,7 @@ def test_network_file_systems_are_known(where: str, kind: str | None) -> None:
 def test_a_sandbox_with_a_9p_root_is_fine_and_a_later_mount_hides_an_earlier() -> None:
     assert network_file_system("none / 9p rw 0 0", PurePosixPath("/runs.db")) is None
     assert network_file_system("a /x nfs rw 0 0\nb /x ext4 rw 0 0", PurePosixPath("/x/runs.db")) is None
-    assert (
-        network_file_system("a /x ext4 rw 0 0\nb /x lustre rw 0 0", PurePosixPath("/x/runs.db")) == "lustre"
-    )
+    assert network_file_system("a /x ext4 rw 0 0\nb /x lustre rw 0 0", PurePosixPath("/x/runs.db")) == "lustre"
 
 
 def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,9 +102,7 @@ def test_a_newer_version_is_refused_untouched(path: Path) -> None:
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"not a database, just some text " * 100, b"SQLite format 3\0" + b"x" * 9000]
-)
+@pytest.mark.parametrize("content", [b"", b"not a database, just some text " * 100, b"SQLite format 3\0" + b"x" * 9000])
 def test_what_is_no_database_is_refused_untouched(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "runs.db"
     path.write_bytes(content)
@@ -224,9 +220,7 @@ def test_a_full_disk_loses_nothing(path: Path) -> None:
 def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk], capture_output=True
-    ).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk], capture_output=True).returncode:
         pytest.skip("tmpfs can't be mounted here")
     try:
         store = open_store(disk / "runs.db")
@@ -238,9 +232,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
                     tx.add_event(1, "note", "x" * 3000)
                 written += 1
         with store.read() as reads:
-            notes = reads.connection.exec_driver_sql(
-                "SELECT COUNT(*) FROM events WHERE what = 'note'"
-            ).scalar_one()
+            notes = reads.connection.exec_driver_sql("SELECT COUNT(*) FROM events WHERE what = 'note'").scalar_one()
         assert notes == written > 10
         store.check()
         store.close()
@@ -292,9 +284,7 @@ def _make(path: str, barrier, results) -> None:  # type: ignore[no-untyped-def]
 def test_eight_processes_that_make_it_at_once_share_one(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     barrier, results = context.Barrier(8), context.Queue()
-    workers = [
-        context.Process(target=_make, args=(str(tmp_path / "runs.db"), barrier, results)) for _ in range(8)
-    ]
+    workers = [context.Process(target=_make, args=(str(tmp_path / "runs.db"), barrier, results)) for _ in range(8)]
     for worker in workers:
         worker.start()
     assert {results.get(timeout=60) for _ in workers} == {1}

@@ -35,8 +35,7 @@ see also notes for details on shapes types defaults and broadcasting rules in pa
 def make_docs(n: int, seed: int) -> list[str]:
     draw = np.random.default_rng(seed)
     return [
-        " ".join(str(word) for word in draw.choice(TEXT.split(), draw.integers(5, 400)))
-        + ".\nNaïve ▁ 漢字 42"
+        " ".join(str(word) for word in draw.choice(TEXT.split(), draw.integers(5, 400))) + ".\nNaïve ▁ 漢字 42"
         for _ in range(n)
     ]
 
@@ -418,10 +417,7 @@ def test_an_artifact_holds_all_that_scoring_needs(
 
 def test_fewer_bits_make_a_smaller_artifact(tokenizer: t.Tokenizer) -> None:
     weights = weights_of(random_model(config()))
-    sizes = [
-        len(t.to_artifact(weights, tokenizer, config(weight_bits=bits, embed_bits=bits)))
-        for bits in (8, 6, 5, 4)
-    ]
+    sizes = [len(t.to_artifact(weights, tokenizer, config(weight_bits=bits, embed_bits=bits))) for bits in (8, 6, 5, 4)]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[3] < 0.62 * sizes[0]
 
@@ -446,9 +442,7 @@ def test_a_damaged_artifact_is_refused_without_harm(tokenizer: t.Tokenizer, data
             t.from_artifact(bad)
         except (ValueError, SystemExit, zlib.error, zstandard.ZstdError, brotli.error):
             continue
-        assert bad == bytes(
-            flipped
-        )  # a flip may hit a byte that nothing depends on, such as a checksum's slack
+        assert bad == bytes(flipped)  # a flip may hit a byte that nothing depends on, such as a checksum's slack
 
 
 # ---- scoring
@@ -550,9 +544,7 @@ def environment(corpus: Path, **changes: object) -> dict[str, str]:
     return {**reference.plain_env(), **{key.upper(): str(value) for key, value in env.items()}}
 
 
-def launch(
-    folder: Path, env: dict[str, str], *arguments: str, script: Path = reference.SCRIPT
-) -> tuple[str, bytes]:
+def launch(folder: Path, env: dict[str, str], *arguments: str, script: Path = reference.SCRIPT) -> tuple[str, bytes]:
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, *arguments[:-1], str(script), *(a for a in arguments[-1:] if a)]
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
@@ -591,9 +583,7 @@ def test_train_writes_one_artifact_and_the_official_lines(trained: tuple[Path, s
 
 
 @pytest.mark.slow
-def test_the_seed_decides_and_packing_changes_nothing(
-    trained: tuple[Path, str], corpus: Path, tmp_path: Path
-) -> None:
+def test_the_seed_decides_and_packing_changes_nothing(trained: tuple[Path, str], corpus: Path, tmp_path: Path) -> None:
     packed = (trained[0] / "final_model.bin").read_bytes()
     same = launch(tmp_path / "same", environment(corpus / "train"), "train")[1]
     other = launch(tmp_path / "other", environment(corpus / "train", seed=2), "train")[1]
@@ -614,9 +604,7 @@ def test_the_judges_score_is_the_scripts_own(
     texts = reference.read_docs(corpus, "val")
     assert reference.measure(script, model, texts).bpb == pytest.approx(reported, abs=1e-6)
     with monkeypatch.context() as poisoned:
-        poisoned.setattr(
-            reference, "plain_env", lambda: {**os.environ, "PYTHONPATH": str(tmp_path / "poison")}
-        )
+        poisoned.setattr(reference, "plain_env", lambda: {**os.environ, "PYTHONPATH": str(tmp_path / "poison")})
         with (
             reference.Candidate("encode", script, model) as encoder,
             reference.Candidate("decode", script, model) as decoder,
@@ -648,9 +636,7 @@ def check_session(script: Path, model: Path, docs: list[np.ndarray]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "clip", [0.0, 0.3]
-)  # both optimisers ignore the size of gradients, clipping does not
+@pytest.mark.parametrize("clip", [0.0, 0.3])  # both optimisers ignore the size of gradients, clipping does not
 def test_two_processes_learn_what_one_learns(corpus: Path, tmp_path: Path, clip: float) -> None:
     sizes = {"train_batch_tokens": 512, "grad_accum_steps": 2, "iterations": 20}
     env = environment(corpus / "train", **sizes, grad_clip_norm=clip)

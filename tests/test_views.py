@@ -61,9 +61,7 @@ def test_lineage_with_deltas_and_the_best_valid(store: Store, base: Proposal) ->
 
 
 @pytest.mark.parametrize("through", ["baseline", "source"])
-def test_a_rule_violation_spreads_to_all_that_is_built_on_it(
-    store: Store, base: Proposal, through: str
-) -> None:
+def test_a_rule_violation_spreads_to_all_that_is_built_on_it(store: Store, base: Proposal, through: str) -> None:
     with store.write() as tx:
         add_measured(tx, base, 1, 2.30, purpose="report")
         bad = promote(tx, add_idea(tx, base, "bad"))
@@ -103,9 +101,7 @@ def test_a_rule_violation_spreads_to_all_that_is_built_on_it(
         ({"trust": "blind", "total_bytes": 175_000}, ""),
     ],
 )
-def test_what_bars_a_proposal_from_leading(
-    store: Store, base: Proposal, how: dict[str, object], barred: str
-) -> None:
+def test_what_bars_a_proposal_from_leading(store: Store, base: Proposal, how: dict[str, object], barred: str) -> None:
     with store.write() as tx:
         add_measured(tx, base, 1, 2.30, purpose="report", trust="blind")
         idea = promote(tx, add_idea(tx, base, "idea"))
@@ -149,8 +145,7 @@ def test_the_leaderboard_never_mixes_classes_of_scores(store: Store, base: Propo
     board = view(store, "leaderboard")
     columns = ("rung", "hardware_class", "judge_version", "trust")
     groups = [
-        (key, [row["bpb"] for row in rows])
-        for key, rows in itertools.groupby(board, lambda row: row["board_id"])
+        (key, [row["bpb"] for row in rows]) for key, rows in itertools.groupby(board, lambda row: row["board_id"])
     ]
     assert len(groups) == 6 == len(view(store, "boards"))
     assert all(scores == sorted(scores) for _, scores in groups)  # type: ignore[type-var]

@@ -87,9 +87,7 @@ def _forms() -> tuple[Form, ...]:
     return (
         Form("zlib", "zlib.decompress(s)", lambda data: zlib.compress(data, 9)),
         Form("lzma", raw, _lzma),
-        Form(
-            "brotli", "brotli.decompress(s)", lambda data: bytes(brotli.compress(data, quality=11, lgwin=24))
-        ),
+        Form("brotli", "brotli.decompress(s)", lambda data: bytes(brotli.compress(data, quality=11, lgwin=24))),
     )
 
 

@@ -199,9 +199,7 @@ def check(c: SimpleNamespace) -> SimpleNamespace:
         if not fine:
             raise SystemExit(f"{key}={value!r}: must be in {bounds}")
     if c.model_dim % c.num_heads or (c.model_dim // c.num_heads) % 2 or c.num_heads % c.num_kv_heads:
-        raise SystemExit(
-            "model_dim must be an even multiple of num_heads, and that a multiple of num_kv_heads"
-        )
+        raise SystemExit("model_dim must be an even multiple of num_heads, and that a multiple of num_kv_heads")
     return c
 
 
@@ -533,16 +531,12 @@ class GPT(nn.Module):
     def __init__(self, c: SimpleNamespace):
         super().__init__()
         self.softcap, self.dtype = c.logit_softcap, torch.float32
-        self.embedding = nn.Parameter(
-            torch.randn(c.vocab_size, c.model_dim) * getattr(c, "tied_embed_init_std", 0)
-        )
+        self.embedding = nn.Parameter(torch.randn(c.vocab_size, c.model_dim) * getattr(c, "tied_embed_init_std", 0))
         self.down = c.num_layers // 2
         self.blocks = nn.ModuleList(Block(c) for _ in range(c.num_layers))
         self.skip = nn.Parameter(torch.ones(self.down, c.model_dim))
         self.head = None if c.tie_embeddings else nn.Parameter(torch.zeros(c.vocab_size, c.model_dim))
-        angles = torch.arange(0, c.model_dim // c.num_heads, 2) * -(
-            math.log(c.rope_base) * c.num_heads / c.model_dim
-        )
+        angles = torch.arange(0, c.model_dim // c.num_heads, 2) * -(math.log(c.rope_base) * c.num_heads / c.model_dim)
         angles = torch.outer(torch.arange(c.train_seq_len), angles.exp())
         self.register_buffer("cos", angles.cos()[:, None], persistent=False)
         self.register_buffer("sin", angles.sin()[:, None], persistent=False)
@@ -650,9 +644,7 @@ def newton_schulz(g: Tensor, steps: int) -> Tensor:
 class Muon:
     """Momentum, orthogonalised. Matrices of one shape are a stack; each rank works on its own part of it."""
 
-    def __init__(
-        self, matrices: list[Tensor], c: SimpleNamespace, rank: int, world: int, orthogonal=newton_schulz
-    ):
+    def __init__(self, matrices: list[Tensor], c: SimpleNamespace, rank: int, world: int, orthogonal=newton_schulz):
         self.steps, self.decay, self.rank, self.world = c.muon_backend_steps, c.muon_weight_decay, rank, world
         self.orthogonal, self.stacks = orthogonal, []
         for shape in dict.fromkeys(m.shape for m in matrices):
@@ -719,9 +711,7 @@ class Optimiser:
             torch.nn.utils.clip_grad_norm_(self.every, c.grad_clip_norm)
         warm = min(1.0, step / c.muon_momentum_warmup_steps) if c.muon_momentum_warmup_steps else 1.0
         with torch.no_grad():
-            self.muon.step(
-                c.matrix_lr * scale, (1 - warm) * c.muon_momentum_warmup_start + warm * c.muon_momentum
-            )
+            self.muon.step(c.matrix_lr * scale, (1 - warm) * c.muon_momentum_warmup_start + warm * c.muon_momentum)
         for group, rate in zip(self.adam.param_groups, self.rates, strict=True):
             group["lr"] = rate * scale
         self.adam.step()
@@ -1322,21 +1312,15 @@ class Run:
             step += 1
             if step <= 10 or step % every == 0 or 0 < 0.02 * limit <= seconds - shown:
                 loss, shown = self.procs.sum(float(loss))[0] / self.procs.world, seconds
-                self.procs.log(
-                    f"step:{step}/{steps} train_loss:{loss:.4f} {progress(watch.seconds(step), step)}"
-                )
+                self.procs.log(f"step:{step}/{steps} train_loss:{loss:.4f} {progress(watch.seconds(step), step)}")
         if step < steps:
-            self.procs.log(
-                f"stopping_early: wallclock_cap train_time:{1e3 * seconds:.0f}ms step:{step}/{steps}"
-            )
+            self.procs.log(f"stopping_early: wallclock_cap train_time:{1e3 * seconds:.0f}ms step:{step}/{steps}")
 
     def describe(self, environ: dict[str, str]) -> None:
         c, procs, log = self.c, self.procs, self.procs.log
         log(f"run_id:{c.run_id} preset:{c.preset} seed:{c.seed} train_data:{c.data_path} {self.corpus.size}")
         log(f"model_params:{sum(p.numel() for p in self.model.parameters())}")
-        log(
-            f"world_size:{procs.world} grad_accum_steps:{self.accum} device:{'cuda' if procs.cuda else 'cpu'}"
-        )
+        log(f"world_size:{procs.world} grad_accum_steps:{self.accum} device:{'cuda' if procs.cuda else 'cpu'}")
         embed_lr, head_lr = (c.tied_embed_lr, 0.0) if c.tie_embeddings else (c.embed_lr, c.head_lr)
         log(f"attention_mode:gqa num_heads:{c.num_heads} num_kv_heads:{c.num_kv_heads}")
         log(f"tie_embeddings:{bool(c.tie_embeddings)} embed_lr:{embed_lr} head_lr:{head_lr} ", end="")
@@ -1373,9 +1357,7 @@ def evaluate_docs(scorer: Scorer, tokenizer: Tokenizer, docs: list[str]) -> tupl
     return nats / max(1.0, tokens), nats / math.log(2) / max(1, size)
 
 
-def evaluate_tokens(
-    scorer: Scorer, tokenizer: Tokenizer, tokens: np.ndarray, procs: Processes
-) -> tuple[float, float]:
+def evaluate_tokens(scorer: Scorer, tokenizer: Tokenizer, tokens: np.ndarray, procs: Processes) -> tuple[float, float]:
     """The contest's count over a stream of tokens: windows across documents, its bytes a token, no tail."""
     length = scorer.length
     windows = (len(tokens) - 1) // length

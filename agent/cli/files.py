@@ -59,9 +59,7 @@ def export(
     from agent.report import export as exports
 
     if kind not in FORMATS:
-        raise UserError(
-            f"--format {kind}:{did_you_mean(kind, list(FORMATS))} choose one of {', '.join(FORMATS)}"
-        )
+        raise UserError(f"--format {kind}:{did_you_mean(kind, list(FORMATS))} choose one of {', '.join(FORMATS)}")
     with opened(campaign) as found, found.store.read() as reads:
         text = exports.export(reads, found.campaign.id, kind)  # type: ignore[arg-type]
     if out is None:

@@ -102,9 +102,7 @@ def number(text: str, letter: str) -> int:
     if found is None:
         raise UserError(f"{text!r} is not {names[letter]}: write {letter}12, or 12")
     if found[1] not in ("", letter):
-        raise UserError(
-            f"{text!r} is {names[found[1]]}, not {names[letter]}; `agent show {found[0]}` shows it"
-        )
+        raise UserError(f"{text!r} is {names[found[1]]}, not {names[letter]}; `agent show {found[0]}` shows it")
     return int(found[2])
 
 

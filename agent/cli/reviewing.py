@@ -155,9 +155,7 @@ def _in_editor(text: str) -> str:
     import tempfile
     from pathlib import Path
 
-    editor = (
-        os.environ.get("VISUAL") or os.environ.get("EDITOR") or shutil.which("nano") or shutil.which("vi")
-    )
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or shutil.which("nano") or shutil.which("vi")
     if not editor:
         raise EditError("there is no editor: set EDITOR, such as EDITOR=nano")
     with tempfile.TemporaryDirectory(prefix="caddie-edit-") as folder:

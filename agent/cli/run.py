@@ -16,16 +16,12 @@ if TYPE_CHECKING:
 Track = Annotated[str, typer.Option(help="Name of a track (`agent tracks`) or a TOML file.")]
 Budget = Annotated[
     float | None,
-    typer.Option(
-        help="GPU-hours that may be spent, never passed; on a CPU track an hour of one slot is a GPU-hour."
-    ),
+    typer.Option(help="GPU-hours that may be spent, never passed; on a CPU track an hour of one slot is a GPU-hour."),
 ]
 Usd = Annotated[float | None, typer.Option("--usd", help="Dollars for machines, at most.")]
 LlmUsd = Annotated[float | None, typer.Option("--llm-usd", help="Dollars for language models, at most.")]
 PlannerName = Annotated[str, typer.Option("--planner", help="Who has the ideas: knobs, scripted:FILE.")]
-ReviewPolicy = Annotated[
-    str, typer.Option("--review", help="Which diffs wait for a person: all, risky or none.")
-]
+ReviewPolicy = Annotated[str, typer.Option("--review", help="Which diffs wait for a person: all, risky or none.")]
 Slots = Annotated[int | None, typer.Option(help="Runs at once. Default: two CPU cores, or all GPUs.")]
 Name = Annotated[str | None, typer.Option("--campaign", help="Name of the campaign. Default: TRACK-N.")]
 Target = Annotated[float | None, typer.Option(help="Stop when the head's fresh runs reach this BPB.")]
@@ -57,9 +53,7 @@ def start(
     """
     from agent import campaign as campaigns
 
-    options = campaigns.Options(
-        track, budget, usd, llm_usd, planner, review, slots, campaign, target, base, seed
-    )
+    options = campaigns.Options(track, budget, usd, llm_usd, planner, review, slots, campaign, target, base, seed)
     _work(campaigns.start(options, Path.cwd(), typer.echo), detach)
 
 

@@ -183,8 +183,7 @@ def ask(candidate: Candidate, scores: Scores, manifest: Manifest, positions: Seq
     with candidate.reading():
         table = protocol.read_logprobs(payload, len(items), manifest.vocab)
     return [
-        compare(row, int(stream.tokens[p]), p, float(scores.nats[p]))
-        for row, p in zip(table, positions, strict=True)
+        compare(row, int(stream.tokens[p]), p, float(scores.nats[p])) for row, p in zip(table, positions, strict=True)
     ]
 
 

@@ -86,10 +86,7 @@ class Candidate:
         seconds = max(self._deadline - time.monotonic(), 0.01)
         try:
             return Confined(
-                [
-                    word.replace("{script}", str(script)).replace("{role}", self._role)
-                    for word in task.command
-                ],
+                [word.replace("{script}", str(script)).replace("{role}", self._role) for word in task.command],
                 cwd=work,
                 env={**task.env, "ARTIFACT": str(artifact), "SCORE_FD": str(fd), "SEED": str(task.seed)},
                 limits=Limits(seconds, None, task.memory_mb, task.disk_mb, task.log_mb, task.processes),

@@ -119,9 +119,7 @@ def differences(said: Reported, bpb: float | None, total: int | None, trust: str
     if said.bpb is not None and bpb is not None and abs(said.bpb - bpb) > BPB_TOLERANCE * bpb:
         found.append(Finding(REPORTED, "flag", f"the log says {said.bpb:.5f} BPB, measured {bpb:.5f}"))
     if said.total_bytes is not None and total is not None and said.total_bytes != total:
-        found.append(
-            Finding(REPORTED, "flag", f"the log says {said.total_bytes:,} bytes, measured {total:,}")
-        )
+        found.append(Finding(REPORTED, "flag", f"the log says {said.total_bytes:,} bytes, measured {total:,}"))
     return found
 
 

@@ -66,9 +66,7 @@ def _within(values: Sequence[float]) -> tuple[float, int]:
     return math.fsum((value - mean) ** 2 for value in values), len(values) - 1
 
 
-def _without_wild(
-    sums: list[tuple[float, int]], prior_sigma: float, prior_df: float
-) -> list[tuple[float, int]]:
+def _without_wild(sums: list[tuple[float, int]], prior_sigma: float, prior_df: float) -> list[tuple[float, int]]:
     kept = []
     for at, (ss, n) in enumerate(sums):
         others = [other for place, other in enumerate(sums) if place != at]

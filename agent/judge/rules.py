@@ -46,9 +46,7 @@ def effective(scored: Sequence["Scored"]) -> tuple["Scored", ...]:
     """The runs that count: a recheck replaces the run that it repeats."""
     repeated = {(one.run.seed, one.run.baseline_id) for one in scored if one.run.purpose == "recheck"}
     return tuple(
-        one
-        for one in scored
-        if one.run.purpose == "recheck" or (one.run.seed, one.run.baseline_id) not in repeated
+        one for one in scored if one.run.purpose == "recheck" or (one.run.seed, one.run.baseline_id) not in repeated
     )
 
 
@@ -85,9 +83,7 @@ def inert(runs: Sequence["Scored"], baseline: Sequence["Scored"]) -> Broken | No
                 continue
             apart = difference(one.measurement.doc_nats, other.measurement.doc_nats)
             if apart is not None and apart < SAME:
-                return Broken(
-                    "inert", f"r{one.run.id} scores every document as r{other.run.id}, its baseline, does"
-                )
+                return Broken("inert", f"r{one.run.id} scores every document as r{other.run.id}, its baseline, does")
     return None
 
 
@@ -112,9 +108,7 @@ def over_budget(track: Track, runs: Sequence["Scored"], baseline: Sequence["Scor
 
 def allowance(track: Track, one: "Scored", baseline: Sequence["Scored"]) -> float | None:
     """The baseline's mean on the same slot, or over all slots, times the track's tolerance."""
-    known = [
-        (other.run.slot, cpu) for other in baseline if (cpu := other.measurement.train_cpu_s) is not None
-    ]
+    known = [(other.run.slot, cpu) for other in baseline if (cpu := other.measurement.train_cpu_s) is not None]
     chosen = [cpu for slot, cpu in known if slot == one.run.slot] or [cpu for _, cpu in known]
     if not chosen or track.compute is None:
         return None

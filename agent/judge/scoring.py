@@ -124,9 +124,7 @@ def encode(task: Task, files: Files, documents: Sequence[bytes], deadline: float
     return Encoded(encoded, candidate.answers_s, ended)
 
 
-def decode(
-    task: Task, files: Files, documents: Sequence[bytes], encoded: Sequence[Tokens], deadline: float
-) -> Decoded:
+def decode(task: Task, files: Files, documents: Sequence[bytes], encoded: Sequence[Tokens], deadline: float) -> Decoded:
     """The same bytes for every document, asked in an order that the candidate can't know."""
     order = list(range(len(documents)))
     random.SystemRandom().shuffle(order)
@@ -153,9 +151,7 @@ def difference(document: bytes, found: bytes) -> str:
 
 
 def start(candidate: Candidate, seed: int) -> Manifest:
-    payload = candidate.ask(
-        protocol.RESET, protocol.reset(seed), protocol.MANIFEST, most=protocol.MAX_MANIFEST
-    )
+    payload = candidate.ask(protocol.RESET, protocol.reset(seed), protocol.MANIFEST, most=protocol.MAX_MANIFEST)
     with candidate.reading():
         return protocol.read_manifest(payload)
 
@@ -170,8 +166,6 @@ def ask_nats(candidate: Candidate, stream: Stream, manifest: Manifest, size: int
 def ask_chunk(candidate: Candidate, stream: Stream, chunk: Chunk) -> Floats:
     tokens = stream.tokens[chunk.begin : chunk.end]
     count = len(tokens)
-    payload = candidate.ask(
-        protocol.SCORE, protocol.score(tokens, chunk.starts), protocol.NATS, most=4 * count
-    )
+    payload = candidate.ask(protocol.SCORE, protocol.score(tokens, chunk.starts), protocol.NATS, most=4 * count)
     with candidate.reading():
         return protocol.read_nats(payload, count)

@@ -121,9 +121,7 @@ def below_floor(bits: float, floor: float | None) -> tuple[Finding, ...]:
 def read_counted(task: Task) -> Counted:
     """Everything that scoring can load, read once: what was counted is what runs."""
     artifact = read_plain(Path(task.artifact), task.disk_mb * MB)
-    parts = [
-        read_plain(Path(name), MAX_CODE) for name in task.code if Path(name).exists() or name == task.script
-    ]
+    parts = [read_plain(Path(name), MAX_CODE) for name in task.code if Path(name).exists() or name == task.script]
     return Counted(artifact, parts[0], sum(map(len, parts)), hashlib.sha256(parts[0]).hexdigest())
 
 

@@ -15,9 +15,7 @@ _RAW_TOTAL = re.compile(rf"Total submission size: {_BYTES}")
 _CODE = re.compile(rf"Code size( \((?:un)?compressed\))?: {_BYTES}")
 _BUDGET = re.compile(r"budget:(\d{1,15})/\d{1,15} ")
 _ARTIFACT = re.compile(r"artifact:[\d.]{1,12}MB .{0,200}\bcode:(\d{1,15})\s*")
-_ROUNDED = re.compile(
-    r"\S{1,40}: ([\d.]{1,12})MB model \+ ([\d.]{1,12})MB code = ([\d.]{1,12})/[\d.]{1,12}MB .{0,40}"
-)
+_ROUNDED = re.compile(r"\S{1,40}: ([\d.]{1,12})MB model \+ ([\d.]{1,12})MB code = ([\d.]{1,12})/[\d.]{1,12}MB .{0,40}")
 _BAR = re.compile(r"\S{1,40} model: (\d{1,15}) bytes \| Total submission: (\d{1,15}) bytes\s*")
 _TRAILER = re.compile(r"artifact_bytes:\s{1,40}(\d{1,15})\s*")
 

@@ -23,8 +23,7 @@ PEEKS = 64
 CHUNK_TOKENS = 8192  # a chunk ends at the first end of a document after so many tokens
 # Isolated from the person's Python settings, and of the same code as the controller, installed or not.
 SESSION = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
-    "from agent.judge.session import main; sys.exit(main(sys.argv[1]))"
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); from agent.judge.session import main; sys.exit(main(sys.argv[1]))"
 )
 ROOT = Path(__file__).resolve().parents[2]
 SESSION_ENV = {
@@ -146,9 +145,7 @@ class Measured:
 def no_score(status: Status, reason: str) -> Measured:
     """The answer where nothing could be measured."""
     empty = (None,) * 2
-    return Measured(
-        JUDGE_VERSION, status, reason, None, *empty, (), None, None, None, None, *empty, *empty, None, ()
-    )
+    return Measured(JUDGE_VERSION, status, reason, None, *empty, (), None, None, None, None, *empty, *empty, None, ())
 
 
 def judge_phase(track: Track, paths: JobPaths, *, script: Path, seed: int, corpus: Path) -> Phase:
@@ -225,9 +222,5 @@ def documents(track: Track, corpus: Path) -> Documents | None:
     manifest = load(corpus, verify=False)
     part = manifest.val
     if part.docs is None:
-        raise TrackError(
-            f"{track.data.corpus}: its validation data are shards, which the judge can't score yet"
-        )
-    return Documents(
-        str(corpus / part.files[0].path), part.files[0].sha256, part.docs, part.bytes, manifest.floor_bits
-    )
+        raise TrackError(f"{track.data.corpus}: its validation data are shards, which the judge can't score yet")
+    return Documents(str(corpus / part.files[0].path), part.files[0].sha256, part.docs, part.bytes, manifest.floor_bits)

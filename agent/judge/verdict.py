@@ -52,9 +52,7 @@ def decide(
     limit = track.limits.artifact_bytes
     if limit is not None and size > limit:
         decision: Decision = "oversize"
-        words = (
-            f"{size:,} bytes are {size - limit:,} over the limit of {limit:,}; {_seen(mine, theirs, gain)}"
-        )
+        words = f"{size:,} bytes are {size - limit:,} over the limit of {limit:,}; {_seen(mine, theirs, gain)}"
     else:
         decision = _next(rule, gain, len(mine), theirs, mine, noise, confirming)
         words = f"{_seen(mine, theirs, gain)}; {_WORDS[decision]}"
@@ -75,9 +73,7 @@ def decide(
     )
 
 
-def fresh(
-    head: Proposal, parent: Proposal, new: Sequence["Scored"], old: Sequence["Scored"], noise: Noise
-) -> Verdict:
+def fresh(head: Proposal, parent: Proposal, new: Sequence["Scored"], old: Sequence["Scored"], noise: Noise) -> Verdict:
     """A new head's own runs, which gated nothing, against its parent's: no gain contradicts the verdict."""
     mine, theirs = _scores(new), _scores(old)
     gain = compare(mine, theirs, noise)

@@ -36,11 +36,7 @@ def apply(edits: str, files: Mapping[str, str], editable: Collection[str]) -> di
         except EditError as error:
             faults.append(str(error))
     if faults:
-        count = (
-            "The edit was not applied"
-            if len(changes) == 1
-            else f"None of the {len(changes)} edits was applied"
-        )
+        count = "The edit was not applied" if len(changes) == 1 else f"None of the {len(changes)} edits was applied"
         raise EditError(f"{count}; send all of them again, mended.\n" + "\n".join(faults))
     return result
 
@@ -97,9 +93,7 @@ def _path(change: Change, files: Mapping[str, str], editable: Collection[str]) -
     path = change.path
     if path is None:
         if len(editable) != 1:
-            raise EditError(
-                f"{change.name}: names no file; write its path on the line above. Editable are {listed}."
-            )
+            raise EditError(f"{change.name}: names no file; write its path on the line above. Editable are {listed}.")
         path = next(iter(editable))
     path = path.removeprefix("./")
     if path not in editable:
@@ -176,9 +170,7 @@ def _alike(old: list[Line], new: tuple[str, ...]) -> tuple[int, int]:
 
 def _as_blocks(path: str, before: str, after: str) -> str:
     old, new = [[line.text for line in split(text)] for text in (before, after)]
-    opcodes = [
-        op for op in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes() if op[0] != "equal"
-    ]
+    opcodes = [op for op in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes() if op[0] != "equal"]
     spans: list[tuple[int, int, int, int]] = []
     for _, i1, i2, j1, j2 in opcodes:
         i1, i2, j1, j2 = _grown(old, i1, i2, j1, j2)
@@ -207,17 +199,12 @@ def _grown(old: list[str], i1: int, i2: int, j1: int, j2: int) -> tuple[int, int
 def _occurs_once(lines: list[str], i1: int, i2: int) -> bool:
     wanted = lines[i1:i2]
     size = i2 - i1
-    return (
-        sum(lines[at] == wanted[0] and lines[at : at + size] == wanted for at in range(len(lines) - size + 1))
-        == 1
-    )
+    return sum(lines[at] == wanted[0] and lines[at : at + size] == wanted for at in range(len(lines) - size + 1)) == 1
 
 
 def _as_diff(path: str, before: str, after: str) -> str:
     parts = [f"--- a/{path}", f"+++ b/{path}"]
-    old, new = [
-        [f"{line.text}\n" if line.end else line.text for line in split(text)] for text in (before, after)
-    ]
+    old, new = [[f"{line.text}\n" if line.end else line.text for line in split(text)] for text in (before, after)]
     for line in list(difflib.unified_diff(old, new, n=3))[2:]:
         parts += [line[:-1]] if line.endswith("\n") else [line, "\\ No newline at end of file"]
     return "\n".join([*parts, ""])

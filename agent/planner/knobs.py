@@ -160,9 +160,7 @@ def _drawn(view: View) -> list[At]:
     home = view.head_at
     axes = view.space.axes
     return [
-        tuple(
-            i if i in axis.declared else home[k] for k, (axis, i) in enumerate(zip(axes, point, strict=True))
-        )
+        tuple(i if i in axis.declared else home[k] for k, (axis, i) in enumerate(zip(axes, point, strict=True)))
         for point in drawn
     ]
 
@@ -282,8 +280,7 @@ def _draft(view: View, move: Move) -> Draft | None:
 def _hypothesis(view: View, move: Move, changes: list[str], size: int | None) -> str:
     tried = len({at for at, _, _ in view.measured})
     words = [
-        f"{'; '.join(changes)}: {_sign(move.gain)} BPB expected (+-{move.sd:.3f}), "
-        f"from {tried} measured settings."
+        f"{'; '.join(changes)}: {_sign(move.gain)} BPB expected (+-{move.sd:.3f}), from {tried} measured settings."
     ]
     limit = view.request.track.limits.artifact_bytes
     if size is not None and limit is not None:

@@ -130,9 +130,7 @@ def _end_of_file(path: str, lines: Sequence[Line], change: Change, end: int) -> 
     if change.old_open is None or change.new_open is None:
         return None
     if end != len(lines) or (lines[-1].end == "") != change.old_open:
-        raise EditError(
-            f"{change.name}: says that {path} ends there, which it doesn't, or with another last newline"
-        )
+        raise EditError(f"{change.name}: says that {path} ends there, which it doesn't, or with another last newline")
     return change.new_open
 
 
@@ -180,9 +178,7 @@ def _nearest(texts: Sequence[str], wanted: Sequence[str]) -> tuple[int, int] | N
                 best, start = running, at
         return start, min(len(texts), start + size)
     longest = max(lines, key=len)
-    close = difflib.get_close_matches(
-        longest[:SHOWN_WIDTH], {text[:SHOWN_WIDTH] for text in bare if text}, n=1
-    )
+    close = difflib.get_close_matches(longest[:SHOWN_WIDTH], {text[:SHOWN_WIDTH] for text in bare if text}, n=1)
     if not close:
         return None
     at = next(i for i, text in enumerate(bare) if text[:SHOWN_WIDTH] == close[0])

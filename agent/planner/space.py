@@ -60,9 +60,7 @@ def of(knobs: Iterable[Knob], configs: Iterable[Config]) -> Space:
             ordered = all(not isinstance(level, str) for level in levels)
             if ordered:
                 levels.sort(key=float)
-        declared = {
-            i for i, level in enumerate(levels) if any(same(level, choice) for choice in knob.choices)
-        }
+        declared = {i for i, level in enumerate(levels) if any(same(level, choice) for choice in knob.choices)}
         key = knob.at.split(".")[-1]
         axes.append(Axis(knob.name, knob.group, key, tuple(levels), ordered, frozenset(declared)))
     return Space(tuple(axes))

@@ -24,9 +24,7 @@ REFUSED = {
 
 
 def is_diff(lines: Collection[str]) -> bool:
-    return any(line.startswith("@@") for line in lines) or any(
-        line.startswith("diff --git ") for line in lines
-    )
+    return any(line.startswith("@@") for line in lines) or any(line.startswith("diff --git ") for line in lines)
 
 
 def read_diff(lines: list[str]) -> list[Change]:
@@ -38,9 +36,7 @@ def read_diff(lines: list[str]) -> list[Change]:
         line = lines[at]
         for start, what in REFUSED.items():
             if line.startswith(start):
-                raise EditError(
-                    f"the diff {what} ({line.strip()[:80]!r}); only lines of editable files may change"
-                )
+                raise EditError(f"the diff {what} ({line.strip()[:80]!r}); only lines of editable files may change")
         at += 1
         if line.startswith("--- ") and at < len(lines) and lines[at].startswith("+++ "):
             path = _path(line, lines[at])
@@ -55,9 +51,7 @@ def read_diff(lines: list[str]) -> list[Change]:
 def _path(minus: str, plus: str) -> str:
     old, new = (line[4:].split("\t")[0].strip() for line in (minus, plus))
     if "/dev/null" in (old, new):
-        raise EditError(
-            "the diff makes or removes a file (/dev/null); only lines of editable files may change"
-        )
+        raise EditError("the diff makes or removes a file (/dev/null); only lines of editable files may change")
     old, new = old.removeprefix("a/"), new.removeprefix("b/")
     if old != new:
         raise EditError(f"the diff renames {old} to {new}; only lines of editable files may change")
@@ -78,12 +72,7 @@ def _body(lines: list[str], start: int) -> int:
             break
         if line.startswith(("@@", "diff --git ")):
             break
-        if (
-            not counts
-            and line.startswith("--- ")
-            and at + 1 < len(lines)
-            and lines[at + 1].startswith("+++ ")
-        ):
+        if not counts and line.startswith("--- ") and at + 1 < len(lines) and lines[at + 1].startswith("+++ "):
             break
         if line[:1] not in ("", " ", "+", "-") or line.startswith("```"):
             break
@@ -105,9 +94,7 @@ def _counts(header: str) -> tuple[int, int] | None:
 def _hunk(name: str, path: str | None, header: str, body: list[str]) -> Change:
     match = HUNK.match(header)
     if match is None:
-        raise EditError(
-            f"{name}: can't read its header {header.strip()[:80]!r}; write `@@ -10,6 +10,7 @@`, or `@@ @@`"
-        )
+        raise EditError(f"{name}: can't read its header {header.strip()[:80]!r}; write `@@ -10,6 +10,7 @@`, or `@@ @@`")
     plain = [line for line in body if not line.startswith("\\")]
     old = tuple(line[1:] for line in plain if line[:1] != "+")
     new = tuple(line[1:] for line in plain if line[:1] != "-")

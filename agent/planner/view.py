@@ -108,9 +108,7 @@ class View:
     def effects(self) -> Additive:
         """Effects on BPB. Pending points count as measured, at what is expected of them."""
         points = [Point(*one) for one in self.measured]
-        priors = [
-            self._prior(axis, level) for axis, level in zip(self.space.axes, self.reference, strict=True)
-        ]
+        priors = [self._prior(axis, level) for axis, level in zip(self.space.axes, self.reference, strict=True)]
         model = Additive(self.space, self.reference, priors, points)
         if not self.pending or not points:
             return model

@@ -1,7 +1,8 @@
 """Runs without running: each has its result at once, a function of the script's knobs and the seed.
 
 Takes job folders and writes the same files as a shepherd and a judge session do, so that a whole campaign, its
-crashes and its resumes can be rehearsed in seconds. Ships with Caddie because a rehearsal is how a new planner or rule is tried.
+crashes and its resumes can be rehearsed in seconds. Ships with Caddie, because a rehearsal is how a new planner or rule
+is tried.
 """
 
 import ast

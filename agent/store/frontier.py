@@ -11,12 +11,8 @@ from agent.store.schema import frontier_runs, measurements, proposals
 
 _f = frontier_runs.c
 _m = measurements.c
-_HERE = select(frontier_runs).where(
-    _f.campaign_id == bindparam("campaign_id"), _f.board_id == bindparam("board_id")
-)
-_BEFORE = (
-    _HERE.where(_f.measurement_id < bindparam("measurement_id")).order_by(_f.measurement_id.desc()).limit(1)
-)
+_HERE = select(frontier_runs).where(_f.campaign_id == bindparam("campaign_id"), _f.board_id == bindparam("board_id"))
+_BEFORE = _HERE.where(_f.measurement_id < bindparam("measurement_id")).order_by(_f.measurement_id.desc()).limit(1)
 _AFTER = _HERE.where(_f.measurement_id > bindparam("measurement_id")).order_by(_f.measurement_id).limit(1)
 
 
@@ -34,11 +30,7 @@ def place(connection: Connection, measurement_id: int) -> None:
 
 def leave(connection: Connection, measurement_id: int) -> None:
     """A run that may not stand (any more)."""
-    gone = (
-        connection.execute(select(frontier_runs).where(_f.measurement_id == measurement_id))
-        .mappings()
-        .first()
-    )
+    gone = connection.execute(select(frontier_runs).where(_f.measurement_id == measurement_id)).mappings().first()
     if gone is None:
         return
     connection.execute(delete(frontier_runs).where(_f.measurement_id == measurement_id))

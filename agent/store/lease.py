@@ -38,15 +38,11 @@ class Lease:
     def check(self) -> None:
         """Raises BusyError when another took over, as it may after this one gave no sign for too long."""
         if self.lost.is_set():
-            raise BusyError(
-                f"campaign {self.campaign!r} was taken over by another controller; this one stops"
-            )
+            raise BusyError(f"campaign {self.campaign!r} was taken over by another controller; this one stops")
 
 
 @contextmanager
-def hold(
-    store: Store, name: str, *, heartbeat_s: float = HEARTBEAT_S, stale_s: float = STALE_S
-) -> Iterator[Lease]:
+def hold(store: Store, name: str, *, heartbeat_s: float = HEARTBEAT_S, stale_s: float = STALE_S) -> Iterator[Lease]:
     """Holds the campaign while inside; raises BusyError when a living controller has it."""
     lease = Lease(name)
     with store.write() as tx:

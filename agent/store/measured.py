@@ -16,9 +16,7 @@ NO_BREACH = frozenset({"oversize"})
 
 _CLASS = ("track", "track_sha", "data_sha", "rung", "hardware_class", "judge_version", "trust")
 _BOARD = select(boards.c.id).where(*(boards.c[name] == bindparam(name) for name in _CLASS))
-_LATEST = select(measurements.c.id).where(
-    measurements.c.run_id == bindparam("run_id"), measurements.c.latest == 1
-)
+_LATEST = select(measurements.c.id).where(measurements.c.run_id == bindparam("run_id"), measurements.c.latest == 1)
 
 
 def latest(connection: Connection, run_id: int) -> int | None:

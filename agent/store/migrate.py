@@ -30,9 +30,7 @@ def version(connection: Connection) -> str | None:
     if not tables:
         return None
     if not {"alembic_version", "campaigns", "runs"} <= tables:
-        raise StoreError(
-            f"it is a database, but not one of Caddie's (tables: {', '.join(sorted(tables)[:6])})"
-        )
+        raise StoreError(f"it is a database, but not one of Caddie's (tables: {', '.join(sorted(tables)[:6])})")
     found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
     if found is None:
         raise StoreError("it says no version: it was changed by hand")
@@ -56,9 +54,7 @@ def upgrade(connection: Connection, scripts: Path = SCRIPTS) -> None:
     if connection.dialect.name == "sqlite":
         orphans = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
         if orphans is not None:
-            raise StoreError(
-                f"the migration would break a reference in table {orphans[0]}; nothing was changed"
-            )
+            raise StoreError(f"the migration would break a reference in table {orphans[0]}; nothing was changed")
 
 
 def _config(connection: Connection, scripts: Path) -> "Config":

@@ -71,9 +71,7 @@ class Store:
             _sound(connection, "integrity_check", self.where)
             orphan = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
         if orphan is not None:
-            raise StoreError(
-                f"{self.where}: table {orphan[0]} refers to a row of {orphan[2]} that is not there"
-            )
+            raise StoreError(f"{self.where}: table {orphan[0]} refers to a row of {orphan[2]} that is not there")
 
     def close(self) -> None:
         self._writer.dispose()
@@ -191,9 +189,7 @@ def _refuse(path: Path) -> None:
                 "runs could be lost. Work in a folder on a local disk, or give a PostgreSQL URL."
             )
     if not os.access(path.parent, os.W_OK):
-        raise StoreError(
-            f"{path.parent}: can't be written. SQLite keeps files beside runs.db while it is in use."
-        )
+        raise StoreError(f"{path.parent}: can't be written. SQLite keeps files beside runs.db while it is in use.")
 
 
 def _make(path: Path) -> None:

@@ -25,9 +25,7 @@ MAX_CELL = 2000
 _MAX_SQL = 100_000
 # A single value that is built on the way (group_concat, printf): more than any diff, less than the memory.
 _MAX_VALUE = 32 * 1024 * 1024
-_ALLOWED = frozenset(
-    {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
-)
+_ALLOWED = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})
 _FORBIDDEN_FUNCTIONS = frozenset({"load_extension", "readfile", "writefile", "edit", "fts3_tokenizer"})
 _STEPS = 1000  # instructions of SQLite between two looks at the clock
 _ONLY = "only SELECT, WITH and EXPLAIN can be run here; nothing can be changed"
@@ -43,9 +41,7 @@ class Table:
     """There are more rows than these."""
 
 
-def query(
-    store: Store, sql: str, *, max_rows: int = 200, timeout_s: float = 5.0, max_cell: int = MAX_CELL
-) -> Table:
+def query(store: Store, sql: str, *, max_rows: int = 200, timeout_s: float = 5.0, max_cell: int = MAX_CELL) -> Table:
     """Runs one statement that reads. Raises UserError, in words, for any other and for one that fails."""
     words = sql.lstrip().rstrip("; \t\r\n")
     if not words:
@@ -91,9 +87,7 @@ def _authorize(action: int, first: str | None, second: str | None, *rest: str | 
 def _explain(error: Exception, where: str, timeout_s: float) -> UserError:
     code = getattr(error, "sqlite_errorcode", -1)
     if code == sqlite3.SQLITE_INTERRUPT:
-        return UserError(
-            f"the query took longer than {timeout_s:g} s and was ended; ask for less, or use an index"
-        )
+        return UserError(f"the query took longer than {timeout_s:g} s and was ended; ask for less, or use an index")
     if code == sqlite3.SQLITE_AUTH:
         return UserError(_ONLY)
     if code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR):

@@ -106,9 +106,7 @@ def campaign(row: RowMapping) -> Campaign:
 
 def proposal(row: RowMapping) -> Proposal:
     values = _same(Proposal, row, "commit", "risk", "evidence")
-    return Proposal(
-        **values, commit=row["commit_sha"], risk=tuple(row["risk"]), evidence=tuple(row["evidence"])
-    )
+    return Proposal(**values, commit=row["commit_sha"], risk=tuple(row["risk"]), evidence=tuple(row["evidence"]))
 
 
 def run(row: RowMapping) -> Run:

@@ -34,27 +34,21 @@ SELECT id FROM below"""
 
 _p, _m, _r = proposals.c, measurements.c, runs.c
 _THIS: BindParameter[int] = bindparam("proposal_id")
-_PROPOSAL = select(
-    _p.id, _p.campaign_id, _p.state, _p.baseline_id, _p.source_id, _p.invalid, _p.tainted
-).where(_p.id == _THIS)
+_PROPOSAL = select(_p.id, _p.campaign_id, _p.state, _p.baseline_id, _p.source_id, _p.invalid, _p.tainted).where(
+    _p.id == _THIS
+)
 _CAMPAIGN = select(campaigns.c.trust, campaigns.c.rung, campaigns.c.artifact_limit).where(
     campaigns.c.id == bindparam("campaign_id")
 )
 _MEASURED = (
-    select(
-        _m.id, _m.board_id, _m.bpb, _m.total_bytes, _m.trust, _m.latest, _m.faults, _m.violations, _m.counts
-    )
+    select(_m.id, _m.board_id, _m.bpb, _m.total_bytes, _m.trust, _m.latest, _m.faults, _m.violations, _m.counts)
     .add_columns(_r.state, _r.outcome, _r.walls, _r.rung, _r.purpose, _r.script_sha)
     .join(runs, _r.id == _m.run_id)
     .where(_m.proposal_id == _THIS)
     .order_by(_m.id)
 )
-_CONDEMNED = (
-    select(verdicts.c.id).where(verdicts.c.proposal_id == _THIS, verdicts.c.decision == "invalid").limit(1)
-)
-_INHERITS = select(_p.id).where(
-    _p.id.in_([bindparam("baseline_id"), bindparam("source_id")]), _p.tainted == 1
-)
+_CONDEMNED = select(verdicts.c.id).where(verdicts.c.proposal_id == _THIS, verdicts.c.decision == "invalid").limit(1)
+_INHERITS = select(_p.id).where(_p.id.in_([bindparam("baseline_id"), bindparam("source_id")]), _p.tainted == 1)
 _NO_SCORES = delete(scores).where(scores.c.proposal_id == bindparam("proposal_key"))
 
 
@@ -107,9 +101,7 @@ def refresh(connection: Connection, proposal_id: int, *, placed: bool = True) ->
 
 
 def promote(connection: Connection, proposal_id: int, promoted: bool) -> None:
-    connection.execute(
-        update(scores).where(scores.c.proposal_id == proposal_id).values(promoted=int(promoted))
-    )
+    connection.execute(update(scores).where(scores.c.proposal_id == proposal_id).values(promoted=int(promoted)))
 
 
 def grow(connection: Connection, campaign_id: int, head_id: int) -> None:
@@ -137,9 +129,7 @@ def _measured(connection: Connection, proposal_id: int) -> list[RowMapping]:
 
 
 def _run(row: RowMapping, campaign: RowMapping) -> _Run:
-    scored = (
-        row["latest"] == 1 and row["state"] == "done" and row["outcome"] == "ok" and row["bpb"] is not None
-    )
+    scored = row["latest"] == 1 and row["state"] == "done" and row["outcome"] == "ok" and row["bpb"] is not None
     limit, total = campaign["artifact_limit"], row["total_bytes"]
     fits = limit is None or (total is not None and total <= limit)
     unsafe = "unsafe" in row["walls"]

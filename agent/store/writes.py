@@ -140,17 +140,13 @@ class Tx(Reads):
     def update_proposal(self, proposal_id: int, **columns: object) -> Proposal:
         """Anything but its state, which `move` changes."""
         checks.known(columns, _PROPOSAL_COLUMNS)
-        values = {
-            ("commit_sha" if name == "commit" else name): _plain(value) for name, value in columns.items()
-        }
+        values = {("commit_sha" if name == "commit" else name): _plain(value) for name, value in columns.items()}
         self._update(proposals, proposal_id, {**values, "updated": now()})
         if {"baseline_id", "source_id"} & set(columns):
             standing.refresh(self.connection, proposal_id)
         return self.proposal(proposal_id)
 
-    def move(
-        self, proposal_id: int, state: ProposalState, reason: str = "", *, run_id: int | None = None
-    ) -> Proposal:
+    def move(self, proposal_id: int, state: ProposalState, reason: str = "", *, run_id: int | None = None) -> Proposal:
         """From one state to a next one; what may follow what is said by records.TRANSITIONS."""
         old = self.proposal(proposal_id)
         if state not in TRANSITIONS.get(old.state, ()):

@@ -58,9 +58,7 @@ class Commands:
     def text(self, *args: str, stdin: bytes = b"", git_dir: Path | None = None) -> str:
         return self.raw(*args, stdin=stdin, git_dir=git_dir).decode("utf-8", "replace").strip()
 
-    def raw(
-        self, *args: str, stdin: bytes = b"", git_dir: Path | None = None, fine: Collection[int] = (0,)
-    ) -> bytes:
+    def raw(self, *args: str, stdin: bytes = b"", git_dir: Path | None = None, fine: Collection[int] = (0,)) -> bytes:
         """What git wrote to its output. Raises GitFailed for an exit code that is not `fine`."""
         env = {**self._env, "GIT_DIR": str(git_dir)} if git_dir else self._env
         process = self._git.execute(

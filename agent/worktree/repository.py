@@ -28,9 +28,7 @@ _DIFF = ("--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--text
 def message(subject: str, body: str, trailers: Mapping[str, str]) -> str:
     """A commit message. Line breaks and control characters of what a model wrote can't forge a trailer."""
     parts = [line(subject, 100) or "An idea"]
-    parts += [
-        textwrap.fill(line(part, 10_000), 72, break_long_words=False) for part in plain(body).split("\n\n")
-    ]
+    parts += [textwrap.fill(line(part, 10_000), 72, break_long_words=False) for part in plain(body).split("\n\n")]
     parts.append("\n".join(f"{key}: {line(value, 500)}" for key, value in trailers.items() if value.strip()))
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -55,9 +53,7 @@ class Repository:
 
     def resolve(self, rev: str) -> str:
         try:
-            return self._commands.text(
-                "rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}"
-            )
+            return self._commands.text("rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}")
         except GitFailed as error:
             raise UserError(f"no commit {rev!r} in {self.root}") from error
 
@@ -82,9 +78,7 @@ class Repository:
         self._objects.export(self._full(commit), into)
 
     def diff(self, a: str, b: str, paths: Collection[str] = ()) -> str:
-        return self._commands.raw("diff-tree", "-p", "-r", *_DIFF, a, b, "--", *paths).decode(
-            "utf-8", "replace"
-        )
+        return self._commands.raw("diff-tree", "-p", "-r", *_DIFF, a, b, "--", *paths).decode("utf-8", "replace")
 
     def patch_id(self, diff: str) -> str:
         """The same for the same hunks, wherever they stand; empty for an empty diff."""

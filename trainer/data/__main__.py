@@ -23,27 +23,17 @@ ABOUT = {
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
-        prog="python -m trainer.data", description="Prepare training and validation data."
-    )
+    top = argparse.ArgumentParser(prog="python -m trainer.data", description="Prepare training and validation data.")
     corpora = top.add_subparsers(dest="corpus", required=True, metavar="CORPUS")
     for name, about in ABOUT.items():
         one = corpora.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
-        one.add_argument(
-            "--out", type=Path, metavar="DIR", help=f"the corpus folder (default: .caddie/data/{name})"
-        )
+        one.add_argument("--out", type=Path, metavar="DIR", help=f"the corpus folder (default: .caddie/data/{name})")
         if name == "fineweb":
             one.add_argument("--variant", default="sp1024", help="whose tokens: sp1024 (default), ...")
-            one.add_argument(
-                "--train-shards", type=int, default=1, metavar="N", help="100 M tokens each (default: 1)"
-            )
-            one.add_argument(
-                "--verify", action="store_true", help="read all shards again, fetch damaged ones anew"
-            )
+            one.add_argument("--train-shards", type=int, default=1, metavar="N", help="100 M tokens each (default: 1)")
+            one.add_argument("--verify", action="store_true", help="read all shards again, fetch damaged ones anew")
         else:
-            one.add_argument(
-                "--remake", action="store_true", help="make it anew although it is there and intact"
-            )
+            one.add_argument("--remake", action="store_true", help="make it anew although it is there and intact")
     return top
 
 

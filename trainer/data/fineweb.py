@@ -92,9 +92,7 @@ def fetch(folder: Path, variant: str, train_shards: int, say: Say, *, verify: bo
     """The corpus in `folder`, downloaded as far as it is not there. Shards that are there stay and count."""
     known = _known(folder, say, verify=verify)
     if known and known.variant != variant:
-        raise UserError(
-            f"{folder} holds variant {known.variant}: give another place for {variant} with --out"
-        )
+        raise UserError(f"{folder} holds variant {known.variant}: give another place for {variant} with --out")
     train_shards = max(train_shards, _present(folder / "datasets" / (PREFIX + variant)))
     if known and len(known.train.files) == train_shards:
         return known
@@ -141,9 +139,7 @@ def _export(hub: Hub, folder: Path) -> Export:
 def _plan(hub: Hub, export: Export, variant: str, train_shards: int) -> Plan:
     dataset = export.dataset(variant)
     if train_shards > dataset.stats.files_train:
-        raise UserError(
-            f"{variant} has {dataset.stats.files_train} training shards, {train_shards} were asked for"
-        )
+        raise UserError(f"{variant} has {dataset.stats.files_train} training shards, {train_shards} were asked for")
     shards = f"datasets/{dataset.name}/fineweb_"
     train = [f"{shards}train_{number:06d}.bin" for number in range(train_shards)]
     val = [f"{shards}val_{number:06d}.bin" for number in range(dataset.stats.files_val)]
@@ -220,6 +216,4 @@ def _part(folder: Path, remotes: dict[str, Remote]) -> Part:
 
 
 def _entries(folder: Path, remotes: dict[str, Remote]) -> tuple[File, ...]:
-    return tuple(
-        File(path, remote.size, remote.sha256 or sha_of(folder / path)) for path, remote in remotes.items()
-    )
+    return tuple(File(path, remote.size, remote.sha256 or sha_of(folder / path)) for path, remote in remotes.items())

@@ -43,9 +43,7 @@ class Hub:
             from huggingface_hub import HfApi
             from huggingface_hub.errors import HfHubHTTPError
         except ImportError as error:
-            raise MissingError(
-                "downloading needs the package huggingface_hub: pip install caddie[golf]"
-            ) from error
+            raise MissingError("downloading needs the package huggingface_hub: pip install caddie[golf]") from error
         # Its errors derive from those of the HTTP library, whichever one this version uses.
         self._network_errors: tuple[type[BaseException], ...] = (
             OSError,

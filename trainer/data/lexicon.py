@@ -36,8 +36,7 @@ SIGHTS = (
     "rose bee hedge butterfly gardener statue rain vine",
 )
 TRADES = (
-    "sailor hunter baker miner ferryman squire trader gardener cook smith weaver teacher doctor painter "
-    "soldier judge"
+    "sailor hunter baker miner ferryman squire trader gardener cook smith weaver teacher doctor painter soldier judge"
 )
 ADJECTIVES = (
     "plain small red broken heavy strange bright quiet golden cold narrow wooden bare hidden silver wet "

@@ -85,9 +85,7 @@ def sha_over(files: tuple[File, ...]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def data_sha(
-    corpus: str, train: Part, val: Part, floor_bits: float | None, extra: tuple[File, ...] = ()
-) -> str:
+def data_sha(corpus: str, train: Part, val: Part, floor_bits: float | None, extra: tuple[File, ...] = ()) -> str:
     """Names everything a score depends on: corpus, training text, validation text, floor, tokenizer."""
     floor = "" if floor_bits is None else floor_bits.hex()
     lines = [corpus, train.sha256, val.sha256, floor, *(file.sha256 for file in extra)]

@@ -128,9 +128,7 @@ def upgrade() -> None:
         batch_op.create_index(
             batch_op.f("ix_proposals_campaign_id_ast_hash"), ["campaign_id", "ast_hash"], unique=False
         )
-        batch_op.create_index(
-            batch_op.f("ix_proposals_campaign_id_state"), ["campaign_id", "state"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_proposals_campaign_id_state"), ["campaign_id", "state"], unique=False)
         batch_op.create_index(batch_op.f("ix_proposals_source_id"), ["source_id"], unique=False)
     op.create_table(
         "heads",
@@ -161,12 +159,8 @@ def upgrade() -> None:
         sa.Column("campaign_id", sa.Integer(), nullable=False),
         sa.Column("step", sa.Integer(), nullable=False),
         sa.Column("proposal_id", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["campaign_id"], ["campaigns.id"], name=op.f("fk_trunk_campaign_id_campaigns")
-        ),
-        sa.ForeignKeyConstraint(
-            ["proposal_id"], ["proposals.id"], name=op.f("fk_trunk_proposal_id_proposals")
-        ),
+        sa.ForeignKeyConstraint(["campaign_id"], ["campaigns.id"], name=op.f("fk_trunk_campaign_id_campaigns")),
+        sa.ForeignKeyConstraint(["proposal_id"], ["proposals.id"], name=op.f("fk_trunk_proposal_id_proposals")),
         sa.PrimaryKeyConstraint("campaign_id", "step", name=op.f("pk_trunk")),
     )
     op.create_table(
@@ -196,9 +190,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_runs")),
     )
     with op.batch_alter_table("runs", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_runs_campaign_id_purpose"), ["campaign_id", "purpose"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_runs_campaign_id_purpose"), ["campaign_id", "purpose"], unique=False)
         batch_op.create_index(batch_op.f("ix_runs_campaign_id_state"), ["campaign_id", "state"], unique=False)
         batch_op.create_index(batch_op.f("ix_runs_proposal_id"), ["proposal_id"], unique=False)
     op.create_table(

@@ -32,12 +32,8 @@ def upgrade() -> None:
         sa.UniqueConstraint("proposal_id", "board_id", name=op.f("uq_scores_proposal_id_board_id")),
     )
     with op.batch_alter_table("scores", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_scores_barred_board_id_bpb"), ["barred", "board_id", "bpb"], unique=False
-        )
-        batch_op.create_index(
-            batch_op.f("ix_scores_board_id_barred_bpb"), ["board_id", "barred", "bpb"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_scores_barred_board_id_bpb"), ["barred", "board_id", "bpb"], unique=False)
+        batch_op.create_index(batch_op.f("ix_scores_board_id_barred_bpb"), ["board_id", "barred", "bpb"], unique=False)
         batch_op.create_index(
             batch_op.f("ix_scores_campaign_id_promoted_barred_deciding_board_id_bpb"),
             ["campaign_id", "promoted", "barred", "deciding", "board_id", "bpb"],
@@ -70,9 +66,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_ledger")),
     )
     with op.batch_alter_table("ledger", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_ledger_campaign_id_state"), ["campaign_id", "state"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_ledger_campaign_id_state"), ["campaign_id", "state"], unique=False)
         batch_op.create_index(batch_op.f("ix_ledger_proposal_id"), ["proposal_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_ledger_run_id"), ["run_id"], unique=False)
     op.create_table(
@@ -126,9 +120,7 @@ def upgrade() -> None:
         sa.Column("measurement_id", sa.Integer(), nullable=False),
         sa.Column("documents", sa.Integer(), nullable=False),
         sa.Column("nats", sa.LargeBinary(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["measurement_id"], ["measurements.id"], name=op.f("fk_doc_nats_measurement_id")
-        ),
+        sa.ForeignKeyConstraint(["measurement_id"], ["measurements.id"], name=op.f("fk_doc_nats_measurement_id")),
         sa.PrimaryKeyConstraint("measurement_id", name=op.f("pk_doc_nats")),
     )
     op.create_table(
@@ -139,9 +131,7 @@ def upgrade() -> None:
         sa.Column("rule", sa.Text(), server_default="", nullable=False),
         sa.Column("severity", sa.Text(), server_default="", nullable=False),
         sa.Column("text", sa.Text(), server_default="", nullable=False),
-        sa.ForeignKeyConstraint(
-            ["measurement_id"], ["measurements.id"], name=op.f("fk_findings_measurement_id")
-        ),
+        sa.ForeignKeyConstraint(["measurement_id"], ["measurements.id"], name=op.f("fk_findings_measurement_id")),
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("fk_findings_run_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_findings")),
     )
@@ -158,9 +148,7 @@ def upgrade() -> None:
         sa.Column("total_bytes", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["board_id"], ["boards.id"], name=op.f("fk_frontier_runs_board_id")),
         sa.ForeignKeyConstraint(["campaign_id"], ["campaigns.id"], name=op.f("fk_frontier_runs_campaign_id")),
-        sa.ForeignKeyConstraint(
-            ["measurement_id"], ["measurements.id"], name=op.f("fk_frontier_runs_measurement_id")
-        ),
+        sa.ForeignKeyConstraint(["measurement_id"], ["measurements.id"], name=op.f("fk_frontier_runs_measurement_id")),
         sa.ForeignKeyConstraint(["proposal_id"], ["proposals.id"], name=op.f("fk_frontier_runs_proposal_id")),
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("fk_frontier_runs_run_id")),
         sa.PrimaryKeyConstraint("measurement_id", name=op.f("pk_frontier_runs")),
