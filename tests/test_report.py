@@ -17,7 +17,7 @@ from rich.text import Text
 
 from agent.report import doctor, words
 from agent.report.export import COLUMNS, export
-from agent.report.live import LiveView, snapshot
+from agent.report.live import LiveView, render, scene, snapshot
 from agent.report.points import Picture, picture
 from agent.report.status import status
 from agent.report.summary import summary
@@ -46,9 +46,7 @@ def drawn(store: Store) -> Picture:
 
 
 def printable(text: str) -> bool:
-    return all(
-        c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp") for c in text
-    )
+    return all(c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp") for c in text)
 
 
 # ---------------------------------------------------------------- words
@@ -65,10 +63,7 @@ def test_nothing_that_acts_on_a_terminal_is_left(text: str) -> None:
 
 
 def test_words_keep_what_is_text() -> None:
-    assert (
-        words.plain("é\tx\r\ny — \x1b[31mred\x1b[0m \x1b]8;;http://x\x07link\x1b]8;;\x07")
-        == "é\tx\ny — red link"
-    )
+    assert words.plain("é\tx\r\ny — \x1b[31mred\x1b[0m \x1b]8;;http://x\x07link\x1b]8;;\x07") == "é\tx\ny — red link"
     assert words.plain("a\x9b31mb\x1bPq#0\x1b\\c\u202ed") == "a31mbcd"
     assert words.markup("[red]x[/]") == r"\[red]x\[/]"
     assert (
@@ -134,8 +129,7 @@ def test_titles_tell_the_finding(drawn: Picture) -> None:
 
     with plots.style():
         said = {
-            name: getattr(plots, name)(drawn).axes[0].get_title(loc="left")
-            for name in ("frontier", "sizes", "lineage")
+            name: getattr(plots, name)(drawn).axes[0].get_title(loc="left") for name in ("frontier", "sizes", "lineage")
         }
     base, head = drawn.steps[0].bpb, drawn.steps[-1].bpb
     gain = f"{base - head:.4f} below the base"
@@ -223,9 +217,7 @@ def test_the_live_view_shows_bars_budget_queue_and_verdicts(store: Store, root: 
     assert "nobody runs it: agent resume" in text
 
 
-def test_without_a_terminal_events_are_printed_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_terminal_events_are_printed_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = build(tmp_path)
     with LiveView(store, 1, tmp_path / "jobs", console=Console(file=io.StringIO())) as view:
         assert capsys.readouterr().out == ""  # what was before is not told again
@@ -258,16 +250,12 @@ def test_in_a_terminal_it_redraws_in_place(store: Store, root: Path) -> None:
 # ---------------------------------------------------------------- the end, and the machine
 
 
-def test_the_summary_tells_lineage_cost_and_place_of_the_plots(
-    store: Store, root: Path, tmp_path: Path
-) -> None:
+def test_the_summary_tells_lineage_cost_and_place_of_the_plots(store: Store, root: Path, tmp_path: Path) -> None:
     text = summary(store, 1, tmp_path)
     assert re.search(r"p20 +2\.2154 +-0\.0704 +3 ", text)
     assert "cost     36 min 19 s of 50 min 00 s of slot time" in text
     assert "ideas    36: 14 worse, 6 inconclusive, 3 promoted" in text
-    assert (
-        f"plots    {tmp_path / 'plots'}: frontier.png" in text and (tmp_path / "plots/frontier.png").is_file()
-    )
+    assert f"plots    {tmp_path / 'plots'}: frontier.png" in text and (tmp_path / "plots/frontier.png").is_file()
     assert "agent adopt" in text and "2 ideas wait for you" in text
 
 
@@ -279,3 +267,15 @@ def test_the_doctor_names_what_is_missing(root: Path, tmp_path: Path) -> None:
     (tmp_path / "runs.db").write_bytes(b"SQLite format 3\0 but no more")
     assert next(check for check in doctor.examine(tmp_path) if check.what == "runs.db").state == "bad"
     assert "BAD   runs.db" in doctor.words(doctor.examine(tmp_path))
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_the_live_view_fits_every_width(store: Store, root: Path, width: int) -> None:
+    out = io.StringIO()
+    with store.read() as reads:
+        shown = render(scene(reads, 1, root / ".caddie" / "tiny-1" / "jobs"))
+    Console(file=out, width=width, color_system=None).print(shown)
+    rows = out.getvalue().splitlines()
+    assert all(len(row) <= width for row in rows)
+    assert width < 80 or any("r65 p36 screen" in row and "12 s left" in row for row in rows)
+    assert {"budget", "best", "next", "review", "verdicts"} <= {row.split()[0] for row in rows if row[:1].strip()}

@@ -20,13 +20,15 @@ from agent.store import Reads, Store
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.console import JustifyMethod
     from rich.live import Live
 
+JUSTIFY: "tuple[JustifyMethod, ...]" = ("left", "left", "left", "right")
 EVERY_S = 0.5  # between two looks at the store when there is a terminal
 LINES_EVERY_S = 1.0
 # What becomes of an idea; anything else that happens is on the bars already.
 VERDICTS = {
-    **dict.fromkeys(("promoted", "accepted", "reported"), "green"),
+    **dict.fromkeys(("promoted", "reported"), "green"),
     **dict.fromkeys(("confirming", "replaying"), "cyan"),
     **dict.fromkeys(("invalid", "reverted", "crashed"), "red"),
     **dict.fromkeys(("oversize", "inconclusive", "worse", "duplicate", "blocked", "edit_failed", "unfunded"), "yellow"),
@@ -74,10 +76,11 @@ def scene(reads: Reads, campaign_id: int, jobs_root: Path) -> Scene:
     now = report.status(reads, campaign_id)
     runs = reads.runs(campaign_id, states={"queued", "running"})
     newest = reads.newest_events(campaign_id, 120)
+    base = reads.lineage(reads.head(campaign_id).id)[0].id
     return Scene(
         now=now,
         jobs=tuple(Job(run, reads.proposal(run.proposal_id).title, progress(jobs_root / f"r{run.id}")) for run in runs),
-        verdicts=tuple(event for event in newest if event.what in VERDICTS)[-6:],
+        verdicts=tuple(event for event in newest if event.what in VERDICTS and event.proposal_id != base)[-6:],
     )
 
 
@@ -200,12 +203,13 @@ def _bars(found: Scene) -> "RenderableType":
     from rich.table import Table
 
     grid = Table.grid(padding=(0, 1))
-    for justify in ("left", "left", "left", "right", "left"):
+    for justify in JUSTIFY:
         grid.add_column(justify=justify, no_wrap=True)
+    grid.add_column()
     for job in found.jobs:
-        bar = ProgressBar(total=1.0, completed=job.share, width=22)
+        bar = ProgressBar(total=1.0, completed=job.share, width=16)
         name = f"p{job.run.proposal_id} {job.run.purpose}"
-        grid.add_row(f"r{job.run.id}", name, bar, _how_far(job), markup(job.title, 44))
+        grid.add_row(f"r{job.run.id}", name, bar, _how_far(job), _cut(markup(job.title, 44)))
     return grid
 
 
@@ -230,16 +234,24 @@ def _verdict(event: Event) -> str:
 
 def _labelled(label: str, lines: list[str], more: int = 0) -> "RenderableType":
     from rich.table import Table
-    from rich.text import Text
 
     grid = Table.grid(padding=(0, 1))
-    grid.add_column(width=9, style="bold")
-    grid.add_column(no_wrap=True, overflow="ellipsis")
+    grid.add_column(min_width=9, no_wrap=True, style="bold")
+    grid.add_column()
     for n, text in enumerate(lines):
-        grid.add_row("" if n else label, Text.from_markup(text))
+        grid.add_row("" if n else label, _cut(text))
     if more > 0:
         grid.add_row("", f"and {more} more")
     return grid
+
+
+def _cut(text: str) -> "RenderableType":
+    """Markup on one line, cut where the terminal ends."""
+    from rich.text import Text
+
+    shown = Text.from_markup(text)
+    shown.no_wrap, shown.overflow = True, "ellipsis"
+    return shown
 
 
 def snapshot(store: Store, campaign_id: int, jobs_root: Path) -> str:

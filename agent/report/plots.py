@@ -151,7 +151,7 @@ def lineage(picture: Picture) -> Figure:
         label="accepted",
     )
     axes.set(ylabel="bits per byte (lower is better)", ylim=within)
-    axes.set_xlim(-0.5, max(1, len(picture.lineage)) - 0.2)
+    axes.set_xlim(-0.5, max(1, len(picture.lineage)) - 0.1)
     shown = dict(list(places.items())[:: 1 + len(places) // 16])
     axes.set_xticks(list(shown.values()), [_name(by_id[i], len(places)) for i in shown], fontsize=9, parse_math=False)
     axes.grid(axis="x", visible=False)
