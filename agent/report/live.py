@@ -19,8 +19,7 @@ from agent.runners.progress import progress
 from agent.store import Reads, Store
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-    from rich.console import JustifyMethod
+    from rich.console import Console, JustifyMethod, RenderableType
     from rich.live import Live
 
 JUSTIFY: "tuple[JustifyMethod, ...]" = ("left", "left", "left", "right")

@@ -165,7 +165,7 @@ class Repository:
             if now == expected:
                 raise
             raise UserError(
-                f"branch caddie/{campaign} is {_at(now)}, and should be {_at(expected)}: somebody moved it. "
+                f"branch caddie/{campaign} is {_at(now)}, and was {_at(expected)} for Caddie: somebody moved it. "
                 f"Put it back ({_put_back(campaign, expected)}), then `agent resume`"
             ) from error
 
@@ -244,7 +244,9 @@ def _find(where: Path) -> tuple[Path, Path, Path]:
             stdout_as_string=False,
         )
     except GitCommandError as error:
-        why = line(str(error.stderr), 300).removeprefix("stderr: ")
+        why = line(str(error.stderr), 500).removeprefix("stderr: ")
+        if "dubious ownership" in why:
+            raise UserError(f"git does not trust this repository: {why}") from error
         raise UserError(
             f"{where} is not inside a git working tree ({why}): run `git init` there and commit your script"
         ) from error
@@ -269,7 +271,7 @@ def _branch(campaign: str) -> str:
 
 
 def _at(sha: str | None) -> str:
-    return f"at {sha[:10]}" if sha else "not there"
+    return f"at {sha[:10]}" if sha else "absent"
 
 
 def _put_back(campaign: str, expected: str | None) -> str:
