@@ -8,7 +8,7 @@ import difflib
 import math
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -21,12 +21,13 @@ from agent.records import Campaign, Caps, Draft, Proposal, Review
 from agent.runners import Runner
 from agent.setting import Setting, known
 from agent.store import Store, open_store
+from agent.syntax import NotParsed
 from agent.track import Track
 from agent.worktree import Repository
 from trainer.data import prepare
 
 Say = Callable[[str], None]
-MakeRunner = Callable[[int], Runner]
+MakeRunner = Callable[[Track, int], Runner]
 BASES = ("last", "HEAD", "worktree")
 
 
@@ -47,10 +48,13 @@ class Options:
     seed: int | None = None
 
 
-def local_runner(slots: int) -> Runner:
+def local_runner(track: Track, slots: int) -> Runner:
     from agent.runners.local import LocalRunner
 
-    return LocalRunner(slots)
+    if track.hardware.kind == "cpu":
+        return LocalRunner(slots)
+    names = tuple(gpu.name for gpu in hardware.gpus() if track.hardware.device in gpu.name)
+    return LocalRunner(slots, names, track.hardware.gpus)
 
 
 def start(options: Options, where: Path, say: Say, make_runner: MakeRunner = local_runner) -> Setting:
@@ -59,28 +63,50 @@ def start(options: Options, where: Path, say: Say, make_runner: MakeRunner = loc
     repo = Repository(where)
     track, text = tracks.load(options.track, repo.root)
     hardware.require(track, repo.root)
-    data_sha = _prepare(track, repo, say)
-    repo.exclude(["/runs.db*", "/.caddie/"])
-    store = open_store(repo.root / "runs.db")
+    store = _existing(repo)
+    campaigns = _campaigns(store)
+    mine = [c for c in campaigns if c.track == track.name]
+    unfinished = [c for c in mine if c.state != "finished" and options.name in (None, c.name)]
+    _refuse_name(options, unfinished, campaigns)
+    if not unfinished or options.base is not None:
+        return _open(_checked(options, store, repo, track, text, mine, make_runner), store, repo, say)
+    campaign, store = unfinished[-1], known(store)
+    changed = _what_changed(campaign, text, _prepare(track, repo, say))
+    if not changed:
+        say(f"Resuming {campaign.name} (started {campaign.created}).")
+        return _reopen(store, repo, track, campaign, make_runner)
+    say(changed)
+    say(f"{campaign.name} can't go on with that; starting a new campaign from its head.")
+    options = replace(options, base="last" if _last_head(store, [campaign]) else None)
+    mine = [c for c in mine if c.id != campaign.id] + [campaign]
+    return _open(_checked(options, store, repo, track, text, mine, make_runner), store, repo, say, ends=campaign)
+
+
+def _existing(repo: Repository) -> Store | None:
+    """The database, if there is one. A new one is made only when nothing is left that could be refused."""
+    path = repo.root / "runs.db"
+    return open_store(path, create=False) if os.path.lexists(path) else None
+
+
+def _campaigns(store: Store | None) -> list[Campaign]:
+    if store is None:
+        return []
     with store.read() as reads:
-        all_of_track = [c for c in reads.campaigns() if c.track == track.name]
-        named = reads.campaign(options.name) if options.name else None
-    unfinished = [c for c in all_of_track if c.state != "finished" and options.name in (None, c.name)]
-    if named is not None and named not in unfinished:
-        raise UserError(f"campaign {named.name} is finished; choose another --campaign name, or none")
-    if unfinished and options.base is None:
-        campaign = unfinished[-1]
-        changed = _what_changed(campaign, text, data_sha)
-        if not changed:
-            say(f"Resuming {campaign.name} (started {campaign.created}).")
-            return _reopen(store, repo, track, campaign, make_runner)
-        say(changed)
-        say(f"{campaign.name} can't go on with that; starting a new campaign from its head.")
-        options = replace(options, base="last" if _last_head(store, repo, [campaign]) else None)
-        with store.write() as tx:
-            tx.end_campaign(campaign.id, "finished", "the track or its data changed")
-        all_of_track = [c for c in all_of_track if c.id != campaign.id] + [campaign]
-    return _open(options, store, repo, track, text, data_sha, all_of_track, say, make_runner)
+        return reads.campaigns()
+
+
+def _refuse_name(options: Options, unfinished: list[Campaign], campaigns: list[Campaign]) -> None:
+    named = next((c for c in campaigns if c.name == options.name), None)
+    if named is None:
+        return
+    if named not in unfinished:
+        why = "is finished" if named.state == "finished" else f"is of track {named.track}"
+        raise UserError(f"campaign {named.name} {why}; choose another --campaign name, or none")
+    if options.base is not None:
+        raise UserError(
+            f"campaign {named.name} is not finished, so it can't start again from --base {options.base}: "
+            f"`agent resume {named.name}` goes on with it, another --campaign name opens a new one"
+        )
 
 
 def resume(name: str | None, where: Path, say: Say, make_runner: MakeRunner = local_runner) -> Setting:
@@ -152,54 +178,97 @@ def _reopen(store: Store, repo: Repository, track: Track, campaign: Campaign, ma
         tx.reopen_campaign(campaign.id)
         campaign = known(tx.campaign(campaign.name))
     _trunk(repo, campaign)
-    return _setting(store, repo, track, campaign, make_runner(campaign.slots))
+    return _setting(store, repo, track, campaign, make_runner(track, campaign.slots))
 
 
-def _open(
+@dataclass(frozen=True)
+class Start:
+    """A new campaign: checked, and not yet written down."""
+
+    options: Options
+    track: Track
+    text: str
+    runner: Runner
+    slots: int
+    budget_hours: float
+    name: str
+    base: str
+    words: str
+    knobs: dict[str, literals.KnobValue]
+    ast_hash: str
+
+
+def _checked(
     options: Options,
-    store: Store,
+    store: Store | None,
     repo: Repository,
     track: Track,
     text: str,
-    data_sha: str,
     earlier: list[Campaign],
-    say: Say,
     make_runner: MakeRunner,
-) -> Setting:
+) -> Start:
+    """Everything that can be refused is refused here."""
     slots = options.slots or default_slots(track)
     runner = make_runner(slots)
     budget = options.budget_hours or track.budget_hours
     if budget is None:
         raise UserError(f"track {track.name} needs --budget GPU_HOURS")
     _enough(track, budget)
-    base, base_words = _base(options, store, repo, track, earlier)
-    files = repo.files(base, track.script.editable)
-    planner.make(options.planner, track, repo.root)  # an unknown planner is refused before anything is written
+    planner.make(options.planner, track, repo.root)
     name = options.name or _free_name(store, repo, track.name)
+    base, words = _base(options, store, repo, track, earlier)
+    knobs, ast_hash = _read_base(track, repo.files(base, track.script.editable))
+    return Start(options, track, text, runner, slots, budget, name, base, words, knobs, ast_hash)
+
+
+def _read_base(track: Track, files: Mapping[str, str]) -> tuple[dict[str, literals.KnobValue], str]:
+    """Its knobs and its hash; a script that no idea could start from is refused."""
+    try:
+        knobs, ast_hash = literals.read(track, files), guard.ast_hash(files)
+        settings = literals.settings(track, files)
+    except NotParsed as error:
+        raise UserError(f"the base can't be used: {error}") from error
+    for knob in track.knob:
+        if knob.name not in knobs:
+            table, _, key = knob.at.partition(".")
+            close = difflib.get_close_matches(key, settings, n=1)
+            hint = f" Did you mean '{table}.{close[0]}'?" if close else ""
+            raise UserError(f"knob {knob.name}: {track.script.path} has no literal {knob.at}.{hint}")
+    return knobs, ast_hash
+
+
+def _open(new: Start, store: Store | None, repo: Repository, say: Say, *, ends: Campaign | None = None) -> Setting:
+    """Writes the campaign down; `ends` names the one whose place it takes."""
+    options, track = new.options, new.track
+    repo.exclude(["/runs.db*", "/.caddie/"])
+    data_sha = _prepare(track, repo, say)
+    store = store or open_store(repo.root / "runs.db")
     with store.write() as tx:
+        if ends is not None:
+            tx.end_campaign(ends.id, "finished", "the track or its data changed")
         campaign = tx.add_campaign(
-            name=name,
+            name=new.name,
             track=track.name,
-            track_toml=text,
-            track_sha=tracks.sha(text),
+            track_toml=new.text,
+            track_sha=tracks.sha(new.text),
             data_sha=data_sha,
-            base_commit=base,
-            branch=f"caddie/{name}",
+            base_commit=new.base,
+            branch=f"caddie/{new.name}",
             seed=options.seed if options.seed is not None else secrets.randbits(31),
-            caps=Caps(budget * 3600, options.usd, options.llm_usd),
+            caps=Caps(new.budget_hours * 3600, options.usd, options.llm_usd),
             planner=options.planner,
             review=_review(options.review),
-            slots=slots,
+            slots=new.slots,
             target_bpb=options.target_bpb,
-            hardware_class=runner.hardware_class,
+            hardware_class=new.runner.hardware_class,
         )
-        root = tx.add_proposal(campaign.id, base_draft(base_words), baseline_id=None, state="promoted", commit=base)
-        tx.update_proposal(root.id, knobs=literals.read(track, files), ast_hash=guard.ast_hash(files))
+        root = tx.add_proposal(campaign.id, base_draft(new.words), baseline_id=None, state="promoted", commit=new.base)
+        tx.update_proposal(root.id, knobs=new.knobs, ast_hash=new.ast_hash)
         tx.set_head(campaign.id, root.id)
-    say(f"Campaign {name}: {base_words}")
-    say(verdict.resolvable(track, budget * 3600, track.guess_run_s() * max(1, track.hardware.gpus)))
+    say(f"Campaign {new.name}: {new.words}")
+    say(verdict.resolvable(track, new.budget_hours * 3600, track.guess_run_s() * max(1, track.hardware.gpus)))
     _trunk(repo, campaign)
-    return _setting(store, repo, track, campaign, runner)
+    return _setting(store, repo, track, campaign, new.runner)
 
 
 def base_draft(words: str) -> Draft:
@@ -230,14 +299,16 @@ def _enough(track: Track, budget_hours: float) -> None:
         )
 
 
-def _base(options: Options, store: Store, repo: Repository, track: Track, earlier: list[Campaign]) -> tuple[str, str]:
+def _base(
+    options: Options, store: Store | None, repo: Repository, track: Track, earlier: list[Campaign]
+) -> tuple[str, str]:
     """The commit to start from, and how to say it."""
     dirty = repo.dirty(track.script.editable)
     if options.base == "worktree":
         files = {path: (repo.root / path).read_text("utf-8") for path in track.script.editable}
         sha = repo.commit_candidate("base", 0, repo.head(), files, "Uncommitted edits of the checkout")
         return sha, f"from the checkout with its uncommitted edits ({sha[:10]})"
-    last = _last_head(store, repo, earlier)
+    last = _last_head(store, earlier)
     if options.base == "last" and last is None:
         raise UserError("--base last: there is no finished campaign of this track; use --base HEAD")
     if last is not None and options.base != "HEAD":
@@ -253,19 +324,18 @@ def _base(options: Options, store: Store, repo: Repository, track: Track, earlie
     return repo.head(), f"from commit {repo.head()[:10]}"
 
 
-def _last_head(store: Store, repo: Repository, earlier: list[Campaign]) -> tuple[Campaign, Proposal] | None:
+def _last_head(store: Store | None, earlier: list[Campaign]) -> tuple[Campaign, Proposal] | None:
     """The head of the last campaign of this track, if it went beyond its own base."""
     for campaign in reversed(earlier):
-        with store.read() as reads:
+        with known(store).read() as reads:
             head = reads.head(campaign.id)
         if head.kind != "base":
             return campaign, head
     return None
 
 
-def _free_name(store: Store, repo: Repository, track: str) -> str:
-    with store.read() as reads:
-        taken = {campaign.name for campaign in reads.campaigns()}
+def _free_name(store: Store | None, repo: Repository, track: str) -> str:
+    taken = {campaign.name for campaign in _campaigns(store)}
     n = 1
     while f"{track}-{n}" in taken or repo.trunk(f"{track}-{n}") is not None:
         n += 1

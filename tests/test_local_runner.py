@@ -252,3 +252,14 @@ def test_what_can_not_be_submitted(tmp_path: Path) -> None:
 )
 def test_progress_lines(text: str, found: tuple[int, int, float] | None) -> None:
     assert last_step(text) == found
+
+
+def test_gpus_are_shared_out_by_slot() -> None:
+    runner = LocalRunner(2, ("H100", "H100", "H100", "H100"), 2)
+    assert [runner.env(slot) for slot in runner.slots] == [
+        {"CUDA_VISIBLE_DEVICES": "0,1"},
+        {"CUDA_VISIBLE_DEVICES": "2,3"},
+    ]
+    assert runner.hardware_class == "cuda/H100/2"
+    with pytest.raises(UserError, match="needs 4 GPUs, this machine has 3"):
+        LocalRunner(2, ("H100",) * 3, 2)

@@ -89,7 +89,7 @@ def _detach(setting: "Setting") -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as out:
         child = subprocess.Popen(
-            [sys.executable, "-m", "agent.cli", "resume", name],
+            [sys.executable, "-I", "-m", "agent.cli", "resume", name],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,

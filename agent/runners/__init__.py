@@ -43,6 +43,10 @@ class Runner(Protocol):
     @property
     def slots(self) -> tuple[str, ...]: ...
 
+    def env(self, slot: str) -> dict[str, str]:
+        """What a run in this slot must know to find its share of the machine."""
+        ...
+
     def submit(self, spec: JobSpec, folder: Path, slot: str) -> None:
         """Start the job once; a folder that has it already is adopted. Its code is there (see `create`).
 

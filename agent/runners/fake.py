@@ -67,6 +67,9 @@ class FakeRunner:
         self._seconds = seconds
         self._world = world
 
+    def env(self, slot: str) -> dict[str, str]:
+        return {}
+
     def submit(self, spec: JobSpec, folder: Path, slot: str) -> None:
         paths = JobPaths(folder)
         if paths.result.exists():

@@ -1,4 +1,4 @@
-"""Runs on this machine: one pinned core a slot, each run held by a shepherd process of its own.
+"""Runs on this machine: a pinned core or some GPUs a slot, each run held by a shepherd process of its own.
 
 Takes job folders; every controller that comes later finds them as they are.
 """
@@ -44,13 +44,26 @@ UNREADABLE = "the machine took it away without a word"
 
 
 class LocalRunner:
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, gpus: tuple[str, ...] = (), gpus_per_slot: int = 0) -> None:
+        """Without GPUs a slot is a core; else `gpus_per_slot` of the GPUs whose names are given."""
+        self._shepherds: dict[Path, subprocess.Popen[bytes]] = {}
+        self._gpus_per_slot = gpus_per_slot
         self._cores = cores()
+        self.slots = tuple(f"local/{n}" for n in range(slots))
+        if gpus_per_slot:
+            if slots * gpus_per_slot > len(gpus):
+                raise UserError(f"--slots {slots}: needs {slots * gpus_per_slot} GPUs, this machine has {len(gpus)}")
+            self.hardware_class = f"cuda/{gpus[0]}/{gpus_per_slot}"
+            return
         if slots > len(self._cores):
             raise UserError(f"--slots {slots}: this machine has {len(self._cores)} cores, one for each slot")
-        self._shepherds: dict[Path, subprocess.Popen[bytes]] = {}
-        self.slots = tuple(f"local/{n}" for n in range(slots))
         self.hardware_class = f"cpu/{cpu_name()}/1-thread"
+
+    def env(self, slot: str) -> dict[str, str]:
+        if not self._gpus_per_slot:
+            return {}
+        first = self.slots.index(slot) * self._gpus_per_slot
+        return {"CUDA_VISIBLE_DEVICES": ",".join(str(first + n) for n in range(self._gpus_per_slot))}
 
     def submit(self, spec: JobSpec, folder: Path, slot: str) -> None:
         create(folder, spec, lambda code: None)
@@ -63,7 +76,8 @@ class LocalRunner:
             raise InfraError(f"{folder} does not hold the job of r{spec.run_id}, but of r{found.run_id}")
         if there(paths.lost) or there(paths.result) or lock.held(paths.lock):
             return
-        self._send(paths, self._cores[self.slots.index(slot)])
+        # A GPU run needs its processor threads; only runs that are timed on a core of their own are pinned to it.
+        self._send(paths, None if self._gpus_per_slot else self._cores[self.slots.index(slot)])
 
     def poll(self, folder: Path) -> JobState:
         """The lock comes before the result: a candidate may have written one while its shepherd lives."""
@@ -117,13 +131,21 @@ class LocalRunner:
     def sweep(self, jobs_root: Path) -> list[int]:
         return leftovers.end(jobs_root)
 
-    def _send(self, paths: JobPaths, core: int) -> None:
+    def _send(self, paths: JobPaths, core: int | None) -> None:
         folder = paths.folder.resolve()
         try:
             paths.spawned.touch()
             with paths.shepherd_log.open("ab") as log:
                 self._shepherds[paths.folder] = subprocess.Popen(
-                    [sys.executable, "-I", "-c", SHEPHERD, str(ROOT), str(folder), str(core)],
+                    [
+                        sys.executable,
+                        "-I",
+                        "-c",
+                        SHEPHERD,
+                        str(ROOT),
+                        str(folder),
+                        *([str(core)] if core is not None else []),
+                    ],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

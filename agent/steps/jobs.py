@@ -39,7 +39,7 @@ def make_job(setting: Setting, run: Run, proposal: Proposal, limits: track.Limit
 
 
 def job_spec(setting: Setting, run: Run, paths: JobPaths, limits: track.Limits) -> JobSpec:
-    limited = setting.track.model_copy(update={"limits": limits})
+    limited = on_slot(setting, run, limits)
     script = script_file(setting, paths.code)
     train = Phase(
         name="train",
@@ -67,6 +67,13 @@ def job_spec(setting: Setting, run: Run, paths: JobPaths, limits: track.Limits) 
         core=None,
         wall_s=limits.worst_s(),
     )
+
+
+def on_slot(setting: Setting, run: Run, limits: track.Limits) -> track.Track:
+    """The track as this run sees it: its limits, and its slot's share of the machine when it is scored."""
+    script = setting.track.script
+    env = {**setting.runner.env(known(run.slot)), **script.env}
+    return setting.track.model_copy(update={"limits": limits, "script": script.model_copy(update={"env": env})})
 
 
 def script_file(setting: Setting, code: Path) -> Path:
@@ -125,6 +132,7 @@ def train_env(setting: Setting, run: Run) -> dict[str, str]:
         "RUN_ID": f"r{run.id}",
         "SEED": str(run.seed),
         **data_env(setting),
+        **setting.runner.env(known(run.slot)),
         **of.script.env,
         **of.deciding().env,
     }

@@ -2,10 +2,12 @@
 
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from agent import campaign
 from agent.planner.edits import make_edits
+from agent.runners import Runner
 from agent.runners.fake import FakeRunner, Imagine, imagine
 from agent.setting import Setting
 
@@ -131,7 +133,7 @@ def open_campaign(
     seconds: float = 0.0,
     world_of: Imagine = imagine,
     say: campaign.Say = lambda text: None,
-    make_runner: campaign.MakeRunner | None = None,
+    make_runner: Callable[[int], Runner] | None = None,
     **options: object,
 ) -> Setting:
     chosen = {
@@ -145,5 +147,5 @@ def open_campaign(
         campaign.Options(slots=slots, **chosen),  # type: ignore[arg-type]
         root,
         say,
-        make_runner or (lambda count: FakeRunner(count, seconds, world_of)),
+        lambda track, count: make_runner(count) if make_runner else FakeRunner(count, seconds, world_of),
     )
