@@ -6,7 +6,7 @@ Takes a `Track` and the sentences of agent/hardware.py; gives text.
 import textwrap
 from collections.abc import Sequence
 
-from agent.report.words import duration, plain, table
+from agent.report.words import duration, line, plain, table
 from agent.track import Track
 
 
@@ -47,7 +47,7 @@ def explain(track: Track, missing: Sequence[str]) -> str:
     for name, text in pairs:
         lines += textwrap.wrap(plain(text), 96, initial_indent=f"{name:<12} ", subsequent_indent=" " * 13)
     verdict = "It can run here." if not missing else "It can't run here yet:"
-    return "\n".join([*lines, "", verdict, *(f"  - {plain(line)}" for line in missing)])
+    return "\n".join([*lines, "", verdict, *(f"  - {plain(one)}" for one in missing)])
 
 
 def _hardware(track: Track) -> str:
@@ -58,4 +58,4 @@ def _hardware(track: Track) -> str:
 
 def _first(summary: str) -> str:
     text = " ".join(summary.split())
-    return text.split(". ")[0].split(": ")[0].rstrip(".")
+    return line(text.split(". ")[0].rstrip("."), 90)

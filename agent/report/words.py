@@ -34,7 +34,7 @@ def markup(text: str, limit: int = 100) -> str:
 
 def markdown(text: str, limit: int = 200) -> str:
     """One line that fits into a cell of a Markdown table and stays text there."""
-    return re.sub(r"([\\`*_{}\[\]<>|#~$&])", r"\\\1", line(text, limit))
+    return re.sub(r"([\\`*_\[\]<|~$&])", r"\\\1", line(text, limit))
 
 
 def _seen(char: str) -> str:
