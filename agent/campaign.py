@@ -209,7 +209,7 @@ def _checked(
 ) -> Start:
     """Everything that can be refused is refused here."""
     slots = options.slots or default_slots(track)
-    runner = make_runner(slots)
+    runner = make_runner(track, slots)
     budget = options.budget_hours or track.budget_hours
     if budget is None:
         raise UserError(f"track {track.name} needs --budget GPU_HOURS")

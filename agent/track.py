@@ -7,6 +7,7 @@ Unknown keys are errors with a "did you mean".
 import difflib
 import hashlib
 import tomllib
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
@@ -174,14 +175,20 @@ def find(name: str, workspace: Path) -> Path:
     as_path = workspace / name
     if name.endswith(".toml"):
         if not as_path.is_file():
-            raise TrackError(f"no track file {as_path}")
+            near = [path.name for path in as_path.parent.glob("*.toml")] if as_path.parent.is_dir() else []
+            raise TrackError(f"no track file {as_path}.{_did_you_mean(as_path.name, near)}")
         return as_path
     tracks = shipped()
     if name in tracks:
         return tracks[name]
-    close = difflib.get_close_matches(name, tracks, n=1, cutoff=0.5)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise TrackError(f"no track {name!r}.{hint} There are {', '.join(tracks)}; or give a .toml file.")
+    raise TrackError(
+        f"no track {name!r}.{_did_you_mean(name, tracks)} There are {', '.join(tracks)}; or give a .toml file."
+    )
+
+
+def _did_you_mean(text: str, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(text, list(names), n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def load(name: str, workspace: Path) -> tuple[Track, str]:
