@@ -11,6 +11,10 @@ from agent.steps.limits import run_limits, worst_run
 from agent.store import Reads, Scored
 
 
+# A head's figure rests on at least so many fresh runs that could be scored.
+LEAST_FRESH = 2
+
+
 def promote(setting: Setting) -> int:
     """Takes every idea that passed as far as it can go now; gives how many moved."""
     return sum(
@@ -126,8 +130,13 @@ def _contradicted(setting: Setting) -> int:
         if len(fresh) < rule.report_seeds:
             return 0
         groups = noise.groups(reads.replicates(campaign.id, newest=noise.REMEMBERED))
+    scored = [s for s in fresh if s.measurement.bpb is not None]
+    if len(scored) < LEAST_FRESH:
+        words = f"{len(fresh) - len(scored)} of its {len(fresh)} fresh runs have no score ({fresh[-1].run.reason})"
+        _revert(setting, head, parent, words)
+        return 1
     sigma = noise.estimate(groups, prior_sigma=rule.prior_sigma, prior_df=rule.prior_df)
-    found = verdict.fresh(head, parent, fresh, old, sigma)
+    found = verdict.fresh(head, parent, scored, old, sigma)
     if found.decision == "worse":
         _revert(setting, head, parent, found.words)
         return 1

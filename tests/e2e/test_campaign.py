@@ -1,7 +1,9 @@
 """Whole campaigns with imagined runs: how ideas end, the trunk, the ledger, the person's checkout."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -174,6 +176,25 @@ def test_a_head_that_its_fresh_runs_contradict_is_reverted(root: Path) -> None:
     assert world.git(root, "show", "caddie/toy-1:train.py") == world.SCRIPT
     subjects = world.git(root, "log", "--format=%s", "caddie/toy-1").splitlines()
     assert subjects == ["Revert: lucky", "lucky", "Start"]
+
+
+def test_a_head_that_can_not_be_scored_again_is_reverted(root: Path) -> None:
+    from dataclasses import replace
+
+    from agent.runners.fake import Imagined, imagine
+    from agent.steps.wanted import seed_of
+
+    seeds = {seed_of(7, 1, n) for n in range(4)}
+
+    def fragile(knobs: Mapping[str, Any], seed: int) -> Imagined:
+        found = imagine(knobs, seed)
+        return found if knobs["width"] == 4 or seed in seeds else replace(found, outcome="crashed")
+
+    setting, found = run(root, WIDER, world_of=fragile)
+    assert found["wider"] == "reverted"
+    with setting.store.read() as reads:
+        assert "3 of its 3 fresh runs have no score" in reads.proposals(setting.campaign.id)[1].reason
+        assert budget.open_entries(reads, setting.campaign.id) == []
 
 
 def test_the_budget_is_a_promise(root: Path) -> None:
