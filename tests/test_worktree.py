@@ -1,87 +1,18 @@
-"""Candidates are real commits made by real git, and nothing of the person's changes or runs."""
+"""Candidates are real commits made by real git."""
 
-import contextlib
 import os
-import random
-import resource
-import subprocess
-import sys
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from agent.errors import EditError, UserError
-from agent.worktree import Repository, message, repository
-
-SCRIPT = "import os\n\n" + "".join(f"line_{n} = {n}\n" for n in range(30))
-
-
-def git(where: Path, *args: str, check: bool = True) -> str:
-    command = ["git", "-c", "user.name=Person", "-c", "user.email=person@example.org", *args]
-    return subprocess.run(command, cwd=where, check=check, capture_output=True, text=True).stdout
+from agent.worktree import Repository, message
+from tests.person import SCRIPT, git, make_repository, photograph
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A repository with odd characters in its path, an executable, a link, and edits in all states."""
-    root = tmp_path / "my répo with spaces"
-    (root / "sub").mkdir(parents=True)
-    git(root, "init", "-q", "-b", "main")
-    (root / "train.py").write_text(SCRIPT)
-    (root / "run.sh").write_text("#!/bin/sh\n")
-    (root / "run.sh").chmod(0o755)
-    (root / "sub" / "notes.txt").write_text("mine\n")
-    (root / "outside").symlink_to("/etc")
-    git(root, "add", ".")
-    git(root, "commit", "-q", "-m", "Start")
-    return root
-
-
-def make_dirty(root: Path) -> None:
-    (root / "sub" / "notes.txt").write_text("stashed\n")
-    git(root, "stash", "-q")
-    (root / "train.py").write_text(SCRIPT + "# edited by hand\n")
-    (root / "staged.txt").write_text("staged\n")
-    git(root, "add", "staged.txt")
-    (root / "untracked.txt").write_text("untracked\n")
-
-
-def photograph(root: Path) -> dict[str, object]:
-    """All of the person's that must not change."""
-    files = [path for path in sorted(root.rglob("*")) if not {".git", ".caddie"} & set(path.parts)]
-    return {
-        "index": (root / ".git" / "index").read_bytes(),
-        "index time": (root / ".git" / "index").stat().st_mtime_ns,
-        "head": (root / ".git" / "HEAD").read_bytes(),
-        "log of head": (root / ".git" / "logs" / "HEAD").read_bytes(),
-        "config": (root / ".git" / "config").read_bytes(),
-        "hooks": sorted(path.name for path in (root / ".git" / "hooks").iterdir()),
-        "branches": git(root, "for-each-ref", "refs/heads/main", "refs/stash", "refs/tags"),
-        "stash": git(root, "stash", "list"),
-        "status": git(root, "--no-optional-locks", "status", "--porcelain"),
-        "files": {path: (path.lstat().st_mtime_ns, path.lstat().st_mode) for path in files},
-    }
-
-
-def everything(repo: Repository) -> str:
-    """One of each thing that the loop does; gives a candidate."""
-    head = repo.head()
-    repo.exclude(["/runs.db*", "/.caddie/"])
-    repo.sweep("night")
-    repo.move_trunk("night", head, None)
-    sha = repo.commit_candidate("night", 1, head, {"train.py": SCRIPT + "x = 1\n"}, "One\n")
-    diff = repo.diff(head, sha)
-    assert repo.patch_id(diff)
-    repo.export(sha, repo.root / ".caddie" / "out")
-    repo.move_trunk("night", sha, head)
-    back = repo.revert_commit(sha, head, "Revert\n")
-    repo.move_trunk("night", back, sha)
-    assert repo.files(back, ["train.py"]) == {"train.py": SCRIPT}
-    assert repo.merge_file(SCRIPT, SCRIPT.replace("= 1\n", "= 9\n"), SCRIPT + "end\n") is not None
-    repo.dirty(["train.py"])
-    return sha
+    return make_repository(tmp_path)
 
 
 def test_a_candidate_is_one_commit_on_its_parent_kept_by_a_ref(root: Path) -> None:
@@ -112,114 +43,6 @@ def test_a_second_call_after_a_kill_gives_the_same_tree_and_leaves_no_worktree(r
     assert git(root, "rev-parse", "refs/caddie/night/p5").strip() == again
     listed = git(root, "worktree", "list")
     assert "night" not in listed and "day/worktrees/p5" in listed
-
-
-def test_sweep_takes_only_what_is_ours(root: Path, tmp_path: Path) -> None:
-    """A worktree of the person that has the name of one of ours, on a disk that is not mounted now, stays."""
-    repo = Repository(root)
-    git(root, "worktree", "add", "-q", "--detach", str(tmp_path / "elsewhere" / "p5"))
-    (tmp_path / "elsewhere").rename(tmp_path / "unplugged")
-    git(root, "worktree", "add", "-q", "--detach", str(root / ".caddie" / "night" / "worktrees" / "p5"))
-    lock = root / ".git" / "refs" / "caddie" / "night" / "p5.lock"
-    lock.parent.mkdir(parents=True)
-    lock.touch()
-    repo.sweep("night")
-    repo.sweep("night")
-    assert not (root / ".caddie" / "night" / "worktrees").exists() and not lock.exists()
-    (tmp_path / "unplugged").rename(tmp_path / "elsewhere")
-    assert str(tmp_path / "elsewhere" / "p5") in git(root, "worktree", "list")
-    assert git(tmp_path / "elsewhere" / "p5", "status", "--porcelain") == ""
-
-
-def test_nothing_of_the_persons_changes(root: Path) -> None:
-    make_dirty(root)
-    before = photograph(root)
-    everything(Repository(root / "sub"))
-    assert photograph(root) == before
-    exclude = (root / ".git" / "info" / "exclude").read_text()
-    Repository(root).exclude(["/runs.db*", "/.caddie/"])
-    assert (root / ".git" / "info" / "exclude").read_text() == exclude
-    assert exclude.count("/.caddie/") == 1
-
-
-HOOKS = (
-    *(
-        "post-checkout",
-        "pre-commit",
-        "prepare-commit-msg",
-        "commit-msg",
-        "post-commit",
-        "post-merge",
-        "pre-push",
-    ),
-    *(
-        "reference-transaction",
-        "post-index-change",
-        "fsmonitor-watchman",
-        "post-rewrite",
-        "pre-auto-gc",
-        "update",
-    ),
-)
-
-
-def test_hooks_filters_and_signing_never_run(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    marker, home = tmp_path / "marker", tmp_path / "home"
-    trap = tmp_path / "trap.sh"
-    trap.write_text(f'#!/bin/sh\necho "$0 $@" >> "{marker}"\ncat\n')
-    trap.chmod(0o755)
-    everywhere = (root / ".git" / "hooks", home / "hooks", home / "templates" / "hooks")
-    for folder in everywhere:
-        folder.mkdir(parents=True, exist_ok=True)
-        for hook in HOOKS:
-            (folder / hook).write_text(f'#!/bin/sh\necho "{hook}" >> "{marker}"\n')
-            (folder / hook).chmod(0o755)
-    bites = (
-        *(
-            "filter.trap.clean",
-            "filter.trap.smudge",
-            "filter.trap.process",
-            "diff.trap.command",
-            "gpg.program",
-        ),
-        *(
-            "diff.trap.textconv",
-            "core.fsmonitor",
-            "core.pager",
-            "core.editor",
-            "diff.external",
-            "merge.trap.driver",
-        ),
-    )
-    for name in bites:
-        git(root, "config", name, str(trap))
-    for name, value in (
-        ("commit.gpgSign", "true"),
-        ("core.autocrlf", "true"),
-        ("filter.trap.required", "true"),
-    ):
-        git(root, "config", name, value)
-    (home / ".gitconfig").write_text(
-        f"[core]\n hooksPath = {home / 'hooks'}\n attributesFile = {home / 'attributes'}\n"
-        f"[init]\n templateDir = {home / 'templates'}\n[user]\n signingKey = me\n"
-    )
-    for file in (home / "attributes", root / ".git" / "info" / "attributes", root / ".gitattributes"):
-        file.write_text("*.py filter=trap diff=trap merge=trap ident eol=crlf\n*.sh export-ignore\n")
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("GIT_EXTERNAL_DIFF", str(trap))
-    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
-    monkeypatch.setenv("GIT_CONFIG_KEY_0", "core.hooksPath")
-    monkeypatch.setenv("GIT_CONFIG_VALUE_0", str(home / "hooks"))
-    monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "no index of ours"))
-    marker.unlink(missing_ok=True)  # the set-up itself may have run some
-    repo = Repository(root)
-    sha = everything(repo)
-    assert not marker.exists(), marker.read_text()
-    assert "gpgsig" not in git(root, "cat-file", "commit", sha)
-    assert (repo.root / ".caddie" / "out" / "train.py").read_bytes() == (SCRIPT + "x = 1\n").encode()
-    assert (repo.root / ".caddie" / "out" / "run.sh").is_file()
-    assert "+x = 1" in repo.diff(f"{sha}^", sha)
-    assert repo.dirty(["sub/notes.txt"]) == []  # by the index of the checkout
 
 
 def test_export_gives_plain_files_only(root: Path, tmp_path: Path) -> None:
@@ -343,20 +166,6 @@ def test_where_it_starts(root: Path, tmp_path: Path) -> None:
         Repository(tmp_path / "bare.git")
 
 
-def test_in_a_detached_linked_worktree(root: Path, tmp_path: Path) -> None:
-    """A worktree of a worktree: candidates and branch are shared, checkout and index are each one's own."""
-    linked = tmp_path / "linked"
-    git(root, "worktree", "add", "-q", "--detach", str(linked))
-    before = photograph(root)
-    index = Path(git(linked, "rev-parse", "--path-format=absolute", "--git-path", "index").strip())
-    mine = index.read_bytes()
-    sha = everything(Repository(linked))
-    assert photograph(root) == before and index.read_bytes() == mine
-    assert git(linked, "status", "--porcelain") == ""
-    assert git(root, "rev-parse", "refs/caddie/night/p1").strip() == sha
-    assert not list((root / ".git" / "worktrees").glob("p*"))
-
-
 def test_adopting_is_the_persons_own_merge(root: Path) -> None:
     repo = Repository(root)
     git(root, "config", "user.name", "Person")
@@ -385,88 +194,3 @@ def test_messages_carry_no_control_characters() -> None:
     assert text.startswith("red\n\nab long")
     assert max(map(len, text.splitlines())) <= 72
     assert text.endswith("\n\nPlanner: xy\n")
-
-
-@pytest.mark.slow
-def test_a_candidate_costs_little_however_many_there_are(root: Path) -> None:
-    repo = Repository(root)
-    head = repo.head()
-    few = _cpu_ms(repo, head, 20_001)
-    lines = "".join(f"{head} refs/caddie/night/p{n}\n" for n in range(1, 10_001))
-    (root / ".git" / "packed-refs").write_text(
-        "# pack-refs with: peeled fully-peeled sorted \n"
-        + "".join(sorted(lines.splitlines(True), key=lambda line: line.split()[1]))
-    )
-    many = _cpu_ms(repo, head, 30_001)
-    print(f"CPU per candidate: {few:.1f} ms with few, {many:.1f} ms with 10,000 refs")
-    assert many < 60
-    assert many < 1.5 * few + 5
-    assert len(git(root, "for-each-ref", "refs/caddie").splitlines()) == 10_040
-
-
-def _cpu_ms(repo: Repository, head: str, first: int, n: int = 20) -> float:
-    def used() -> float:
-        both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-        return sum(one.ru_utime + one.ru_stime for one in both)
-
-    best = float("inf")  # of a few tries: the machine has other things to do
-    for start in range(first, first + n, 5):
-        before = used()
-        for number in range(start, start + 5):
-            sha = repo.commit_candidate("night", number, head, {"train.py": SCRIPT + f"x = {number}\n"}, "x\n")
-            repo.patch_id(repo.diff(head, sha))
-        best = min(best, (used() - before) / 5 * 1000)
-    return best
-
-
-def test_refs_are_packed_now_and_then(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repository, "PACK_EVERY", 5)
-    repo = Repository(root)
-    made = [repo.commit_candidate("night", n, repo.head(), {"train.py": f"x = {n}\n"}, "x\n") for n in range(12)]
-    assert sum(1 for _ in (root / ".git" / "refs" / "caddie" / "night").iterdir()) == 2
-    names = [f"refs/caddie/night/p{n}" for n in range(12)]
-    assert git(root, "rev-parse", *names).split() == made
-    assert git(root, "stash", "list") == "" and git(root, "symbolic-ref", "HEAD") == "refs/heads/main\n"
-
-
-MAKER = """
-import sys
-from pathlib import Path
-from agent.worktree import Repository
-repo = Repository(Path(sys.argv[1]))
-head, trunk = repo.head(), repo.trunk("night")
-for n in range(int(sys.argv[2]), 10**6):
-    sha = repo.commit_candidate("night", n, head, {"train.py": f"x = {n}\\n"}, "x\\n")
-    repo.move_trunk("night", sha, trunk)
-    trunk = sha
-    print(n, sha, flush=True)
-"""
-
-
-@pytest.mark.slow
-def test_killed_at_any_instant_nothing_is_lost_or_left(root: Path) -> None:
-    """The maker and its git, killed 8 times at random: what it said is there, and the next one goes on."""
-    make_dirty(root)
-    before = photograph(root)
-    dice, first, said = random.Random(3), 1, {}
-    for _ in range(8):
-        command = [sys.executable, "-c", MAKER, str(root), str(first)]
-        maker = psutil.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
-        assert maker.stdout is not None
-        lines = [maker.stdout.readline() for _ in range(dice.randint(1, 3))]
-        time.sleep(dice.random() * 0.05)  # any instant
-        for process in (maker, *maker.children(recursive=True)):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        lines += maker.stdout.read().splitlines()
-        maker.wait()
-        said |= {int(line.split()[0]): line.split()[1] for line in lines if len(line.split()) == 2}
-        first = max(said) + 1
-        Repository(root).sweep("night")
-        assert git(root, "worktree", "list").count("\n") == 1
-        assert not (root / ".caddie" / "night" / "worktrees").exists()
-    for n, sha in said.items():
-        assert git(root, "rev-parse", f"refs/caddie/night/p{n}").strip() == sha
-    assert git(root, "merge-base", "--is-ancestor", said[max(said)], "caddie/night") == ""
-    assert git(root, "fsck", "--strict", "--no-dangling") == ""
-    assert photograph(root) == before
