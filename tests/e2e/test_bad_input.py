@@ -1,0 +1,178 @@
+"""What is wrong gets a clear error from the command line, and changes nothing on disk."""
+
+import contextlib
+import os
+import random
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from agent.store import open_store
+from tests.e2e import world
+from tests.e2e.terminal import START, agent, listing, refused
+from tests.e2e.test_kill import REAL_SCRIPT, REAL_TRACK
+
+IDEAS = [world.idea("wider", ('"width": 4', '"width": 8'), script=REAL_SCRIPT)]
+
+
+def make(root: Path, track: str = REAL_TRACK) -> Path:
+    world.make_workspace(root, script=REAL_SCRIPT, track=track)
+    world.write_ideas(root, IDEAS)
+    return root
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return make(tmp_path / "a person's folder é")
+
+
+@contextmanager
+def mounted(folder: Path, *options: str) -> Iterator[Path]:
+    folder.mkdir(exist_ok=True)
+    subprocess.run(["mount", *options, str(folder)], check=True, capture_output=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words", "code", "parts"),
+    [
+        ({}, ("start", "--track", "tinny"), 2, ("no track 'tinny'", "Did you mean 'tiny'?")),
+        ({}, ("start", "--track", "agnet.toml"), 2, ("no track file", "agnet.toml", "Did you mean 'agent.toml'?")),
+        ({"[limits]": "[limits]\ntrain_wal_s = 3"}, START, 2, ("limits.train_wal_s", "Did you mean 'train_wall_s'?")),
+        ({'summary = "': 'sumary = "'}, START, 2, ("sumary: no such key", "Did you mean 'summary'?")),
+        ({"alpha = 0.004": "alpha = nan"}, START, 2, ("decision.alpha",)),
+        ({"max_seeds = 4": "max_seeds = 40"}, START, 2, ("decision.max_seeds",)),
+        ({"[[rung]]": "[[rung]"}, START, 2, ("agent.toml is not TOML", "line")),
+        ({'at = "KNOBS.width"': 'at = "KNOBS.widht"'}, START, 2, ("KNOBS.widht",)),
+        ({'path = "train.py"': 'path = "tran.py"'}, START, 2, ("script.editable", "script.path")),
+        ({'"train.py"': '"trian.py"'}, START, 5, ("trian.py",)),
+        ({}, ("strat",), 2, ("strat", "Did you mean 'start'")),
+        ({}, (*START, "--bugdet", "1"), 2, ("--bugdet", "--budget")),
+        ({}, (*START, "--budget", "lots"), 2, ("--budget",)),
+        ({}, (*START, "--budget", "nan"), 2, ("--budget",)),
+        ({}, (*START, "--budget", "1e-6"), 2, ("--budget", "too small")),
+        ({}, (*START, "--planner", "scripted:none.jsonl"), 2, ("none.jsonl",)),
+        ({}, (*START, "--base", "last"), 2, ("--base last", "--base HEAD")),
+        ({}, (*START, "--slots", "64"), 2, ("--slots 64", "cores")),
+        ({}, ("resume",), 3, ("no runs here yet", "agent start")),
+        ({}, ("status",), 2, ("no runs.db", "agent start")),
+    ],
+)
+def test_what_is_misspelt_or_impossible(
+    root: Path, changed: dict[str, str], words: tuple[str, ...], code: int, parts: tuple[str, ...]
+) -> None:
+    text = REAL_TRACK
+    for old, new in changed.items():
+        assert old in text
+        text = text.replace(old, new)
+    (root / "agent.toml").write_text(text)
+    before = listing(root)
+    refused(agent(root, *words), code, *parts)
+    assert listing(root) == before
+
+
+def test_no_repository_no_commit_a_bare_one(tmp_path: Path) -> None:
+    for name, code, parts in (
+        ("plain", 2, ("not inside a git working tree", "git init")),
+        ("empty", 2, ("no commit yet", "commit your script")),
+        ("bare", 2, ("bare",)),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        if name == "empty":
+            world.git(folder, "init", "-q")
+        if name == "bare":
+            world.git(folder, "init", "-q", "--bare")
+        else:
+            (folder / "train.py").write_text(REAL_SCRIPT)
+            (folder / "agent.toml").write_text(REAL_TRACK)
+            world.write_ideas(folder, IDEAS)
+        before = listing(folder)
+        refused(agent(folder, *START), code, *parts)
+        assert listing(folder) == before
+
+
+def test_a_dirty_checkout_on_a_detached_head_is_fine_and_stays_as_it_is(root: Path) -> None:
+    world.git(root, "commit", "-q", "--allow-empty", "-m", "later")
+    world.git(root, "checkout", "-q", "--detach", "HEAD~1")
+    (root / "staged.txt").write_text("staged\n")
+    world.git(root, "add", "staged.txt")
+    (root / "untracked.txt").write_text("mine too\n")
+    before = listing(root)
+    ended = agent(root, *START)
+    assert ended.code == 0, ended
+    assert "toy-1 finished" in ended.out, ended.words
+    after = listing(root)
+    ours = (".git/objects/", ".git/refs/", ".git/logs/refs/", ".git/info", ".git/worktrees", ".caddie", "runs.db")
+    touched = [path for path in before | after if before.get(path) != after.get(path)]
+    assert not any((root / ".git/worktrees").glob("*"))
+    assert [path for path in touched if not path.startswith(ours)] == []
+    assert [path for path in before if path not in after] == []
+    base = world.git(root, "rev-parse", "main~1").strip()
+    assert (root / ".git/HEAD").read_text().strip() == base
+    assert world.git(root, "merge-base", "caddie/toy-1", "main").strip() == base
+
+
+def newer(path: Path) -> None:
+    open_store(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.commit()
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def corrupt(path: Path) -> None:
+    open_store(path).close()
+    draw = random.Random(3)
+    with path.open("r+b") as file:
+        for offset in range(4096, path.stat().st_size, 4096):
+            file.seek(offset)
+            file.write(draw.randbytes(2048))
+
+
+def another_program(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE mlflow (score REAL)")
+
+
+def text(path: Path) -> None:
+    path.write_text("these are the runs of last night\n" * 200)
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+def half(path: Path) -> None:
+    open_store(path).close()
+    os.truncate(path, path.stat().st_size // 2 // 4096 * 4096)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "parts"),
+    [
+        (newer, ("newer Caddie", "9999", "Update Caddie")),
+        (corrupt, ("damaged", ".recover")),
+        (half, ("damaged", ".recover")),
+        (text, ("damaged or no SQLite database",)),
+        (Path.touch, ("is empty", "Remove it")),
+        (another_program, ("not one of Caddie's", "mlflow")),
+        (folder, ("is a folder",)),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_database_that_can_not_be_used_is_left_alone(root: Path, spoil: object, parts: tuple[str, ...]) -> None:
+    spoil(root / "runs.db")  # type: ignore[operator]
+    before = listing(root)
+    commands = [START, ("resume",)] if spoil is folder else [START, ("resume",), ("status",)]
+    for words in commands:
+        said = refused(agent(root, *words), 3, *parts)
+        assert "runs.db" in said
+        assert listing(root) == before
