@@ -10,6 +10,7 @@ from agent.steps.decide import release
 from agent.steps.launch import submit
 from agent.steps.wanted import MAX_ATTEMPTS
 from agent.store import Tx
+from agent.store.rows import now
 
 
 def collect(setting: Setting) -> list[float]:
@@ -50,7 +51,9 @@ def _finish(setting: Setting, run: Run) -> float:
     except InfraError as error:
         return _lose(setting, run, "lost", str(error), None)
     with setting.store.write() as tx:
-        tx.update_run(run.id, state="done", outcome=result.outcome, reason=result.reason, walls=result.walls)
+        tx.update_run(
+            run.id, state="done", outcome=result.outcome, reason=result.reason, walls=result.walls, ended=now()
+        )
         tx.add_measurement(measurement)
         _settle(setting, tx, run, result.slot_s)
         if tx.proposal(run.proposal_id).state == "running":
@@ -64,7 +67,7 @@ def _lose(setting: Setting, run: Run, state: RunState, reason: str, slot_s: floa
     What it used is settled; where nobody knows (`slot_s` None), all that was reserved.
     """
     with setting.store.write() as tx:
-        tx.update_run(run.id, state=state, reason=reason)
+        tx.update_run(run.id, state=state, reason=reason, ended=now())
         slot_s = _settle(setting, tx, run, slot_s)
         series = tx.runs(setting.campaign.id, proposal_id=run.proposal_id, states={"lost"})
         given_up = sum(other.seed == run.seed for other in series) >= MAX_ATTEMPTS

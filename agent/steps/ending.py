@@ -8,6 +8,7 @@ from typing import NamedTuple
 from agent.records import FINAL, Balance, CampaignState, Proposal, ProposalState
 from agent.setting import Setting
 from agent.steps.decide import undecided
+from agent.steps.launch import full_disk
 from agent.steps.limits import run_limits, worst_run
 from agent.steps.plan import WAITING
 from agent.steps.wanted import wanted
@@ -20,6 +21,8 @@ SCORELESS: frozenset[ProposalState] = frozenset({"edit_failed", "blocked", "cras
 class Ending(NamedTuple):
     state: CampaignState
     reason: str
+    failed: bool = False
+    """Something is wrong that a person must mend before it can go on."""
 
 
 def ending(setting: Setting, reads: Reads, *, may_plan: bool) -> Ending | None:
@@ -34,6 +37,8 @@ def ending(setting: Setting, reads: Reads, *, may_plan: bool) -> Ending | None:
         if check is not None:
             return check
     items = wanted(setting, reads)
+    if items and (full := full_disk(setting)) is not None:
+        return Ending("stopped", full, failed=True)
     if any(item.held for item in items) or undecided(setting, reads):
         return None
     worst = worst_run(setting, run_limits(setting, reads))
@@ -78,10 +83,16 @@ def broken_base(reads: Reads, setting: Setting) -> Ending | None:
     for run in reads.runs(setting.campaign.id, proposal_id=base.id, states={"done"}):
         if run.outcome != "ok":
             log = setting.job(run.id) / "train.log"
-            return Ending("stopped", f"the base itself does not run (r{run.id} {run.outcome}): {run.reason}; see {log}")
+            return Ending(
+                "stopped",
+                f"the base itself does not run (r{run.id} {run.outcome}): {run.reason}; see {log}",
+                failed=True,
+            )
         found = reads.measurement(run.id)
         if found is not None and limit is not None and (found.total_bytes or 0) > limit:
-            return Ending("stopped", f"the base is {found.total_bytes:,} bytes, over the limit of {limit:,}")
+            return Ending(
+                "stopped", f"the base is {found.total_bytes:,} bytes, over the limit of {limit:,}", failed=True
+            )
     return None
 
 
@@ -91,7 +102,7 @@ def _stubborn(reads: Reads, setting: Setting) -> Ending | None:
     if len(ended) < STUBBORN or any(row.state not in SCORELESS for row in ended):
         return None
     last = reads.proposal(ended[-1].proposal_id)
-    return Ending("stopped", f"{STUBBORN} ideas in a row ended without a score; the last: {last.reason}")
+    return Ending("stopped", f"{STUBBORN} ideas in a row ended without a score; the last: {last.reason}", failed=True)
 
 
 def _on_target(reads: Reads, head: Proposal, target: float | None) -> Ending | None:

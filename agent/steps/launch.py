@@ -3,6 +3,8 @@
 Money first, then the row, then the job folder, then the process: whatever is cut off is found and finished.
 """
 
+import shutil
+
 from agent import budget
 from agent.errors import BudgetExceeded
 from agent.records import Proposal, Run
@@ -11,6 +13,23 @@ from agent.steps.jobs import make_job, script_sha
 from agent.steps.limits import run_limits, worst_run
 from agent.steps.wanted import Wanted
 from agent.store import Reads, Tx
+from agent.store.rows import now
+
+MARGIN_MB = 200  # beyond what runs may write: the store, git's objects, shepherds' notes
+MB = 1_000_000
+
+
+def full_disk(setting: Setting) -> str | None:
+    """Why no run may start: the disk could not hold what every slot may write. None: it could."""
+    limits, slots = setting.track.limits, len(setting.runner.slots)
+    need = (slots * (limits.disk_mb + limits.log_mb) + MARGIN_MB) * MB
+    free = shutil.disk_usage(setting.repo.root).free
+    if free >= need:
+        return None
+    return (
+        f"the disk has {free // MB:,} MB free, and {slots} run{'s' * (slots > 1)} at once may need {need // MB:,} MB; "
+        "make room (`agent prune` deletes old artifacts), then `agent resume`"
+    )
 
 
 def free_slots(setting: Setting, reads: Reads) -> list[str]:
@@ -38,7 +57,7 @@ def submit(setting: Setting, run: Run) -> Run:
     with setting.store.write() as tx:
         if proposal.state == "queued":
             tx.move(proposal.id, "running", run_id=run.id)
-        return tx.update_run(run.id, state="running")
+        return tx.update_run(run.id, state="running", started=now())
 
 
 def _book(setting: Setting, tx: Tx, item: Wanted, slot: str) -> Run:
