@@ -18,7 +18,7 @@ from agent.steps.admit import admit, record, refresh
 from agent.steps.collect import cancel_all, collect
 from agent.steps.decide import decide, undecided
 from agent.steps.ending import Ending, broken_base, close, ending
-from agent.steps.launch import free_slots, start
+from agent.steps.launch import free_slots, full_disk, start
 from agent.steps.plan import Asking
 from agent.steps.promote import promote
 from agent.steps.wanted import wanted
@@ -69,8 +69,8 @@ class Loop:
         return happened
 
     def _launch(self) -> int:
-        """Fills the free slots with what is most urgent."""
-        if self._asked():
+        """Fills the free slots with what is most urgent, unless the disk could not hold it."""
+        if self._asked() or full_disk(self._setting) is not None:
             return 0
         setting, started = self._setting, 0
         with setting.store.read() as reads:

@@ -7,6 +7,7 @@ a short line and a crash log.
 import io
 import sys
 import traceback
+from pathlib import Path
 
 INTERRUPTED, FAULT = 130, 70
 
@@ -30,6 +31,7 @@ def main() -> None:
         sys.exit(0)
     except Exception as error:  # the top: whatever comes here is our own fault
         _wrong_use(error)
+        _refused_by_the_disk(error)
         _red(f"A fault of Caddie's: {type(error).__name__}: {error}")
         _red(f"Nothing that was recorded is lost. The details are in {_crash_log(traceback.format_exc())}")
         sys.exit(FAULT)
@@ -41,6 +43,24 @@ def _wrong_use(error: Exception) -> None:
     if callable(show) and isinstance(code, int):
         show()
         sys.exit(code)
+
+
+def _refused_by_the_disk(error: Exception) -> None:
+    """Ends the program if that is what a person can mend: no room, no right to write."""
+    import errno
+
+    from agent.errors import UserError
+
+    words = {
+        errno.ENOSPC: "the disk is full; make room (`agent prune` deletes old artifacts), then `agent resume`",
+        errno.EDQUOT: "your quota of disk space is used up; make room, then `agent resume`",
+        errno.EROFS: "the file system is read-only; work in a folder that can be written",
+        errno.EACCES: "this user may not do that there; mend the folder's rights or work in another one",
+        errno.EIO: "the disk failed to read or write; see `dmesg`",
+    }
+    if isinstance(error, OSError) and error.errno in words:
+        _red(f"{error.filename or Path.cwd()}: {words[error.errno]}. What was recorded before is safe.")
+        sys.exit(UserError.exit_code)
 
 
 def _printable() -> None:
@@ -62,7 +82,6 @@ def _crash_log(trace: str) -> str:
     """In the workspace's .caddie if it has one, else where temporary files are."""
     import tempfile
     import time
-    from pathlib import Path
 
     here = [folder / ".caddie" for folder in (Path.cwd(), *Path.cwd().parents)]
     for folder in (*(one for one in here if one.is_dir()), Path(tempfile.gettempdir())):

@@ -80,6 +80,8 @@ def _work(setting: "Setting", detach: bool) -> None:
     typer.echo(f"{setting.campaign.name} {ending.state}: {ending.reason}.")
     typer.echo(summary(setting.store, setting.campaign.id, setting.folder))
     setting.store.close()
+    if ending.failed:
+        raise typer.Exit(1)
 
 
 def _detach(setting: "Setting") -> None:

@@ -7,6 +7,7 @@ git 2.39, so only commands that never apply them touch candidates: fast-import, 
 
 import os
 from collections.abc import Collection
+from errno import ENOSPC
 from pathlib import Path
 from subprocess import PIPE
 
@@ -40,7 +41,8 @@ class GitFailed(UserError):
     def __init__(self, args: Collection[str], rc: int, said: bytes) -> None:
         self.rc = rc
         words = " ".join(said.decode("utf-8", "replace").split())[-600:] or f"exit code {rc}"
-        super().__init__(f"git {' '.join(list(args)[:2])} failed: {words}")
+        fix = ". Make room on the disk, then `agent resume`" if os.strerror(ENOSPC) in words else ""
+        super().__init__(f"git {' '.join(list(args)[:2])} failed: {words}{fix}")
 
 
 class Commands:

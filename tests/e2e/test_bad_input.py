@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from agent import budget
 from agent.store import open_store
 from tests.e2e import world
-from tests.e2e.terminal import START, agent, listing, refused
-from tests.e2e.test_kill import REAL_SCRIPT, REAL_TRACK
+from tests.e2e.terminal import START, agent, background, listing, needs_mounts, nothing_runs, refused, until
+from tests.e2e.test_kill import REAL_SCRIPT as SLOW_SCRIPT
+from tests.e2e.test_kill import REAL_TRACK
 
-IDEAS = [world.idea("wider", ('"width": 4', '"width": 8'), script=REAL_SCRIPT)]
+REAL_SCRIPT = SLOW_SCRIPT.replace("sleep(0.1)", "sleep(0.01)")
+IDEAS = [world.idea("narrow", ('"width": 4', '"width": 2'), script=REAL_SCRIPT)]
 
 
 def make(root: Path, track: str = REAL_TRACK) -> Path:
@@ -99,6 +102,7 @@ def test_no_repository_no_commit_a_bare_one(tmp_path: Path) -> None:
         assert listing(folder) == before
 
 
+@pytest.mark.slow
 def test_a_dirty_checkout_on_a_detached_head_is_fine_and_stays_as_it_is(root: Path) -> None:
     world.git(root, "commit", "-q", "--allow-empty", "-m", "later")
     world.git(root, "checkout", "-q", "--detach", "HEAD~1")
@@ -176,3 +180,122 @@ def test_a_database_that_can_not_be_used_is_left_alone(root: Path, spoil: object
         said = refused(agent(root, *words), 3, *parts)
         assert "runs.db" in said
         assert listing(root) == before
+
+
+SMALL = REAL_TRACK.replace("memory_mb = 500", "memory_mb = 500\ndisk_mb = 4\nlog_mb = 1")
+
+
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
+    with mounted(folder, "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs"):
+        yield folder
+
+
+def fill(folder: Path, *, leave: int = 0) -> Path:
+    """Takes all that is free, but for some bytes."""
+    path = folder / "filler"
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(b"x" * 65536):
+            pass
+    if leave:
+        os.truncate(path, path.stat().st_size - leave)
+    return path
+
+
+def runs_of(root: Path) -> list[str]:
+    store = open_store(root / "runs.db", create=False)
+    with store.read() as reads:
+        campaign = reads.campaigns()[-1]
+        assert budget.audit(reads, campaign.id) == []
+        states: list[str] = [run.state for run in reads.runs(campaign.id)]
+        if campaign.state == "finished":
+            assert budget.open_entries(reads, campaign.id) == []
+    store.close()
+    return states
+
+
+@pytest.mark.slow
+@needs_mounts
+def test_no_run_starts_that_the_disk_could_not_hold(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 100) as disk:
+        root = make(disk / "work")  # two runs of 256 MB each
+        ended = agent(root, *START, "--slots", "2")
+        assert ended.code == 1, ended
+        assert "MB free" in ended.out and "agent prune" in ended.out and "agent resume" in ended.out, ended
+        assert runs_of(root) == []
+        assert agent(root, "resume").code == 1
+        subprocess.run(["mount", "-o", "remount,size=2g", str(disk)], check=True)
+        ended = agent(root, "resume")
+        assert (ended.code, "toy-1 finished" in ended.out) == (0, True), ended
+        assert set(runs_of(root)) == {"done"}
+
+
+@pytest.mark.slow
+@needs_mounts
+@pytest.mark.parametrize("leave", [0, 40_000, 400_000])
+def test_a_full_disk_at_the_start_is_named_and_once_there_is_room_all_goes_well(tmp_path: Path, leave: int) -> None:
+    """Whatever the first write is that fails: into git, into the folder or into the database."""
+    with small_disk(tmp_path / "disk", 16) as disk:
+        root = make(disk / "work", SMALL)
+        before = listing(root)
+        filler = fill(disk, leave=leave)
+        ended = agent(root, *START)
+        assert ended.code in (1, 2, 3), ended
+        assert "Traceback" not in ended.words and "fault of Caddie" not in ended.words, ended
+        assert "full" in ended.words or "No space left" in ended.words or "MB free" in ended.words, ended
+        after = listing(root)
+        assert {path: after.get(path) for path in before if path != ".git/info/exclude"} == {
+            path: row for path, row in before.items() if path != ".git/info/exclude"
+        }
+        filler.unlink()
+        subprocess.run(["mount", "-o", "remount,size=1g", str(disk)], check=True)
+        ended = agent(root, *START)
+        assert (ended.code, "toy-1 finished" in ended.out) == (0, True), ended
+        assert set(runs_of(root)) == {"done"}
+
+
+@pytest.mark.slow
+@needs_mounts
+def test_a_disk_that_fills_up_while_runs_are_under_way_loses_nothing(tmp_path: Path) -> None:
+    slow = SLOW_SCRIPT.replace("sleep(0.1)", "sleep(0.25)")
+    with small_disk(tmp_path / "disk", 600) as disk:
+        root = world.make_workspace(disk / "work", script=slow, track=SMALL)
+        changes = [('"width": 4', f'"width": {width}') for width in (8, 2, 3)]
+        world.write_ideas(root, [world.idea(str(change), change, script=slow) for change in changes])
+        controller = background(root, *START)
+        jobs = root / ".caddie/toy-1/jobs"
+        until(lambda: (jobs / "r4/heartbeat.json").exists(), what="the fourth run")
+        filler = fill(disk)
+        code = controller.wait(60)
+        said = (disk / "agent.out").read_text() if (disk / "agent.out").exists() else ""
+        assert code in (1, 2, 3), (code, said)
+        assert "Traceback" not in said and "fault of Caddie" not in said
+        filler.unlink()
+        ended = agent(root, "resume")
+        assert (ended.code, "toy-1 finished" in ended.out) == (0, True), ended
+        states = runs_of(root)
+        assert set(states) <= {"done", "lost"} and states.count("lost") <= 2, states
+        nothing_runs(root)
+        assert world.git(root, "fsck", "--no-dangling").strip() == ""
+
+
+@pytest.mark.slow
+@needs_mounts
+def test_a_read_only_folder_is_named(root: Path) -> None:
+    before = listing(root)
+    with mounted(root, "--bind", str(root)):
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(root)], check=True)
+        said = refused(agent(root, *START), 2, "read-only")
+        assert str(root) in said
+    assert listing(root) == before
+
+
+@pytest.mark.slow
+@needs_mounts
+def test_a_campaign_in_a_folder_that_became_read_only_can_not_go_on(root: Path) -> None:
+    assert agent(root, *START).code == 0
+    before = listing(root)
+    with mounted(root, "--bind", str(root)):
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(root)], check=True)
+        refused(agent(root, *START), 3, "written", "runs.db")
+    assert listing(root) == before
