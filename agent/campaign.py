@@ -73,7 +73,7 @@ def start(options: Options, where: Path, say: Say, make_runner: MakeRunner = loc
     campaign, store = unfinished[-1], known(store)
     changed = _what_changed(campaign, text, _prepare(track, repo, say))
     if not changed:
-        say(f"Resuming {campaign.name} (started {campaign.created}).")
+        say(f"Resuming {campaign.name} (started {campaign.created}), with the budget and options that it was started with.")
         return _reopen(store, repo, track, campaign, make_runner)
     say(changed)
     say(f"{campaign.name} can't go on with that; starting a new campaign from its head.")

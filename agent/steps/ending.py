@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from agent.records import FINAL, Balance, CampaignState, Proposal, ProposalState
 from agent.setting import Setting
-from agent.steps.decide import undecided
+from agent.steps.decide import release, undecided
 from agent.steps.launch import full_disk
 from agent.steps.limits import run_limits, worst_run
 from agent.steps.plan import WAITING
@@ -22,7 +22,8 @@ class Ending(NamedTuple):
     state: CampaignState
     reason: str
     failed: bool = False
-    """Something is wrong that a person must mend before it can go on."""
+    """Something is wrong that a person must mend. Where going on would only show it again, the campaign is finished:
+    the next start opens a new one on what was mended."""
 
 
 def ending(setting: Setting, reads: Reads, *, may_plan: bool) -> Ending | None:
@@ -68,30 +69,37 @@ ENDS: dict[ProposalState, ProposalState] = {
     "approved": "unfunded",
     "lost": "unfunded",
     "measured": "unfunded",
+    "confirming": "cancelled",
+    "replaying": "cancelled",
+    "auditing": "cancelled",
+    "accepted": "cancelled",
 }
 
 
 def _end_all(tx: Tx, setting: Setting, reason: str) -> None:
+    """Every idea ends in a final state, and nothing stays set aside."""
     for proposal in tx.proposals(setting.campaign.id, tuple(ENDS)):
         tx.move(proposal.id, ENDS[proposal.state], reason)
+        release(tx, proposal.id, reason)
+    release(tx, tx.head(setting.campaign.id).id, reason)
 
 
 def broken_base(reads: Reads, setting: Setting) -> Ending | None:
     """A base that does not run, or does not fit, makes every comparison meaningless."""
-    base = reads.lineage(reads.head(setting.campaign.id).id)[0]
+    base = reads.base(setting.campaign.id)
     limit = setting.track.limits.artifact_bytes
     for run in reads.runs(setting.campaign.id, proposal_id=base.id, states={"done"}):
         if run.outcome != "ok":
             log = setting.job(run.id) / "train.log"
             return Ending(
-                "stopped",
+                "finished",
                 f"the base itself does not run (r{run.id} {run.outcome}): {run.reason}; see {log}",
                 failed=True,
             )
         found = reads.measurement(run.id)
         if found is not None and limit is not None and (found.total_bytes or 0) > limit:
             return Ending(
-                "stopped", f"the base is {found.total_bytes:,} bytes, over the limit of {limit:,}", failed=True
+                "finished", f"the base is {found.total_bytes:,} bytes, over the limit of {limit:,}", failed=True
             )
     return None
 
@@ -102,7 +110,7 @@ def _stubborn(reads: Reads, setting: Setting) -> Ending | None:
     if len(ended) < STUBBORN or any(row.state not in SCORELESS for row in ended):
         return None
     last = reads.proposal(ended[-1].proposal_id)
-    return Ending("stopped", f"{STUBBORN} ideas in a row ended without a score; the last: {last.reason}", failed=True)
+    return Ending("finished", f"{STUBBORN} ideas in a row ended without a score; the last: {last.reason}", failed=True)
 
 
 def _on_target(reads: Reads, head: Proposal, target: float | None) -> Ending | None:

@@ -13,7 +13,7 @@ from agent.track import Limits
 def run_limits(setting: Setting, reads: Reads) -> Limits:
     """The track's limits, tightened by what the base needed. Never looser than the track's."""
     limits = setting.track.limits
-    base = reads.lineage(reads.head(setting.campaign.id).id)[0]
+    base = reads.base(setting.campaign.id)
     scored = reads.scored(setting.campaign.id, proposal_id=base.id, documents=False)
     if len(scored) < setting.track.decision.report_seeds:
         return limits

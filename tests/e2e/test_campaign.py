@@ -221,6 +221,30 @@ def test_the_budget_is_a_promise(root: Path) -> None:
     assert "unfunded" in states(setting).values()
 
 
+def test_a_target_ends_the_campaign_with_nothing_left_half_way(root: Path) -> None:
+    setting, found = run(root, IDEAS, slots=3, seconds=0.2, target_bpb=1.95)
+    assert found["wider"] == "promoted"
+    assert set(found.values()) <= FINAL
+    with setting.store.read() as reads:
+        campaign = reads.campaign_by_id(setting.campaign.id)
+        assert campaign.reason.startswith("target reached")
+        assert budget.open_entries(reads, setting.campaign.id) == []
+
+
+def test_a_base_that_does_not_run_ends_the_campaign_and_the_next_start_opens_a_new_one(root: Path) -> None:
+    world.write_ideas(root, WIDER)
+    broken = world.SCRIPT.replace('"crash": 0', '"crash": 1')
+    (root / "train.py").write_text(broken)
+    world.git(root, "commit", "-qam", "Broken")
+    ending = Loop(world.open_campaign(root)).run()
+    assert ending.failed and "the base itself does not run" in ending.reason
+    (root / "train.py").write_text(world.SCRIPT)
+    world.git(root, "commit", "-qam", "Mended")
+    setting = world.open_campaign(root)
+    assert setting.campaign.name == "toy-2"
+    assert not Loop(setting).run().failed
+
+
 def test_a_second_controller_is_refused_by_name(root: Path) -> None:
     import os
 
