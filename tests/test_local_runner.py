@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,8 @@ from agent.errors import InfraError, UserError
 from agent.runners import JobPaths, JobResult, JobSpec, Phase, create
 from agent.runners.local import LocalRunner, cores
 from agent.runners.progress import last_step
-from sandbox import Limits, tree
+from sandbox import Limits
+from tests.processes import mentioning, until
 
 LIMITS = Limits(wall_s=8, cpu_s=None, memory_mb=300, disk_mb=20, log_mb=1, processes=20)
 
@@ -38,13 +38,6 @@ def job(folder: Path, code: str, *, artifact: str | None = None, job_s: float = 
     return spec
 
 
-def until(what: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.02)
-
-
 def finish(runner: LocalRunner, spec: JobSpec, folder: Path) -> JobResult:
     runner.submit(spec, folder, "local/0")
     until(lambda: runner.poll(folder) in ("done", "lost"))
@@ -53,17 +46,7 @@ def finish(runner: LocalRunner, spec: JobSpec, folder: Path) -> JobResult:
 
 def left_over(root: Path) -> list[int]:
     """Processes that still carry a job's mark."""
-    mark = f"CADDIE_JOB={root}".encode()
-    found = []
-    for pid in tree.every_pid():
-        try:
-            if mark in Path(f"/proc/{pid}/environ").read_bytes():
-                row = tree.look(pid)
-                if row is not None and not row.zombie:
-                    found.append(pid)
-        except OSError:
-            continue
-    return found
+    return mentioning(f"CADDIE_JOB={root}")
 
 
 def run_code(tmp_path: Path, code: str, **options: object) -> JobResult:

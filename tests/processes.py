@@ -1,0 +1,38 @@
+"""Real processes of this machine: waiting for something, and who is alive. For the tests of what starts them."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sandbox import tree
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+
+
+def until(true: Callable[[], object], within_s: float = 20.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.005)
+
+
+def alive(pid: int) -> bool:
+    row = tree.look(pid)
+    return row is not None and not row.zombie
+
+
+def mentioning(word: str) -> list[int]:
+    """Living processes with the word in their environment or their command line, this one aside."""
+    found = []
+    for pid in tree.every_pid():
+        for name in ("environ", "cmdline"):
+            try:
+                if word.encode() in Path(f"/proc/{pid}/{name}").read_bytes() and alive(pid):
+                    found.append(pid)
+            except OSError:
+                continue
+    return [pid for pid in found if pid != os.getpid()]

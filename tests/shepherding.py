@@ -1,0 +1,80 @@
+"""A job folder, and a shepherd for what is in it, for the tests of shepherds."""
+
+import json
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from agent.runners import JobPaths, JobResult, JobSpec, Phase, create
+from agent.runners.local import LocalRunner
+from sandbox import Limits
+from tests.processes import mentioning, until
+
+LIMITS = Limits(wall_s=8, cpu_s=None, memory_mb=300, disk_mb=20, log_mb=1, processes=20)
+WAIT = "import os, time\nopen(f'ran-{os.getpid()}', 'w')\ntime.sleep(30)"
+
+
+def phase(paths: JobPaths, script: str, **changed: object) -> Phase:
+    usual: dict[str, object] = {
+        "name": "train",
+        "argv": (sys.executable, "-I", "-S", str(paths.code / script)),
+        "env": {"PATH": "/usr/bin:/bin"},
+        "cwd": str(paths.out),
+        "limits": LIMITS,
+        "trusted": False,
+        "log": f"{script}.log",
+    }
+    return Phase(**{**usual, **changed})  # type: ignore[arg-type]
+
+
+class Job(NamedTuple):
+    """A job folder, and how to run what is in it."""
+
+    paths: JobPaths
+    spec: JobSpec
+
+    @classmethod
+    def make(cls, folder: Path, train: str, judge: str | None = None, wall_s: float = 20, **changed: object) -> "Job":
+        paths = JobPaths(folder)
+        phases = [phase(paths, "train.py", **changed)]
+        if judge is not None:
+            phases.append(phase(paths, "judge.py", name="judge", trusted=True, cwd=str(folder)))
+        spec = JobSpec(1, tuple(phases), "a.bin" if judge is not None else None, None, wall_s)
+
+        def fill(code: Path) -> None:
+            (code / "train.py").write_text(train)
+            (code / "judge.py").write_text(judge or "")
+
+        assert create(folder, spec, fill)
+        return cls(paths, spec)
+
+    def submit(self) -> LocalRunner:
+        runner = LocalRunner(1)
+        runner.submit(self.spec, self.paths.folder, "local/0")
+        return runner
+
+    def end(self, runner: LocalRunner | None = None) -> str:
+        runner = runner or self.submit()
+        until(lambda: runner.poll(self.paths.folder) in ("done", "lost"))
+        return runner.poll(self.paths.folder)
+
+    def result(self) -> JobResult:
+        runner = self.submit()
+        assert self.end(runner) == "done", self.log()
+        return runner.collect(self.paths.folder)
+
+    def log(self) -> str:
+        return self.paths.shepherd_log.read_text()
+
+    def shepherd(self) -> int:
+        until(self.paths.pid.exists)
+        return int(json.loads(self.paths.pid.read_text())["pid"])
+
+
+def ran(job: Job) -> int:
+    return len(list(job.paths.out.glob("ran-*")))
+
+
+def gone(word: str) -> None:
+    """Nothing of it is left; a shepherd may take a moment to go after its last word."""
+    until(lambda: mentioning(word) == [], within_s=2)

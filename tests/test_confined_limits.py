@@ -1,0 +1,165 @@
+"""Every limit of a confined process is kept, with real processes that pass it."""
+
+from pathlib import Path
+
+import pytest
+
+from sandbox import walls, watch
+from tests.confining import BOMB, Lab
+from tests.processes import linux, mentioning
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    return Lab(tmp_path)
+
+
+def test_wall(lab: Lab) -> None:
+    ended = lab.run(
+        "import signal, time\n"
+        "for s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP): signal.signal(s, signal.SIG_IGN)\n"
+        "while True: time.sleep(1)",
+        wall_s=0.4,
+    )
+    assert ended.exit.cause == "wall"
+    assert 0.4 <= ended.exit.wall_s < 1.5
+
+
+def test_cpu_of_the_whole_tree(lab: Lab) -> None:
+    """Each child is short and under the limit; its parent lets the kernel forget their time."""
+    ended = lab.run(
+        "import os, signal, time\n"
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "while True:\n"
+        "  if os.fork() == 0:\n"
+        "    while time.process_time() < 0.3: pass\n"
+        "    os._exit(0)\n"
+        "  try: os.wait()\n"
+        "  except ChildProcessError: pass\n",
+        cpu_s=1.0,
+    )
+    assert ended.exit.cause == "cpu"
+    assert 1.0 < ended.exit.cpu_s < 2.5
+
+
+def test_cpu_is_counted_when_children_are_waited_for(lab: Lab) -> None:
+    busy = "while time.process_time() < 0.4: pass"
+    code = f"import os, time\nif os.fork() == 0:\n  {busy}\n  os._exit(0)\nos.wait()"
+    exit = lab.run(code).exit
+    assert exit.ok and 0.38 < exit.cpu_s < 0.6
+
+
+def test_memory(lab: Lab) -> None:
+    ended = lab.run("a = []\nwhile True: a.append(bytearray(5_000_000))", memory_mb=150)
+    assert ended.exit.cause == "memory"
+    assert 150 < ended.exit.peak_mb < 450
+
+
+def test_memory_of_many_is_added_up_but_shared_pages_count_once(lab: Lab) -> None:
+    fork = (
+        "import os, time\na = bytearray(40_000_000)\nfor _ in range(5):\n"
+        "  if os.fork() == 0:\n    {}\n    time.sleep({})\n    os._exit(0)\n{}"
+    )
+    shared = lab.run(fork.format("pass", 0.6, "[os.wait() for _ in range(5)]"), memory_mb=150)
+    assert shared.exit.ok, shared.exit
+    own = lab.run(fork.format("b = bytearray(40_000_000)", 9, "time.sleep(9)"), memory_mb=150)
+    assert own.exit.cause == "memory"
+
+
+def test_memory_hidden_behind_a_dead_first_thread(lab: Lab) -> None:
+    ended = lab.run(
+        "import ctypes, threading, time\n"
+        "def grow():\n"
+        "  a = []\n"
+        "  while True: a.append(bytearray(2_000_000)); time.sleep(0.004)\n"
+        "threading.Thread(target=grow).start()\n"
+        "libc = ctypes.CDLL(None); libc.syscall(60, 0)\n",  # exit of this thread alone
+        memory_mb=100,
+    )
+    assert ended.exit.cause == "memory", ended.exit
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "while True: print('x' * 100_000)",
+        "import os\nos.ftruncate(1, 15_000_000)",
+        "import sys\nsys.stdout.write('x' * 3_000_000)",
+    ],
+    ids=["for ever", "sparse", "at once"],
+)
+def test_log(lab: Lab, code: str) -> None:
+    ended = lab.run(code)
+    assert ended.exit.cause == "log"
+    assert len(ended.log) <= 2_000_000
+    assert ended.exit.wall_s < 3
+
+
+def test_disk_of_many_small_files(lab: Lab) -> None:
+    code = "import os\ni = 0\nwhile True:\n  open(f'{i}', 'wb').write(bytes(3_000_000)); i += 1"
+    ended = lab.run(code, disk_mb=20)
+    assert ended.exit.cause == "disk"
+
+
+def test_disk_of_files_without_a_name(lab: Lab) -> None:
+    ended = lab.run(
+        "import os, time\nkept = []\nfor i in range(9):\n"
+        "  f = open('x', 'wb'); os.unlink('x'); f.write(bytes(4_000_000)); f.flush(); kept.append(f)\n"
+        "time.sleep(9)",
+        disk_mb=20,
+    )
+    assert ended.exit.cause == "disk"
+
+
+def test_disk_of_too_many_entries(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "MAX_ENTRIES", 2000)
+    ended = lab.run("i = 0\nwhile True:\n  open(f'{i}', 'wb').close(); i += 1", disk_mb=500)
+    assert ended.exit.cause == "disk"
+
+
+def test_disk_of_one_huge_file_is_refused_by_the_kernel(lab: Lab) -> None:
+    ended = lab.run("f = open('x', 'wb'); f.truncate(10_000_000_000)")
+    assert not ended.exit.ok and b"too large" in ended.log
+    assert (ended.out / "x").stat().st_size == 0
+
+
+def test_disk_is_looked_at_once_more_at_the_end(lab: Lab) -> None:
+    ended = lab.run("for i in range(3): open(f'{i}', 'wb').write(bytes(9_000_000))", disk_mb=20)
+    assert ended.exit.cause == "disk"
+
+
+@pytest.mark.parametrize(
+    "each", ["pass", "os.setsid() if os.getpgid(0) != os.getpid() else 0"], ids=["plain", "setsid"]
+)
+def test_fork_bomb(lab: Lab, each: str) -> None:
+    confined = lab.start(BOMB.format(each), processes=20, env={"CADDIE_TEST": str(lab.folder)})
+    exit = confined.wait()
+    assert exit.cause == "processes"
+    assert exit.wall_s < 4
+    assert not confined.left
+    assert mentioning(str(lab.folder)) == []
+
+
+@linux
+@pytest.mark.skipif("task-group" not in walls(), reason="no pids controller that we may use")
+def test_the_kernel_refuses_what_the_watchdog_does_not_see(lab: Lab) -> None:
+    code = (
+        "import os, signal, time\nsignal.alarm(6)\nfailed = 0\n"
+        "for _ in range(700):\n"
+        "  try:\n"
+        "    if os.fork() == 0: os._exit(0)\n"  # zombies: tasks, but not alive
+        "  except BlockingIOError: failed += 1\n"
+        "print(failed)"
+    )
+    ended = lab.run(code, processes=30)
+    assert int(ended.log) == 700 - (lab.limits(processes=30).tasks - 1)
+    assert ended.exit.cause == "processes"
+
+
+def test_threads_count(lab: Lab) -> None:
+    code = (
+        "import threading, time\n"
+        "for _ in range(400): threading.Thread(target=time.sleep, args=(5,), daemon=True).start()\n"
+        "time.sleep(5)"
+    )
+    assert lab.run(code, processes=2).exit.cause == "processes"

@@ -1,0 +1,96 @@
+"""Every way to outlive a confined process fails, with real processes that try."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sandbox import tasks, walls
+from tests.confining import BOMB, PYTHON, Lab
+from tests.processes import alive, linux, until
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    return Lab(tmp_path)
+
+
+DAEMON = """
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        open('pid', 'w').write(str(os.getpid()))
+        while True: time.sleep(0.05); open('late', 'a').write('x')
+    os._exit(0)
+os.wait()
+while not os.path.exists('late'): time.sleep(0.01)
+"""
+
+
+@linux
+@pytest.mark.parametrize("after", ["", "time.sleep(60)"], ids=["parent ends", "parent is killed"])
+def test_a_daemon_does_not_survive(lab: Lab, after: str) -> None:
+    ended = lab.run(DAEMON + after, wall_s=0.5 if after else 10)
+    assert ended.exit.cause == ("wall" if after else "exited")
+    pid = int((ended.out / "pid").read_text())
+    assert not alive(pid)
+    size = (ended.out / "late").stat().st_size
+    time.sleep(0.15)
+    assert (ended.out / "late").stat().st_size == size
+
+
+@linux
+def test_a_daemon_does_not_survive_without_a_task_group(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "_parent", lambda: None)
+    assert "task-group" not in walls()
+    ended = lab.run(DAEMON)
+    assert ended.exit.ok and not alive(int((ended.out / "pid").read_text()))
+    assert lab.start(BOMB.format("pass")).wait().cause == "processes"
+
+
+@linux
+def test_two_at_once_do_not_end_each_other(tmp_path: Path) -> None:
+    first, second = Lab(tmp_path / "a"), Lab(tmp_path / "b")
+    for each in (first, second):
+        each.folder.mkdir()
+    two = second.start("import os, time\nwhile not os.path.exists('go'): time.sleep(0.01)")
+    one = first.start(DAEMON + "time.sleep(60)")
+    until(lambda: one.poll() is None and (first.folder / "out/late").exists())
+    until(lambda: one.poll() is None and len(one.processes()) == 2)  # it came to us while both were there
+    (second.folder / "out/go").touch()
+    assert two.wait().ok
+    daemon = int((first.folder / "out/pid").read_text())
+    assert one.poll() is None and alive(daemon)
+    assert one.kill().cause == "killed"
+    assert not alive(daemon)
+
+
+@linux
+def test_other_children_of_the_supervisor_are_left_alone(lab: Lab) -> None:
+    with subprocess.Popen([*PYTHON, "import time; time.sleep(60)"], start_new_session=True) as bystander:
+        assert lab.start("pass").wait().ok
+        assert lab.start("while True: pass", wall_s=0.2).wait().cause == "wall"
+        assert bystander.poll() is None
+        bystander.kill()
+
+
+@linux
+def test_it_dies_with_its_supervisor(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from sandbox import Confined, Limits\n"
+        f"here = Path({str(tmp_path)!r})\n"
+        "c = Confined([sys.executable, '-c', 'import time; time.sleep(60)'], cwd=here, env={}, folder=here,\n"
+        "  log=here / 'log', limits=Limits(60, None, 500, 10, 1, 5))\n"
+        "print(c.pid, flush=True); c.wait()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as supervisor:
+        assert supervisor.stdout is not None
+        pid = int(supervisor.stdout.readline())
+        assert alive(pid)
+        supervisor.send_signal(signal.SIGKILL)
+    until(lambda: not alive(pid))
+    until(lambda: pid not in tasks.left_behind())  # and its group goes with the next look
