@@ -20,7 +20,7 @@ from agent.judge import verdict
 from agent.records import Campaign, Caps, Draft, Proposal, Review
 from agent.runners import Runner
 from agent.setting import Setting, known
-from agent.store import Store, open_store
+from agent.store import Store, lease, open_store
 from agent.syntax import NotParsed
 from agent.track import Track
 from agent.worktree import Repository
@@ -73,7 +73,7 @@ def start(options: Options, where: Path, say: Say, make_runner: MakeRunner = loc
     campaign, store = unfinished[-1], known(store)
     changed = _what_changed(campaign, text, _prepare(track, repo, say))
     if not changed:
-        say(f"Resuming {campaign.name} (started {campaign.created}), with the budget and options that it was started with.")
+        say(f"Resuming {campaign.name} (started {campaign.created}), with the budget and options that it has.")
         return _reopen(store, repo, track, campaign, make_runner)
     say(changed)
     say(f"{campaign.name} can't go on with that; starting a new campaign from its head.")
@@ -175,6 +175,7 @@ def _what_changed(campaign: Campaign, text: str, data_sha: str) -> str:
 
 def _reopen(store: Store, repo: Repository, track: Track, campaign: Campaign, make_runner: MakeRunner) -> Setting:
     with store.write() as tx:
+        lease.refuse(tx.connection, f"campaign {campaign.name}")  # reopening would undo what a person asked of it
         tx.reopen_campaign(campaign.id)
         campaign = known(tx.campaign(campaign.name))
     _trunk(repo, campaign)
@@ -245,6 +246,7 @@ def _open(new: Start, store: Store | None, repo: Repository, say: Say, *, ends: 
     store = store or open_store(repo.root / "runs.db")
     with store.write() as tx:
         if ends is not None:
+            lease.refuse(tx.connection, f"campaign {ends.name}")
             tx.end_campaign(ends.id, "finished", "the track or its data changed")
         campaign = tx.add_campaign(
             name=new.name,

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agent.cli.opened import CampaignName, opened
+from agent.errors import UserError
+
 if TYPE_CHECKING:
     from agent.setting import Setting
 
@@ -67,6 +70,28 @@ def resume(
     _work(campaigns.resume(campaign, Path.cwd(), typer.echo), detach)
 
 
+def stop(
+    campaign: CampaignName = None,
+    now: Annotated[bool, typer.Option("--now", help="Cancel what runs instead of letting it finish.")] = False,
+) -> None:
+    """End a campaign that runs in another terminal or in the background.
+
+    What runs is finished first, or cancelled with --now; either way it is settled, and `agent resume` goes on.
+    """
+    from agent.store.lease import holder
+
+    with opened(campaign) as found:
+        name = found.campaign.name
+        with found.store.write() as tx:
+            who = holder(tx.connection, f"campaign {name}")
+            if who is None:
+                why = f": it is {found.campaign.state}" if found.campaign.state != "running" else ""
+                raise UserError(f"nobody runs {name}{why}; `agent resume` goes on with a campaign that was cut off")
+            tx.ask(found.campaign.id, "cancel" if now else "drain")
+    what = "cancels what runs and ends" if now else "finishes what runs and ends (--now cancels it)"
+    typer.echo(f"{name} ({who}) {what}. `agent resume` goes on with it.")
+
+
 def _work(setting: "Setting", detach: bool) -> None:
     if detach:
         _detach(setting)
@@ -103,5 +128,5 @@ def _detach(setting: "Setting") -> None:
 
 
 def register(app: typer.Typer) -> None:
-    for command in (start, resume):
+    for command in (start, resume, stop):
         app.command()(command)

@@ -38,7 +38,7 @@ class Lease:
     def check(self) -> None:
         """Raises BusyError when another took over, as it may after this one gave no sign for too long."""
         if self.lost.is_set():
-            raise BusyError(f"campaign {self.campaign!r} was taken over by another controller; this one stops")
+            raise BusyError(f"{self.campaign} was taken over by another controller; this one stops")
 
 
 @contextmanager
@@ -67,13 +67,18 @@ def holder(connection: Connection, name: str, *, stale_s: float = STALE_S) -> st
     return f"process {row['pid']} on {row['host']} since {row['since']}"
 
 
-def _take(connection: Connection, lease: Lease, stale_s: float) -> None:
+def refuse(connection: Connection, name: str, *, stale_s: float = STALE_S) -> None:
+    """Raises the BusyError that `hold` would raise, and takes nothing."""
     at = _clock(connection)
-    first = connection.execute(select(controllers).where(_c.campaign == lease.campaign)).mappings().first()
-    if first is not None:
-        if _alive(first, at, stale_s):
-            raise BusyError(_busy(first, at, stale_s))
-        connection.execute(delete(controllers).where(_c.campaign == lease.campaign))
+    row = connection.execute(select(controllers).where(_c.campaign == name)).mappings().first()
+    if row is not None and _alive(row, at, stale_s):
+        raise BusyError(_busy(row, at, stale_s))
+
+
+def _take(connection: Connection, lease: Lease, stale_s: float) -> None:
+    refuse(connection, lease.campaign, stale_s=stale_s)
+    connection.execute(delete(controllers).where(_c.campaign == lease.campaign))
+    at = _clock(connection)
     values = {
         "campaign": lease.campaign,
         "host": socket.gethostname(),
@@ -90,7 +95,7 @@ def _take(connection: Connection, lease: Lease, stale_s: float) -> None:
 def _busy(row: RowMapping, at: datetime, stale_s: float) -> str:
     age = (at - datetime.fromisoformat(row["heartbeat"])).total_seconds()
     words = (
-        f"campaign {row['campaign']!r} is being run by process {row['pid']} on {row['host']} "
+        f"{row['campaign']} is being run by process {row['pid']} on {row['host']} "
         f"since {row['since']} (last sign of life {max(0.0, age):.0f} s ago). "
         "Look at it with `agent watch`, end it with `agent stop`, or give another name with --campaign."
     )
