@@ -107,7 +107,12 @@ class LiveView:
 
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
             self._live.start()
-        self.refresh(now=True)
+        try:
+            self.refresh(now=True)
+        except BaseException:  # Ctrl-C in the first picture: the cursor comes back
+            if self._live is not None:
+                self._live.stop()
+            raise
         return self
 
     def __exit__(

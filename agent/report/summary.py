@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agent.errors import UserError
 from agent.records import Balance
-from agent.report.points import picture
+from agent.report.points import Picture, picture
 from agent.report.tables import lineage, lineage_words
 from agent.report.terminal import for_terminal
 from agent.report.words import duration
@@ -21,17 +21,21 @@ def summary(store: Store, campaign_id: int, folder: Path, *, width: int = 80) ->
 
     with store.read() as reads:
         drawn = picture(reads, campaign_id)
-        parts = [lineage_words(lineage(reads, reads.head(campaign_id).id)), _ideas(reads, campaign_id)]
-        parts.append(f"cost     {_cost(reads.balance(campaign_id))}")
-        parts += _next(reads, campaign_id)
+        parts = [figures(reads, campaign_id, drawn, width), *_next(reads, campaign_id)]
     if drawn.dots:
-        parts.insert(0, for_terminal(drawn, width, colour=sys.stdout.isatty()) + "\n")
         try:
             files = write(drawn, folder / "plots")
         except OSError as error:
             raise UserError(f"the plots can't be written: {error}") from error
         parts.append(f"plots    {files[0].parent}: {', '.join(f.name for f in files if f.suffix == '.png')}")
     return "\n".join(parts)
+
+
+def figures(reads: Reads, campaign_id: int, drawn: Picture, width: int) -> str:
+    """The frontier as the terminal can draw it, the lineage with its deltas, what became of ideas, what it cost."""
+    parts = [for_terminal(drawn, width, colour=sys.stdout.isatty()) + "\n"] if drawn.dots else []
+    parts += [lineage_words(lineage(reads, reads.head(campaign_id).id)), _ideas(reads, campaign_id)]
+    return "\n".join([*parts, f"cost     {_cost(reads.balance(campaign_id))}"])
 
 
 def _ideas(reads: Reads, campaign_id: int) -> str:
