@@ -24,7 +24,8 @@ from agent.steps.promote import promote
 from agent.steps.wanted import wanted
 from agent.store.lease import hold
 
-IDLE_S = 0.1  # between two turns in which nothing happened
+LOOK_S = 0.05  # between two looks at what runs and at the planners
+TURN_S = 1.0  # after which a turn is taken anyway: a person may have said something in the store
 
 Asked = Literal["", "drain", "cancel"]
 
@@ -48,7 +49,7 @@ class Loop:
             try:
                 while (found := self._ending()) is None:
                     if not self._turn():
-                        time.sleep(IDLE_S)
+                        self._rest()
                     self._show()
             finally:
                 self._asking.close()
@@ -67,6 +68,17 @@ class Loop:
         happened += self._plan()
         happened += self._launch()
         return happened
+
+    def _rest(self) -> None:
+        """Until a run has ended, a planner has answered or a person has interrupted; a turn costs what a run needs."""
+        setting, interrupts, until = self._setting, self._interrupts, time.monotonic() + TURN_S
+        with setting.store.read() as reads:
+            jobs = [setting.job(run.id) for run in reads.runs(setting.campaign.id, states={"queued", "running"})]
+        while time.monotonic() < until and self._interrupts == interrupts and not self._asking.answered():
+            if any(setting.runner.poll(job) in ("done", "lost") for job in jobs):
+                return
+            time.sleep(LOOK_S)
+            self._show()
 
     def _launch(self) -> int:
         """Fills the free slots with what is most urgent, unless the disk could not hold it."""

@@ -13,6 +13,7 @@ from agent.merge import merge
 from agent.planner import edits
 from agent.records import Draft, Proposal, ProposalState
 from agent.setting import Setting, known
+from agent.steps import jobs
 from agent.store import Tx
 
 
@@ -38,7 +39,11 @@ def admit(setting: Setting, proposal: Proposal) -> Proposal:
             return tx.move(proposal.id, state, "; ".join(f.text for f in report.failures))
     with setting.store.read() as reads:
         head = reads.proposal(known(proposal.baseline_id))
-    committed = commit(setting, proposal, head, after, report)
+    try:
+        committed = commit(setting, proposal, head, after, report)
+    except EditError as error:
+        with setting.store.write() as tx:
+            return tx.move(proposal.id, "edit_failed", str(error))
     with setting.store.write() as tx:
         proposal = committed.write(tx, proposal)
         if review.policy(setting.campaign.review, proposal) == "approve":
@@ -103,8 +108,13 @@ class Committed(NamedTuple):
 def commit(
     setting: Setting, proposal: Proposal, head: Proposal, after: Mapping[str, str], report: guard.Report
 ) -> Committed:
-    """Makes the commit; the caller writes it down together with the state that follows."""
-    repo = setting.repo
+    """Makes the commit; the caller writes it down together with the state that follows.
+
+    What will run is packed here, and not when a slot waits for it. Raises EditError if it can't be.
+    """
+    repo, script = setting.repo, setting.track.script
+    if script.pack:
+        jobs.pack(setting, after[script.path])
     trailers = {"Proposal": f"p{proposal.id}", "Planner": proposal.planner}
     text = worktree.message(proposal.title, proposal.hypothesis, trailers)
     sha = repo.commit_candidate(setting.campaign.name, proposal.id, known(head.commit), after, text)
@@ -142,15 +152,15 @@ def _refresh(setting: Setting, proposal: Proposal, head: Proposal) -> None:
     try:
         after = merged(repo.files(known(old.commit), paths), head_files, mine)
         report = guard.check(setting.track, proposal, head_files, after, lambda _: None)
+        committed = None if report.failures else commit(setting, proposal, head, after, report)
     except EditError as error:
         with setting.store.write() as tx:
             tx.move(proposal.id, "cancelled", f"can't be put on the new head p{head.id}: {error}")
         return
-    if report.failures:
+    if committed is None:
         with setting.store.write() as tx:
             tx.move(proposal.id, "cancelled", f"the new head p{head.id} already has it")
         return
-    committed = commit(setting, proposal, head, after, report)
     with setting.store.write() as tx:
         fresh = committed.write(tx, proposal)
         # An approval is of a patch: it follows while the hunks are the same.

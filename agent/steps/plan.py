@@ -45,6 +45,10 @@ class Asking:
     def busy(self) -> int:
         return len(self._asked)
 
+    def answered(self) -> bool:
+        """Whether the oldest question has its answer."""
+        return bool(self._asked) and self._asked[0].answer.done()
+
     def ask(self, run_seconds: float) -> None:
         """Starts as many calls as are needed to keep the slots fed."""
         if self.exhausted or time.monotonic() < self._paused_until:

@@ -10,7 +10,6 @@ from agent.steps.decide import release, times
 from agent.steps.limits import run_limits, worst_run
 from agent.store import Reads, Scored
 
-
 # A head's figure rests on at least so many fresh runs that could be scored.
 LEAST_FRESH = 2
 
@@ -64,18 +63,18 @@ def _replay(setting: Setting, proposal: Proposal) -> None:
     mine = setting.repo.files(known(proposal.commit), paths)
     try:
         after = admit.merged(setting.repo.files(known(old.commit), paths), head_files, mine)
+        report = guard.check(setting.track, proposal, head_files, after, lambda _: None)
+        committed = None if report.failures else admit.commit(setting, proposal, head, after, report)
     except EditError as error:
         with setting.store.write() as tx:
             tx.move(proposal.id, "inconclusive", f"can't be replayed on p{head.id}: {error}")
             release(tx, proposal.id, "not replayed")
         return
-    report = guard.check(setting.track, proposal, head_files, after, lambda _: None)
-    if report.failures:
+    if committed is None:
         with setting.store.write() as tx:
             tx.move(proposal.id, "inconclusive", f"p{head.id} already has it")
             release(tx, proposal.id, "not replayed")
         return
-    committed = admit.commit(setting, proposal, head, after, report)
     with setting.store.write() as tx:
         committed.write(tx, proposal)
         tx.move(proposal.id, "confirming", f"replayed on p{head.id}")

@@ -36,6 +36,7 @@ from agent.store.schema import (
     reviews,
     runs,
     scores,
+    trunk,
     verdicts,
 )
 
@@ -108,6 +109,18 @@ class Reads:
         row = self._first(query)
         if row is None:
             raise UserError(f"campaign {campaign_id} has no head yet")
+        return rows.proposal(row)
+
+    def base(self, campaign_id: int) -> Proposal:
+        """What the campaign started from: the root of its lineage."""
+        query = (
+            select(proposals)
+            .join(trunk, trunk.c.proposal_id == proposals.c.id)
+            .where(trunk.c.campaign_id == campaign_id, trunk.c.step == 0)
+        )
+        row = self._first(query)
+        if row is None:
+            raise UserError(f"campaign {campaign_id} has no base yet")
         return rows.proposal(row)
 
     def lineage(self, proposal_id: int) -> list[Proposal]:
