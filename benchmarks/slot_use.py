@@ -1,0 +1,154 @@
+"""How much of the slots' time is spent inside runs, with a planner that takes 20 s for each idea.
+
+    python -m benchmarks.slot_use                   # 24 ideas of 33 s on 2 slots: about 7 minutes
+    python -m benchmarks.slot_use --busy 0          # runs that sleep, where the cores have other work
+
+A real campaign on this machine: real shepherds, packed scripts, git and store; only the training is replaced
+by a script that takes as long. Inside a run is what its own processes took, from their start to their end, as
+the shepherd wrote it into the job folder. Everything between is waiting: from the first run's start to the
+last one's, after which there was nothing to be started.
+"""
+
+import argparse
+import os
+import resource
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from agent import campaign
+from agent.loop import Loop
+from agent.runners.job import JobPaths, JobResult
+from agent.setting import Setting, known
+from benchmarks.endless import Endless, make_workspace
+from benchmarks.loop_overhead import profiled
+from benchmarks.store import machine
+
+TARGET = 0.97
+TRACK = """
+name = "toy"
+summary = "A script that takes as long as training on the tiny track."
+trust = "reported"
+
+[script]
+path = "train.py"
+editable = ["train.py"]
+train = ["{{python}}", "{{script}}", "train"]
+env = {{ WORK_S = "{seconds}", WORK_SHARE = "{busy}" }}
+
+[limits]
+train_wall_s = 90
+score_wall_s = 40
+memory_mb = 500
+
+[hardware]
+kind = "cpu"
+
+[data]
+corpus = "none"
+
+[[rung]]
+name = "decide"
+
+[decision]
+rung = "decide"
+alpha = 0.004
+min_gain = 0.005
+max_seeds = 4
+report_seeds = 3
+prior_sigma = 0.0005
+"""
+
+
+class Slot(NamedTuple):
+    """One run, by the clock of the file system and the shepherd's own."""
+
+    name: str
+    purpose: str
+    start: float  # of the first process of the candidate
+    end: float
+    cpu_s: float
+
+
+def slots_of(setting: Setting) -> list[Slot]:
+    with setting.store.read() as reads:
+        runs = reads.runs(setting.campaign.id, states={"done"})
+    found = []
+    for run in runs:
+        job = JobPaths(setting.job(run.id))
+        result = JobResult.from_json(job.result.read_text())
+        inside = sum(phase.exit.wall_s for phase in result.phases)
+        cpu = sum(phase.exit.cpu_s for phase in result.phases)
+        end = job.result.stat().st_mtime
+        found.append(Slot(known(run.slot), run.purpose, end - inside, end, cpu))
+    return sorted(found, key=lambda one: one.start)
+
+
+def inside(runs: list[Slot], start: float, end: float) -> float:
+    return sum(max(0.0, min(one.end, end) - max(one.start, start)) for one in runs)
+
+
+def gaps(runs: list[Slot]) -> list[tuple[str, float]]:
+    """What lay between two runs of one slot, with the purpose of the later one."""
+    found, last = [], dict[str, float]()
+    for one in runs:
+        if one.name in last:
+            found.append((one.purpose, one.start - last[one.name]))
+        last[one.name] = one.end
+    return found
+
+
+def report(setting: Setting, slots: int) -> float:
+    runs = slots_of(setting)
+    start, end = runs[0].start, runs[-1].start
+    share = inside(runs, start, end) / (slots * (end - start))
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    own_s = own.ru_utime + own.ru_stime
+    rest_s = children.ru_utime + children.ru_stime - sum(one.cpu_s for one in runs)
+    between = sorted(gaps(runs), key=lambda gap: gap[1])
+    print(f"{len(runs)} runs on {slots} slots, {sum(one.end - one.start for one in runs) / len(runs):.1f} s each")
+    print(f"{end - start:.0f} s from the first run's start to the last one's; inside runs {share:.2%}")
+    print(
+        f"between two runs of a slot: median {between[len(between) // 2][1]:.2f} s, "
+        f"longest {between[-1][1]:.2f} s (before a {between[-1][0]} run)"
+    )
+    whole = max(one.end for one in runs) - start
+    print(
+        f"CPU on the same cores, of {slots * whole:.0f} s: controller {own_s:.1f} s ({own_s / (slots * whole):.1%}); "
+        f"git, packing and shepherds {rest_s:.1f} s ({rest_s / (slots * whole):.1%})"
+    )
+    return share
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ideas", type=int, default=24)
+    parser.add_argument("--seconds", type=float, default=33.0, help="what a run takes")
+    parser.add_argument("--think", type=float, default=20.0, help="what a planner call takes")
+    parser.add_argument("--slots", type=int, default=2)
+    parser.add_argument("--busy", type=float, default=1.0, help="share of a run in which its core is busy")
+    parser.add_argument("--folder", type=Path, help="where to work; a temporary folder unless given")
+    parser.add_argument("--profile", action="store_true", help="print where the time of the controller goes")
+    chosen = parser.parse_args()
+    root = Path(tempfile.mkdtemp(prefix="caddie-slots-", dir=chosen.folder))
+    try:
+        make_workspace(root / "work", TRACK.format(seconds=chosen.seconds, busy=chosen.busy))
+        options = campaign.Options(track="agent.toml", budget_hours=1e4, review="none", slots=chosen.slots, seed=7)
+        setting = campaign.start(options, root / "work", print)
+        planner = Endless(most=chosen.ideas, think_s=chosen.think, parallel=4, good=12)
+        setting = replace(setting, planners=(planner,))
+        with profiled(chosen.profile):
+            found = Loop(setting).run()
+        print(f"\n{machine()}; load {os.getloadavg()[0]:.1f}\n{found.reason}")
+        print(f"planner: {chosen.think:g} s an idea, 4 calls at once")
+        share = report(setting, chosen.slots)
+        setting.store.close()
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+    raise SystemExit(0 if share >= TARGET else f"below the target of {TARGET:.0%}")
+
+
+if __name__ == "__main__":
+    main()
