@@ -159,7 +159,7 @@ from agent.worktree import Repository
 repo = Repository(Path(sys.argv[1]))
 head, trunk = repo.head(), repo.trunk("night")
 for n in range(int(sys.argv[2]), 10**6):
-    sha = repo.commit_candidate("night", n, head, {"train.py": f"x = {n}\\n"}, "x\\n")
+    sha = repo.commit_candidate("night", n, trunk or head, {"train.py": f"x = {n}\\n"}, "x\\n")
     repo.move_trunk("night", sha, trunk)
     trunk = sha
     print(n, sha, flush=True)
