@@ -93,27 +93,6 @@ def only_knobs(track: Track, before: Mapping[str, str], after: Mapping[str, str]
     return _masked(before[path], old) == _masked(after[path], new)
 
 
-def aligned(
-    track: Track, base: Mapping[str, str], ours: Mapping[str, str], theirs: Mapping[str, str]
-) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
-    """The three texts of a merge with all knobs set to their merged values.
-
-    So knobs on neighbouring lines never conflict, and all else is left for a merge of lines. Raises EditError
-    when both sides changed the same knob.
-    """
-    old, mine, other = read(track, base), read(track, ours), read(track, theirs)
-    values: dict[str, KnobValue] = {}
-    for name in old.keys() & mine.keys() & other.keys():
-        if same(old[name], other[name]) or same(mine[name], other[name]):
-            values[name] = mine[name]
-        elif same(old[name], mine[name]):
-            values[name] = other[name]
-        else:
-            text = f"{name}: the head has changed it from {old[name]} to {mine[name]}, the idea to {other[name]}"
-            raise EditError(text)
-    return write(track, base, values), write(track, ours, values), write(track, theirs, values)
-
-
 def _tables(tree: ast.Module) -> dict[str, ast.Dict | None]:
     """Dicts at module level by name; None for a name that is bound twice."""
     tables: dict[str, ast.Dict | None] = {}

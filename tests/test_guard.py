@@ -228,18 +228,6 @@ def test_a_literal_that_is_not_plain_is_no_knob(track: Track, text: str) -> None
     assert literals.read(track, {PATH: text}) == {}
 
 
-def test_knobs_on_neighbouring_lines_merge(track: Track) -> None:
-    base = {PATH: SCRIPT}
-    ours = literals.write(track, base, {"lr": 0.01})
-    theirs = literals.write(track, {PATH: SCRIPT.replace("2 * x", "3 * x")}, {"bits": 6})
-    three = literals.aligned(track, base, ours, theirs)
-    assert {text[PATH].split("def")[0] for text in three} == {three[0][PATH].split("def")[0]}
-    assert literals.read(track, three[0]) == {"lr": 0.01, "bits": 6, "shift": -1.5, "name": "zlib"}
-    assert "3 * x" in three[2][PATH] and "2 * x" in three[1][PATH]
-    with pytest.raises(EditError, match="lr: the head has changed it"):
-        literals.aligned(track, base, ours, literals.write(track, base, {"lr": 0.5}))
-
-
 @given(st.text(max_size=200))
 def test_any_text_is_judged_and_none_raises(text: str) -> None:
     one = parse(HEAD, "here")

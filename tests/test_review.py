@@ -67,14 +67,6 @@ def test_the_queue_is_ranked_and_full_at_eight(store: Store, waiting: list[Propo
     assert review.full([*eight, waiting[1]])
 
 
-def test_an_approval_follows_its_patch(waiting: list[Proposal]) -> None:
-    approved = replace(waiting[0], reviewed_by="ann")
-    assert review.follows(approved, "abc")
-    assert not review.follows(approved, "abd")
-    assert not review.follows(replace(approved, patch_id=""), "")
-    assert not review.follows(waiting[0], "abc")
-
-
 def test_bulk_approval_is_all_or_none(store: Store, waiting: list[Proposal]) -> None:
     ids = [one.id for one in waiting]
     with store.write() as tx:

@@ -88,17 +88,6 @@ def test_a_trunk_that_is_checked_out_is_not_moved_under_the_person(root: Path) -
     assert git(root, "status", "--porcelain") == ""
 
 
-def test_merging_one_file(root: Path) -> None:
-    repo = Repository(root)
-    ours, theirs = SCRIPT.replace("= 1\n", "= 100\n"), SCRIPT.replace("= 25\n", "= 250\n")
-    assert repo.merge_file(SCRIPT, ours, theirs) == ours.replace("= 25\n", "= 250\n")
-    assert repo.merge_file(SCRIPT, ours, SCRIPT.replace("= 1\n", "= 200\n")) is None
-    assert repo.merge_file(SCRIPT, SCRIPT, theirs) == theirs
-    assert repo.merge_file(SCRIPT, ours, SCRIPT) == ours
-    crlf = SCRIPT.replace("\n", "\r\n")
-    assert repo.merge_file(crlf, crlf + "a\r\n", "b\r\n" + crlf) == f"b\r\n{crlf}a\r\n"
-
-
 def test_patch_ids_follow_the_hunk_and_not_its_place(root: Path) -> None:
     repo = Repository(root)
     head = repo.head()

@@ -1,4 +1,4 @@
-"""The repository as the loop sees it: commits, diffs, merges of one file, the trunk.
+"""The repository as the loop sees it: commits, diffs, the trunk.
 
 Takes full commit names, paths and texts; gives the same. Each candidate is one commit, made in a detached
 worktree and kept by a ref of its own; the trunk is a branch that only ever moves by compare-and-swap.
@@ -6,7 +6,6 @@ worktree and kept by a ref of its own; the trunk is a branch that only ever move
 
 import os
 import shutil
-import tempfile
 import textwrap
 import time
 from collections.abc import Collection, Mapping
@@ -83,24 +82,6 @@ class Repository:
     def patch_id(self, diff: str) -> str:
         """The same for the same hunks, wherever they stand; empty for an empty diff."""
         return self._commands.text("patch-id", "--stable", stdin=diff.encode()).split(" ")[0]
-
-    def merge_file(self, base: str, ours: str, theirs: str) -> str | None:
-        """Three-way merge of one file; None when the two changed the same place."""
-        if ours in (base, theirs):
-            return theirs
-        if theirs == base:
-            return ours
-        with tempfile.TemporaryDirectory(prefix="caddie-merge-") as folder:
-            names = [Path(folder) / name for name in ("ours", "base", "theirs")]
-            for name, text in zip(names, (ours, base, theirs), strict=True):
-                name.write_bytes(text.encode())
-            try:
-                merged = self._commands.raw("merge-file", "-p", "--quiet", *map(str, names))
-            except GitFailed as error:
-                if 0 < error.rc < 128:  # how many conflicts
-                    return None
-                raise
-        return merged.decode("utf-8")
 
     def trunk(self, campaign: str) -> str | None:
         found = self._commands.raw("rev-parse", "--verify", "--quiet", _branch(campaign), fine=(0, 1))
