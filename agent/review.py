@@ -41,11 +41,6 @@ def full(waiting: Collection[Proposal]) -> bool:
     return sum(proposal.state == "awaiting_review" for proposal in waiting) >= MAX_WAITING
 
 
-def follows(approved: Proposal, patch_id: str) -> bool:
-    """An approval is of a patch: it holds on a new head while the hunks are the same."""
-    return bool(approved.reviewed_by) and bool(patch_id) and approved.patch_id == patch_id
-
-
 def pending(reads: "Reads", campaign_id: int, run_s: float = 0.0) -> list[Pending]:
     """Who waits, the best expected gain per cost first. `run_s`: what screening it costs."""
     waiting = reads.proposals(campaign_id, {"awaiting_review"})
@@ -60,26 +55,12 @@ def ranked(waiting: Sequence[Proposal], run_s: float) -> list[Pending]:
 
 def approve(tx: "Tx", ids: Collection[int], who: str, comment: str = "") -> list[Proposal]:
     """Approves all of them, or none if one doesn't wait."""
-    for proposal_id in ids:
-        _waits(tx, proposal_id)
-    done = []
-    for proposal_id in ids:
-        tx.add_review(proposal_id, "approve", who, comment)
-        tx.update_proposal(proposal_id, reviewed_by=who)
-        done.append(tx.move(proposal_id, "approved", _said("approved", who, comment)))
-    return done
+    return _answer(tx, ids, "approve", "approved", who, comment)
 
 
 def reject(tx: "Tx", ids: Collection[int], who: str, comment: str = "") -> list[Proposal]:
     """Declines all of them, or none if one doesn't wait. The comment is what the planner learns from it."""
-    for proposal_id in ids:
-        _waits(tx, proposal_id)
-    done = []
-    for proposal_id in ids:
-        tx.add_review(proposal_id, "reject", who, comment)
-        tx.update_proposal(proposal_id, reviewed_by=who)
-        done.append(tx.move(proposal_id, "declined", _said("declined", who, comment)))
-    return done
+    return _answer(tx, ids, "reject", "declined", who, comment)
 
 
 def edit(
@@ -110,6 +91,24 @@ def stop(tx: "Tx", proposal_id: int, who: str, comment: str = "") -> None:
     proposal = _waits(tx, proposal_id)
     tx.add_review(proposal_id, "stop", who, comment)
     tx.ask(proposal.campaign_id, "drain")
+
+
+def _answer(
+    tx: "Tx",
+    ids: Collection[int],
+    action: Literal["approve", "reject"],
+    state: Literal["approved", "declined"],
+    who: str,
+    comment: str,
+) -> list[Proposal]:
+    for proposal_id in ids:
+        _waits(tx, proposal_id)
+    done = []
+    for proposal_id in ids:
+        tx.add_review(proposal_id, action, who, comment)
+        tx.update_proposal(proposal_id, reviewed_by=who)
+        done.append(tx.move(proposal_id, state, _said(state, who, comment)))
+    return done
 
 
 def _edited(old: Proposal, edited: str, who: str) -> Draft:

@@ -80,7 +80,7 @@ class Campaign:
             self.scores.append(Score(proposal, self.head, seed, mine[seed]))
             now = self.noise()
             gain = verdict.compare(mine, self.report, now)
-            decision = verdict._next(RULE, gain, len(mine), self.report, mine, now, confirming)
+            decision = verdict._next(RULE, gain, len(mine), len(self.report), now, confirming)
             if decision == "accept":
                 return self.accept(proposal, effect)
             if decision not in ("more", "confirm"):

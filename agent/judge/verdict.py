@@ -54,23 +54,10 @@ def decide(
         decision: Decision = "oversize"
         words = f"{size:,} bytes are {size - limit:,} over the limit of {limit:,}; {_seen(mine, theirs, gain)}"
     else:
-        decision = _next(rule, gain, len(mine), theirs, mine, noise, confirming)
+        decision = _next(rule, gain, len(mine), len(theirs), noise, confirming)
         words = f"{_seen(mine, theirs, gain)}; {_WORDS[decision]}"
     assert proposal.baseline_id is not None
-    return Verdict(
-        proposal.id,
-        proposal.baseline_id,
-        decision,
-        words,
-        gain=gain.mean,
-        stderr=gain.stderr,
-        p=gain.p,
-        sigma=noise.sigma,
-        rho=noise.rho,
-        df=noise.df,
-        n_candidate=len(mine),
-        n_baseline=len(theirs),
-    )
+    return _verdict(proposal.id, proposal.baseline_id, decision, words, gain, noise, len(mine), len(theirs))
 
 
 def fresh(head: Proposal, parent: Proposal, new: Sequence["Scored"], old: Sequence["Scored"], noise: Noise) -> Verdict:
@@ -79,20 +66,8 @@ def fresh(head: Proposal, parent: Proposal, new: Sequence["Scored"], old: Sequen
     gain = compare(mine, theirs, noise)
     decision: Decision = "accept" if gain.mean > 0 else "worse"
     what = "the gain holds" if decision == "accept" else "fresh runs show no gain, so it is taken back"
-    return Verdict(
-        head.id,
-        parent.id,
-        decision,
-        f"fresh runs: {_seen(mine, theirs, gain)}; {what}",
-        gain=gain.mean,
-        stderr=gain.stderr,
-        p=gain.p,
-        sigma=noise.sigma,
-        rho=noise.rho,
-        df=noise.df,
-        n_candidate=len(mine),
-        n_baseline=len(theirs),
-    )
+    words = f"fresh runs: {_seen(mine, theirs, gain)}; {what}"
+    return _verdict(head.id, parent.id, decision, words, gain, noise, len(mine), len(theirs))
 
 
 def compare(mine: dict[int, float], theirs: dict[int, float], noise: Noise) -> Gain:
@@ -123,20 +98,32 @@ def resolvable(track: Track, budget_s: float, run_s: float) -> str:
     )
 
 
-def _next(
-    rule: DecisionRule,
-    gain: Gain,
-    k: int,
-    theirs: dict[int, float],
-    mine: dict[int, float],
-    noise: Noise,
-    confirming: bool,
-) -> Decision:
+def _verdict(
+    proposal_id: int, baseline_id: int, decision: Decision, words: str, gain: Gain, noise: Noise, k: int, m: int
+) -> Verdict:
+    return Verdict(
+        proposal_id,
+        baseline_id,
+        decision,
+        words,
+        gain=gain.mean,
+        stderr=gain.stderr,
+        p=gain.p,
+        sigma=noise.sigma,
+        rho=noise.rho,
+        df=noise.df,
+        n_candidate=k,
+        n_baseline=m,
+    )
+
+
+def _next(rule: DecisionRule, gain: Gain, k: int, m: int, noise: Noise, confirming: bool) -> Decision:
+    """With `k` seeds of the idea and `m` of its baseline."""
     passes = k >= 2 and gain.p <= share(rule, k) and gain.mean >= rule.min_gain
     if passes and confirming:
         return "accept"
     if k < rule.max_seeds:
-        chance = 1.0 if passes else chance_to_pass(rule, gain, k, len(theirs), noise)
+        chance = 1.0 if passes else chance_to_pass(rule, gain, k, m, noise)
         if chance >= CONFIRM_AT:
             return "confirm"
         # The last seed is kept for confirming.

@@ -54,7 +54,6 @@ class Additive:
     ) -> None:
         import numpy as np
 
-        self._space, self._reference = space, reference
         mean, covariance = _prior(space, reference, priors)
         covariance[0, 0] = intercept_sd**2
         self._starts = np.cumsum([1, *(len(axis.levels) for axis in space.axes)])
@@ -71,12 +70,12 @@ class Additive:
 
     def difference(self, one: tuple[int, ...], other: tuple[int, ...]) -> Effect:
         """Value at `one` minus value at `other`."""
-        row = self._row(one) - self._row(other)
-        variance = float(row @ self._covariance @ row)
-        return Effect(float(row @ self._mean), max(variance, 0.0) ** 0.5)
+        return self._effect(self._row(one) - self._row(other))
 
     def value(self, at: tuple[int, ...]) -> Effect:
-        row = self._row(at)
+        return self._effect(self._row(at))
+
+    def _effect(self, row: "Floats") -> Effect:
         variance = float(row @ self._covariance @ row)
         return Effect(float(row @ self._mean), max(variance, 0.0) ** 0.5)
 
