@@ -53,7 +53,6 @@ class Confined:
             StartError: the command or the log can't be opened.
         """
         self._limits = limits
-        self._log = log
         self._exit: Exit | None = None
         self._status: int | None = None
         self._seen: dict[int, int] = {}

@@ -29,11 +29,12 @@ def measure(track: Track, run: Run, job: JobPaths, result: JobResult, data_sha: 
         InfraError: the judge's session failed for a reason of its own; the idea is not to blame.
     """
     said = logs.reported(read_log(job.train_log))
-    if track.script.score:
-        found, trust = session_answer(job, result), "measured"
+    trust: Trust = "measured" if track.script.score else "reported"
+    if trust == "measured":
+        found = session_answer(job, result)
         bpb, nats = score_of(found), found.nats
     else:
-        found, trust = from_log(said, result), "reported"
+        found = from_log(said, result)
         bpb, nats = (said.bpb if found.status == "ok" else None), None
     train, judged = result.phase("train"), result.phase("judge")
     peaks = [ended.peak_mb for ended in (train, judged) if ended is not None]
@@ -51,7 +52,7 @@ def measure(track: Track, run: Run, job: JobPaths, result: JobResult, data_sha: 
         findings.append(Finding("no_score", "note", found.reason))
     return Measurement(
         run_id=run.id,
-        trust="measured" if trust == "measured" else "reported",
+        trust=trust,
         judge_version=JUDGE_VERSION,
         bpb=bpb,
         nats=nats,
@@ -111,7 +112,7 @@ def from_log(said: Reported, result: JobResult) -> Measured:
     return no_score("ok", "")
 
 
-def differences(said: Reported, bpb: float | None, total: int | None, trust: str) -> list[Finding]:
+def differences(said: Reported, bpb: float | None, total: int | None, trust: Trust) -> list[Finding]:
     """Where the script's words and our figures part. Not proof of anything: a person should look."""
     if trust == "reported":
         return []
@@ -141,6 +142,3 @@ def read_log(path: Path) -> str:
     finally:
         os.close(fd)
     return head.decode("utf-8", errors="replace")
-
-
-__all__ = ["Trust", "measure"]

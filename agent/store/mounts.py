@@ -7,39 +7,9 @@ import re
 from pathlib import PurePosixPath
 
 # Locks and shared memory of these are advisory, late or missing: two writers can corrupt a database.
-_NETWORK = frozenset(
-    {
-        *(
-            "nfs",
-            "nfs3",
-            "nfs4",
-            "cifs",
-            "smb",
-            "smb2",
-            "smb3",
-            "smbfs",
-            "afs",
-            "ncpfs",
-            "coda",
-            "davfs",
-            "davfs2",
-        ),
-        *(
-            "lustre",
-            "ceph",
-            "glusterfs",
-            "beegfs",
-            "gpfs",
-            "ocfs2",
-            "gfs",
-            "gfs2",
-            "pvfs2",
-            "orangefs",
-            "9p",
-            "drvfs",
-        ),
-        *("panfs", "wekafs", "moosefs", "juicefs", "acfs", "vboxsf", "vmhgfs", "prl_fs", "sshfs", "s3fs"),
-    }
+_NETWORK = re.compile(
+    r"nfs[34]?|cifs|smb[23]?|smbfs|afs|ncpfs|coda|davfs2?|lustre|ceph|glusterfs|beegfs|gpfs|ocfs2|gfs2?|pvfs2|orangefs"
+    r"|9p|drvfs|panfs|wekafs|moosefs|juicefs|acfs|vboxsf|vmhgfs|prl_fs|sshfs|s3fs"
 )
 _FUSE_NETWORK = re.compile(
     r"fuse\.(sshfs|rclone|s3fs|s3ql|gcsfuse|goofys|geesefs|juicefs|glusterfs|ceph|moosefs|mfs|mfsmount|seaweedfs|weed"
@@ -62,7 +32,7 @@ def network_file_system(mounts: str, path: PurePosixPath) -> str | None:
     # A root of 9p is a sandbox whose only user of that disk is this one kernel.
     if kind == "9p" and depth == 1:
         return None
-    return kind if kind in _NETWORK or _FUSE_NETWORK.fullmatch(kind) else None
+    return kind if _NETWORK.fullmatch(kind) or _FUSE_NETWORK.fullmatch(kind) else None
 
 
 def _unescape(field: str) -> str:

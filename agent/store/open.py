@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError
@@ -279,7 +279,6 @@ def _server(url: URL, create: bool) -> Store:
                 migrate.upgrade(connection)
             elif migrate.is_newer(found):
                 _version(connection, store.where)
-            connection.execute(text("SELECT 1"))
     except BaseException:
         store.close()
         raise
