@@ -14,8 +14,9 @@ from huggingface_hub.constants import DOWNLOAD_CHUNK_SIZE
 
 from agent.errors import UserError
 from tests.local_hub import COMMIT, LocalHub
+from tests.shards import write_shard
 from trainer.data import Manifest, load, prepare
-from trainer.data.shards import HEADER_BYTES, MAGIC, ShardError, count_tokens, read_shard, write_shard
+from trainer.data.shards import HEADER_BYTES, MAGIC, ShardError, count_tokens
 
 REPOSITORY = "willdepueoai/parameter-golf"
 SHARDS = "datasets/fineweb10B_sp1024/fineweb_"
@@ -238,21 +239,16 @@ def test_a_folder_holds_one_variant(hub: LocalHub, tmp_path: Path):
     assert "holds variant sp1024" in done.stderr
 
 
-def test_shards_come_back_as_they_were_written(tmp_path: Path):
+def test_a_shards_tokens_are_counted(tmp_path: Path):
     path = tmp_path / "a.bin"
-    tokens = np.array([0, 1, 1023, 65_535, 7])
-    write_shard(path, tokens)
+    write_shard(path, [0, 1, 1023, 65_535, 7])
     raw = path.read_bytes()
     assert len(raw) == 1024 + 2 * 5
     assert np.frombuffer(raw, "<i4", 256)[:4].tolist() == [20240520, 1, 5, 0]
     assert raw[1024:] == bytes([0, 0, 1, 0, 255, 3, 255, 255, 7, 0])
     assert count_tokens(path) == 5
-    assert read_shard(path).tolist() == tokens.tolist()
     write_shard(path, [])
-    assert read_shard(path).tolist() == []
-    for bad in ([65_536], [-1], [[1, 2]]):
-        with pytest.raises(ValueError, match="0 to 65,535"):
-            write_shard(path, bad)
+    assert count_tokens(path) == 0
 
 
 @pytest.mark.parametrize(
@@ -269,6 +265,6 @@ def test_a_bad_shard_is_refused(tmp_path: Path, header: tuple[int, int, int], si
     path = tmp_path / "a.bin"
     path.write_bytes(np.array(header, "<i4").tobytes().ljust(size, b"\0"))
     with pytest.raises(ShardError, match=words):
-        read_shard(path)
+        count_tokens(path)
     with pytest.raises(ShardError, match="can't read"):
         count_tokens(tmp_path / "none.bin")

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from benchmarks import trainer_reference as reference
-from tests.training import SMALL, make_docs, write_corpus, write_shard
+from tests.shards import write_shard
+from tests.training import SMALL, make_docs, write_corpus
 from trainer import train_gpt as t
 from trainer.pack import pack
 

@@ -11,7 +11,8 @@ import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.training import config, make_docs, small_tokenizer, write_shard
+from tests.shards import write_shard
+from tests.training import config, make_docs, small_tokenizer
 from trainer import train_gpt as t
 
 

@@ -1,4 +1,4 @@
-"""A small model, documents, a corpus and shards, for the tests of the trainer."""
+"""A small model, documents and a corpus, for the tests of the trainer."""
 
 import json
 from pathlib import Path
@@ -30,12 +30,6 @@ def write_corpus(folder: Path) -> Path:
         lines = [json.dumps({"text": text}) for text in make_docs(n, n)]
         (folder / part / "docs.jsonl").write_text("\n".join(lines) + "\n")
     return folder
-
-
-def write_shard(path: Path, tokens: np.ndarray) -> None:
-    header = np.zeros(256, dtype="<i4")
-    header[:3] = 20240520, 1, len(tokens)
-    path.write_bytes(header.tobytes() + tokens.astype("<u2").tobytes())
 
 
 def config(**changes: object) -> SimpleNamespace:
