@@ -5,16 +5,14 @@ hostile code may have written: bounded, links not followed.
 """
 
 import math
-import os
-import stat
-from pathlib import Path
 
 from agent.errors import InfraError
 from agent.judge import JUDGE_VERSION, logs
 from agent.judge.logs import Reported
 from agent.judge.task import Measured, no_score
 from agent.records import Finding, Measurement, Run, Trust
-from agent.runners.job import JobPaths, JobResult, read_small
+from agent.runners.job import JobPaths, JobResult
+from agent.runners.reading import read_ends, read_small
 from agent.track import Track
 
 HEAD, TAIL = 1 << 18, 1 << 20  # bytes of a log: settings and the start of training, and its end
@@ -28,7 +26,7 @@ def measure(track: Track, run: Run, job: JobPaths, result: JobResult, data_sha: 
     Raises:
         InfraError: the judge's session failed for a reason of its own; the idea is not to blame.
     """
-    said = logs.reported(read_log(job.train_log))
+    said = logs.reported(read_ends(job.train_log, HEAD, TAIL))
     trust: Trust = "measured" if track.script.score else "reported"
     if trust == "measured":
         found = session_answer(job, result)
@@ -122,23 +120,3 @@ def differences(said: Reported, bpb: float | None, total: int | None, trust: Tru
     if said.total_bytes is not None and total is not None and said.total_bytes != total:
         found.append(Finding(REPORTED, "flag", f"the log says {said.total_bytes:,} bytes, measured {total:,}"))
     return found
-
-
-def read_log(path: Path) -> str:
-    """Head and tail of a log, whatever is in its place."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return ""
-    try:
-        info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode):
-            return ""
-        head = os.pread(fd, HEAD, 0)
-        if info.st_size > HEAD:
-            head += b"\n" + os.pread(fd, TAIL, max(HEAD, info.st_size - TAIL))
-    except OSError:
-        return ""
-    finally:
-        os.close(fd)
-    return head.decode("utf-8", errors="replace")

@@ -25,9 +25,9 @@ from agent.runners.job import (
     Loss,
     PhaseResult,
     Progress,
-    read_small,
     write_aside,
 )
+from agent.runners.reading import read_small
 from sandbox.limits import Exit
 
 BYTES = 100_000  # of the imagined validation text
@@ -79,7 +79,7 @@ class FakeRunner:
         phase = spec.phases[0]
         script = next(part for part in phase.argv if part.endswith(".py"))
         code = Path(script).read_bytes()
-        run = self._world(read_knobs(code.decode("utf-8")), int(phase.env["SEED"]))
+        run = self._world(read_knobs(code), int(phase.env["SEED"]))
         self._write(paths, spec, run, hashlib.sha256(code).hexdigest(), len(code))
 
     def poll(self, folder: Path) -> JobState:
@@ -146,7 +146,7 @@ class FakeRunner:
         )
 
 
-def read_knobs(script: str) -> Knobs:
+def read_knobs(script: str | bytes) -> Knobs:
     """The literals of the module-level dict KNOBS; nothing is executed."""
     for node in ast.parse(script).body:
         if isinstance(node, ast.Assign) and any(getattr(t, "id", "") == "KNOBS" for t in node.targets):

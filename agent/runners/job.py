@@ -20,7 +20,6 @@ from sandbox.limits import Exit, Limits
 
 JobState = Literal["starting", "running", "done", "lost"]
 PhaseName = Literal["train", "judge"]
-MAX_JSON = 4_000_000
 
 T = TypeVar("T")
 
@@ -246,29 +245,6 @@ def sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def there(path: Path) -> bool:
-    """Whether the path leads to anything; no, if its folder can't be read, which a candidate can bring about."""
-    try:
-        path.lstat()
-    except OSError:
-        return False
-    return True
-
-
-def read_small(path: Path) -> str | None:
-    """Text of a small plain file, or None; a candidate may have put anything in its place."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return None
-    with os.fdopen(fd, "rb") as file:
-        try:
-            data = file.read(MAX_JSON + 1)
-        except OSError:
-            return None
-    return None if len(data) > MAX_JSON else data.decode("utf-8", errors="replace")
 
 
 # ---------------------------------------------------------------- strict JSON

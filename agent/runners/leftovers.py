@@ -11,7 +11,8 @@ from datetime import datetime
 from pathlib import Path
 
 from agent.runners import lock
-from agent.runners.job import Heartbeat, JobPaths, read_small, strict, there
+from agent.runners.job import Heartbeat, JobPaths, strict
+from agent.runners.reading import read_small, there
 from agent.runners.shepherd import BEAT_S, MARKER, boot
 from sandbox import tasks, tree
 from sandbox.tree import Proc

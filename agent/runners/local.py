@@ -22,12 +22,11 @@ from agent.runners.job import (
     Loss,
     Progress,
     create,
-    read_small,
     strict_heartbeat,
-    there,
     write_aside,
 )
 from agent.runners.progress import progress
+from agent.runners.reading import read_small, there
 from agent.runners.shepherd import BEAT_S
 from sandbox import walls
 

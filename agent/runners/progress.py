@@ -4,12 +4,12 @@ Takes hostile text; gives numbers to show, never to decide by. `python -m agent.
 """
 
 import math
-import os
 import re
 import sys
 from pathlib import Path
 
-from agent.runners.job import JobPaths, PhaseName, Progress, read_small, strict_heartbeat
+from agent.runners.job import JobPaths, PhaseName, Progress, strict_heartbeat
+from agent.runners.reading import read_ends, read_small
 
 TAIL = 8192
 
@@ -32,14 +32,7 @@ def progress(folder: Path) -> Progress | None:
 
 def tail(log: Path, size: int = TAIL) -> str:
     """The last bytes of a log as text."""
-    try:
-        fd = os.open(log, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return ""
-    with os.fdopen(fd, "rb") as file:
-        end = file.seek(0, os.SEEK_END)
-        file.seek(max(0, end - size))
-        return file.read(size).decode("utf-8", errors="replace")
+    return read_ends(log, 0, size)
 
 
 def last_step(text: str) -> tuple[int, int, float | None] | None:

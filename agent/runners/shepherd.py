@@ -26,10 +26,9 @@ from agent.runners.job import (
     JobSpec,
     Phase,
     PhaseResult,
-    read_small,
-    there,
     write_aside,
 )
+from agent.runners.reading import read_small, there
 from sandbox import CAPS, Confined, Exit, StartError, tree, walls
 from sandbox.limits import MB
 
