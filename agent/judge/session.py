@@ -139,17 +139,11 @@ def read_plain(path: Path, most: int) -> bytes:
 
 
 def read_documents(wanted: Documents | None) -> list[bytes]:
-    from trainer.data.manifest import parse_documents
+    from trainer.data import manifest
 
     if wanted is None:
         raise InfraError("this track has no validation documents for the judge")
-    raw = Path(wanted.path).read_bytes()
-    if hashlib.sha256(raw).hexdigest() != wanted.sha256:
-        raise InfraError(f"{wanted.path} was changed since the job was made")
-    found = parse_documents(raw, wanted.path)
-    if len(found) != wanted.docs or sum(map(len, found)) != wanted.bytes:
-        raise InfraError(f"{wanted.path} does not hold the documents that its manifest counts")
-    return found
+    return manifest.read_documents(Path(wanted.path), wanted.sha256, wanted.docs, wanted.bytes)
 
 
 def main(text: str) -> int:

@@ -131,12 +131,17 @@ def validation_documents(folder: Path) -> list[bytes]:
     manifest = load(folder, verify=False)
     if manifest.corpus == "fineweb":
         raise UserError(f"{folder} holds token shards; their validation text is read through the tokenizer")
-    path = folder / manifest.val.files[0].path
+    file = manifest.val.files[0]
+    return read_documents(folder / file.path, file.sha256, manifest.val.docs, manifest.val.bytes)
+
+
+def read_documents(path: Path, sha256: str, docs: int | None, size: int) -> list[bytes]:
+    """The documents of a file as raw UTF-8, in order, if they are still those that the manifest counts."""
     raw = path.read_bytes()
-    if hashlib.sha256(raw).hexdigest() != manifest.val.files[0].sha256:
+    if hashlib.sha256(raw).hexdigest() != sha256:
         raise Damaged(f"{path} was changed since it was made")
     documents = parse_documents(raw, str(path))
-    if len(documents) != manifest.val.docs or sum(map(len, documents)) != manifest.val.bytes:
+    if len(documents) != docs or sum(map(len, documents)) != size:
         raise Damaged(f"{path} does not hold the documents that the manifest counts")
     return documents
 
