@@ -38,6 +38,7 @@ class Loop:
         self._show = show
         self._asking = Asking(setting)
         self._interrupts = 0
+        self._told: Asked = ""
         self._run_s = setting.track.limits.worst_s() / 2  # what a run takes: a guess until some have ended
 
     def run(self) -> Ending:
@@ -121,6 +122,7 @@ class Loop:
     def _ending(self) -> Ending | None:
         """How the campaign ends now, if it does; what runs is let finish, or cancelled and settled, before."""
         setting, asked = self._setting, self._asked()
+        self._tell(asked)
         if asked == "cancel":
             cancel_all(setting)
         with setting.store.read() as reads:
@@ -137,6 +139,18 @@ class Loop:
         if self._interrupts > 1 or request == "cancel":
             return "cancel"
         return "drain" if self._interrupts or request else ""
+
+    def _tell(self, asked: Asked) -> None:
+        """Says once that it was heard, and what comes now."""
+        if asked in ("", self._told):
+            return
+        self._told = asked
+        words = {
+            "drain": "planning nothing more, finishing what runs; Ctrl-C again or `agent stop --now` cancels it",
+            "cancel": "cancelling what runs",
+        }
+        with self._setting.store.write() as tx:
+            tx.add_event(self._setting.campaign.id, "stopping", words[asked])
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:

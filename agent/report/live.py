@@ -28,7 +28,7 @@ LINES_EVERY_S = 1.0
 # What becomes of an idea; anything else that happens is on the bars already.
 VERDICTS = {
     **dict.fromkeys(("promoted", "reported"), "green"),
-    **dict.fromkeys(("confirming", "replaying"), "cyan"),
+    **dict.fromkeys(("confirming", "replaying", "stopping"), "cyan"),
     **dict.fromkeys(("invalid", "reverted", "crashed"), "red"),
     **dict.fromkeys(("oversize", "inconclusive", "worse", "duplicate", "blocked", "edit_failed", "unfunded"), "yellow"),
 }

@@ -100,10 +100,14 @@ def best_words(rows: Sequence[Row]) -> str:
     if not rows:
         return "nothing valid yet: the base's fresh runs are not in"
     return "\n".join(
-        f"p{row['proposal_id']} {row['bpb']:.4f} BPB over {row['runs']} runs, {row['total_bytes']:,} bytes, "
+        f"p{row['proposal_id']} {row['bpb']:.4f} BPB over {row['runs']} runs, {_bytes(row['total_bytes'])}, "
         f"commit {str(row['commit_sha'])[:10]}: {line(str(row['title']))}"
         for row in rows
     )
+
+
+def _bytes(count: object) -> str:
+    return f"{count:,} bytes" if isinstance(count, int) else "size unknown"
 
 
 def lineage(reads: Reads, proposal_id: int) -> list[Row]:

@@ -106,7 +106,10 @@ def pack(setting: Setting, source: str) -> Path:
     readable.write_text(source, "utf-8")
     command = [sys.executable, "-I", "-m", "trainer.pack", str(readable), str(aside)]
     try:
-        ended = subprocess.run(command, capture_output=True, env=PACK_ENV, timeout=PACK_S, check=False)
+        # A session of its own: a Ctrl-C in the terminal is for the loop, and must not look like a bad script.
+        ended = subprocess.run(
+            command, capture_output=True, env=PACK_ENV, timeout=PACK_S, check=False, start_new_session=True
+        )
     except subprocess.TimeoutExpired as error:
         raise EditError(f"the script can't be packed within {PACK_S} s") from error
     if ended.returncode != 0 or not aside.is_file():

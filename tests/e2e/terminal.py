@@ -41,9 +41,11 @@ def agent(where: Path, *words: str, timeout_s: float = 90) -> Ended:
 
 
 def background(where: Path, *words: str) -> "subprocess.Popen[str]":
-    """A command that goes on; its output is in <where>/../agent.out."""
+    """A command that goes on, in a process group of its own; its output is in <where>/../agent.out."""
     with (where.parent / "agent.out").open("w") as out:
-        return subprocess.Popen([*AGENT, *words], cwd=where, env=ENV, stdout=out, stderr=out, text=True)
+        return subprocess.Popen(
+            [*AGENT, *words], cwd=where, env=ENV, stdout=out, stderr=out, text=True, process_group=0
+        )
 
 
 def refused(ended: Ended, code: int, *parts: str) -> str:
