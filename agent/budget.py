@@ -94,13 +94,7 @@ def settle(tx: Tx, entry_id: int, amount: Amount) -> None:
     found = _open(tx, entry_id)
     if found.what == "hold":
         raise ValueError(f"entry {entry_id} is a hold: draw from it, or release it")
-    spent = _grained(amount)
-    for name, same in _SAME.items():
-        if getattr(spent, name) > getattr(found.reserved, name) + same:
-            raise ValueError(
-                f"entry {entry_id}: {getattr(spent, name)} {name} spent of {getattr(found.reserved, name)}"
-            )
-    spent = _least(spent, found.reserved)
+    spent = _part(found, _grained(amount), "spent")
     _close(tx, entry_id, {"state": "settled", **rows.amount_columns(spent, "settled")})
     _add(tx, found.campaign_id, _minus(found.reserved), spent)
 
@@ -117,13 +111,7 @@ def draw(tx: Tx, hold_id: int, amount: Amount, run_id: int) -> int:
     hold = _open(tx, hold_id)
     if hold.what != "hold":
         raise ValueError(f"entry {hold_id} is no hold")
-    wanted = _grained(amount)
-    for name, same in _SAME.items():
-        if getattr(wanted, name) > getattr(hold.reserved, name) + same:
-            raise ValueError(
-                f"hold {hold_id} has {getattr(hold.reserved, name)} {name} left, not {getattr(wanted, name)}"
-            )
-    wanted = _least(wanted, hold.reserved)
+    wanted = _part(hold, _grained(amount), "drawn")
     left = _plus(hold.reserved, _minus(wanted))
     change = update(ledger).where(ledger.c.id == hold_id).values(rows.amount_columns(left, "reserved"))
     tx.connection.execute(change)
@@ -203,8 +191,15 @@ def _minus(one: Amount) -> Amount:
     return _amount({name: -getattr(one, name) for name in _GRAIN})
 
 
-def _least(one: Amount, other: Amount) -> Amount:
-    return _amount({name: min(getattr(one, name), getattr(other, name)) for name in _GRAIN})
+def _part(entry: Entry, amount: Amount, done: str) -> Amount:
+    """What is taken of an entry, never more than there is. Raises ValueError where rounding does not explain it."""
+    taken = {}
+    for name, same in _SAME.items():
+        wanted, there = getattr(amount, name), getattr(entry.reserved, name)
+        if wanted > there + same:
+            raise ValueError(f"entry {entry.id}: {wanted} {name} {done} of {there} left")
+        taken[name] = min(wanted, there)
+    return _amount(taken)
 
 
 def _add(tx: Tx, campaign_id: int, reserved: Amount, settled: Amount = _NOTHING) -> None:
