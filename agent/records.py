@@ -53,7 +53,7 @@ TRANSITIONS: dict[ProposalState, tuple[ProposalState, ...]] = {
         "inconclusive",
         "unfunded",
         "cancelled",
-        "duplicate",  # inert: the same artifact as its parent's
+        "duplicate",  # inert: the same scores as its baseline's
     ),
     "confirming": (
         "auditing",
@@ -89,6 +89,8 @@ FINAL: frozenset[ProposalState] = frozenset(
         "reverted",
     }
 )
+# Given up for want of time or money: the same idea may be had again.
+GIVEN_UP: frozenset[ProposalState] = frozenset({"cancelled", "unfunded", "expired"})
 
 Mode = Literal["base", "exploit", "widen", "combine", "simplify", "shrink", "repair"]
 Kind = Literal[
@@ -112,7 +114,6 @@ Purpose = Literal["screen", "confirm", "replay", "report", "recheck"]
 RunState = Literal["queued", "running", "done", "lost", "cancelled"]
 # How a run that is done ended. Only `ok` has a score.
 Outcome = Literal["ok", "crashed", "capped", "no_artifact", "bad_artifact", "score_failed", "cancelled"]
-# `ran` says that candidate code had started: a retry then keeps its seed and is counted.
 Decision = Literal[
     "more", "confirm", "accept", "worse", "inconclusive", "invalid", "oversize", "crashed", "recheck", "inert"
 ]

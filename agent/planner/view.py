@@ -14,15 +14,13 @@ from agent.literals import KnobValue
 from agent.planner.sizes import Sizes
 from agent.planner.space import Axis, Space, of
 from agent.planner.surrogate import Additive, Point, Prior
-from agent.records import FINAL, ProposalState
+from agent.records import FINAL, GIVEN_UP
 
 if TYPE_CHECKING:
     from agent.planner import Request, Trial
 
 At = tuple[int, ...]
 
-# Given up for want of time or money: these may be proposed again.
-GIVEN_UP: frozenset[ProposalState] = frozenset({"cancelled", "unfunded", "expired"})
 MOST_TRIALS = 300
 # What an additive model leaves unexplained of one configuration, in BPB.
 MISFIT = 0.008

@@ -11,6 +11,7 @@ from sqlalchemy import Column, Connection, RowMapping, Select, Table, func, lite
 
 from agent.errors import UserError
 from agent.records import (
+    GIVEN_UP,
     Balance,
     Campaign,
     Event,
@@ -39,9 +40,6 @@ from agent.store.schema import (
     trunk,
     verdicts,
 )
-
-# An idea that was given up for want of time or money may be had again.
-_FORGOTTEN: tuple[ProposalState, ...] = ("cancelled", "unfunded", "expired")
 
 
 class Reads:
@@ -93,7 +91,7 @@ class Reads:
             .where(
                 proposals.c.campaign_id == campaign_id,
                 proposals.c.ast_hash == ast_hash,
-                proposals.c.state.not_in(_FORGOTTEN),
+                proposals.c.state.not_in(GIVEN_UP),
             )
             .order_by(proposals.c.id)
         )
