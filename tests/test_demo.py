@@ -20,10 +20,10 @@ import pytest
 
 from agent import budget
 from agent.errors import UserError
-from agent.records import Proposal, Run
+from agent.records import Amount, Proposal, Run
 from agent.report import demo, recording
 from agent.report.recorder import PAUSE_S
-from agent.report.recording import Book, Change, Recording
+from agent.report.recording import Book, Change, Move, Recording, Reserve
 from agent.report.tables import lineage
 from agent.runners.progress import progress
 from agent.store import Reads, Store, open_store
@@ -99,6 +99,38 @@ def _proposals(reads: Reads) -> list[Proposal]:
 
 def _run(run: Run) -> Run:
     return replace(run, created="", started=None, ended=None)
+
+
+def test_after_a_revert_the_parent_is_the_head_again(taped: Recording) -> None:
+    taken_back = next(step for step in taped.steps if isinstance(step, Move) and step.state == "reverted")
+    with demo.stage(taped) as playing:
+        for at, before in ((taken_back.at - 0.001, True), (taken_back.at, False)):
+            playing.until(at)
+            with playing.store.read() as reads:
+                reverted = reads.proposal(taken_back.proposal_id)
+                assert reads.head(1).id == (reverted.id if before else reverted.baseline_id)
+
+
+def test_what_was_set_aside_and_drawn_from_is_so_again(tmp_path: Path) -> None:
+    """A hold of 300 s of which a run drew 100 and used 60: the database keeps 200 and 100."""
+    store = build(tmp_path, state="finished")
+    with store.write() as tx:
+        spent = tx.balance(1).settled.gpu_s
+        held = budget.reserve(tx, 1, Amount(gpu_s=300.0), "hold", proposal_id=2)
+        drawn = budget.draw(tx, held, Amount(gpu_s=100.0), 1)
+        budget.settle(tx, drawn, Amount(gpu_s=60.0))
+        budget.release(tx, held, "no replay needed")
+    with store.read() as reads:
+        wanted = reads.balance(1)
+    found = recording.load(recording.record(store, 1), "held")
+    store.close()
+    reserved = {step.entry: step for step in found.steps if isinstance(step, Reserve)}
+    assert reserved[held].amount.gpu_s == 300.0 and reserved[drawn].hold_id == held
+    with demo.stage(found) as playing:
+        playing.until(float("inf"))
+        with playing.store.read() as reads:
+            assert reads.balance(1) == wanted and wanted.settled.gpu_s == spent + 60.0
+            assert budget.audit(reads, 1) == []
 
 
 def test_a_recording_holds_no_path_of_its_machine_and_no_documents(tmp_path: Path) -> None:

@@ -1,0 +1,292 @@
+"""Scores kept artifacts again with the present judge, each by a session of its own on a copy of its job.
+
+Takes a campaign of the store and its job folders; gives one `Again` a run. A newer judge's score is added beside
+the older one; under the same judge the two are only compared. Nothing in the job folders is changed.
+"""
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from agent import hardware, track
+from agent.errors import InfraError, MissingError, UserError
+from agent.judge import JUDGE_VERSION
+from agent.judge.measure import measure
+from agent.judge.session import MAX_CODE, read_plain
+from agent.judge.task import judge_phase
+from agent.records import Campaign, Measurement, Run
+from agent.runners import JobPaths, JobResult, JobSpec, Runner, create
+from agent.runners.reading import read_small
+from agent.setting import campaign_folder
+from agent.store import Store
+from agent.store.lease import hold
+from agent.track import GRACE_S, Track
+from sandbox.limits import MB
+
+State = Literal["written", "would change", "same", "differs", "altered", "pruned", "no score"]
+# Relative. The same artifact, text and machine give the same sum; another number of threads or library does not.
+SAME = 1e-6
+LOOK_S = 0.1
+
+
+@dataclass(frozen=True)
+class Again:
+    """One run, scored again."""
+
+    run: str
+    proposal: str
+    state: State
+    words: str
+    old_version: int | None = None
+    new_version: int | None = None
+    old_bpb: float | None = None
+    new_bpb: float | None = None
+    seconds: float = 0.0
+
+    @property
+    def difference(self) -> float | None:
+        return self.new_bpb - self.old_bpb if self.new_bpb is not None and self.old_bpb is not None else None
+
+
+class _Gone(Exception):
+    """What scoring needs is not there any more."""
+
+
+class _Altered(Exception):
+    """What is there is not what was measured."""
+
+
+class Kept(NamedTuple):
+    """What the job folder still holds, read once."""
+
+    artifact: bytes
+    code: dict[str, bytes]
+    train_log: bytes
+    result: JobResult
+    score_wall_s: float
+
+
+class Bench(NamedTuple):
+    """What all runs of one campaign are scored with."""
+
+    campaign: Campaign
+    track: Track
+    corpus: Path
+    runner: Runner
+    jobs: Path
+    aside: Path
+
+
+def chosen(store: Store, campaign: Campaign, ids: Sequence[int]) -> list[Run]:
+    """The runs to score again: those that are named, or all of the campaign that are done."""
+    with store.read() as reads:
+        found = [reads.run(one) for one in dict.fromkeys(ids)] if ids else reads.runs(campaign.id, states={"done"})
+    for run in found:
+        if run.campaign_id != campaign.id:
+            raise UserError(f"r{run.id} is not of campaign {campaign.name}: give its campaign with --campaign")
+        if run.state != "done":
+            raise UserError(f"r{run.id} is {run.state}: only a run that is done can be scored again")
+    return found
+
+
+def rejudge(
+    store: Store,
+    campaign: Campaign,
+    root: Path,
+    runs: Sequence[Run],
+    make_runner: Callable[[Track], Runner],
+    *,
+    check: bool = False,
+) -> Iterator[Again]:
+    """Each run in turn. Holds the campaign meanwhile: whatever else ran would take the judge's time.
+
+    Raises:
+        MissingError: the campaign's corpus is not here.
+        UserError: the corpus is another one, or the runs were measured by a newer judge.
+    """
+    of = track.parse(campaign.track_toml, f"track of {campaign.name}")
+    folder = campaign_folder(root, campaign.name)
+    corpus = the_corpus(of, campaign, root)
+    with hold(store, f"campaign {campaign.name}"):
+        bench = Bench(campaign, of, corpus, make_runner(of), folder / "jobs", folder / "rejudge")
+        shutil.rmtree(bench.aside, ignore_errors=True)
+        try:
+            for run in runs:
+                yield _again(store, bench, run, check)
+        finally:
+            shutil.rmtree(bench.aside, ignore_errors=True)
+
+
+def the_corpus(of: Track, campaign: Campaign, root: Path) -> Path:
+    """The campaign's validation text, still the same to the byte."""
+    from trainer.data.manifest import load
+
+    folder = hardware.corpus_folder(of, root)
+    if not of.script.score:
+        raise UserError(f"track {of.name} is judged by what its script reports: there is nothing to score again")
+    try:
+        found = load(folder).data_sha
+    except MissingError as error:
+        raise MissingError(f"the validation text of {campaign.name} is not here: {error}") from error
+    if found != campaign.data_sha:
+        raise UserError(
+            f"the corpus in {folder} is not the one of {campaign.name} ({found[:12]} instead of "
+            f"{campaign.data_sha[:12]}): scores of different texts can't be compared. `python -m trainer.data` "
+            "makes the same one only from the same versions of the packages"
+        )
+    return folder
+
+
+def _again(store: Store, bench: Bench, run: Run, check: bool) -> Again:
+    began = time.monotonic()
+    with store.read() as reads:
+        old = reads.measurement(run.id)
+    about = Again(f"r{run.id}", f"p{run.proposal_id}", "no score", "")
+    if old is None or run.outcome != "ok":
+        return replace(about, words=f"it ended as {run.outcome}: there was no score")
+    about = replace(about, old_version=old.judge_version, new_version=JUDGE_VERSION, old_bpb=old.bpb)
+    if old.judge_version > JUDGE_VERSION:
+        raise UserError(f"r{run.id} was measured by judge {old.judge_version}; this Caddie has judge {JUDGE_VERSION}")
+    try:
+        kept = read_kept(bench, run, old)
+        new = score(bench, run, kept)
+    except _Gone as error:
+        return replace(about, state="pruned", words=str(error))
+    except _Altered as error:
+        return replace(about, state="altered", words=str(error))
+    except InfraError as error:
+        return replace(about, words=str(error))
+    about = replace(about, new_bpb=new.bpb, seconds=round(time.monotonic() - began, 1))
+    if new.bpb is None:
+        return replace(about, words="; ".join(one.text for one in new.findings) or "no score")
+    if check or old.judge_version == JUDGE_VERSION:
+        return _compared(about, old, new)
+    with store.write() as tx:
+        tx.add_measurement(new)
+        words = f"judge {old.judge_version} -> {JUDGE_VERSION}: {_words(old)} -> {_words(new)}"
+        tx.add_event(run.campaign_id, "rejudged", words, proposal_id=run.proposal_id, run_id=run.id)
+    return replace(about, state="written", words=words)
+
+
+def _compared(about: Again, old: Measurement, new: Measurement) -> Again:
+    before, after = _rules(old), _rules(new)
+    told = [f"now found: {rule}" for rule in after - before] + [f"not found again: {rule}" for rule in before - after]
+    if old.bpb is None or new.bpb is None or abs(new.bpb - old.bpb) > SAME * abs(old.bpb):
+        told.insert(0, f"{_words(old)} -> {_words(new)}")
+    if not told:
+        return replace(about, state="same", words="the same score")
+    return replace(
+        about, state="differs" if old.judge_version == JUDGE_VERSION else "would change", words="; ".join(told)
+    )
+
+
+def _rules(of: Measurement) -> set[str]:
+    return {f"{one.severity} {one.rule}" for one in of.findings}
+
+
+def _words(of: Measurement) -> str:
+    return "no score" if of.bpb is None else f"{of.bpb:.5f} BPB"
+
+
+# ---------------------------------------------------------------- the job, again
+
+
+def read_kept(bench: Bench, run: Run, old: Measurement) -> Kept:
+    """The artifact and the code that were measured, or the reason why they can't be had."""
+    paths, limits = JobPaths(bench.jobs / f"r{run.id}"), bench.track.limits
+    script = bench.track.script
+    result = read_small(paths.result)
+    if not (paths.out.is_dir() and paths.code.is_dir()) or result is None:
+        raise _Gone("its files were pruned")
+    try:
+        artifact = read_plain(paths.out / script.artifact, limits.disk_mb * MB)
+        code = read_code(paths.code, Path(script.path).name if script.pack else None, limits.disk_mb * MB)
+        log = read_plain(paths.train_log, limits.log_mb * MB + MB) if paths.train_log.exists() else b""
+        ended = JobResult.from_json(result)
+    except FileNotFoundError as error:
+        raise _Gone(f"{Path(str(error.filename)).name} is gone") from error
+    except (OSError, ValueError) as error:
+        raise _Altered(f"its files can't be read: {error}") from error
+    if old.artifact_sha not in (None, hashlib.sha256(artifact).hexdigest()):
+        raise _Altered("its artifact is not the one that was measured")
+    ran = code.get(Path(script.path).name if script.pack else script.path, b"")
+    if hashlib.sha256(ran).hexdigest() != run.script_sha:
+        raise _Altered("its script is not the one that ran")
+    return Kept(artifact, code, log, ended, _score_wall(paths, limits.score_wall_s))
+
+
+def read_code(folder: Path, only: str | None, most: int) -> dict[str, bytes]:
+    """Files by their path from the folder; plain ones only, links are not followed."""
+    if only is not None:
+        return {only: read_plain(folder / only, MAX_CODE)}
+    found: dict[str, bytes] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() or not path.is_file():
+            continue
+        found[str(path.relative_to(folder))] = read_plain(path, most)
+        most -= len(found[str(path.relative_to(folder))])
+        if most < 0:
+            raise ValueError("the code folder is too big")
+    return found
+
+
+def _score_wall(paths: JobPaths, otherwise: float) -> float:
+    """The limit under which the run was scored: tighter than the track's once the base had run."""
+    try:
+        spec = JobSpec.from_json(read_small(paths.spec) or "")
+    except (ValueError, RecursionError):
+        return otherwise
+    return next((phase.limits.wall_s for phase in spec.phases if phase.name == "judge"), otherwise)
+
+
+def score(bench: Bench, run: Run, kept: Kept) -> Measurement:
+    """One session in a job folder of its own, under a shepherd as any other job."""
+    paths = JobPaths(bench.aside / f"r{run.id}")
+    slot = bench.runner.slots[0]
+    of = bench.track
+    script = of.script.model_copy(update={"env": {**bench.runner.env(slot), **of.script.env}})
+    limits = of.limits.model_copy(update={"score_wall_s": kept.score_wall_s})
+    of = of.model_copy(update={"script": script, "limits": limits})
+    file = paths.code / (Path(script.path).name if script.pack else script.path)
+    phase = judge_phase(of, paths, script=file, seed=run.seed, corpus=bench.corpus)
+
+    def fill(code: Path) -> None:
+        for name, data in kept.code.items():
+            (code / name).parent.mkdir(parents=True, exist_ok=True)
+            (code / name).write_bytes(data)
+        aside = JobPaths(code.parent)
+        (aside.out / script.artifact).parent.mkdir(parents=True, exist_ok=True)
+        (aside.out / script.artifact).write_bytes(kept.artifact)
+        aside.train_log.write_bytes(kept.train_log)
+
+    spec = JobSpec(run_id=run.id, phases=(phase,), artifact=None, core=None, wall_s=kept.score_wall_s + GRACE_S)
+    create(paths.folder, spec, fill)
+    ended = _ended(bench.runner, spec, paths, slot)
+    if ended.outcome == "capped":  # a busy machine, as like as not: no reason to touch an older score
+        raise InfraError(f"not scored: {ended.reason}")
+    trained = tuple(one for one in kept.result.phases if one.name == "train")
+    whole = replace(ended, phases=(*trained, *ended.phases), slot_s=kept.result.slot_s)
+    try:
+        return measure(of, run, paths, whole, bench.campaign.data_sha)
+    finally:
+        shutil.rmtree(paths.folder, ignore_errors=True)
+
+
+def _ended(runner: Runner, spec: JobSpec, paths: JobPaths, slot: str) -> JobResult:
+    try:
+        runner.submit(spec, paths.folder, slot)
+        while (state := runner.poll(paths.folder)) not in ("done", "lost"):
+            time.sleep(LOOK_S)
+    except BaseException:
+        runner.cancel(paths.folder)
+        deadline = time.monotonic() + GRACE_S
+        while runner.poll(paths.folder) not in ("done", "lost") and time.monotonic() < deadline:
+            time.sleep(LOOK_S)
+        raise
+    if state == "lost":
+        raise InfraError(f"not scored: {runner.loss(paths.folder).reason}")
+    return runner.collect(paths.folder)
