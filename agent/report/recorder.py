@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, get_args
 
-from sqlalchemy import select
+from sqlalchemy import RowMapping, select
 
 from agent.errors import UserError
 from agent.records import TRANSITIONS, Amount, Campaign, CampaignState, Draft, Event, Measurement, Proposal, Run
@@ -61,8 +61,9 @@ def steps(reads: Reads, campaign: Campaign, jobs: Path | None) -> list[AnyStep]:
     timed = list(_by_event(story, events))
     last = timed[-1].at if timed else campaign.created
     others = [*_ledger(reads, campaign.id), *_verdicts(reads, campaign.id)]
-    timed += [one._replace(at=min(one.at, last)) for one in others]
-    timed.sort(key=lambda one: one[:3])
+    timed = sorted([*timed, *others], key=lambda one: one[:3])
+    # Nothing is played after the last event: what was written later, in its order, is played with it.
+    timed = [one._replace(at=min(one.at, last)) for one in timed]
     return _clocked(timed, campaign.created)
 
 
@@ -202,18 +203,18 @@ def _number(text: str) -> float | None:
 def _ledger(reads: Reads, campaign_id: int) -> Iterator[_Timed]:
     query = select(ledger).where(ledger.c.campaign_id == campaign_id).order_by(ledger.c.id)
     found = list(reads.connection.execute(query).mappings())
-    drawn: dict[int, list[Amount]] = {}
+    drawn: dict[int, list[RowMapping]] = {}
     for row in found:
-        if row["hold_id"] is not None:
-            drawn.setdefault(row["hold_id"], []).append(rows.amount(row, "reserved"))
+        drawn.setdefault(row["hold_id"], []).append(row)
     for row in found:
-        whole = _sum([rows.amount(row, "reserved"), *drawn.get(row["id"], [])])
+        parts = [row, *drawn.get(row["id"], [])]  # the row of a hold says what was left of it
+        whole = _sum([rows.amount(one, "reserved") for one in parts])
         opened = {name: row[name] for name in ("what", "proposal_id", "run_id", "hold_id")}
         step = Reserve(at=0.0, entry=row["id"], amount=whole, **opened)
         yield _Timed(row["created"], 2, row["id"], (step,))
         if row["closed"] is not None:
             settled = rows.amount(row, "settled") if row["state"] == "settled" else None
-            rank = 3 if row["closed"] == row["created"] else 1
+            rank = 3 if any(one["created"] == row["closed"] for one in parts) else 1
             closing = Close(at=0.0, entry=row["id"], settled=settled, reason=row["reason"])
             yield _Timed(row["closed"], rank, row["id"], (closing,))
 
