@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from agent import literals
 from agent.records import Proposal
-from agent.syntax import NotParsed, normalised, risks
+from agent.syntax import NotParsed, digest, risks
 from agent.track import Track
 
 MAX_FILE = 2_000_000
@@ -49,11 +49,11 @@ def check(
     if failures:
         return Report(tuple(failures), proposal.risk, "", "", {})
     values = literals.read(track, after)
-    digest = ast_hash(after)
-    if digest == ast_hash(before):
+    after_hash = ast_hash(after)
+    if after_hash == ast_hash(before):
         text = "changes nothing: the script is the same but for comments, docstrings and layout"
         failures.append(Failure("duplicate", text))
-    elif twin := seen(digest):
+    elif twin := seen(after_hash):
         failures.append(Failure("duplicate", f"{twin} is the same script but for comments and layout"))
     limit = track.limits.artifact_bytes
     expected = proposal.expected_bytes
@@ -61,15 +61,15 @@ def check(
         text = f"expected size {expected:,} bytes is more than {HOPELESS} times the limit of {limit:,}"
         failures.append(Failure("too_big", text))
     flags = _risks(track, proposal, before, after)
-    return Report(tuple(failures), flags, digest, config_hash(values), values)
+    return Report(tuple(failures), flags, after_hash, config_hash(values), values)
 
 
 def ast_hash(files: Mapping[str, str]) -> str:
     """One hash for all scripts that differ in comments, docstrings and layout alone."""
-    digest = hashlib.sha256()
+    whole = hashlib.sha256()
     for path in sorted(files):
-        digest.update(f"{path}\0{normalised(path, files[path])}\0".encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()
+        whole.update(f"{path}\0{digest(path, files[path])}\0".encode("utf-8", "surrogatepass"))
+    return whole.hexdigest()
 
 
 def config_hash(values: Mapping[str, literals.KnobValue]) -> str:
@@ -101,7 +101,7 @@ def _parses(after: Mapping[str, str]) -> list[Failure]:
     failures = []
     for path, text in after.items():
         try:
-            normalised(path, text)
+            digest(path, text)
         except NotParsed as error:
             failures.append(Failure(error.name, str(error)))
     return failures

@@ -5,9 +5,11 @@ Tokenizer and parser bound nesting themselves; what they raise at their bounds i
 """
 
 import ast
+import hashlib
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 MANY_LINES = 150
 BIG_LITERAL = 1_000
@@ -114,6 +116,12 @@ def normalised(path: str, text: str) -> str:
         raise NotParsed("too_deep", f"{path} is nested too deeply to be compared") from None
 
 
+@lru_cache(maxsize=16)  # the head's script is looked at with every idea on it
+def digest(path: str, text: str) -> str:
+    """A hash of the normal form. Raises NotParsed."""
+    return hashlib.sha256(normalised(path, text).encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def risks(before: str, after: str) -> list[str]:
     """What the edit adds that a person should look at. Both versions must parse, or the old one be empty."""
     old, new = _facts(before), _facts(after)
@@ -128,7 +136,8 @@ def risks(before: str, after: str) -> list[str]:
     return flags
 
 
-def _facts(text: str) -> dict[str, Counter[str]]:
+@lru_cache(maxsize=16)
+def _facts(text: str) -> Mapping[str, Counter[str]]:
     facts: dict[str, Counter[str]] = {kind: Counter() for kind in ("import", "use", "validation", "literal")}
     for node in ast.walk(parse("script", text)):
         for kind, name in _facts_of(node):
