@@ -60,14 +60,20 @@ def git(root: Path, *args: str) -> None:
     subprocess.run(command, cwd=root, check=True, capture_output=True)
 
 
-def make_workspace(root: Path, track: str) -> Path:
+def make_workspace(root: Path, track: str, *, long: bool = False) -> Path:
+    """`long`: the script is as long as the tiny track's, whose text stands before it and is not run."""
     root.mkdir(parents=True)
     git(root, "init", "-q", "-b", "main")
-    (root / "train.py").write_text(SCRIPT)
+    (root / "train.py").write_text(_long() + "\n\n" + SCRIPT if long else SCRIPT)
     (root / "agent.toml").write_text(track)
     git(root, "add", ".")
     git(root, "commit", "-q", "-m", "Start")
     return root
+
+
+def _long() -> str:
+    text = (Path(__file__).parent.parent / "trainer" / "train_gpt.py").read_text("utf-8")
+    return text.partition("\nif __name__ ==")[0]
 
 
 @dataclass

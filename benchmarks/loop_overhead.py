@@ -107,8 +107,8 @@ def world(knobs: Knobs, seed: int) -> Imagined:
     return Imagined(3.0 - 0.02 * float(knobs["level"]) + noise, 1000)
 
 
-def open_campaign(root: Path, planner: Endless) -> Setting:
-    make_workspace(root, TRACK)
+def open_campaign(root: Path, planner: Endless, *, long: bool) -> Setting:
+    make_workspace(root, TRACK, long=long)
     options = campaign.Options(track="agent.toml", budget_hours=1e6, review="none", slots=2, seed=7)
     setting = campaign.start(options, root, lambda text: None, lambda track, slots: FakeRunner(slots, 0.0, world))
     return replace(setting, planners=(planner,))
@@ -143,13 +143,14 @@ def main() -> None:
     parser.add_argument("--proposals", type=int, default=2000)
     parser.add_argument("--every", type=int, default=0, help="proposals a row; a tenth unless given, 1,000 at most")
     parser.add_argument("--folder", type=Path, help="where to work; a temporary folder unless given")
+    parser.add_argument("--long", action="store_true", help="a script as long as the tiny track's, not packed")
     parser.add_argument("--profile", action="store_true", help="print where the time of this process goes")
     chosen = parser.parse_args()
     every = chosen.every or max(1, min(1000, chosen.proposals // 10))
     root = Path(tempfile.mkdtemp(prefix="caddie-loop-", dir=chosen.folder))
     try:
         planner = Marking(chosen.proposals, every)
-        setting = open_campaign(root / "work", planner)
+        setting = open_campaign(root / "work", planner, long=chosen.long)
         with profiled(chosen.profile):
             found = Loop(setting).run()
         with setting.store.read() as reads:

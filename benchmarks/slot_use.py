@@ -1,12 +1,12 @@
 """How much of the slots' time is spent inside runs, with a planner that takes 20 s for each idea.
 
-    python -m benchmarks.slot_use                   # 24 ideas of 33 s on 2 slots: about 7 minutes
+    python -m benchmarks.slot_use                   # 26 runs of 33 s on 2 slots: about 8 minutes
     python -m benchmarks.slot_use --busy 0          # runs that sleep, where the cores have other work
 
 A real campaign on this machine: real shepherds, packed scripts, git and store; only the training is replaced
 by a script that takes as long. Inside a run is what its own processes took, from their start to their end, as
-the shepherd wrote it into the job folder. Everything between is waiting: from the first run's start to the
-last one's, after which there was nothing to be started.
+the shepherd wrote it into the job folder. Everything between is waiting. The time counts from the first run's
+start to the last one's, with which the campaign is asked to end, as it would be by its budget.
 """
 
 import argparse
@@ -72,6 +72,15 @@ class Slot(NamedTuple):
     cpu_s: float
 
 
+def end_at(setting: Setting, runs: int) -> None:
+    """Asks the campaign to start nothing more, once so many runs have started."""
+    if sum(1 for _ in setting.jobs.glob("r*")) < runs:
+        return
+    with setting.store.write() as tx:
+        if not tx.request(setting.campaign.id):
+            tx.ask(setting.campaign.id, "drain")
+
+
 def slots_of(setting: Setting) -> list[Slot]:
     with setting.store.read() as reads:
         runs = reads.runs(setting.campaign.id, states={"done"})
@@ -124,7 +133,7 @@ def report(setting: Setting, slots: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ideas", type=int, default=24)
+    parser.add_argument("--runs", type=int, default=26)
     parser.add_argument("--seconds", type=float, default=33.0, help="what a run takes")
     parser.add_argument("--think", type=float, default=20.0, help="what a planner call takes")
     parser.add_argument("--slots", type=int, default=2)
@@ -137,10 +146,10 @@ def main() -> None:
         make_workspace(root / "work", TRACK.format(seconds=chosen.seconds, busy=chosen.busy))
         options = campaign.Options(track="agent.toml", budget_hours=1e4, review="none", slots=chosen.slots, seed=7)
         setting = campaign.start(options, root / "work", print)
-        planner = Endless(most=chosen.ideas, think_s=chosen.think, parallel=4, good=12)
+        planner = Endless(think_s=chosen.think, parallel=4, good=12)
         setting = replace(setting, planners=(planner,))
         with profiled(chosen.profile):
-            found = Loop(setting).run()
+            found = Loop(setting, lambda: end_at(setting, chosen.runs)).run()
         print(f"\n{machine()}; load {os.getloadavg()[0]:.1f}\n{found.reason}")
         print(f"planner: {chosen.think:g} s an idea, 4 calls at once")
         share = report(setting, chosen.slots)
