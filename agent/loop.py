@@ -44,11 +44,12 @@ class Loop:
     def run(self) -> Ending:
         """Works until the budget, the target, the planner or the person says stop."""
         setting = self._setting
-        with hold(setting.store, f"campaign {setting.campaign.name}"), self._interruptible():
+        with hold(setting.store, f"campaign {setting.campaign.name}") as lease, self._interruptible():
             setting.repo.sweep(setting.campaign.name)
             setting.runner.sweep(setting.jobs)
             try:
                 while (found := self._ending()) is None:
+                    lease.check()
                     if not self._turn():
                         self._rest()
                     self._show()

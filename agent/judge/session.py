@@ -17,15 +17,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.errors import InfraError, UserError
 from agent.judge import JUDGE_VERSION
-from agent.judge.task import Clocks, Documents, Measured, Task, judge_phase, no_score
+from agent.judge.task import Clocks, Documents, Measured, Task, no_score
 from agent.records import Finding
 from agent.runners.job import JobPaths, write_aside
 from sandbox.limits import MB
 
 if TYPE_CHECKING:
     from agent.judge.candidate import Files
-
-__all__ = ["judge_phase"]
 
 SCORING_SHARE = 0.8  # of the session's time; the audit may use what is left
 KEPT_S = 1.0  # at the end, for ending processes and writing the answer

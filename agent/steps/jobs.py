@@ -12,7 +12,7 @@ from pathlib import Path
 
 from agent import track
 from agent.errors import EditError
-from agent.judge.session import judge_phase
+from agent.judge.task import judge_phase
 from agent.records import Proposal, Run
 from agent.runners import JobPaths, JobSpec, Phase, create
 from agent.setting import Setting, known
