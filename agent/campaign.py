@@ -5,19 +5,18 @@ written: after an error the workspace is as it was.
 """
 
 import difflib
-import math
 import os
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
 
 from agent import guard, hardware, literals, planner
 from agent import track as tracks
 from agent.errors import UserError
 from agent.judge import verdict
-from agent.records import Campaign, Caps, Draft, Proposal, Review
+from agent.options import Options, check, default_slots, enough, review_policy
+from agent.records import Campaign, Caps, Draft, Proposal
 from agent.runners import Runner
 from agent.setting import Setting, known
 from agent.store import Store, lease, open_store
@@ -28,24 +27,6 @@ from trainer.data import prepare
 
 Say = Callable[[str], None]
 MakeRunner = Callable[[Track, int], Runner]
-BASES = ("last", "HEAD", "worktree")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a person can say at the start; None: not said."""
-
-    track: str = "tiny"
-    budget_hours: float | None = None
-    usd: float | None = None
-    llm_usd: float | None = None
-    planner: str = "knobs"
-    review: str = "risky"
-    slots: int | None = None
-    name: str | None = None
-    target_bpb: float | None = None
-    base: str | None = None
-    seed: int | None = None
 
 
 def local_runner(track: Track, slots: int) -> Runner:
@@ -136,26 +117,6 @@ def resume(name: str | None, where: Path, say: Say, make_runner: MakeRunner = lo
     return _reopen(store, repo, track, campaign, make_runner)
 
 
-def check(options: Options) -> None:
-    """Refuses what can't be meant, naming the option."""
-    for name, value in (
-        ("--budget", options.budget_hours),
-        ("--usd", options.usd),
-        ("--llm-usd", options.llm_usd),
-        ("--target", options.target_bpb),
-    ):
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise UserError(f"{name} {value}: must be a number above 0")
-    if options.slots is not None and not 1 <= options.slots <= 64:
-        raise UserError(f"--slots {options.slots}: must be between 1 and 64")
-    if options.review not in get_args(Review):
-        raise UserError(f"--review {options.review}: choose one of {', '.join(get_args(Review))}")
-    if options.base is not None and options.base not in BASES:
-        raise UserError(f"--base {options.base}: choose one of {', '.join(BASES)}")
-    if options.name is not None and not options.name.replace("-", "").replace("_", "").isalnum():
-        raise UserError(f"--campaign {options.name}: letters, digits, - and _ only")
-
-
 def _prepare(track: Track, repo: Repository, say: Say) -> str:
     if track.data.corpus == "none":
         return ""
@@ -214,7 +175,7 @@ def _checked(
     budget = options.budget_hours or track.budget_hours
     if budget is None:
         raise UserError(f"track {track.name} needs --budget GPU_HOURS")
-    _enough(track, budget)
+    enough(track, budget)
     planner.make(options.planner, track, repo.root)
     name = options.name or _free_name(store, repo, track.name)
     base, words = _base(options, store, repo, track, earlier)
@@ -259,7 +220,7 @@ def _open(new: Start, store: Store | None, repo: Repository, say: Say, *, ends: 
             seed=options.seed if options.seed is not None else secrets.randbits(31),
             caps=Caps(new.budget_hours * 3600, options.usd, options.llm_usd),
             planner=options.planner,
-            review=_review(options.review),
+            review=review_policy(options.review),
             slots=new.slots,
             target_bpb=options.target_bpb,
             hardware_class=new.runner.hardware_class,
@@ -276,29 +237,6 @@ def _open(new: Start, store: Store | None, repo: Repository, say: Say, *, ends: 
 def base_draft(words: str) -> Draft:
     """The campaign's base, as a proposal like any other: the root of every lineage."""
     return Draft(title="base", hypothesis=words, edits="", planner="", mode="base", kind="base", source_id=0)
-
-
-def _review(text: str) -> Review:
-    found: tuple[Review, ...] = tuple(word for word in get_args(Review) if word == text)
-    return found[0]
-
-
-def default_slots(track: Track) -> int:
-    """Two on a laptop: one core each, and the rest of the machine is the person's."""
-    if track.hardware.kind == "cuda":
-        return max(1, len(hardware.gpus()) // max(1, track.hardware.gpus))
-    return min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-
-
-def _enough(track: Track, budget_hours: float) -> None:
-    """A budget that can't confirm a single idea is refused: it would only be burnt."""
-    rule, gpus = track.decision, max(1, track.hardware.gpus)
-    least = (rule.report_seeds + 1) * track.limits.worst_s() * gpus / 3600
-    if budget_hours < least:
-        raise UserError(
-            f"--budget {budget_hours:g} is too small for track {track.name}: its base needs "
-            f"{rule.report_seeds} runs and an idea at least one, {least:.2g} GPU-hours at worst"
-        )
 
 
 def _base(

@@ -55,8 +55,9 @@ def start(
     Ctrl-C once finishes what runs and stops; twice cancels it, settles and exits. Either way `agent resume` goes on.
     """
     from agent import campaign as campaigns
+    from agent.options import Options
 
-    options = campaigns.Options(track, budget, usd, llm_usd, planner, review, slots, campaign, target, base, seed)
+    options = Options(track, budget, usd, llm_usd, planner, review, slots, campaign, target, base, seed)
     _work(campaigns.start(options, Path.cwd(), typer.echo), detach)
 
 

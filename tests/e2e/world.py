@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent import campaign
+from agent.options import Options
 from agent.planner.edits import make_edits
 from agent.runners import Runner
 from agent.runners.fake import FakeRunner, Imagine, imagine
@@ -144,7 +145,7 @@ def open_campaign(
         **options,
     }
     return campaign.start(
-        campaign.Options(slots=slots, **chosen),  # type: ignore[arg-type]
+        Options(slots=slots, **chosen),  # type: ignore[arg-type]
         root,
         say,
         lambda track, count: make_runner(count) if make_runner else FakeRunner(count, seconds, world_of),

@@ -1,0 +1,76 @@
+"""What a person can say at the start of a campaign, and what can't be meant.
+
+Takes the options as typed; `check` raises UserError that names the option. Nothing is written.
+"""
+
+import math
+import os
+from dataclasses import dataclass
+from typing import get_args
+
+from agent import hardware
+from agent.errors import UserError
+from agent.records import Review
+from agent.track import Track
+
+BASES = ("last", "HEAD", "worktree")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a person can say at the start; None: not said."""
+
+    track: str = "tiny"
+    budget_hours: float | None = None
+    usd: float | None = None
+    llm_usd: float | None = None
+    planner: str = "knobs"
+    review: str = "risky"
+    slots: int | None = None
+    name: str | None = None
+    target_bpb: float | None = None
+    base: str | None = None
+    seed: int | None = None
+
+
+def check(options: Options) -> None:
+    """Refuses what can't be meant, naming the option."""
+    for name, value in (
+        ("--budget", options.budget_hours),
+        ("--usd", options.usd),
+        ("--llm-usd", options.llm_usd),
+        ("--target", options.target_bpb),
+    ):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise UserError(f"{name} {value}: must be a number above 0")
+    if options.slots is not None and not 1 <= options.slots <= 64:
+        raise UserError(f"--slots {options.slots}: must be between 1 and 64")
+    if options.review not in get_args(Review):
+        raise UserError(f"--review {options.review}: choose one of {', '.join(get_args(Review))}")
+    if options.base is not None and options.base not in BASES:
+        raise UserError(f"--base {options.base}: choose one of {', '.join(BASES)}")
+    if options.name is not None and not options.name.replace("-", "").replace("_", "").isalnum():
+        raise UserError(f"--campaign {options.name}: letters, digits, - and _ only")
+
+
+def review_policy(text: str) -> Review:
+    found: tuple[Review, ...] = tuple(word for word in get_args(Review) if word == text)
+    return found[0]
+
+
+def default_slots(track: Track) -> int:
+    """Two on a laptop: one core each, and the rest of the machine is the person's."""
+    if track.hardware.kind == "cuda":
+        return max(1, len(hardware.gpus()) // max(1, track.hardware.gpus))
+    return min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def enough(track: Track, budget_hours: float) -> None:
+    """A budget that can't confirm a single idea is refused: it would only be burnt."""
+    rule, gpus = track.decision, max(1, track.hardware.gpus)
+    least = (rule.report_seeds + 1) * track.limits.worst_s() * gpus / 3600
+    if budget_hours < least:
+        raise UserError(
+            f"--budget {budget_hours:g} is too small for track {track.name}: its base needs "
+            f"{rule.report_seeds} runs and an idea at least one, {least:.2g} GPU-hours at worst"
+        )
