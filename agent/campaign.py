@@ -15,6 +15,7 @@ from agent import guard, hardware, literals, planner
 from agent import track as tracks
 from agent.errors import UserError
 from agent.judge import verdict
+from agent.loop import wind_up
 from agent.options import Options, check, default_slots, enough, review_policy
 from agent.records import Campaign, Caps, Draft, Proposal
 from agent.runners import Runner
@@ -60,7 +61,12 @@ def start(options: Options, where: Path, say: Say, make_runner: MakeRunner = loc
     say(f"{campaign.name} can't go on with that; starting a new campaign from its head.")
     options = replace(options, base="last" if _last_head(store, [campaign]) else None)
     mine = [c for c in mine if c.id != campaign.id] + [campaign]
-    return _open(_checked(options, store, repo, track, text, mine, make_runner), store, repo, say, ends=campaign)
+    new = _checked(options, store, repo, track, text, mine, make_runner)
+    old = tracks.parse(campaign.track_toml, f"track of {campaign.name}")
+    # It plans nothing any more, so it needs no planner; what it left running is cancelled and settled.
+    resting = _setting(store, repo, old, campaign, make_runner(old, campaign.slots), plans=False)
+    wind_up(resting, "the track or its data changed")
+    return _open(new, store, repo, say)
 
 
 def _existing(repo: Repository) -> Store | None:
@@ -199,16 +205,13 @@ def _read_base(track: Track, files: Mapping[str, str]) -> tuple[dict[str, litera
     return knobs, ast_hash
 
 
-def _open(new: Start, store: Store | None, repo: Repository, say: Say, *, ends: Campaign | None = None) -> Setting:
-    """Writes the campaign down; `ends` names the one whose place it takes."""
+def _open(new: Start, store: Store | None, repo: Repository, say: Say) -> Setting:
+    """Writes the campaign down."""
     options, track = new.options, new.track
     repo.exclude(["/runs.db*", "/.caddie/"])
     data_sha = _prepare(track, repo, say)
     store = store or open_store(repo.root / "runs.db")
     with store.write() as tx:
-        if ends is not None:
-            lease.refuse(tx.connection, f"campaign {ends.name}")
-            tx.end_campaign(ends.id, "finished", "the track or its data changed")
         campaign = tx.add_campaign(
             name=new.name,
             track=track.name,
@@ -288,12 +291,14 @@ def _trunk(repo: Repository, campaign: Campaign) -> None:
         repo.move_trunk(campaign.name, campaign.base_commit, None)
 
 
-def _setting(store: Store, repo: Repository, track: Track, campaign: Campaign, runner: Runner) -> Setting:
+def _setting(
+    store: Store, repo: Repository, track: Track, campaign: Campaign, runner: Runner, *, plans: bool = True
+) -> Setting:
     return Setting(
         store=store,
         repo=repo,
         runner=runner,
-        planners=planner.make(campaign.planner, track, repo.root),
+        planners=planner.make(campaign.planner, track, repo.root) if plans else (),
         track=track,
         campaign=campaign,
         corpus=hardware.corpus_folder(track, repo.root),

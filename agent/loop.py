@@ -166,3 +166,11 @@ class Loop:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def wind_up(setting: Setting, reason: str) -> None:
+    """Ends a campaign that can't go on: what runs is cancelled and settled, and every idea ends in a final state."""
+    with setting.store.write() as tx:
+        tx.ask(setting.campaign.id, "cancel")
+    Loop(setting).run()
+    close(setting, Ending("finished", reason))

@@ -233,3 +233,28 @@ def test_killed_at_random_moments_with_real_runs(tmp_path: Path) -> None:
     assert all((folder / "out/executions").read_text() == "once\n" for folder in folders)
     assert left_over(root) == []
     assert world.git(root, "worktree", "list").count("\n") == 1
+
+
+@pytest.mark.slow
+def test_what_a_killed_controller_left_running_is_settled_when_the_track_has_changed(tmp_path: Path) -> None:
+    script = REAL_SCRIPT.replace("range(8)", "range(300)")
+    root = world.make_workspace(tmp_path / "killed", script=script, track=REAL_TRACK)
+    world.write_ideas(root, [world.idea("wider", ('"width": 4', '"width": 6'), script=script)])
+
+    def work() -> None:
+        Loop(world.open_campaign(root, slots=2, make_runner=LocalRunner)).run()
+
+    assert not life(work, kill_after_s=4.0)
+    assert left_over(root) != []
+    (root / "agent.toml").write_text(REAL_TRACK.replace("alpha = 0.004", "alpha = 0.01"))
+    setting = world.open_campaign(root, slots=2, make_runner=LocalRunner)
+    assert setting.campaign.name == "toy-2"
+    assert left_over(root) == []
+    with setting.store.read() as reads:
+        old = reads.campaign("toy-1")
+        assert old is not None and old.state == "finished"
+        assert {run.state for run in reads.runs(old.id)} == {"cancelled"}
+        assert {p.state for p in reads.proposals(old.id)} <= FINAL
+        assert budget.open_entries(reads, old.id) == []
+        assert budget.audit(reads, old.id) == []
+        assert 1 < reads.balance(old.id).settled.gpu_s < 60
