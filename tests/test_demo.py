@@ -303,10 +303,14 @@ def test_in_a_terminal_it_is_the_live_view(data: bytes, tmp_path: Path, interrup
     os.close(follower)
     seen = _read(leader, until=b"budget" if interrupted else None)
     if interrupted:
-        child.send_signal(signal.SIGINT)
-        seen += _read(leader)
+        # Python drops an interrupt that meets it in a finaliser; a person presses again.
+        for _ in range(20):
+            child.send_signal(signal.SIGINT)
+            seen += _read(leader, within_s=1)
+            if child.poll() is not None:
+                break
     os.close(leader)
-    assert child.wait(timeout=10) == (130 if interrupted else 0)
+    assert child.wait(timeout=60) == (130 if interrupted else 0)
     text = seen.decode()
     assert "A RECORDING" in text and "\x1b[" in text and "Traceback" not in text
     assert text.rstrip().rfind("\x1b[?25h") > text.rfind("\x1b[?25l")  # the cursor is back

@@ -55,7 +55,10 @@ class Seen:
         """Numbers of the paragraphs that hold most of a known piece."""
         text, owner = "", []
         for number, paragraph in enumerate(paragraphs):
-            part = normalise(paragraph) + " "
+            part = normalise(paragraph)
+            if not part:  # no words: it must not widen the space between its neighbours
+                continue
+            part += " "
             text += part
             owner += [number] * len(part)
         found: set[int] = set()
