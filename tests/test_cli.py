@@ -322,7 +322,8 @@ def test_an_interrupt_and_a_poor_terminal_are_no_faults(root: Path) -> None:
     done = subprocess.run([*command, "plot", "--terminal"], env=poor, cwd=root, capture_output=True, check=False)
     assert done.returncode == 0 and done.stdout.isascii() and b"off the scale" in done.stdout
     assert subprocess.run([*command, "export"], env=poor, cwd=root, capture_output=True, check=False).returncode == 0
-    code = "import os, signal, time, agent.report.status as s\ns.status = lambda *a: (os.kill(os.getpid(), signal.SIGINT), time.sleep(60))\n"
+    code = "import os, signal, time, agent.report.status as s\n"
+    code += "s.status = lambda *a: (os.kill(os.getpid(), signal.SIGINT), time.sleep(60))\n"
     code += "import sys, agent.cli\nsys.argv = ['agent', 'status']\nagent.cli.main()"
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, check=False)
     assert done.returncode == 130 and b"Traceback" not in done.stderr
