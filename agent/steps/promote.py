@@ -134,6 +134,11 @@ def _contradicted(setting: Setting) -> int:
         words = f"{len(fresh) - len(scored)} of its {len(fresh)} fresh runs have no score ({fresh[-1].run.reason})"
         _revert(setting, head, parent, words)
         return 1
+    limit = setting.track.limits.artifact_bytes
+    size = max(s.measurement.total_bytes or 0 for s in scored)
+    if limit is not None and size > limit:  # sizes differ by seed, and this one could not be submitted
+        _revert(setting, head, parent, f"a fresh run has {size:,} bytes, {size - limit:,} over the limit of {limit:,}")
+        return 1
     sigma = noise.estimate(groups, prior_sigma=rule.prior_sigma, prior_df=rule.prior_df)
     found = verdict.fresh(head, parent, scored, old, sigma)
     if found.decision == "worse":

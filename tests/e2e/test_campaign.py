@@ -197,6 +197,24 @@ def test_a_head_that_can_not_be_scored_again_is_reverted(root: Path) -> None:
         assert budget.open_entries(reads, setting.campaign.id) == []
 
 
+def test_a_head_that_is_too_big_at_a_fresh_seed_is_reverted(root: Path) -> None:
+    from dataclasses import replace
+
+    from agent.runners.fake import Imagined, imagine
+    from agent.steps.wanted import seed_of
+
+    seeds = {seed_of(7, 1, n) for n in range(4)}
+
+    def swelling(knobs: Mapping[str, Any], seed: int) -> Imagined:
+        found = imagine(knobs, seed)
+        return found if knobs["width"] == 4 or seed in seeds else replace(found, artifact_bytes=5000)
+
+    setting, found = run(root, WIDER, world_of=swelling)
+    assert found["wider"] == "reverted"
+    with setting.store.read() as reads:
+        assert "over the limit of 1,250" in reads.proposals(setting.campaign.id)[1].reason
+
+
 def test_the_budget_is_a_promise(root: Path) -> None:
     """Whatever the number of slots, the sum of settled and reserved never passes the cap at any moment."""
     hours = 600 / 3600
