@@ -143,23 +143,26 @@ def refresh(setting: Setting) -> int:
     return len(stale)
 
 
-def _refresh(setting: Setting, proposal: Proposal, head: Proposal) -> None:
+def moved(setting: Setting, proposal: Proposal, head: Proposal) -> Committed:
+    """The proposal's change as a commit on another head. Raises EditError when there is no such commit."""
     repo, paths = setting.repo, setting.track.script.editable
     with setting.store.read() as reads:
         old = reads.proposal(known(proposal.baseline_id))
     head_files = repo.files(known(head.commit), paths)
     mine = repo.files(known(proposal.commit), paths)
+    after = merged(repo.files(known(old.commit), paths), head_files, mine)
+    report = guard.check(setting.track, proposal, head_files, after, lambda _: None)
+    if report.failures:
+        raise EditError(f"p{head.id} already has it")
+    return commit(setting, proposal, head, after, report)
+
+
+def _refresh(setting: Setting, proposal: Proposal, head: Proposal) -> None:
     try:
-        after = merged(repo.files(known(old.commit), paths), head_files, mine)
-        report = guard.check(setting.track, proposal, head_files, after, lambda _: None)
-        committed = None if report.failures else commit(setting, proposal, head, after, report)
+        committed = moved(setting, proposal, head)
     except EditError as error:
         with setting.store.write() as tx:
             tx.move(proposal.id, "cancelled", f"can't be put on the new head p{head.id}: {error}")
-        return
-    if committed is None:
-        with setting.store.write() as tx:
-            tx.move(proposal.id, "cancelled", f"the new head p{head.id} already has it")
         return
     with setting.store.write() as tx:
         fresh = committed.write(tx, proposal)

@@ -1,6 +1,6 @@
 """verdict -> promote: moves the trunk, replays an idea on a newer head, reverts a head that fresh runs contradict."""
 
-from agent import budget, guard, worktree
+from agent import budget, worktree
 from agent.errors import EditError, UserError
 from agent.judge import noise, verdict
 from agent.records import Proposal
@@ -55,24 +55,13 @@ def _audited(setting: Setting, proposal: Proposal) -> None:
 
 def _replay(setting: Setting, proposal: Proposal) -> None:
     """Puts the idea on the present head as a new commit; it is then measured against that head from the start."""
-    with setting.store.write() as tx:
-        head = tx.head(setting.campaign.id)
-        old = tx.proposal(known(proposal.baseline_id))
-    paths = setting.track.script.editable
-    head_files = setting.repo.files(known(head.commit), paths)
-    mine = setting.repo.files(known(proposal.commit), paths)
+    with setting.store.read() as reads:
+        head = reads.head(setting.campaign.id)
     try:
-        after = admit.merged(setting.repo.files(known(old.commit), paths), head_files, mine)
-        report = guard.check(setting.track, proposal, head_files, after, lambda _: None)
-        committed = None if report.failures else admit.commit(setting, proposal, head, after, report)
+        committed = admit.moved(setting, proposal, head)
     except EditError as error:
         with setting.store.write() as tx:
             tx.move(proposal.id, "inconclusive", f"can't be replayed on p{head.id}: {error}")
-            release(tx, proposal.id, "not replayed")
-        return
-    if committed is None:
-        with setting.store.write() as tx:
-            tx.move(proposal.id, "inconclusive", f"p{head.id} already has it")
             release(tx, proposal.id, "not replayed")
         return
     with setting.store.write() as tx:
