@@ -154,6 +154,14 @@ def test_a_fixed_seed_is_seen() -> None:
     assert check(run(11, 1), run(12, 1, purpose="recheck", nats=one.measurement.doc_nats)) is None
 
 
+def test_an_unknown_size_never_passes_a_limit() -> None:
+    found = check(run(11, 1), run(12, 2, total_bytes=None))
+    assert found is not None
+    assert (found.decision, found.words) == ("invalid", "r12: its size is unknown, and the track allows 1,000 bytes")
+    unlimited = TRACK.model_copy(update={"limits": TRACK.limits.model_copy(update={"artifact_bytes": None})})
+    assert rules.check(unlimited, [run(12, 2, total_bytes=None)], BASELINE) is None
+
+
 def test_the_size_is_no_rule() -> None:
     assert check(run(11, 1, total_bytes=10**9)) is None
 

@@ -35,6 +35,7 @@ def check(track: Track, candidate: Sequence["Scored"], baseline: Sequence["Score
     runs = effective(candidate)
     return (
         without_score(track, runs)
+        or without_size(track, runs)
         or barred(runs)
         or inert(runs, baseline)
         or over_budget(track, candidate, baseline)
@@ -54,6 +55,15 @@ def without_score(track: Track, runs: Sequence["Scored"]) -> Broken | None:
     for one in runs:
         if one.measurement.bpb is None or one.run.outcome in ENDED_BADLY:
             return Broken("crashed", f"r{one.run.id}: {why(track, one)}")
+    return None
+
+
+def without_size(track: Track, runs: Sequence["Scored"]) -> Broken | None:
+    """Where bytes are limited, a script that does not tell how many it made can't be accepted."""
+    limit = track.limits.artifact_bytes
+    for one in runs:
+        if limit is not None and one.measurement.total_bytes is None:
+            return Broken("invalid", f"r{one.run.id}: its size is unknown, and the track allows {limit:,} bytes")
     return None
 
 

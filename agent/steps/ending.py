@@ -97,7 +97,12 @@ def broken_base(reads: Reads, setting: Setting) -> Ending | None:
                 failed=True,
             )
         found = reads.measurement(run.id)
-        if found is not None and limit is not None and (found.total_bytes or 0) > limit:
+        if found is None or limit is None:
+            continue
+        if found.total_bytes is None:
+            words = f"r{run.id} of the base told no size, and the track allows {limit:,} bytes: let the script log it"
+            return Ending("finished", f"{words} (docs/judging.md), or leave artifact_bytes out", failed=True)
+        if found.total_bytes > limit:
             return Ending(
                 "finished", f"the base is {found.total_bytes:,} bytes, over the limit of {limit:,}", failed=True
             )

@@ -226,3 +226,12 @@ def test_artifacts_that_are_traps(tmp_path: Path) -> None:
         scored = reads.scored(setting.campaign.id, proposal_id=head.id)
     assert head.title == "reads more"
     assert {s.measurement.trust for s in scored} == {"measured"}
+
+
+def test_a_base_that_tells_no_size_is_refused_where_bytes_are_limited(tmp_path: Path) -> None:
+    silent = REAL_SCRIPT.replace('print("Total submission size int8+zlib: 900 bytes")', "pass")
+    root = world.make_workspace(tmp_path / "work", silent, REAL_TRACK)
+    world.write_ideas(root, [world.idea("wider", ('"width": 4', '"width": 8'), script=silent)])
+    ending = Loop(world.open_campaign(root, make_runner=LocalRunner)).run()
+    assert ending.failed
+    assert "told no size, and the track allows 1,250 bytes" in ending.reason
