@@ -102,6 +102,8 @@ class DecisionRule(Table):
     """Runs of one idea at most, the screening run included."""
     report_seeds: Annotated[int, Field(ge=2, le=16)]
     """Fresh runs of every new head."""
+    report_every: Annotated[int, Field(ge=0)] = 10
+    """One more for so many ideas that did not beat it, 16 in all; 0: none. They share its luck, good or bad."""
     prior_sigma: Annotated[float, Field(gt=0)]
     """Standard deviation between seeds that is believed before there are data."""
     prior_df: Annotated[float, Field(gt=0)] = 6

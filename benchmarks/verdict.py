@@ -12,6 +12,7 @@ import statistics
 from dataclasses import dataclass, field
 
 from agent.judge import noise, verdict
+from agent.steps.wanted import MOST_REPORTS
 from agent.track import parse, shipped
 
 RULE = parse(shipped()["tiny"].read_text("utf-8"), "tiny").decision  # what a campaign decides by
@@ -56,6 +57,7 @@ class Campaign:
         self.truth = 2.33
         self.head = 0
         self.report: dict[int, float] = {}
+        self.beaten = 0  # ideas that the head stood against
         self.new_head(0)
 
     def run(self, truth: float) -> float:
@@ -64,8 +66,14 @@ class Campaign:
 
     def new_head(self, proposal: int) -> None:
         self.head = proposal
-        self.report = {proposal * 1000 + at: self.run(self.truth) for at in range(RULE.report_seeds)}
-        self.scores += [Score(proposal, None, seed, bpb) for seed, bpb in self.report.items()]
+        self.report, self.beaten = {}, 0
+        for _ in range(RULE.report_seeds):
+            self.another_report()
+
+    def another_report(self) -> None:
+        seed = self.head * 1000 + len(self.report)
+        self.report[seed] = self.run(self.truth)
+        self.scores.append(Score(self.head, None, seed, self.report[seed]))
 
     def noise(self) -> noise.Noise:
         return noise.estimate(noise.groups(self.scores[-400:]), prior_sigma=RULE.prior_sigma, prior_df=RULE.prior_df)
@@ -84,15 +92,20 @@ class Campaign:
             if decision == "accept":
                 return self.accept(proposal, effect)
             if decision not in ("more", "confirm"):
-                return None
+                return self.stands()
             confirming = confirming or decision == "confirm"
 
+    def stands(self) -> None:
+        self.beaten += 1
+        if RULE.report_every and self.beaten % RULE.report_every == 0 and len(self.report) < MOST_REPORTS:
+            self.another_report()
+
     def accept(self, proposal: int, effect: float) -> None:
-        before, old_head, old_report = self.truth, self.head, self.report
+        before, old_head, old_report, beaten = self.truth, self.head, self.report, self.beaten
         self.truth -= effect
         self.new_head(proposal)
         if verdict.compare(self.report, old_report, self.noise()).mean <= 0:
-            self.truth, self.head, self.report = before, old_head, old_report
+            self.truth, self.head, self.report, self.beaten = before, old_head, old_report, beaten
             return
         self.tally.kept += 1
         self.tally.nulls += effect <= 0

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 
 from agent.report.words import duration, line, plain, table
-from agent.track import Track
+from agent.track import DecisionRule, Track
 
 
 def listed(tracks: Sequence[tuple[Track, Sequence[str]]]) -> str:
@@ -32,8 +32,8 @@ def explain(track: Track, missing: Sequence[str]) -> str:
         (
             "decision",
             f"{rule.min_gain:g} BPB is the smallest gain that matters; at most {rule.max_seeds} runs an idea "
-            f"and {rule.report_seeds} fresh ones for a new head; an idea without effect passes with chance "
-            f"{rule.alpha:g}",
+            f"and {rule.report_seeds} fresh ones for a new head{_more(rule)}; an idea without effect passes "
+            f"with chance {rule.alpha:g}",
         ),
         ("knobs", ", ".join(knob.name for knob in track.knob) or "none"),
         (
@@ -59,3 +59,7 @@ def _hardware(track: Track) -> str:
 def _first(summary: str) -> str:
     text = " ".join(summary.split())
     return line(text.split(". ")[0].rstrip("."), 90)
+
+
+def _more(rule: DecisionRule) -> str:
+    return f", one more for every {rule.report_every} that it beats" if rule.report_every else ""

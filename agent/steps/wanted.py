@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from agent.records import Proposal, ProposalState, Purpose, Run
 from agent.setting import Setting, known
 from agent.store import Reads
+from agent.track import DecisionRule
 
 MAX_ATTEMPTS = 3
+MOST_REPORTS = 16  # of one head: further ones would tell hardly anything new
+BEATEN: frozenset[ProposalState] = frozenset({"worse", "inconclusive", "oversize"})
 LIVE: frozenset[ProposalState] = frozenset({"approved", "lost", "measured", "confirming"})
 TEST: frozenset[Purpose] = frozenset({"screen", "confirm", "replay", "recheck"})
 
@@ -53,15 +56,23 @@ def of_test(runs: list[Run], proposal: Proposal) -> list[Run]:
 
 
 def _report(setting: Setting, reads: Reads, head: Proposal) -> list[Wanted]:
-    """The head's fresh runs, all at once: everything else is compared with them."""
+    """The head's fresh runs, all at once: everything else is compared with them. The longer it stands, the more."""
+    rule = setting.track.decision
     runs = reads.runs(setting.campaign.id, proposal_id=head.id, purposes={"report"})
-    seeds = seeds_of(setting, head.id, setting.track.decision.report_seeds)
-    held = head.baseline_id is not None  # the base has no hold: it is what a campaign starts with
+    held = 0 if head.baseline_id is None else rule.report_seeds  # the base has no hold: a campaign starts with it
     return [
-        Wanted(head, "report", None, seed, attempt, held)
-        for seed in seeds
+        Wanted(head, "report", None, seed, attempt, held=index < held)
+        for index, seed in enumerate(seeds_of(setting, head.id, rule.report_seeds + _more_reports(rule, reads, head)))
         if (attempt := _attempt(runs, seed)) is not None
     ]
+
+
+def _more_reports(rule: DecisionRule, reads: Reads, head: Proposal) -> int:
+    """The head's mean is in every comparison: if its runs were lucky, no idea passes, and if unlucky, chance does."""
+    if rule.report_every == 0:
+        return 0
+    most = max(0, MOST_REPORTS - rule.report_seeds)
+    return reads.count_against(head.id, BEATEN, most=most * rule.report_every) // rule.report_every
 
 
 def _test(setting: Setting, reads: Reads, proposal: Proposal) -> list[Wanted]:

@@ -85,6 +85,11 @@ class Reads:
         mine = (proposals.c.campaign_id == campaign_id) & (proposals.c.planner == planner)
         return int(self.connection.execute(select(func.count()).select_from(proposals).where(mine)).scalar_one())
 
+    def count_against(self, baseline_id: int, states: Collection[ProposalState], *, most: int) -> int:
+        """How many proposals that had to beat this one are in these states; counted up to `most`."""
+        query = _among(select(proposals.c.id).where(proposals.c.baseline_id == baseline_id), proposals.c.state, states)
+        return int(self.connection.execute(select(func.count()).select_from(query.limit(most).subquery())).scalar_one())
+
     def find_ast(self, campaign_id: int, ast_hash: str) -> Proposal | None:
         """The first proposal with this syntax tree, those given up for want of means aside."""
         query = (

@@ -340,3 +340,18 @@ def test_wrong_options_change_nothing(root: Path, options: dict[str, object], wo
 
         with open_store(root / "runs.db").read() as reads:
             assert reads.campaigns() == []
+
+
+@pytest.mark.parametrize(("every", "more"), [(4, 2), (0, 0)])
+def test_a_head_that_many_ideas_are_compared_with_is_run_more_often(tmp_path: Path, every: int, more: int) -> None:
+    track = world.TRACK.replace("report_seeds = 3", f"report_seeds = 3\nreport_every = {every}")
+    root = world.make_workspace(tmp_path / "work", track=track)
+    worse = [world.idea(f"worse {n}", ('"rate": 0.10', f'"rate": {n / 10000}')) for n in range(1, 10)]
+    setting, found = run(root, worse, budget_hours=2.0)
+    assert {state for title, state in found.items() if title != "base"} == {"worse"}
+    with setting.store.read() as reads:
+        base = reads.base(setting.campaign.id)
+        reports = [run for run in reads.runs(setting.campaign.id, proposal_id=base.id) if run.purpose == "report"]
+        last = reads.proposals(setting.campaign.id, {"worse"})[-1]
+        assert len(reports) == len({run.seed for run in reports}) == 3 + more
+        assert reads.verdicts(last.id)[-1].n_baseline == 3 + more
