@@ -184,6 +184,7 @@ def _checked(
     enough(track, budget)
     planner.make(options.planner, track, repo.root)
     name = options.name or _free_name(store, repo, track.name)
+    repo.refuse_name(name)
     base, words = _base(options, store, repo, track, earlier)
     knobs, ast_hash = _read_base(track, repo.files(base, track.script.editable))
     return Start(options, track, text, runner, slots, budget, name, base, words, knobs, ast_hash)

@@ -170,12 +170,34 @@ def test_adopting_is_the_persons_own_merge(root: Path) -> None:
     (root / "train.py").write_text(SCRIPT + "x = 2\n")
     git(root, "commit", "-q", "-a", "-m", "Otherwise")
     before = photograph(root)
-    with pytest.raises(UserError, match="nothing was changed"):
+    with pytest.raises(UserError, match=r"nothing was changed.*Run `git merge caddie/night`"):
         repo.adopt("night")
     assert photograph(root)["status"] == "" and repo.head() in str(before["branches"])
     git(root, "reset", "-q", "--hard", "HEAD^")
     repo.adopt("night")
     assert (root / "train.py").read_text() == SCRIPT + "x = 1\n" and repo.head() == sha
+
+
+def test_adopting_leaves_a_merge_alone_that_the_person_has_begun(root: Path) -> None:
+    repo = Repository(root)
+    git(root, "branch", "theirs", git(root, "commit-tree", "HEAD^{tree}", "-p", "HEAD", "-m", "Theirs").strip())
+    sha = repo.commit_candidate("night", 1, repo.head(), {"train.py": SCRIPT + "x = 1\n"}, "1\n")
+    repo.move_trunk("night", sha, None)
+    git(root, "merge", "-q", "--no-ff", "--no-commit", "theirs")
+    with pytest.raises(UserError, match="a merge is under way"):
+        repo.adopt("night")
+    assert git(root, "rev-parse", "MERGE_HEAD") == git(root, "rev-parse", "theirs")
+
+
+def test_a_name_whose_branch_could_not_be_made_is_refused(root: Path) -> None:
+    repo = Repository(root)
+    repo.refuse_name("night")
+    git(root, "branch", "caddie/night")
+    with pytest.raises(UserError, match="git branch -D caddie/night"):
+        repo.refuse_name("night")
+    git(root, "branch", "-m", "caddie/night", "caddie")
+    with pytest.raises(UserError, match="git branch -m caddie NAME"):
+        repo.refuse_name("night")
 
 
 def test_messages_carry_no_control_characters() -> None:

@@ -21,6 +21,14 @@ from agent.worktree.objects import PLAIN, Objects, safe
 from agent.worktree.process import EMAIL, NAME, Commands, GitFailed
 
 PACK_EVERY = 500  # loose refs; folders of many thousand small files slow down everybody's git
+# What git keeps in its folder while something of the person's is not finished.
+UNDER_WAY = {
+    "merge": "MERGE_HEAD",
+    "cherry-pick": "CHERRY_PICK_HEAD",
+    "revert": "REVERT_HEAD",
+    "rebase": "rebase-merge",
+    "rebase or am": "rebase-apply",
+}
 _DIFF = ("--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--text", "--no-relative")
 
 
@@ -36,8 +44,8 @@ class Repository:
     """One person's repository, found from any folder inside it."""
 
     def __init__(self, where: Path) -> None:
-        self.root, git_dir, self._common = _find(where)
-        self._commands = Commands(self.root, git_dir, git_dir / "index")
+        self.root, self._git_dir, self._common = _find(where)
+        self._commands = Commands(self.root, self._git_dir, self._git_dir / "index")
         self._objects = Objects(self._commands)
         self._unpacked = 0
         try:
@@ -166,12 +174,31 @@ class Repository:
         git = Git(str(self.root))
         if git.status("--porcelain", "--untracked-files=no"):
             raise UserError("the checkout has uncommitted changes: commit or stash them, then adopt again")
+        begun = [name for name, file in UNDER_WAY.items() if (self._git_dir / file).exists()]
+        if begun:  # a person's own merge may leave the status clean, and must not be aborted with ours
+            raise UserError(f"a {begun[0]} is under way in the checkout: finish it or abort it, then adopt again")
         try:
             return str(git.merge("--no-edit", f"caddie/{campaign}"))
         except GitCommandError as error:
             git.merge("--abort", with_exceptions=False)
             said = line(f"{error.stdout} {error.stderr}", 600)
-            raise UserError(f"git merge caddie/{campaign} failed, and nothing was changed: {said}") from error
+            raise UserError(
+                f"git merge caddie/{campaign} failed, and nothing was changed: {said} "
+                f"Run `git merge caddie/{campaign}` to mend it by hand"
+            ) from error
+
+    def refuse_name(self, campaign: str) -> None:
+        """Before a campaign of this name is written down: its branch must be free to be made."""
+        if self.trunk(campaign) is not None:
+            raise UserError(
+                f"there is a branch caddie/{campaign} already: choose another --campaign name, "
+                f"or remove it (git branch -D caddie/{campaign})"
+            )
+        if self._commands.raw("rev-parse", "--verify", "--quiet", "refs/heads/caddie", fine=(0, 1)):
+            raise UserError(
+                f"your branch caddie leaves no room for a branch caddie/{campaign}: "
+                "rename it (git branch -m caddie NAME), then start again"
+            )
 
     # ------------------------------------------------------------ how
 
