@@ -3,15 +3,16 @@
 Takes the store's rows when nothing is running; gives the state it ends in and why, or None while there is work left.
 """
 
+from collections import Counter
 from typing import NamedTuple
 
-from agent.records import FINAL, Balance, CampaignState, Proposal, ProposalState
+from agent.records import FINAL, Balance, CampaignState, Proposal, ProposalState, Run
 from agent.setting import Setting
 from agent.steps.decide import release, undecided
 from agent.steps.launch import full_disk
 from agent.steps.limits import run_limits, worst_run
 from agent.steps.plan import WAITING
-from agent.steps.wanted import wanted
+from agent.steps.wanted import MAX_ATTEMPTS, wanted
 from agent.store import Reads, Tx
 
 STUBBORN = 12  # ideas in a row that ended without a score, after which something else is wrong
@@ -88,15 +89,23 @@ def broken_base(reads: Reads, setting: Setting) -> Ending | None:
     """A base that does not run, or does not fit, makes every comparison meaningless."""
     base = reads.base(setting.campaign.id)
     limit = setting.track.limits.artifact_bytes
-    for run in reads.runs(setting.campaign.id, proposal_id=base.id, states={"done"}):
+    runs = reads.runs(setting.campaign.id, proposal_id=base.id, states={"done", "lost"})
+    done = [run for run in runs if run.state == "done"]
+    if not done:
+        return _never_ran(runs)
+    for run in done:
+        log = setting.job(run.id) / "train.log"
         if run.outcome != "ok":
-            log = setting.job(run.id) / "train.log"
             return Ending(
                 "finished",
                 f"the base itself does not run (r{run.id} {run.outcome}): {run.reason}; see {log}",
                 failed=True,
             )
         found = reads.measurement(run.id)
+        if found is not None and found.bpb is None:
+            why = "; ".join(finding.text for finding in found.findings if finding.rule == "no_score")
+            fix = "" if setting.track.script.score else "; the script has to end with a line `val_bpb: 1.2345`"
+            return Ending("finished", f"the base gives no score (r{run.id}): {why}{fix}; see {log}", failed=True)
         if found is None or limit is None:
             continue
         if found.total_bytes is None:
@@ -107,6 +116,16 @@ def broken_base(reads: Reads, setting: Setting) -> Ending | None:
                 "finished", f"the base is {found.total_bytes:,} bytes, over the limit of {limit:,}", failed=True
             )
     return None
+
+
+def _never_ran(lost: list[Run]) -> Ending | None:
+    """A base that is lost again and again, and has never come to an end, would be paid for until nothing is left."""
+    tries = Counter(run.seed for run in lost)
+    if not tries or max(tries.values()) < MAX_ATTEMPTS:
+        return None
+    last = lost[-1]
+    words = f"the base was lost {len(lost)} times and has never run to its end (r{last.id}): {last.reason}"
+    return Ending("finished", words, failed=True)
 
 
 def _stubborn(reads: Reads, setting: Setting) -> Ending | None:

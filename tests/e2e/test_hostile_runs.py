@@ -235,3 +235,28 @@ def test_a_base_that_tells_no_size_is_refused_where_bytes_are_limited(tmp_path: 
     ending = Loop(world.open_campaign(root, make_runner=LocalRunner)).run()
     assert ending.failed
     assert "told no size, and the track allows 1,250 bytes" in ending.reason
+
+
+NO_SCORE = "the base gives no score (r1): the log holds no final score"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ((SCORE_LINE, "    print(noise)\n"), f"{NO_SCORE}; the script has to end with a line `val_bpb: "),
+        ((SCORE_LINE, "    print('val_bpb: nan', noise)\n"), NO_SCORE),
+        ((SCORE_LINE, "    __import__('os').kill(__import__('os').getppid(), 9)\n"), "the base was lost"),
+    ],
+    ids=["nothing", "nan", "kills its shepherd"],
+)
+def test_a_base_that_tells_no_score_ends_the_campaign(tmp_path: Path, change: tuple[str, str], words: str) -> None:
+    script = SCRIPT.replace(*change)
+    assert script != SCRIPT
+    root = world.make_workspace(tmp_path / "work", script, REAL_TRACK)
+    world.write_ideas(root, [world.idea("wider", ('"width": 4', '"width": 8'), script=script)])
+    setting = world.open_campaign(root, make_runner=LocalRunner, budget_hours=0.5)
+    ending = Loop(setting).run()
+    assert ending.failed and words in ending.reason
+    with setting.store.read() as reads:
+        assert len(reads.runs(setting.campaign.id)) <= 4
+        assert budget.open_entries(reads, setting.campaign.id) == []
