@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from agent.errors import TrackError
 
@@ -23,16 +23,36 @@ class Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def _inside(path: str) -> str:
+    """Nothing outside the repository is run, and nothing outside a run's folder is an artifact."""
+    if path.startswith("/") or ".." in path.split("/"):
+        raise ValueError("must be a path inside the folder, without .. or / at its start")
+    return path
+
+
+def _filled(word: str) -> str:
+    try:
+        word.format(python="", script="")
+    except (LookupError, ValueError) as error:
+        known = "only {python} and {script} are filled in; write {{ and }} for braces of your own"
+        raise ValueError(f"{word!r}: {known}") from error
+    return word
+
+
+Inside = Annotated[str, AfterValidator(_inside)]
+Command = tuple[Annotated[str, AfterValidator(_filled)], ...]
+
+
 class Script(Table):
-    path: str
+    path: Inside
     """The script that is trained and scored, from the root of the repository."""
-    editable: tuple[str, ...]
+    editable: tuple[Inside, ...]
     """Files that a proposal may change."""
-    train: tuple[str, ...]
+    train: Annotated[Command, Field(min_length=1)]
     """Command to train; {python} and {script} are filled in."""
-    score: tuple[str, ...] = ()
+    score: Command = ()
     """Command to answer the judge. Empty: the judge reads the log instead."""
-    artifact: str = ""
+    artifact: Inside = ""
     """The artifact, from the run's folder."""
     env: dict[str, str] = {}
     pack: bool = True
@@ -177,7 +197,7 @@ def find(name: str, workspace: Path) -> Path:
     as_path = workspace / name
     if name.endswith(".toml"):
         if not as_path.is_file():
-            near = [path.name for path in as_path.parent.glob("*.toml")] if as_path.parent.is_dir() else []
+            near = [path.name for path in as_path.parent.glob("*.toml") if path.is_file()]
             raise TrackError(f"no track file {as_path}.{_did_you_mean(as_path.name, near)}")
         return as_path
     tracks = shipped()
@@ -224,6 +244,8 @@ def _explain(loc: tuple[int | str, ...], kind: str, message: str) -> str:
         return f"{where}: no such key." + (f" Did you mean {close[0]!r}?" if close else "")
     if kind == "missing":
         return f"{where}: is missing."
+    if kind == "tuple_type" and loc in (("rung",), ("knob",)):
+        return f"{where}: there may be several: write [[{where}]], not [{where}]."
     return f"{where}: {message.removeprefix('Value error, ')}"
 
 
