@@ -14,6 +14,8 @@ from agent.records import Review
 from agent.track import Track
 
 BASES = ("last", "HEAD", "worktree")
+MOST_HOURS = 1_000_000  # a century of one GPU: beyond it somebody has typed something else
+MOST_NAME = 60
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,10 @@ def check(options: Options) -> None:
     ):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise UserError(f"{name} {value}: must be a number above 0")
+    if options.budget_hours is not None and options.budget_hours > MOST_HOURS:
+        raise UserError(f"--budget {options.budget_hours:g}: is given in GPU-hours, {MOST_HOURS:,} at most")
+    if options.seed is not None and not 0 <= options.seed < 1 << 63:
+        raise UserError(f"--seed {options.seed}: must be between 0 and {(1 << 63) - 1}")
     if options.slots is not None and not 1 <= options.slots <= 64:
         raise UserError(f"--slots {options.slots}: must be between 1 and 64")
     if options.review not in get_args(Review):
@@ -51,6 +57,8 @@ def check(options: Options) -> None:
         raise UserError(f"--base {options.base}: choose one of {', '.join(BASES)}")
     if options.name is not None and not options.name.replace("-", "").replace("_", "").isalnum():
         raise UserError(f"--campaign {options.name}: letters, digits, - and _ only")
+    if options.name is not None and len(options.name) > MOST_NAME:  # it is a folder's and a branch's name too
+        raise UserError(f"--campaign {options.name[:20]}...: {MOST_NAME} characters at most")
 
 
 def review_policy(text: str) -> Review:

@@ -319,13 +319,16 @@ def test_a_changed_track_shows_the_difference_and_starts_anew(root: Path) -> Non
         ({"budget_hours": 0.0}, "--budget"),
         ({"budget_hours": -1.0}, "--budget"),
         ({"budget_hours": float("nan")}, "--budget"),
+        ({"budget_hours": 1e308}, "--budget"),
         ({"budget_hours": 0.001}, "too small"),
+        ({"seed": 10**30}, "--seed"),
         ({"slots": 0}, "--slots"),
         ({"review": "sometimes"}, "--review"),
         ({"planner": "knob"}, "Did you mean 'knobs'"),
         ({"track": "tinny"}, "Did you mean 'tiny'"),
         ({"base": "main"}, "--base"),
         ({"name": "a/b"}, "--campaign"),
+        ({"name": "a" * 300}, "60 characters at most"),
     ],
 )
 def test_wrong_options_change_nothing(root: Path, options: dict[str, object], words: str) -> None:
