@@ -132,7 +132,9 @@ WRONG = (
     (("show", "r99"), 2, "no run r99 here. The newest is r66."),
     (("diff", "r3"), 2, "is a run, not a proposal"),
     (("diff", "first"), 2, "write p12, or 12"),
-    (("diff", "p1"), 2, "p1 has no diff: it is promoted"),
+    (("diff", "p1"), 2, "p1 has no diff: it is the base"),
+    (("query", "SELECT 1", "--rows", "9" * 20), 2, "Invalid value for '--rows'"),
+    (("log", "--last", "9" * 20), 2, "Invalid value for '--last'"),
     (("query", "DELETE FROM runs"), 2, "nothing can be changed"),
     (("query", "SELECT x FROM runs"), 2, "no such column"),
     (("export", "--format", "cvs"), 2, "Did you mean 'csv'?"),
@@ -157,6 +159,31 @@ def test_errors_name_the_fix_and_change_nothing(
     assert said.code == code and words in said.err and said.out == ""
     assert "Traceback" not in said.err and len(said.err.splitlines()) < 8
     assert (root / "runs.db").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [wrong[:2] for wrong in WRONG if wrong[0] != ("diff", "p1")],  # for a program, no diff is an answer too
+    ids=lambda value: str(value)[:40],
+)
+def test_a_failure_is_json_for_those_who_asked_for_json(agent: Agent, command: tuple[str, ...], code: int) -> None:
+    said = agent(*command, "--json")
+    failure = json.loads(said.out)
+    assert failure["exit_code"] == said.code == code and failure["error"] and said.err
+
+
+def test_figures_that_json_does_not_know_and_columns_of_one_name(agent: Agent) -> None:
+    def no(word: str) -> None:
+        raise AssertionError(word)
+
+    said = agent("query", "SELECT 1e999 AS a, 2 AS a, -1e999 AS b", "--json")
+    assert json.loads(said.out, parse_constant=no) == [{"a": "inf", "a_2": 2, "b": "-inf"}]
+
+
+def test_a_machine_that_is_not_ready_is_one_document_of_json(agent: Agent, root: Path) -> None:
+    (root / "runs.db").write_bytes(b"not a database" * 1000)
+    said = agent("doctor", "--json")
+    assert said.code == 5 and "bad" in {check["state"] for check in json.loads(said.out)}
 
 
 def test_where_there_is_no_database_or_a_broken_one(
@@ -213,7 +240,8 @@ def test_reviewing_in_bulk_and_leaving_for_later(agent: Agent, root: Path) -> No
     assert agent("review", typed="").code == 0  # the input ended
     assert states(root, 33, 34) == ["awaiting_review"] * 2
     assert agent("review", "p34", "--reject-all", "--comment", "no").out == "p34 declined\n"
-    assert agent("review", "--approve-all").out == "p33 approved\n"
+    said = agent("review", "--approve-all", "--json")
+    assert json.loads(said.out) == [{"proposal": "p33", "state": "approved"}]
     assert states(root, 33, 34) == ["approved", "declined"]
 
 

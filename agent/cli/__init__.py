@@ -8,6 +8,7 @@ import io
 import sys
 import traceback
 from pathlib import Path
+from typing import NoReturn
 
 INTERRUPTED, FAULT = 130, 70
 
@@ -22,8 +23,7 @@ def main() -> None:
     try:
         sys.exit(app(prog_name="agent", standalone_mode=False))
     except CaddieError as error:
-        _red(str(error))
-        sys.exit(error.exit_code)
+        _fail(str(error), error.exit_code)
     except (Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
@@ -32,9 +32,8 @@ def main() -> None:
     except Exception as error:  # the top: whatever comes here is our own fault
         _wrong_use(error)
         _refused_by_the_disk(error)
-        _red(f"A fault of Caddie's: {type(error).__name__}: {error}")
-        _red(f"Nothing that was recorded is lost. The details are in {_crash_log(traceback.format_exc())}")
-        sys.exit(FAULT)
+        kept = f"Nothing that was recorded is lost. The details are in {_crash_log(traceback.format_exc())}"
+        _fail(f"A fault of Caddie's: {type(error).__name__}: {error}\n{kept}", FAULT)
 
 
 def _wrong_use(error: Exception) -> None:
@@ -42,6 +41,7 @@ def _wrong_use(error: Exception) -> None:
     show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
     if callable(show) and isinstance(code, int):
         show()
+        _as_json(str(getattr(error, "message", error)), code)
         sys.exit(code)
 
 
@@ -59,8 +59,8 @@ def _refused_by_the_disk(error: Exception) -> None:
         errno.EIO: "the disk failed to read or write; see `dmesg`",
     }
     if isinstance(error, OSError) and error.errno in words:
-        _red(f"{error.filename or Path.cwd()}: {words[error.errno]}. What was recorded before is safe.")
-        sys.exit(UserError.exit_code)
+        text = f"{error.filename or Path.cwd()}: {words[error.errno]}. What was recorded before is safe."
+        _fail(text, UserError.exit_code)
 
 
 def _printable() -> None:
@@ -68,6 +68,21 @@ def _printable() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def _fail(text: str, code: int) -> NoReturn:
+    """Says what is wrong and ends the program."""
+    _red(text)
+    _as_json(text, code)
+    sys.exit(code)
+
+
+def _as_json(error: str, code: int) -> None:
+    """A program that asked for JSON gets JSON, whatever happens."""
+    import json
+
+    if "--json" in sys.argv:
+        print(json.dumps({"error": error, "exit_code": code}, indent=2))
 
 
 def _red(text: str) -> None:

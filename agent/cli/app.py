@@ -5,7 +5,8 @@ import typer
 from agent.cli import demo, files, look, machine, rejudge, reviewing, run
 
 EPILOG = """
-Proposals are written p12 and runs r34; the letter may be left out. Commands that print data take --json.
+Proposals are written p12 and runs r34; the letter may be left out. Commands that print data take --json;
+a failure is then JSON too, with keys error and exit_code.
 Colours stay away with NO_COLOR=1 and where the output is no terminal.
 
 Exit codes: 0 done; 1 failed; 2 wrong use or input; 3 the database; 4 another controller holds the campaign;

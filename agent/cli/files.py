@@ -31,9 +31,10 @@ def plot(
     with opened(campaign) as found:
         with found.store.read() as reads:
             drawn = picture(reads, found.campaign.id)
-        written = [] if only_terminal or as_json else _written(drawn, out or found.folder / "plots")
+        shown_only = only_terminal or (as_json and out is None)
+        written = [] if shown_only else _written(drawn, out or found.folder / "plots")
         emit(drawn, as_json, lambda: for_terminal(drawn, width(), colourful(sys.stdout)))
-        if written:
+        if written and not as_json:
             pictures = [str(path) for path in written if path.suffix == ".png"]
             typer.echo("\n".join(["", *pictures, "and the same as .svg"]))
 

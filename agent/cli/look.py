@@ -1,6 +1,7 @@
 """Commands that look: status, watch, runs, show, diff, log, best, lineage, query."""
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from agent.records import Run
     from agent.store import Reads
 
+MOST = 1_000_000  # rows or lines
 ProposalId = Annotated[str, typer.Argument(help="A proposal, such as p12.")]
 
 
@@ -52,7 +54,7 @@ def watch(campaign: CampaignName = None) -> None:
 def runs(
     campaign: CampaignName = None,
     proposal: Annotated[str | None, typer.Option(help="Only the runs of this proposal.")] = None,
-    last: Annotated[int, typer.Option(min=1, help="How many of the newest.")] = 50,
+    last: Annotated[int, typer.Option(min=1, max=MOST, help="How many of the newest.")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """Every run: proposal, seed, score, size, time."""
@@ -91,6 +93,8 @@ def diff(proposal: ProposalId, as_json: AsJson = False) -> None:
         one = at.proposal(reads, proposal)
         if not one.diff and not as_json:
             why = f" ({one.reason})" if one.reason else ""
+            if one.baseline_id is None:
+                raise UserError(f"p{one.id} has no diff: it is the base, what the others change (commit {one.commit})")
             raise UserError(f"p{one.id} has no diff: it is {one.state}{why}")
         row = {"proposal": f"p{one.id}", "commit": one.commit, "diff": one.diff}
         emit(row, as_json, lambda: coloured(plain(one.diff, limit=1_000_000)))
@@ -102,7 +106,7 @@ def log(
         typer.Argument(help="A run (r34): what it printed. A proposal (p12): what became of it."),
     ] = None,
     campaign: CampaignName = None,
-    last: Annotated[int, typer.Option(min=1, help="How many of the newest lines.")] = 40,
+    last: Annotated[int, typer.Option(min=1, max=MOST, help="How many of the newest lines.")] = 40,
     of: Annotated[str, typer.Option("--of", help="Of a run: what its train, score or shepherd said.")] = "train",
     as_json: AsJson = False,
 ) -> None:
@@ -166,7 +170,7 @@ def query(
         str,
         typer.Argument(help="One SELECT. Views: best_valid, lineage, leaderboard, spend, spend_by_use, frontier."),
     ],
-    rows: Annotated[int, typer.Option(min=1, help="At most this many rows.")] = 200,
+    rows: Annotated[int, typer.Option(min=1, max=MOST, help="At most this many rows.")] = 200,
     seconds: Annotated[float, typer.Option(min=0.1, max=600, help="At most this long.")] = 5.0,
     as_json: AsJson = False,
 ) -> None:
@@ -176,10 +180,15 @@ def query(
 
     with opened(None) as found:
         table = ask(found.store, sql, max_rows=rows, timeout_s=seconds)
-        as_rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+        as_rows = [dict(zip(_distinct(table.columns), row, strict=True)) for row in table.rows]
         emit(as_rows, as_json, lambda: tables.query_words(table))
         if table.truncated and as_json:
             print(f"cut at {rows} rows: --rows gives more", file=sys.stderr)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Columns of one name, as in a join, all get through: id, id_2."""
+    return [f"{name}_{n}" if (n := names[: at + 1].count(name)) > 1 else name for at, name in enumerate(names)]
 
 
 def register(app: typer.Typer) -> None:

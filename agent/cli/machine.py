@@ -22,6 +22,8 @@ def doctor(as_json: AsJson = False) -> None:
     checks = report.examine(_root())
     emit(checks, as_json, lambda: report.words(checks))
     broken = [check.what for check in checks if check.state == "bad"]
+    if broken and as_json:  # what is broken is said already, and a second text would spoil the first
+        raise typer.Exit(MissingError.exit_code)
     if broken:
         raise MissingError(f"not ready: {', '.join(broken)}")
 

@@ -3,6 +3,7 @@
 Takes what the person typed (`p12`, `r34`, a campaign's name); gives records, or errors that name the fix.
 """
 
+import math
 import os
 import re
 import sys
@@ -118,7 +119,7 @@ def emit(data: object, as_json: bool, render: Callable[[], str]) -> None:
     if as_json:
         import json
 
-        typer.echo(json.dumps(_plain(data), indent=2, default=str))
+        typer.echo(json.dumps(_plain(data), indent=2, default=str, allow_nan=False))
     else:
         typer.echo(render())
 
@@ -144,7 +145,9 @@ def width() -> int:
 
 def _plain(data: object) -> object:
     if is_dataclass(data) and not isinstance(data, type):
-        return asdict(data)
+        return _plain(asdict(data))
+    if isinstance(data, float) and not math.isfinite(data):
+        return str(data)  # JSON knows no infinity and no NaN
     if isinstance(data, Mapping):
         return {str(key): _plain(value) for key, value in data.items()}
     if isinstance(data, list | tuple):

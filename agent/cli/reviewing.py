@@ -46,17 +46,19 @@ def review(
     """
     from agent import review as queue
 
+    if approve_all and reject_all:
+        raise UserError("--approve-all and --reject-all: choose one")
+    in_bulk = approve_all or reject_all
     with opened(campaign) as found:
         waiting = _waiting(found, proposals or [])
-        if list_only or as_json or not waiting:
+        if list_only or not waiting or (as_json and not in_bulk):
             emit([_row(item) for item in waiting], as_json, lambda: _listed(waiting))
-        elif approve_all or reject_all:
-            if approve_all and reject_all:
-                raise UserError("--approve-all and --reject-all: choose one")
+        elif in_bulk:
             act = queue.approve if approve_all else queue.reject
             with found.store.write() as tx:
                 done = act(tx, [item.proposal.id for item in waiting], _who(), comment)
-            typer.echo("\n".join(f"p{one.id} {one.state}" for one in done))
+            rows = [{"proposal": f"p{one.id}", "state": one.state} for one in done]
+            emit(rows, as_json, lambda: "\n".join(f"p{one.id} {one.state}" for one in done))
         else:
             for n, item in enumerate(waiting, 1):
                 typer.echo(_card(item, f"{n} of {len(waiting)}"))
