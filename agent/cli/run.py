@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.cli.opened import CampaignName, opened
+from agent.cli.opened import CampaignName, opened, width
 from agent.errors import UserError
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _work(setting: "Setting", detach: bool) -> None:
     with LiveView(setting.store, setting.campaign.id, setting.jobs) as view:
         ending = Loop(setting, view.refresh).run()
     typer.echo(f"{setting.campaign.name} {ending.state}: {ending.reason}.")
-    typer.echo(summary(setting.store, setting.campaign.id, setting.folder))
+    typer.echo(summary(setting.store, setting.campaign.id, setting.folder, width=width()))
     setting.store.close()
     if ending.failed:
         raise typer.Exit(1)

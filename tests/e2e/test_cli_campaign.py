@@ -12,7 +12,7 @@ import pytest
 from agent import budget
 from agent.records import FINAL
 from agent.store import open_store
-from tests.e2e import world
+from tests.e2e import terminal, world
 from tests.e2e.terminal import START, agent, background, nothing_runs, refused, until
 from tests.e2e.test_kill import REAL_SCRIPT, REAL_TRACK
 
@@ -91,8 +91,9 @@ def settled(root: Path, state: str) -> list[str]:
     return [run.state for run in runs]
 
 
-def test_from_the_start_to_the_merge(tmp_path: Path) -> None:
+def test_from_the_start_to_the_merge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One campaign, looked at by every command, merged in the end."""
+    monkeypatch.setitem(terminal.ENV, "COLUMNS", "50")
     root = make(tmp_path / "a person's folder é", WIDER, MORE)
     ended = agent(root, *START)
     assert ended.code == 0 and ended.err == "", ended
@@ -105,6 +106,8 @@ def test_from_the_start_to_the_merge(tmp_path: Path) -> None:
         "cost",
     ):
         assert words in ended.out, (words, ended.out)
+    drawn = [line for line in ended.out.splitlines() if "│" in line or "└" in line]
+    assert drawn and max(map(len, drawn)) <= 50
     settled(root, "finished")
     before = world.git(root, "status", "--porcelain")
 
