@@ -192,6 +192,9 @@ def test_where_there_is_no_database_or_a_broken_one(
     monkeypatch.chdir(tmp_path)
     said = agent("status")
     assert said.code == 2 and "agent start" in said.err
+    (tmp_path / "runs.db").mkdir()
+    said = agent("status")
+    assert said.code == 3 and "is a folder" in said.err
     (root / "runs.db").write_bytes(b"not a database" * 1000)
     monkeypatch.chdir(root)
     said = agent("status")

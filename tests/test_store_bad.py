@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from agent.errors import StoreError
-from agent.store import Store, open_store
+from agent.store import Store, faults, open_store
 from agent.store.mounts import network_file_system
 from tests import postgres
 from tests.filling import add_base, add_campaign, add_idea, add_measured
@@ -70,6 +70,21 @@ def test_a_sandbox_with_a_9p_root_is_fine_and_a_later_mount_hides_an_earlier() -
     assert network_file_system("a /x ext4 rw 0 0\nb /x lustre rw 0 0", PurePosixPath("/x/runs.db")) == "lustre"
 
 
+def test_an_error_of_the_disk_where_there_is_no_room_is_called_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said() -> str:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR | 19 << 8
+        with pytest.raises(StoreError) as told, faults.explained(str(tmp_path / "runs.db")):
+            raise error
+        return str(told.value)
+
+    assert "the disk failed to read or write" in said()
+    monkeypatch.setattr(faults, "NO_ROOM", 1 << 60)
+    assert "the disk is full" in said()
+
+
 def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.store.open.network_file_system", lambda mounts, path: "nfs4")
     with pytest.raises(StoreError, match=r"network file system \(nfs4\).*PostgreSQL"):
@@ -82,8 +97,16 @@ def test_no_file_no_folder_a_folder(tmp_path: Path) -> None:
         open_store(tmp_path / "runs.db", create=False)
     with pytest.raises(StoreError, match="no such folder"):
         open_store(tmp_path / "none" / "runs.db")
-    with pytest.raises(StoreError, match="is a folder"):
+    with pytest.raises(StoreError, match="is a folder, not a database"):
         open_store(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere" / "x")
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(StoreError, match="is a link to nothing"):
+        open_store(tmp_path / "link")
+    with pytest.raises(StoreError, match="is no plain file"):
+        open_store(tmp_path / "fifo")
+    (tmp_path / "link").unlink()
+    (tmp_path / "fifo").unlink()
     for wrong in ("mysql://x/y", "sqlite://", "postgresql:///x?://", "what://"):
         with pytest.raises(StoreError):
             open_store(wrong)

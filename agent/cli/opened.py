@@ -38,7 +38,7 @@ class Opened(NamedTuple):
 def workspace() -> Path:
     """The folder with runs.db: here or above."""
     for folder in (Path.cwd(), *Path.cwd().parents):
-        if (folder / "runs.db").is_file():
+        if os.path.lexists(folder / "runs.db"):
             return folder
     raise UserError("no runs.db here or above: `agent start` makes one, in a git repository with a script")
 

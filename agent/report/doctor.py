@@ -110,7 +110,7 @@ def _store(root: Path) -> list[Check]:
     name = network_file_system(mounts, PurePosixPath(path.resolve()))
     if name is not None:
         return [Check("runs.db", "bad", f"{path} would be on {name}, where SQLite's locks can't be trusted")]
-    if not path.exists():
+    if not os.path.lexists(path):
         return [Check("runs.db", "good", f"none yet; its place ({root}) is on a local file system")]
     from agent.store import open_store
 

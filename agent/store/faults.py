@@ -3,14 +3,17 @@
 Takes the exceptions of sqlite3 and SQLAlchemy; raises `StoreError`, or lets through what is a fault of ours.
 """
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 
 from agent.errors import StoreError
 
+NO_ROOM = 1_000_000  # bytes
 _KEPT = "What was written before is safe and complete; the change that failed was taken back whole."
 
 
@@ -66,7 +69,17 @@ def _sqlite(error: sqlite3.Error, where: str) -> str:
             "Move it away and put a copy back (runs.db.bak-* are made before each change of version), "
             "or rescue it with `sqlite3 runs.db .recover`."
         )
+    if code == sqlite3.SQLITE_IOERR and _no_room(where):
+        code = sqlite3.SQLITE_FULL
     return f"{where}: {_WORDS.get(code, str(error))} ({error})"
+
+
+def _no_room(where: str) -> bool:
+    """SQLite calls it an I/O error when there is no room for the files that it keeps beside a database."""
+    try:
+        return shutil.disk_usage(Path(where).parent).free < NO_ROOM
+    except OSError:
+        return False
 
 
 def _first_line(error: SQLAlchemyError) -> str:

@@ -30,7 +30,8 @@ def version(connection: Connection) -> str | None:
     if not tables:
         return None
     if not {"alembic_version", "campaigns", "runs"} <= tables:
-        raise StoreError(f"it is a database, but not one of Caddie's (tables: {', '.join(sorted(tables)[:6])})")
+        known = ", ".join(sorted(tables)[:6])
+        raise StoreError(f"it is a database, but not one of Caddie's (tables: {known}). Move it away and start again.")
     found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
     if found is None:
         raise StoreError("it says no version: it was changed by hand")

@@ -177,7 +177,10 @@ def _begin_snapshot(connection: Connection) -> None:
 def _refuse(path: Path) -> None:
     """What can't work, before anything is touched."""
     if path.is_dir():
-        raise StoreError(f"{path}: is a folder")
+        raise StoreError(f"{path}: is a folder, not a database. Move it away.")
+    if os.path.lexists(path) and not path.is_file():
+        what = "is a link to nothing" if path.is_symlink() else "is no plain file"
+        raise StoreError(f"{path}: {what}. Move it away.")
     if not path.parent.is_dir():
         raise StoreError(f"{path.parent}: no such folder")
     mounts = Path("/proc/mounts")
@@ -189,7 +192,10 @@ def _refuse(path: Path) -> None:
                 "runs could be lost. Work in a folder on a local disk, or give a PostgreSQL URL."
             )
     if not os.access(path.parent, os.W_OK):
-        raise StoreError(f"{path.parent}: can't be written. SQLite keeps files beside runs.db while it is in use.")
+        raise StoreError(
+            f"{path.parent}: can't be written. SQLite keeps files beside runs.db while it is in use. "
+            "Work on a copy of the folder, or make it writable."
+        )
 
 
 def _make(path: Path) -> None:
