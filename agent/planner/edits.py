@@ -6,7 +6,7 @@ goes the other way.
 """
 
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from agent.errors import EditError
@@ -48,7 +48,8 @@ def make_edits(path: str, before: str, after: str) -> str:
     """
     if before == after:
         return ""
-    for text in (_as_blocks(path, before, after), _as_diff(path, before, after)):
+    for write in (_as_blocks, _as_diff):
+        text = write(path, before, after)
         try:
             if apply(text, {path: before}, [path])[path] == after:
                 return text
@@ -140,10 +141,10 @@ def _replaced(lines: list[Line], places: list[Place]) -> list[Line]:
     for place in places:
         result += lines[at : place.start]
         old = lines[place.start : place.end]
-        head, tail = _alike(old, place.new)
+        head, tail = _alike([line.text for line in old], place.new)
         middle = old[head : len(old) - tail]
         end = (middle[0].end if middle else "") or usual
-        result += old[:head]
+        result += old[:head]  # byte for byte, line endings too
         result += [Line(text, end) for text in place.new[head : len(place.new) - tail]]
         result += old[len(old) - tail :]
         at = place.end
@@ -156,23 +157,22 @@ def _replaced(lines: list[Line], places: list[Place]) -> list[Line]:
     return [*closed, Line(last.text, "" if open_end else last.end or usual)]
 
 
-def _alike(old: list[Line], new: tuple[str, ...]) -> tuple[int, int]:
-    """How many lines at the start and at the end are the same; these are kept byte for byte."""
+def _alike(old: Sequence[str], new: Sequence[str]) -> tuple[int, int]:
+    """How many lines at the start and at the end are the same."""
     most = min(len(old), len(new))
     head = 0
-    while head < most and old[head].text == new[head]:
+    while head < most and old[head] == new[head]:
         head += 1
     tail = 0
-    while tail < most - head and old[-1 - tail].text == new[-1 - tail]:
+    while tail < most - head and old[-1 - tail] == new[-1 - tail]:
         tail += 1
     return head, tail
 
 
 def _as_blocks(path: str, before: str, after: str) -> str:
     old, new = [[line.text for line in split(text)] for text in (before, after)]
-    opcodes = [op for op in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes() if op[0] != "equal"]
     spans: list[tuple[int, int, int, int]] = []
-    for _, i1, i2, j1, j2 in opcodes:
+    for i1, i2, j1, j2 in _differing(old, new):
         i1, i2, j1, j2 = _grown(old, i1, i2, j1, j2)
         if spans and i1 <= spans[-1][1]:
             first = spans.pop()
@@ -180,6 +180,15 @@ def _as_blocks(path: str, before: str, after: str) -> str:
             i2, j2 = max(i2, first[1]), max(j2, first[3])
         spans.append((i1, i2, j1, j2))
     return "".join(write_block(path, old[i1:i2], new[j1:j2]) for i1, i2, j1, j2 in spans)
+
+
+def _differing(old: list[str], new: list[str]) -> Iterator[tuple[int, int, int, int]]:
+    """Where the two differ. Most edits are few lines of a long file, and only what lies between them is matched."""
+    head, tail = _alike(old, new)
+    matcher = difflib.SequenceMatcher(None, old[head : len(old) - tail], new[head : len(new) - tail], autojunk=False)
+    for kind, i1, i2, j1, j2 in matcher.get_opcodes():
+        if kind != "equal":
+            yield head + i1, head + i2, head + j1, head + j2
 
 
 def _grown(old: list[str], i1: int, i2: int, j1: int, j2: int) -> tuple[int, int, int, int]:
