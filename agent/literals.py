@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent.errors import EditError
-from agent.syntax import parse
+from agent.syntax import Tables
+from agent.syntax import read as read_script
 from agent.track import Knob, Track
 
 KnobValue = str | int | float
@@ -30,7 +31,7 @@ def spots(track: Track, files: Mapping[str, str]) -> dict[str, Spot]:
     text = files.get(track.script.path, "")
     if not track.knob or not text:
         return {}
-    tables = _tables(parse(track.script.path, text))
+    tables = read_script(track.script.path, text).tables
     offsets = _Offsets(text)
     found = {}
     for knob in track.knob:
@@ -51,7 +52,7 @@ def settings(track: Track, files: Mapping[str, str]) -> dict[str, KnobValue]:
     found: dict[str, KnobValue] = {}
     if not files.get(track.script.path):
         return found
-    tables = _tables(parse(track.script.path, files[track.script.path]))
+    tables = read_script(track.script.path, files[track.script.path]).tables
     for name in sorted({knob.at.split(".")[0] for knob in track.knob}):
         table = tables.get(name)
         for key, value in zip(table.keys, table.values, strict=True) if table else ():
@@ -93,22 +94,7 @@ def only_knobs(track: Track, before: Mapping[str, str], after: Mapping[str, str]
     return _masked(before[path], old) == _masked(after[path], new)
 
 
-def _tables(tree: ast.Module) -> dict[str, ast.Dict | None]:
-    """Dicts at module level by name; None for a name that is bound twice."""
-    tables: dict[str, ast.Dict | None] = {}
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and len(node.targets) == 1:
-            target: ast.expr = node.targets[0]
-        elif isinstance(node, ast.AnnAssign):
-            target = node.target
-        else:
-            continue
-        if isinstance(target, ast.Name) and isinstance(node.value, ast.Dict):
-            tables[target.id] = None if target.id in tables else node.value
-    return tables
-
-
-def _literal(tables: Mapping[str, ast.Dict | None], knob: Knob) -> ast.expr | None:
+def _literal(tables: Tables, knob: Knob) -> ast.expr | None:
     name, *keys = knob.at.split(".")
     node: ast.expr | None = tables.get(name)
     for key in keys:

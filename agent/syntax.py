@@ -1,85 +1,33 @@
 """What the text of a hostile Python file says, without running it.
 
-Takes source text; gives its syntax tree, a normal form to compare, the risks that an edit adds.
+Takes source text; gives a `Script`: a hash of its normal form, its tables of literals, the risks that an edit adds.
 Tokenizer and parser bound nesting themselves; what they raise at their bounds is reported as `NotParsed`.
+
+Every idea is a long script that differs from its head in a few lines. So this is the only place that parses, it
+remembers the newest scripts, and of a new one it looks only at the statements that no remembered script has.
 """
 
 import ast
+import gc
 import hashlib
+import threading
 import warnings
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from weakref import WeakValueDictionary
+
+from agent import facts
 
 MANY_LINES = 150
-BIG_LITERAL = 1_000
+# How much is remembered, in scripts and in characters: an idea and its head fit at the guard's longest.
+MOST_SCRIPTS = 32
+MOST_CHARACTERS = 4_000_000
 
-# Names whose use a reviewer should see: they reach beyond the training script.
-WORRYING = frozenset(
-    (
-        "__builtins__",
-        "__import__",
-        "breakpoint",
-        "compile",
-        "ctypes",
-        "delattr",
-        "eval",
-        "exec",
-        "exit",
-        "fcntl",
-        "getattr",
-        "globals",
-        "http",
-        "importlib",
-        "input",
-        "locals",
-        "marshal",
-        "mmap",
-        "multiprocessing",
-        "open",
-        "os",
-        "pathlib",
-        "pickle",
-        "ptrace",
-        "requests",
-        "resource",
-        "runpy",
-        "setattr",
-        "shelve",
-        "shutil",
-        "signal",
-        "socket",
-        "subprocess",
-        "sys",
-        "tempfile",
-        "threading",
-        "urllib",
-        "vars",
-    )
-)
-# Methods that read, write or load by another name.
-WORRYING_METHODS = frozenset(
-    (
-        "fromfile",
-        "load",
-        "loads",
-        "memmap",
-        "read_bytes",
-        "read_text",
-        "system",
-        "tofile",
-        "unlink",
-        "write_bytes",
-        "write_text",
-        "__class__",
-        "__subclasses__",
-        "__globals__",
-        "__bases__",
-        "__mro__",
-        "__code__",
-    )
-)
-VALIDATION = ("val_", "_val", "/val", "val/", "validation")
+Tables = Mapping[str, ast.Dict | None]
+"""Dicts at module level by name; None for a name that is bound twice."""
 
 
 class NotParsed(Exception):
@@ -90,7 +38,104 @@ class NotParsed(Exception):
         self.name = name
 
 
-def parse(path: str, text: str) -> ast.Module:
+@dataclass(frozen=True)
+class Statement:
+    """One statement at module level, with all that stands in it."""
+
+    normal: str
+    """Its tree without docstrings and places; empty if it is a docstring."""
+    facts: tuple[facts.Fact, ...]
+
+
+@dataclass(frozen=True)
+class Script:
+    """All that is asked of a text; the tree itself is too big to be kept."""
+
+    statements: tuple[Statement, ...]
+    tables: Tables
+    digest: str
+
+    @cached_property
+    def facts(self) -> Counter[facts.Fact]:
+        return Counter(fact for statement in self.statements for fact in statement.facts)
+
+
+def read(path: str, text: str) -> Script:
+    """A Python file, parsed unless it is remembered. Raises NotParsed."""
+    with _lock:  # planners read in threads of their own
+        script = _scripts.pop(text, None)
+        if script is None:
+            _make_room(text)
+            with _uncollected():
+                script = _look(path, text)
+        _scripts[text] = script  # the newest stands last
+        return script
+
+
+def digest(path: str, text: str) -> str:
+    """The same for all files that differ in comments, docstrings and layout alone. Raises NotParsed."""
+    if path.endswith(".py"):
+        return read(path, text).digest
+    return _sha("\n".join(line.rstrip() for line in text.splitlines()).rstrip())
+
+
+def risks(before: str, after: str) -> list[str]:
+    """What the edit adds that a person should look at. Both versions must parse, or the old one be empty."""
+    new = sorted(read("script", after).facts - read("script", before).facts)
+    flags = [f"adds import {name}" for kind, name in new if kind == "import"]
+    flags += [f"adds use of {name}" for kind, name in new if kind == "use"]
+    flags += [f"adds a mention of validation data: {words[:80]!r}" for kind, words in new if kind == "validation"]
+    flags += [f"adds a literal of {size}" for kind, size in new if kind == "literal"]
+    changed = _changed_lines(before, after)
+    if changed > MANY_LINES:
+        flags.append(f"changes {changed} lines")
+    return flags
+
+
+# ------------------------------------------------------------ what is remembered
+
+_lock = threading.Lock()
+_scripts: OrderedDict[str, Script] = OrderedDict()
+# By text: the grammar looks at nothing around a statement of a module, so the same text has the same tree.
+# A statement is kept as long as a remembered script has it.
+_statements: WeakValueDictionary[bytes, Statement] = WeakValueDictionary()
+_EMPTY = ast.dump(ast.Pass())
+_MODULE = ast.dump(ast.Module([ast.Pass()], []))
+
+
+def _make_room(text: str) -> None:
+    """Before the text is parsed, so that a hostile one does not need its memory on top of an older one's."""
+    while _scripts and (len(_scripts) >= MOST_SCRIPTS or len(text) + sum(map(len, _scripts)) > MOST_CHARACTERS):
+        _scripts.popitem(last=False)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """A tree has no cycles and is gone at once. The collector, woken by its many nodes, would double what it costs."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _look(path: str, text: str) -> Script:
+    tree = _parse(path, text)
+    lines = _lines(text)
+    try:
+        statements = tuple(_statement(node, lines) for node in tree.body)
+    except RecursionError:
+        raise NotParsed("too_deep", f"{path} is nested too deeply to be compared") from None
+    normal = [statement.normal for statement in statements if statement.normal]
+    if statements and not normal:
+        normal = [_EMPTY]  # as in a function that is nothing but a docstring
+    # What ast.dump says of the whole tree: stores hold hashes of it.
+    return Script(statements, _tables(tree), _sha(_MODULE.replace(_EMPTY, ", ".join(normal))))
+
+
+def _parse(path: str, text: str) -> ast.Module:
     """The syntax tree. Raises NotParsed."""
     try:
         with warnings.catch_warnings():
@@ -104,79 +149,38 @@ def parse(path: str, text: str) -> ast.Module:
         raise NotParsed("syntax", f"{path} can't be parsed: {error}") from None
 
 
-def normalised(path: str, text: str) -> str:
-    """The same for all files that differ in comments, docstrings and layout alone. Raises NotParsed."""
-    if not path.endswith(".py"):
-        return "\n".join(line.rstrip() for line in text.splitlines()).rstrip()
-    tree = parse(path, text)
-    try:
-        _strip_docstrings(tree)
-        return ast.dump(tree)
-    except RecursionError:
-        raise NotParsed("too_deep", f"{path} is nested too deeply to be compared") from None
+def _lines(text: str) -> list[bytes]:
+    """As the tokenizer counts them, which knows fewer line ends than str.splitlines does."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").encode().split(b"\n")
 
 
-@lru_cache(maxsize=16)  # the head's script is looked at with every idea on it
-def digest(path: str, text: str) -> str:
-    """A hash of the normal form. Raises NotParsed."""
-    return hashlib.sha256(normalised(path, text).encode("utf-8", "surrogatepass")).hexdigest()
+def _statement(node: ast.stmt, lines: list[bytes]) -> Statement:
+    text = _text(node, lines)
+    found = _statements.get(text)
+    if found is None:
+        found_facts = tuple(_strip(node))
+        found = Statement("" if _is_docstring(node) else ast.dump(node), found_facts)
+        _statements[text] = found
+    return found
 
 
-def risks(before: str, after: str) -> list[str]:
-    """What the edit adds that a person should look at. Both versions must parse, or the old one be empty."""
-    old, new = _facts(before), _facts(after)
-    added = {kind: sorted((new[kind] - old[kind]).keys()) for kind in new}
-    flags = [f"adds import {name}" for name in added["import"]]
-    flags += [f"adds use of {name}" for name in added["use"]]
-    flags += [f"adds a mention of validation data: {text[:80]!r}" for text in added["validation"]]
-    flags += [f"adds a literal of {name}" for name in added["literal"]]
-    changed = _changed_lines(before, after)
-    if changed > MANY_LINES:
-        flags.append(f"changes {changed} lines")
-    return flags
+def _text(node: ast.stmt, lines: list[bytes]) -> bytes:
+    """A statement's own text, and no more: a hostile line may hold a million statements."""
+    assert node.end_lineno is not None
+    assert node.end_col_offset is not None
+    first, start = node.lineno, node.col_offset
+    if decorators := getattr(node, "decorator_list", None):
+        first, start = decorators[0].lineno, 0
+    if first == node.end_lineno:
+        return lines[first - 1][start : node.end_col_offset]
+    between = lines[first : node.end_lineno - 1]
+    return b"\n".join((lines[first - 1][start:], *between, lines[node.end_lineno - 1][: node.end_col_offset]))
 
 
-@lru_cache(maxsize=16)
-def _facts(text: str) -> Mapping[str, Counter[str]]:
-    facts: dict[str, Counter[str]] = {kind: Counter() for kind in ("import", "use", "validation", "literal")}
-    for node in ast.walk(parse("script", text)):
-        for kind, name in _facts_of(node):
-            facts[kind][name] += 1
-    return facts
-
-
-def _facts_of(node: ast.AST) -> Iterator[tuple[str, str]]:
-    if isinstance(node, ast.Import):
-        yield from (("import", alias.name) for alias in node.names)
-    elif isinstance(node, ast.ImportFrom):
-        yield from (("import", f"{node.module or '.'}.{alias.name}") for alias in node.names)
-    elif isinstance(node, ast.Name) and node.id in WORRYING:
-        yield "use", node.id
-    elif isinstance(node, ast.Attribute):
-        if node.attr in WORRYING_METHODS or node.attr in WORRYING:
-            yield "use", f".{node.attr}"
-        elif isinstance(node.value, ast.Name) and node.value.id in WORRYING:
-            yield "use", f"{node.value.id}.{node.attr}"
-    elif isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
-        words = node.value if isinstance(node.value, str) else node.value.decode("latin-1")
-        if len(words) > BIG_LITERAL:
-            yield "literal", f"{len(words):,} characters"
-        if any(mark in words.lower() for mark in VALIDATION):
-            yield "validation", words[:200]
-    elif isinstance(node, ast.List | ast.Tuple | ast.Set | ast.Dict):
-        size = len(node.keys) if isinstance(node, ast.Dict) else len(node.elts)
-        if size > BIG_LITERAL:
-            yield "literal", f"{size:,} items"
-
-
-def _changed_lines(before: str, after: str) -> int:
-    old, new = Counter(before.splitlines()), Counter(after.splitlines())
-    return max((old - new).total(), (new - old).total())
-
-
-def _strip_docstrings(tree: ast.Module) -> None:
-    """Takes out every string that stands alone as a statement, and the u of u""."""
-    for node in ast.walk(tree):
+def _strip(statement: ast.stmt) -> Iterator[facts.Fact]:
+    """Takes out every string that stands alone as a statement, and the u of u"". Gives the facts of all there was."""
+    for node in ast.walk(statement):
+        yield from facts.of(node)
         for field in ("body", "orelse", "finalbody"):
             body = getattr(node, field, None)
             if isinstance(body, list):
@@ -190,6 +194,25 @@ def _is_docstring(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
+def _tables(tree: ast.Module) -> Tables:
+    tables: dict[str, ast.Dict | None] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and len(node.targets) == 1:
+            target: ast.expr = node.targets[0]
+        elif isinstance(node, ast.AnnAssign):
+            target = node.target
+        else:
+            continue
+        if isinstance(target, ast.Name) and isinstance(node.value, ast.Dict):
+            tables[target.id] = None if target.id in tables else node.value
+    return tables
+
+
+def _changed_lines(before: str, after: str) -> int:
+    old, new = Counter(before.splitlines()), Counter(after.splitlines())
+    return max((old - new).total(), (new - old).total())
+
+
 def _explain(path: str, text: str, error: SyntaxError) -> str:
     where = f"{path} line {error.lineno}" if error.lineno else path
     lines = text.split("\n")
@@ -197,3 +220,7 @@ def _explain(path: str, text: str, error: SyntaxError) -> str:
     if error.lineno and 0 < error.lineno <= len(lines):
         shown = f": {lines[error.lineno - 1].strip()[:120]}"
     return f"{where} is not Python: {error.msg}{shown}"
+
+
+def _sha(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from agent import syntax
 from agent.errors import InfraError
 from agent.judge.task import Clocks, Manifest, Measured, no_score
 from agent.records import Outcome
@@ -148,8 +149,7 @@ class FakeRunner:
 
 def read_knobs(script: str | bytes) -> Knobs:
     """The literals of the module-level dict KNOBS; nothing is executed."""
-    for node in ast.parse(script).body:
-        if isinstance(node, ast.Assign) and any(getattr(t, "id", "") == "KNOBS" for t in node.targets):
-            found = ast.literal_eval(node.value)
-            return {str(name): value for name, value in found.items()}
-    return {}
+    text = script if isinstance(script, str) else script.decode("utf-8", "replace")
+    table = syntax.read("the script", text).tables.get("KNOBS")
+    found = ast.literal_eval(table) if table else {}
+    return {str(name): value for name, value in found.items()}
