@@ -174,13 +174,13 @@ class Reads:
     def scored(self, campaign_id: int, *, proposal_id: int | None = None, documents: bool = True) -> list[Scored]:
         """Runs that are done and measured. Without `documents`, the nats of single documents stay away."""
         which = (runs.c.campaign_id == campaign_id, runs.c.state == "done", measurements.c.latest == 1)
-        query = select(runs.c.id.label("run_key"), *measurements.c, doc_nats.c.nats.label("blob"))
-        query = (
-            query.join(measurements, measurements.c.run_id == runs.c.id)
-            .outerjoin(doc_nats, doc_nats.c.measurement_id == measurements.c.id if documents else text("1 = 0"))
-            .where(*which)
-            .order_by(runs.c.id)
+        query = select(runs.c.id.label("run_key"), *measurements.c).join_from(
+            runs, measurements, measurements.c.run_id == runs.c.id
         )
+        if documents:
+            nats = doc_nats.c.measurement_id == measurements.c.id
+            query = query.add_columns(doc_nats.c.nats.label("blob")).outerjoin(doc_nats, nats)
+        query = query.where(*which).order_by(runs.c.id)
         whole = select(runs).join(measurements, measurements.c.run_id == runs.c.id).where(*which)
         if proposal_id is not None:
             query = query.where(runs.c.proposal_id == proposal_id)
@@ -189,7 +189,7 @@ class Reads:
         measured = self._all(query)
         found = self._findings([row["id"] for row in measured])
         return [
-            Scored(by_id[row["run_key"]], rows.measurement(row, found.get(row["id"], ()), row["blob"]))
+            Scored(by_id[row["run_key"]], rows.measurement(row, found.get(row["id"], ()), row.get("blob")))
             for row in measured
         ]
 

@@ -60,13 +60,14 @@ def test_questions_of_every_turn_sort_and_scan_nothing(tmp_path: Path) -> None:
         reads.proposals(1, {"drafted", "approved"})
         reads.runs(1, proposal_id=1)
         reads.scored(1, proposal_id=1)
+        reads.scored(1, proposal_id=1, documents=False)
     plans = []
     with store.read() as reads:
         for text, values in [one for one in asked if one[0].lstrip().startswith("SELECT")]:
             rows = reads.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values).all()  # type: ignore[arg-type]
             plans.append((text, [row[3] for row in rows]))
     store.close()
-    assert len(plans) == 7
+    assert len(plans) == 9
     for text, plan in plans:
         assert not [step for step in plan if step.startswith("SCAN") or "TEMP B-TREE" in step], (text, plan)
         if "proposals.state IN" in text:  # all of a campaign's proposals are not looked at to find the few
