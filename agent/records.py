@@ -146,6 +146,7 @@ class Campaign:
     id: int
     name: str
     track: str
+    track_file: str  # where a resume looks for it again: a path from the workspace, or the name of a shipped one
     track_toml: str  # the resolved track file, as it was at the start
     track_sha: str
     data_sha: str
@@ -316,3 +317,12 @@ class Balance:
     caps: Caps
     settled: Amount
     reserved: Amount
+
+    def left(self) -> Caps:
+        """What is neither spent nor set aside."""
+
+        def of(name: str) -> float | None:
+            cap = getattr(self.caps, name)
+            return None if cap is None else cap - getattr(self.settled, name) - getattr(self.reserved, name)
+
+        return Caps(of("gpu_s"), of("usd"), of("llm_usd"))

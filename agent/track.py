@@ -192,6 +192,11 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
+def is_there(name: str, workspace: Path) -> bool:
+    """Whether a track of a campaign can still be found where it was."""
+    return (workspace / name).is_file() if name.endswith(".toml") else name in shipped()
+
+
 def find(name: str, workspace: Path) -> Path:
     """The file of a track: a path, `agent.toml` of the workspace, or the name of a shipped one."""
     as_path = workspace / name

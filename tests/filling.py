@@ -14,6 +14,7 @@ def add_campaign(
     return tx.add_campaign(
         name=name,
         track="tiny",
+        track_file="toy.toml",
         track_toml=toml,
         track_sha=sha,
         data_sha="d1",

@@ -64,6 +64,7 @@ def _campaign(tx: Tx) -> Campaign:
     return tx.add_campaign(
         name="tiny-1",
         track="tiny",
+        track_file="toy.toml",
         track_toml=TOML,
         track_sha=sha(TOML),
         data_sha="d1",

@@ -121,6 +121,7 @@ def _campaign(tx, sha: str) -> Campaign:  # type: ignore[no-untyped-def]
     return tx.add_campaign(
         name="night",
         track="tiny",
+        track_file="toy.toml",
         track_toml=TOML,
         track_sha=tracks.sha(TOML),
         data_sha=sha,

@@ -38,6 +38,7 @@ campaigns = Table(
     key(),
     Column("name", Text, nullable=False, unique=True),
     words("track"),
+    words("track_file"),
     words("track_toml"),
     words("track_sha"),
     words("data_sha"),

@@ -50,6 +50,7 @@ class Tx(Reads):
         *,
         name: str,
         track: str,
+        track_file: str,
         track_toml: str,
         track_sha: str,
         data_sha: str,
@@ -69,6 +70,7 @@ class Tx(Reads):
         values: dict[str, object] = {
             "name": name,
             "track": track,
+            "track_file": track_file,
             "track_toml": track_toml,
             "track_sha": track_sha,
             "data_sha": data_sha,

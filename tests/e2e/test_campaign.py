@@ -10,8 +10,9 @@ import pytest
 from agent import budget
 from agent.errors import BusyError, UserError
 from agent.loop import Loop
-from agent.records import FINAL
+from agent.records import FINAL, Amount, Caps
 from agent.setting import Setting
+from agent.store import open_store
 from tests.e2e import world
 
 
@@ -302,15 +303,46 @@ def test_uncommitted_edits_stop_a_start_until_it_is_said_which_is_meant(root: Pa
     assert '"rate": 0.05' in world.git(root, "show", f"{setting.campaign.base_commit}:train.py")
 
 
-def test_a_changed_track_shows_the_difference_and_starts_anew(root: Path) -> None:
+@pytest.mark.parametrize("how", ["start", "start by name", "resume"])
+def test_a_changed_track_shows_the_difference_and_starts_anew(root: Path, how: str) -> None:
     world.write_ideas(root, WIDER)
-    world.open_campaign(root)
+    first = world.open_campaign(root, budget_hours=1.5, target_bpb=0.5, slots=2)
+    with first.store.write() as tx:
+        budget.settle(tx, budget.reserve(tx, first.campaign.id, Amount(gpu_s=1800.0), "run"), Amount(gpu_s=1800.0))
+    first.store.close()
     text = (root / "agent.toml").read_text()
     (root / "agent.toml").write_text(text.replace("alpha = 0.004", "alpha = 0.01"))
     said: list[str] = []
-    setting = world.open_campaign(root, say=said.append)
-    assert setting.campaign.name == "toy-2"
+    if how == "resume":
+        second = world.resume_campaign(root, say=said.append)
+        caps, goal = Caps(gpu_s=3600.0), 0.5  # what the person said then, and what is left of it
+    else:
+        second = world.open_campaign(root, say=said.append, name="toy-1" if "name" in how else None)
+        caps, goal = Caps(gpu_s=7200.0), None  # what the person says now, or the track
+    assert (second.campaign.name, second.campaign.caps, second.campaign.target_bpb) == ("toy-2", caps, goal)
     assert any("-alpha = 0.004" in text and "+alpha = 0.01" in text for text in said)
+    with second.store.read() as reads:
+        assert [c.state for c in reads.campaigns()] == ["finished", "running"]
+
+
+def test_with_too_little_left_nothing_takes_the_place_of_a_changed_campaign(root: Path) -> None:
+    world.write_ideas(root, WIDER)
+    world.open_campaign(root, budget_hours=0.04).store.close()
+    text = (root / "agent.toml").read_text()
+    (root / "agent.toml").write_text(text.replace("train_wall_s = 20", "train_wall_s = 40"))
+    with pytest.raises(UserError, match=r"--budget 0\.04 is too small"):
+        world.resume_campaign(root)
+    with open_store(root / "runs.db", create=False).read() as reads:
+        assert [c.state for c in reads.campaigns()] == ["running"]
+
+
+def test_a_track_file_that_is_gone_does_not_end_a_campaign(root: Path) -> None:
+    world.write_ideas(root, WIDER)
+    world.open_campaign(root).store.close()
+    (root / "agent.toml").unlink()
+    said: list[str] = []
+    assert world.resume_campaign(root, say=said.append).campaign.name == "toy-1"
+    assert "There is no track agent.toml any more" in said[0] and "Resuming toy-1" in said[1]
 
 
 @pytest.mark.parametrize(

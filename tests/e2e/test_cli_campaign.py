@@ -215,7 +215,9 @@ def test_a_second_start_is_refused_and_names_the_first(root: Path, children: "li
     children.append(background(root, *START))
     until(lambda: running(root, "very slow"), what="the slow idea runs")
     for words in (START, ("resume",), (*START, "--detach")):
-        said = refused(agent(root, *words), 4, f"process {children[0].pid}", "agent stop", "agent watch")
+        ended = agent(root, *words)
+        said = refused(ended, 4, f"process {children[0].pid}", "agent stop", "agent watch")
+        assert "Resuming" not in ended.out
         assert said.startswith("campaign toy-1 is being run by")
     assert agent(root, "stop", "--now").code == 0
     assert children[0].wait(60) == 0

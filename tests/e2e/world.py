@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from agent import campaign
+from agent import campaign, opening
 from agent.options import Options
 from agent.planner.edits import make_edits
 from agent.runners import Runner
@@ -133,7 +133,7 @@ def open_campaign(
     slots: int = 1,
     seconds: float = 0.0,
     world_of: Imagine = imagine,
-    say: campaign.Say = lambda text: None,
+    say: opening.Say = lambda text: None,
     make_runner: Callable[[int], Runner] | None = None,
     **options: object,
 ) -> Setting:
@@ -150,3 +150,7 @@ def open_campaign(
         say,
         lambda track, count: make_runner(count) if make_runner else FakeRunner(count, seconds, world_of),
     )
+
+
+def resume_campaign(root: Path, say: opening.Say = lambda text: None) -> Setting:
+    return campaign.resume(None, root, say, lambda track, count: FakeRunner(count, 0.0, imagine))

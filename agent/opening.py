@@ -1,0 +1,177 @@
+"""A new campaign: everything that can be refused is refused first, then it is written down.
+
+Takes the person's options, the workspace and the campaigns before it; gives the campaign's row with its base.
+"""
+
+import difflib
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from agent import guard, hardware, literals, planner
+from agent import track as tracks
+from agent.errors import UserError
+from agent.judge import verdict
+from agent.options import Options, default_slots, enough, review_policy
+from agent.records import Campaign, Caps, Draft, Proposal
+from agent.runners import Runner
+from agent.setting import known
+from agent.store import Store, open_store
+from agent.syntax import NotParsed
+from agent.track import Track
+from agent.worktree import Repository
+from trainer.data import prepare
+
+Say = Callable[[str], None]
+MakeRunner = Callable[[Track, int], Runner]
+
+
+@dataclass(frozen=True)
+class New:
+    """A campaign that was checked, and is not yet written down."""
+
+    options: Options
+    track: Track
+    text: str
+    runner: Runner
+    slots: int
+    budget_hours: float
+    name: str
+    base: str
+    words: str
+    knobs: dict[str, literals.KnobValue]
+    ast_hash: str
+
+
+def check(
+    options: Options,
+    store: Store | None,
+    repo: Repository,
+    track: Track,
+    text: str,
+    earlier: list[Campaign],
+    make_runner: MakeRunner,
+) -> New:
+    """Everything that can be refused is refused here."""
+    slots = options.slots or default_slots(track)
+    runner = make_runner(track, slots)
+    budget = track.budget_hours if options.budget_hours is None else options.budget_hours
+    if budget is None:
+        raise UserError(f"track {track.name} needs --budget GPU_HOURS")
+    enough(track, budget)
+    planner.make(options.planner, track, repo.root)
+    name = options.name or _free_name(store, repo, track.name)
+    repo.refuse_name(name)
+    base, words = _base(options, store, repo, track, earlier)
+    knobs, ast_hash = _read_base(track, repo.files(base, track.script.editable))
+    return New(options, track, text, runner, slots, budget, name, base, words, knobs, ast_hash)
+
+
+def _read_base(track: Track, files: Mapping[str, str]) -> tuple[dict[str, literals.KnobValue], str]:
+    """Its knobs and its hash; a script that no idea could start from is refused."""
+    try:
+        knobs, ast_hash = literals.read(track, files), guard.ast_hash(files)
+        settings = literals.settings(track, files)
+    except NotParsed as error:
+        raise UserError(f"the base can't be used: {error}") from error
+    for knob in track.knob:
+        if knob.name not in knobs:
+            table, _, key = knob.at.partition(".")
+            close = difflib.get_close_matches(key, settings, n=1)
+            hint = f" Did you mean '{table}.{close[0]}'?" if close else ""
+            raise UserError(f"knob {knob.name}: {track.script.path} has no literal {knob.at}.{hint}")
+    return knobs, ast_hash
+
+
+def write(new: New, store: Store | None, repo: Repository, say: Say) -> tuple[Store, Campaign]:
+    """Puts the campaign and its base into the store, which is made if it is the first."""
+    options, track = new.options, new.track
+    repo.exclude(["/runs.db*", "/.caddie/"])
+    data_sha = corpus(track, repo, say)
+    store = store or open_store(repo.root / "runs.db")
+    with store.write() as tx:
+        campaign = tx.add_campaign(
+            name=new.name,
+            track=track.name,
+            track_file=options.track,
+            track_toml=new.text,
+            track_sha=tracks.sha(new.text),
+            data_sha=data_sha,
+            base_commit=new.base,
+            branch=f"caddie/{new.name}",
+            seed=options.seed if options.seed is not None else secrets.randbits(31),
+            caps=Caps(new.budget_hours * 3600, options.usd, options.llm_usd),
+            planner=options.planner,
+            review=review_policy(options.review),
+            slots=new.slots,
+            target_bpb=options.target_bpb,
+            hardware_class=new.runner.hardware_class,
+        )
+        root = tx.add_proposal(campaign.id, base_draft(new.words), baseline_id=None, state="promoted", commit=new.base)
+        tx.update_proposal(root.id, knobs=new.knobs, ast_hash=new.ast_hash)
+        tx.set_head(campaign.id, root.id)
+    say(f"Campaign {new.name}: {new.words}")
+    say(verdict.resolvable(track, new.budget_hours * 3600, track.guess_run_s() * max(1, track.hardware.gpus)))
+    return store, campaign
+
+
+def corpus(track: Track, repo: Repository, say: Say) -> str:
+    """Makes the data where it is missing; gives its sha256."""
+    if track.data.corpus == "none":
+        return ""
+    return prepare(track.data.corpus, hardware.corpus_folder(track, repo.root), say=say).data_sha
+
+
+def base_draft(words: str) -> Draft:
+    """The campaign's base, as a proposal like any other: the root of every lineage."""
+    return Draft(title="base", hypothesis=words, edits="", planner="", mode="base", kind="base", source_id=0)
+
+
+def _base(
+    options: Options, store: Store | None, repo: Repository, track: Track, earlier: list[Campaign]
+) -> tuple[str, str]:
+    """The commit to start from, and how to say it."""
+    dirty = repo.dirty(track.script.editable)
+    if options.base == "worktree":
+        files = {path: (repo.root / path).read_text("utf-8") for path in track.script.editable}
+        sha = repo.commit_candidate("base", 0, repo.head(), files, "Uncommitted edits of the checkout")
+        return sha, f"from the checkout with its uncommitted edits ({sha[:10]})"
+    last = last_head(store, earlier)
+    if options.base == "last" and last is None:
+        raise UserError("--base last: there is no finished campaign of this track; use --base HEAD")
+    if last is not None and options.base != "HEAD":
+        campaign, head = last
+        return known(head.commit), (
+            f"from p{head.id}, the head of {campaign.name} (--base HEAD would start from your checkout's commit)"
+        )
+    if dirty and options.base is None:
+        raise UserError(
+            f"{', '.join(dirty)}: uncommitted edits. Say which is meant: --base HEAD (without them) "
+            "or --base worktree (with them)"
+        )
+    return repo.head(), f"from commit {repo.head()[:10]}"
+
+
+def last_head(store: Store | None, earlier: list[Campaign]) -> tuple[Campaign, Proposal] | None:
+    """The head of the last campaign of this track, if it went beyond its own base."""
+    for campaign in reversed(earlier):
+        with known(store).read() as reads:
+            head = reads.head(campaign.id)
+        if head.kind != "base":
+            return campaign, head
+    return None
+
+
+def campaigns_of(store: Store | None) -> list[Campaign]:
+    if store is None:
+        return []
+    with store.read() as reads:
+        return reads.campaigns()
+
+
+def _free_name(store: Store | None, repo: Repository, track: str) -> str:
+    taken = {campaign.name for campaign in campaigns_of(store)}
+    n = 1
+    while f"{track}-{n}" in taken or repo.trunk(f"{track}-{n}") is not None:
+        n += 1
+    return f"{track}-{n}"

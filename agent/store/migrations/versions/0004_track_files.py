@@ -1,0 +1,18 @@
+"""Where the track file of a campaign is, so that a resume finds what a person changed in it."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("campaigns", sa.Column("track_file", sa.Text(), server_default="", nullable=False))
+    op.execute("UPDATE campaigns SET track_file = track")  # right for those that come with Caddie
+
+
+def downgrade() -> None:
+    op.drop_column("campaigns", "track_file")
