@@ -152,6 +152,11 @@ def open_entries(reads: Reads, campaign_id: int) -> list[Entry]:
     return [_entry(row) for row in reads.connection.execute(query.order_by(ledger.c.id)).mappings()]
 
 
+def covers(entry: Entry, amount: Amount) -> bool:
+    """Whether so much can still be taken of it."""
+    return all(getattr(amount, name) <= getattr(entry.reserved, name) + same for name, same in _SAME.items())
+
+
 def audit(reads: Reads, campaign_id: int) -> list[str]:
     """Adds up all entries again; says where the sums that are kept differ. Empty: the ledger is exact."""
     balance = reads.balance(campaign_id)

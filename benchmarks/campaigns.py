@@ -4,7 +4,8 @@
 
 Loop, store, git, search, planner, ledger and verdicts are the real ones; only training and judging are looked up
 (`benchmarks/recorded_world.py`). Keep-if-lower tries the ideas of the same planner one after the other for the same
-slot time, runs each once, and keeps what fits and scores lower. True gains are the table's, without noise.
+slot time, runs each once, always with the same seed as such loops do, and keeps what fits and scores lower. True gains
+are the table's, without noise.
 """
 
 import argparse
@@ -94,12 +95,12 @@ def setup() -> Setup:
     text = re.sub(r"\[compute\].*?(?=\[\[rung\]\])", "", text, flags=re.DOTALL)
     text = text.replace('env = { COMPUTE_BUDGET_MS = "85509" }', "")
     found = rows()
-    recorded = {key(row["changes"]) for row in found}
-    lacking = [changes for changes, _ in wanted() if key(changes) not in recorded]
+    recorded = {(key(row["changes"]), row["seed"]) for row in found}
+    lacking = [one for one in wanted() if (key(one[0]), one[1]) not in recorded]
     if lacking:
-        raise SystemExit(f"the table lacks {lacking[0]} and {len(lacking) - 1} more; `python -m "
-                         "benchmarks.training_table .caddie/data/docs` records them")  # fmt: skip
-    world = World.of(found, base, track.decision.prior_sigma)
+        raise SystemExit(f"the table lacks {len(lacking)} trainings; `python -m benchmarks.training_table "
+                         ".caddie/data/docs` records them")  # fmt: skip
+    world = World.of(found, base)
     return Setup(text, script, track, world, len(pack(source)) - len(script))
 
 
@@ -166,7 +167,7 @@ class KeepIfLower:
 
     def _measure(self, config: dict[str, KnobValue], mode: Mode, source: int) -> None:
         number = len(self.trials) + 1
-        run = self.run_one(config, number)
+        run = self.run_one(config, self.seed)
         self.spent_s += run.seconds
         head = self.trials[self.lineage[-1] - 1] if self.trials else None
         gain = None if head is None or head.bpb is None else head.bpb - run.bpb
@@ -227,8 +228,9 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=1, help="first campaign seed")
     chosen = parser.parse_args()
     made = setup()
-    noise = f"from {made.world.pairs} pairs of seeds" if made.world.pairs else "the track's prior"
-    print(f"{machine()}; {len(rows())} recorded trainings, noise {made.world.sigma:.4f} ({noise})\n")
+    noise = made.world.noise
+    print(f"{machine()}; {len(rows())} recorded trainings; seeds differ by {noise.own:.4f} in one configuration alone "
+          f"and by {noise.shared:.4f} in all at once\n")  # fmt: skip
     ours, theirs = [], []
     root = Path(tempfile.mkdtemp(prefix="caddie-campaigns-"))
     try:

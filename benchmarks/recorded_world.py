@@ -2,7 +2,8 @@
 
 Takes the table's lines; gives `World`, which a fake runner asks in place of training. Where knobs were crossed in
 full the table's own cell counts; every other knob adds what it changed alone. So a campaign on the table has a truth:
-`bpb` without noise. Runs draw theirs around it, as far as seeds were seen to differ.
+`bpb` without noise. Runs draw theirs around it, as far as seeds were seen to differ: some of what a seed does it does
+to every configuration.
 """
 
 import math
@@ -17,7 +18,7 @@ from agent.literals import KnobValue
 from agent.runners.fake import Imagined
 from benchmarks.training_table import BYTES, GRID
 
-LEAST_PAIRS = 5  # of two seeds, below which the noise is not estimated from them
+LEAST = 5  # seeds of one configuration, or configurations with two seeds, from which on noise is estimated
 OVERHEAD_S = 8.0  # of a run beside its training: starts, tokenizing, scoring, audit
 
 Config = Mapping[str, KnobValue]
@@ -30,24 +31,35 @@ def key(changes: Config) -> Key:
 
 
 @dataclass(frozen=True)
+class Noise:
+    """Standard deviations of BPB between seeds: what a seed does to every configuration, and to this one alone."""
+
+    shared: float
+    own: float
+
+    @classmethod
+    def of(cls, cells: Sequence[Rows]) -> "Noise":
+        """All of it from configurations that were trained many times, its own part from those that share two seeds."""
+        many = [[_bpb(row) for row in cell.values()] for cell in cells if len(cell) >= LEAST]
+        both = [_bpb(cell[1]) - _bpb(cell[2]) for cell in cells if 1 in cell and 2 in cell]
+        if not many or len(both) < LEAST:
+            raise ValueError("the table has too few seeds to tell the noise from")
+        all_of_it, own = statistics.fmean(map(statistics.variance, many)), statistics.variance(both) / 2
+        return cls(math.sqrt(max(0.0, all_of_it - own)), math.sqrt(min(own, all_of_it)))
+
+
+@dataclass(frozen=True)
 class World:
     base: Config
     cells: Mapping[Key, Rows]
-    sigma: float
-    pairs: int
-    """How many pairs of seeds the noise rests on; 0: it is the track's prior."""
+    noise: "Noise"
 
     @classmethod
-    def of(cls, rows: Sequence[Mapping[str, Any]], base: Config, prior_sigma: float) -> "World":
+    def of(cls, rows: Sequence[Mapping[str, Any]], base: Config) -> "World":
         cells: dict[Key, dict[int, Mapping[str, Any]]] = defaultdict(dict)
         for row in rows:
             cells[key(row["changes"])][row["seed"]] = row
-        apart = [
-            one[0] - one[1] for found in cells.values() if len(one := [row["bpb"]["8.8"] for row in found.values()]) > 1
-        ]
-        if len(apart) < LEAST_PAIRS:
-            return cls(base, cells, prior_sigma, 0)
-        return cls(base, cells, math.sqrt(statistics.fmean(d * d for d in apart) / 2), len(apart))
+        return cls(base, cells, Noise.of(list(cells.values())))
 
     def bpb(self, config: Config) -> float:
         """The truth."""
@@ -79,9 +91,10 @@ class World:
         less those of the stand-in."""
 
         def run(config: Config, seed: int) -> Imagined:
-            noise = random.Random(f"{draw}/{seed}/{key(config)}").gauss(0.0, self.sigma)
+            luck = random.Random(f"{draw}/{seed}").gauss(0.0, self.noise.shared)
+            luck += random.Random(f"{draw}/{seed}/{key(config)}").gauss(0.0, self.noise.own)
             size = self.artifact_bytes(config) + code_bytes
-            return Imagined(self.bpb(config) + noise, size, self.seconds(config))
+            return Imagined(self.bpb(config) + luck, size, self.seconds(config))
 
         return run
 

@@ -3,7 +3,8 @@
     python -m benchmarks.training_table .caddie/data/docs             # records what is missing; can be stopped
 
 The knobs that matter most are crossed in full (`GRID`), with the bits and the compressor tried on each of those
-models; every other value of every knob is trained once for each seed with all else as in the base. Takes a prepared
+models; every other value of every knob is trained once for each seed with all else as in the base; two configurations
+are trained with many seeds, for how much seeds differ and how much of that two configurations share. Takes a prepared
 corpus; appends one JSON line per training to `benchmarks/training_table.jsonl`: what differed from the base, seed,
 BPB on the validation documents, artifact bytes, CPU-seconds. Lines of another corpus or script are refused.
 """
@@ -39,12 +40,14 @@ COMPRESSORS = ("zlib", "zstd", "lzma", "brotli")
 BITS = ((8, 8), (6, 8), (5, 8), (4, 8), (8, 6), (8, 5), (8, 4))
 """Of the weights and of the embedding: what each does alone."""
 SEEDS = (1, 2)
+REPEATED: tuple[dict[str, KnobValue], ...] = ({}, {"vocab_size": 2048, "num_layers": 2, "train_batch_tokens": 1024})
+MANY_SEEDS = range(1, 11)
 
 Changes = dict[str, KnobValue]
 
 
 def wanted() -> Iterator[tuple[Changes, int]]:
-    """All trainings: the grid first, then one change at a time; each with the first seed, then with the next."""
+    """All trainings: the grid, then one change at a time; each with the first seed, then with the next; repeats."""
     track, _ = load("tiny", Path.cwd())
     base = literals.read(track, {track.script.path: SCRIPT.read_text("utf-8")})
     cells = [dict(zip(GRID, values, strict=True)) for values in itertools.product(*GRID.values())]
@@ -53,7 +56,8 @@ def wanted() -> Iterator[tuple[Changes, int]]:
         if knob.name not in BYTES:
             configs += [{knob.name: value} for value in knob.choices if value not in GRID.get(knob.name, ())]
     plan = [changes for changes in configs if not changes or any(base[k] != v for k, v in changes.items())]
-    return ((changes, seed) for seed in SEEDS for changes in plan)
+    yield from ((changes, seed) for seed in SEEDS for changes in plan)
+    yield from ((changes, seed) for seed in MANY_SEEDS if seed not in SEEDS for changes in REPEATED)
 
 
 def key(changes: Changes, seed: int) -> str:

@@ -10,6 +10,7 @@ import argparse
 import random
 import statistics
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from agent.judge import noise, verdict
 from agent.steps.wanted import MOST_REPORTS
@@ -46,6 +47,16 @@ class Score:
     bpb: float
 
 
+class Head(NamedTuple):
+    """A head that was left for a better one, and what the better one is truly worth."""
+
+    truth: float
+    proposal: int
+    report: dict[int, float]
+    beaten: int
+    effect: float
+
+
 class Campaign:
     """One simulated campaign; truth is known, so every commit can be called real or null."""
 
@@ -58,6 +69,7 @@ class Campaign:
         self.head = 0
         self.report: dict[int, float] = {}
         self.beaten = 0  # ideas that the head stood against
+        self.left: list[Head] = []
         self.new_head(0)
 
     def run(self, truth: float) -> float:
@@ -99,17 +111,25 @@ class Campaign:
         self.beaten += 1
         if RULE.report_every and self.beaten % RULE.report_every == 0 and len(self.report) < MOST_REPORTS:
             self.another_report()
+            self.look_again()
 
     def accept(self, proposal: int, effect: float) -> None:
-        before, old_head, old_report, beaten = self.truth, self.head, self.report, self.beaten
+        self.left.append(Head(self.truth, self.head, self.report, self.beaten, effect))
         self.truth -= effect
         self.new_head(proposal)
-        if verdict.compare(self.report, old_report, self.noise()).mean <= 0:
-            self.truth, self.head, self.report, self.beaten = before, old_head, old_report, beaten
-            return
-        self.tally.kept += 1
-        self.tally.nulls += effect <= 0
-        self.tally.found += effect > 0
+        self.count(effect, 1)
+        self.look_again()
+
+    def look_again(self) -> None:
+        """A head whose own runs show no gain over the one before is taken back."""
+        if self.left and verdict.compare(self.report, self.left[-1].report, self.noise()).mean <= 0:
+            self.truth, self.head, self.report, self.beaten, effect = self.left.pop()
+            self.count(effect, -1)
+
+    def count(self, effect: float, by: int) -> None:
+        self.tally.kept += by
+        self.tally.nulls += by * (effect <= 0)
+        self.tally.found += by * (effect > 0)
 
     def error(self) -> float:
         return self.truth - statistics.mean(self.report.values())

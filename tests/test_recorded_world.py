@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.recorded_world import World
+from benchmarks.recorded_world import Noise, World
 
 BASE = {
     "vocab_size": 1024,
@@ -40,9 +40,33 @@ ROWS = [
 ]
 
 
+SHARED, OWN = 0.02, 0.01
+
+
+def scattered(changes: dict[str, Any], bpb: float, seeds: range, shared: float, own: float) -> list[dict[str, Any]]:
+    """Seeds that do the same to all configurations, and something to each."""
+    return [
+        row(
+            changes,
+            seed,
+            bpb + random.Random(f"all/{seed}").gauss(0, shared) + random.Random(f"{seed}/{changes}").gauss(0, own),
+            1,
+        )
+        for seed in seeds
+    ]
+
+
+def noise_of(shared: float, own: float) -> Noise:
+    rows = scattered({}, 2.4, range(1, 401), shared, own) + scattered({"matrix_lr": 1}, 2.3, range(1, 401), shared, own)
+    for rate in range(2, 300):
+        rows += scattered({"matrix_lr": rate}, 2.3, range(1, 3), shared, own)
+    return World.of(rows, BASE).noise
+
+
 @pytest.fixture
-def world() -> World:
-    return World.of(ROWS, BASE, 0.011)
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setattr(Noise, "of", lambda cells: Noise(SHARED, OWN))
+    return World.of(ROWS, BASE)
 
 
 @pytest.mark.parametrize(
@@ -63,24 +87,26 @@ def test_the_truth(world: World, changes: dict[str, Any], bpb: float, size: int)
     assert world.artifact_bytes(config) == size
 
 
-def test_noise_is_the_priors_until_there_are_pairs_enough(world: World) -> None:
-    assert (world.sigma, world.pairs) == (0.011, 0)
-    more = [
-        row({"matrix_lr": rate}, seed, 2.3 + 0.04 * (seed - 1), 1) for rate in (0.04, 0.06, 0.01) for seed in (1, 2)
-    ]
-    found = World.of([*ROWS, *more], BASE, 0.011)
-    apart = [0.02, 0.04, 0.04, 0.04, 0.04]
-    assert found.pairs == 5
-    assert math.isclose(found.sigma, math.sqrt(sum(d * d for d in apart) / 5 / 2))
+@pytest.mark.parametrize(("shared", "own"), [(SHARED, OWN), (0.0, OWN)])
+def test_what_a_seed_does_to_all_is_told_from_what_it_does_to_one(shared: float, own: float) -> None:
+    found = noise_of(shared, own)
+    assert abs(found.own - own) < 0.1 * own
+    assert abs(found.shared - shared) < 0.004
+
+
+def test_noise_is_not_told_from_too_few_seeds() -> None:
+    with pytest.raises(ValueError, match="too few seeds"):
+        World.of(ROWS, BASE)
 
 
 def test_runs_scatter_around_the_truth_and_can_be_had_again(world: World) -> None:
-    config = BASE | {"matrix_lr": 0.03}
+    config, other = BASE | {"matrix_lr": 0.03}, BASE | {"vocab_size": 2048}
     run = world.runner("campaign/1", 500)
-    seeds = random.Random(0).sample(range(10_000), 400)
-    scores = [run(config, seed).bpb for seed in seeds]
+    seeds = random.Random(0).sample(range(10_000), 1000)
+    scores, others = ([run(one, seed).bpb for seed in seeds] for one in (config, other))
     assert run(config, seeds[0]) == world.runner("campaign/1", 500)(config, seeds[0])
     assert run(config, seeds[0]) != world.runner("campaign/2", 500)(config, seeds[0])
-    assert abs(statistics.fmean(scores) - world.bpb(config)) < 0.002
-    assert abs(statistics.stdev(scores) - 0.011) < 0.0015
+    assert abs(statistics.fmean(scores) - world.bpb(config)) < 0.003
+    assert abs(statistics.stdev(scores) - math.hypot(SHARED, OWN)) < 0.002
+    assert abs(statistics.correlation(scores, others) - SHARED**2 / (SHARED**2 + OWN**2)) < 0.05
     assert run(config, 1).artifact_bytes == 110_500

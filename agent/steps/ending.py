@@ -3,16 +3,15 @@
 Takes the store's rows when nothing is running; gives the state it ends in and why, or None while there is work left.
 """
 
-from collections import Counter
 from typing import NamedTuple
 
-from agent.records import FINAL, Balance, CampaignState, Proposal, ProposalState, Run
+from agent.records import FINAL, Balance, CampaignState, Proposal, ProposalState
 from agent.setting import Setting
 from agent.steps.decide import release, undecided
-from agent.steps.launch import full_disk
+from agent.steps.launch import covering, full_disk
 from agent.steps.limits import run_limits, worst_run
 from agent.steps.plan import WAITING
-from agent.steps.wanted import MAX_ATTEMPTS, wanted
+from agent.steps.wanted import MAX_ATTEMPTS, given_up, wanted
 from agent.store import Reads, Tx
 
 STUBBORN = 12  # ideas in a row that ended without a score, after which something else is wrong
@@ -41,9 +40,9 @@ def ending(setting: Setting, reads: Reads, *, may_plan: bool) -> Ending | None:
     items = wanted(setting, reads)
     if items and (full := full_disk(setting)) is not None:
         return Ending("stopped", full, failed=True)
-    if any(item.held for item in items) or undecided(setting, reads):
-        return None
     worst = worst_run(setting, run_limits(setting, reads))
+    if any(covering(reads, item, worst) for item in items) or undecided(setting, reads):
+        return None
     if not affordable(reads.balance(campaign.id), worst.gpu_s):
         return Ending("finished", "the budget does not cover another run")
     if items or may_plan or reads.proposals(campaign.id, WAITING):
@@ -91,8 +90,10 @@ def broken_base(reads: Reads, setting: Setting) -> Ending | None:
     limit = setting.track.limits.artifact_bytes
     runs = reads.runs(setting.campaign.id, proposal_id=base.id, states={"done", "lost"})
     done = [run for run in runs if run.state == "done"]
-    if not done:
-        return _never_ran(runs)
+    lost = given_up(setting, [run for run in runs if run.purpose == "report"], base)
+    if lost is not None:
+        words = f"a run of the base was lost {MAX_ATTEMPTS} times with the same seed (r{lost.id}): {lost.reason}"
+        return Ending("finished", words, failed=True)
     for run in done:
         log = setting.job(run.id) / "train.log"
         if run.outcome != "ok":
@@ -116,16 +117,6 @@ def broken_base(reads: Reads, setting: Setting) -> Ending | None:
                 "finished", f"the base is {found.total_bytes:,} bytes, over the limit of {limit:,}", failed=True
             )
     return None
-
-
-def _never_ran(lost: list[Run]) -> Ending | None:
-    """A base that is lost again and again, and has never come to an end, would be paid for until nothing is left."""
-    tries = Counter(run.seed for run in lost)
-    if not tries or max(tries.values()) < MAX_ATTEMPTS:
-        return None
-    last = lost[-1]
-    words = f"the base was lost {len(lost)} times and has never run to its end (r{last.id}): {last.reason}"
-    return Ending("finished", words, failed=True)
 
 
 def _stubborn(reads: Reads, setting: Setting) -> Ending | None:

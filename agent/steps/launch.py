@@ -7,7 +7,7 @@ import shutil
 
 from agent import budget
 from agent.errors import BudgetExceeded
-from agent.records import Proposal, Run
+from agent.records import Amount, Proposal, Run
 from agent.setting import Setting, known
 from agent.steps.jobs import make_job, script_sha
 from agent.steps.limits import run_limits, worst_run
@@ -81,11 +81,17 @@ def _book(setting: Setting, tx: Tx, item: Wanted, slot: str) -> Run:
 
 def _fund(setting: Setting, tx: Tx, item: Wanted, run: Run) -> None:
     worst = worst_run(setting, run_limits(setting, tx))
-    holds = budget.holds(tx, item.proposal.id) if item.held else []
-    if holds:
-        budget.draw(tx, holds[0].id, worst, run.id)
+    hold = covering(tx, item, worst)
+    if hold is not None:
+        budget.draw(tx, hold.id, worst, run.id)
     else:
         budget.reserve(tx, setting.campaign.id, worst, "run", proposal_id=item.proposal.id, run_id=run.id)
+
+
+def covering(reads: Reads, item: Wanted, worst: Amount) -> budget.Entry | None:
+    """The hold that pays for the run. Where lost runs have used it up, a run is paid for like any other."""
+    holds = budget.holds(reads, item.proposal.id) if item.held else []
+    return next((hold for hold in holds if budget.covers(hold, worst)), None)
 
 
 def _announce(tx: Tx, proposal: Proposal, run: Run) -> None:

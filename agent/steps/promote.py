@@ -8,6 +8,7 @@ from agent.setting import Setting, known
 from agent.steps import admit
 from agent.steps.decide import release, times
 from agent.steps.limits import run_limits, worst_run
+from agent.steps.wanted import MAX_ATTEMPTS, given_up
 from agent.store import Reads, Scored
 
 # A head's figure rests on at least so many fresh runs that could be scored.
@@ -107,26 +108,27 @@ def _message(proposal: Proposal, runs: list[Scored]) -> str:
 
 
 def _contradicted(setting: Setting) -> int:
-    """Reverts the head when its fresh runs, which gated nothing, do not show the gain. Its open hold says it is due."""
+    """Reverts the head when its fresh runs, which gated nothing, do not show the gain: asked with each further one."""
     campaign, rule = setting.campaign, setting.track.decision
     with setting.store.read() as reads:
         head = reads.head(campaign.id)
-        if head.baseline_id is None or not budget.holds(reads, head.id):
+        if head.baseline_id is None:
+            return 0
+        runs = reads.runs(campaign.id, proposal_id=head.id, purposes={"report"})
+        asked = reads.count_events(head.id, "reported")
+        lost = given_up(setting, runs, head)
+        if lost is None and sum(run.state == "done" for run in runs) < rule.report_seeds + asked:
             return 0
         parent = reads.proposal(head.baseline_id)
         fresh, old = reports(reads, head), reports(reads, parent)
-        if len(fresh) < rule.report_seeds:
-            return 0
         groups = noise.groups(reads.replicates(campaign.id, newest=noise.REMEMBERED))
     scored = [s for s in fresh if s.measurement.bpb is not None]
-    if len(scored) < LEAST_FRESH:
-        words = f"{len(fresh) - len(scored)} of its {len(fresh)} fresh runs have no score ({fresh[-1].run.reason})"
-        _revert(setting, head, parent, words)
-        return 1
-    limit = setting.track.limits.artifact_bytes
-    size = max(s.measurement.total_bytes or 0 for s in scored)
-    if limit is not None and size > limit:  # sizes differ by seed, and this one could not be submitted
-        _revert(setting, head, parent, f"a fresh run has {size:,} bytes, {size - limit:,} over the limit of {limit:,}")
+    if lost is not None:
+        why: str | None = f"its fresh run was lost {MAX_ATTEMPTS} times (r{lost.id}): {lost.reason}"
+    else:
+        why = _unfit(setting, fresh, scored)
+    if why is not None:
+        _revert(setting, head, parent, why)
         return 1
     sigma = noise.estimate(groups, prior_sigma=rule.prior_sigma, prior_df=rule.prior_df)
     found = verdict.fresh(head, parent, scored, old, sigma)
@@ -137,6 +139,17 @@ def _contradicted(setting: Setting) -> int:
         release(tx, head.id, "fresh runs are in")
         tx.add_event(campaign.id, "reported", found.words, proposal_id=head.id)
     return 1
+
+
+def _unfit(setting: Setting, fresh: list[Scored], scored: list[Scored]) -> str | None:
+    """Why fresh runs give the head no figure, or none that could be submitted; None: they do."""
+    if len(scored) < LEAST_FRESH:
+        return f"{len(fresh) - len(scored)} of its {len(fresh)} fresh runs have no score ({fresh[-1].run.reason})"
+    limit = setting.track.limits.artifact_bytes
+    size = max(s.measurement.total_bytes or 0 for s in scored)
+    if limit is not None and size > limit:  # sizes differ by seed, and this one could not be submitted
+        return f"a fresh run has {size:,} bytes, {size - limit:,} over the limit of {limit:,}"
+    return None
 
 
 def reports(reads: Reads, proposal: Proposal) -> list[Scored]:

@@ -26,7 +26,7 @@ class Wanted:
     baseline_id: int | None
     seed: int
     attempt: int
-    held: bool  # its money is already set aside by the proposal's hold
+    held: bool  # the proposal's hold set money aside for it
 
 
 def seed_of(campaign_seed: int, head_id: int, index: int) -> int:
@@ -63,8 +63,17 @@ def _report(setting: Setting, reads: Reads, head: Proposal) -> list[Wanted]:
     return [
         Wanted(head, "report", None, seed, attempt, held=index < held)
         for index, seed in enumerate(seeds_of(setting, head.id, rule.report_seeds + _more_reports(rule, reads, head)))
-        if (attempt := _attempt(runs, seed)) is not None
+        if (attempt := _attempt(runs, seed)) is not None and attempt <= MAX_ATTEMPTS
     ]
+
+
+def given_up(setting: Setting, runs: list[Run], head: Proposal) -> Run | None:
+    """The last of the runs that were lost at one of the head's first seeds, if no further one is tried."""
+    for seed in seeds_of(setting, head.id, setting.track.decision.report_seeds):
+        attempt = _attempt(runs, seed)
+        if attempt is not None and attempt > MAX_ATTEMPTS:
+            return [run for run in runs if run.seed == seed][-1]
+    return None
 
 
 def _more_reports(rule: DecisionRule, reads: Reads, head: Proposal) -> int:

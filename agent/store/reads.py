@@ -90,6 +90,11 @@ class Reads:
         query = _among(select(proposals.c.id).where(proposals.c.baseline_id == baseline_id), proposals.c.state, states)
         return int(self.connection.execute(select(func.count()).select_from(query.limit(most).subquery())).scalar_one())
 
+    def count_events(self, proposal_id: int, what: str) -> int:
+        """How often something was said of a proposal."""
+        query = select(func.count()).where(events.c.proposal_id == proposal_id, events.c.what == what)
+        return int(self.connection.execute(query).scalar_one())
+
     def find_ast(self, campaign_id: int, ast_hash: str) -> Proposal | None:
         """The first proposal with this syntax tree, those given up for want of means aside."""
         query = (

@@ -312,6 +312,7 @@ events = Table(
     words("what", 100),
     words("text", 4000),
     Index(None, "campaign_id", "id"),
+    Index(None, "proposal_id", "what"),
 )
 
 ledger = Table(

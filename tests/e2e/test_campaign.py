@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ from agent import budget
 from agent.errors import BusyError, UserError
 from agent.loop import Loop
 from agent.records import FINAL, Amount, Caps
+from agent.runners.fake import FakeRunner, Imagined, imagine
+from agent.runners.job import JobSpec
 from agent.setting import Setting
+from agent.steps.wanted import seed_of
 from agent.store import open_store
 from tests.e2e import world
 
@@ -160,14 +164,10 @@ def test_two_ideas_measured_apart_are_replayed_together(root: Path) -> None:
 
 
 def test_a_head_that_its_fresh_runs_contradict_is_reverted(root: Path) -> None:
-    from agent.runners.fake import Imagined
-
     def lucky(knobs: object, seed: int) -> Imagined:
         """Wide looks much better at the seeds of the base, and not at all at its own."""
         good = knobs["width"] == 8 and seed in seeds  # type: ignore[index]
         return Imagined(bpb=2.0 - 0.2 * good + (seed % 97) / 97 * 0.01, artifact_bytes=100)
-
-    from agent.steps.wanted import seed_of
 
     seeds = {seed_of(7, 1, n) for n in range(4)}
     setting, found = run(root, [world.idea("lucky", ('"width": 4', '"width": 8'))], world_of=lucky)
@@ -180,11 +180,6 @@ def test_a_head_that_its_fresh_runs_contradict_is_reverted(root: Path) -> None:
 
 
 def test_a_head_that_can_not_be_scored_again_is_reverted(root: Path) -> None:
-    from dataclasses import replace
-
-    from agent.runners.fake import Imagined, imagine
-    from agent.steps.wanted import seed_of
-
     seeds = {seed_of(7, 1, n) for n in range(4)}
 
     def fragile(knobs: Mapping[str, Any], seed: int) -> Imagined:
@@ -199,11 +194,6 @@ def test_a_head_that_can_not_be_scored_again_is_reverted(root: Path) -> None:
 
 
 def test_a_head_that_is_too_big_at_a_fresh_seed_is_reverted(root: Path) -> None:
-    from dataclasses import replace
-
-    from agent.runners.fake import Imagined, imagine
-    from agent.steps.wanted import seed_of
-
     seeds = {seed_of(7, 1, n) for n in range(4)}
 
     def swelling(knobs: Mapping[str, Any], seed: int) -> Imagined:
@@ -214,6 +204,78 @@ def test_a_head_that_is_too_big_at_a_fresh_seed_is_reverted(root: Path) -> None:
     assert found["wider"] == "reverted"
     with setting.store.read() as reads:
         assert "over the limit of 1,250" in reads.proposals(setting.campaign.id)[1].reason
+
+
+BEATEN = [world.idea(f"rate {rate}", ('"rate": 0.10', f'"rate": {rate}')) for rate in (0.02, 0.01, 0.005)]
+
+
+@pytest.mark.parametrize(
+    ("later", "words"),
+    [
+        (Imagined(bpb=2.9, artifact_bytes=800), "fresh runs show no gain, so it is taken back"),
+        (Imagined(bpb=1.9, artifact_bytes=5000), "over the limit of 1,250"),
+    ],
+    ids=["no gain", "too big"],
+)
+def test_a_head_is_asked_again_with_each_further_run_of_its_own(root: Path, later: Imagined, words: str) -> None:
+    """Its first three runs are fine; the fourth, due when an idea was beaten, is not."""
+    text = (root / "agent.toml").read_text()
+    (root / "agent.toml").write_text(text.replace("report_seeds = 3", "report_seeds = 3\nreport_every = 1"))
+    fourth = seed_of(7, 2, 3)
+    setting, found = run(
+        root,
+        [*WIDER, *BEATEN],
+        world_of=lambda knobs, seed: later if knobs["width"] == 8 and seed == fourth else imagine(knobs, seed),
+    )
+    assert found["wider"] == "reverted"
+    with setting.store.read() as reads:
+        wider = next(p for p in reads.proposals(setting.campaign.id) if p.title == "wider")
+        assert words in wider.reason and reads.count_events(wider.id, "reported") == 1
+        assert reads.head(setting.campaign.id).title == "base"
+        assert budget.open_entries(reads, setting.campaign.id) == []
+    subjects = world.git(root, "log", "--format=%s", "caddie/toy-1").splitlines()
+    assert subjects == ["Revert: wider", "wider", "Start"]
+
+
+class Losing(FakeRunner):
+    """Loses the runs of one seed."""
+
+    seed = 0
+
+    def submit(self, spec: JobSpec, folder: Path, slot: str) -> None:
+        if int(spec.phases[0].env["SEED"]) != self.seed:
+            super().submit(spec, folder, slot)
+
+
+@pytest.mark.parametrize("index", [1, 3])
+def test_a_head_whose_fresh_runs_are_lost_again_and_again_is_reverted(
+    root: Path, monkeypatch: pytest.MonkeyPatch, index: int
+) -> None:
+    """One of the runs that are due ends it; of a further one there is only no figure."""
+    text = (root / "agent.toml").read_text()
+    (root / "agent.toml").write_text(text.replace("report_seeds = 3", "report_seeds = 3\nreport_every = 1"))
+    monkeypatch.setattr(Losing, "seed", seed_of(7, 2, index))
+    setting, found = run(root, [*WIDER, *BEATEN], make_runner=Losing)
+    with setting.store.read() as reads:
+        wider = next(p for p in reads.proposals(setting.campaign.id) if p.title == "wider")
+        lost = reads.runs(setting.campaign.id, proposal_id=wider.id, states={"lost"})
+    assert found["wider"] == ("reverted" if index == 1 else "promoted")
+    assert [run.seed for run in lost] == [Losing.seed] * 3
+    if index == 1:
+        assert "its fresh run was lost 3 times" in wider.reason
+
+
+@pytest.mark.parametrize("index", [1, 3])
+def test_a_base_whose_runs_are_lost_again_and_again_ends_the_campaign(
+    root: Path, monkeypatch: pytest.MonkeyPatch, index: int
+) -> None:
+    text = (root / "agent.toml").read_text()
+    (root / "agent.toml").write_text(text.replace("report_seeds = 3", "report_seeds = 3\nreport_every = 1"))
+    monkeypatch.setattr(Losing, "seed", seed_of(7, 1, index))
+    world.write_ideas(root, BEATEN)
+    ending = Loop(world.open_campaign(root, make_runner=Losing)).run()
+    assert ending.failed == (index == 1)
+    assert ("a run of the base was lost 3 times" in ending.reason) == (index == 1)
 
 
 def test_the_budget_is_a_promise(root: Path) -> None:

@@ -245,7 +245,10 @@ NO_SCORE = "the base gives no score (r1): the log holds no final score"
     [
         ((SCORE_LINE, "    print(noise)\n"), f"{NO_SCORE}; the script has to end with a line `val_bpb: "),
         ((SCORE_LINE, "    print('val_bpb: nan', noise)\n"), NO_SCORE),
-        ((SCORE_LINE, "    __import__('os').kill(__import__('os').getppid(), 9)\n"), "the base was lost"),
+        (
+            (SCORE_LINE, "    __import__('os').kill(__import__('os').getppid(), 9)\n"),
+            "a run of the base was lost 3 times",
+        ),
     ],
     ids=["nothing", "nan", "kills its shepherd"],
 )
