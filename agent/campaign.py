@@ -70,7 +70,10 @@ def _refuse_name(options: Options, unfinished: list[Campaign], campaigns: list[C
 def resume(name: str | None, where: Path, say: Say, make_runner: MakeRunner = local_runner) -> Setting:
     """Goes on with a campaign by name, or with the latest."""
     repo = Repository(where)
-    store = open_store(repo.root / "runs.db", create=False)
+    path = repo.root / "runs.db"
+    if not os.path.lexists(path):
+        raise UserError(f"no runs.db in {repo.root}: `agent start` makes one")
+    store = open_store(path, create=False)
     campaigns = opening.campaigns_of(store)
     chosen = [c for c in campaigns if name in (None, c.name)]
     if not chosen:

@@ -272,7 +272,7 @@ class Rehearsal:
 
 
 CAMPAIGN = Campaign(
-    1, "bench", "bench", "", "", "", "", "", 0, Caps(None), "knobs", "none", SLOTS, None, "cpu", "running",
+    1, "bench", "bench", "", "", "", "", "", "", 0, Caps(None), "knobs", "none", SLOTS, None, "cpu", "running",
     "", "",
 )  # fmt: skip
 PROPOSAL = Proposal(

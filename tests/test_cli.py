@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,9 @@ from agent.cli import docs, main
 from agent.records import ProposalState
 from agent.runners.job import JobPaths
 from agent.store import open_store
+from agent.store.lease import hold
 from benchmarks.startup import heavy
+from tests.filling import add_campaign
 from tests.fixture_campaign import build
 
 SCRIPT = 'TINY = {\n    "num_layers": 3,\n    "matrix_lr": 0.02,\n    "seed": 1,\n}\nprint(TINY)\n'
@@ -360,7 +363,24 @@ def test_an_interrupt_and_a_poor_terminal_are_no_faults(root: Path) -> None:
     assert done.returncode == 130 and b"Traceback" not in done.stderr
 
 
-def test_a_reader_that_goes_away_is_no_fault(root: Path) -> None:
-    command = f"{sys.executable} -m agent.cli export --format jsonl | head -c 10; echo; echo ${{PIPESTATUS[0]}}"
+@pytest.mark.parametrize("words", ["export --format jsonl", "demo --replay --seconds 2"])
+def test_a_reader_that_goes_away_is_no_fault(root: Path, words: str) -> None:
+    command = f"{sys.executable} -m agent.cli {words} | head -c 10; echo; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "0" and done.stderr == ""
+
+
+def test_columns_of_one_name_all_get_through(agent: Agent) -> None:
+    row = json.loads(agent("query", "SELECT 1 AS id, 2 AS id, 3 AS id_2, 4 AS id", "--json").out)[0]
+    assert sorted(row.values()) == [1, 2, 3, 4] and row["id"] == 1 and row["id_2"] == 3
+
+
+def test_stop_means_the_campaign_that_runs_not_the_latest(root: Path, agent: Agent) -> None:
+    with closing(open_store(root / "runs.db")) as store:
+        with store.write() as tx:
+            add_campaign(tx, "later")
+        assert "nobody runs later" in agent("stop").err
+        with hold(store, "campaign tiny-1"):
+            assert agent("stop").out.startswith("tiny-1 ")
+            with store.read() as reads:
+                assert reads.request(1) == "drain"

@@ -19,7 +19,7 @@ from agent.records import Campaign, Caps, Draft, Mode, Proposal, ProposalState
 from agent.track import Knob, Track, load
 
 CAMPAIGN = Campaign(
-    1, "night", "tiny", "", "", "", "", "", 7, Caps(None), "knobs", "none", 2, None, "cpu", "running", "", "",
+    1, "night", "tiny", "tiny", "", "", "", "", "", 7, Caps(None), "knobs", "none", 2, None, "cpu", "running", "", "",
 )  # fmt: skip
 HEAD = Proposal(
     1, 1, "promoted", "", None, None, "c", "", "", "knobs", "base", "base", "", "", "", "", "", {}, 0.0, 0.5,

@@ -74,6 +74,22 @@ ATTEMPTS = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("sql", "meant"),
+    [
+        ("SELECT * FROM leaderbord", "Did you mean 'leaderboard'?"),
+        ("SELECT * FROM proposal", "Did you mean 'proposals'?"),
+        ("SELECT titel FROM proposals", "Did you mean 'title'?"),
+        ("SELECT p.bpbb FROM leaderboard p", "Did you mean 'bpb'?"),
+        ("SELECT * FROM xyzzy", "docs/store.md lists"),
+    ],
+)
+def test_a_misspelt_name_is_answered_with_the_one_that_is_there(store: Store, sql: str, meant: str) -> None:
+    with pytest.raises(UserError) as found:
+        query(store, sql)
+    assert meant in str(found.value)
+
+
 @pytest.mark.parametrize("sql", ATTEMPTS)
 def test_nothing_else_is_taken(store: Store, sql: str) -> None:
     with pytest.raises(UserError):

@@ -188,7 +188,11 @@ def query(
 
 def _distinct(names: Sequence[str]) -> list[str]:
     """Columns of one name, as in a join, all get through: id, id_2."""
-    return [f"{name}_{n}" if (n := names[: at + 1].count(name)) > 1 else name for at, name in enumerate(names)]
+    found: list[str] = []
+    for name in names:
+        free = (f"{name}_{n}" for n in range(2, len(names) + 2))
+        found.append(name if name not in found else next(one for one in free if one not in found and one not in names))
+    return found
 
 
 def register(app: typer.Typer) -> None:

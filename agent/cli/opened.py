@@ -44,15 +44,19 @@ def workspace() -> Path:
 
 
 @contextmanager
-def opened(name: str | None) -> Iterator[Opened]:
-    """The store and a campaign of it: the one that is named, or the latest."""
+def opened(name: str | None, *, at_work: bool = False) -> Iterator[Opened]:
+    """The store and a campaign of it: the one that is named, or the latest; with `at_work` the latest that is run."""
     from agent.store import open_store
+    from agent.store.lease import holder
 
     root = workspace()
     store = open_store(root / "runs.db", create=False)
     try:
         with store.read() as reads:
             campaigns = reads.campaigns()
+            if at_work and name is None:
+                run = [one for one in campaigns if holder(reads.connection, f"campaign {one.name}")]
+                campaigns = run or campaigns
         yield Opened(store, _chosen(name, campaigns), root)
     finally:
         store.close()

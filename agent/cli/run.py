@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.cli.opened import CampaignName, opened, width
+from agent.cli.opened import opened, width
 from agent.errors import UserError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def resume(
 
 
 def stop(
-    campaign: CampaignName = None,
+    campaign: Annotated[str | None, typer.Option(help="Which campaign. Default: the one that runs.")] = None,
     now: Annotated[bool, typer.Option("--now", help="Cancel what runs instead of letting it finish.")] = False,
 ) -> None:
     """End a campaign that runs in another terminal or in the background.
@@ -81,7 +81,7 @@ def stop(
     """
     from agent.store.lease import holder
 
-    with opened(campaign) as found:
+    with opened(campaign, at_work=True) as found:
         name = found.campaign.name
         with found.store.write() as tx:
             who = holder(tx.connection, f"campaign {name}")

@@ -134,7 +134,8 @@ def _edited(path: str, text: str, changes: list[Change]) -> str:
 
 def _replaced(lines: list[Line], places: list[Place]) -> list[Line]:
     """The file's lines with all places replaced; line endings stay as they were, also at the very end."""
-    usual = "\r\n" if sum(line.end == "\r\n" for line in lines) * 2 > len(lines) else "\n"
+    ends = [line.end for line in lines if line.end]
+    usual = "\r\n" if ends.count("\r\n") * 2 > len(ends) else "\n"
     open_end = bool(lines) and lines[-1].end == ""
     result: list[Line] = []
     at = 0

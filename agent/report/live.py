@@ -83,6 +83,17 @@ def scene(reads: Reads, campaign_id: int, jobs_root: Path) -> Scene:
     )
 
 
+def _console() -> "Console":
+    """The terminal, or whoever reads instead of one: if that one goes away, it ends as the other commands do."""
+    from rich.console import Console
+
+    class Quiet(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Quiet()
+
+
 class LiveView:
     """`with LiveView(...) as view:` and `view.refresh()` as often as one likes."""
 
@@ -96,9 +107,7 @@ class LiveView:
 
     def __enter__(self) -> "LiveView":
         if self._console is None:
-            from rich.console import Console
-
-            self._console = Console()
+            self._console = _console()
         with self._store.read() as reads:
             newest = reads.newest_events(self._campaign_id, 1)
         self._seen = newest[-1].id if newest else 0

@@ -6,7 +6,9 @@ cursor, which can only be a SELECT, in a READ ONLY transaction with a time limit
 capped.
 """
 
+import difflib
 import math
+import re
 import sqlite3
 import time
 from contextlib import closing
@@ -18,6 +20,8 @@ from urllib.parse import quote
 from agent.errors import StoreError, UserError
 from agent.store.faults import explained
 from agent.store.open import Store
+from agent.store.schema import metadata
+from agent.store.views import VIEWS
 
 Cell = str | int | float | None
 
@@ -28,6 +32,8 @@ _MAX_VALUE = 32 * 1024 * 1024
 _ALLOWED = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})
 _FORBIDDEN_FUNCTIONS = frozenset({"load_extension", "readfile", "writefile", "edit", "fts3_tokenizer"})
 _STEPS = 1000  # instructions of SQLite between two looks at the clock
+# "no such table: x" on SQLite; relation "x" does not exist on PostgreSQL.
+_UNKNOWN = re.compile(r"no such (?:table|column): (\S+)|(?:relation|column) \"?([\w.]+)\"? does not exist")
 _ONLY = "only SELECT, WITH and EXPLAIN can be run here; nothing can be changed"
 
 
@@ -92,7 +98,7 @@ def _explain(error: Exception, where: str, timeout_s: float) -> UserError:
         return UserError(_ONLY)
     if code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR):
         return StoreError(f"{where}: {error}")
-    return UserError(f"SQL: {error}")
+    return _failed(str(error))
 
 
 def _postgres(store: Store, sql: str, max_rows: int, timeout_s: float, max_cell: int) -> Table:
@@ -116,7 +122,21 @@ def _postgres(store: Store, sql: str, max_rows: int, timeout_s: float, max_cell:
     except psycopg.errors.ReadOnlySqlTransaction as error:
         raise UserError(_ONLY) from error
     except psycopg.Error as error:
-        raise UserError(f"SQL: {str(error).splitlines()[0]}") from error
+        raise _failed(str(error).splitlines()[0]) from error
+
+
+def _failed(words: str) -> UserError:
+    """In the database's words, and with the name that was meant where one is close."""
+    unknown = _UNKNOWN.search(words)
+    if unknown is None:
+        return UserError(f"SQL: {words}")
+    known = {*VIEWS, *metadata.tables}
+    if "column" in words:
+        known = {column.name for table in metadata.tables.values() for column in table.columns}
+    name = (unknown[1] or unknown[2]).rpartition(".")[2]
+    close = difflib.get_close_matches(name, sorted(known), n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else " docs/store.md lists the tables and views."
+    return UserError(f"SQL: {words}.{hint}")
 
 
 def _table(names: list[str], found: list[tuple[object, ...]], max_rows: int, max_cell: int) -> Table:

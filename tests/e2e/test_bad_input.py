@@ -64,7 +64,7 @@ def mounted(folder: Path, *options: str) -> Iterator[Path]:
         ({}, (*START, "--planner", "scripted:none.jsonl"), 2, ("none.jsonl",)),
         ({}, (*START, "--base", "last"), 2, ("--base last", "--base HEAD")),
         ({}, (*START, "--slots", "64"), 2, ("--slots 64", "cores")),
-        ({}, ("resume",), 3, ("no runs here yet", "agent start")),
+        ({}, ("resume",), 2, ("no runs.db in", "agent start")),
         ({}, ("status",), 2, ("no runs.db", "agent start")),
     ],
 )
