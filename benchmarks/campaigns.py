@@ -21,17 +21,18 @@ from typing import NamedTuple
 from agent import campaign, literals, search
 from agent.literals import KnobValue
 from agent.loop import Loop
+from agent.options import Options
 from agent.planner import Request, Trial
 from agent.planner.edits import apply
 from agent.planner.knobs import Knobs
-from agent.records import Mode, ProposalState
+from agent.records import Campaign, Caps, Mode, Proposal, ProposalState
 from agent.runners.fake import FakeRunner, Imagined
 from agent.track import Track, load
 from benchmarks.endless import git
-from benchmarks.knob_search import CAMPAIGN, PROPOSAL
 from benchmarks.recorded_world import Config, World, key
 from benchmarks.store import machine
-from benchmarks.training_table import SCRIPT, rows, wanted
+from benchmarks.trainer_reference import SCRIPT
+from benchmarks.training_table import rows, wanted
 from trainer.pack import pack
 
 TARGET, SHARE = 0.10, 0.70
@@ -49,6 +50,33 @@ COLUMNS = (
     "slot-hours",
 )
 LOOK_S = 0.1  # that a result is kept back, so that two runs are under way at once
+
+
+CAMPAIGN = Campaign(
+    id=1,
+    name="bench",
+    track="tiny",
+    track_file="tiny",
+    track_toml="",
+    track_sha="",
+    data_sha="",
+    base_commit="",
+    branch="",
+    seed=0,
+    caps=Caps(None),
+    planner="knobs",
+    review="none",
+    slots=1,
+    target_bpb=None,
+    hardware_class="cpu",
+    state="running",
+    reason="",
+    created="",
+)
+PROPOSAL = Proposal(
+    1, 1, "promoted", "", None, None, None, "", "", "knobs", "base", "knob", "", "", "", "", "", {}, 0.0, 0.5,
+    None, (), (), "", "", "",
+)  # fmt: skip
 
 
 class Kept(NamedTuple):
@@ -111,7 +139,7 @@ def caddie(made: Setup, seed: int, root: Path) -> Result:
     (root / "agent.toml").write_text(made.track_toml)
     git(root, "add", ".")
     git(root, "commit", "-q", "-m", "Start")
-    options = campaign.Options(track="agent.toml", review="none", slots=SLOTS, seed=seed)
+    options = Options(track="agent.toml", review="none", slots=SLOTS, seed=seed)
     world = made.world.runner(f"campaign/{seed}", made.code_bytes)
     setting = campaign.start(options, root, lambda text: None, lambda track, slots: FakeRunner(slots, LOOK_S, world))
     Loop(setting).run()
@@ -202,10 +230,15 @@ class KeepIfLower:
     def _text(self, proposal: int) -> dict[str, str]:
         return literals.write(self.track, self.files, self.configs[proposal - 1])
 
-    def _row(self, proposal: int):  # type: ignore[no-untyped-def]
+    def _row(self, proposal: int) -> Proposal:
         trial = self.trials[proposal - 1]
         return replace(
-            PROPOSAL, id=proposal, baseline_id=trial.baseline_id, mode=trial.mode, state=trial.state, knobs=trial.knobs
+            PROPOSAL,
+            id=proposal,
+            baseline_id=trial.baseline_id,
+            mode=trial.mode,
+            state=trial.state,
+            knobs=dict(trial.knobs),
         )
 
 

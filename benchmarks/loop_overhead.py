@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 from agent import campaign
 from agent.loop import Loop
+from agent.options import Options
 from agent.runners.fake import FakeRunner, Imagined, Knobs
 from agent.setting import Setting
 from benchmarks.endless import Endless, make_workspace
@@ -109,7 +110,7 @@ def world(knobs: Knobs, seed: int) -> Imagined:
 
 def open_campaign(root: Path, planner: Endless, *, long: bool) -> Setting:
     make_workspace(root, TRACK, long=long)
-    options = campaign.Options(track="agent.toml", budget_hours=1e6, review="none", slots=2, seed=7)
+    options = Options(track="agent.toml", budget_hours=1e6, review="none", slots=2, seed=7)
     setting = campaign.start(options, root, lambda text: None, lambda track, slots: FakeRunner(slots, 0.0, world))
     return replace(setting, planners=(planner,))
 

@@ -76,7 +76,7 @@ class World:
         crossed, alone = self._split(config)
         compressor = config["compressor"]
         cell = self._full(crossed)
-        size = cell["bytes"][f"8.8.{compressor}"]
+        size = float(cell["bytes"][f"8.8.{compressor}"])
         size += self._bits(crossed, config, lambda row, bits: row["bytes"][f"{bits}.{compressor}"])
         for name, value in alone.items():
             size *= math.exp(self._shift({name: value}, lambda row: math.log(row["bytes"]["8.8.zlib"])))

@@ -1,11 +1,13 @@
 """How much of the slots' time is spent inside runs, with a planner that takes 20 s for each idea.
 
-    python -m benchmarks.slot_use                   # 26 runs of 33 s on 2 slots: about 8 minutes
+    python -m benchmarks.slot_use .caddie/data/docs # 26 runs of the tiny track on 2 slots: about 8 minutes
+    python -m benchmarks.slot_use                   # runs of 33 s that burn their core, and no judge
     python -m benchmarks.slot_use --busy 0          # runs that sleep, where the cores have other work
 
-A real campaign on this machine: real shepherds, packed scripts, git and store; only the training is replaced
-by a script that takes as long. Inside a run is what its own processes took, from their start to their end, as
-the shepherd wrote it into the job folder. Everything between is waiting. The time counts from the first run's
+A real campaign on this machine: real shepherds, packed scripts, git and store. With a prepared corpus also real
+training and judging, and the ideas are those of `knobs`, 20 s late; else a script that takes as long. Inside a run is
+what its own processes took, from their start to their end, as the shepherd wrote it into the job folder; what the judge
+took apart from the candidate is given beside it. Everything between is waiting. The time counts from the first run's
 start to the last one's, with which the campaign is asked to end, as it would be by its budget.
 """
 
@@ -14,15 +16,22 @@ import os
 import resource
 import shutil
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from agent import campaign
+from agent.judge.task import Measured
 from agent.loop import Loop
+from agent.options import Options
+from agent.planner import Request
+from agent.planner.knobs import Knobs
+from agent.records import Draft
 from agent.runners.job import JobPaths, JobResult
 from agent.setting import Setting, known
-from benchmarks.endless import Endless, make_workspace
+from agent.track import Track
+from benchmarks.endless import Endless, git, make_workspace
 from benchmarks.loop_overhead import profiled
 from benchmarks.store import machine
 
@@ -70,6 +79,8 @@ class Slot(NamedTuple):
     start: float  # of the first process of the candidate
     end: float
     cpu_s: float
+    judge_s: float  # of its time, in which no process of the candidate ran
+    judge_cpu_s: float
 
 
 def end_at(setting: Setting, runs: int) -> None:
@@ -91,8 +102,20 @@ def slots_of(setting: Setting) -> list[Slot]:
         inside = sum(phase.exit.wall_s for phase in result.phases)
         cpu = sum(phase.exit.cpu_s for phase in result.phases)
         end = job.result.stat().st_mtime
-        found.append(Slot(known(run.slot), run.purpose, end - inside, end, cpu))
+        found.append(Slot(known(run.slot), run.purpose, end - inside, end, cpu, *judge_of(job, result)))
     return sorted(found, key=lambda one: one.start)
+
+
+def judge_of(job: JobPaths, result: JobResult) -> tuple[float, float]:
+    """What the judge took beside the candidate's processes: time, and CPU."""
+    clocks = Measured.from_json(job.measure.read_text()).clocks if job.measure.exists() else None
+    judge = [phase.exit for phase in result.phases if phase.name == "judge"]
+    if clocks is None or not judge:
+        return 0.0, 0.0
+    return (
+        judge[0].wall_s - clocks.scoring_wall - clocks.audit_wall,
+        judge[0].cpu_s - clocks.scoring_cpu - clocks.audit_cpu,
+    )
 
 
 def inside(runs: list[Slot], start: float, end: float) -> float:
@@ -124,6 +147,12 @@ def report(setting: Setting, slots: int) -> float:
         f"longest {between[-1][1]:.2f} s (before a {between[-1][0]} run)"
     )
     whole = max(one.end for one in runs) - start
+    if judged := sum(one.judge_s for one in runs):
+        print(
+            f"the judge without the candidate's processes: {judged / len(runs):.2f} s of a run, "
+            f"{judged / (slots * whole):.1%} of the slots' time; CPU {sum(one.judge_cpu_s for one in runs):.1f} s, "
+            f"{sum(one.judge_cpu_s for one in runs) / (slots * whole):.1%}"
+        )
     print(
         f"CPU on the same cores, of {slots * whole:.0f} s: controller {own_s:.1f} s ({own_s / (slots * whole):.1%}); "
         f"git, packing and shepherds {rest_s:.1f} s ({rest_s / (slots * whole):.1%})"
@@ -131,8 +160,40 @@ def report(setting: Setting, slots: int) -> float:
     return share
 
 
+class Thinking:
+    """The ideas of `knobs`, as late as a language model's."""
+
+    name, parallel = "thinking", 4
+
+    def __init__(self, track: Track, think_s: float) -> None:
+        self._knobs, self._think_s = Knobs(track), think_s
+        self.modes = self._knobs.modes
+
+    def propose(self, request: Request) -> Draft | None:
+        time.sleep(self._think_s)
+        draft = self._knobs.propose(request)
+        return None if draft is None else replace(draft, planner=self.name)
+
+
+def training(root: Path, corpus: Path, slots: int, think_s: float) -> Setting:
+    """The tiny track in a clone of this repository."""
+    git(Path.cwd(), "clone", "-q", ".", str(root))
+    shutil.copytree(corpus, root / ".caddie" / "data" / "docs")
+    setting = campaign.start(Options(budget_hours=10, review="none", slots=slots, seed=7), root, print)
+    return replace(setting, planners=(Thinking(setting.track, think_s),))
+
+
+def imitated(root: Path, slots: int, think_s: float, seconds: float, busy: float) -> Setting:
+    """A script that takes as long as training does."""
+    make_workspace(root, TRACK.format(seconds=seconds, busy=busy))
+    options = Options(track="agent.toml", budget_hours=1e4, review="none", slots=slots, seed=7)
+    setting = campaign.start(options, root, print)
+    return replace(setting, planners=(Endless(think_s=think_s, parallel=4, good=12),))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", type=Path, nargs="?", help="a prepared corpus `docs`: real training")
     parser.add_argument("--runs", type=int, default=26)
     parser.add_argument("--seconds", type=float, default=33.0, help="what a run takes")
     parser.add_argument("--think", type=float, default=20.0, help="what a planner call takes")
@@ -143,11 +204,10 @@ def main() -> None:
     chosen = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="caddie-slots-", dir=chosen.folder))
     try:
-        make_workspace(root / "work", TRACK.format(seconds=chosen.seconds, busy=chosen.busy))
-        options = campaign.Options(track="agent.toml", budget_hours=1e4, review="none", slots=chosen.slots, seed=7)
-        setting = campaign.start(options, root / "work", print)
-        planner = Endless(think_s=chosen.think, parallel=4, good=12)
-        setting = replace(setting, planners=(planner,))
+        if chosen.corpus:
+            setting = training(root / "work", chosen.corpus, chosen.slots, chosen.think)
+        else:
+            setting = imitated(root / "work", chosen.slots, chosen.think, chosen.seconds, chosen.busy)
         with profiled(chosen.profile):
             found = Loop(setting, lambda: end_at(setting, chosen.runs)).run()
         print(f"\n{machine()}; load {os.getloadavg()[0]:.1f}\n{found.reason}")

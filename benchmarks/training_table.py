@@ -95,7 +95,8 @@ def inside(corpus: Path, *, crossed: bool) -> dict[str, Any]:
 
     def keep(weights: Any, tokenizer: Any, c: Any) -> bytes:
         kept[:] = weights, tokenizer, c
-        return pack(weights, tokenizer, c)
+        artifact: bytes = pack(weights, tokenizer, c)
+        return artifact
 
     script.to_artifact = keep
     script.main(dict(os.environ))

@@ -93,7 +93,8 @@ class Campaign:
     def idea(self, proposal: int, effect: float) -> None:
         self.tally.ideas += 1
         self.tally.good += effect > 0
-        truth, mine, confirming = self.truth - effect, {}, False
+        truth, confirming = self.truth - effect, False
+        mine: dict[int, float] = {}
         while True:
             seed = self.head * 1000 + len(mine)
             mine[seed] = self.run(truth)

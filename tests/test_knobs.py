@@ -292,13 +292,3 @@ def test_sizes_learn_from_what_was_measured() -> None:
     assert learnt > 1.05 * plain
     _, fits_without_margin = size_of(2048, 8, "zlib", (dict(BASE), 160_000))
     assert not fits_without_margin
-
-
-@pytest.mark.slow
-def test_rehearsed_campaigns_get_there() -> None:
-    from benchmarks.knob_search import Rehearsal
-
-    done = [Rehearsal(seed, 60, 0.015, verbose=False).run() for seed in (1, 2)]
-    for one in done:
-        assert one.gain() >= 0.10
-        assert len(one.commits()) >= 2

@@ -3,10 +3,12 @@
 import math
 import random
 import statistics
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks import campaigns
 from benchmarks.recorded_world import Noise, World
 
 BASE = {
@@ -110,3 +112,14 @@ def test_runs_scatter_around_the_truth_and_can_be_had_again(world: World) -> Non
     assert abs(statistics.stdev(scores) - math.hypot(SHARED, OWN)) < 0.002
     assert abs(statistics.correlation(scores, others) - SHARED**2 / (SHARED**2 + OWN**2)) < 0.05
     assert run(config, 1).artifact_bytes == 110_500
+
+
+@pytest.mark.slow
+def test_a_whole_campaign_on_the_table_gets_there(tmp_path: Path) -> None:
+    made = campaigns.setup()
+    ours = campaigns.caddie(made, 1, tmp_path / "work")
+    assert ours.gain >= 0.10 and len(ours.kept) >= 2 and all(one.fits for one in ours.kept)
+    assert abs(ours.error) < 3 * made.world.noise.own
+    assert ours.spent_h <= (made.track.budget_hours or 0)
+    theirs = campaigns.KeepIfLower(made, 1).run(ours.spent_h * 3600)
+    assert theirs.spent_h <= ours.spent_h and theirs.runs > 60 and theirs.error < 0
