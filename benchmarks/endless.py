@@ -55,6 +55,52 @@ if __name__ == "__main__":
 '''
 
 
+TRACK = """
+name = "toy"
+summary = "A script whose score is a function of its knobs."
+trust = "{trust}"
+
+[script]
+path = "train.py"
+editable = ["train.py"]
+train = ["{{python}}", "{{script}}", "train"]
+{script}
+
+[limits]
+train_wall_s = 90
+score_wall_s = 40
+memory_mb = 500
+
+[hardware]
+kind = "cpu"
+
+[data]
+corpus = "none"
+
+[[rung]]
+name = "decide"
+
+[decision]
+rung = "decide"
+alpha = 0.004
+min_gain = 0.005
+max_seeds = 4
+report_seeds = 3
+prior_sigma = 0.0005
+"""
+JUDGED = 'score = ["{python}", "{script}", "score"]\nartifact = "final_model.bin"\npack = false'
+
+
+def judged_track() -> str:
+    """For runs that are imagined, judge and all."""
+    return TRACK.format(trust="measured", script=JUDGED)
+
+
+def working_track(seconds: float, busy: float) -> str:
+    """For runs that take so long and say their score; `busy`: the share of the time that their core works."""
+    return TRACK.format(trust="reported", script=f'env = {{ WORK_S = "{seconds}", WORK_SHARE = "{busy}" }}')
+
+
 def git(root: Path, *args: str) -> None:
     command = ["git", "-c", "user.name=Person", "-c", "user.email=person@example.org", *args]
     subprocess.run(command, cwd=root, check=True, capture_output=True)

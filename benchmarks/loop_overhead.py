@@ -29,45 +29,10 @@ from agent.loop import Loop
 from agent.options import Options
 from agent.runners.fake import FakeRunner, Imagined, Knobs
 from agent.setting import Setting
-from benchmarks.endless import Endless, make_workspace
+from benchmarks.endless import Endless, judged_track, make_workspace
 from benchmarks.store import machine
 
 TARGET_MS = 100.0
-TRACK = """
-name = "toy"
-summary = "A script whose score is a function of its knobs."
-trust = "measured"
-
-[script]
-path = "train.py"
-editable = ["train.py"]
-train = ["{python}", "{script}", "train"]
-score = ["{python}", "{script}", "score"]
-artifact = "final_model.bin"
-pack = false
-
-[limits]
-train_wall_s = 20
-score_wall_s = 5
-memory_mb = 500
-
-[hardware]
-kind = "cpu"
-
-[data]
-corpus = "none"
-
-[[rung]]
-name = "decide"
-
-[decision]
-rung = "decide"
-alpha = 0.004
-min_gain = 0.01
-max_seeds = 4
-report_seeds = 3
-prior_sigma = 0.002
-"""
 
 
 class Mark(NamedTuple):
@@ -109,7 +74,7 @@ def world(knobs: Knobs, seed: int) -> Imagined:
 
 
 def open_campaign(root: Path, planner: Endless, *, long: bool) -> Setting:
-    make_workspace(root, TRACK, long=long)
+    make_workspace(root, judged_track(), long=long)
     options = Options(track="agent.toml", budget_hours=1e6, review="none", slots=2, seed=7)
     setting = campaign.start(options, root, lambda text: None, lambda track, slots: FakeRunner(slots, 0.0, world))
     return replace(setting, planners=(planner,))

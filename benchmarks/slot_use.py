@@ -31,44 +31,11 @@ from agent.records import Draft
 from agent.runners.job import JobPaths, JobResult
 from agent.setting import Setting, known
 from agent.track import Track
-from benchmarks.endless import Endless, git, make_workspace
+from benchmarks.endless import Endless, git, make_workspace, working_track
 from benchmarks.loop_overhead import profiled
 from benchmarks.store import machine
 
 TARGET = 0.97
-TRACK = """
-name = "toy"
-summary = "A script that takes as long as training on the tiny track."
-trust = "reported"
-
-[script]
-path = "train.py"
-editable = ["train.py"]
-train = ["{{python}}", "{{script}}", "train"]
-env = {{ WORK_S = "{seconds}", WORK_SHARE = "{busy}" }}
-
-[limits]
-train_wall_s = 90
-score_wall_s = 40
-memory_mb = 500
-
-[hardware]
-kind = "cpu"
-
-[data]
-corpus = "none"
-
-[[rung]]
-name = "decide"
-
-[decision]
-rung = "decide"
-alpha = 0.004
-min_gain = 0.005
-max_seeds = 4
-report_seeds = 3
-prior_sigma = 0.0005
-"""
 
 
 class Slot(NamedTuple):
@@ -185,7 +152,7 @@ def training(root: Path, corpus: Path, slots: int, think_s: float) -> Setting:
 
 def imitated(root: Path, slots: int, think_s: float, seconds: float, busy: float) -> Setting:
     """A script that takes as long as training does."""
-    make_workspace(root, TRACK.format(seconds=seconds, busy=busy))
+    make_workspace(root, working_track(seconds, busy))
     options = Options(track="agent.toml", budget_hours=1e4, review="none", slots=slots, seed=7)
     setting = campaign.start(options, root, print)
     return replace(setting, planners=(Endless(think_s=think_s, parallel=4, good=12),))

@@ -1,9 +1,17 @@
-"""How all tests run: where CI is set the same examples every time, elsewhere new ones."""
+"""How all tests run: where CI is set the same examples every time, elsewhere new ones. A store of both kinds."""
 
 import os
 import signal
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
+
+from agent.records import Proposal
+from agent.store import Store, open_store
+from tests import postgres
+from tests.filling import add_base, add_campaign
 
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("person", deadline=None)
@@ -11,3 +19,16 @@ settings.load_profile("ci" if os.environ.get("CI") else "person")
 
 # A shell that starts a command in the background makes it deaf to interrupts, and so would be all that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    opened = open_store(tmp_path / "runs.db" if request.param == "sqlite" else postgres.fresh_url())
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def base(store: Store) -> Proposal:
+    with store.write() as tx:
+        return add_base(tx, add_campaign(tx))

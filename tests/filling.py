@@ -133,3 +133,8 @@ def add_measured(
 def reserve(store: Store, campaign_id: int, gpu_s: float) -> int:
     with store.write() as tx:
         return budget.reserve(tx, campaign_id, Amount(gpu_s=gpu_s), "run")
+
+
+def view(store: Store, name: str) -> list[dict[str, object]]:
+    with store.read() as reads:
+        return [dict(row) for row in reads.connection.exec_driver_sql(f"SELECT * FROM {name}").mappings()]

@@ -4,7 +4,6 @@ import multiprocessing
 import random
 import shutil
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,17 +14,9 @@ from agent import budget
 from agent.errors import BudgetExceeded
 from agent.records import Amount, Campaign, Caps
 from agent.store import Store, open_store
-from tests import postgres
 from tests.filling import add_base, add_campaign, add_idea, add_measured, reserve
 
 CAP_S = 1000.0
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    opened = open_store(tmp_path / "runs.db" if request.param == "sqlite" else postgres.fresh_url())
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -7,34 +7,14 @@ import dataclasses
 import math
 import os
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from agent.errors import UserError
 from agent.records import FINAL, TRANSITIONS, Caps, Finding, Proposal, Verdict
-from agent.store import Replicate, Scored, Store, open_store
-from tests import filling, postgres
-from tests.filling import add_base, add_campaign, add_idea, add_measured
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    opened = open_store(tmp_path / "runs.db" if request.param == "sqlite" else postgres.fresh_url())
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def base(store: Store) -> Proposal:
-    with store.write() as tx:
-        return add_base(tx, add_campaign(tx))
-
-
-def view(store: Store, name: str) -> list[dict[str, object]]:
-    with store.read() as reads:
-        return [dict(row) for row in reads.connection.exec_driver_sql(f"SELECT * FROM {name}").mappings()]
+from agent.store import Replicate, Scored, Store
+from tests import filling
+from tests.filling import add_base, add_campaign, add_idea, add_measured, view
 
 
 def test_a_campaign_comes_back_whole_and_its_name_is_taken(store: Store) -> None:

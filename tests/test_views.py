@@ -1,35 +1,15 @@
 """The views: best valid, lineage, leaderboard and frontier say what is true, in any order of events."""
 
 import itertools
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from agent.records import Finding, Proposal, Verdict
-from agent.store import Store, open_store
-from tests import filling, postgres
-from tests.filling import add_base, add_campaign, add_idea, add_measured, promote
+from agent.store import Store
+from tests import filling
+from tests.filling import add_base, add_campaign, add_idea, add_measured, promote, view
 
 CHEAT = Finding("sums", "invalid", "probabilities add up to 1.3")
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    opened = open_store(tmp_path / "runs.db" if request.param == "sqlite" else postgres.fresh_url())
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def base(store: Store) -> Proposal:
-    with store.write() as tx:
-        return add_base(tx, add_campaign(tx))
-
-
-def view(store: Store, name: str) -> list[dict[str, object]]:
-    with store.read() as reads:
-        return [dict(row) for row in reads.connection.exec_driver_sql(f"SELECT * FROM {name}").mappings()]
 
 
 def best(store: Store) -> list[object]:
