@@ -130,18 +130,21 @@ def check_session(script: Path, model: Path, docs: list[np.ndarray]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("clip", [0.0, 0.3])  # both optimisers ignore the size of gradients, clipping does not
-def test_two_processes_learn_what_one_learns(corpus: Path, tmp_path: Path, clip: float) -> None:
+@pytest.mark.parametrize(
+    ("processes", "clip"),  # both optimisers ignore the size of gradients, clipping does not
+    [(2, 0.0), (2, 0.3), (4, 0.3), (8, 0.3)],
+)
+def test_several_processes_learn_what_one_learns(corpus: Path, tmp_path: Path, processes: int, clip: float) -> None:
     sizes = {"train_batch_tokens": 512, "grad_accum_steps": 2, "iterations": 20}
     env = environment(corpus / "train", **sizes, grad_clip_norm=clip)
     alone, _ = launch(tmp_path / "alone", env, "train")
     port = "--rdzv-endpoint=localhost:0"
     together, _ = launch(
-        tmp_path / "two",
+        tmp_path / "several",
         env,
         "-m",
         "torch.distributed.run",
-        "--nproc_per_node=2",
+        f"--nproc_per_node={processes}",
         "--rdzv-backend=c10d",
         port,
         "train",
@@ -149,7 +152,7 @@ def test_two_processes_learn_what_one_learns(corpus: Path, tmp_path: Path, clip:
     losses = [[float(x) for x in re.findall(r"train_loss:(\S+)", log)] for log in (alone, together)]
     assert len(losses[0]) == 20 and losses[0][-1] < losses[0][0] - 1
     assert losses[1] == pytest.approx(losses[0], abs=2e-4)
-    assert "world_size:2 grad_accum_steps:2" in together
+    assert f"world_size:{processes} grad_accum_steps:2" in together
     found = [float(re.findall(r"holdout val_loss:(\S+)", log)[0]) for log in (alone, together)]
     assert found[0] == pytest.approx(found[1], abs=2e-3)
 
