@@ -22,6 +22,7 @@ LONG = (Path(__file__).parent.parent / "trainer" / "train_gpt.py").read_text("ut
 @pytest.fixture(autouse=True)
 def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(syntax, "_scripts", OrderedDict())
+    monkeypatch.setattr(syntax, "_statements", type(syntax._statements)())
 
 
 def counting(monkeypatch: pytest.MonkeyPatch, name: str) -> Counter[object]:
@@ -72,13 +73,14 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for n in range(1000, 1010):
         syntax.read("train.py", f"x = {n}")
     assert list(syntax._scripts) == ["x = 1007", "x = 1008", "x = 1009"]
-    assert len(syntax._statements) >= 3
+    assert len(syntax._statements) == 3
     monkeypatch.setattr(syntax, "MOST_SCRIPTS", 2)
     syntax.read("train.py", "x = 1008")  # had again, so it stays longer
     syntax.read("train.py", "x")
     assert list(syntax._scripts) == ["x = 1008", "x"]
     syntax.read("train.py", "x" * 100)  # too long to be remembered beside others, and read all the same
     assert list(syntax._scripts) == ["x" * 100]
+    assert len(syntax._statements) == 1  # those of forgotten scripts are gone
 
 
 PARTS = (
@@ -95,6 +97,8 @@ PARTS = (
     "if 1:\n  x\nelse:\n  'doc'",
     "async def f(): 'doc'",
     "match x:\n  case 1: 'doc'",
+    "@a\ndef f():\n  pass",
+    "@b\ndef f():\n  pass",
     "# a comment \x0c\u2028",
     "x = (1,\n  2)",
     "x = 1 \\\n + 1",

@@ -387,12 +387,18 @@ def test_a_changed_track_shows_the_difference_and_starts_anew(root: Path, how: s
         assert [c.state for c in reads.campaigns()] == ["finished", "running"]
 
 
-def test_with_too_little_left_nothing_takes_the_place_of_a_changed_campaign(root: Path) -> None:
+@pytest.mark.parametrize(("reserved", "left"), [(0.0, "0.04"), (144.0, "0")])
+def test_with_too_little_left_nothing_takes_the_place_of_a_changed_campaign(
+    root: Path, reserved: float, left: str
+) -> None:
     world.write_ideas(root, WIDER)
-    world.open_campaign(root, budget_hours=0.04).store.close()
+    first = world.open_campaign(root, budget_hours=0.04)
+    with first.store.write() as tx:
+        budget.reserve(tx, first.campaign.id, Amount(gpu_s=reserved), "run")
+    first.store.close()
     text = (root / "agent.toml").read_text()
     (root / "agent.toml").write_text(text.replace("train_wall_s = 20", "train_wall_s = 40"))
-    with pytest.raises(UserError, match=r"--budget 0\.04 is too small"):
+    with pytest.raises(UserError, match=rf"--budget {left} is too small"):
         world.resume_campaign(root)
     with open_store(root / "runs.db", create=False).read() as reads:
         assert [c.state for c in reads.campaigns()] == ["running"]
