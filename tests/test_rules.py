@@ -80,7 +80,7 @@ def test_nothing_is_broken() -> None:
         (
             "capped",
             "train: stopped at its wall limit (60 s)",
-            {"train_wall_s": 60.1},
+            {"train_wall_s": 60.1, "train_cpu_s": 59.0},
             "stopped by its wall limit of 60 s: no score",
         ),
         ("capped", "train: stopped at its memory limit", {}, "train: stopped at its memory limit: no score"),
@@ -96,6 +96,33 @@ def test_without_a_score(outcome: Outcome, reason: str, measured: dict[str, obje
     broken = check(run(11, 1), run(12, 2, outcome=outcome, reason=reason, **measured))
     assert broken is not None and broken.decision == "crashed"
     assert broken.words.startswith("r12: ") and words in broken.words
+
+
+WALL = "train: stopped at its wall limit (48 s)"
+
+
+@pytest.mark.parametrize(
+    ("purpose", "outcome", "train", "score", "decision"),
+    [
+        ("screen", "capped", (49.0, 25.6), (None, None), "recheck"),
+        ("confirm", "capped", (36.1, 24.2), (14.7, 6.2), "recheck"),
+        ("confirm", "capped", (24.1, 23.9), (20.0, 3.0), "recheck"),  # busy at the end only
+        ("recheck", "capped", (49.0, 25.6), (None, None), "crashed"),  # it had its second try
+        ("screen", "capped", (49.0, 48.1), (None, None), "crashed"),  # slow by itself
+        ("screen", "crashed", (49.0, 25.6), (None, None), "crashed"),
+        ("screen", "capped", (None, None), (None, None), "crashed"),
+    ],
+)
+def test_a_run_that_hit_its_limit_on_a_busy_core_has_a_second_try(
+    purpose: Purpose, outcome: Outcome, train: tuple[float, float], score: tuple[float, float], decision: str
+) -> None:
+    clocks = dict(zip(("train_wall_s", "train_cpu_s", "score_wall_s", "score_cpu_s"), (*train, *score), strict=True))
+    one = run(11, 1, purpose=purpose, outcome=outcome, reason=WALL, **clocks)
+    broken = check(one)
+    assert broken is not None and broken.decision == decision
+    on_gpus = TRACK.model_copy(update={"hardware": TRACK.hardware.model_copy(update={"kind": "cuda"})})
+    broken = rules.check(on_gpus, [one], BASELINE)
+    assert broken is not None and broken.decision == "crashed"
 
 
 def test_a_score_without_a_good_end_does_not_count() -> None:

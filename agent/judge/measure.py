@@ -61,8 +61,9 @@ def measure(track: Track, run: Run, job: JobPaths, result: JobResult, data_sha: 
         total_bytes=total,
         train_wall_s=train.wall_s if train else None,
         train_cpu_s=train.cpu_s if train else None,
-        score_wall_s=found.clocks.scoring_wall if found.clocks else None,
-        score_cpu_s=found.clocks.scoring_cpu if found.clocks else None,
+        # Of a session that was cut off only its own end is known.
+        score_wall_s=found.clocks.scoring_wall if found.clocks else (judged.wall_s if judged else None),
+        score_cpu_s=found.clocks.scoring_cpu if found.clocks else (judged.cpu_s if judged else None),
         slot_s=result.slot_s,
         peak_mb=max(peaks, default=None),
         steps=said.steps,

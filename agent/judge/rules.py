@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SEED_SHARE = 0.1
 SEED_LEAST = 1e-4  # where the baseline says nothing: far below any training, far above rounding
 SAME = 1e-9
+STARVED = 0.85  # of the baseline's share of its core
 ENDED_BADLY = frozenset({"crashed", "capped", "no_artifact", "bad_artifact", "score_failed"})
 
 
@@ -34,7 +35,7 @@ def check(track: Track, candidate: Sequence["Scored"], baseline: Sequence["Score
     """The first rule that is broken, in the order that says most."""
     runs = effective(candidate)
     return (
-        without_score(track, runs)
+        without_score(track, runs, baseline)
         or without_size(track, runs)
         or barred(runs)
         or inert(runs, baseline)
@@ -51,11 +52,29 @@ def effective(scored: Sequence["Scored"]) -> tuple["Scored", ...]:
     )
 
 
-def without_score(track: Track, runs: Sequence["Scored"]) -> Broken | None:
+def without_score(track: Track, runs: Sequence["Scored"], baseline: Sequence["Scored"]) -> Broken | None:
     for one in runs:
         if one.measurement.bpb is None or one.run.outcome in ENDED_BADLY:
-            return Broken("crashed", f"r{one.run.id}: {why(track, one)}")
+            words = f"r{one.run.id}: {why(track, one)}"
+            if one.run.purpose == "recheck" or not starved(track, one, baseline):
+                return Broken("crashed", words)
+            return Broken("recheck", f"{words}; its core was busy with other work, so once more")
     return None
+
+
+def starved(track: Track, one: "Scored", baseline: Sequence["Scored"]) -> bool:
+    """Whether a run hit its limit on a core that others used too: that is the machine's fault, not the idea's."""
+    if track.hardware.kind != "cpu" or one.run.outcome != "capped":
+        return False
+    mine, usual = core_share(one), [share for other in baseline if (share := core_share(other)) is not None]
+    return mine is not None and bool(usual) and mine < STARVED * median(usual)
+
+
+def core_share(one: "Scored") -> float | None:
+    """CPU-seconds for each second of its processes."""
+    found = one.measurement
+    wall = (found.train_wall_s or 0.0) + (found.score_wall_s or 0.0)
+    return ((found.train_cpu_s or 0.0) + (found.score_cpu_s or 0.0)) / wall if wall > 0 else None
 
 
 def without_size(track: Track, runs: Sequence["Scored"]) -> Broken | None:
@@ -111,7 +130,7 @@ def over_budget(track: Track, runs: Sequence["Scored"], baseline: Sequence["Scor
             continue
         words = f"r{one.run.id}: {used:.1f} CPU-seconds of training, {allowed:.1f} are allowed"
         if one.run.purpose == "recheck":
-            return Broken("invalid", f"over_budget: {words}, for the second time")
+            return Broken("invalid", f"over_budget: {words}, and this was the second try")
         return Broken("recheck", f"{words}; once more, in case the machine was busy")
     return None
 
