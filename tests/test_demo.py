@@ -175,13 +175,25 @@ def test_a_night_without_runs_is_not_played(tmp_path: Path) -> None:
     assert before <= after <= before + 3 * PAUSE_S
 
 
-def test_several_campaigns_in_one_database_are_refused(tmp_path: Path) -> None:
+def test_only_the_first_campaign_of_a_database_is_recorded_and_only_if_no_other_ran_beside_it(tmp_path: Path) -> None:
+    from sqlalchemy import text
+
     from tests.filling import add_campaign
 
     store = build(tmp_path)
     with store.write() as tx:
-        add_campaign(tx, "another")
-    with pytest.raises(UserError, match="several campaigns"):
+        tx.end_campaign(1, "finished", "the budget does not cover another run")
+    alone = recording.record(store, 1)
+    with store.write() as tx:
+        later = add_campaign(tx, "another").id
+    assert recording.record(store, 1) == alone
+    with pytest.raises(UserError, match="only the first can be recorded"):
+        recording.record(store, later)
+    with store.write() as tx:
+        tx.connection.execute(
+            text("UPDATE campaigns SET created = '2026-11-01T00:00:00.000Z' WHERE id = :one"), {"one": later}
+        )
+    with pytest.raises(UserError, match="if it ended before"):
         recording.record(store, 1)
     store.close()
 

@@ -157,13 +157,17 @@ class Recording(NamedTuple):
 
 
 def record(store: Store, campaign_id: int) -> bytes:
-    """The campaign as it stands. It must be alone in its database, so that p3 and r7 mean the same in the replay."""
+    """The campaign as it stands. It must be its database's first, so that p3 and r7 mean the same in the replay."""
     from agent.report.recorder import steps, without_paths
 
     with store.read() as reads:
         campaign = reads.campaign_by_id(campaign_id)
-        if len(reads.campaigns()) != 1:
-            raise UserError(f"{store.where} holds several campaigns: record one that is alone in its database")
+        first, *others = reads.campaigns()
+        if first.id != campaign.id or any(first.ended is None or one.created < first.ended for one in others):
+            raise UserError(
+                f"{store.where} holds other campaigns: only the first can be recorded, "
+                "if it ended before the others began"
+            )
         jobs = store.path.parent / ".caddie" / campaign.name / "jobs" if store.path else None
         found = steps(reads, campaign, jobs)
     header = Header(format="caddie recording", version=1, campaign=campaign)
