@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agent import hardware, opening, planner
 from agent import track as tracks
-from agent.errors import UserError
+from agent.errors import UserError, did_you_mean
 from agent.loop import wind_up
 from agent.opening import MakeRunner, Say
 from agent.options import Options, check
@@ -77,8 +77,7 @@ def resume(name: str | None, where: Path, say: Say, make_runner: MakeRunner = lo
     campaigns = opening.campaigns_of(store)
     chosen = [c for c in campaigns if name in (None, c.name)]
     if not chosen:
-        close = difflib.get_close_matches(name or "", [c.name for c in campaigns], n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(name or "", [c.name for c in campaigns])
         raise UserError(f"no campaign {name!r} in {repo.root / 'runs.db'}.{hint}")
     campaign = chosen[-1]
     if campaign.state == "finished":

@@ -1,4 +1,6 @@
-"""Every error that crosses a module, named by who must act on it."""
+"""Every error that crosses a module, named by who must act on it; and the hint that most of them end with."""
+
+from collections.abc import Iterable
 
 
 class CaddieError(Exception):
@@ -49,3 +51,11 @@ class BudgetExceeded(CaddieError):
 
 class InfraError(CaddieError):
     """The runner must act: the machine failed, not the idea. The run goes elsewhere or again."""
+
+
+def did_you_mean(text: str, names: Iterable[str]) -> str:
+    """With a space before it; nothing where no name is close."""
+    import difflib
+
+    close = difflib.get_close_matches(text, list(names), n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -3,14 +3,13 @@
 Takes the person's options, the workspace and the campaigns before it; gives the campaign's row with its base.
 """
 
-import difflib
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from agent import guard, hardware, literals, planner
 from agent import track as tracks
-from agent.errors import UserError
+from agent.errors import UserError, did_you_mean
 from agent.judge import verdict
 from agent.options import Options, default_slots, enough, review_policy
 from agent.records import Campaign, Caps, Draft, Proposal
@@ -76,9 +75,8 @@ def _read_base(track: Track, files: Mapping[str, str]) -> tuple[dict[str, litera
         raise UserError(f"the base can't be used: {error}") from error
     for knob in track.knob:
         if knob.name not in knobs:
-            table, _, key = knob.at.partition(".")
-            close = difflib.get_close_matches(key, settings, n=1)
-            hint = f" Did you mean '{table}.{close[0]}'?" if close else ""
+            table = knob.at.partition(".")[0]
+            hint = did_you_mean(knob.at, [f"{table}.{key}" for key in settings])
             raise UserError(f"knob {knob.name}: {track.script.path} has no literal {knob.at}.{hint}")
     return knobs, ast_hash
 

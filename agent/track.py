@@ -4,17 +4,15 @@ Takes a name of a track that ships with Caddie (`tiny`) or a path to a TOML file
 Unknown keys are errors with a "did you mean".
 """
 
-import difflib
 import hashlib
 import tomllib
-from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from agent.errors import TrackError
+from agent.errors import TrackError, did_you_mean
 
 
 class Table(BaseModel):
@@ -203,19 +201,14 @@ def find(name: str, workspace: Path) -> Path:
     if name.endswith(".toml"):
         if not as_path.is_file():
             near = [path.name for path in as_path.parent.glob("*.toml") if path.is_file()]
-            raise TrackError(f"no track file {as_path}.{_did_you_mean(as_path.name, near)}")
+            raise TrackError(f"no track file {as_path}.{did_you_mean(as_path.name, near)}")
         return as_path
     tracks = shipped()
     if name in tracks:
         return tracks[name]
     raise TrackError(
-        f"no track {name!r}.{_did_you_mean(name, tracks)} There are {', '.join(tracks)}; or give a .toml file."
+        f"no track {name!r}.{did_you_mean(name, tracks)} There are {', '.join(tracks)}; or give a .toml file."
     )
-
-
-def _did_you_mean(text: str, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(text, list(names), n=1, cutoff=0.5)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def load(name: str, workspace: Path) -> tuple[Track, str]:
@@ -245,8 +238,7 @@ def sha(text: str) -> str:
 def _explain(loc: tuple[int | str, ...], kind: str, message: str) -> str:
     where = ".".join(str(part) for part in loc) or "track"
     if kind == "extra_forbidden":
-        close = difflib.get_close_matches(str(loc[-1]), _keys(loc[:-1]), n=1)
-        return f"{where}: no such key." + (f" Did you mean {close[0]!r}?" if close else "")
+        return f"{where}: no such key.{did_you_mean(str(loc[-1]), _keys(loc[:-1]))}"
     if kind == "missing":
         return f"{where}: is missing."
     if kind == "tuple_type" and loc in (("rung",), ("knob",)):

@@ -78,7 +78,7 @@ def test_what_is_there_already_is_said_so() -> None:
         (block("secret = 1", "secret = 2", "judge.py"), "not editable: judge.py; editable are train.py"),
         (block("a = 1", "a = 2", "/etc/passwd"), "not editable: /etc/passwd"),
         (block("a = 1", "a = 2", "x/../train.py"), "not editable: x/../train.py"),
-        (block("a = 1", "a = 2", "trian.py"), "Did you mean train.py?"),
+        (block("a = 1", "a = 2", "trian.py"), "Did you mean 'train.py'?"),
         (block("", "new = 1"), "SEARCH part is"),
         ("<<<<<<< SEARCH\nc = 3\n=======\nc = 4\n", "block 1: is cut off: it has no `>>>>>>> REPLACE`"),
         ("<<<<<<< SEARCH\nc = 3\n>>>>>>> REPLACE\n", "where `=======` was due"),

@@ -66,7 +66,7 @@ def test_a_proposal_comes_back_whole(store: Store, base: Proposal) -> None:
         "updated": changed.updated,
     }
     assert changed == dataclasses.replace(found, **want)
-    with store.write() as tx, pytest.raises(ValueError, match="did you mean 'patch_id'"):
+    with store.write() as tx, pytest.raises(ValueError, match="Did you mean 'patch_id'"):
         tx.update_proposal(found.id, patchid="x")
     with store.write() as tx, pytest.raises(ValueError, match="no column 'state'"):
         tx.update_proposal(found.id, state="promoted")

@@ -56,7 +56,7 @@ def export(
     out: Annotated[Path | None, typer.Option(help="File. Default: print it.")] = None,
 ) -> None:
     """Write EXPERIMENTS.md, CSV or JSON lines."""
-    from agent.cli.opened import did_you_mean
+    from agent.errors import did_you_mean
     from agent.report import export as exports
 
     if kind not in FORMATS:

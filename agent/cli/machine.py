@@ -1,4 +1,4 @@
-"""Commands about this machine: doctor, tracks."""
+"""Commands about this machine and this workspace: doctor, tracks, skills."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent.cli.opened import AsJson, emit
-from agent.errors import MissingError
+from agent.errors import MissingError, UserError
 
 if TYPE_CHECKING:
     from agent.track import Track
@@ -52,9 +52,35 @@ def tracks(
     emit(rows, as_json, lambda: report.listed(loaded))
 
 
+def skills(
+    name: Annotated[str | None, typer.Argument(help="Print this one.")] = None,
+    lint: Annotated[
+        bool, typer.Option("--lint", help="Say what is wrong with them; exit code 2 if anything is.")
+    ] = False,
+    folder: Annotated[Path | None, typer.Option(help="Default: skills/ of the workspace.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a planner can read about the work; or one of them, whole."""
+    from agent import skills as known
+
+    where = folder or known.folder_of(_root())
+    if lint:
+        faults = known.lint(where)
+        rows = [{"file": str(one.path), "fault": one.words} for one in faults]
+        emit(rows, as_json, lambda: "\n".join(f"{one.path}: {one.words}" for one in faults) or "nothing is wrong")
+        if faults:
+            raise typer.Exit(UserError.exit_code)
+    elif name is not None:
+        skill = known.read(where, name)
+        emit(skill, as_json, lambda: skill.body)
+    else:
+        found = known.load(where)
+        rows = [{"name": one.name, "description": one.description, "file": str(one.path)} for one in found]
+        emit(rows, as_json, lambda: known.index(found) or f"no skills in {where}")
+
+
 def _root() -> Path:
     """The workspace, if this is in one; the current folder else."""
-    from agent.errors import UserError
     from agent.worktree import Repository
 
     try:
@@ -64,5 +90,5 @@ def _root() -> Path:
 
 
 def register(app: typer.Typer) -> None:
-    for command in (doctor, tracks):
+    for command in (doctor, tracks, skills):
         app.command()(command)

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from agent.errors import UserError
+from agent.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from agent.records import Campaign, Proposal, Run
@@ -109,13 +109,6 @@ def number(text: str, letter: str) -> int:
     if found[1] not in ("", letter):
         raise UserError(f"{text!r} is {names[found[1]]}, not {names[letter]}; `agent show {found[0]}` shows it")
     return int(found[2])
-
-
-def did_you_mean(text: str, known: Sequence[str]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(text, known, n=1, cutoff=0.5)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def emit(data: object, as_json: bool, render: Callable[[], str]) -> None:

@@ -4,13 +4,12 @@ A planner takes a `Request` (which source, which mode, what was tried) and gives
 of the source's files, or None when it has no more. It keeps no state: a restart changes nothing.
 """
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
-from agent.errors import UserError
+from agent.errors import UserError, did_you_mean
 from agent.records import Campaign, Draft, Mode, Proposal, ProposalState
 from agent.track import Track
 
@@ -140,6 +139,4 @@ def _one(text: str, track: Track, where: Path) -> Planner:
             raise UserError("--planner scripted needs its file: --planner scripted:ideas.jsonl")
         return Scripted.load(where / argument)
     known = ("knobs", "scripted")
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise UserError(f"no planner {name!r}.{hint} There are knobs and scripted:FILE.")
+    raise UserError(f"no planner {name!r}.{did_you_mean(name, known)} There are knobs and scripted:FILE.")

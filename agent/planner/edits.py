@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from agent.errors import EditError
+from agent.errors import EditError, did_you_mean
 from agent.planner.blocks import Change, is_blocks, read_blocks, write_block
 from agent.planner.place import Line, Place, join, locate, split
 from agent.planner.unified import is_diff, read_diff
@@ -98,8 +98,7 @@ def _path(change: Change, files: Mapping[str, str], editable: Collection[str]) -
         path = next(iter(editable))
     path = path.removeprefix("./")
     if path not in editable:
-        close = difflib.get_close_matches(path, editable, n=1, cutoff=0.6)
-        hint = f" Did you mean {close[0]}?" if close else ""
+        hint = did_you_mean(path, editable)
         raise EditError(
             f"{change.name}: touches a file that is not editable: {path[:200]};{hint} editable are {listed}."
         )

@@ -5,7 +5,6 @@ edits, and as options kind, expected_gain, confidence, expected_bytes, evidence.
 n-th entry.
 """
 
-import difflib
 import json
 import tomllib
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from agent.errors import UserError
+from agent.errors import UserError, did_you_mean
 from agent.records import Draft, Kind, Mode
 from agent.search import ALL_MODES
 
@@ -128,8 +127,7 @@ def _entry(where: str, item: object) -> Entry:
         key = ".".join(str(part) for part in first["loc"]) or "the proposal"
         message = first["msg"]
         if first["type"] == "extra_forbidden":
-            close = difflib.get_close_matches(key, list(Entry.model_fields), n=1)
-            message = "no such key." + (f" Did you mean {close[0]!r}?" if close else "")
+            message = f"no such key.{did_you_mean(key, Entry.model_fields)}"
         elif first["type"] == "missing":
             message = "is missing"
         raise UserError(f"{where}: {key}: {message}") from error

@@ -1,21 +1,19 @@
 """What is refused before it is written: unknown columns, unknown words, numbers that are not finite. Pure."""
 
 import dataclasses
-import difflib
 import math
 import tomllib
 from collections.abc import Mapping
 from typing import get_args
 
+from agent.errors import did_you_mean
 from agent.records import Measurement, Trust, Verdict
 
 
 def known(columns: Mapping[str, object], allowed: frozenset[str]) -> None:
     for name in columns:
         if name not in allowed:
-            close = difflib.get_close_matches(name, allowed, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"no column {name!r} to change{hint}")
+            raise ValueError(f"no column {name!r} to change.{did_you_mean(name, allowed)}")
 
 
 def one_of(what: str, value: object, allowed: tuple[object, ...]) -> None:

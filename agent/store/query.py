@@ -6,7 +6,6 @@ cursor, which can only be a SELECT, in a READ ONLY transaction with a time limit
 capped.
 """
 
-import difflib
 import math
 import re
 import sqlite3
@@ -17,7 +16,7 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
-from agent.errors import StoreError, UserError
+from agent.errors import StoreError, UserError, did_you_mean
 from agent.store.faults import explained
 from agent.store.open import Store
 from agent.store.schema import metadata
@@ -134,8 +133,7 @@ def _failed(words: str) -> UserError:
     if "column" in words:
         known = {column.name for table in metadata.tables.values() for column in table.columns}
     name = (unknown[1] or unknown[2]).rpartition(".")[2]
-    close = difflib.get_close_matches(name, sorted(known), n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else " docs/store.md lists the tables and views."
+    hint = did_you_mean(name, sorted(known)) or " docs/store.md lists the tables and views."
     return UserError(f"SQL: {words}.{hint}")
 
 
