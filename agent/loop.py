@@ -17,7 +17,7 @@ from agent.setting import Setting
 from agent.steps.admit import admit, record, refresh
 from agent.steps.collect import cancel_all, collect
 from agent.steps.decide import decide, undecided
-from agent.steps.ending import Ending, broken_base, close, ending
+from agent.steps.ending import Ending, close, ending, over
 from agent.steps.launch import free_slots, full_disk, start
 from agent.steps.plan import Asking
 from agent.steps.promote import promote
@@ -39,6 +39,7 @@ class Loop:
         self._asking = Asking(setting)
         self._interrupts = 0
         self._told: Asked = ""
+        self._over: bool | None = None  # asked again when something has happened
         self._run_s = setting.track.limits.worst_s() / 2  # what a run takes: a guess until some have ended
 
     def run(self) -> Ending:
@@ -67,8 +68,12 @@ class Loop:
         happened += decide(setting)
         happened += promote(setting)
         happened += refresh(setting)
-        happened += self._plan()
-        happened += self._launch()
+        if happened or self._over is None:
+            with setting.store.read() as reads:
+                self._over = over(setting, reads) is not None
+        if not self._over:
+            happened += self._plan()
+            happened += self._launch()
         return happened
 
     def _rest(self) -> None:
@@ -90,8 +95,6 @@ class Loop:
         with setting.store.read() as reads:
             slots = free_slots(setting, reads)
             items = wanted(setting, reads) if slots else []
-            if slots and broken_base(reads, setting):
-                return 0
             if slots and undecided(setting, reads):
                 items = [item for item in items if item.held]  # an idea that passed waits for its money
         for slot, item in zip(slots, items, strict=False):

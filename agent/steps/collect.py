@@ -7,7 +7,7 @@ from agent.records import Amount, Run, RunState
 from agent.runners.job import JobPaths
 from agent.setting import Setting, known
 from agent.steps.decide import release
-from agent.steps.launch import submit
+from agent.steps.launch import reserved_s, submit
 from agent.steps.wanted import MAX_ATTEMPTS
 from agent.store import Tx
 from agent.store.rows import now
@@ -26,7 +26,11 @@ def cancel_all(setting: Setting) -> None:
     with setting.store.read() as reads:
         runs = reads.runs(setting.campaign.id, states={"queued", "running"})
     for run in runs:
-        setting.runner.cancel(setting.job(run.id))
+        job = setting.job(run.id)
+        if run.state == "queued" and not job.exists():  # it was booked, and never handed over
+            _lose(setting, run, "cancelled", "cancelled before it was started", 0.0)
+        else:
+            setting.runner.cancel(job)
 
 
 def _look(setting: Setting, run: Run) -> float | None:
@@ -81,9 +85,8 @@ def _lose(setting: Setting, run: Run, state: RunState, reason: str, slot_s: floa
 
 
 def _settle(setting: Setting, tx: Tx, run: Run, slot_s: float | None) -> float:
-    gpus = max(1, setting.track.hardware.gpus)
-    entry = known(budget.entry_of_run(tx, run.id))
     if slot_s is None:
-        slot_s = budget.entry(tx, entry).reserved.gpu_s / gpus
-    budget.settle(tx, entry, Amount(gpu_s=slot_s * gpus))
+        slot_s = reserved_s(setting, tx, run)
+    gpus = max(1, setting.track.hardware.gpus)
+    budget.settle(tx, known(budget.entry_of_run(tx, run.id)), Amount(gpu_s=slot_s * gpus))
     return slot_s

@@ -26,17 +26,21 @@ class Ending(NamedTuple):
     the next start opens a new one on what was mended."""
 
 
+def over(setting: Setting, reads: Reads) -> Ending | None:
+    """Why nothing new is to be planned or started, whatever is left."""
+    head = reads.head(setting.campaign.id)
+    return (
+        _broken_base(reads, setting)
+        or _stubborn(reads, setting)
+        or _on_target(reads, head, setting.campaign.target_bpb)
+    )
+
+
 def ending(setting: Setting, reads: Reads, *, may_plan: bool) -> Ending | None:
     """Nothing runs: is there anything left to do, and anything left to do it with?"""
     campaign = setting.campaign
-    head = reads.head(campaign.id)
-    for check in (
-        broken_base(reads, setting),
-        _stubborn(reads, setting),
-        _on_target(reads, head, campaign.target_bpb),
-    ):
-        if check is not None:
-            return check
+    if (found := over(setting, reads)) is not None:
+        return found
     items = wanted(setting, reads)
     if items and (full := full_disk(setting)) is not None:
         return Ending("stopped", full, failed=True)
@@ -84,7 +88,7 @@ def _end_all(tx: Tx, setting: Setting, reason: str) -> None:
     release(tx, tx.head(setting.campaign.id).id, reason)
 
 
-def broken_base(reads: Reads, setting: Setting) -> Ending | None:
+def _broken_base(reads: Reads, setting: Setting) -> Ending | None:
     """A base that does not run, or does not fit, makes every comparison meaningless."""
     base = reads.base(setting.campaign.id)
     limit = setting.track.limits.artifact_bytes

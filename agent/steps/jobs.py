@@ -22,10 +22,10 @@ PACK_S = 60
 PACK_ENV = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
 
 
-def make_job(setting: Setting, run: Run, proposal: Proposal, limits: track.Limits) -> JobSpec:
-    """The job folder of a run, made once; a second call finds it."""
+def make_job(setting: Setting, run: Run, proposal: Proposal, limits: track.Limits, paid_s: float) -> JobSpec:
+    """The job folder of a run, made once; a second call finds it. `paid_s`: what was reserved, never passed."""
     paths = JobPaths(setting.job(run.id))
-    spec = job_spec(setting, run, paths, limits)
+    spec = job_spec(setting, run, paths, limits, paid_s)
 
     def fill(code: Path) -> None:
         if setting.track.script.pack:
@@ -38,7 +38,7 @@ def make_job(setting: Setting, run: Run, proposal: Proposal, limits: track.Limit
     return spec
 
 
-def job_spec(setting: Setting, run: Run, paths: JobPaths, limits: track.Limits) -> JobSpec:
+def job_spec(setting: Setting, run: Run, paths: JobPaths, limits: track.Limits, paid_s: float) -> JobSpec:
     limited = on_slot(setting, run, limits)
     script = script_file(setting, paths.code)
     train = Phase(
@@ -65,7 +65,7 @@ def job_spec(setting: Setting, run: Run, paths: JobPaths, limits: track.Limits) 
         phases=tuple(phases),
         artifact=limited.script.artifact or None,
         core=None,
-        wall_s=limits.worst_s(),
+        wall_s=min(limits.worst_s(), paid_s),
     )
 
 

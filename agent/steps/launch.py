@@ -52,12 +52,19 @@ def submit(setting: Setting, run: Run) -> Run:
     with setting.store.read() as reads:
         proposal = reads.proposal(run.proposal_id)
         limits = run_limits(setting, reads)
-    spec = make_job(setting, run, proposal, limits)
+        paid_s = reserved_s(setting, reads, run)
+    spec = make_job(setting, run, proposal, limits, paid_s)
     setting.runner.submit(spec, setting.job(run.id), known(run.slot))
     with setting.store.write() as tx:
         if proposal.state == "queued":
             tx.move(proposal.id, "running", run_id=run.id)
         return tx.update_run(run.id, state="running", started=now())
+
+
+def reserved_s(setting: Setting, reads: Reads, run: Run) -> float:
+    """Slot-seconds that were set aside for a run that is not settled yet."""
+    entry = budget.entry(reads, known(budget.entry_of_run(reads, run.id)))
+    return entry.reserved.gpu_s / max(1, setting.track.hardware.gpus)
 
 
 def _book(setting: Setting, tx: Tx, item: Wanted, slot: str) -> Run:

@@ -13,9 +13,10 @@ from agent.track import Limits
 def run_limits(setting: Setting, reads: Reads) -> Limits:
     """The track's limits, tightened by what the base needed. Never looser than the track's."""
     limits = setting.track.limits
-    base = reads.base(setting.campaign.id)
-    scored = reads.scored(setting.campaign.id, proposal_id=base.id, documents=False)
-    if len(scored) < setting.track.decision.report_seeds:
+    base, seeds = reads.base(setting.campaign.id), setting.track.decision.report_seeds
+    # Its first ones only: limits that grew later would pass what was reserved by the old ones.
+    scored = reads.scored(setting.campaign.id, proposal_id=base.id, documents=False)[:seeds]
+    if len(scored) < seeds:
         return limits
     train = max(s.measurement.train_wall_s or limits.train_wall_s for s in scored)
     # All that is not training: scoring, its audit, and what lies between.

@@ -63,17 +63,21 @@ def _report(setting: Setting, reads: Reads, head: Proposal) -> list[Wanted]:
     return [
         Wanted(head, "report", None, seed, attempt, held=index < held)
         for index, seed in enumerate(seeds_of(setting, head.id, rule.report_seeds + _more_reports(rule, reads, head)))
-        if (attempt := _attempt(runs, seed)) is not None and attempt <= MAX_ATTEMPTS
+        if (attempt := _attempt(runs, seed)) is not None and not _hopeless(runs, seed)
     ]
 
 
 def given_up(setting: Setting, runs: list[Run], head: Proposal) -> Run | None:
     """The last of the runs that were lost at one of the head's first seeds, if no further one is tried."""
     for seed in seeds_of(setting, head.id, setting.track.decision.report_seeds):
-        attempt = _attempt(runs, seed)
-        if attempt is not None and attempt > MAX_ATTEMPTS:
-            return [run for run in runs if run.seed == seed][-1]
+        if _attempt(runs, seed) is not None and _hopeless(runs, seed):
+            return [run for run in runs if run.seed == seed and run.state == "lost"][-1]
     return None
+
+
+def _hopeless(runs: list[Run], seed: int) -> bool:
+    """Lost as often as is tried. What a person cancelled does not count."""
+    return sum(run.seed == seed and run.state == "lost" for run in runs) >= MAX_ATTEMPTS
 
 
 def _more_reports(rule: DecisionRule, reads: Reads, head: Proposal) -> int:
@@ -113,7 +117,7 @@ def seeds_of(setting: Setting, head_id: int, most: int) -> list[int]:
 
 
 def _attempt(runs: list[Run], seed: int) -> int | None:
-    """Which try at this seed is next: a lost one keeps its seed and is counted. None: it is done or under way."""
+    """Which try at this seed is next: one that was lost or cancelled keeps its seed. None: it is done or under way."""
     tries = [run for run in runs if run.seed == seed]
     if any(run.state in ("queued", "running", "done") for run in tries):
         return None

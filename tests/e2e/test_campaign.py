@@ -15,7 +15,8 @@ from agent.records import FINAL, Amount, Caps
 from agent.runners.fake import FakeRunner, Imagined, imagine
 from agent.runners.job import JobSpec
 from agent.setting import Setting
-from agent.steps.wanted import seed_of
+from agent.steps import launch
+from agent.steps.wanted import seed_of, wanted
 from agent.store import open_store
 from tests.e2e import world
 
@@ -310,6 +311,74 @@ def test_a_target_ends_the_campaign_with_nothing_left_half_way(root: Path) -> No
         campaign = reads.campaign_by_id(setting.campaign.id)
         assert campaign.reason.startswith("target reached")
         assert budget.open_entries(reads, setting.campaign.id) == []
+
+
+def test_at_the_target_nothing_more_is_started_whatever_is_left(root: Path) -> None:
+    many = [world.idea(f"rate {n}", ('"rate": 0.10', f'"rate": 0.1{n:02}')) for n in range(40)]
+    setting, _ = run(root, [*WIDER, *many], slots=2, seconds=0.15, target_bpb=1.95)
+    with setting.store.read() as reads:
+        assert reads.campaign_by_id(setting.campaign.id).reason.startswith("target reached")
+        ideas = reads.proposals(setting.campaign.id)
+        assert sum(bool(reads.runs(setting.campaign.id, proposal_id=idea.id)) for idea in ideas) < 25
+
+
+def test_when_idea_after_idea_gives_no_score_nothing_more_is_started(root: Path) -> None:
+    many = [world.idea(f"crash {n}", ('"crash": 0', f'"crash": {n}')) for n in range(1, 41)]
+    world.write_ideas(root, many)
+    setting = world.open_campaign(root, slots=2, seconds=0.15)
+    ending = Loop(setting).run()
+    assert ending.failed and ending.reason.startswith("12 ideas in a row ended without a score")
+    with setting.store.read() as reads:
+        assert len(reads.runs(setting.campaign.id, purposes={"screen"})) <= 14
+
+
+def test_runs_that_a_person_cancelled_are_no_lost_ones(root: Path) -> None:
+    world.write_ideas(root, WIDER)
+    setting = world.open_campaign(root)
+    with setting.store.write() as tx:
+        base = tx.base(setting.campaign.id)
+        for attempt in (1, 2, 3):
+            row = tx.add_run(
+                setting.campaign.id, base.id, None, rung="decide", purpose="report", seed=seed_of(7, base.id, 0),
+                attempt=attempt, hardware_class="fake", script_sha="x",
+            )  # fmt: skip
+            tx.update_run(row.id, state="cancelled")
+    assert not Loop(setting).run().failed
+    with setting.store.read() as reads:
+        assert len(reads.runs(setting.campaign.id, proposal_id=base.id, states={"done"})) == 3
+        assert reads.head(setting.campaign.id).title == "wider"
+
+
+def test_limits_stay_what_they_were_when_the_base_is_slower_later(root: Path) -> None:
+    """Else a run that was reserved by the old ones could take longer than that."""
+    text = (root / "agent.toml").read_text()
+    (root / "agent.toml").write_text(text.replace("report_seeds = 3", "report_seeds = 3\nreport_every = 1"))
+    slow = {seed_of(7, 1, index) for index in range(3, 9)}
+
+    def world_of(knobs: Mapping[str, Any], seed: int) -> Imagined:
+        return replace(imagine(knobs, seed), seconds=18.0 if seed in slow and knobs["rate"] == 0.1 else 5.0)
+
+    setting, _ = run(root, BEATEN, world_of=world_of)
+    specs = [JobSpec.from_json((job / "spec.json").read_text()) for job in setting.jobs.iterdir()]
+    assert sorted({spec.wall_s for spec in specs if spec.run_id > 3}) == [max(s.wall_s for s in specs if s.run_id > 3)]
+    assert {spec.wall_s for spec in specs if spec.run_id <= 3} == {30.0}
+
+
+def test_a_run_that_was_booked_and_never_started_does_not_hold_up_the_end(root: Path) -> None:
+    """As after a kill in between, with a track that can't be used and is mended."""
+    world.write_ideas(root, WIDER)
+    setting = world.open_campaign(root)
+    with setting.store.read() as reads:
+        item = wanted(setting, reads)[0]
+    with setting.store.write() as tx:
+        launch._book(setting, tx, item, setting.runner.slots[0])
+    setting.store.close()
+    text = (root / "agent.toml").read_text()
+    (root / "agent.toml").write_text(text.replace("alpha = 0.004", "alpha = 0.01"))
+    assert world.open_campaign(root).campaign.name == "toy-2"
+    with open_store(root / "runs.db", create=False).read() as reads:
+        assert [run.state for run in reads.runs(1)] == ["cancelled"]
+        assert budget.open_entries(reads, 1) == [] and reads.balance(1).settled == Amount()
 
 
 def test_a_base_that_does_not_run_ends_the_campaign_and_the_next_start_opens_a_new_one(root: Path) -> None:
