@@ -304,7 +304,11 @@ def test_pruning_takes_the_oldest_that_nobody_needs(agent: Agent, root: Path, tm
         (paths.out / "final_model.bin").write_bytes(b"x" * 100_000)
         (paths.out / "way out").symlink_to(tmp_path)
         paths.train_log.write_text("step 1\n")
-    lost = [one for one in spare if runs[one] in ("worse", "crashed", "invalid")]
+    with store.read() as reads:
+        gains = {row.proposal_id: row.gain or 0.0 for row in reads.trials(1)}
+        missed = {one for one in runs if runs[one] == "worse" and gains[reads.run(one).proposal_id] > 0}
+    lost = [one for one in spare if runs[one] in ("worse", "crashed", "invalid") and one not in missed]
+    assert missed and lost
     dry = json.loads(agent("prune", "--dry-run", "--keep-gb", "0", "--json").out)
     assert [folder["run"] for folder in dry["delete"]] == [f"r{one}" for one in lost]
     assert all((root / ".caddie/tiny-1/jobs" / f"r{one}" / "out").is_dir() for one in runs)

@@ -263,7 +263,7 @@ def test_pruning_and_rejudging_agree_on_what_pruned_means(world: World) -> None:
         for state in ("approved", "queued", "running", "measured", "worse"):
             tx.move(2, state)  # type: ignore[arg-type]
     with world.store.read() as reads:
-        planned = pruning.plan(reads, 1, world.jobs, 0)
+        planned = pruning.plan(reads, {1: world.jobs}, 0)
     assert [one.run for one in planned.delete] == ["r3"]
     pruning.delete(planned)
     assert world.again(3)[0].state == "pruned"

@@ -52,7 +52,7 @@ def _refused_by_the_disk(error: Exception) -> None:
     from agent.errors import UserError
 
     words = {
-        errno.ENOSPC: "the disk is full; make room (`agent prune` deletes old artifacts), then `agent resume`",
+        errno.ENOSPC: "the disk is full; make room (`agent prune --keep-gb 0` frees some), then `agent resume`",
         errno.EDQUOT: "your quota of disk space is used up; make room, then `agent resume`",
         errno.EROFS: "the file system is read-only; work in a folder that can be written",
         errno.EACCES: "this user may not do that there; mend the folder's rights or work in another one",

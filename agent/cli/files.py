@@ -87,7 +87,7 @@ def adopt(campaign: CampaignName = None) -> None:
 
 
 def prune(
-    campaign: CampaignName = None,
+    campaign: Annotated[str | None, typer.Option(help="Only this campaign's. Default: of all.")] = None,
     keep_gb: Annotated[float, typer.Option(min=0, help="How much of what nobody needs may stay.")] = 10.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; delete nothing.")] = False,
     as_json: AsJson = False,
@@ -101,7 +101,9 @@ def prune(
 
     with opened(campaign) as found:
         with found.store.read() as reads:
-            planned = plan(reads, found.campaign.id, found.folder / "jobs", keep_gb * 1e9)
+            of = [found.campaign] if campaign else reads.campaigns()
+            jobs = {one.id: found.root / ".caddie" / one.name / "jobs" for one in of}
+            planned = plan(reads, jobs, keep_gb * 1e9)
         if not dry_run:
             delete(planned)
         emit(planned, as_json, lambda: words(planned, dry_run))

@@ -6,16 +6,18 @@ candidate's two folders alone: what it wrote and the code that ran, which git ha
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.records import FINAL, Proposal, Run
+from agent.records import FINAL, Run
 from agent.report.words import size
 from agent.runners.job import JobPaths
 from agent.store import Reads
 
-# Ideas that may be taken up again: better but too big, or not told apart from the head.
-NEAR_MISSES = frozenset({"oversize", "inconclusive", "unfunded"})
+# Heads, and ideas that may be taken up again: better but too big, or not told apart from the head. So may be any
+# that looked better.
+STAY = frozenset({"promoted", "reverted", "oversize", "inconclusive", "unfunded"})
 
 
 @dataclass(frozen=True)
@@ -33,19 +35,20 @@ class Plan:
     kept_bytes: int  # of what is always kept
 
 
-def plan(reads: Reads, campaign_id: int, jobs: Path, keep_bytes: float) -> Plan:
-    proposals = {one.id: one for one in reads.proposals(campaign_id)}
-    keep = _kept(reads, campaign_id, proposals)
+def plan(reads: Reads, jobs: Mapping[int, Path], keep_bytes: float) -> Plan:
+    """`jobs`: the job folders of each campaign; the cap is for all of them together."""
     spare: list[Folder] = []
     kept = 0
-    for run in reads.runs(campaign_id):
-        folder = _folder(run, jobs)
-        if folder is None:
-            continue
-        if run.state == "done" and run.proposal_id not in keep:
-            spare.append(folder)
-        else:
-            kept += folder.bytes
+    for campaign_id, where in sorted(jobs.items()):
+        keep = _kept(reads, campaign_id)
+        for run in reads.runs(campaign_id):
+            folder = _folder(run, where)
+            if folder is None:
+                continue
+            if run.state == "done" and run.proposal_id not in keep:
+                spare.append(folder)
+            else:
+                kept += folder.bytes
     total = sum(folder.bytes for folder in spare)
     gone: list[Folder] = []
     for folder in spare:  # by run id: the oldest first
@@ -73,12 +76,13 @@ def words(planned: Plan, dry_run: bool) -> str:
     return "\n".join(lines)
 
 
-def _kept(reads: Reads, campaign_id: int, proposals: dict[int, Proposal]) -> set[int]:
+def _kept(reads: Reads, campaign_id: int) -> set[int]:
     """Proposals whose artifacts stay."""
+    trials = reads.trials(campaign_id)
     keep = {one.id for one in reads.lineage(reads.head(campaign_id).id)}
     keep |= {int(row["proposal_id"]) for row in reads.view("frontier", campaign_id)}
-    keep |= {one.id for one in proposals.values() if one.state in NEAR_MISSES or one.state not in FINAL}
-    return keep | {one.id for one in proposals.values() if one.state in ("promoted", "reverted")}
+    keep |= {one.proposal_id for one in trials if one.state in STAY or one.state not in FINAL}
+    return keep | {one.proposal_id for one in trials if one.state == "worse" and (one.gain or 0.0) > 0}
 
 
 def _folder(run: Run, jobs: Path) -> Folder | None:

@@ -97,7 +97,9 @@ def _machine() -> Check:
 def _disk(root: Path) -> Check:
     free = shutil.disk_usage(root).free
     if free < DISK_FREE:
-        return Check("disk", "bad", f"{size(free)} free at {root}: `agent prune` frees some, or choose another disk")
+        return Check(
+            "disk", "bad", f"{size(free)} free at {root}: `agent prune --keep-gb 0` frees some, or choose another disk"
+        )
     return Check("disk", "good", f"{size(free)} free at {root}")
 
 

@@ -28,7 +28,7 @@ def full_disk(setting: Setting) -> str | None:
         return None
     return (
         f"the disk has {free // MB:,} MB free, and {slots} run{'s' * (slots > 1)} at once may need {need // MB:,} MB; "
-        "make room (`agent prune` deletes old artifacts), then `agent resume`"
+        "make room (`agent prune --keep-gb 0` deletes what nobody needs), then `agent resume`"
     )
 
 
