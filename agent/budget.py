@@ -106,6 +106,12 @@ def release(tx: Tx, entry_id: int, reason: str) -> None:
     _add(tx, found.campaign_id, _minus(found.reserved))
 
 
+def let_go(tx: Tx, proposal_id: int, reason: str) -> None:
+    """Gives back what was set aside for a proposal."""
+    for hold in holds(tx, proposal_id):
+        release(tx, hold.id, reason)
+
+
 def draw(tx: Tx, hold_id: int, amount: Amount, run_id: int) -> int:
     """Moves part of a hold to a run's own reservation: the sum stays, so no cap is asked again."""
     hold = _open(tx, hold_id)

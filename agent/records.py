@@ -129,6 +129,9 @@ class Amount:
     llm_usd: float = 0.0
     llm_tokens: int = 0
 
+    def times(self, n: int) -> "Amount":
+        return Amount(self.gpu_s * n, self.usd * n, self.llm_usd * n, self.llm_tokens * n)
+
 
 @dataclass(frozen=True)
 class Caps:

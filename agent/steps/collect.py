@@ -6,7 +6,6 @@ from agent.judge.measure import measure
 from agent.records import Amount, Run, RunState
 from agent.runners.job import JobPaths
 from agent.setting import Setting, known
-from agent.steps.decide import release
 from agent.steps.launch import reserved_s, submit
 from agent.steps.wanted import MAX_ATTEMPTS
 from agent.store import Tx
@@ -80,7 +79,7 @@ def _lose(setting: Setting, run: Run, state: RunState, reason: str, slot_s: floa
             tx.move(proposal.id, "lost", reason, run_id=run.id)
         if given_up and proposal.state in ("running", "confirming"):
             tx.move(proposal.id, "crashed", f"lost {MAX_ATTEMPTS} times: {reason}", run_id=run.id)
-            release(tx, proposal.id, "crashed")
+            budget.let_go(tx, proposal.id, "crashed")
     return slot_s
 
 

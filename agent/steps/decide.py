@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from agent import budget
 from agent.errors import BudgetExceeded
 from agent.judge import noise, rules, verdict
-from agent.records import Amount, Decision, Proposal, ProposalState, Verdict
+from agent.records import Decision, Proposal, ProposalState, Verdict
 from agent.setting import Setting, known
 from agent.steps.limits import run_limits, worst_run
 from agent.steps.wanted import in_flight, of_test
@@ -100,7 +100,7 @@ def _write(setting: Setting, proposal: Proposal, found: Verdict) -> bool:
                 _hold(setting, tx, proposal, found)
             tx.move(proposal.id, state, found.words)
             if state not in ("confirming", "auditing"):
-                release(tx, proposal.id, state)
+                budget.let_go(tx, proposal.id, state)
             return True
     except BudgetExceeded as error:
         return _unfunded(setting, proposal, found, str(error))
@@ -118,7 +118,7 @@ def _hold(setting: Setting, tx: Tx, proposal: Proposal, found: Verdict) -> None:
     """Sets aside the worst case of saying yes: the other seeds, one replay on a new head, the head's fresh runs."""
     rule = setting.track.decision
     runs = (rule.max_seeds - found.n_candidate) + rule.max_seeds + rule.report_seeds
-    amount = times(worst_run(setting, run_limits(setting, tx)), runs)
+    amount = worst_run(setting, run_limits(setting, tx)).times(runs)
     budget.reserve(tx, setting.campaign.id, amount, "hold", proposal_id=proposal.id)
 
 
@@ -130,13 +130,3 @@ def _unfunded(setting: Setting, proposal: Proposal, found: Verdict, why: str) ->
         tx.add_verdict(found)
         tx.move(proposal.id, "unfunded", f"{found.words}; but {why}")
         return True
-
-
-def release(tx: Tx, proposal_id: int, reason: str) -> None:
-    """Gives back what was set aside for a proposal."""
-    for entry in budget.holds(tx, proposal_id):
-        budget.release(tx, entry.id, reason)
-
-
-def times(amount: Amount, n: int) -> Amount:
-    return Amount(amount.gpu_s * n, amount.usd * n, amount.llm_usd * n, amount.llm_tokens * n)

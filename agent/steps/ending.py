@@ -5,9 +5,10 @@ Takes the store's rows when nothing is running; gives the state it ends in and w
 
 from typing import NamedTuple
 
+from agent import budget
 from agent.records import FINAL, Balance, CampaignState, Proposal, ProposalState
 from agent.setting import Setting
-from agent.steps.decide import release, undecided
+from agent.steps.decide import undecided
 from agent.steps.launch import covering, full_disk
 from agent.steps.limits import run_limits, worst_run
 from agent.steps.plan import WAITING
@@ -84,8 +85,8 @@ def _end_all(tx: Tx, setting: Setting, reason: str) -> None:
     """Every idea ends in a final state, and nothing stays set aside."""
     for proposal in tx.proposals(setting.campaign.id, tuple(ENDS)):
         tx.move(proposal.id, ENDS[proposal.state], reason)
-        release(tx, proposal.id, reason)
-    release(tx, tx.head(setting.campaign.id).id, reason)
+        budget.let_go(tx, proposal.id, reason)
+    budget.let_go(tx, tx.head(setting.campaign.id).id, reason)
 
 
 def _broken_base(reads: Reads, setting: Setting) -> Ending | None:

@@ -1,12 +1,13 @@
 """verdict -> promote: moves the trunk, replays an idea on a newer head, reverts a head that fresh runs contradict."""
 
+from collections.abc import Callable
+
 from agent import budget, worktree
 from agent.errors import EditError, UserError
 from agent.judge import noise, verdict
-from agent.records import Proposal
+from agent.records import Proposal, ProposalState
 from agent.setting import Setting, known
 from agent.steps import admit
-from agent.steps.decide import release, times
 from agent.steps.limits import run_limits, worst_run
 from agent.steps.wanted import MAX_ATTEMPTS, given_up
 from agent.store import Reads, Scored
@@ -27,7 +28,7 @@ def promote(setting: Setting) -> int:
     )
 
 
-def _each(setting: Setting, state, step) -> int:  # type: ignore[no-untyped-def]
+def _each(setting: Setting, state: ProposalState, step: Callable[[Setting, Proposal], None]) -> int:
     with setting.store.read() as reads:
         proposals = reads.proposals(setting.campaign.id, {state})
     for proposal in proposals:
@@ -47,8 +48,8 @@ def _audited(setting: Setting, proposal: Proposal) -> None:
             return
         tx.move(proposal.id, "accepted", known(tx.verdicts(proposal.id))[-1].words)
         # The replay is not needed; the head's fresh runs are.
-        release(tx, proposal.id, "no replay needed")
-        amount = times(worst_run(setting, run_limits(setting, tx)), setting.track.decision.report_seeds)
+        budget.let_go(tx, proposal.id, "no replay needed")
+        amount = worst_run(setting, run_limits(setting, tx)).times(setting.track.decision.report_seeds)
         budget.reserve(tx, setting.campaign.id, amount, "hold", proposal_id=proposal.id)
         proposal = tx.proposal(proposal.id)
     _to_trunk(setting, proposal)
@@ -63,7 +64,7 @@ def _replay(setting: Setting, proposal: Proposal) -> None:
     except EditError as error:
         with setting.store.write() as tx:
             tx.move(proposal.id, "inconclusive", f"can't be replayed on p{head.id}: {error}")
-            release(tx, proposal.id, "not replayed")
+            budget.let_go(tx, proposal.id, "not replayed")
         return
     with setting.store.write() as tx:
         committed.write(tx, proposal)
@@ -136,7 +137,7 @@ def _contradicted(setting: Setting) -> int:
         _revert(setting, head, parent, found.words)
         return 1
     with setting.store.write() as tx:
-        release(tx, head.id, "fresh runs are in")
+        budget.let_go(tx, head.id, "fresh runs are in")
         tx.add_event(campaign.id, "reported", found.words, proposal_id=head.id)
     return 1
 
@@ -167,4 +168,4 @@ def _revert(setting: Setting, head: Proposal, parent: Proposal, words: str) -> N
     with setting.store.write() as tx:
         tx.move(head.id, "reverted", words)
         tx.set_head(campaign.id, parent.id)
-        release(tx, head.id, "reverted")
+        budget.let_go(tx, head.id, "reverted")
