@@ -151,11 +151,16 @@ def _reopen(
         tx.reopen_campaign(campaign.id)
         campaign = known(tx.campaign(campaign.name))
     say(f"Resuming {campaign.name} (started {campaign.created}), with the budget and options that it has.")
-    return _setting(campaign, track, store, repo, make_runner(track, campaign.slots))
+    runner = make_runner(track, campaign.slots)
+    for note in runner.notes:
+        say(note)
+    return _setting(campaign, track, store, repo, runner)
 
 
 def _open(new: opening.New, store: Store | None, repo: Repository, say: Say) -> Setting:
     store, campaign = opening.write(new, store, repo, say)
+    for note in new.runner.notes:
+        say(note)
     return _setting(campaign, new.track, store, repo, new.runner)
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from agent.errors import InfraError, UserError
-from agent.runners import JobPaths, JobResult, JobSpec, Phase, create
-from agent.runners.local import LocalRunner, cores
+from agent.runners import JobPaths, JobResult, JobSpec, Phase, cores, create
+from agent.runners.local import LocalRunner
 from agent.runners.progress import last_step
 from sandbox import Limits
 from tests.processes import mentioning, until
@@ -216,7 +216,7 @@ def test_what_can_not_be_submitted(tmp_path: Path) -> None:
     with pytest.raises(InfraError, match="does not hold the job of r2"):
         LocalRunner(1).submit(other, folder, "local/0")
     with pytest.raises(UserError, match="cores"):
-        LocalRunner(len(cores()) + 1)
+        LocalRunner(len(cores.cores()) + 1)
     (folder / "result.json").write_text("{ not json")
     with pytest.raises(InfraError, match="damaged"):
         LocalRunner(1).collect(folder)

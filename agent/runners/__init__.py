@@ -43,6 +43,11 @@ class Runner(Protocol):
     @property
     def slots(self) -> tuple[str, ...]: ...
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of the machine before anything is started on it."""
+        ...
+
     def env(self, slot: str) -> dict[str, str]:
         """What a run in this slot must know to find its share of the machine."""
         ...

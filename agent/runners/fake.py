@@ -62,6 +62,7 @@ class FakeRunner:
     """Like a runner in all that the loop can see. `seconds`: how long a result is kept back, of real time."""
 
     hardware_class = "fake"
+    notes = ()
 
     def __init__(self, slots: int = 1, seconds: float = 0.0, world: Imagine = imagine) -> None:
         self.slots = tuple(f"fake/{n}" for n in range(slots))

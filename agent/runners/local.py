@@ -6,14 +6,13 @@ Takes job folders; every controller that comes later finds them as they are.
 import contextlib
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from agent.errors import InfraError, UserError
-from agent.runners import leftovers, lock
+from agent.runners import cores, leftovers, lock
 from agent.runners.job import (
     JobPaths,
     JobResult,
@@ -47,16 +46,18 @@ class LocalRunner:
         """Without GPUs a slot is a core; else `gpus_per_slot` of the GPUs whose names are given."""
         self._shepherds: dict[Path, subprocess.Popen[bytes]] = {}
         self._gpus_per_slot = gpus_per_slot
-        self._cores = cores()
         self.slots = tuple(f"local/{n}" for n in range(slots))
+        self.notes: tuple[str, ...] = ()
         if gpus_per_slot:
             if slots * gpus_per_slot > len(gpus):
                 raise UserError(f"--slots {slots}: needs {slots * gpus_per_slot} GPUs, this machine has {len(gpus)}")
             self.hardware_class = f"cuda/{gpus[0]}/{gpus_per_slot}"
             return
-        if slots > len(self._cores):
-            raise UserError(f"--slots {slots}: this machine has {len(self._cores)} cores, one for each slot")
-        self.hardware_class = f"cpu/{cpu_name()}/1-thread"
+        self._cores, shared = cores.claim(slots)
+        self.hardware_class = f"cpu/{cores.cpu_name()}/1-thread"
+        if shared:
+            names = ", ".join(map(str, shared))
+            self.notes = (f"Another campaign's runs are pinned to core {names} too: both will take longer.",)
 
     def env(self, slot: str) -> dict[str, str]:
         if not self._gpus_per_slot:
@@ -222,34 +223,3 @@ def _last_words(paths: JobPaths) -> str:
         return str(json.loads(read_small(paths.lost) or "")["reason"])
     except (ValueError, KeyError, TypeError):
         return UNREADABLE
-
-
-def cores() -> list[int]:
-    """The cores that this process may use, one of each physical core first."""
-    if not hasattr(os, "sched_getaffinity"):
-        return list(range(os.cpu_count() or 1))
-    usable = sorted(os.sched_getaffinity(0))
-    siblings = {core: _siblings(core) for core in usable}
-    return sorted(usable, key=lambda core: ([c for c in siblings[core] if c in usable].index(core), core))
-
-
-def _siblings(core: int) -> list[int]:
-    """The hardware threads of the physical core that this one belongs to."""
-    path = Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")
-    try:
-        parts = path.read_text().strip().split(",")
-        ranges = [part.split("-") for part in parts]
-        found = [n for first, *last in ranges for n in range(int(first), int(last[0] if last else first) + 1)]
-    except (OSError, ValueError):
-        return [core]
-    return found if core in found else [core]
-
-
-def cpu_name() -> str:
-    """As the kernel calls it: what makes two machines' clocks comparable."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8", errors="replace").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

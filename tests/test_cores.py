@@ -1,0 +1,68 @@
+"""Cores: each campaign has its own while there are enough, and says so when there are not."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.errors import UserError
+from agent.runners import cores
+from agent.runners.local import LocalRunner
+
+CLAIM = "from agent.runners import cores; import sys; cores.cores = lambda: [4, 5, 6]; "
+CLAIM += "print(cores.claim(2), flush=True); sys.stdin.read()"
+
+
+@pytest.fixture(autouse=True)
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Three cores, and nobody who claims one."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(cores, "cores", lambda: [4, 5, 6])
+    monkeypatch.setattr(cores, "_claimed", {})
+    yield
+    for file in cores._claimed.values():
+        os.close(file)
+
+
+def other(tmp_path: Path) -> "subprocess.Popen[str]":
+    child = subprocess.Popen(
+        [sys.executable, "-c", CLAIM],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert child.stdout is not None and child.stdout.readline() == "([4, 5], [])\n"
+    return child
+
+
+def test_another_campaign_gets_the_cores_that_are_free_and_hears_which_it_shares(tmp_path: Path) -> None:
+    child = other(tmp_path)
+    assert cores.claim(1) == ([6], [])
+    assert cores.claim(2) == ([4, 6], [4])  # a second runner of this process keeps what it has
+    assert "core 4 too" in LocalRunner(2).notes[0]
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert cores.claim(3) == ([4, 5, 6], [])
+    assert LocalRunner(3).notes == ()
+    with pytest.raises(UserError, match="has 3 cores"):
+        cores.claim(4)
+
+
+def test_what_is_not_used_is_left_to_others(tmp_path: Path) -> None:
+    assert cores.claim(1) == ([4], [])
+    assert set(cores._claimed) == {4}
+
+
+@pytest.mark.parametrize("made", ["file", "link"])
+def test_a_folder_that_is_not_ours_claims_nothing(tmp_path: Path, made: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    place = tmp_path / f"caddie-cores-{os.getuid()}"
+    place.write_text("") if made == "file" else place.symlink_to(tmp_path / "elsewhere")
+    assert cores.claim(2) == ([4, 5], [])
+    assert list((tmp_path / "elsewhere").iterdir()) == []
