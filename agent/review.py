@@ -4,6 +4,7 @@ Takes proposals as the store has them; `policy` and the other judgements are pur
 `Tx`. Policies fail closed: what they don't know, they ask about.
 """
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -36,9 +37,11 @@ def policy(review: Review, proposal: Proposal) -> Literal["approve", "ask"]:
     return "ask"
 
 
-def full(waiting: Collection[Proposal]) -> bool:
-    """So many ideas wait for a person that planning pauses."""
-    return sum(proposal.state == "awaiting_review" for proposal in waiting) >= MAX_WAITING
+def room(review: Review, waiting: Collection[Proposal]) -> float:
+    """How many more ideas may be asked for: each of them may have to wait for a person, and at none planning pauses."""
+    if review == "none":
+        return math.inf
+    return MAX_WAITING - sum(proposal.state in ("drafted", "awaiting_review") for proposal in waiting)
 
 
 def pending(reads: "Reads", campaign_id: int, run_s: float = 0.0) -> list[Pending]:

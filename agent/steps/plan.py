@@ -15,8 +15,10 @@ from agent.records import Draft, ProposalState
 from agent.setting import Setting, known
 from agent.store import Reads
 
-# Ideas that wait for a slot or a person; each of them was planned without knowing what runs now will show.
-WAITING: frozenset[ProposalState] = frozenset({"drafted", "awaiting_review", "approved"})
+# Ideas that wait for a slot alone; each of them was planned without knowing what runs now will show.
+READY: frozenset[ProposalState] = frozenset({"drafted", "approved"})
+# And those that wait for a person: nothing runs before the person has come, and nothing else waits for it.
+WAITING: frozenset[ProposalState] = READY | {"awaiting_review"}
 REMEMBERED = 400  # how many of the newest ideas a planner is told of, so that a long campaign does not slow down
 PAUSE_S = 30.0  # after a planner failed, before it is asked again
 
@@ -53,12 +55,12 @@ class Asking:
         """Starts as many calls as are needed to keep the slots fed."""
         if self.exhausted or time.monotonic() < self._paused_until:
             return
+        campaign = self._setting.campaign
         with self._setting.store.read() as reads:
-            waiting = reads.proposals(self._setting.campaign.id, WAITING)
-            if review.full(waiting):
-                return
-            missing = self._ahead(run_seconds) - len(waiting) - len(self._asked)
-            for planner in self._with_room(missing):
+            waiting = reads.proposals(campaign.id, WAITING)
+            ready = sum(proposal.state in READY for proposal in waiting)
+            wanted = min(self._ahead(run_seconds) - ready, review.room(campaign.review, waiting))
+            for planner in self._with_room(int(wanted) - len(self._asked)):
                 self._start(reads, planner)
 
     def answers(self) -> list[Draft]:
