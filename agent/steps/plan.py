@@ -41,49 +41,67 @@ class Asking:
         self._pool = ThreadPoolExecutor(max_workers=16, thread_name_prefix="planner")
         self._asked: list[Asked] = []
         self._seconds = 0.0  # what a call takes, a running mean
-        self._paused_until = 0.0
-        self.exhausted = False
+        self._paused: dict[str, float] = {}  # until when a planner that failed is left alone
+        self._exhausted: set[str] = set()
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no planner has an idea left."""
+        return all(planner.name in self._exhausted for planner in self._setting.planners)
 
     def busy(self) -> int:
         return len(self._asked)
 
     def answered(self) -> bool:
-        """Whether the oldest question has its answer."""
-        return bool(self._asked) and self._asked[0].answer.done()
+        """Whether there is something for `answers`."""
+        return bool(self._done())
 
     def ask(self, run_seconds: float) -> None:
         """Starts as many calls as are needed to keep the slots fed."""
-        if self.exhausted or time.monotonic() < self._paused_until:
+        if self.exhausted:
             return
         campaign = self._setting.campaign
         with self._setting.store.read() as reads:
             waiting = reads.proposals(campaign.id, WAITING)
             ready = sum(proposal.state in READY for proposal in waiting)
             wanted = min(self._ahead(run_seconds) - ready, review.room(campaign.review, waiting))
-            for planner in self._with_room(int(wanted) - len(self._asked)):
+            missing = int(wanted) - len(self._asked)
+            made = reads.count_proposals(campaign.id) - 1 if missing > 0 else 0
+            for planner in self._with_room(missing, made):
                 self._start(reads, planner)
 
     def answers(self) -> list[Draft]:
-        """The drafts that came back since the last call, in the order in which they were asked for."""
+        """The drafts that came back since the last call."""
         drafts = []
-        while self._asked and self._asked[0].answer.done():
-            asked = self._asked.pop(0)
+        for asked in self._done():
+            self._asked.remove(asked)
             try:
                 draft = asked.answer.result()
             except PlannerError as error:
-                self._paused_until = time.monotonic() + PAUSE_S
+                self._paused[asked.planner.name] = time.monotonic() + PAUSE_S
                 self._note("planner", f"{asked.planner.name}: {error}; asking again in {PAUSE_S:.0f} s")
                 continue
             took = time.monotonic() - asked.since
             self._seconds = took if not self._seconds else 0.8 * self._seconds + 0.2 * took
             if draft is None:
-                self.exhausted = True
+                self._exhausted.add(asked.planner.name)
             else:
                 drafts.append(draft)
         return drafts
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _done(self) -> list[Asked]:
+        """Questions that have their answer: each planner's in the order of asking, none behind a slower planner's."""
+        thinking: set[str] = set()
+        done = []
+        for asked in self._asked:
+            if asked.planner.name not in thinking and asked.answer.done():
+                done.append(asked)
+            else:
+                thinking.add(asked.planner.name)
+        return done
 
     def _ahead(self, run_seconds: float) -> int:
         """One idea ready per slot, and as many more as slots finish runs while one slow call is under way."""
@@ -92,15 +110,20 @@ class Asking:
             return slots
         return slots + math.ceil(slots * self._seconds / max(run_seconds, 1.0))
 
-    def _with_room(self, missing: int) -> list[Planner]:
-        """Whom to ask, in turn, none beyond the calls it can take at once."""
+    def _with_room(self, missing: int, made: int) -> list[Planner]:
+        """Whom to ask, none beyond the calls it can take at once. They take turns, by how many ideas were `made`;
+        who has no idea left, failed just now or has its hands full is passed over."""
         chosen: list[Planner] = []
-        planners = self._setting.planners
-        for n in range(max(0, missing)):
-            planner = planners[(len(self._asked) + n) % len(planners)]
-            under_way = sum(asked.planner is planner for asked in self._asked) + chosen.count(planner)
-            if under_way < planner.parallel:
-                chosen.append(planner)
+        planners, now = self._setting.planners, time.monotonic()
+        under_way = [asked.planner for asked in self._asked]
+        for _ in range(missing):
+            turn = made + len(under_way) + len(chosen)
+            for planner in (planners[(turn + n) % len(planners)] for n in range(len(planners))):
+                if planner.name in self._exhausted or now < self._paused.get(planner.name, 0.0):
+                    continue
+                if under_way.count(planner) + chosen.count(planner) < planner.parallel:
+                    chosen.append(planner)
+                    break
         return chosen
 
     def _start(self, reads: Reads, planner: Planner) -> None:

@@ -1,15 +1,20 @@
 """Whole campaigns with imagined runs: how many ideas are asked for, of whom, and what a person's answer does."""
 
+import itertools
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from agent import review
+from agent.errors import PlannerError
 from agent.loop import Loop
+from agent.planner import Request
 from agent.planner.scripted import Entry, Scripted
-from agent.records import Proposal
+from agent.records import Draft, Mode, Proposal
+from agent.search import ALL_MODES
 from agent.setting import Setting
 from agent.store import Tx
 from tests.e2e import world
@@ -22,9 +27,21 @@ def root(tmp_path: Path) -> Path:
     return world.make_workspace(tmp_path / "work")
 
 
-def worse(n: int, **more: object) -> dict[str, object]:
-    """Ideas without a promotion: none of them meets another head."""
-    return world.idea(f"worse {n}", ('"rate": 0.10', f'"rate": {n / 10000}'), **more)
+def worse(n: int) -> dict[str, object]:
+    """An idea that a careful policy asks about: the knob may not have this value."""
+    return world.idea(f"worse {n}", ('"rate": 0.10', f'"rate": {n / 10000}'))
+
+
+# Changes of declared knobs alone, none of them better.
+HARMLESS = [
+    world.idea(
+        f"knobs {n}",
+        ('"width": 4', f'"width": {width}'),
+        ('"rate": 0.10', f'"rate": {rate}'),
+        ('"bits": 8', f'"bits": {bits}'),
+    )
+    for n, (width, rate, bits) in enumerate(itertools.product((2, 4), (0.02, 0.05), (4, 6, 8)))
+]
 
 
 def scripted(name: str, ideas: list[dict[str, object]]) -> Scripted:
@@ -65,3 +82,63 @@ def test_eight_ideas_wait_for_a_person_and_then_planning_pauses(root: Path) -> N
     assert max(seen) == 8 and seen[-1] == 8
     with setting.store.read() as reads:
         assert reads.count_proposals(setting.campaign.id) == 1 + 8 + 3
+
+
+def test_ideas_that_wait_for_a_person_leave_no_slot_idle(root: Path) -> None:
+    world.write_ideas(root, [worse(1)])
+    setting = world.open_campaign(root, slots=2, seconds=0.2, review="risky")
+    risky = scripted("risky", [worse(n) for n in (1, 2)])
+    setting = replace(setting, planners=(risky, scripted("harmless", HARMLESS)))
+    running: list[int] = []
+
+    def look(tx: Tx) -> bool:
+        if tx.count_proposals(setting.campaign.id, {"awaiting_review"}) == 2:
+            running.append(tx.count_runs(setting.campaign.id, {"queued", "running"}))
+        return tx.count_proposals(setting.campaign.id, {"worse"}) >= 6
+
+    watched(setting, look)
+    found = by_title(setting)
+    assert [found[f"worse {n}"].state for n in (1, 2)] == ["awaiting_review"] * 2
+    assert sum(one.planner == "harmless" and one.state == "worse" for one in found.values()) >= 6
+    assert running.count(2) > 0.5 * len(running), running
+
+
+def test_planners_take_turns_and_the_campaign_goes_on_until_none_has_an_idea(root: Path) -> None:
+    world.write_ideas(root, [worse(1)])
+    setting = world.open_campaign(root)
+    planners = scripted("short", [worse(1), worse(2)]), scripted("long", [worse(n) for n in range(3, 8)])
+    setting = replace(setting, planners=planners)
+    assert Loop(setting).run().reason == "the planner has no more ideas"
+    who = [one.planner for one in by_title(setting).values()][1:]
+    assert who == ["short", "long", "short", "long", "long", "long", "long"]
+
+
+def test_a_file_that_is_used_up_does_not_end_the_planner_beside_it(root: Path) -> None:
+    world.write_ideas(root, [worse(1)])
+    setting = world.open_campaign(root, planner="scripted:.ideas.jsonl,knobs", budget_hours=0.15)
+    assert Loop(setting).run().reason == "the budget does not cover another run"
+    who = [one.planner for one in by_title(setting).values()][1:]
+    assert who.count("scripted") == 1 and who.count("knobs") >= 3
+
+
+@dataclass(frozen=True)
+class Failing:
+    """A planner that never has an answer."""
+
+    name: str = "failing"
+    modes: frozenset[Mode] = ALL_MODES
+    parallel: int = 1
+
+    def propose(self, request: Request) -> Draft | None:
+        raise PlannerError("no credit")
+
+
+def test_a_planner_that_fails_does_not_stop_the_one_beside_it(root: Path) -> None:
+    world.write_ideas(root, [worse(1)])
+    setting = world.open_campaign(root)
+    setting = replace(setting, planners=(Failing(), scripted("other", [worse(n) for n in (1, 2, 3)])))
+    watched(setting, lambda tx: tx.count_proposals(setting.campaign.id, {"worse"}) == 3)
+    assert [one.state for one in by_title(setting).values()][1:] == ["worse"] * 3
+    with setting.store.read() as reads:
+        said = [event.text for event in reads.events(setting.campaign.id) if event.what == "planner"]
+    assert said == ["failing: no credit; asking again in 30 s"]
