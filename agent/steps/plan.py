@@ -1,11 +1,14 @@
 """store -> search -> context -> planner: asks for ideas ahead of time, so that no slot waits for a planner.
 
-A planner call runs in a thread and gets a frozen `Request`; its answer is written down by the loop's own thread.
+A planner call runs in a thread and gets a frozen `Request`; its answer is written down by the loop's own thread. What
+a call still under way at the end would have said is lost with it: nothing waits for it, not even the process's exit.
 """
 
 import math
+import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 
 from agent import review, search
@@ -20,6 +23,7 @@ READY: frozenset[ProposalState] = frozenset({"drafted", "approved"})
 # And those that wait for a person: nothing runs before the person has come, and nothing else waits for it.
 WAITING: frozenset[ProposalState] = READY | {"awaiting_review"}
 REMEMBERED = 400  # how many of the newest ideas a planner is told of, so that a long campaign does not slow down
+QUICK_S = 3.0  # for which the loop waits for a planner that takes one question at a time
 PAUSE_S = 30.0  # after a planner failed, before it is asked again
 
 
@@ -38,7 +42,6 @@ class Asking:
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
-        self._pool = ThreadPoolExecutor(max_workers=16, thread_name_prefix="planner")
         self._asked: list[Asked] = []
         self._seconds = 0.0  # what a call takes, a running mean
         self._paused: dict[str, float] = {}  # until when a planner that failed is left alone
@@ -89,9 +92,6 @@ class Asking:
                 drafts.append(draft)
         return drafts
 
-    def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
     def _done(self) -> list[Asked]:
         """Questions that have their answer: each planner's in the order of asking, none behind a slower planner's."""
         thinking: set[str] = set()
@@ -130,15 +130,30 @@ class Asking:
         n = reads.count_proposals(self._setting.campaign.id) + len(self._asked)
         asked = sum(one.planner is planner for one in self._asked)
         request = make_request(self._setting, reads, planner, n, asked)
-        answer = self._pool.submit(planner.propose, request)
+        answer = in_background(planner, request)
         self._asked.append(Asked(n, planner, time.monotonic(), answer))
         if planner.parallel == 1:
             # A planner that answers one question at a time is quick and wants to know its last answer first.
-            answer.exception()
+            with suppress(TimeoutError):
+                answer.exception(QUICK_S)
 
     def _note(self, what: str, text: str) -> None:
         with self._setting.store.write() as tx:
             tx.add_event(self._setting.campaign.id, what, text)
+
+
+def in_background(planner: Planner, request: Request) -> "Future[Draft | None]":
+    """The answer to come. A pool's threads would be joined at the interpreter's exit, however long they take."""
+    answer: Future[Draft | None] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(planner.propose(request))
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=work, name=f"planner {planner.name}", daemon=True).start()
+    return answer
 
 
 def make_request(setting: Setting, reads: Reads, planner: Planner, n: int, asked: int = 0) -> Request:

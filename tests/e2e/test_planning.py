@@ -1,14 +1,17 @@
 """Whole campaigns with imagined runs: how many ideas are asked for, of whom, and what a person's answer does."""
 
 import itertools
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from agent import review
+from agent import budget, review
 from agent.errors import PlannerError
 from agent.loop import Loop
 from agent.planner import Request
@@ -19,6 +22,7 @@ from agent.setting import Setting
 from agent.store import Tx
 from tests.e2e import world
 
+REPOSITORY = Path(__file__).parents[2]
 WITHIN_S = 30.0  # after which a campaign that does not get there is stopped
 
 
@@ -119,6 +123,80 @@ def test_a_file_that_is_used_up_does_not_end_the_planner_beside_it(root: Path) -
     assert Loop(setting).run().reason == "the budget does not cover another run"
     who = [one.planner for one in by_title(setting).values()][1:]
     assert who.count("scripted") == 1 and who.count("knobs") >= 3
+
+
+@dataclass(frozen=True)
+class Thinking:
+    """A planner whose only idea takes long, as a language model's may."""
+
+    seconds: float
+    parallel: int = 2
+    name: str = "thinking"
+    modes: frozenset[Mode] = ALL_MODES
+    asked: threading.Event = field(default_factory=threading.Event)
+
+    def propose(self, request: Request) -> Draft | None:
+        self.asked.set()
+        time.sleep(self.seconds)
+        return scripted(self.name, [worse(99)]).propose(request)
+
+
+def test_a_quick_planner_waits_for_no_slow_one(root: Path) -> None:
+    world.write_ideas(root, [worse(1)])
+    setting = world.open_campaign(root, slots=3)
+    setting = replace(setting, planners=(Thinking(600.0), scripted("quick", [worse(n) for n in (1, 2, 3)])))
+    watched(setting, lambda tx: tx.count_proposals(setting.campaign.id, {"worse"}) == 3)
+    assert [one.state for one in by_title(setting).values()][1:] == ["worse"] * 3
+
+
+def test_what_a_planner_says_while_the_last_runs_end_is_not_lost(root: Path) -> None:
+    world.write_ideas(root, [worse(1)])
+    setting = world.open_campaign(root, seconds=1.5)
+    thinking = Thinking(0.3)
+    setting = replace(setting, planners=(thinking,))
+    assert watched(setting, lambda tx: thinking.asked.is_set()) == "stopped by a person"
+    assert [one.state for one in by_title(setting).values()][1:] == ["drafted"]
+    assert Loop(world.resume_campaign(root)).run().reason == "the planner has no more ideas"
+    assert by_title(setting)["worse 99"].state == "worse"
+
+
+INTERRUPTED = """
+import os, signal, sys, time
+from dataclasses import replace
+from pathlib import Path
+from agent.loop import Loop
+from tests.e2e import test_planning, world
+
+thinking = test_planning.Thinking(600.0, int(sys.argv[2]))
+
+def interrupt():
+    if thinking.asked.is_set():
+        thinking.asked.clear()
+        print(time.monotonic(), flush=True)
+        os.kill(os.getpid(), signal.SIGINT)
+
+setting = world.open_campaign(Path(sys.argv[1]))
+print(Loop(replace(setting, planners=(thinking,)), interrupt).run().reason)
+"""
+
+
+@pytest.mark.parametrize("parallel", [1, 4])
+def test_an_interrupt_does_not_wait_for_a_planner(root: Path, parallel: int) -> None:
+    """Neither the loop nor the exit of its process does."""
+    world.write_ideas(root, [worse(1)])
+    command = [sys.executable, "-c", INTERRUPTED, str(root), str(parallel)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    interrupted, reason = done.stdout.splitlines()
+    assert reason == "stopped by a person" and done.stderr == ""
+    assert time.monotonic() - float(interrupted) < 10.0
+    setting = world.resume_campaign(root)
+    assert Loop(setting).run().reason == "the planner has no more ideas"
+    assert by_title(setting)["worse 1"].state == "worse"
+    with setting.store.read() as reads:
+        assert budget.audit(reads, setting.campaign.id) == []
+        assert budget.open_entries(reads, setting.campaign.id) == []
+        assert {run.state for run in reads.runs(setting.campaign.id)} == {"done"}
 
 
 @dataclass(frozen=True)
