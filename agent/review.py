@@ -62,7 +62,7 @@ def approve(tx: "Tx", ids: Collection[int], who: str, comment: str = "") -> list
 
 
 def reject(tx: "Tx", ids: Collection[int], who: str, comment: str = "") -> list[Proposal]:
-    """Declines all of them, or none if one doesn't wait. The comment is what the planner learns from it."""
+    """Declines all of them, or none if one doesn't wait. The comment is kept as the reason."""
     return _answer(tx, ids, "reject", "declined", who, comment)
 
 
@@ -77,7 +77,8 @@ def edit(
 ) -> Proposal:
     """Puts the person's version in the place of a waiting idea, as a new draft that the guard checks.
 
-    `files` are those of its baseline, which the edited diff applies to. EditError: it does not apply.
+    Whoever wrote it has approved it. `files` are those of its baseline, which the edited diff applies to.
+    EditError: it does not apply.
     """
     old = _waits(tx, proposal_id)
     if edits.apply(edited, files, editable) == edits.apply(old.diff, files, editable):
@@ -86,7 +87,7 @@ def edit(
     tx.add_review(proposal_id, "edit", who, comment)
     new = tx.add_proposal(old.campaign_id, _edited(old, edited, who), baseline_id=old.baseline_id)
     tx.move(proposal_id, "declined", _said(f"replaced by p{new.id}, edited", who, comment))
-    return new
+    return tx.update_proposal(new.id, reviewed_by=who)
 
 
 def stop(tx: "Tx", proposal_id: int, who: str, comment: str = "") -> None:

@@ -94,7 +94,7 @@ def test_an_edit_becomes_a_new_draft(store: Store, waiting: list[Proposal]) -> N
         assert f"replaced by p{new.id}" in reads.proposal(old.id).reason
         assert (new.state, new.source_id, new.baseline_id) == ("drafted", old.baseline_id, old.baseline_id)
         assert new.evidence == (f"p{old.id}",)
-        assert "ann" in new.planner and "+b = 4" in new.edits
+        assert "ann" in new.planner and "+b = 4" in new.edits and new.reviewed_by == "ann"
         assert reads.reviews(old.id)[0].action == "edit"
 
 

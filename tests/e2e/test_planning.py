@@ -16,7 +16,7 @@ from agent.errors import PlannerError
 from agent.loop import Loop
 from agent.planner import Request
 from agent.planner.scripted import Entry, Scripted
-from agent.records import Draft, Mode, Proposal
+from agent.records import FINAL, Draft, Mode, Proposal
 from agent.search import ALL_MODES
 from agent.setting import Setting
 from agent.store import Tx
@@ -220,3 +220,58 @@ def test_a_planner_that_fails_does_not_stop_the_one_beside_it(root: Path) -> Non
     with setting.store.read() as reads:
         said = [event.text for event in reads.events(setting.campaign.id) if event.what == "planner"]
     assert said == ["failing: no credit; asking again in 30 s"]
+
+
+def test_what_a_person_edited_is_approved_and_checked(root: Path) -> None:
+    world.write_ideas(root, [worse(1), worse(2)])
+    setting = world.open_campaign(root, review="all")
+    paths = setting.track.script.editable
+
+    def look(tx: Tx) -> bool:
+        waiting = tx.proposals(setting.campaign.id, {"awaiting_review"})
+        if len(waiting) == 2:
+            for idea, value in zip(waiting, ("0.05", "0.05 +"), strict=True):
+                edited = idea.diff.replace(f"0.000{idea.title[-1]}", value)
+                files = setting.repo.files(setting.campaign.base_commit, paths)
+                review.edit(tx, idea.id, "ann", edited, files, paths)
+        return not waiting and tx.count_proposals(setting.campaign.id, {"worse", "blocked"}) == 2
+
+    watched(setting, look)
+    found = by_title(setting)
+    assert [found[f"worse {n}"].state for n in (1, 2)] == ["worse", "blocked"]
+    assert found["worse 1"].reviewed_by == "ann" and '"rate": 0.05,' in found["worse 1"].diff
+    with setting.store.read() as reads:
+        waited = [event.proposal_id for event in reads.events(setting.campaign.id) if event.what == "awaiting_review"]
+    assert waited == [2, 3]  # the planner's own versions
+
+
+@pytest.mark.parametrize("policy", ["all", "risky"])
+def test_an_approval_follows_an_idea_to_a_new_head_while_its_hunks_stay(root: Path, policy: str) -> None:
+    """Next to the line that the new head has changed, what was approved is not what would run."""
+    near, far = ('"rate": 0.10', '"rate": 0.05'), ("print(KNOBS)", "print(dict(KNOBS))")
+    world.write_ideas(
+        root,
+        [
+            world.idea("wider", ('"width": 4', '"width": 8'), kind="optimiser"),
+            world.idea("near", near, kind="optimiser"),
+            world.idea("far", far, kind="optimiser"),
+        ],
+    )
+    setting = world.open_campaign(root, review=policy)
+
+    def look(tx: Tx) -> bool:
+        waiting = tx.proposals(setting.campaign.id, {"awaiting_review"})
+        if len(waiting) == 3:
+            review.approve(tx, [one.id for one in waiting], "ann")
+        return [one.title for one in waiting] == ["near"] and tx.proposal(4).state in FINAL
+
+    watched(setting, look)
+    found = by_title(setting)
+    assert found["wider"].state == "promoted" and found["wider"].reviewed_by == "ann"
+    assert found["near"].baseline_id == found["far"].baseline_id == found["wider"].id
+    assert found["far"].reviewed_by == "ann" and found["far"].state in FINAL
+    assert (found["near"].state, found["near"].reviewed_by) == ("awaiting_review", "")
+    assert found["near"].reason == "changed by the new head p2"
+    with setting.store.read() as reads:
+        assert reads.runs(setting.campaign.id, proposal_id=found["far"].id)
+        assert not reads.runs(setting.campaign.id, proposal_id=found["near"].id)
