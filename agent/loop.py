@@ -68,8 +68,8 @@ class Loop:
         if happened or self._over is None:
             with setting.store.read() as reads:
                 self._over = over(setting, reads) is not None
+        happened += self._plan()
         if not self._over:
-            happened += self._plan()
             happened += self._launch()
         return happened
 
@@ -107,7 +107,7 @@ class Loop:
         """
         setting, answered = self._setting, 0
         while True:
-            may_ask = not self._asked()
+            may_ask = not self._over and not self._asked()
             if may_ask:
                 self._asking.ask(self._run_s)
             drafts = self._asking.answers()

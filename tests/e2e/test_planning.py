@@ -17,6 +17,8 @@ from agent.loop import Loop
 from agent.planner import Request
 from agent.planner.scripted import Entry, Scripted
 from agent.records import FINAL, Draft, Mode, Proposal
+from agent.runners.fake import FakeRunner
+from agent.runners.job import JobPaths, JobState
 from agent.search import ALL_MODES
 from agent.setting import Setting
 from agent.store import Tx
@@ -158,6 +160,23 @@ def test_what_a_planner_says_while_the_last_runs_end_is_not_lost(root: Path) -> 
     assert [one.state for one in by_title(setting).values()][1:] == ["drafted"]
     assert Loop(world.resume_campaign(root)).run().reason == "the planner has no more ideas"
     assert by_title(setting)["worse 99"].state == "worse"
+
+
+class Unequal(FakeRunner):
+    """The base's three runs are over at once, all others take long."""
+
+    def poll(self, folder: Path) -> JobState:
+        path = JobPaths(folder).result
+        long = folder.name not in ("r1", "r2", "r3") and time.time() < path.stat().st_mtime + 2.0
+        return "running" if long else super().poll(folder)
+
+
+def test_what_a_planner_says_after_the_target_was_reached_is_not_lost(root: Path) -> None:
+    world.write_ideas(root, [worse(1)])
+    setting = world.open_campaign(root, slots=4, target_bpb=9.0, make_runner=Unequal)
+    setting = replace(setting, planners=(Thinking(0.5), scripted("quick", [worse(1)])))
+    assert Loop(setting).run().reason.startswith("target reached")
+    assert by_title(setting)["worse 99"].state == "cancelled"
 
 
 INTERRUPTED = """
