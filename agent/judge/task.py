@@ -192,9 +192,7 @@ def session_command(task: Task) -> tuple[str, ...]:
 
 def command(track: Track) -> tuple[str, ...]:
     """The track's scoring command; its last word is the role."""
-    *words, role = track.script.score
-    if role != "score":
-        raise TrackError(f"script.score: its last word must be 'score', the role, not {role!r}")
+    *words, _ = track.script.score
     return (*(word.format(python=sys.executable, script="{script}") for word in words), "{role}")
 
 
