@@ -95,6 +95,17 @@ def test_the_shipped_tracks_are_what_a_track_may_be(name: str) -> None:
     assert tracks.load(name, Path())[0].name == name
 
 
+def test_synth_is_the_tiny_track_on_another_corpus() -> None:
+    """The same script at the same shapes: what was fitted for one holds for the other."""
+    tiny, synth = tracks.load("tiny", Path())[0], tracks.load("synth", Path())[0]
+    same = {"name": "", "summary": "", "data": None}
+    believed = {"prior_sigma": 1.0, "prior_df": 1.0}
+    one, other = (
+        of.model_copy(update={**same, "decision": of.decision.model_copy(update=believed)}) for of in (tiny, synth)
+    )
+    assert one == other
+
+
 def test_a_folder_is_not_suggested_in_its_own_place(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").mkdir()
     with pytest.raises(TrackError) as refused:
