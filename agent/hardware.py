@@ -33,6 +33,10 @@ def gpus() -> tuple[Gpu, ...]:
 
 def missing(track: Track, workspace: Path) -> list[str]:
     """What keeps this track from running here, one sentence each; empty: nothing."""
+    from agent.judge.task import unscored  # late: who only wants the GPUs needs no judge
+
+    if words := unscored(track):
+        return [words]  # whatever else is missing: getting it would not help
     return [*_missing_gpus(track), *_missing_data(track, workspace), *_missing_script(track, workspace)]
 
 
