@@ -69,7 +69,7 @@ def review_policy(text: str) -> Review:
 def default_slots(track: Track) -> int:
     """Two on a laptop: one core each, and the rest of the machine is the person's."""
     if track.hardware.kind == "cuda":
-        return max(1, len(hardware.gpus()) // max(1, track.hardware.gpus))
+        return max(1, len(hardware.matching(track)) // track.hardware.gpus)
     return min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
