@@ -99,6 +99,8 @@ class Compute(Table):
 
 
 class Rung(Table):
+    """Variables that make a run longer or shorter. Campaigns run the deciding rung; others are for runs by hand."""
+
     name: str
     env: Env = Field(default_factory=dict)
 
