@@ -28,8 +28,7 @@ def local_runner(track: Track, slots: int) -> Runner:
 
     if track.hardware.kind == "cpu":
         return LocalRunner(slots)
-    names = tuple(gpu.name for gpu in hardware.gpus() if track.hardware.device in gpu.name)
-    return LocalRunner(slots, names, track.hardware.gpus)
+    return LocalRunner(slots, hardware.matching(track), track.hardware.gpus)
 
 
 def start(options: Options, where: Path, say: Say, make_runner: MakeRunner = local_runner) -> Setting:

@@ -42,7 +42,7 @@ class EditError(CaddieError):
 
 
 class PlannerError(CaddieError):
-    """A planner failed for now (no answer, no credit); planning pauses, nothing else stops."""
+    """A planner failed for now (no answer, no credit); it is asked again later, nothing else stops."""
 
 
 class BudgetExceeded(CaddieError):

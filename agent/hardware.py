@@ -14,6 +14,8 @@ from agent.track import Track
 
 @dataclass(frozen=True)
 class Gpu:
+    index: int
+    """In the order of the PCI bus."""
     name: str
     memory_mb: int
 
@@ -23,16 +25,26 @@ def gpus() -> tuple[Gpu, ...]:
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ()
-    command = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    command = [tool, "--query-gpu=index,name,memory.total", "--format=csv,noheader,nounits"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     if done.returncode != 0:
         return ()
-    rows = [line.rsplit(",", 1) for line in done.stdout.splitlines() if "," in line]
-    return tuple(Gpu(name.strip(), int(memory)) for name, memory in rows if memory.strip().isdigit())
+    rows = [[cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines()]
+    good = [row for row in rows if len(row) == 3 and row[0].isdecimal() and row[2].isdecimal()]
+    return tuple(Gpu(int(index), name, int(memory)) for index, name, memory in good)
+
+
+def matching(track: Track) -> tuple[Gpu, ...]:
+    """Those of this machine's GPUs that the track asks for."""
+    return tuple(gpu for gpu in gpus() if track.hardware.device in gpu.name)
 
 
 def missing(track: Track, workspace: Path) -> list[str]:
     """What keeps this track from running here, one sentence each; empty: nothing."""
+    from agent.judge.task import unscored  # late: who only wants the GPUs needs no judge
+
+    if words := unscored(track):
+        return [words]  # whatever else is missing: getting it would not help
     return [*_missing_gpus(track), *_missing_data(track, workspace), *_missing_script(track, workspace)]
 
 
@@ -46,7 +58,7 @@ def _missing_gpus(track: Track) -> list[str]:
     need = track.hardware
     if need.kind != "cuda":
         return []
-    found = [gpu for gpu in gpus() if need.device in gpu.name]
+    found = matching(track)
     if len(found) >= need.gpus:
         return []
     what = f"{need.gpus} x {need.device or 'NVIDIA GPU'}"

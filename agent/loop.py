@@ -48,14 +48,11 @@ class Loop:
         with hold(setting.store, f"campaign {setting.campaign.name}") as lease, self._interruptible():
             setting.repo.sweep(setting.campaign.name)
             setting.runner.sweep(setting.jobs)
-            try:
-                while (found := self._ending()) is None:
-                    lease.check()
-                    if not self._turn():
-                        self._rest()
-                    self._show()
-            finally:
-                self._asking.close()
+            while (found := self._ending()) is None:
+                lease.check()
+                if not self._turn():
+                    self._rest()
+                self._show()
             close(setting, found)
             return found
 
@@ -71,8 +68,8 @@ class Loop:
         if happened or self._over is None:
             with setting.store.read() as reads:
                 self._over = over(setting, reads) is not None
+        happened += self._plan()
         if not self._over:
-            happened += self._plan()
             happened += self._launch()
         return happened
 
@@ -109,19 +106,22 @@ class Loop:
         Before launching, so that a turn that was cut off is repeated with the same questions in the same order.
         """
         setting, answered = self._setting, 0
-        while not self._asked():
-            self._asking.ask(self._run_s)
+        while True:
+            may_ask = not self._over and not self._asked()
+            if may_ask:
+                self._asking.ask(self._run_s)
             drafts = self._asking.answers()
             for draft in drafts:
                 record(setting, draft)
+            answered += len(drafts)
+            if not may_ask:  # what was under way is not lost; the next controller checks it
+                return answered
             with setting.store.read() as reads:
                 drafted = reads.proposals(setting.campaign.id, {"drafted"})
             for proposal in drafted:
                 admit(setting, proposal)
-            answered += len(drafts)
             if not drafts:
-                break
-        return answered
+                return answered
 
     def _ending(self) -> Ending | None:
         """How the campaign ends now, if it does; what runs is let finish, or cancelled and settled, before."""

@@ -37,7 +37,10 @@ class New:
     budget_hours: float
     name: str
     base: str
+    """The commit to start from; with `edits`, what they will be committed on."""
     words: str
+    edits: dict[str, str] | None
+    """The checkout's files, where they are to be the base."""
     knobs: dict[str, literals.KnobValue]
     ast_hash: str
 
@@ -61,9 +64,15 @@ def check(
     planner.make(options.planner, track, repo.root)
     name = options.name or _free_name(store, repo, track.name)
     repo.refuse_name(name)
-    base, words = _base(options, store, repo, track, earlier)
-    knobs, ast_hash = _read_base(track, repo.files(base, track.script.editable))
-    return New(options, track, text, runner, slots, budget, name, base, words, knobs, ast_hash)
+    edits = None
+    if options.base == "worktree":
+        base, words = repo.head(), ""
+        files = edits = repo.edited(base, track.script.editable)
+    else:
+        base, words = _base(options, store, repo, track, earlier)
+        files = repo.files(base, track.script.editable)
+    knobs, ast_hash = _read_base(track, files)
+    return New(options, track, text, runner, slots, budget, name, base, words, edits, knobs, ast_hash)
 
 
 def _read_base(track: Track, files: Mapping[str, str]) -> tuple[dict[str, literals.KnobValue], str]:
@@ -86,6 +95,10 @@ def write(new: New, store: Store | None, repo: Repository, say: Say) -> tuple[St
     options, track = new.options, new.track
     repo.exclude(["/runs.db*", "/.caddie/"])
     data_sha = corpus(track, repo, say)
+    base, words = new.base, new.words
+    if new.edits is not None:
+        base = repo.commit_candidate("base", 0, new.base, new.edits, "Uncommitted edits of the checkout")
+        words = f"from the checkout with its uncommitted edits ({base[:10]})"
     store = store or open_store(repo.root / "runs.db")
     with store.write() as tx:
         campaign = tx.add_campaign(
@@ -95,7 +108,7 @@ def write(new: New, store: Store | None, repo: Repository, say: Say) -> tuple[St
             track_toml=new.text,
             track_sha=tracks.sha(new.text),
             data_sha=data_sha,
-            base_commit=new.base,
+            base_commit=base,
             branch=f"caddie/{new.name}",
             seed=options.seed if options.seed is not None else secrets.randbits(31),
             caps=Caps(new.budget_hours * 3600, options.usd, options.llm_usd),
@@ -105,10 +118,10 @@ def write(new: New, store: Store | None, repo: Repository, say: Say) -> tuple[St
             target_bpb=options.target_bpb,
             hardware_class=new.runner.hardware_class,
         )
-        root = tx.add_proposal(campaign.id, base_draft(new.words), baseline_id=None, state="promoted", commit=new.base)
+        root = tx.add_proposal(campaign.id, base_draft(words), baseline_id=None, state="promoted", commit=base)
         tx.update_proposal(root.id, knobs=new.knobs, ast_hash=new.ast_hash)
         tx.set_head(campaign.id, root.id)
-    say(f"Campaign {new.name}: {new.words}")
+    say(f"Campaign {new.name}: {words}")
     say(verdict.resolvable(track, new.budget_hours * 3600, track.guess_run_s() * max(1, track.hardware.gpus)))
     return store, campaign
 
@@ -130,10 +143,6 @@ def _base(
 ) -> tuple[str, str]:
     """The commit to start from, and how to say it."""
     dirty = repo.dirty(track.script.editable)
-    if options.base == "worktree":
-        files = {path: (repo.root / path).read_text("utf-8") for path in track.script.editable}
-        sha = repo.commit_candidate("base", 0, repo.head(), files, "Uncommitted edits of the checkout")
-        return sha, f"from the checkout with its uncommitted edits ({sha[:10]})"
     last = last_head(store, earlier)
     if options.base == "last" and last is None:
         raise UserError("--base last: there is no finished campaign of this track; use --base HEAD")

@@ -5,11 +5,12 @@ Takes the options as typed; `check` raises UserError that names the option. Noth
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 from agent import hardware
-from agent.errors import UserError
+from agent.errors import UserError, did_you_mean
 from agent.records import Review
 from agent.track import Track
 
@@ -52,13 +53,17 @@ def check(options: Options) -> None:
     if options.slots is not None and not 1 <= options.slots <= 64:
         raise UserError(f"--slots {options.slots}: must be between 1 and 64")
     if options.review not in get_args(Review):
-        raise UserError(f"--review {options.review}: choose one of {', '.join(get_args(Review))}")
+        raise UserError(_choose("--review", options.review, get_args(Review)))
     if options.base is not None and options.base not in BASES:
-        raise UserError(f"--base {options.base}: choose one of {', '.join(BASES)}")
+        raise UserError(_choose("--base", options.base, BASES))
     if options.name is not None and not options.name.replace("-", "").replace("_", "").isalnum():
         raise UserError(f"--campaign {options.name}: letters, digits, - and _ only")
     if options.name is not None and len(options.name) > MOST_NAME:  # it is a folder's and a branch's name too
         raise UserError(f"--campaign {options.name[:20]}...: {MOST_NAME} characters at most")
+
+
+def _choose(option: str, said: str, known: Sequence[str]) -> str:
+    return f"{option} {said}:{did_you_mean(said, known)} choose one of {', '.join(known)}"
 
 
 def review_policy(text: str) -> Review:
@@ -69,7 +74,7 @@ def review_policy(text: str) -> Review:
 def default_slots(track: Track) -> int:
     """Two on a laptop: one core each, and the rest of the machine is the person's."""
     if track.hardware.kind == "cuda":
-        return max(1, len(hardware.gpus()) // max(1, track.hardware.gpus))
+        return max(1, len(hardware.matching(track)) // track.hardware.gpus)
     return min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 

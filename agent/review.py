@@ -4,6 +4,7 @@ Takes proposals as the store has them; `policy` and the other judgements are pur
 `Tx`. Policies fail closed: what they don't know, they ask about.
 """
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -36,9 +37,11 @@ def policy(review: Review, proposal: Proposal) -> Literal["approve", "ask"]:
     return "ask"
 
 
-def full(waiting: Collection[Proposal]) -> bool:
-    """So many ideas wait for a person that planning pauses."""
-    return sum(proposal.state == "awaiting_review" for proposal in waiting) >= MAX_WAITING
+def room(review: Review, waiting: Collection[Proposal]) -> float:
+    """How many more ideas may be asked for: each of them may have to wait for a person, and at none planning pauses."""
+    if review == "none":
+        return math.inf
+    return MAX_WAITING - sum(proposal.state in ("drafted", "awaiting_review") for proposal in waiting)
 
 
 def pending(reads: "Reads", campaign_id: int, run_s: float = 0.0) -> list[Pending]:
@@ -59,7 +62,7 @@ def approve(tx: "Tx", ids: Collection[int], who: str, comment: str = "") -> list
 
 
 def reject(tx: "Tx", ids: Collection[int], who: str, comment: str = "") -> list[Proposal]:
-    """Declines all of them, or none if one doesn't wait. The comment is what the planner learns from it."""
+    """Declines all of them, or none if one doesn't wait. The comment is kept as the reason."""
     return _answer(tx, ids, "reject", "declined", who, comment)
 
 
@@ -74,7 +77,8 @@ def edit(
 ) -> Proposal:
     """Puts the person's version in the place of a waiting idea, as a new draft that the guard checks.
 
-    `files` are those of its baseline, which the edited diff applies to. EditError: it does not apply.
+    Whoever wrote it has approved it. `files` are those of its baseline, which the edited diff applies to.
+    EditError: it does not apply.
     """
     old = _waits(tx, proposal_id)
     if edits.apply(edited, files, editable) == edits.apply(old.diff, files, editable):
@@ -83,7 +87,7 @@ def edit(
     tx.add_review(proposal_id, "edit", who, comment)
     new = tx.add_proposal(old.campaign_id, _edited(old, edited, who), baseline_id=old.baseline_id)
     tx.move(proposal_id, "declined", _said(f"replaced by p{new.id}, edited", who, comment))
-    return new
+    return tx.update_proposal(new.id, reviewed_by=who)
 
 
 def stop(tx: "Tx", proposal_id: int, who: str, comment: str = "") -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, get_args
 
-from agent.records import FINAL, Mode, ProposalState
+from agent.records import Mode, ProposalState
 
 KnobValue = str | int | float
 
@@ -50,7 +50,6 @@ class Snapshot:
 
     head_id: int
     candidates: tuple[Candidate, ...]
-    in_flight: int = 0
     modes: frozenset[Mode] = ALL_MODES
     """What the planners understand."""
     min_gain: float = 0.0
@@ -106,8 +105,7 @@ def snapshot(
         )
         for one in sorted(tried, key=lambda one: one.proposal_id)
     )
-    in_flight = sum(one.state not in FINAL for one in tried)
-    return Snapshot(head_id, candidates, in_flight, modes, min_gain)
+    return Snapshot(head_id, candidates, modes, min_gain)
 
 
 def choose(snapshot: Snapshot, seed: int, n: int) -> Choice:

@@ -1,7 +1,7 @@
 """Strict load of a track file: what is optimised, its limits, data, rungs and decision rule.
 
 Takes a name of a track that ships with Caddie (`tiny`) or a path to a TOML file; gives a frozen `Track`.
-Unknown keys are errors with a "did you mean".
+Unknown keys are errors with a "did you mean". `agent/fields.py` says what the values may be.
 """
 
 import hashlib
@@ -10,49 +10,35 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from agent.errors import TrackError, did_you_mean
-
-
-class Table(BaseModel):
-    """A table of a track file: frozen, nothing unknown, no NaN, no infinity."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-def _inside(path: str) -> str:
-    """Nothing outside the repository is run, and nothing outside a run's folder is an artifact."""
-    if path.startswith("/") or ".." in path.split("/"):
-        raise ValueError("must be a path inside the folder, without .. or / at its start")
-    return path
-
-
-def _filled(word: str) -> str:
-    try:
-        word.format(python="", script="")
-    except (LookupError, ValueError) as error:
-        known = "only {python} and {script} are filled in; write {{ and }} for braces of your own"
-        raise ValueError(f"{word!r}: {known}") from error
-    return word
-
-
-Inside = Annotated[str, AfterValidator(_inside)]
-Command = tuple[Annotated[str, AfterValidator(_filled)], ...]
+from agent.fields import (
+    At,
+    Choices,
+    Editable,
+    Env,
+    Inside,
+    Judged,
+    ScoreCommand,
+    Table,
+    TrainCommand,
+    refuse_twice,
+)
 
 
 class Script(Table):
-    path: Inside
+    path: Editable
     """The script that is trained and scored, from the root of the repository."""
-    editable: tuple[Inside, ...]
+    editable: tuple[Editable, ...]
     """Files that a proposal may change."""
-    train: Annotated[Command, Field(min_length=1)]
+    train: TrainCommand
     """Command to train; {python} and {script} are filled in."""
-    score: Command = ()
-    """Command to answer the judge. Empty: the judge reads the log instead."""
+    score: ScoreCommand = ()
+    """Command to answer the judge; its last word is "score". Empty: the judge reads the log instead."""
     artifact: Inside = ""
     """The artifact, from the run's folder."""
-    env: dict[str, str] = {}
+    env: Env = Field(default_factory=dict)
     pack: bool = True
     """Run (and count) the packed script instead of the readable one."""
 
@@ -85,6 +71,14 @@ class Hardware(Table):
     device: str = ""
     """Part of the device's name that must be there, such as "H100"."""
 
+    @model_validator(mode="after")
+    def _counted(self) -> "Hardware":
+        if self.kind == "cpu" and self.gpus:
+            raise ValueError('gpus: is for kind = "cuda"; leave it out')
+        if self.kind == "cuda" and not self.gpus:
+            raise ValueError('gpus: kind = "cuda" needs 1 or more, the GPUs of one run')
+        return self
+
 
 class Data(Table):
     corpus: Literal["docs", "synth", "fineweb", "none"]
@@ -105,8 +99,10 @@ class Compute(Table):
 
 
 class Rung(Table):
+    """Variables that make a run longer or shorter. Campaigns run the deciding rung; others are for runs by hand."""
+
     name: str
-    env: dict[str, str] = {}
+    env: Env = Field(default_factory=dict)
 
 
 class DecisionRule(Table):
@@ -130,17 +126,22 @@ class DecisionRule(Table):
 
 class Knob(Table):
     name: str
-    at: str
+    at: At
     """Where the script keeps the literal: NAME.key of a dict at module level."""
     group: Literal["shape", "optimiser", "data", "tokenizer", "bytes", "evaluation"]
-    choices: tuple[int | float | str, ...]
+    choices: Choices
     """In order, if they have one."""
 
-    @model_validator(mode="after")
-    def _at_least_two(self) -> "Knob":
-        if len(set(self.choices)) < 2:
-            raise ValueError("needs at least two different choices")
-        return self
+
+def _rungs(rungs: tuple[Rung, ...]) -> tuple[Rung, ...]:
+    refuse_twice((rung.name for rung in rungs), "is the name of two rungs; rename one")
+    return rungs
+
+
+def _knobs(knobs: tuple[Knob, ...]) -> tuple[Knob, ...]:
+    refuse_twice((knob.name for knob in knobs), "is the name of two knobs; rename one")
+    refuse_twice((knob.at for knob in knobs), "is the place of two knobs; leave one out")
+    return knobs
 
 
 class Track(Table):
@@ -150,16 +151,16 @@ class Track(Table):
     direction: Literal["lower"] = "lower"
     budget_hours: Annotated[float, Field(gt=0)] | None = None
     """What `agent start` may spend unless --budget says otherwise."""
-    trust: Literal["reported", "measured", "blind"]
+    trust: Annotated[Literal["reported", "measured", "blind"], Judged]
     """The least trust that a verdict may rest on."""
     script: Script
     limits: Limits
     hardware: Hardware
     data: Data
     compute: Compute | None = None
-    rung: tuple[Rung, ...]
+    rung: Annotated[tuple[Rung, ...], AfterValidator(_rungs)]
     decision: DecisionRule
-    knob: tuple[Knob, ...] = ()
+    knob: Annotated[tuple[Knob, ...], AfterValidator(_knobs)] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> "Track":
@@ -223,16 +224,37 @@ def load(name: str, workspace: Path) -> tuple[Track, str]:
 
 def parse(text: str, where: str) -> Track:
     try:
-        return Track.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
+        return Track.model_validate(_frozen(tomllib.loads(text)))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise TrackError(f"{where} is not TOML: {error}") from error
     except ValidationError as error:
         lines = [_explain(item["loc"], item["type"], item["msg"]) for item in error.errors()]
         raise TrackError(f"{where} can't be used:\n" + "\n".join(f"  {line}" for line in lines)) from error
 
 
+def _frozen(value: object) -> object:
+    """Lists are tuples here; whoever is strict takes nothing else for one."""
+    if isinstance(value, list):
+        return tuple(_frozen(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _frozen(item) for key, item in value.items()}
+    return value
+
+
 def sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+# By the name that pydantic has for what was expected.
+_WRITE = {
+    "int_type": "a whole number, such as 1000, without quotes",
+    "float_type": "a number, such as 0.5, without quotes",
+    "bool_type": "true or false, without quotes",
+    "string_type": 'text in quotes, such as "x"',
+    "tuple_type": 'a list, such as ["x", "y"]',
+    "model_type": "a table",
+    "dict_type": "a table",
+}
 
 
 def _explain(loc: tuple[int | str, ...], kind: str, message: str) -> str:
@@ -243,6 +265,8 @@ def _explain(loc: tuple[int | str, ...], kind: str, message: str) -> str:
         return f"{where}: is missing."
     if kind == "tuple_type" and loc in (("rung",), ("knob",)):
         return f"{where}: there may be several: write [[{where}]], not [{where}]."
+    if kind in _WRITE:
+        return f"{where}: must be {_WRITE[kind]}."
     return f"{where}: {message.removeprefix('Value error, ')}"
 
 

@@ -144,6 +144,7 @@ WRONG = (
     (("export", "--out", "/nowhere/x.md"), 2, "can't write"),
     (("plot", "--out", "/proc/x"), 2, "can't write"),
     (("log", "r65", "--of", "judge"), 2, "choose one of train, score, shepherd"),
+    (("log", "r65", "--of", "trian"), 2, "--of trian: Did you mean 'train'? choose one of"),
     (("runs", "--last", "0"), 2, "Invalid value for '--last'"),
     (("runs", "--lsat", "9"), 2, "No such option"),
     (("tracks", "tinny"), 2, "Did you mean 'tiny'?"),

@@ -52,7 +52,7 @@ trust = "measured"
 path = "{PATH}"
 editable = ["{PATH}", "notes.txt"]
 train = ["x"]
-score = ["x"]
+score = ["score"]
 artifact = "a"
 [limits]
 artifact_bytes = 1000

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import TrackError
-from agent.judge.task import Task, judge_phase
+from agent import hardware
+from agent import track as tracks
+from agent.errors import MissingError, TrackError
+from agent.judge.task import Task, documents, judge_phase
 from agent.runners.job import JobPaths
 from agent.track import Track
 from tests.judging import SCORED, make_corpus, toy
@@ -42,3 +44,15 @@ def test_the_phase_of_readable_scripts_counts_every_editable_file(tmp_path: Path
 def test_a_scoring_command_ends_with_its_role(tmp_path: Path) -> None:
     with pytest.raises(TrackError, match="last word"):
         phase_task(tmp_path, toy(SCORED.replace('"score"]', '"serve"]')))
+
+
+def test_shards_are_refused_before_anybody_gets_a_machine_or_data_for_them(tmp_path: Path) -> None:
+    golf, upstream = (tracks.load(name, tmp_path)[0] for name in ("golf-1xh100", "golf-upstream"))
+    (missing,) = hardware.missing(golf, tmp_path)
+    assert missing.startswith("the judge can't score FineWeb shards yet") and "golf-upstream" in missing
+    with pytest.raises(MissingError, match="the judge can't score FineWeb shards yet"):
+        hardware.require(golf, tmp_path)
+    with pytest.raises(TrackError) as refused:
+        documents(golf, tmp_path)
+    assert missing in str(refused.value)
+    assert not [words for words in hardware.missing(upstream, tmp_path) if "judge can't" in words]

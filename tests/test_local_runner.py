@@ -11,7 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from agent import track as tracks
+from agent.campaign import local_runner
 from agent.errors import InfraError, UserError
+from agent.hardware import Gpu
+from agent.options import default_slots
 from agent.runners import JobPaths, JobResult, JobSpec, Phase, cores, create
 from agent.runners.local import LocalRunner
 from agent.runners.progress import last_step
@@ -238,11 +242,32 @@ def test_progress_lines(text: str, found: tuple[int, int, float] | None) -> None
 
 
 def test_gpus_are_shared_out_by_slot() -> None:
-    runner = LocalRunner(2, ("H100", "H100", "H100", "H100"), 2)
+    found = tuple(Gpu(index, "H100", 80_000) for index in (0, 1, 3, 4))
+    runner = LocalRunner(2, found, 2)
     assert [runner.env(slot) for slot in runner.slots] == [
-        {"CUDA_VISIBLE_DEVICES": "0,1"},
-        {"CUDA_VISIBLE_DEVICES": "2,3"},
+        {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "0,1"},
+        {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "3,4"},
     ]
     assert runner.hardware_class == "cuda/H100/2"
     with pytest.raises(UserError, match="needs 4 GPUs, this machine has 3"):
-        LocalRunner(2, ("H100",) * 3, 2)
+        LocalRunner(2, found[:3], 2)
+
+
+@pytest.mark.parametrize(
+    ("track", "slots", "seen"),
+    [("golf-upstream", 1, ["1"]), ("autoresearch", 3, ["0", "1", "2"])],
+)
+def test_a_track_gets_the_gpus_that_it_asks_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, track: str, slots: int, seen: list[str]
+) -> None:
+    listed = "0, NVIDIA A10, 23028\n1, NVIDIA H100 80GB HBM3, 81559\n2, NVIDIA A10, 23028\nlost, [N/A], [N/A]\n"
+    stub = tmp_path / "nvidia-smi"
+    stub.write_text(f"#!/bin/sh\ntest \"$1\" = --query-gpu=index,name,memory.total || exit 1\nprintf '{listed}'\n")
+    stub.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    found, _ = tracks.load(track, tmp_path)
+    assert default_slots(found) == slots
+    runner = local_runner(found, slots)
+    assert [runner.env(slot)["CUDA_VISIBLE_DEVICES"] for slot in runner.slots] == seen
+    with pytest.raises(UserError, match=f"this machine has {slots} that the track can use"):
+        local_runner(found, slots + 1)

@@ -22,7 +22,9 @@ from agent.report.points import Picture, picture
 from agent.report.status import status
 from agent.report.summary import summary
 from agent.report.terminal import frontier
+from agent.report.tracks import explain
 from agent.store import Store, open_store
+from agent.track import load
 from tests.filling import add_base, add_campaign
 from tests.fixture_campaign import HOSTILE, TOML, build
 
@@ -263,10 +265,32 @@ def test_the_doctor_names_what_is_missing(root: Path, tmp_path: Path) -> None:
     checks = {check.what: check for check in doctor.examine(root)}
     assert checks["python"].state == "good" and "whole, 1 campaigns" in checks["runs.db"].words
     assert checks["track tiny"].state == "note" and "trainer/train_gpt.py" in checks["track tiny"].words
-    assert "H100" in checks["track golf-8xh100"].words
+    assert "H100" in checks["track golf-upstream"].words
+    assert "can't score FineWeb shards yet, so no machine can run it (more" in checks["track golf-8xh100"].words
     (tmp_path / "runs.db").write_bytes(b"SQLite format 3\0 but no more")
     assert next(check for check in doctor.examine(tmp_path) if check.what == "runs.db").state == "bad"
     assert "BAD   runs.db" in doctor.words(doctor.examine(tmp_path))
+
+
+BY_HAND = "only, and it decides. For runs by hand, with these variables set:"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("tiny", f"campaigns run decide {BY_HAND} long (COMPUTE_BUDGET_MS=85509)"),
+        (
+            "golf-1xh100",
+            f"campaigns run full (MAX_WALLCLOCK_SECONDS=600) {BY_HAND} proxy (MAX_WALLCLOCK_SECONDS=150 "
+            "WARMDOWN_ITERS=300)",
+        ),
+        ("autoresearch", "campaigns run full only, and it decides"),
+    ],
+)
+def test_a_track_says_which_rung_campaigns_run(name: str, said: str) -> None:
+    text = explain(load(name, Path())[0], [])
+    rungs = text[text.index("\nrungs") : text.index("\ndecision")]
+    assert " ".join(rungs.split()) == f"rungs {said}"
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])

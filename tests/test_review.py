@@ -62,9 +62,12 @@ def test_the_queue_is_ranked_and_full_at_eight(store: Store, waiting: list[Propo
         queue = review.pending(reads, waiting[0].campaign_id, run_s=36.0)
     assert [item.proposal.title for item in queue] == ["two", "three", "one"]
     assert queue[0].gain_per_hour == pytest.approx(0.05 * 0.5 * 100)
-    eight = [waiting[0]] * 7
-    assert not review.full([*eight, replace(waiting[0], state="approved")])
-    assert review.full([*eight, waiting[1]])
+    seven = [waiting[0]] * 7
+    for policy in ("all", "risky"):
+        assert review.room(policy, [*seven, replace(waiting[0], state="approved")]) == 1
+        assert review.room(policy, [*seven, replace(waiting[0], state="drafted")]) == 0
+        assert review.room(policy, [*seven, *waiting]) < 0
+    assert review.room("none", seven) > 100
 
 
 def test_bulk_approval_is_all_or_none(store: Store, waiting: list[Proposal]) -> None:
@@ -91,7 +94,7 @@ def test_an_edit_becomes_a_new_draft(store: Store, waiting: list[Proposal]) -> N
         assert f"replaced by p{new.id}" in reads.proposal(old.id).reason
         assert (new.state, new.source_id, new.baseline_id) == ("drafted", old.baseline_id, old.baseline_id)
         assert new.evidence == (f"p{old.id}",)
-        assert "ann" in new.planner and "+b = 4" in new.edits
+        assert "ann" in new.planner and "+b = 4" in new.edits and new.reviewed_by == "ann"
         assert reads.reviews(old.id)[0].action == "edit"
 
 

@@ -8,7 +8,7 @@ import typer
 
 from agent.cli import opened as at
 from agent.cli.opened import AsJson, CampaignName, coloured, emit, opened
-from agent.errors import UserError
+from agent.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from agent.cli.opened import Opened
@@ -135,7 +135,7 @@ def _printed(found: "Opened", reads: "Reads", run: "Run", of: str) -> list[str]:
     paths = JobPaths(found.root / ".caddie" / owner.name / "jobs" / f"r{run.id}")
     logs = {"train": paths.train_log, "score": paths.score_log, "shepherd": paths.shepherd_log}
     if of not in logs:
-        raise UserError(f"--of {of}: choose one of {', '.join(logs)}")
+        raise UserError(f"--of {of}:{did_you_mean(of, logs)} choose one of {', '.join(logs)}")
     return plain(tail(logs[of], 200_000), limit=200_000).splitlines()
 
 

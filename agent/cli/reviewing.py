@@ -36,13 +36,13 @@ def review(
     list_only: Annotated[bool, typer.Option("--list", help="Show what waits; ask nothing.")] = False,
     approve_all: Annotated[bool, typer.Option("--approve-all", help="Approve them without asking.")] = False,
     reject_all: Annotated[bool, typer.Option("--reject-all", help="Reject them without asking.")] = False,
-    comment: Annotated[str, typer.Option(help="Why; the planner reads it.")] = "",
+    comment: Annotated[str, typer.Option(help="Why; kept with the idea.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Answer the ideas that wait for you.
 
     The best expected gain per cost comes first. Each can be approved, edited in $EDITOR, rejected with a
-    comment, or left for later; stop ends the campaign when what runs is done.
+    comment, or left for later; stop ends the campaign when what runs is done. What you edited is approved.
     """
     from agent import review as queue
 
@@ -113,7 +113,7 @@ def _act(found: "Opened", item: "Pending", answer: Answer, comment: str) -> bool
     if answer == "edit":
         return _edit(found, item, comment)
     if answer == "reject":
-        comment = comment or typer.prompt("why (the planner reads it)", default="", show_default=False)
+        comment = comment or typer.prompt("why (kept with the idea)", default="", show_default=False)
     with found.store.write() as tx:
         if answer == "approve":
             queue.approve(tx, [proposal.id], who, comment)
@@ -144,7 +144,7 @@ def _edit(found: "Opened", item: "Pending", comment: str) -> bool:
     files = Repository(found.root).files(baseline.commit or "", editable)
     with found.store.write() as tx:
         new = queue.edit(tx, old.id, _who(), edited, files, editable, comment)
-    typer.echo(f"p{new.id} takes the place of p{old.id}")
+    typer.echo(f"p{new.id} takes the place of p{old.id} and is approved, unless a check finds something wrong with it")
     return True
 
 

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 
 from agent.report.words import duration, line, plain, table
-from agent.track import DecisionRule, Track
+from agent.track import DecisionRule, Rung, Track
 
 
 def listed(tracks: Sequence[tuple[Track, Sequence[str]]]) -> str:
@@ -28,7 +28,7 @@ def explain(track: Track, missing: Sequence[str]) -> str:
         ),
         ("needs", _hardware(track)),
         ("data", f"{track.data.corpus} {track.data.variant}".strip()),
-        ("rungs", f"{', '.join(rung.name for rung in track.rung)}; {rule.rung} decides"),
+        ("rungs", _rungs(track)),
         (
             "decision",
             f"{rule.min_gain:g} BPB is the smallest gain that matters; at most {rule.max_seeds} runs an idea "
@@ -48,6 +48,17 @@ def explain(track: Track, missing: Sequence[str]) -> str:
         lines += textwrap.wrap(plain(text), 96, initial_indent=f"{name:<12} ", subsequent_indent=" " * 13)
     verdict = "It can run here." if not missing else "It can't run here yet:"
     return "\n".join([*lines, "", verdict, *(f"  - {plain(one)}" for one in missing)])
+
+
+def _rungs(track: Track) -> str:
+    others = [_rung(rung) for rung in track.rung if rung.name != track.decision.rung]
+    by_hand = f". For runs by hand, with these variables set: {', '.join(others)}" if others else ""
+    return f"campaigns run {_rung(track.deciding())} only, and it decides{by_hand}"
+
+
+def _rung(rung: Rung) -> str:
+    env = " ".join(f"{name}={value}" for name, value in rung.env.items())
+    return f"{rung.name} ({env})" if env else rung.name
 
 
 def _hardware(track: Track) -> str:

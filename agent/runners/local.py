@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from agent.errors import InfraError, UserError
+from agent.hardware import Gpu
 from agent.runners import cores, leftovers, lock
 from agent.runners.job import (
     JobPaths,
@@ -42,16 +43,17 @@ UNREADABLE = "the machine took it away without a word"
 
 
 class LocalRunner:
-    def __init__(self, slots: int, gpus: tuple[str, ...] = (), gpus_per_slot: int = 0) -> None:
-        """Without GPUs a slot is a core; else `gpus_per_slot` of the GPUs whose names are given."""
+    def __init__(self, slots: int, gpus: tuple[Gpu, ...] = (), gpus_per_slot: int = 0) -> None:
+        """Without GPUs a slot is a core; else `gpus_per_slot` of those that are given."""
         self._shepherds: dict[Path, subprocess.Popen[bytes]] = {}
-        self._gpus_per_slot = gpus_per_slot
+        self._gpus, self._gpus_per_slot = gpus, gpus_per_slot
         self.slots = tuple(f"local/{n}" for n in range(slots))
         self.notes: tuple[str, ...] = ()
         if gpus_per_slot:
             if slots * gpus_per_slot > len(gpus):
-                raise UserError(f"--slots {slots}: needs {slots * gpus_per_slot} GPUs, this machine has {len(gpus)}")
-            self.hardware_class = f"cuda/{gpus[0]}/{gpus_per_slot}"
+                needed = f"{slots * gpus_per_slot} GPUs, this machine has {len(gpus)}"
+                raise UserError(f"--slots {slots}: needs {needed} that the track can use")
+            self.hardware_class = f"cuda/{gpus[0].name}/{gpus_per_slot}"
             return
         self._cores, shared = cores.claim(slots)
         self.hardware_class = f"cpu/{cores.cpu_name()}/1-thread"
@@ -63,7 +65,12 @@ class LocalRunner:
         if not self._gpus_per_slot:
             return {}
         first = self.slots.index(slot) * self._gpus_per_slot
-        return {"CUDA_VISIBLE_DEVICES": ",".join(str(first + n) for n in range(self._gpus_per_slot))}
+        mine = self._gpus[first : first + self._gpus_per_slot]
+        # CUDA counts the fastest first unless it is told otherwise, the driver's tool by bus.
+        return {
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+            "CUDA_VISIBLE_DEVICES": ",".join(str(gpu.index) for gpu in mine),
+        }
 
     def submit(self, spec: JobSpec, folder: Path, slot: str) -> None:
         create(folder, spec, lambda code: None)

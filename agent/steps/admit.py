@@ -46,6 +46,8 @@ def admit(setting: Setting, proposal: Proposal) -> Proposal:
             return tx.move(proposal.id, "edit_failed", str(error))
     with setting.store.write() as tx:
         proposal = committed.write(tx, proposal)
+        if proposal.reviewed_by:  # a person wrote it
+            return tx.move(proposal.id, "approved", f"written by {proposal.reviewed_by}")
         if review.policy(setting.campaign.review, proposal) == "approve":
             tx.update_proposal(proposal.id, reviewed_by=f"policy:{setting.campaign.review}")
             return tx.move(proposal.id, "approved")
@@ -167,6 +169,10 @@ def _refresh(setting: Setting, proposal: Proposal, head: Proposal) -> None:
     with setting.store.write() as tx:
         fresh = committed.write(tx, proposal)
         # An approval is of a patch: it follows while the hunks are the same.
-        changed = fresh.patch_id != proposal.patch_id
-        if fresh.state == "approved" and changed and review.policy(setting.campaign.review, fresh) != "approve":
+        if fresh.state != "approved" or fresh.patch_id == proposal.patch_id:
+            return
+        if review.policy(setting.campaign.review, fresh) == "approve":
+            tx.update_proposal(fresh.id, reviewed_by=f"policy:{setting.campaign.review}")
+        else:
+            tx.update_proposal(fresh.id, reviewed_by="")
             tx.move(fresh.id, "awaiting_review", f"changed by the new head p{head.id}")

@@ -1,11 +1,14 @@
 """store -> search -> context -> planner: asks for ideas ahead of time, so that no slot waits for a planner.
 
-A planner call runs in a thread and gets a frozen `Request`; its answer is written down by the loop's own thread.
+A planner call runs in a thread and gets a frozen `Request`; its answer is written down by the loop's own thread. What
+a call still under way at the end would have said is lost with it: nothing waits for it, not even the process's exit.
 """
 
 import math
+import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 
 from agent import review, search
@@ -15,9 +18,12 @@ from agent.records import Draft, ProposalState
 from agent.setting import Setting, known
 from agent.store import Reads
 
-# Ideas that wait for a slot or a person; each of them was planned without knowing what runs now will show.
-WAITING: frozenset[ProposalState] = frozenset({"drafted", "awaiting_review", "approved"})
+# Ideas that wait for a slot alone; each of them was planned without knowing what runs now will show.
+READY: frozenset[ProposalState] = frozenset({"drafted", "approved"})
+# And those that wait for a person: nothing runs before the person has come, and nothing else waits for it.
+WAITING: frozenset[ProposalState] = READY | {"awaiting_review"}
 REMEMBERED = 400  # how many of the newest ideas a planner is told of, so that a long campaign does not slow down
+QUICK_S = 3.0  # for which the loop waits for a planner that takes one question at a time
 PAUSE_S = 30.0  # after a planner failed, before it is asked again
 
 
@@ -36,52 +42,66 @@ class Asking:
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
-        self._pool = ThreadPoolExecutor(max_workers=16, thread_name_prefix="planner")
         self._asked: list[Asked] = []
         self._seconds = 0.0  # what a call takes, a running mean
-        self._paused_until = 0.0
-        self.exhausted = False
+        self._paused: dict[str, float] = {}  # until when a planner that failed is left alone
+        self._exhausted: set[str] = set()
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no planner has an idea left."""
+        return all(planner.name in self._exhausted for planner in self._setting.planners)
 
     def busy(self) -> int:
         return len(self._asked)
 
     def answered(self) -> bool:
-        """Whether the oldest question has its answer."""
-        return bool(self._asked) and self._asked[0].answer.done()
+        """Whether there is something for `answers`."""
+        return bool(self._done())
 
     def ask(self, run_seconds: float) -> None:
         """Starts as many calls as are needed to keep the slots fed."""
-        if self.exhausted or time.monotonic() < self._paused_until:
+        if self.exhausted:
             return
+        campaign = self._setting.campaign
         with self._setting.store.read() as reads:
-            waiting = reads.proposals(self._setting.campaign.id, WAITING)
-            if review.full(waiting):
-                return
-            missing = self._ahead(run_seconds) - len(waiting) - len(self._asked)
-            for planner in self._with_room(missing):
+            waiting = reads.proposals(campaign.id, WAITING)
+            ready = sum(proposal.state in READY for proposal in waiting)
+            wanted = min(self._ahead(run_seconds) - ready, review.room(campaign.review, waiting))
+            missing = int(wanted) - len(self._asked)
+            made = reads.count_proposals(campaign.id) - 1 if missing > 0 else 0
+            for planner in self._with_room(missing, made):
                 self._start(reads, planner)
 
     def answers(self) -> list[Draft]:
-        """The drafts that came back since the last call, in the order in which they were asked for."""
+        """The drafts that came back since the last call."""
         drafts = []
-        while self._asked and self._asked[0].answer.done():
-            asked = self._asked.pop(0)
+        for asked in self._done():
+            self._asked.remove(asked)
             try:
                 draft = asked.answer.result()
             except PlannerError as error:
-                self._paused_until = time.monotonic() + PAUSE_S
+                self._paused[asked.planner.name] = time.monotonic() + PAUSE_S
                 self._note("planner", f"{asked.planner.name}: {error}; asking again in {PAUSE_S:.0f} s")
                 continue
             took = time.monotonic() - asked.since
             self._seconds = took if not self._seconds else 0.8 * self._seconds + 0.2 * took
             if draft is None:
-                self.exhausted = True
+                self._exhausted.add(asked.planner.name)
             else:
                 drafts.append(draft)
         return drafts
 
-    def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+    def _done(self) -> list[Asked]:
+        """Questions that have their answer: each planner's in the order of asking, none behind a slower planner's."""
+        thinking: set[str] = set()
+        done = []
+        for asked in self._asked:
+            if asked.planner.name not in thinking and asked.answer.done():
+                done.append(asked)
+            else:
+                thinking.add(asked.planner.name)
+        return done
 
     def _ahead(self, run_seconds: float) -> int:
         """One idea ready per slot, and as many more as slots finish runs while one slow call is under way."""
@@ -90,30 +110,50 @@ class Asking:
             return slots
         return slots + math.ceil(slots * self._seconds / max(run_seconds, 1.0))
 
-    def _with_room(self, missing: int) -> list[Planner]:
-        """Whom to ask, in turn, none beyond the calls it can take at once."""
+    def _with_room(self, missing: int, made: int) -> list[Planner]:
+        """Whom to ask, none beyond the calls it can take at once. They take turns, by how many ideas were `made`;
+        who has no idea left, failed just now or has its hands full is passed over."""
         chosen: list[Planner] = []
-        planners = self._setting.planners
-        for n in range(max(0, missing)):
-            planner = planners[(len(self._asked) + n) % len(planners)]
-            under_way = sum(asked.planner is planner for asked in self._asked) + chosen.count(planner)
-            if under_way < planner.parallel:
-                chosen.append(planner)
+        planners, now = self._setting.planners, time.monotonic()
+        under_way = [asked.planner for asked in self._asked]
+        for _ in range(missing):
+            turn = made + len(under_way) + len(chosen)
+            for planner in (planners[(turn + n) % len(planners)] for n in range(len(planners))):
+                if planner.name in self._exhausted or now < self._paused.get(planner.name, 0.0):
+                    continue
+                if under_way.count(planner) + chosen.count(planner) < planner.parallel:
+                    chosen.append(planner)
+                    break
         return chosen
 
     def _start(self, reads: Reads, planner: Planner) -> None:
         n = reads.count_proposals(self._setting.campaign.id) + len(self._asked)
         asked = sum(one.planner is planner for one in self._asked)
         request = make_request(self._setting, reads, planner, n, asked)
-        answer = self._pool.submit(planner.propose, request)
+        answer = in_background(planner, request)
         self._asked.append(Asked(n, planner, time.monotonic(), answer))
         if planner.parallel == 1:
             # A planner that answers one question at a time is quick and wants to know its last answer first.
-            answer.exception()
+            with suppress(TimeoutError):
+                answer.exception(QUICK_S)
 
     def _note(self, what: str, text: str) -> None:
         with self._setting.store.write() as tx:
             tx.add_event(self._setting.campaign.id, what, text)
+
+
+def in_background(planner: Planner, request: Request) -> "Future[Draft | None]":
+    """The answer to come. A pool's threads would be joined at the interpreter's exit, however long they take."""
+    answer: Future[Draft | None] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(planner.propose(request))
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=work, name=f"planner {planner.name}", daemon=True).start()
+    return answer
 
 
 def make_request(setting: Setting, reads: Reads, planner: Planner, n: int, asked: int = 0) -> Request:

@@ -5,7 +5,7 @@ attribute has a say, because nothing but `ls-tree` and `cat-file` is asked.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -40,12 +40,7 @@ class Objects:
             raise UserError(f"{path} is not in commit {commit[:10]}; commit it first")
         if entry.mode not in PLAIN:
             raise UserError(f"{path} is not a plain file in commit {commit[:10]}")
-        if entry.size > MAX_FILE:
-            raise UserError(f"{path} has {entry.size:,} bytes; at most {MAX_FILE:,} can be edited")
-        try:
-            return self._kept(entry.sha).decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path} is not UTF-8 text: {error}") from error
+        return _text(path, entry.size, lambda: self._kept(entry.sha))
 
     def blob(self, commit: str, path: str) -> bytes | None:
         entry = self.entry(commit, path)
@@ -75,6 +70,26 @@ class Objects:
             size = int(out[at:end].split(b" ")[2])
             yield out[end + 1 : end + 1 + size]
             at = end + size + 2
+
+
+def text_on_disk(root: Path, path: str) -> str:
+    """One file as it lies in the checkout, as UTF-8 text."""
+    file = root / safe(path)
+    if file.is_symlink() or not file.is_file():
+        raise UserError(f"{path} is not a plain file in {root}")
+    try:
+        return _text(path, file.stat().st_size, file.read_bytes)
+    except OSError as error:
+        raise UserError(f"can't read {path}: {error}") from error
+
+
+def _text(path: str, size: int, read: Callable[[], bytes]) -> str:
+    if size > MAX_FILE:
+        raise UserError(f"{path} has {size:,} bytes; at most {MAX_FILE:,} can be edited")
+    try:
+        return read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text: {error}") from error
 
 
 def safe(path: str) -> PurePosixPath:

@@ -17,7 +17,7 @@ from git.exc import GitCommandError
 from agent.errors import EditError, UserError
 from agent.report.words import line, plain
 from agent.worktree import aside
-from agent.worktree.objects import PLAIN, Objects, safe
+from agent.worktree.objects import PLAIN, Objects, safe, text_on_disk
 from agent.worktree.process import EMAIL, NAME, Commands, GitFailed
 
 PACK_EVERY = 500  # loose refs; folders of many thousand small files slow down everybody's git
@@ -79,6 +79,14 @@ class Repository:
         """Texts of these files at a commit."""
         sha = self._full(commit)
         return {path: self._objects.text(sha, path) for path in paths}
+
+    def edited(self, parent: str, paths: Collection[str]) -> dict[str, str]:
+        """Texts of these files as they lie in the checkout, if they can be committed on `parent`."""
+        for path in paths:
+            entry = self._objects.entry(parent, path)
+            if entry is not None and entry.mode not in PLAIN:
+                raise UserError(f"{path} is not a plain file in commit {parent[:10]}")
+        return {path: text_on_disk(self.root, path) for path in paths}
 
     def export(self, commit: str, into: Path) -> None:
         """The plain files of a commit, as they are stored; links stay out."""

@@ -1,7 +1,8 @@
 """Whole campaigns with imagined runs: how ideas end, the trunk, the ledger, the person's checkout."""
 
 import hashlib
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from agent.steps import launch
 from agent.steps.wanted import seed_of, wanted
 from agent.store import open_store
 from tests.e2e import world
+from tests.e2e.terminal import listing
 
 
 @pytest.fixture
@@ -434,6 +436,36 @@ def test_uncommitted_edits_stop_a_start_until_it_is_said_which_is_meant(root: Pa
     assert '"rate": 0.05' in world.git(root, "show", f"{setting.campaign.base_commit}:train.py")
 
 
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda file: file.write_text(world.SCRIPT.replace("rate", "raet")), "has no literal KNOBS.rate"),
+        (lambda file: file.write_text("def ("), "the base can't be used"),
+        (lambda file: file.write_bytes(b"x = '\xff'\n"), "train.py is not UTF-8 text"),
+        (lambda file: file.write_bytes(b"#" * 2_000_001), "train.py has 2,000,001 bytes"),
+        (lambda file: file.rename(file.parent / "x.py") and file.symlink_to("x.py"), "train.py is not a plain file"),
+    ],
+)
+def test_edits_that_can_be_no_base_leave_nothing_behind(
+    root: Path, spoil: Callable[[Path], object], words: str
+) -> None:
+    world.write_ideas(root, WIDER)
+    spoil(root / "train.py")
+    before = listing(root)
+    with pytest.raises(UserError, match=words):
+        world.open_campaign(root, base="worktree")
+    assert listing(root) == before
+
+
+def test_edits_are_the_base_to_the_byte(root: Path) -> None:
+    world.write_ideas(root, WIDER)
+    script = world.SCRIPT.replace("\n", "\r\n").encode()
+    (root / "train.py").write_bytes(script)
+    setting = world.open_campaign(root, base="worktree")
+    shown = ["git", "show", f"{setting.campaign.base_commit}:train.py"]
+    assert subprocess.run(shown, cwd=root, capture_output=True, check=True).stdout == script
+
+
 @pytest.mark.parametrize("how", ["start", "start by name", "resume"])
 def test_a_changed_track_shows_the_difference_and_starts_anew(root: Path, how: str) -> None:
     world.write_ideas(root, WIDER)
@@ -495,7 +527,9 @@ def test_a_track_file_that_is_gone_does_not_end_a_campaign(root: Path) -> None:
         ({"review": "sometimes"}, "--review"),
         ({"planner": "knob"}, "Did you mean 'knobs'"),
         ({"track": "tinny"}, "Did you mean 'tiny'"),
-        ({"base": "main"}, "--base"),
+        ({"review": "rsky"}, "--review rsky: Did you mean 'risky'\\? choose one of"),
+        ({"base": "main"}, "--base main: choose one of last, HEAD, worktree"),
+        ({"base": "wroktree"}, "--base wroktree: Did you mean 'worktree'\\? choose one of"),
         ({"name": "a/b"}, "--campaign"),
         ({"name": "a" * 300}, "60 characters at most"),
     ],

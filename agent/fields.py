@@ -1,0 +1,120 @@
+"""What the values of a track file may be: types for the fields of its tables.
+
+Each refuses with a ValueError that says what to write instead; pydantic adds the name of the key.
+"""
+
+import string
+from collections import Counter
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+# The last word of a score command. The judge puts the role that it wants in its place.
+ROLE = "score"
+
+
+class Table(BaseModel):
+    """A table of a track file: frozen, nothing unknown, no NaN, no infinity, no text in place of a number."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+
+def _inside(path: str) -> str:
+    """Nothing outside the repository is run, and nothing outside a run's folder is an artifact."""
+    if path.startswith("/") or ".." in path.split("/"):
+        raise ValueError("must be a path inside the folder, without .. or / at its start")
+    if not path.isprintable():
+        raise ValueError("must be a path of visible characters, without line breaks and control characters")
+    return path
+
+
+def _persons(path: str) -> str:
+    parts = path.split("/")
+    if "" in parts or "." in parts:
+        raise ValueError(f"must be spelt as git lists it, such as train.py or trainer/train.py, not {path!r}")
+    if any(part.lower() == ".git" for part in parts):
+        raise ValueError(f"{path!r} lies in git's own folder; name a file of yours")
+    if parts[0] == ".caddie" or parts[0].startswith("runs.db"):
+        raise ValueError(f"{path!r} is where Caddie keeps its runs; name a file of yours")
+    return path
+
+
+def _filled(word: str) -> str:
+    """A format may reach into what it is given, or ask for a width of gigabytes; a placeholder is a name alone."""
+    known = "only {python} and {script} are filled in; write {{ and }} for braces of your own"
+    try:
+        fields = [field for field in string.Formatter().parse(word) if field[1] is not None]
+    except ValueError as error:
+        raise ValueError(f"{word!r}: {known}") from error
+    for _, name, spec, conversion in fields:
+        if name not in ("python", "script") or spec or conversion:
+            raise ValueError(f"{word!r}: {known}")
+    if "\0" in word:
+        raise ValueError(f"{word!r}: no command can hold the character NUL; leave it out")
+    return word
+
+
+def _scores(words: tuple[str, ...]) -> tuple[str, ...]:
+    if words and words[-1] != ROLE:
+        raise ValueError(f"its last word must be {ROLE!r}, the role, not {words[-1]!r}")
+    return words
+
+
+def _set(env: dict[str, str]) -> dict[str, str]:
+    for name, value in env.items():
+        if not name or "=" in name or not name.isprintable():
+            raise ValueError(f"{name!r}: a variable's name must not be empty and has no = and no line break")
+        if "\0" in value or "\n" in value or "\r" in value:
+            raise ValueError(f"{name}: its value must be one line, without the character NUL")
+    return env
+
+
+def _judged(trust: str) -> str:
+    if trust == "blind":
+        raise ValueError("no judge gives 'blind' yet; write 'measured'")
+    return trust
+
+
+def _dotted(at: str) -> str:
+    table, *keys = at.split(".")
+    if not table.isidentifier() or not keys or not all(keys):
+        raise ValueError(f"must be NAME.key, a key of a dict at module level such as CONFIG.width, not {at!r}")
+    return at
+
+
+def _plain(choice: object) -> object:
+    """Before the union looks: it would say three times what it is not."""
+    if isinstance(choice, bool) or not isinstance(choice, int | float | str):
+        raise ValueError("must be a number or a text in quotes; write 0 and 1 for a switch")
+    return choice
+
+
+def _choosable(choices: tuple[int | float | str, ...]) -> tuple[int | float | str, ...]:
+    if len({isinstance(choice, str) for choice in choices}) > 1:
+        raise ValueError("must be all numbers or all texts in quotes")
+    refuse_twice(choices, "is there twice; write each choice once")
+    if len(choices) < 2:
+        raise ValueError("needs at least two different choices")
+    return choices
+
+
+def refuse_twice(values: Iterable[object], words: str) -> None:
+    """1 and 1.0 are the same."""
+    twice = [value for value, count in Counter(values).items() if count > 1]
+    if twice:
+        raise ValueError(f"{twice[0]!r} {words}")
+
+
+Inside = Annotated[str, AfterValidator(_inside)]
+Editable = Annotated[Inside, AfterValidator(_persons)]
+Command = tuple[Annotated[str, AfterValidator(_filled)], ...]
+TrainCommand = Annotated[Command, Field(min_length=1)]
+ScoreCommand = Annotated[Command, AfterValidator(_scores)]
+Env = Annotated[dict[str, str], AfterValidator(_set)]
+At = Annotated[str, AfterValidator(_dotted)]
+Judged = AfterValidator(_judged)
+Choices = Annotated[
+    tuple[Annotated[int | float | str, BeforeValidator(_plain)], ...],
+    AfterValidator(_choosable),
+]

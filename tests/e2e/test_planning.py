@@ -1,0 +1,296 @@
+"""Whole campaigns with imagined runs: how many ideas are asked for, of whom, and what a person's answer does."""
+
+import itertools
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from agent import budget, review
+from agent.errors import PlannerError
+from agent.loop import Loop
+from agent.planner import Request
+from agent.planner.scripted import Entry, Scripted
+from agent.records import FINAL, Draft, Mode, Proposal
+from agent.runners.fake import FakeRunner
+from agent.runners.job import JobPaths, JobState
+from agent.search import ALL_MODES
+from agent.setting import Setting
+from agent.store import Tx
+from tests.e2e import world
+
+REPOSITORY = Path(__file__).parents[2]
+WITHIN_S = 30.0  # after which a campaign that does not get there is stopped
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return world.make_workspace(tmp_path / "work")
+
+
+def worse(n: int) -> dict[str, object]:
+    """An idea that a careful policy asks about: the knob may not have this value."""
+    return world.idea(f"worse {n}", ('"rate": 0.10', f'"rate": {n / 10000}'))
+
+
+# Changes of declared knobs alone, none of them better.
+HARMLESS = [
+    world.idea(
+        f"knobs {n}",
+        ('"width": 4', f'"width": {width}'),
+        ('"rate": 0.10', f'"rate": {rate}'),
+        ('"bits": 8', f'"bits": {bits}'),
+    )
+    for n, (width, rate, bits) in enumerate(itertools.product((2, 4), (0.02, 0.05), (4, 6, 8)))
+]
+
+
+def scripted(name: str, ideas: list[dict[str, object]]) -> Scripted:
+    return Scripted(tuple(Entry.model_validate(one) for one in ideas), name=name)
+
+
+def watched(setting: Setting, look: Callable[[Tx], bool]) -> str:
+    """Runs the campaign until `look` says that it has seen enough; gives how it ended."""
+    started = time.monotonic()
+
+    def show() -> None:
+        with setting.store.write() as tx:
+            if look(tx) or time.monotonic() > started + WITHIN_S:
+                tx.ask(setting.campaign.id, "drain")
+
+    return Loop(setting, show).run().reason
+
+
+def by_title(setting: Setting) -> dict[str, Proposal]:
+    with setting.store.read() as reads:
+        return {one.title: one for one in reads.proposals(setting.campaign.id)}
+
+
+def test_eight_ideas_wait_for_a_person_and_then_planning_pauses(root: Path) -> None:
+    """Whatever the number of slots; each answer makes room for another."""
+    world.write_ideas(root, [worse(n) for n in range(1, 30)])
+    setting = world.open_campaign(root, review="all")
+    seen: list[int] = []
+
+    def look(tx: Tx) -> bool:
+        waiting = tx.proposals(setting.campaign.id, {"awaiting_review"})
+        seen.append(len(waiting))
+        if len(waiting) == 8 and seen.count(8) == 3:
+            review.approve(tx, [one.id for one in waiting[:3]], "ann")
+        return tx.count_proposals(setting.campaign.id, {"worse"}) == 3 and len(waiting) == 8
+
+    assert watched(setting, look) == "stopped by a person"
+    assert max(seen) == 8 and seen[-1] == 8
+    with setting.store.read() as reads:
+        assert reads.count_proposals(setting.campaign.id) == 1 + 8 + 3
+
+
+def test_ideas_that_wait_for_a_person_leave_no_slot_idle(root: Path) -> None:
+    world.write_ideas(root, [worse(1)])
+    setting = world.open_campaign(root, slots=2, seconds=0.2, review="risky")
+    risky = scripted("risky", [worse(n) for n in (1, 2)])
+    setting = replace(setting, planners=(risky, scripted("harmless", HARMLESS)))
+    running: list[int] = []
+
+    def look(tx: Tx) -> bool:
+        if tx.count_proposals(setting.campaign.id, {"awaiting_review"}) == 2:
+            running.append(tx.count_runs(setting.campaign.id, {"queued", "running"}))
+        return tx.count_proposals(setting.campaign.id, {"worse"}) >= 6
+
+    watched(setting, look)
+    found = by_title(setting)
+    assert [found[f"worse {n}"].state for n in (1, 2)] == ["awaiting_review"] * 2
+    assert sum(one.planner == "harmless" and one.state == "worse" for one in found.values()) >= 6
+    assert running.count(2) > 0.5 * len(running), running
+
+
+def test_planners_take_turns_and_the_campaign_goes_on_until_none_has_an_idea(root: Path) -> None:
+    world.write_ideas(root, [worse(1)])
+    setting = world.open_campaign(root)
+    planners = scripted("short", [worse(1), worse(2)]), scripted("long", [worse(n) for n in range(3, 8)])
+    setting = replace(setting, planners=planners)
+    assert Loop(setting).run().reason == "the planner has no more ideas"
+    who = [one.planner for one in by_title(setting).values()][1:]
+    assert who == ["short", "long", "short", "long", "long", "long", "long"]
+
+
+def test_a_file_that_is_used_up_does_not_end_the_planner_beside_it(root: Path) -> None:
+    world.write_ideas(root, [worse(1)])
+    setting = world.open_campaign(root, planner="scripted:.ideas.jsonl,knobs", budget_hours=0.15)
+    assert Loop(setting).run().reason == "the budget does not cover another run"
+    who = [one.planner for one in by_title(setting).values()][1:]
+    assert who.count("scripted") == 1 and who.count("knobs") >= 3
+
+
+@dataclass(frozen=True)
+class Thinking:
+    """A planner whose only idea takes long, as a language model's may."""
+
+    seconds: float
+    parallel: int = 2
+    name: str = "thinking"
+    modes: frozenset[Mode] = ALL_MODES
+    asked: threading.Event = field(default_factory=threading.Event)
+
+    def propose(self, request: Request) -> Draft | None:
+        self.asked.set()
+        time.sleep(self.seconds)
+        return scripted(self.name, [worse(99)]).propose(request)
+
+
+def test_a_quick_planner_waits_for_no_slow_one(root: Path) -> None:
+    world.write_ideas(root, [worse(1)])
+    setting = world.open_campaign(root, slots=3)
+    setting = replace(setting, planners=(Thinking(600.0), scripted("quick", [worse(n) for n in (1, 2, 3)])))
+    watched(setting, lambda tx: tx.count_proposals(setting.campaign.id, {"worse"}) == 3)
+    assert [one.state for one in by_title(setting).values()][1:] == ["worse"] * 3
+
+
+def test_what_a_planner_says_while_the_last_runs_end_is_not_lost(root: Path) -> None:
+    world.write_ideas(root, [worse(1)])
+    setting = world.open_campaign(root, seconds=1.5)
+    thinking = Thinking(0.3)
+    setting = replace(setting, planners=(thinking,))
+    assert watched(setting, lambda tx: thinking.asked.is_set()) == "stopped by a person"
+    assert [one.state for one in by_title(setting).values()][1:] == ["drafted"]
+    assert Loop(world.resume_campaign(root)).run().reason == "the planner has no more ideas"
+    assert by_title(setting)["worse 99"].state == "worse"
+
+
+class Unequal(FakeRunner):
+    """The base's three runs are over at once, all others take long."""
+
+    def poll(self, folder: Path) -> JobState:
+        path = JobPaths(folder).result
+        long = folder.name not in ("r1", "r2", "r3") and time.time() < path.stat().st_mtime + 2.0
+        return "running" if long else super().poll(folder)
+
+
+def test_what_a_planner_says_after_the_target_was_reached_is_not_lost(root: Path) -> None:
+    world.write_ideas(root, [worse(1)])
+    setting = world.open_campaign(root, slots=4, target_bpb=9.0, make_runner=Unequal)
+    setting = replace(setting, planners=(Thinking(0.5), scripted("quick", [worse(1)])))
+    assert Loop(setting).run().reason.startswith("target reached")
+    assert by_title(setting)["worse 99"].state == "cancelled"
+
+
+INTERRUPTED = """
+import os, signal, sys, time
+from dataclasses import replace
+from pathlib import Path
+from agent.loop import Loop
+from tests.e2e import test_planning, world
+
+thinking = test_planning.Thinking(600.0, int(sys.argv[2]))
+
+def interrupt():
+    if thinking.asked.is_set():
+        thinking.asked.clear()
+        print(time.monotonic(), flush=True)
+        os.kill(os.getpid(), signal.SIGINT)
+
+setting = world.open_campaign(Path(sys.argv[1]))
+print(Loop(replace(setting, planners=(thinking,)), interrupt).run().reason)
+"""
+
+
+@pytest.mark.parametrize("parallel", [1, 4])
+def test_an_interrupt_does_not_wait_for_a_planner(root: Path, parallel: int) -> None:
+    """Neither the loop nor the exit of its process does."""
+    world.write_ideas(root, [worse(1)])
+    command = [sys.executable, "-c", INTERRUPTED, str(root), str(parallel)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    interrupted, reason = done.stdout.splitlines()
+    assert reason == "stopped by a person" and done.stderr == ""
+    assert time.monotonic() - float(interrupted) < 10.0
+    setting = world.resume_campaign(root)
+    assert Loop(setting).run().reason == "the planner has no more ideas"
+    assert by_title(setting)["worse 1"].state == "worse"
+    with setting.store.read() as reads:
+        assert budget.audit(reads, setting.campaign.id) == []
+        assert budget.open_entries(reads, setting.campaign.id) == []
+        assert {run.state for run in reads.runs(setting.campaign.id)} == {"done"}
+
+
+@dataclass(frozen=True)
+class Failing:
+    """A planner that never has an answer."""
+
+    name: str = "failing"
+    modes: frozenset[Mode] = ALL_MODES
+    parallel: int = 1
+
+    def propose(self, request: Request) -> Draft | None:
+        raise PlannerError("no credit")
+
+
+def test_a_planner_that_fails_does_not_stop_the_one_beside_it(root: Path) -> None:
+    world.write_ideas(root, [worse(1)])
+    setting = world.open_campaign(root)
+    setting = replace(setting, planners=(Failing(), scripted("other", [worse(n) for n in (1, 2, 3)])))
+    watched(setting, lambda tx: tx.count_proposals(setting.campaign.id, {"worse"}) == 3)
+    assert [one.state for one in by_title(setting).values()][1:] == ["worse"] * 3
+    with setting.store.read() as reads:
+        said = [event.text for event in reads.events(setting.campaign.id) if event.what == "planner"]
+    assert said == ["failing: no credit; asking again in 30 s"]
+
+
+def test_what_a_person_edited_is_approved_and_checked(root: Path) -> None:
+    world.write_ideas(root, [worse(1), worse(2)])
+    setting = world.open_campaign(root, review="all")
+    paths = setting.track.script.editable
+
+    def look(tx: Tx) -> bool:
+        waiting = tx.proposals(setting.campaign.id, {"awaiting_review"})
+        if len(waiting) == 2:
+            for idea, value in zip(waiting, ("0.05", "0.05 +"), strict=True):
+                edited = idea.diff.replace(f"0.000{idea.title[-1]}", value)
+                files = setting.repo.files(setting.campaign.base_commit, paths)
+                review.edit(tx, idea.id, "ann", edited, files, paths)
+        return not waiting and tx.count_proposals(setting.campaign.id, {"worse", "blocked"}) == 2
+
+    watched(setting, look)
+    found = by_title(setting)
+    assert [found[f"worse {n}"].state for n in (1, 2)] == ["worse", "blocked"]
+    assert found["worse 1"].reviewed_by == "ann" and '"rate": 0.05,' in found["worse 1"].diff
+    with setting.store.read() as reads:
+        waited = [event.proposal_id for event in reads.events(setting.campaign.id) if event.what == "awaiting_review"]
+    assert waited == [2, 3]  # the planner's own versions
+
+
+@pytest.mark.parametrize("policy", ["all", "risky"])
+def test_an_approval_follows_an_idea_to_a_new_head_while_its_hunks_stay(root: Path, policy: str) -> None:
+    """Next to the line that the new head has changed, what was approved is not what would run."""
+    near, far = ('"rate": 0.10', '"rate": 0.05'), ("print(KNOBS)", "print(dict(KNOBS))")
+    world.write_ideas(
+        root,
+        [
+            world.idea("wider", ('"width": 4', '"width": 8'), kind="optimiser"),
+            world.idea("near", near, kind="optimiser"),
+            world.idea("far", far, kind="optimiser"),
+        ],
+    )
+    setting = world.open_campaign(root, review=policy)
+
+    def look(tx: Tx) -> bool:
+        waiting = tx.proposals(setting.campaign.id, {"awaiting_review"})
+        if len(waiting) == 3:
+            review.approve(tx, [one.id for one in waiting], "ann")
+        return [one.title for one in waiting] == ["near"] and tx.proposal(4).state in FINAL
+
+    watched(setting, look)
+    found = by_title(setting)
+    assert found["wider"].state == "promoted" and found["wider"].reviewed_by == "ann"
+    assert found["near"].baseline_id == found["far"].baseline_id == found["wider"].id
+    assert found["far"].reviewed_by == "ann" and found["far"].state in FINAL
+    assert (found["near"].state, found["near"].reviewed_by) == ("awaiting_review", "")
+    assert found["near"].reason == "changed by the new head p2"
+    with setting.store.read() as reads:
+        assert reads.runs(setting.campaign.id, proposal_id=found["far"].id)
+        assert not reads.runs(setting.campaign.id, proposal_id=found["near"].id)
