@@ -43,9 +43,9 @@ def missing(track: Track, workspace: Path) -> list[str]:
     """What keeps this track from running here, one sentence each; empty: nothing."""
     from agent.judge.task import unscored  # late: who only wants the GPUs needs no judge
 
-    if words := unscored(track):
-        return [words]  # whatever else is missing: getting it would not help
-    return [*_missing_gpus(track), *_missing_data(track, workspace), *_missing_script(track, workspace)]
+    words = unscored(track)  # first: while it holds, getting the rest would not help
+    rest = [*_missing_gpus(track), *_missing_data(track, workspace), *_missing_script(track, workspace)]
+    return [words, *rest] if words else rest
 
 
 def require(track: Track, workspace: Path) -> None:
