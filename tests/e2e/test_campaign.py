@@ -457,6 +457,20 @@ def test_edits_that_can_be_no_base_leave_nothing_behind(
     assert listing(root) == before
 
 
+def test_edits_in_place_of_a_committed_link_leave_nothing_behind(root: Path) -> None:
+    world.write_ideas(root, WIDER)
+    (root / "train.py").rename(root / "real.py")
+    (root / "train.py").symlink_to("real.py")
+    world.git(root, "add", "train.py", "real.py")
+    world.git(root, "commit", "-q", "-m", "A link")
+    (root / "train.py").unlink()
+    (root / "train.py").write_text(world.SCRIPT)
+    before = listing(root)
+    with pytest.raises(UserError, match=r"train\.py is not a plain file in commit"):
+        world.open_campaign(root, base="worktree")
+    assert listing(root) == before
+
+
 def test_edits_are_the_base_to_the_byte(root: Path) -> None:
     world.write_ideas(root, WIDER)
     script = world.SCRIPT.replace("\n", "\r\n").encode()
