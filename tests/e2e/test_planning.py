@@ -186,16 +186,16 @@ from pathlib import Path
 from agent.loop import Loop
 from tests.e2e import test_planning, world
 
-thinking = test_planning.Thinking(600.0, int(sys.argv[2]))
-
-def interrupt():
-    if thinking.asked.is_set():
-        thinking.asked.clear()
-        print(time.monotonic(), flush=True)
-        os.kill(os.getpid(), signal.SIGINT)
+class Interrupting(test_planning.Thinking):
+    def propose(self, request):
+        if not self.asked.is_set():
+            self.asked.set()
+            print(time.monotonic(), flush=True)
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().propose(request)
 
 setting = world.open_campaign(Path(sys.argv[1]))
-print(Loop(replace(setting, planners=(thinking,)), interrupt).run().reason)
+print(Loop(replace(setting, planners=(Interrupting(600.0, int(sys.argv[2])),))).run().reason)
 """
 
 
@@ -294,3 +294,27 @@ def test_an_approval_follows_an_idea_to_a_new_head_while_its_hunks_stay(root: Pa
     with setting.store.read() as reads:
         assert reads.runs(setting.campaign.id, proposal_id=found["far"].id)
         assert not reads.runs(setting.campaign.id, proposal_id=found["near"].id)
+
+
+def test_what_a_new_head_changed_and_a_policy_approves_is_not_said_to_be_a_persons(root: Path) -> None:
+    """Here what she made of it was harmless before and is harmless after, but she has not seen the latter."""
+    bits = '"bits": 8'
+    wider = world.idea("wider", ('"width": 4', '"width": 8'), kind="optimiser")
+    world.write_ideas(root, [wider, world.idea("bits", (bits, '"bits": 7'))])
+    setting = world.open_campaign(root, review="risky")
+    paths = setting.track.script.editable
+
+    def look(tx: Tx) -> bool:
+        waiting = tx.proposals(setting.campaign.id, {"awaiting_review"})
+        if [one.title for one in waiting] == ["wider", "bits"]:
+            files = setting.repo.files(setting.campaign.base_commit, paths)
+            review.approve(tx, [waiting[0].id], "ann")
+            new = review.edit(tx, waiting[1].id, "ann", waiting[1].diff.replace('"bits": 7', '"bits": 6'), files, paths)
+            assert new.reviewed_by == "ann"
+        return False
+
+    assert watched(setting, look) == "the planner has no more ideas"
+    found = by_title(setting)
+    assert (found["wider"].state, found["wider"].reviewed_by) == ("promoted", "ann")
+    assert found["bits"].baseline_id == found["wider"].id and '"bits": 6' in found["bits"].diff
+    assert found["bits"].reviewed_by == "policy:risky" and found["bits"].state in FINAL
