@@ -266,7 +266,8 @@ def test_the_doctor_names_what_is_missing(root: Path, tmp_path: Path) -> None:
     assert checks["python"].state == "good" and "whole, 1 campaigns" in checks["runs.db"].words
     assert checks["track tiny"].state == "note" and "trainer/train_gpt.py" in checks["track tiny"].words
     assert "H100" in checks["track golf-upstream"].words
-    assert "can't score FineWeb shards yet, so no machine can run it and needs 8 x H100" in checks["track golf-8xh100"].words
+    golf = checks["track golf-8xh100"].words
+    assert "can't score FineWeb shards yet, so no machine can run it and needs 8 x H100" in golf
     (tmp_path / "runs.db").write_bytes(b"SQLite format 3\0 but no more")
     assert next(check for check in doctor.examine(tmp_path) if check.what == "runs.db").state == "bad"
     assert "BAD   runs.db" in doctor.words(doctor.examine(tmp_path))
