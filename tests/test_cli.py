@@ -288,6 +288,9 @@ def test_plots_and_exports_land_where_they_are_said_to(agent: Agent, root: Path,
     assert agent("export", "--format", "csv", "--out", str(tmp_path)).out == f"{tmp_path / 'runs.csv'}\n"
     assert (tmp_path / "runs.csv").read_text() == agent("export", "--format", "csv").out
     assert agent("export").out.startswith("# Experiments of tiny-1\n")
+    lines = agent("export", "--format", "jsonl").out.splitlines()
+    assert json.loads(agent("export", "--json").out) == [json.loads(line) for line in lines]
+    assert agent("export", "--json", "--format", "csv").code == 2
 
 
 def test_pruning_takes_the_oldest_that_nobody_needs(agent: Agent, root: Path, tmp_path: Path) -> None:

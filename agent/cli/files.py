@@ -54,15 +54,23 @@ def export(
         str, typer.Option("--format", help="md (a table of experiments), csv (runs) or jsonl (everything).")
     ] = "md",
     out: Annotated[Path | None, typer.Option(help="File. Default: print it.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON list.")] = False,
 ) -> None:
     """Write EXPERIMENTS.md, CSV or JSON lines."""
+    import json
+
     from agent.errors import did_you_mean
     from agent.report import export as exports
 
     if kind not in FORMATS:
         raise UserError(f"--format {kind}:{did_you_mean(kind, list(FORMATS))} choose one of {', '.join(FORMATS)}")
+    if as_json and (out is not None or kind != "md"):
+        raise UserError("--json prints all there is; --format and --out are for files")
     with opened(campaign) as found, found.store.read() as reads:
-        text = exports.export(reads, found.campaign.id, kind)  # type: ignore[arg-type]
+        text = exports.export(reads, found.campaign.id, "jsonl" if as_json else kind)  # type: ignore[arg-type]
+    if as_json:
+        emit([json.loads(line) for line in text.splitlines()], as_json, lambda: "")
+        return
     if out is None:
         typer.echo(text, nl=False)
         return
