@@ -66,12 +66,16 @@ class Loop:
         happened += promote(setting)
         happened += refresh(setting)
         if happened or self._over is None:
-            with setting.store.read() as reads:
-                self._over = over(setting, reads) is not None
+            self._look()
         happened += self._plan()
         if not self._over:
             happened += self._launch()
         return happened
+
+    def _look(self) -> None:
+        """Whether anything new is to be planned or started at all."""
+        with self._setting.store.read() as reads:
+            self._over = over(self._setting, reads) is not None
 
     def _rest(self) -> None:
         """Until a run has ended, a planner has answered or a person has interrupted; a turn costs what a run needs."""
@@ -122,6 +126,7 @@ class Loop:
                 admit(setting, proposal)
             if not drafts:
                 return answered
+            self._look()  # ideas that no check lets through may come without end
 
     def _ending(self) -> Ending | None:
         """How the campaign ends now, if it does; what runs is let finish, or cancelled and settled, before."""

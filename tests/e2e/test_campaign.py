@@ -3,7 +3,7 @@
 import hashlib
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import pytest
 from agent import budget
 from agent.errors import BusyError, UserError
 from agent.loop import Loop
-from agent.records import FINAL, Amount, Caps
+from agent.planner import Request
+from agent.records import FINAL, Amount, Caps, Draft, Mode
 from agent.runners.fake import FakeRunner, Imagined, imagine
 from agent.runners.job import JobSpec
 from agent.setting import Setting
@@ -332,6 +333,24 @@ def test_when_idea_after_idea_gives_no_score_nothing_more_is_started(root: Path)
     assert ending.failed and ending.reason.startswith("12 ideas in a row ended without a score")
     with setting.store.read() as reads:
         assert len(reads.runs(setting.campaign.id, purposes={"screen"})) <= 14
+
+
+def test_a_planner_whose_ideas_no_check_lets_through_is_not_asked_for_ever(root: Path) -> None:
+    @dataclass(frozen=True)
+    class Hopeless:
+        name: str = "hopeless"
+        modes: frozenset[Mode] = frozenset({"exploit"})
+        parallel: int = 1
+
+        def propose(self, request: Request) -> Draft:
+            return Draft("no place", "because", "no edits", self.name, request.mode, "knob", request.head.id)
+
+    world.write_ideas(root, WIDER)
+    setting = replace(world.open_campaign(root), planners=(Hopeless(),))
+    ending = Loop(setting).run()
+    assert ending.failed and "12 ideas in a row ended without a score" in ending.reason
+    with setting.store.read() as reads:
+        assert reads.count_proposals(setting.campaign.id) < 20
 
 
 def test_runs_that_a_person_cancelled_are_no_lost_ones(root: Path) -> None:
