@@ -17,7 +17,7 @@ from agent.setting import Setting
 from agent.steps.admit import admit, record, refresh
 from agent.steps.collect import cancel_all, collect
 from agent.steps.decide import decide, undecided
-from agent.steps.ending import Ending, close, ending, over
+from agent.steps.ending import NO_MORE_IDEAS, Ending, close, ending, over
 from agent.steps.launch import free_slots, full_disk, start
 from agent.steps.plan import Asking
 from agent.steps.promote import promote
@@ -139,7 +139,10 @@ class Loop:
                 return None
             if asked:
                 return Ending("stopped", "cancelled by a person" if asked == "cancel" else "stopped by a person")
-            return ending(setting, reads, may_plan=not self._asking.exhausted or self._asking.busy() > 0)
+            found = ending(setting, reads, may_plan=not self._asking.exhausted or self._asking.busy() > 0)
+        if found == NO_MORE_IDEAS and self._asking.broken:
+            return Ending("stopped", self._asking.broken, failed=True)
+        return found
 
     def _asked(self) -> Asked:
         """What a person wants: Ctrl-C here, or `agent stop` from another terminal."""

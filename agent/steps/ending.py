@@ -27,6 +27,9 @@ class Ending(NamedTuple):
     the next start opens a new one on what was mended."""
 
 
+NO_MORE_IDEAS = Ending("finished", "the planner has no more ideas")
+
+
 def over(setting: Setting, reads: Reads) -> Ending | None:
     """Why nothing new is to be planned or started, whatever is left."""
     head = reads.head(setting.campaign.id)
@@ -52,7 +55,7 @@ def ending(setting: Setting, reads: Reads, *, may_plan: bool) -> Ending | None:
         return Ending("finished", "the budget does not cover another run")
     if items or may_plan or reads.proposals(campaign.id, WAITING):
         return None
-    return Ending("finished", "the planner has no more ideas")
+    return NO_MORE_IDEAS
 
 
 def close(setting: Setting, found: Ending) -> None:

@@ -7,6 +7,8 @@ a call still under way at the end would have said is lost with it: nothing waits
 import math
 import threading
 import time
+import traceback
+from collections import Counter
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ WAITING: frozenset[ProposalState] = READY | {"awaiting_review"}
 REMEMBERED = 400  # how many of the newest ideas a planner is told of, so that a long campaign does not slow down
 QUICK_S = 3.0  # for which the loop waits for a planner that takes one question at a time
 PAUSE_S = 30.0  # after a planner failed, before it is asked again
+MOST_FAULTS = 3  # of its own code, in a row, after which it is asked no more
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,9 @@ class Asking:
         self._seconds = 0.0  # what a call takes, a running mean
         self._paused: dict[str, float] = {}  # until when a planner that failed is left alone
         self._exhausted: set[str] = set()
+        self._faults: Counter[str] = Counter()
+        self.broken = ""
+        """Which planner is asked no more because its own code fails, and how; empty: none."""
 
     @property
     def exhausted(self) -> bool:
@@ -84,6 +90,10 @@ class Asking:
                 self._paused[asked.planner.name] = time.monotonic() + PAUSE_S
                 self._note("planner", f"{asked.planner.name}: {error}; asking again in {PAUSE_S:.0f} s")
                 continue
+            except Exception as error:  # a planner may be anybody's: its faults end nothing that runs
+                self._fault(asked.planner.name, error)
+                continue
+            self._faults[asked.planner.name] = 0
             took = time.monotonic() - asked.since
             self._seconds = took if not self._seconds else 0.8 * self._seconds + 0.2 * took
             if draft is None:
@@ -91,6 +101,16 @@ class Asking:
             else:
                 drafts.append(draft)
         return drafts
+
+    def _fault(self, name: str, error: Exception) -> None:
+        self._faults[name] += 1
+        self._paused[name] = time.monotonic() + PAUSE_S
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        words = f"planner {name} is broken: {type(error).__name__}: {error} ({where.filename}, line {where.lineno})"
+        if self._faults[name] >= MOST_FAULTS:
+            self._exhausted.add(name)
+            self.broken = words
+        self._note("planner", words)
 
     def _done(self) -> list[Asked]:
         """Questions that have their answer: each planner's in the order of asking, none behind a slower planner's."""

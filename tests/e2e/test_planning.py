@@ -21,6 +21,7 @@ from agent.runners.fake import FakeRunner
 from agent.runners.job import JobPaths, JobState
 from agent.search import ALL_MODES
 from agent.setting import Setting
+from agent.steps import plan
 from agent.store import Tx
 from tests.e2e import world
 
@@ -239,6 +240,33 @@ def test_a_planner_that_fails_does_not_stop_the_one_beside_it(root: Path) -> Non
     with setting.store.read() as reads:
         said = [event.text for event in reads.events(setting.campaign.id) if event.what == "planner"]
     assert said == ["failing: no credit; asking again in 30 s"]
+
+
+@dataclass(frozen=True)
+class Broken(Failing):
+    """A planner with a fault of its own."""
+
+    name: str = "broken"
+
+    def propose(self, request: Request) -> Draft | None:
+        return {}["no such key"]
+
+
+def test_a_planner_with_a_fault_ends_nothing_that_runs_and_is_named(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "PAUSE_S", 0.05)
+    world.write_ideas(root, [worse(1)])
+    setting = world.open_campaign(root)
+    setting = replace(setting, planners=(Broken(), scripted("other", [worse(n) for n in (1, 2, 3)])))
+    ending = Loop(setting).run()
+    assert (ending.state, ending.failed) == ("stopped", True)
+    assert (
+        "planner broken is broken: KeyError: 'no such key' (" in ending.reason and "test_planning.py" in ending.reason
+    )
+    assert [one.state for one in by_title(setting).values()][1:] == ["worse"] * 3
+    with setting.store.read() as reads:
+        assert sum(event.what == "planner" for event in reads.events(setting.campaign.id)) == plan.MOST_FAULTS
 
 
 def test_what_a_person_edited_is_approved_and_checked(root: Path) -> None:
