@@ -263,7 +263,7 @@ def test_the_summary_tells_lineage_cost_and_place_of_the_plots(store: Store, roo
 
 def test_the_doctor_names_what_is_missing(root: Path, tmp_path: Path) -> None:
     checks = {check.what: check for check in doctor.examine(root)}
-    assert checks["python"].state == "good" and "whole, 1 campaigns" in checks["runs.db"].words
+    assert checks["python"].state == "good" and "whole, campaigns in it: 1" in checks["runs.db"].words
     assert checks["track tiny"].state == "note" and "trainer/train_gpt.py" in checks["track tiny"].words
     assert "H100" in checks["track golf-upstream"].words
     golf = checks["track golf-8xh100"].words

@@ -126,7 +126,7 @@ def _store(root: Path) -> list[Check]:
             store.close()
     except StoreError as error:
         return [Check("runs.db", "bad", line(str(error), 300))]
-    return [Check("runs.db", "good", f"{size(path.stat().st_size)}, whole, {n} campaigns")]
+    return [Check("runs.db", "good", f"{size(path.stat().st_size)}, whole, campaigns in it: {n}")]
 
 
 def _walls() -> Check:

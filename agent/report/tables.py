@@ -37,7 +37,8 @@ def runs(reads: Reads, campaign_id: int, proposal_id: int | None) -> list[Row]:
 
 
 def runs_words(rows: Sequence[Row]) -> str:
-    return _table(rows, ("run", "proposal", "purpose", "state", "bpb", "bytes", "seconds", "reason"))
+    shown = [{**row, "seconds": f"{row['seconds']:.1f}" if row["seconds"] is not None else None} for row in rows]
+    return _table(shown, ("run", "proposal", "purpose", "state", "bpb", "bytes", "seconds", "reason"))
 
 
 def run(reads: Reads, run_id: int) -> Row:
