@@ -122,11 +122,11 @@ class Loop:
                 return answered
             with setting.store.read() as reads:
                 drafted = reads.proposals(setting.campaign.id, {"drafted"})
-            for proposal in drafted:
-                admit(setting, proposal)
+            states = {admit(setting, proposal).state for proposal in drafted}
             if not drafts:
                 return answered
-            self._look()  # ideas that no check lets through may come without end
+            if not states & {"approved", "awaiting_review"}:
+                self._look()  # ideas that no check lets through may come without end
 
     def _ending(self) -> Ending | None:
         """How the campaign ends now, if it does; what runs is let finish, or cancelled and settled, before."""

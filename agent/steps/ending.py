@@ -16,7 +16,7 @@ from agent.steps.wanted import MAX_ATTEMPTS, given_up, wanted
 from agent.store import Reads, Tx
 
 STUBBORN = 12  # ideas in a row that ended without a score, after which something else is wrong
-SCORELESS: frozenset[ProposalState] = frozenset({"edit_failed", "blocked", "crashed"})
+SCORELESS: frozenset[ProposalState] = frozenset({"edit_failed", "blocked", "duplicate", "crashed"})
 
 
 class Ending(NamedTuple):
@@ -98,6 +98,8 @@ def _broken_base(reads: Reads, setting: Setting) -> Ending | None:
     limit = setting.track.limits.artifact_bytes
     runs = reads.runs(setting.campaign.id, proposal_id=base.id, states={"done", "lost"})
     done = [run for run in runs if run.state == "done"]
+    scored = reads.scored(setting.campaign.id, proposal_id=base.id, documents=False)
+    measured = {one.run.id: one.measurement for one in scored}
     lost = given_up(setting, [run for run in runs if run.purpose == "report"], base)
     if lost is not None:
         words = f"a run of the base was lost {MAX_ATTEMPTS} times with the same seed (r{lost.id}): {lost.reason}"
@@ -110,7 +112,7 @@ def _broken_base(reads: Reads, setting: Setting) -> Ending | None:
                 f"the base itself does not run (r{run.id} {run.outcome}): {run.reason}; see {log}",
                 failed=True,
             )
-        found = reads.measurement(run.id)
+        found = measured.get(run.id)
         if found is not None and found.bpb is None:
             why = "; ".join(finding.text for finding in found.findings if finding.rule == "no_score")
             fix = "" if setting.track.script.score else "; the script has to end with a line `val_bpb: 1.2345`"

@@ -335,7 +335,8 @@ def test_when_idea_after_idea_gives_no_score_nothing_more_is_started(root: Path)
         assert len(reads.runs(setting.campaign.id, purposes={"screen"})) <= 14
 
 
-def test_a_planner_whose_ideas_no_check_lets_through_is_not_asked_for_ever(root: Path) -> None:
+@pytest.mark.parametrize("edits", ["no edits", str(WIDER[0]["edits"])], ids=["no place", "always the same"])
+def test_a_planner_whose_ideas_no_check_lets_through_is_not_asked_for_ever(root: Path, edits: str) -> None:
     @dataclass(frozen=True)
     class Hopeless:
         name: str = "hopeless"
@@ -343,7 +344,7 @@ def test_a_planner_whose_ideas_no_check_lets_through_is_not_asked_for_ever(root:
         parallel: int = 1
 
         def propose(self, request: Request) -> Draft:
-            return Draft("no place", "because", "no edits", self.name, request.mode, "knob", request.head.id)
+            return Draft("an idea", "because", edits, self.name, request.mode, "knob", 1)
 
     world.write_ideas(root, WIDER)
     setting = replace(world.open_campaign(root), planners=(Hopeless(),))
