@@ -77,7 +77,7 @@ def resume(name: str | None, where: Path, say: Say, make_runner: MakeRunner = lo
     chosen = [c for c in campaigns if name in (None, c.name)]
     if not chosen:
         hint = did_you_mean(name or "", [c.name for c in campaigns])
-        raise UserError(f"no campaign {name!r} in {repo.root / 'runs.db'}.{hint}")
+        raise UserError(f"no campaign {name!r} in {path}.{hint}")
     campaign = chosen[-1]
     if campaign.state == "finished":
         raise UserError(f"campaign {campaign.name} is finished ({campaign.reason}); `agent start` opens the next one")

@@ -1,0 +1,180 @@
+"""Heads and bases in whole campaigns with imagined runs: their own fresh runs, and when those take a head back."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import budget
+from agent.loop import Loop
+from agent.runners.fake import FakeRunner, Imagined, imagine
+from agent.runners.job import JobSpec
+from agent.steps.wanted import seed_of
+from tests.e2e import world
+from tests.e2e.test_campaign import WIDER, run
+
+
+def reporting_often(root: Path) -> None:
+    """One more run of a head for every idea that did not beat it."""
+    text = (root / "agent.toml").read_text()
+    (root / "agent.toml").write_text(text.replace("report_seeds = 3", "report_seeds = 3\nreport_every = 1"))
+
+
+def test_a_head_that_its_fresh_runs_contradict_is_reverted(root: Path) -> None:
+    def lucky(knobs: object, seed: int) -> Imagined:
+        """Wide looks much better at the seeds of the base, and not at all at its own."""
+        good = knobs["width"] == 8 and seed in seeds  # type: ignore[index]
+        return Imagined(bpb=2.0 - 0.2 * good + (seed % 97) / 97 * 0.01, artifact_bytes=100)
+
+    seeds = {seed_of(7, 1, n) for n in range(4)}
+    setting, found = run(root, [world.idea("lucky", ('"width": 4', '"width": 8'))], world_of=lucky)
+    assert found["lucky"] == "reverted"
+    with setting.store.read() as reads:
+        assert reads.head(setting.campaign.id).title == "base"
+    assert world.git(root, "show", "caddie/toy-1:train.py") == world.SCRIPT
+    subjects = world.git(root, "log", "--format=%s", "caddie/toy-1").splitlines()
+    assert subjects == ["Revert: lucky", "lucky", "Start"]
+
+
+def test_a_head_that_can_not_be_scored_again_is_reverted(root: Path) -> None:
+    seeds = {seed_of(7, 1, n) for n in range(4)}
+
+    def fragile(knobs: Mapping[str, Any], seed: int) -> Imagined:
+        found = imagine(knobs, seed)
+        return found if knobs["width"] == 4 or seed in seeds else replace(found, outcome="crashed")
+
+    setting, found = run(root, WIDER, world_of=fragile)
+    assert found["wider"] == "reverted"
+    with setting.store.read() as reads:
+        assert "3 of its 3 fresh runs have no score" in reads.proposals(setting.campaign.id)[1].reason
+        assert budget.open_entries(reads, setting.campaign.id) == []
+
+
+def test_a_head_that_is_too_big_at_a_fresh_seed_is_reverted(root: Path) -> None:
+    seeds = {seed_of(7, 1, n) for n in range(4)}
+
+    def swelling(knobs: Mapping[str, Any], seed: int) -> Imagined:
+        found = imagine(knobs, seed)
+        return found if knobs["width"] == 4 or seed in seeds else replace(found, artifact_bytes=5000)
+
+    setting, found = run(root, WIDER, world_of=swelling)
+    assert found["wider"] == "reverted"
+    with setting.store.read() as reads:
+        assert "over the limit of 1,250" in reads.proposals(setting.campaign.id)[1].reason
+
+
+BEATEN = [world.idea(f"rate {rate}", ('"rate": 0.10', f'"rate": {rate}')) for rate in (0.02, 0.01, 0.005)]
+
+
+@pytest.mark.parametrize(
+    ("later", "words"),
+    [
+        (Imagined(bpb=2.9, artifact_bytes=800), "fresh runs show no gain, so it is taken back"),
+        (Imagined(bpb=1.9, artifact_bytes=5000), "over the limit of 1,250"),
+    ],
+    ids=["no gain", "too big"],
+)
+def test_a_head_is_asked_again_with_each_further_run_of_its_own(root: Path, later: Imagined, words: str) -> None:
+    """Its first three runs are fine; the fourth, due when an idea was beaten, is not."""
+    reporting_often(root)
+    fourth = seed_of(7, 2, 3)
+    setting, found = run(
+        root,
+        [*WIDER, *BEATEN],
+        world_of=lambda knobs, seed: later if knobs["width"] == 8 and seed == fourth else imagine(knobs, seed),
+    )
+    assert found["wider"] == "reverted"
+    with setting.store.read() as reads:
+        wider = next(p for p in reads.proposals(setting.campaign.id) if p.title == "wider")
+        assert words in wider.reason and reads.count_events(wider.id, "reported") == 1
+        assert reads.head(setting.campaign.id).title == "base"
+        assert budget.open_entries(reads, setting.campaign.id) == []
+    subjects = world.git(root, "log", "--format=%s", "caddie/toy-1").splitlines()
+    assert subjects == ["Revert: wider", "wider", "Start"]
+
+
+class Losing(FakeRunner):
+    """Loses the runs of one seed."""
+
+    seed = 0
+
+    def submit(self, spec: JobSpec, folder: Path, slot: str) -> None:
+        if int(spec.phases[0].env["SEED"]) != self.seed:
+            super().submit(spec, folder, slot)
+
+
+@pytest.mark.parametrize("index", [1, 3])
+def test_a_head_whose_fresh_runs_are_lost_again_and_again_is_reverted(
+    root: Path, monkeypatch: pytest.MonkeyPatch, index: int
+) -> None:
+    """One of the runs that are due ends it; of a further one there is only no figure."""
+    reporting_often(root)
+    monkeypatch.setattr(Losing, "seed", seed_of(7, 2, index))
+    setting, found = run(root, [*WIDER, *BEATEN], make_runner=Losing)
+    with setting.store.read() as reads:
+        wider = next(p for p in reads.proposals(setting.campaign.id) if p.title == "wider")
+        lost = reads.runs(setting.campaign.id, proposal_id=wider.id, states={"lost"})
+    assert found["wider"] == ("reverted" if index == 1 else "promoted")
+    assert [run.seed for run in lost] == [Losing.seed] * 3
+    if index == 1:
+        assert "its fresh run was lost 3 times" in wider.reason
+
+
+@pytest.mark.parametrize("index", [1, 3])
+def test_a_base_whose_runs_are_lost_again_and_again_ends_the_campaign(
+    root: Path, monkeypatch: pytest.MonkeyPatch, index: int
+) -> None:
+    reporting_often(root)
+    monkeypatch.setattr(Losing, "seed", seed_of(7, 1, index))
+    world.write_ideas(root, BEATEN)
+    ending = Loop(world.open_campaign(root, make_runner=Losing)).run()
+    assert ending.failed == (index == 1)
+    assert ("a run of the base was lost 3 times" in ending.reason) == (index == 1)
+
+
+def test_runs_that_a_person_cancelled_are_no_lost_ones(root: Path) -> None:
+    world.write_ideas(root, WIDER)
+    setting = world.open_campaign(root)
+    with setting.store.write() as tx:
+        base = tx.base(setting.campaign.id)
+        for attempt in (1, 2, 3):
+            row = tx.add_run(
+                setting.campaign.id, base.id, None, rung="decide", purpose="report", seed=seed_of(7, base.id, 0),
+                attempt=attempt, hardware_class="fake", script_sha="x",
+            )  # fmt: skip
+            tx.update_run(row.id, state="cancelled")
+    assert not Loop(setting).run().failed
+    with setting.store.read() as reads:
+        assert len(reads.runs(setting.campaign.id, proposal_id=base.id, states={"done"})) == 3
+        assert reads.head(setting.campaign.id).title == "wider"
+
+
+def test_limits_stay_what_they_were_when_the_base_is_slower_later(root: Path) -> None:
+    """Else a run that was reserved by the old ones could take longer than that."""
+    reporting_often(root)
+    slow = {seed_of(7, 1, index) for index in range(3, 9)}
+
+    def world_of(knobs: Mapping[str, Any], seed: int) -> Imagined:
+        return replace(imagine(knobs, seed), seconds=18.0 if seed in slow and knobs["rate"] == 0.1 else 5.0)
+
+    setting, _ = run(root, BEATEN, world_of=world_of)
+    specs = [JobSpec.from_json((job / "spec.json").read_text()) for job in setting.jobs.iterdir()]
+    assert sorted({spec.wall_s for spec in specs if spec.run_id > 3}) == [max(s.wall_s for s in specs if s.run_id > 3)]
+    assert {spec.wall_s for spec in specs if spec.run_id <= 3} == {30.0}
+
+
+@pytest.mark.parametrize(("every", "more"), [(4, 2), (0, 0)])
+def test_a_head_that_many_ideas_are_compared_with_is_run_more_often(tmp_path: Path, every: int, more: int) -> None:
+    track = world.TRACK.replace("report_seeds = 3", f"report_seeds = 3\nreport_every = {every}")
+    root = world.make_workspace(tmp_path / "work", track=track)
+    worse = [world.idea(f"worse {n}", ('"rate": 0.10', f'"rate": {n / 10000}')) for n in range(1, 10)]
+    setting, found = run(root, worse, budget_hours=2.0)
+    assert {state for title, state in found.items() if title != "base"} == {"worse"}
+    with setting.store.read() as reads:
+        base = reads.base(setting.campaign.id)
+        reports = [run for run in reads.runs(setting.campaign.id, proposal_id=base.id) if run.purpose == "report"]
+        last = reads.proposals(setting.campaign.id, {"worse"})[-1]
+        assert len(reports) == len({run.seed for run in reports}) == 3 + more
+        assert reads.verdicts(last.id)[-1].n_baseline == 3 + more

@@ -1,0 +1,169 @@
+"""What a campaign is opened on: the last head, a commit, edits of the checkout, a changed track; what is refused."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent import budget
+from agent.errors import UserError
+from agent.records import Amount, Caps
+from agent.store import open_store
+from tests.e2e import world
+from tests.e2e.terminal import listing
+from tests.e2e.test_campaign import WIDER, checkout, run
+
+
+def test_after_a_finished_campaign_the_next_starts_from_its_head(root: Path) -> None:
+    first, _ = run(root, WIDER)
+    world.write_ideas(
+        root,
+        [world.idea("again", ('"crash": 0', '"crash": 0'), ("def main", "def other() -> None: ...\n\n\ndef main"))],
+    )
+    said: list[str] = []
+    second = world.open_campaign(root, say=said.append)
+    assert second.campaign.name == "toy-2"
+    assert any("--base HEAD" in text for text in said)
+    with first.store.read() as reads:
+        assert second.campaign.base_commit == reads.head(first.campaign.id).commit
+    third = world.open_campaign(root, base="HEAD", name="fresh")
+    assert third.campaign.base_commit == world.git(root, "rev-parse", "HEAD").strip()
+
+
+def test_uncommitted_edits_stop_a_start_until_it_is_said_which_is_meant(root: Path) -> None:
+    world.write_ideas(root, WIDER)
+    (root / "train.py").write_text(world.SCRIPT.replace('"rate": 0.10', '"rate": 0.05'))
+    before = checkout(root)
+    with pytest.raises(UserError, match="--base worktree"):
+        world.open_campaign(root)
+    assert checkout(root) == before
+    setting = world.open_campaign(root, base="worktree")
+    assert checkout(root) == before
+    assert '"rate": 0.05' in world.git(root, "show", f"{setting.campaign.base_commit}:train.py")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda file: file.write_text(world.SCRIPT.replace("rate", "raet")), "has no literal KNOBS.rate"),
+        (lambda file: file.write_text("def ("), "the base can't be used"),
+        (lambda file: file.write_bytes(b"x = '\xff'\n"), "train.py is not UTF-8 text"),
+        (lambda file: file.write_bytes(b"#" * 2_000_001), "train.py has 2,000,001 bytes"),
+        (lambda file: file.rename(file.parent / "x.py") and file.symlink_to("x.py"), "train.py is not a plain file"),
+    ],
+)
+def test_edits_that_can_be_no_base_leave_nothing_behind(
+    root: Path, spoil: Callable[[Path], object], words: str
+) -> None:
+    world.write_ideas(root, WIDER)
+    spoil(root / "train.py")
+    before = listing(root)
+    with pytest.raises(UserError, match=words):
+        world.open_campaign(root, base="worktree")
+    assert listing(root) == before
+
+
+def test_edits_in_place_of_a_committed_link_leave_nothing_behind(root: Path) -> None:
+    world.write_ideas(root, WIDER)
+    (root / "train.py").rename(root / "real.py")
+    (root / "train.py").symlink_to("real.py")
+    world.git(root, "add", "train.py", "real.py")
+    world.git(root, "commit", "-q", "-m", "A link")
+    (root / "train.py").unlink()
+    (root / "train.py").write_text(world.SCRIPT)
+    before = listing(root)
+    with pytest.raises(UserError, match=r"train\.py is not a plain file in commit"):
+        world.open_campaign(root, base="worktree")
+    assert listing(root) == before
+
+
+def test_edits_are_the_base_to_the_byte(root: Path) -> None:
+    world.write_ideas(root, WIDER)
+    script = world.SCRIPT.replace("\n", "\r\n").encode()
+    (root / "train.py").write_bytes(script)
+    setting = world.open_campaign(root, base="worktree")
+    shown = ["git", "show", f"{setting.campaign.base_commit}:train.py"]
+    assert subprocess.run(shown, cwd=root, capture_output=True, check=True).stdout == script
+
+
+@pytest.mark.parametrize("how", ["start", "start by name", "resume"])
+def test_a_changed_track_shows_the_difference_and_starts_anew(root: Path, how: str) -> None:
+    world.write_ideas(root, WIDER)
+    first = world.open_campaign(root, budget_hours=1.5, target_bpb=0.5, slots=2)
+    with first.store.write() as tx:
+        budget.settle(tx, budget.reserve(tx, first.campaign.id, Amount(gpu_s=1800.0), "run"), Amount(gpu_s=1800.0))
+    first.store.close()
+    text = (root / "agent.toml").read_text()
+    (root / "agent.toml").write_text(text.replace("alpha = 0.004", "alpha = 0.01"))
+    said: list[str] = []
+    if how == "resume":
+        second = world.resume_campaign(root, say=said.append)
+        caps, goal = Caps(gpu_s=3600.0), 0.5  # what the person said then, and what is left of it
+    else:
+        second = world.open_campaign(root, say=said.append, name="toy-1" if "name" in how else None)
+        caps, goal = Caps(gpu_s=7200.0), None  # what the person says now, or the track
+    assert (second.campaign.name, second.campaign.caps, second.campaign.target_bpb) == ("toy-2", caps, goal)
+    assert any("-alpha = 0.004" in text and "+alpha = 0.01" in text for text in said)
+    with second.store.read() as reads:
+        assert [c.state for c in reads.campaigns()] == ["finished", "running"]
+
+
+@pytest.mark.parametrize(("reserved", "left"), [(0.0, "0.04"), (144.0, "0")])
+def test_with_too_little_left_nothing_takes_the_place_of_a_changed_campaign(
+    root: Path, reserved: float, left: str
+) -> None:
+    world.write_ideas(root, WIDER)
+    first = world.open_campaign(root, budget_hours=0.04)
+    with first.store.write() as tx:
+        budget.reserve(tx, first.campaign.id, Amount(gpu_s=reserved), "run")
+    first.store.close()
+    text = (root / "agent.toml").read_text()
+    (root / "agent.toml").write_text(text.replace("train_wall_s = 20", "train_wall_s = 40"))
+    with pytest.raises(UserError, match=rf"--budget {left} is too small"):
+        world.resume_campaign(root)
+    with open_store(root / "runs.db", create=False).read() as reads:
+        assert [c.state for c in reads.campaigns()] == ["running"]
+
+
+def test_a_track_file_that_is_gone_does_not_end_a_campaign(root: Path) -> None:
+    world.write_ideas(root, WIDER)
+    world.open_campaign(root).store.close()
+    (root / "agent.toml").unlink()
+    said: list[str] = []
+    assert world.resume_campaign(root, say=said.append).campaign.name == "toy-1"
+    assert "There is no track agent.toml any more" in said[0] and "Resuming toy-1" in said[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"budget_hours": 0.0}, "--budget"),
+        ({"budget_hours": -1.0}, "--budget"),
+        ({"budget_hours": float("nan")}, "--budget"),
+        ({"budget_hours": 1e308}, "--budget"),
+        ({"budget_hours": 0.001}, "too small"),
+        ({"seed": 10**30}, "--seed"),
+        ({"slots": 0}, "--slots"),
+        ({"review": "sometimes"}, "--review"),
+        ({"planner": "knob"}, "Did you mean 'knobs'"),
+        ({"track": "tinny"}, "Did you mean 'tiny'"),
+        ({"review": "rsky"}, "--review rsky: Did you mean 'risky'\\? choose one of"),
+        ({"base": "main"}, "--base main: choose one of last, HEAD, worktree"),
+        ({"base": "wroktree"}, "--base wroktree: Did you mean 'worktree'\\? choose one of"),
+        ({"name": "a/b"}, "--campaign"),
+        ({"name": "a" * 300}, "60 characters at most"),
+    ],
+)
+def test_wrong_options_change_nothing(root: Path, options: dict[str, object], words: str) -> None:
+    world.write_ideas(root, WIDER)
+    before = checkout(root)
+    with pytest.raises(UserError, match=words):
+        world.open_campaign(root, **options)  # type: ignore[arg-type]
+    assert checkout(root) == before
+    assert world.git(root, "for-each-ref", "refs/heads/caddie", "refs/caddie") == ""
+    if (root / "runs.db").exists():
+        from agent.store import open_store
+
+        with open_store(root / "runs.db").read() as reads:
+            assert reads.campaigns() == []
