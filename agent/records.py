@@ -67,7 +67,7 @@ TRANSITIONS: dict[ProposalState, tuple[ProposalState, ...]] = {
         "cancelled",
     ),
     "auditing": ("replaying", "accepted", "invalid", "cancelled"),
-    "replaying": ("confirming", "inconclusive", "unfunded", "cancelled", "crashed"),
+    "replaying": ("confirming", "awaiting_review", "inconclusive", "unfunded", "cancelled", "crashed"),
     "accepted": ("promoted", "cancelled"),
     "promoted": ("reverted",),
 }

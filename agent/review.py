@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from agent.errors import UserError
 from agent.planner import edits
 from agent.records import Draft, Proposal, Review
+from agent.track import DecisionRule
 
 if TYPE_CHECKING:
     from agent.store import Reads, Tx
@@ -21,7 +22,7 @@ MAX_WAITING = 8
 
 @dataclass(frozen=True)
 class Pending:
-    """One idea that waits for a person, and what it would bring for what it costs."""
+    """One idea that waits for a person, and what it would bring for what it is expected to cost."""
 
     proposal: Proposal
     cost_s: float
@@ -44,15 +45,18 @@ def room(review: Review, waiting: Collection[Proposal]) -> float:
     return MAX_WAITING - sum(proposal.state in ("drafted", "awaiting_review") for proposal in waiting)
 
 
-def pending(reads: "Reads", campaign_id: int, run_s: float = 0.0) -> list[Pending]:
-    """Who waits, the best expected gain per cost first. `run_s`: what screening it costs."""
-    waiting = reads.proposals(campaign_id, {"awaiting_review"})
-    return ranked(waiting, run_s)
+def pending(reads: "Reads", campaign_id: int, run_s: float, decision: DecisionRule) -> list[Pending]:
+    """Who waits, the best expected gain per cost first. `run_s`: what one run costs."""
+    return ranked(reads.proposals(campaign_id, {"awaiting_review"}), run_s, decision)
 
 
-def ranked(waiting: Sequence[Proposal], run_s: float) -> list[Pending]:
-    cost = run_s or 1.0
-    items = [Pending(p, cost, p.expected_gain * p.confidence * 3600.0 / cost) for p in waiting]
+def ranked(waiting: Sequence[Proposal], run_s: float, decision: DecisionRule) -> list[Pending]:
+    """The sure ones cost more: every idea is screened, and the better it is, the more further runs it will ask for."""
+    further = decision.max_seeds - 1 + decision.report_seeds
+    items = []
+    for proposal in waiting:
+        cost = (run_s or 1.0) * (1 + proposal.confidence * further)
+        items.append(Pending(proposal, cost, proposal.expected_gain * proposal.confidence * 3600.0 / cost))
     return sorted(items, key=lambda item: (-item.gain_per_hour, item.proposal.id))
 
 

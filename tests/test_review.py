@@ -10,6 +10,7 @@ from agent import review
 from agent.errors import EditError, UserError
 from agent.records import Proposal
 from agent.store import Store, open_store
+from agent.track import load
 from tests.filling import add_base, add_campaign, add_idea, draft
 
 FILES = {"train.py": "a = 1\nb = 2\nc = 3\n"}
@@ -58,16 +59,28 @@ def test_an_unknown_policy_asks(waiting: list[Proposal]) -> None:
 
 
 def test_the_queue_is_ranked_and_full_at_eight(store: Store, waiting: list[Proposal]) -> None:
+    rule = load("tiny", Path())[0].decision.model_copy(update={"max_seeds": 4, "report_seeds": 3})
     with store.read() as reads:
-        queue = review.pending(reads, waiting[0].campaign_id, run_s=36.0)
+        queue = review.pending(reads, waiting[0].campaign_id, 36.0, rule)
     assert [item.proposal.title for item in queue] == ["two", "three", "one"]
-    assert queue[0].gain_per_hour == pytest.approx(0.05 * 0.5 * 100)
+    # Half the time it is found to be better, and then it takes three more runs and three fresh ones.
+    assert queue[0].cost_s == 36.0 * (1 + 0.5 * 6)
+    assert queue[0].gain_per_hour == pytest.approx(0.05 * 0.5 * 100 / 4)
     seven = [waiting[0]] * 7
     for policy in ("all", "risky"):
         assert review.room(policy, [*seven, replace(waiting[0], state="approved")]) == 1
         assert review.room(policy, [*seven, replace(waiting[0], state="drafted")]) == 0
         assert review.room(policy, [*seven, *waiting]) < 0
     assert review.room("none", seven) > 100
+
+
+def test_the_queue_counts_what_an_idea_will_cost(waiting: list[Proposal]) -> None:
+    """A gain that is surer by half is worth less per hour: it will be confirmed more often, and has to be paid for."""
+    rule = load("tiny", Path())[0].decision
+    unsure = replace(waiting[0], expected_gain=0.03, confidence=0.4)
+    sure = replace(waiting[1], expected_gain=0.02, confidence=0.62)
+    assert sure.expected_gain * sure.confidence > unsure.expected_gain * unsure.confidence
+    assert [item.proposal for item in review.ranked([sure, unsure], 30.0, rule)] == [unsure, sure]
 
 
 def test_bulk_approval_is_all_or_none(store: Store, waiting: list[Proposal]) -> None:

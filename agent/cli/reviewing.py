@@ -68,9 +68,11 @@ def review(
 
 def _waiting(found: "Opened", wanted: list[str]) -> "list[Pending]":
     from agent import review as queue
+    from agent.track import parse
 
     with found.store.read() as reads:
-        waiting = queue.pending(reads, found.campaign.id, _run_s(reads, found.campaign.id))
+        rule = parse(found.campaign.track_toml, "the campaign's track").decision
+        waiting = queue.pending(reads, found.campaign.id, _run_s(reads, found.campaign.id), rule)
         asked = [at.proposal(reads, text) for text in wanted]
     for one in asked:
         if one.state != "awaiting_review":

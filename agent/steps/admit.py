@@ -168,11 +168,18 @@ def _refresh(setting: Setting, proposal: Proposal, head: Proposal) -> None:
         return
     with setting.store.write() as tx:
         fresh = committed.write(tx, proposal)
-        # An approval is of a patch: it follows while the hunks are the same.
-        if fresh.state != "approved" or fresh.patch_id == proposal.patch_id:
-            return
-        if review.policy(setting.campaign.review, fresh) == "approve":
-            tx.update_proposal(fresh.id, reviewed_by=f"policy:{setting.campaign.review}")
-        else:
-            tx.update_proposal(fresh.id, reviewed_by="")
+        if fresh.state == "approved" and not still_approved(setting, tx, fresh, proposal.patch_id):
             tx.move(fresh.id, "awaiting_review", f"changed by the new head p{head.id}")
+
+
+def still_approved(setting: Setting, tx: Tx, moved: Proposal, patch_id: str) -> bool:
+    """Whether an approval of `patch_id` holds for what the proposal is now: it does while the hunks are the same.
+
+    If they are not, the policy is asked anew; what it does not approve is approved by nobody.
+    """
+    if moved.patch_id == patch_id:
+        return True
+    policy = setting.campaign.review
+    approves = review.policy(policy, moved) == "approve"
+    tx.update_proposal(moved.id, reviewed_by=f"policy:{policy}" if approves else "")
+    return approves

@@ -56,7 +56,10 @@ def _audited(setting: Setting, proposal: Proposal) -> None:
 
 
 def _replay(setting: Setting, proposal: Proposal) -> None:
-    """Puts the idea on the present head as a new commit; it is then measured against that head from the start."""
+    """Puts the idea on the present head as a new commit; it is then measured against that head from the start.
+
+    If that changed what a person approved, the person is asked again, and until then no money is held for it.
+    """
     with setting.store.read() as reads:
         head = reads.head(setting.campaign.id)
     try:
@@ -67,8 +70,12 @@ def _replay(setting: Setting, proposal: Proposal) -> None:
             budget.let_go(tx, proposal.id, "not replayed")
         return
     with setting.store.write() as tx:
-        committed.write(tx, proposal)
-        tx.move(proposal.id, "confirming", f"replayed on p{head.id}")
+        fresh = committed.write(tx, proposal)
+        if admit.still_approved(setting, tx, fresh, proposal.patch_id):
+            tx.move(fresh.id, "confirming", f"replayed on p{head.id}")
+        else:
+            tx.move(fresh.id, "awaiting_review", f"changed by the replay on p{head.id}")
+            budget.let_go(tx, fresh.id, "waits for review again")
 
 
 def _to_trunk(setting: Setting, proposal: Proposal) -> None:

@@ -5,9 +5,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from agent.loop import Loop
 from agent.planner import Request
 from agent.planner.scripted import Entry, Scripted
 from agent.records import FINAL, Draft, Mode, Proposal
-from agent.runners.fake import FakeRunner
+from agent.runners.fake import FakeRunner, Imagined, imagine
 from agent.runners.job import JobPaths, JobState
 from agent.search import ALL_MODES
 from agent.setting import Setting
@@ -346,3 +347,37 @@ def test_what_a_new_head_changed_and_a_policy_approves_is_not_said_to_be_a_perso
     assert (found["wider"].state, found["wider"].reviewed_by) == ("promoted", "ann")
     assert found["bits"].baseline_id == found["wider"].id and '"bits": 6' in found["bits"].diff
     assert found["bits"].reviewed_by == "policy:risky" and found["bits"].state in FINAL
+
+
+@pytest.mark.parametrize("policy", ["all", "risky"])
+def test_an_approval_does_not_outlive_a_replay_that_changes_the_hunks(root: Path, policy: str) -> None:
+    """Measured beside the idea that became the head, it is put on that head; its line now has another neighbour."""
+
+    def world_of(knobs: Mapping[str, Any], seed: int) -> Imagined:
+        found = imagine(knobs, seed)
+        return replace(found, bpb=found.bpb - 0.15 * (knobs["rate"] == 0.21) - 0.1 * (knobs["width"] == 8))
+
+    ideas = [("wider", ('"width": 4', '"width": 8')), ("rate", ('"rate": 0.10', '"rate": 0.21'))]
+    world.write_ideas(root, [world.idea(title, change, kind="optimiser") for title, change in ideas])
+    setting = world.open_campaign(root, slots=3, seconds=0.4, world_of=world_of, review=policy)
+    asked_again: list[tuple[str, str, list[budget.Entry]]] = []
+
+    def look(tx: Tx) -> bool:
+        waiting = tx.proposals(setting.campaign.id, {"awaiting_review"})
+        if len(waiting) == 2:
+            review.approve(tx, [one.id for one in waiting], "ann")
+        elif waiting and "replay" in waiting[0].reason:
+            asked_again.append((waiting[0].reason, waiting[0].reviewed_by, budget.holds(tx, waiting[0].id)))
+            review.approve(tx, [waiting[0].id], "bob")
+        return tx.count_proposals(setting.campaign.id, {"promoted"}) == 3
+
+    watched(setting, look)
+    found = by_title(setting)
+    assert found["wider"].state == found["rate"].state == "promoted"
+    late = max(found["wider"], found["rate"], key=lambda one: one.baseline_id or 0)
+    early = found["wider"] if late.title == "rate" else found["rate"]
+    assert late.baseline_id == early.id
+    assert asked_again == [(f"changed by the replay on p{early.id}", "", [])]
+    assert (early.reviewed_by, late.reviewed_by) == ("ann", "bob")
+    with setting.store.read() as reads:
+        assert budget.audit(reads, setting.campaign.id) == [] == budget.open_entries(reads, setting.campaign.id)
