@@ -24,9 +24,9 @@ from agent.store.writes import Tx
 What = Literal["run", "hold", "planner"]
 EntryState = Literal["reserved", "settled", "released"]
 
-_GRAIN = {"gpu_s": 2.0**20, "usd": 2.0**30, "llm_usd": 2.0**30, "llm_tokens": 1.0}
+_GRAIN = {"gpu_s": 2.0**20, "usd": 2.0**30, "llm_usd": 2.0**30, "llm_tokens": 1.0, "llm_calls": 1.0}
 # Callers multiply and divide floats: a thousandth of a second or a millionth of a dollar is no difference.
-_SAME = {"gpu_s": 1e-3, "usd": 1e-6, "llm_usd": 1e-6, "llm_tokens": 0.0}
+_SAME = {"gpu_s": 1e-3, "usd": 1e-6, "llm_usd": 1e-6, "llm_tokens": 0.0, "llm_calls": 0.0}
 _NOTHING = Amount()
 _COLUMNS = [f"{prefix}_{name}" for prefix in ("reserved", "settled") for name in _GRAIN]
 _SUMS = (
@@ -34,7 +34,13 @@ _SUMS = (
     .where(campaigns.c.id == bindparam("campaign_id"))
     .values({column: campaigns.c[column] + bindparam(f"more_{column}") for column in _COLUMNS})
 )
-_NAMES = {"gpu_s": "GPU-seconds", "usd": "dollars", "llm_usd": "dollars for models"}
+_NAMES = {
+    "gpu_s": "GPU-seconds",
+    "usd": "dollars",
+    "llm_usd": "dollars for models",
+    "llm_tokens": "tokens",
+    "llm_calls": "calls of models",
+}
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,14 @@ def settle(tx: Tx, entry_id: int, amount: Amount) -> None:
         raise ValueError(f"entry {entry_id} is a hold: draw from it, or release it")
     spent = _part(found, _grained(amount), "spent")
     _close(tx, entry_id, {"state": "settled", **rows.amount_columns(spent, "settled")})
+    _add(tx, found.campaign_id, _minus(found.reserved), spent)
+
+
+def settle_beyond(tx: Tx, entry_id: int, amount: Amount) -> None:
+    """What somebody else charged although the worst case was less: it is spent, whatever a cap says."""
+    found = _open(tx, entry_id)
+    spent = _grained(amount)
+    _close(tx, entry_id, {"state": "settled", "reason": "over its worst case", **rows.amount_columns(spent, "settled")})
     _add(tx, found.campaign_id, _minus(found.reserved), spent)
 
 
@@ -191,7 +205,8 @@ def _grained(amount: Amount) -> Amount:
 
 
 def _amount(values: dict[str, float]) -> Amount:
-    return Amount(values["gpu_s"], values["usd"], values["llm_usd"], int(values["llm_tokens"]))
+    whole = {name: int(values[name]) for name in ("llm_tokens", "llm_calls")}
+    return Amount(values["gpu_s"], values["usd"], values["llm_usd"], **whole)
 
 
 def _plus(one: Amount, other: Amount) -> Amount:

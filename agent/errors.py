@@ -42,7 +42,15 @@ class EditError(CaddieError):
 
 
 class PlannerError(CaddieError):
-    """A planner failed for now (no answer, no credit); it is asked again later, nothing else stops."""
+    """A planner failed for now (no answer, no credit); it is asked again later, nothing else stops.
+
+    `retry_after`: seconds, where somebody said them. `lasting`: it will go on failing until a person acts.
+    """
+
+    def __init__(self, words: str, *, retry_after: float | None = None, lasting: bool = False) -> None:
+        super().__init__(words)
+        self.retry_after = retry_after
+        self.lasting = lasting
 
 
 class BudgetExceeded(CaddieError):

@@ -122,15 +122,17 @@ Severity = Literal["invalid", "flag", "note"]
 
 @dataclass(frozen=True)
 class Amount:
-    """What something costs: slot-seconds (GPU-seconds, on a CPU track seconds of one slot), dollars, tokens."""
+    """What something costs: slot-seconds (GPU-seconds, on a CPU track seconds of one slot), dollars, and what is paid
+    to language models: dollars, tokens, calls."""
 
     gpu_s: float = 0.0
     usd: float = 0.0
     llm_usd: float = 0.0
     llm_tokens: int = 0
+    llm_calls: int = 0
 
     def times(self, n: int) -> "Amount":
-        return Amount(self.gpu_s * n, self.usd * n, self.llm_usd * n, self.llm_tokens * n)
+        return Amount(self.gpu_s * n, self.usd * n, self.llm_usd * n, self.llm_tokens * n, self.llm_calls * n)
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,8 @@ class Caps:
     gpu_s: float | None
     usd: float | None = None
     llm_usd: float | None = None
+    llm_tokens: int | None = None
+    llm_calls: int | None = None
 
 
 @dataclass(frozen=True)
@@ -186,6 +190,9 @@ class Draft:
     evidence: tuple[str, ...] = ()
     knobs: dict[str, str | int | float] = field(default_factory=dict)  # set by `knobs`; empty for free edits
     cost: Amount = Amount()
+    expected_step: float | None = None  # the time of one step, as a multiple of the source's
+    rung: str = ""  # where to try it first; empty: at the rung that decides
+    conversation_id: int | None = None  # with a language model, where it came from one
 
 
 @dataclass(frozen=True)
@@ -213,6 +220,8 @@ class Proposal:
     expected_gain: float
     confidence: float
     expected_bytes: int | None
+    expected_step: float | None
+    rung: str
     risk: tuple[str, ...]
     evidence: tuple[str, ...]
     reviewed_by: str
@@ -328,4 +337,8 @@ class Balance:
             cap = getattr(self.caps, name)
             return None if cap is None else cap - getattr(self.settled, name) - getattr(self.reserved, name)
 
-        return Caps(of("gpu_s"), of("usd"), of("llm_usd"))
+        def whole(name: str) -> int | None:
+            left = of(name)
+            return None if left is None else int(left)
+
+        return Caps(of("gpu_s"), of("usd"), of("llm_usd"), whole("llm_tokens"), whole("llm_calls"))

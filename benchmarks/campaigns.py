@@ -75,7 +75,7 @@ CAMPAIGN = Campaign(
 )
 PROPOSAL = Proposal(
     1, 1, "promoted", "", None, None, None, "", "", "knobs", "base", "knob", "", "", "", "", "", {}, 0.0, 0.5,
-    None, (), (), "", "", "",
+    None, None, "", (), (), "", "", "",
 )  # fmt: skip
 
 

@@ -239,5 +239,5 @@ def test_any_text_is_judged_and_none_raises(text: str) -> None:
 
 ANY = Proposal(
     1, 1, "drafted", "", 1, 1, None, "t", "", "x", "exploit", "knob", "", "", "", "", "", {}, 0.0, 0.5, None,
-    (), (), "", "", "",
+    None, "", (), (), "", "", "",
 )  # fmt: skip

@@ -8,13 +8,13 @@ import pytest
 
 from agent import literals
 from agent.literals import KnobValue
-from agent.planner import Request, Trial, draws
+from agent.planner import Request, Trial
 from agent.planner.edits import apply
-from agent.planner.knobs import Knobs
-from agent.planner.sizes import Sizes
-from agent.planner.space import of
-from agent.planner.surrogate import Additive, Point, Prior
-from agent.planner.view import View
+from agent.planner.knobs import Knobs, draws
+from agent.planner.knobs.sizes import Sizes
+from agent.planner.knobs.space import of
+from agent.planner.knobs.surrogate import Additive, Point, Prior
+from agent.planner.knobs.view import View
 from agent.records import Campaign, Caps, Draft, Mode, Proposal, ProposalState
 from agent.track import Knob, Track, load
 
@@ -23,7 +23,7 @@ CAMPAIGN = Campaign(
 )  # fmt: skip
 HEAD = Proposal(
     1, 1, "promoted", "", None, None, "c", "", "", "knobs", "base", "base", "", "", "", "", "", {}, 0.0, 0.5,
-    None, (), (), "", "", "",
+    None, None, "", (), (), "", "", "",
 )  # fmt: skip
 
 TRACK: Track = load("tiny", Path.cwd())[0]

@@ -39,6 +39,8 @@ def proposal(number: int, baseline: int | None) -> Proposal:
         patch_id="",
         ast_hash="",
         config_hash="",
+        expected_step=None,
+        rung="",
         knobs={},
         expected_gain=0.0,
         confidence=0.5,

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from agent.errors import UserError, did_you_mean
-from agent.records import Draft, Kind, Mode
+from agent.planner.idea import Idea
+from agent.records import Draft, Mode
 from agent.search import ALL_MODES
 
 if TYPE_CHECKING:
@@ -25,26 +26,11 @@ MAX_FILE = 64_000_000
 NAME = "scripted"
 
 
-class Entry(BaseModel):
-    """One proposal of the file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
-
-    title: str = Field(min_length=1, max_length=200)
-    hypothesis: str = ""
-    edits: str = Field(min_length=1)
-    kind: Kind = "architecture"
-    expected_gain: float = 0.0
-    confidence: float = Field(default=0.5, ge=0, le=1)
-    expected_bytes: int | None = Field(default=None, gt=0)
-    evidence: list[str] = []
-
-
 @dataclass(frozen=True)
 class Scripted:
     """Ideas in the order of a file; None when all were handed out."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[Idea, ...]
     name: str = NAME
     modes: frozenset[Mode] = ALL_MODES
     parallel: int = 1
@@ -75,19 +61,7 @@ class Scripted:
         if at >= len(self.entries):
             return None
         entry = self.entries[at]
-        return Draft(
-            title=entry.title,
-            hypothesis=entry.hypothesis,
-            edits=entry.edits,
-            planner=self.name,
-            mode=request.mode,
-            kind=entry.kind,
-            source_id=request.head.id,
-            expected_gain=entry.expected_gain,
-            confidence=entry.confidence,
-            expected_bytes=entry.expected_bytes,
-            evidence=tuple(entry.evidence),
-        )
+        return entry.draft(planner=self.name, mode=request.mode, source_id=request.head.id)
 
 
 def _jsonl(text: str, path: Path) -> Iterator[tuple[str, object]]:
@@ -119,15 +93,15 @@ def _toml(text: str, path: Path) -> Iterator[tuple[str, object]]:
         yield f"{path} line {starts[index]}" if index < len(starts) else str(path), item
 
 
-def _entry(where: str, item: object) -> Entry:
+def _entry(where: str, item: object) -> Idea:
     try:
-        return Entry.model_validate(item)
+        return Idea.model_validate(item)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the proposal"
         message = first["msg"]
         if first["type"] == "extra_forbidden":
-            message = f"no such key.{did_you_mean(key, Entry.model_fields)}"
+            message = f"no such key.{did_you_mean(key, Idea.model_fields)}"
         elif first["type"] == "missing":
             message = "is missing"
         raise UserError(f"{where}: {key}: {message}") from error

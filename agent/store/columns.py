@@ -63,10 +63,11 @@ def total(name: str) -> Column[float]:
     return Column(name, Double, nullable=False, server_default="0")
 
 
-def amount(prefix: str) -> tuple[Column[float], Column[float], Column[float], Column[int]]:
+def amount(prefix: str) -> tuple[Column[float], Column[float], Column[float], Column[int], Column[int]]:
     return (
         total(f"{prefix}_gpu_s"),
         total(f"{prefix}_usd"),
         total(f"{prefix}_llm_usd"),
         Column(f"{prefix}_llm_tokens", BigInteger, nullable=False, server_default="0"),
+        Column(f"{prefix}_llm_calls", BigInteger, nullable=False, server_default="0"),
     )

@@ -89,6 +89,7 @@ def amount(row: RowMapping, prefix: str) -> Amount:
         usd=row[f"{prefix}_usd"],
         llm_usd=row[f"{prefix}_llm_usd"],
         llm_tokens=row[f"{prefix}_llm_tokens"],
+        llm_calls=row[f"{prefix}_llm_calls"],
     )
 
 
@@ -97,7 +98,7 @@ def amount_columns(value: Amount, prefix: str) -> dict[str, float | int]:
 
 
 def caps(row: RowMapping) -> Caps:
-    return Caps(gpu_s=row["cap_gpu_s"], usd=row["cap_usd"], llm_usd=row["cap_llm_usd"])
+    return Caps(**{field.name: row[f"cap_{field.name}"] for field in fields(Caps)})
 
 
 def campaign(row: RowMapping) -> Campaign:

@@ -48,6 +48,8 @@ campaigns = Table(
     Column("cap_gpu_s", Double),
     Column("cap_usd", Double),
     Column("cap_llm_usd", Double),
+    Column("cap_llm_tokens", BigInteger),
+    Column("cap_llm_calls", BigInteger),
     words("planner"),
     words("review"),
     Column("slots", Integer, nullable=False),
@@ -89,6 +91,8 @@ proposals = Table(
     Column("expected_gain", Double, nullable=False),
     Column("confidence", Double, nullable=False),
     Column("expected_bytes", BigInteger),
+    Column("expected_step", Double),
+    words("rung"),
     Column("risk", Json, nullable=False),
     Column("evidence", Json, nullable=False),
     *amount("cost"),  # what planning it cost, as the planner said
@@ -332,6 +336,71 @@ ledger = Table(
     Column("closed", Text),
     Index(None, "campaign_id", "state"),
     Index(None, "run_id"),
+    Index(None, "proposal_id"),
+)
+
+# How an idea or a lesson came to be: one exchange with a language model, of one or many calls.
+conversations = Table(
+    "conversations",
+    metadata,
+    key(),
+    to("campaign_id", "campaigns"),
+    to("proposal_id", "proposals", nullable=True),  # what it led to, or is about
+    words("what"),  # propose or lesson
+    words("planner"),
+    words("mode"),
+    words("created"),
+    Column("ended", Text),
+    words("outcome", 2000),
+    Index(None, "proposal_id"),
+    Index(None, "campaign_id", "id"),
+)
+
+calls = Table(
+    "calls",
+    metadata,
+    key(),
+    to("campaign_id", "campaigns"),
+    to("conversation_id", "conversations"),
+    to("entry_id", "ledger"),
+    words("model"),
+    words("state"),  # open, done, failed or lost
+    Column("input_tokens", BigInteger),  # neither read from a cache nor written to one
+    Column("cache_read_tokens", BigInteger),
+    Column("cache_write_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("usd", Double),  # empty: nobody knows its price
+    words("error", 2000),
+    words("started"),
+    Column("ended", Text),
+    Column("transcript", LargeBinary, nullable=False),  # redacted JSON, zlib: what was new in the question, the answer
+    Index(None, "conversation_id"),
+    Index(None, "campaign_id", "id"),
+)
+
+# Long texts that many calls share: prompts and scripts, redacted, zlib.
+texts = Table(
+    "texts",
+    metadata,
+    Column("sha", Text, primary_key=True),
+    Column("text", LargeBinary, nullable=False),
+)
+
+# What a verdict taught, in a model's words.
+lessons = Table(
+    "lessons",
+    metadata,
+    key(),
+    to("campaign_id", "campaigns"),
+    to("proposal_id", "proposals"),
+    to("conversation_id", "conversations", nullable=True),
+    words("kind"),
+    words("text", 4000),
+    Column("confidence", Double, nullable=False),
+    Column("runs", Json, nullable=False),
+    to("contradicted_by", "lessons", nullable=True),
+    words("created"),
+    Index(None, "campaign_id", "id"),
     Index(None, "proposal_id"),
 )
 

@@ -52,13 +52,14 @@ SELECT id AS campaign_id, name AS campaign, state,
     (cap_gpu_s - settled_gpu_s - reserved_gpu_s) / 3600.0 AS left_gpu_hours,
     settled_usd AS usd, reserved_usd, cap_usd, cap_usd - settled_usd - reserved_usd AS left_usd,
     settled_llm_usd AS llm_usd, reserved_llm_usd, cap_llm_usd,
-    cap_llm_usd - settled_llm_usd - reserved_llm_usd AS left_llm_usd, settled_llm_tokens AS llm_tokens
+    cap_llm_usd - settled_llm_usd - reserved_llm_usd AS left_llm_usd, settled_llm_tokens AS llm_tokens,
+    reserved_llm_tokens, cap_llm_tokens, settled_llm_calls AS llm_calls, reserved_llm_calls, cap_llm_calls
 FROM campaigns""",
     # Where every slot-second went: by why the run existed and how it ended. Reads the whole ledger.
     "spend_by_use": """
 SELECT l.campaign_id, c.name AS campaign, l.what, r.purpose, r.outcome, l.state, COUNT(*) AS entries,
     SUM(l.settled_gpu_s) / 3600.0 AS gpu_hours, SUM(l.settled_usd) AS usd, SUM(l.settled_llm_usd) AS llm_usd,
-    SUM(l.settled_llm_tokens) AS llm_tokens
+    SUM(l.settled_llm_tokens) AS llm_tokens, SUM(l.settled_llm_calls) AS llm_calls
 FROM ledger l
 JOIN campaigns c ON c.id = l.campaign_id
 LEFT JOIN runs r ON r.id = l.run_id

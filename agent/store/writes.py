@@ -29,7 +29,7 @@ from agent.records import (
 from agent.store import checks, measured, rows, standing, statements
 from agent.store.reads import Reads
 from agent.store.rows import Request, ReviewAction, now
-from agent.store.schema import campaigns, events, heads, proposals, reviews, runs, verdicts
+from agent.store.schema import campaigns, conversations, events, heads, proposals, reviews, runs, verdicts
 
 _DRAFTED = ("title", "hypothesis", "planner", "mode", "kind", "edits", "knobs", "expected_gain", "confidence")
 _PROPOSAL_COLUMNS = frozenset(
@@ -77,9 +77,7 @@ class Tx(Reads):
             "base_commit": base_commit,
             "branch": branch,
             "seed": seed,
-            "cap_gpu_s": caps.gpu_s,
-            "cap_usd": caps.usd,
-            "cap_llm_usd": caps.llm_usd,
+            **{f"cap_{name}": value for name, value in vars(caps).items()},
             "planner": planner,
             "review": review,
             "slots": slots,
@@ -128,6 +126,8 @@ class Tx(Reads):
             "state": state,
             "commit_sha": commit,
             "expected_bytes": draft.expected_bytes,
+            "expected_step": draft.expected_step,
+            "rung": draft.rung,
             "risk": list(draft.risk),
             "evidence": list(draft.evidence),
             "created": at,
@@ -136,6 +136,8 @@ class Tx(Reads):
         proposal_id = self._insert(proposals, values)
         if draft.kind != "base":
             standing.refresh(self.connection, proposal_id)
+        if draft.conversation_id is not None:
+            self._update(conversations, draft.conversation_id, {"proposal_id": proposal_id})
         self.add_event(campaign_id, state, draft.title, proposal_id=proposal_id)
         return self.proposal(proposal_id)
 

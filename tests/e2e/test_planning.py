@@ -16,7 +16,8 @@ from agent import budget, review
 from agent.errors import PlannerError
 from agent.loop import Loop
 from agent.planner import Request
-from agent.planner.scripted import Entry, Scripted
+from agent.planner.idea import Idea
+from agent.planner.scripted import Scripted
 from agent.records import FINAL, Draft, Mode, Proposal
 from agent.runners.fake import FakeRunner, Imagined, imagine
 from agent.runners.job import JobPaths, JobState
@@ -53,7 +54,7 @@ HARMLESS = [
 
 
 def scripted(name: str, ideas: list[dict[str, object]]) -> Scripted:
-    return Scripted(tuple(Entry.model_validate(one) for one in ideas), name=name)
+    return Scripted(tuple(Idea.model_validate(one) for one in ideas), name=name)
 
 
 def watched(setting: Setting, look: Callable[[Tx], bool]) -> str:

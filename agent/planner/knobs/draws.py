@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from agent.planner.space import Space
+from agent.planner.knobs.space import Space
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from agent import literals
 from agent.literals import KnobValue
-from agent.planner.sizes import Sizes
-from agent.planner.space import Axis, Space, of
-from agent.planner.surrogate import Additive, Point, Prior
+from agent.planner.knobs.sizes import Sizes
+from agent.planner.knobs.space import Axis, Space, of
+from agent.planner.knobs.surrogate import Additive, Point, Prior
 from agent.records import FINAL, GIVEN_UP
 
 if TYPE_CHECKING:

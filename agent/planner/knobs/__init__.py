@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent import literals
 from agent.literals import KnobValue, same
-from agent.planner import draws
 from agent.planner.edits import make_edits
-from agent.planner.view import At, View
+from agent.planner.knobs import draws
+from agent.planner.knobs.view import At, View
 from agent.records import Draft, Mode
 from agent.track import Track
 

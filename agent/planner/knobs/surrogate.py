@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.planner.space import Axis, Space
+from agent.planner.knobs.space import Axis, Space
 
 if TYPE_CHECKING:
     import numpy as np

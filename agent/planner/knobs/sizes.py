@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from agent.literals import KnobValue
-from agent.planner.space import Config, Space
-from agent.planner.surrogate import Additive, Point, Prior
+from agent.planner.knobs.space import Config, Space
+from agent.planner.knobs.surrogate import Additive, Point, Prior
 
 # Bytes per weight after compression, measured on 152,000 weights of the tiny track.
 PER_WEIGHT: dict[str, dict[int, float]] = {
