@@ -53,6 +53,13 @@ class PlannerError(CaddieError):
         self.lasting = lasting
 
 
+class SpentError(PlannerError):
+    """The budget for language models does not cover another call: nobody has to mend anything."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(words, lasting=True)
+
+
 class BudgetExceeded(CaddieError):
     """The loop must act: the reservation would pass a cap, so nothing was reserved."""
 

@@ -140,8 +140,9 @@ class Loop:
             if asked:
                 return Ending("stopped", "cancelled by a person" if asked == "cancel" else "stopped by a person")
             found = ending(setting, reads, may_plan=not self._asking.exhausted or self._asking.busy() > 0)
-        if found == NO_MORE_IDEAS and self._asking.broken:
-            return Ending("stopped", self._asking.broken, failed=True)
+        if found == NO_MORE_IDEAS and self._asking.why:
+            broken = self._asking.broken
+            return Ending("stopped" if broken else "finished", self._asking.why, failed=broken)
         return found
 
     def _asked(self) -> Asked:

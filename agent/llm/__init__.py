@@ -168,6 +168,10 @@ class Model(Protocol):
         """None: nobody told; it is bounded by calls and tokens."""
 
     @property
+    def takes_cap(self) -> bool:
+        """Whether it keeps to the dollars that `ask` gives it and says what it took."""
+
+    @property
     def max_output(self) -> int:
         """Tokens of one answer, at most."""
 

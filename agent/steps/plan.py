@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from agent import review, search
-from agent.errors import PlannerError
+from agent.errors import PlannerError, SpentError
 from agent.planner import Planner, Request, Trial
 from agent.records import Draft, ProposalState
 from agent.setting import Setting, known
@@ -26,7 +26,8 @@ READY: frozenset[ProposalState] = frozenset({"drafted", "approved"})
 WAITING: frozenset[ProposalState] = READY | {"awaiting_review"}
 REMEMBERED = 400  # how many of the newest ideas a planner is told of, so that a long campaign does not slow down
 QUICK_S = 3.0  # for which the loop waits for a planner that takes one question at a time
-PAUSE_S = 30.0  # after a planner failed, before it is asked again
+PAUSE_S = 30.0  # after a planner failed, before it is asked again; twice as long after each further time
+MOST_PAUSE_S = 600.0
 MOST_FAULTS = 3  # of its own code, in a row, after which it is asked no more
 
 
@@ -49,9 +50,12 @@ class Asking:
         self._seconds = 0.0  # what a call takes, a running mean
         self._paused: dict[str, float] = {}  # until when a planner that failed is left alone
         self._exhausted: set[str] = set()
+        self._failures: Counter[str] = Counter()  # of each planner in a row
         self._faults: Counter[str] = Counter()
-        self.broken = ""
-        """Which planner is asked no more because its own code fails, and how; empty: none."""
+        self.why = ""
+        """Why a planner that still had ideas is asked no more; empty: none did."""
+        self.broken = False
+        """Whether that is something that a person must mend."""
 
     @property
     def exhausted(self) -> bool:
@@ -87,13 +91,12 @@ class Asking:
             try:
                 draft = asked.answer.result()
             except PlannerError as error:
-                self._paused[asked.planner.name] = time.monotonic() + PAUSE_S
-                self._note("planner", f"{asked.planner.name}: {error}; asking again in {PAUSE_S:.0f} s")
+                self._failed(asked.planner.name, error)
                 continue
             except Exception as error:  # a planner may be anybody's: its faults end nothing that runs
                 self._fault(asked.planner.name, error)
                 continue
-            self._faults[asked.planner.name] = 0
+            self._faults[asked.planner.name] = self._failures[asked.planner.name] = 0
             took = time.monotonic() - asked.since
             self._seconds = took if not self._seconds else 0.8 * self._seconds + 0.2 * took
             if draft is None:
@@ -102,15 +105,32 @@ class Asking:
                 drafts.append(draft)
         return drafts
 
+    def _failed(self, name: str, error: PlannerError) -> None:
+        """It is left alone for a while, longer each time, or for good where only a person can help."""
+        if error.lasting:
+            self._give_up(name, f"{name}: {error}", broken=not isinstance(error, SpentError))
+            return
+        pause = min(MOST_PAUSE_S, PAUSE_S * 2 ** self._failures[name])
+        pause = max(pause, error.retry_after or 0.0)
+        self._failures[name] += 1
+        self._paused[name] = time.monotonic() + pause
+        self._note("planner", f"{name}: {error}; asking again in {pause:.0f} s")
+
+    def _give_up(self, name: str, words: str, *, broken: bool) -> None:
+        if name not in self._exhausted:
+            self._exhausted.add(name)
+            self.why, self.broken = words, self.broken or broken
+            self._note("planner", f"{words}; not asked again")
+
     def _fault(self, name: str, error: Exception) -> None:
         self._faults[name] += 1
         self._paused[name] = time.monotonic() + PAUSE_S
         where = traceback.extract_tb(error.__traceback__)[-1]
         words = f"planner {name} is broken: {type(error).__name__}: {error} ({where.filename}, line {where.lineno})"
         if self._faults[name] >= MOST_FAULTS:
-            self._exhausted.add(name)
-            self.broken = words
-        self._note("planner", words)
+            self._give_up(name, words, broken=True)
+        else:
+            self._note("planner", words)
 
     def _done(self) -> list[Asked]:
         """Questions that have their answer: each planner's in the order of asking, none behind a slower planner's."""
