@@ -99,6 +99,8 @@ def _left(campaign: Campaign, store: Store) -> Options:
         budget_hours=known(left.gpu_s) / 3600,
         usd=left.usd,
         llm_usd=left.llm_usd,
+        llm_tokens=left.llm_tokens,
+        llm_calls=left.llm_calls,
         planner=campaign.planner,
         review=campaign.review,
         slots=campaign.slots,

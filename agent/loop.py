@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Literal
 
+from agent.llm.meter import write_off
 from agent.setting import Setting
 from agent.steps.admit import admit, record, refresh
 from agent.steps.collect import cancel_all, collect
 from agent.steps.decide import decide, undecided
 from agent.steps.ending import NO_MORE_IDEAS, Ending, close, ending, over
 from agent.steps.launch import free_slots, full_disk, start
+from agent.steps.learn import Learning
 from agent.steps.plan import Asking
 from agent.steps.promote import promote
 from agent.steps.wanted import wanted
@@ -37,6 +39,7 @@ class Loop:
         self._setting = setting
         self._show = show
         self._asking = Asking(setting)
+        self._learning = Learning(setting)
         self._interrupts = 0
         self._told: Asked = ""
         self._over: bool | None = None  # asked again when something has happened
@@ -48,11 +51,13 @@ class Loop:
         with hold(setting.store, f"campaign {setting.campaign.name}") as lease, self._interruptible():
             setting.repo.sweep(setting.campaign.name)
             setting.runner.sweep(setting.jobs)
+            write_off(setting.store, setting.campaign.id, "its controller was killed")
             while (found := self._ending()) is None:
                 lease.check()
                 if not self._turn():
                     self._rest()
                 self._show()
+            write_off(setting.store, setting.campaign.id, "the campaign ended before it was answered")
             close(setting, found)
             return found
 
@@ -67,6 +72,7 @@ class Loop:
         happened += refresh(setting)
         if happened or self._over is None:
             self._look()
+        happened += self._learn(happened)
         happened += self._plan()
         if not self._over:
             happened += self._launch()
@@ -104,6 +110,13 @@ class Loop:
             started += 1
         return started
 
+    def _learn(self, happened: int) -> int:
+        """Writes down what verdicts taught, and asks about those that came since."""
+        found = self._learning.collect()
+        if (found or happened) and not self._asked():
+            self._learning.ask()
+        return found
+
     def _plan(self) -> int:
         """Asks for as many ideas as the slots will need, writes down what planners answered, and checks it.
 
@@ -140,6 +153,8 @@ class Loop:
             if asked:
                 return Ending("stopped", "cancelled by a person" if asked == "cancel" else "stopped by a person")
             found = ending(setting, reads, may_plan=not self._asking.exhausted or self._asking.busy() > 0)
+        if found is not None and self._learning.busy():
+            return None  # what the last verdicts taught is worth a minute
         if found == NO_MORE_IDEAS and self._asking.why:
             broken = self._asking.broken
             return Ending("stopped" if broken else "finished", self._asking.why, failed=broken)

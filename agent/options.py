@@ -27,7 +27,10 @@ class Options:
     budget_hours: float | None = None
     usd: float | None = None
     llm_usd: float | None = None
+    llm_tokens: int | None = None
+    llm_calls: int | None = None
     planner: str = "knobs"
+    base_url: str | None = None
     review: str = "risky"
     slots: int | None = None
     name: str | None = None
@@ -42,6 +45,8 @@ def check(options: Options) -> None:
         ("--budget", options.budget_hours),
         ("--usd", options.usd),
         ("--llm-usd", options.llm_usd),
+        ("--llm-tokens", options.llm_tokens),
+        ("--llm-calls", options.llm_calls),
         ("--target", options.target_bpb),
     ):
         if value is not None and not (math.isfinite(value) and value > 0):
@@ -60,6 +65,18 @@ def check(options: Options) -> None:
         raise UserError(f"--campaign {options.name}: letters, digits, - and _ only")
     if options.name is not None and len(options.name) > MOST_NAME:  # it is a folder's and a branch's name too
         raise UserError(f"--campaign {options.name[:20]}...: {MOST_NAME} characters at most")
+
+
+def planners(options: Options) -> str:
+    """Who plans, with `--base-url` where it belongs: a campaign's row must say all that a resume needs."""
+    if options.base_url is None:
+        return options.planner
+    parts = [part.strip() for part in options.planner.split(",")]
+    fitting = [n for n, part in enumerate(parts) if part.startswith("openai-compatible:") and "@" not in part]
+    if len(fitting) != 1:
+        raise UserError("--base-url goes with one --planner openai-compatible:MODEL; with several, MODEL@URL says it")
+    parts[fitting[0]] += f"@{options.base_url}"
+    return ",".join(parts)
 
 
 def _choose(option: str, said: str, known: Sequence[str]) -> str:

@@ -193,6 +193,7 @@ class Draft:
     expected_step: float | None = None  # the time of one step, as a multiple of the source's
     rung: str = ""  # where to try it first; empty: at the rung that decides
     conversation_id: int | None = None  # with a language model, where it came from one
+    refused: str = ""  # why it may not run, where the planner's own check said so; it is kept all the same
 
 
 @dataclass(frozen=True)
@@ -307,6 +308,16 @@ class Verdict:
     df: float | None = None
     n_candidate: int = 0
     n_baseline: int = 0
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What a verdict taught, as a model said it, not yet written down."""
+
+    text: str
+    confidence: float
+    contradicts: tuple[int, ...]  # ids of lessons
+    conversation_id: int
 
 
 @dataclass(frozen=True)

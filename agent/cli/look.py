@@ -68,13 +68,21 @@ def runs(
 
 
 def show(
-    what: Annotated[str, typer.Argument(help="A proposal (p12) or a run (r34).")], as_json: AsJson = False
+    what: Annotated[str, typer.Argument(help="A proposal (p12) or a run (r34).")],
+    transcript: Annotated[
+        bool, typer.Option("--transcript", help="Of a proposal: how it came to be, word by word.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """All that is known of one proposal or one run."""
     from agent.report import tables
+    from agent.report import transcript as talk
 
     with opened(None) as found, found.store.read() as reads:
-        if what.strip().lower().startswith("r"):
+        if transcript:
+            talks = talk.transcript(reads, at.proposal(reads, what))
+            emit(talks, as_json, lambda: talk.transcript_words(talks))
+        elif what.strip().lower().startswith("r"):
             run = tables.run(reads, at.run(reads, what).id)
             emit(run, as_json, lambda: tables.run_words(run))
         else:

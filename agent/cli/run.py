@@ -23,7 +23,20 @@ Budget = Annotated[
 ]
 Usd = Annotated[float | None, typer.Option("--usd", help="Dollars for machines, at most.")]
 LlmUsd = Annotated[float | None, typer.Option("--llm-usd", help="Dollars for language models, at most.")]
-PlannerName = Annotated[str, typer.Option("--planner", help="Who has the ideas: knobs, scripted:FILE.")]
+LlmTokens = Annotated[int | None, typer.Option("--llm-tokens", help="Tokens of language models, at most.")]
+LlmCalls = Annotated[int | None, typer.Option("--llm-calls", help="Calls of language models, at most.")]
+PlannerName = Annotated[
+    str,
+    typer.Option(
+        "--planner",
+        help="Who has the ideas, several by commas: knobs, anthropic[:MODEL], openai[:MODEL], "
+        "openai-compatible:MODEL, command:claude, command:codex, command:PROGRAM, mcp, scripted:FILE.",
+    ),
+]
+BaseUrl = Annotated[
+    str | None,
+    typer.Option("--base-url", help="Where openai-compatible:MODEL is served, such as http://localhost:8000/v1."),
+]
 ReviewPolicy = Annotated[str, typer.Option("--review", help="Which diffs wait for a person: all, risky or none.")]
 Slots = Annotated[int | None, typer.Option(help="Runs at once. Default: two CPU cores, or all GPUs.")]
 Name = Annotated[str | None, typer.Option("--campaign", help="Name of the campaign. Default: TRACK-N.")]
@@ -41,7 +54,10 @@ def start(
     budget: Budget = None,
     usd: Usd = None,
     llm_usd: LlmUsd = None,
+    llm_tokens: LlmTokens = None,
+    llm_calls: LlmCalls = None,
     planner: PlannerName = "knobs",
+    base_url: BaseUrl = None,
     review: ReviewPolicy = "risky",
     slots: Slots = None,
     campaign: Name = None,
@@ -57,7 +73,22 @@ def start(
     from agent import campaign as campaigns
     from agent.options import Options
 
-    options = Options(track, budget, usd, llm_usd, planner, review, slots, campaign, target, base, seed)
+    options = Options(
+        track=track,
+        budget_hours=budget,
+        usd=usd,
+        llm_usd=llm_usd,
+        llm_tokens=llm_tokens,
+        llm_calls=llm_calls,
+        planner=planner,
+        base_url=base_url,
+        review=review,
+        slots=slots,
+        name=campaign,
+        target_bpb=target,
+        base=base,
+        seed=seed,
+    )
     _work(campaigns.start(options, Path.cwd(), typer.echo), detach)
 
 

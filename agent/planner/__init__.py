@@ -7,10 +7,10 @@ of the source's files, or None when it has no more. It keeps no state: a restart
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from agent.errors import UserError, did_you_mean
-from agent.records import Campaign, Draft, Mode, Proposal, ProposalState
+from agent.records import Campaign, Draft, Mode, Proposal, ProposalState, Taught
 from agent.track import Track
 
 KnobValue = str | int | float
@@ -113,6 +113,21 @@ class Planner(Protocol):
 
     def propose(self, request: Request) -> Draft | None:
         """One idea, or None when there is none (left). Raises PlannerError when it failed for now."""
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """A planner that can also say in words what a verdict taught."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def learns(self) -> bool:
+        """Whether it is to be asked."""
+
+    def learn(self, proposal: Proposal) -> Taught | None:
+        """None: it said nothing that can be read. Raises PlannerError when it can't be asked."""
 
 
 def make(names: str, track: Track, where: Path) -> tuple[Planner, ...]:

@@ -5,8 +5,9 @@ Takes their JSON; gives a `Draft`. What a model reads of them is their JSON sche
 
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from agent.errors import did_you_mean
 from agent.records import Amount, Draft, Kind
 
 if TYPE_CHECKING:
@@ -61,3 +62,19 @@ class Idea(BaseModel):
             rung=self.rung,
             conversation_id=conversation_id,
         )
+
+
+def explained(error: ValueError) -> str:
+    """What is wrong with an idea's JSON, by field."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    return "; ".join(_fault(item["loc"], item["type"], item["msg"]) for item in error.errors()[:5])
+
+
+def _fault(loc: tuple[int | str, ...], kind: str, message: str) -> str:
+    key = ".".join(str(part) for part in loc) or "the proposal"
+    if kind == "extra_forbidden":
+        message = f"no such key.{did_you_mean(key, Idea.model_fields)}"
+    elif kind == "missing":
+        message = "is missing"
+    return f"{key}: {message}"

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from agent.errors import UserError, did_you_mean
-from agent.planner.idea import Idea
+from agent.errors import UserError
+from agent.planner.idea import Idea, explained
 from agent.records import Draft, Mode
 from agent.search import ALL_MODES
 
@@ -97,11 +97,4 @@ def _entry(where: str, item: object) -> Idea:
     try:
         return Idea.model_validate(item)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the proposal"
-        message = first["msg"]
-        if first["type"] == "extra_forbidden":
-            message = f"no such key.{did_you_mean(key, Idea.model_fields)}"
-        elif first["type"] == "missing":
-            message = "is missing"
-        raise UserError(f"{where}: {key}: {message}") from error
+        raise UserError(f"{where}: {explained(error)}") from error

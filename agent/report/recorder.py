@@ -226,6 +226,7 @@ def _sum(amounts: Iterable[Amount]) -> Amount:
         sum(one.usd for one in found),
         sum(one.llm_usd for one in found),
         sum(one.llm_tokens for one in found),
+        sum(one.llm_calls for one in found),
     )
 
 

@@ -6,9 +6,9 @@ Takes the store's rows; gives `Status`. The live view shows the same.
 import statistics
 from dataclasses import dataclass
 
-from agent.records import Proposal, ProposalState, Run
+from agent.records import Balance, Proposal, ProposalState, Run
 from agent.report.words import duration, line
-from agent.store import Reads
+from agent.store import Reads, talks
 from agent.store.lease import holder
 
 WAITING: tuple[ProposalState, ...] = ("drafted", "awaiting_review", "approved", "lost")
@@ -26,6 +26,7 @@ class Status:
     settled_hours: float
     reserved_hours: float
     cap_hours: float | None
+    models: str  # what language models cost so far; empty: there were none
     base_bpb: float | None
     head: str
     head_title: str
@@ -58,6 +59,7 @@ def status(reads: Reads, campaign_id: int) -> Status:
         settled_hours=balance.settled.gpu_s / 3600,
         reserved_hours=balance.reserved.gpu_s / 3600,
         cap_hours=None if balance.caps.gpu_s is None else balance.caps.gpu_s / 3600,
+        models=_models(reads, campaign_id, balance),
         base_bpb=head_bpb(reads, chain[0])[0],
         head=f"p{head.id}",
         head_title=head.title,
@@ -86,6 +88,8 @@ def words(now: Status) -> str:
         f"head     {head_words(now)}",
         f"so far   {now.proposals} ideas, {now.runs_done} runs, {now.accepted} accepted",
     ]
+    if now.models:
+        lines.insert(2, f"models   {now.models}")
     lines += [f"running  {item}" for item in now.running]
     lines += [f"next     {item}" for item in now.queue[:5]]
     if now.to_review:
@@ -100,6 +104,29 @@ def state_words(now: Status) -> str:
         return "nobody runs it; `agent resume` goes on"
     asked = {"drain": ", finishing what runs", "cancel": ", cancelling what runs"}
     return f"running ({now.controller}){asked.get(now.asked, '')}"
+
+
+def models_words(balance: Balance) -> str:
+    """What language models cost, what is set aside for calls under way, and the caps."""
+    spent, held, caps = balance.settled, balance.reserved, balance.caps
+
+    def of(cap: float | None, shape: str) -> str:
+        return "" if cap is None else f" of {cap:{shape}}"
+
+    usd = f"{spent.llm_usd:.4f}" + (f" + {held.llm_usd:.4f} reserved" if held.llm_usd else "")
+    calls = f"{spent.llm_calls:,}" + (f" + {held.llm_calls:,} under way" if held.llm_calls else "")
+    return (
+        f"{usd}{of(caps.llm_usd, '.2f')} $, {spent.llm_tokens:,}{of(caps.llm_tokens, ',')} tokens, "
+        f"{calls}{of(caps.llm_calls, ',')} calls"
+    )
+
+
+def _models(reads: Reads, campaign_id: int, balance: Balance) -> str:
+    if not balance.settled.llm_calls and not balance.reserved.llm_calls:
+        return ""
+    unpriced = talks.unpriced(reads, campaign_id)
+    words = f"; no price is known of {', '.join(unpriced)}: bounded by tokens and calls" if unpriced else ""
+    return models_words(balance) + words
 
 
 def budget_words(now: Status) -> str:

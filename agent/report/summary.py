@@ -9,6 +9,7 @@ from pathlib import Path
 from agent.errors import UserError
 from agent.records import Balance
 from agent.report.points import Picture, picture
+from agent.report.status import models_words
 from agent.report.tables import lineage, lineage_words
 from agent.report.terminal import for_terminal
 from agent.report.words import duration
@@ -50,9 +51,7 @@ def _cost(balance: Balance) -> str:
     text = f"{duration(balance.settled.gpu_s)}{cap} of slot time"
     if balance.settled.usd:
         text += f", {balance.settled.usd:.2f} $ for machines"
-    if balance.settled.llm_usd:
-        text += f", {balance.settled.llm_usd:.2f} $ for language models"
-    return text
+    return text + (f"\nmodels   {models_words(balance)}" if balance.settled.llm_calls else "")
 
 
 def _next(reads: Reads, campaign_id: int) -> list[str]:

@@ -21,7 +21,8 @@ def record(setting: Setting, draft: Draft) -> Proposal:
     """The draft is in the store before anything is done with it."""
     with setting.store.write() as tx:
         head = tx.head(setting.campaign.id)
-        return tx.add_proposal(setting.campaign.id, draft, baseline_id=head.id)
+        proposal = tx.add_proposal(setting.campaign.id, draft, baseline_id=head.id)
+        return tx.move(proposal.id, "blocked", draft.refused) if draft.refused else proposal
 
 
 def admit(setting: Setting, proposal: Proposal) -> Proposal:

@@ -5,7 +5,6 @@ a call still under way at the end would have said is lost with it: nothing waits
 """
 
 import math
-import threading
 import time
 import traceback
 from collections import Counter
@@ -18,6 +17,7 @@ from agent.errors import PlannerError, SpentError
 from agent.planner import Planner, Request, Trial
 from agent.records import Draft, ProposalState
 from agent.setting import Setting, known
+from agent.steps.background import in_background
 from agent.store import Reads
 
 # Ideas that wait for a slot alone; each of them was planned without knowing what runs now will show.
@@ -170,7 +170,7 @@ class Asking:
         n = reads.count_proposals(self._setting.campaign.id) + len(self._asked)
         asked = sum(one.planner is planner for one in self._asked)
         request = make_request(self._setting, reads, planner, n, asked)
-        answer = in_background(planner, request)
+        answer = in_background(f"planner {planner.name}", lambda: planner.propose(request))
         self._asked.append(Asked(n, planner, time.monotonic(), answer))
         if planner.parallel == 1:
             # A planner that answers one question at a time is quick and wants to know its last answer first.
@@ -180,20 +180,6 @@ class Asking:
     def _note(self, what: str, text: str) -> None:
         with self._setting.store.write() as tx:
             tx.add_event(self._setting.campaign.id, what, text)
-
-
-def in_background(planner: Planner, request: Request) -> "Future[Draft | None]":
-    """The answer to come. A pool's threads would be joined at the interpreter's exit, however long they take."""
-    answer: Future[Draft | None] = Future()
-
-    def work() -> None:
-        try:
-            answer.set_result(planner.propose(request))
-        except BaseException as error:
-            answer.set_exception(error)
-
-    threading.Thread(target=work, name=f"planner {planner.name}", daemon=True).start()
-    return answer
 
 
 def make_request(setting: Setting, reads: Reads, planner: Planner, n: int, asked: int = 0) -> Request:

@@ -6,16 +6,17 @@ Takes a transaction; gives ids, and `Conversation` and `CallRow` records for who
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from sqlalchemy import RowMapping, select
 
+from agent.records import ProposalState
 from agent.store import statements
 from agent.store.reads import Reads
 from agent.store.rows import now
-from agent.store.schema import calls, conversations, texts
+from agent.store.schema import calls, conversations, proposals, texts
 from agent.store.writes import Tx
 
 CallState = Literal["open", "done", "failed", "lost"]
@@ -112,6 +113,21 @@ def open_calls(reads: Reads, campaign_id: int) -> list[tuple[int, int]]:
     """Call and ledger entry of all that are under way, or were when somebody was killed."""
     query = select(calls.c.id, calls.c.entry_id).where(calls.c.campaign_id == campaign_id, calls.c.state == "open")
     return [(row.id, row.entry_id) for row in reads.connection.execute(query)]
+
+
+def untaught(reads: Reads, campaign_id: int, states: Collection[ProposalState], most: int) -> list[int]:
+    """Proposals whose present state nobody was asked to explain, the oldest first."""
+    of = (conversations.c.proposal_id == proposals.c.id) & (conversations.c.what == "lesson")
+    asked = select(conversations.c.id).where(of, conversations.c.mode == proposals.c.state).exists()
+    mine = (proposals.c.campaign_id == campaign_id) & proposals.c.state.in_(states) & (proposals.c.kind != "base")
+    query = select(proposals.c.id).where(mine, ~asked).order_by(proposals.c.id).limit(most)
+    return [row.id for row in reads.connection.execute(query)]
+
+
+def unpriced(reads: Reads, campaign_id: int) -> list[str]:
+    """Models that answered, and nobody knows for how much."""
+    free = (calls.c.campaign_id == campaign_id) & (calls.c.state == "done") & calls.c.usd.is_(None)
+    return sorted(row.model for row in reads.connection.execute(select(calls.c.model).where(free).distinct()))
 
 
 def is_open(reads: Reads, call_id: int) -> bool:

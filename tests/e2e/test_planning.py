@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from agent import budget, review
-from agent.errors import PlannerError
+from agent.errors import PlannerError, SpentError
 from agent.loop import Loop
 from agent.planner import Request
 from agent.planner.idea import Idea
@@ -242,6 +242,62 @@ def test_a_planner_that_fails_does_not_stop_the_one_beside_it(root: Path) -> Non
     with setting.store.read() as reads:
         said = [event.text for event in reads.events(setting.campaign.id) if event.what == "planner"]
     assert said == ["failing: no credit; asking again in 30 s"]
+
+
+@dataclass(frozen=True)
+class Refused(Failing):
+    """A planner that fails with the same error each time, and counts how often."""
+
+    name: str = "refused"
+    error: PlannerError = field(default_factory=lambda: PlannerError("no answer"))
+    asked: list[float] = field(default_factory=list)
+
+    def propose(self, request: Request) -> Draft | None:
+        self.asked.append(time.monotonic())
+        raise self.error
+
+
+@pytest.mark.parametrize(("retry_after", "pauses"), [(None, (0.2, 0.4, 0.8)), (0.5, (0.5, 0.5, 0.8))])
+def test_a_provider_that_is_down_is_left_alone_for_longer_each_time(
+    root: Path, monkeypatch: pytest.MonkeyPatch, retry_after: float | None, pauses: tuple[float, ...]
+) -> None:
+    """And for as long as it says; what runs goes on, and the loop does not spin."""
+    monkeypatch.setattr(plan, "PAUSE_S", 0.2)
+    monkeypatch.setattr(plan, "MOST_PAUSE_S", 0.8)
+    planner = Refused(error=PlannerError("overloaded", retry_after=retry_after))
+    setting = replace(world.open_campaign(root, planner="knobs", seconds=0.5), planners=(planner,))
+    looks: list[float] = []
+
+    def look(tx: Tx) -> bool:
+        looks.append(time.monotonic())
+        return len(planner.asked) >= 5
+
+    watched(setting, look)
+    with setting.store.read() as reads:
+        said = [event.text for event in reads.events(setting.campaign.id) if event.what == "planner"]
+        assert reads.count_runs(setting.campaign.id, {"done"}) == 3  # the base's own
+    gaps = [b - a for a, b in itertools.pairwise(planner.asked)]
+    for gap, pause in zip(gaps, (*pauses, 0.8), strict=False):
+        assert pause <= gap < pause + 1.5
+    assert said[:2] == [f"refused: overloaded; asking again in {pause:.0f} s" for pause in pauses[:2]]
+    assert len(looks) < 40 * (looks[-1] - looks[0]) + 40
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "failed"),
+    [
+        (PlannerError("no such key: set ANTHROPIC_API_KEY", lasting=True), "stopped", True),
+        (SpentError("the budget for language models does not cover another call"), "finished", False),
+    ],
+)
+def test_what_only_a_person_can_mend_is_asked_once(root: Path, error: PlannerError, state: str, failed: bool) -> None:
+    planner = Refused(error=error)
+    setting = replace(world.open_campaign(root, planner="knobs"), planners=(planner,))
+    ending = Loop(setting).run()
+    assert (ending.state, ending.reason, ending.failed) == (state, f"refused: {error}", failed)
+    assert len(planner.asked) == 1
+    with setting.store.read() as reads:
+        assert reads.count_runs(setting.campaign.id, {"done"}) == 3
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,96 @@
+"""verdict -> store: a short finding in a model's words after each verdict: what the last idea taught the next one.
+
+Asked of a planner that can say it, in the background; what it says is written down by the loop's own thread. Each idea
+is asked about once, and again if it was taken back.
+"""
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+
+from agent.errors import PlannerError
+from agent.planner import Learner
+from agent.records import Proposal, ProposalState, Taught
+from agent.setting import Setting
+from agent.steps.background import in_background
+from agent.store import lessons, talks
+
+# What taught something: it ran and was judged.
+JUDGED: frozenset[ProposalState] = frozenset(
+    {"worse", "inconclusive", "crashed", "oversize", "invalid", "promoted", "reverted"}
+)
+AT_ONCE = 2
+ONE_RUN = 0.5  # confidence at most of what one run says: a single run is a hint and never a ban
+
+
+@dataclass(frozen=True)
+class Lecture:
+    """A finding that is being written."""
+
+    proposal: Proposal
+    answer: "Future[Taught | None]"
+
+
+class Learning:
+    """The findings of one controller. What a killed one was writing is lost, and its cost is not."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self._teachers = [planner for planner in setting.planners if isinstance(planner, Learner) and planner.learns]
+        self._under_way: list[Lecture] = []
+
+    def busy(self) -> bool:
+        return bool(self._under_way)
+
+    def ask(self) -> None:
+        """Starts what there is to say, the oldest verdict first."""
+        free = AT_ONCE - len(self._under_way)
+        if not self._teachers or free <= 0:
+            return
+        teacher = self._teachers[0]
+        with self._setting.store.read() as reads:
+            due = talks.untaught(reads, self._setting.campaign.id, JUDGED, most=free + AT_ONCE)
+            new = [reads.proposal(one) for one in due if one not in {busy.proposal.id for busy in self._under_way}]
+        for proposal in new[:free]:
+            answer = in_background(f"lesson p{proposal.id}", partial(teacher.learn, proposal))
+            self._under_way.append(Lecture(proposal, answer))
+
+    def collect(self) -> int:
+        """Writes down what came back; gives how much."""
+        done = [one for one in self._under_way if one.answer.done()]
+        for one in done:
+            self._under_way.remove(one)
+            try:
+                taught = one.answer.result()
+            except PlannerError as error:
+                self._failed(error)
+                continue
+            if taught is not None:
+                self._write(one.proposal, taught)
+        return len(done)
+
+    def _failed(self, error: PlannerError) -> None:
+        """A finding is worth less than an idea: who fails at one is asked for no more of them."""
+        teacher = self._teachers.pop(0) if self._teachers else None
+        if teacher is not None:
+            with self._setting.store.write() as tx:
+                words = f"{teacher.name} writes no more findings: {error}"
+                tx.add_event(self._setting.campaign.id, "planner", words)
+
+    def _write(self, proposal: Proposal, taught: Taught) -> None:
+        with self._setting.store.write() as tx:
+            runs = tuple(run.id for run in tx.runs(proposal.campaign_id, proposal_id=proposal.id, states={"done"}))
+            most = ONE_RUN if len(runs) < 2 else 1.0
+            new = lessons.add_lesson(
+                tx,
+                proposal.id,
+                kind=proposal.kind,
+                text=taught.text,
+                confidence=min(taught.confidence, most),
+                runs=runs,
+                conversation_id=taught.conversation_id,
+            )
+            known = {one.id for one in lessons.lessons(tx, proposal.campaign_id) if one.contradicted_by is None}
+            for lesson_id in set(taught.contradicts) & known - {new.id}:
+                lessons.contradict(tx, lesson_id, by=new.id)
+            tx.add_event(proposal.campaign_id, "lesson", f"l{new.id}: {new.text}", proposal_id=proposal.id)
