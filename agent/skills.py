@@ -68,6 +68,10 @@ def read(folder: Path, name: str) -> Skill:
     raise UserError(f"no skill {name!r}.{did_you_mean(name, names)} {there}")
 
 
+def good_name(name: str) -> bool:
+    return len(name) <= MOST_NAME and _NAME.fullmatch(name) is not None
+
+
 def index(skills: tuple[Skill, ...]) -> str:
     """One line a skill: what a planner is shown before it asks for one."""
     return "\n".join(f"- {skill.name}: {' '.join(skill.description.split())}" for skill in skills)
@@ -110,7 +114,7 @@ def _head_faults(path: Path, head: dict[object, object]) -> Iterator[str]:
     if unknown:
         yield f"unknown key {unknown[0]!r}.{did_you_mean(unknown[0], sorted(_KEYS))}"
     name, description = head.get("name"), head.get("description")
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > MOST_NAME:
+    if not isinstance(name, str) or not good_name(name):
         yield f"name {name!r}: lower-case letters, digits and single hyphens, {MOST_NAME} characters at most"
     elif name != path.parent.name:
         yield f"name {name!r} is not that of its folder, {path.parent.name!r}"

@@ -58,13 +58,23 @@ def skills(
         bool, typer.Option("--lint", help="Say what is wrong with them; exit code 2 if anything is.")
     ] = False,
     folder: Annotated[Path | None, typer.Option(help="Default: skills/ of the workspace.")] = None,
+    install: Annotated[
+        str | None, typer.Option(help="Copy them to where a client finds them: claude, codex, or a folder.")
+    ] = None,
+    user: Annotated[bool, typer.Option("--user", help="Install for all your workspaces, not for this one.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Install over files that differ.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """What a planner can read about the work; or one of them, whole."""
+    """What a planner can read about the work; or one of them, whole.
+
+    With --install they are copied for a client that is the researcher: Claude Code or Codex.
+    """
     from agent import skills as known
 
     where = folder or known.folder_of(_root())
-    if lint:
+    if install is not None:
+        _install(where, install, user, force, as_json)
+    elif lint:
         faults = known.lint(where)
         rows = [{"file": str(one.path), "fault": one.words} for one in faults]
         emit(rows, as_json, lambda: "\n".join(f"{one.path}: {one.words}" for one in faults) or "nothing is wrong")
@@ -77,6 +87,21 @@ def skills(
         found = known.load(where)
         rows = [{"name": one.name, "description": one.description, "file": str(one.path)} for one in found]
         emit(rows, as_json, lambda: known.index(found) or f"no skills in {where}")
+
+
+def _install(source: Path, client: str, user: bool, force: bool, as_json: bool) -> None:
+    from agent import clients
+
+    into = clients.skills_folder(client, _root(), user=user)
+    copied = clients.install(source, into, force=force)
+    kept = [one for one in copied if one.done == "kept"]
+    count = {done: sum(one.done == done for one in copied) for done in ("new", "replaced", "same", "kept")}
+    said = ", ".join(f"{n} {done}" for done, n in count.items() if n)
+    lines = [f"{into}: {said}", *(f"  {one.path} differs and was left as it is (--force replaces it)" for one in kept)]
+    rows = [{"file": str(one.path), "done": one.done} for one in copied]
+    emit({"folder": str(into), "files": rows}, as_json, lambda: "\n".join(lines))
+    if kept:
+        raise typer.Exit(1)
 
 
 def _root() -> Path:

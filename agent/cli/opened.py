@@ -101,13 +101,14 @@ def _nearest(reads: "Reads", wanted: int) -> str:
 
 
 def number(text: str, letter: str) -> int:
-    """The number of p12 or r34; the letter may be left out, but not be another."""
-    found = re.fullmatch(r"([pr]?)(\d{1,12})", text.strip().lower())
-    names = {"p": "a proposal", "r": "a run"}
+    """The number of p12, r34 or l5; the letter may be left out, but not be another."""
+    found = re.fullmatch(r"([prl]?)(\d{1,12})", text.strip().lower())
+    names = {"p": "a proposal", "r": "a run", "l": "a finding"}
     if found is None:
         raise UserError(f"{text!r} is not {names[letter]}: write {letter}12, or 12")
     if found[1] not in ("", letter):
-        raise UserError(f"{text!r} is {names[found[1]]}, not {names[letter]}; `agent show {found[0]}` shows it")
+        shows = "agent lessons" if found[1] == "l" else f"agent show {found[0]}"
+        raise UserError(f"{text!r} is {names[found[1]]}, not {names[letter]}; `{shows}` shows it")
     return int(found[2])
 
 

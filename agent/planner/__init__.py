@@ -109,7 +109,8 @@ class Planner(Protocol):
 
     @property
     def parallel(self) -> int:
-        """How many calls it takes at once. 1: quick, and wants to know its last answer's proposal first."""
+        """How many calls it takes at once. 1: quick, and wants to know its last answer's proposal first.
+        0: it is never asked; its ideas come by themselves, and it never runs out of them."""
 
     def propose(self, request: Request) -> Draft | None:
         """One idea, or None when there is none (left). Raises PlannerError when it failed for now."""
@@ -153,5 +154,11 @@ def _one(text: str, track: Track, where: Path) -> Planner:
         if not argument:
             raise UserError("--planner scripted needs its file: --planner scripted:ideas.jsonl")
         return Scripted.load(where / argument)
-    known = ("knobs", "scripted")
-    raise UserError(f"no planner {name!r}.{did_you_mean(name, known)} There are knobs and scripted:FILE.")
+    if name == "mcp":
+        from agent.planner.clients import Clients
+
+        if argument:
+            raise UserError(f"--planner {text}: mcp takes no argument.")
+        return Clients()
+    known = ("knobs", "scripted", "mcp")
+    raise UserError(f"no planner {name!r}.{did_you_mean(name, known)} There are knobs, scripted:FILE and mcp.")

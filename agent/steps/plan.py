@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from agent import review, search
 from agent.errors import PlannerError, SpentError
 from agent.planner import Planner, Request, Trial
+from agent.errors import PlannerError
+from agent.planner import Planner, Request, Trial, clients
 from agent.records import Draft, ProposalState
 from agent.setting import Setting, known
 from agent.steps.background import in_background
@@ -51,6 +53,7 @@ class Asking:
         self._paused: dict[str, float] = {}  # until when a planner that failed is left alone
         self._exhausted: set[str] = set()
         self._failures: Counter[str] = Counter()  # of each planner in a row
+        self._told = False  # that ideas have to come by themselves
         self._faults: Counter[str] = Counter()
         self.why = ""
         """Why a planner that still had ideas is asked no more; empty: none did."""
@@ -82,6 +85,9 @@ class Asking:
             made = reads.count_proposals(campaign.id) - 1 if missing > 0 else 0
             for planner in self._with_room(missing, made):
                 self._start(reads, planner)
+        if missing > 0 and not self._told and self._idle():
+            self._told = True
+            self._note("planner", f"waits for ideas of clients; {clients.HOW}")
 
     def answers(self) -> list[Draft]:
         """The drafts that came back since the last call."""
@@ -146,7 +152,7 @@ class Asking:
     def _ahead(self, run_seconds: float) -> int:
         """One idea ready per slot, and as many more as slots finish runs while one slow call is under way."""
         slots = len(self._setting.runner.slots)
-        if all(planner.parallel == 1 for planner in self._setting.planners):
+        if all(planner.parallel <= 1 for planner in self._setting.planners):
             return slots
         return slots + math.ceil(slots * self._seconds / max(run_seconds, 1.0))
 
@@ -176,6 +182,10 @@ class Asking:
             # A planner that answers one question at a time is quick and wants to know its last answer first.
             with suppress(TimeoutError):
                 answer.exception(QUICK_S)
+
+    def _idle(self) -> bool:
+        """Whether there is nobody left to ask: ideas have to come by themselves."""
+        return all(not one.parallel or one.name in self._exhausted for one in self._setting.planners)
 
     def _note(self, what: str, text: str) -> None:
         with self._setting.store.write() as tx:

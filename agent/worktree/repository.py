@@ -75,6 +75,9 @@ class Repository:
                 changed.add(path)
         return [path for path in paths if path in changed]
 
+    def has(self, commit: str, path: str) -> bool:
+        return self._objects.entry(self._full(commit), str(safe(path))) is not None
+
     def files(self, commit: str, paths: Collection[str]) -> dict[str, str]:
         """Texts of these files at a commit."""
         sha = self._full(commit)
