@@ -132,7 +132,7 @@ def _blocks(reply: Reply) -> list[Json]:
 
 def _message_usage(usage: Usage | None) -> Json:
     if usage is None:
-        return {"input_tokens": 0, "output_tokens": 0}
+        return {}
     return {
         "input_tokens": usage.input,
         "cache_read_input_tokens": usage.cache_read,
@@ -150,13 +150,14 @@ def _message(reply: Reply, asked: Json, number: int) -> Json:
         "content": _blocks(reply),
         "stop_reason": _MESSAGE_STOP[reply.stopped],
         "stop_sequence": None,
-        "usage": _message_usage(reply.usage),
+        "usage": _message_usage(reply.usage),  # none is an empty object, which says nothing
     }
 
 
 def _message_events(reply: Reply, asked: Json, number: int) -> Iterator[Json]:
     start = _message(reply, asked, number) | {"content": [], "stop_reason": None}
-    start["usage"] = start["usage"] | {"output_tokens": min(1, start["usage"]["output_tokens"])}
+    if reply.usage is not None:
+        start["usage"] |= {"output_tokens": min(1, reply.usage.output)}
     yield {"type": "message_start", "message": start}
     yield {"type": "ping"}
     for index, block in enumerate(_blocks(reply)):
