@@ -57,6 +57,7 @@ def test_toml_says_the_same(tmp_path: Path) -> None:
         ('{"title": "t", "edits": ""}', "line 2: edits"),
         ('{"title": "t", "edits": "e", "knid": "data"}', "line 2: knid: no such key. Did you mean 'kind'?"),
         ('{"title": "t", "edits": "e", "kind": "magic"}', "line 2: kind"),
+        ('{"title": "t", "edits": "e", "kind": "base"}', "line 2: kind"),
         ('{"title": "t", "edits": "e", "expected_gain": NaN}', "line 2: is not JSON: NaN"),
         ('{"title": "t", "edits": "e", "confidence": 2}', "line 2: confidence"),
     ],
@@ -96,7 +97,7 @@ def test_planners_are_made_by_name(tmp_path: Path) -> None:
     assert [one.name for one in made] == ["knobs", "scripted"]
     for names, words in (
         ("knob", "Did you mean 'knobs'"),
-        ("anthropic", "no planner 'anthropic'. There are knobs and scripted:FILE"),
+        ("anthropic", "no planner 'anthropic'. There are knobs, scripted:FILE and mcp"),
         ("scripted", "needs its file"),
         ("knobs:x", "takes no argument"),
         ("knobs,knobs", "same planner twice"),

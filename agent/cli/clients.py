@@ -7,6 +7,7 @@ import typer
 
 from agent.cli import opened as at
 from agent.cli.opened import AsJson, CampaignName, emit, opened, workspace
+from agent.errors import MissingError
 
 if TYPE_CHECKING:
     from agent.clients import Connection
@@ -25,8 +26,12 @@ def mcp(
     A client starts this itself; `agent connect` says how it is told to. What it proposes goes through the same
     checks and the same review as any idea.
     """
-    from agent.mcp.server import serve
-
+    try:
+        from agent.mcp.server import serve
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("mcp", "anyio"):
+            raise
+        raise MissingError(f"this needs the official SDK: pip install 'caddie[mcp]' ({error})") from error
     serve(campaign, may_approve=may_approve)
 
 

@@ -57,17 +57,18 @@ def opened(name: str | None, *, at_work: bool = False) -> Iterator[Opened]:
             if at_work and name is None:
                 run = [one for one in campaigns if holder(reads.connection, f"campaign {one.name}")]
                 campaigns = run or campaigns
-        yield Opened(store, _chosen(name, campaigns), root)
+        yield Opened(store, chosen(name, campaigns), root)
     finally:
         store.close()
 
 
-def _chosen(name: str | None, campaigns: "Sequence[Campaign]") -> "Campaign":
+def chosen(name: str | None, campaigns: "Sequence[Campaign]") -> "Campaign":
+    """The campaign of this name; the latest where none was given."""
     if not campaigns:
         raise UserError("runs.db holds no campaign yet: `agent start` opens one")
-    chosen = [one for one in campaigns if name in (None, one.name)]
-    if chosen:
-        return chosen[-1]
+    found = [one for one in campaigns if name in (None, one.name)]
+    if found:
+        return found[-1]
     known = [one.name for one in campaigns]
     raise UserError(f"no campaign {name!r}.{did_you_mean(name or '', known)} There are: {', '.join(known)}")
 

@@ -3,9 +3,9 @@
 Takes their JSON; gives a `Draft`. What a model reads of them is their JSON schema, so descriptions are for it.
 """
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from agent.errors import did_you_mean
 from agent.records import Amount, Draft, Kind
@@ -20,6 +20,16 @@ Line = Annotated[str, Field(max_length=500)]
 FREE = Amount()
 
 
+def _no_base(kind: Kind) -> Kind:
+    if kind == "base":
+        raise ValueError("a campaign has one base, and it is there already")
+    return kind
+
+
+KINDS = [kind for kind in get_args(Kind) if kind != "base"]
+Sort = Annotated[Kind, AfterValidator(_no_base), WithJsonSchema({"type": "string", "enum": KINDS})]
+
+
 class Idea(BaseModel):
     """One atomic idea as a change of the script."""
 
@@ -28,7 +38,7 @@ class Idea(BaseModel):
     title: str = Field(min_length=1, max_length=200, description="What is changed, in one line, as a commit says it.")
     hypothesis: str = Field(default="", max_length=20_000, description="Why it should help, and how one would see it.")
     edits: str = Field(min_length=1, max_length=400_000, description="Search/replace blocks, or a unified diff.")
-    kind: Kind = Field(default="architecture", description="What sort of idea it is.")
+    kind: Sort = Field(default="architecture", description="What sort of idea it is.")
     expected_gain: float = Field(default=0.0, ge=-10, le=10, description="BPB it should lower, if it works.")
     confidence: float = Field(default=0.5, ge=0, le=1, description="How likely it is to work.")
     expected_bytes: int | None = Field(default=None, gt=0, lt=1 << 62, description="Bytes of artifact and code.")

@@ -167,6 +167,8 @@ def render(found: Scene) -> "RenderableType":
         parts += [_bars(found), Text()]
     if now.queue:
         parts.append(_labelled("next", [markup(item, 76) for item in now.queue[:4]], len(now.queue) - 4))
+    if report.waits_for_clients(now):
+        parts.append(_labelled("ideas", [markup(report.WAITS, 110)]))
     if now.to_review:
         waiting = [markup(item, 76) for item in now.to_review[:3]]
         parts.append(_labelled("review", waiting, len(now.to_review) - 3))

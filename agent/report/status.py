@@ -6,11 +6,13 @@ Takes the store's rows; gives `Status`. The live view shows the same.
 import statistics
 from dataclasses import dataclass
 
+from agent.planner import clients
 from agent.records import Balance, Proposal, ProposalState, Run
 from agent.report.words import duration, line
 from agent.store import Reads, talks
 from agent.store.lease import holder
 
+WAITS = f"waits for those of clients; {clients.HOW}"
 WAITING: tuple[ProposalState, ...] = ("drafted", "awaiting_review", "approved", "lost")
 
 
@@ -18,6 +20,7 @@ WAITING: tuple[ProposalState, ...] = ("drafted", "awaiting_review", "approved", 
 class Status:
     campaign: str
     track: str
+    planner: str
     state: str
     reason: str
     controller: str | None  # who runs it now
@@ -51,6 +54,7 @@ def status(reads: Reads, campaign_id: int) -> Status:
     return Status(
         campaign=campaign.name,
         track=campaign.track,
+        planner=campaign.planner,
         state=campaign.state,
         reason=campaign.reason,
         controller=holder(reads.connection, f"campaign {campaign.name}"),
@@ -92,6 +96,8 @@ def words(now: Status) -> str:
         lines.insert(2, f"models   {now.models}")
     lines += [f"running  {item}" for item in now.running]
     lines += [f"next     {item}" for item in now.queue[:5]]
+    if waits_for_clients(now):
+        lines.append(f"ideas    {WAITS}")
     if now.to_review:
         lines.append(f"review   {len(now.to_review)} ideas wait for you: agent review")
     return "\n".join(lines)
@@ -127,6 +133,17 @@ def _models(reads: Reads, campaign_id: int, balance: Balance) -> str:
     unpriced = talks.unpriced(reads, campaign_id)
     words = f"; no price is known of {', '.join(unpriced)}: bounded by tokens and calls" if unpriced else ""
     return models_words(balance) + words
+
+
+def waits_for_clients(now: Status) -> bool:
+    """Whether a slot is free for the idea of a client, and none is there."""
+    works = now.state == "running" and now.controller is not None and not now.asked
+    return (
+        works
+        and clients.NAME in [part.strip() for part in now.planner.split(",")]
+        and not now.queue
+        and len(now.running) < now.slots
+    )
 
 
 def budget_words(now: Status) -> str:

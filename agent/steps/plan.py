@@ -14,8 +14,6 @@ from dataclasses import dataclass
 
 from agent import review, search
 from agent.errors import PlannerError, SpentError
-from agent.planner import Planner, Request, Trial
-from agent.errors import PlannerError
 from agent.planner import Planner, Request, Trial, clients
 from agent.records import Draft, ProposalState
 from agent.setting import Setting, known
