@@ -10,6 +10,7 @@ Takes the planner's text; gives one `Change` per block, not yet looked up in a f
     >>>>>>> REPLACE
 
 The three markers of a block are of one length, seven characters or more, so that any text can be quoted.
+prompts/system.md.j2 teaches this to models.
 """
 
 import re

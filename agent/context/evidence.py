@@ -1,0 +1,163 @@
+"""What a language model is told before it is asked for an idea: `Evidence`, frozen and pure.
+
+`gather` takes the store's rows and the planner's `Request`; the same rows give the same evidence. Texts stand in it as
+they were written; what is done against the tricks in them is for `render`.
+"""
+
+from dataclasses import dataclass
+from difflib import unified_diff
+from typing import TYPE_CHECKING, Protocol
+
+from agent import skills as skills_
+from agent.context import history
+from agent.context.history import Head, History, Review, Step, Tried, Waiting
+from agent.records import Balance, Mode, Proposal
+from agent.skills import Skill
+from agent.store import Reads
+from agent.track import Track
+
+if TYPE_CHECKING:
+    from agent.planner import Request
+
+PIECES = 2  # near misses whose changes are to be combined
+
+
+class CalibrationRow(Protocol):
+    """How a planner's predictions of one kind of idea (empty: of all) came out."""
+
+    @property
+    def planner(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def n(self) -> int: ...
+    @property
+    def expected_gain(self) -> float: ...
+    @property
+    def measured_gain(self) -> float | None: ...
+    @property
+    def confidence(self) -> float: ...
+    @property
+    def better(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the edits start from, or one of the changes to be combined."""
+
+    name: str
+    title: str
+    state: str
+    hypothesis: str
+    words: str
+    """Of its last verdict, or why it ended."""
+    total_bytes: int | None
+    diff: str
+    """From the head's script to its own; empty for the head."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    campaign: str
+    track: Track
+    planner: str
+    skills: tuple[str, ...]
+    """One line each."""
+    head: Head
+    files: tuple[tuple[str, str], ...]
+    """The head's editable files: path and text."""
+    lineage: tuple[Step, ...]
+    older: History
+    """What failed, and what was learnt, before the present head was one."""
+    region: History
+    """The same against the present head, or since."""
+    near: tuple[Tried, ...]
+    """Near misses of the present head, best first."""
+    in_flight: tuple[Waiting, ...]
+    reviews: tuple[Review, ...]
+    calibration: tuple[CalibrationRow, ...]
+    """Of this planner."""
+    sigma: float | None
+    """Noise between seeds as the last verdict had it."""
+    balance: Balance
+    run_s: float
+    """What a run takes of a slot, on average."""
+    mode: Mode
+    source: Source
+    pieces: tuple[Source, ...]
+    """Of `combine`: the changes to be combined."""
+    log_tail: str
+    """Of `repair`: the end of the log of the run that crashed."""
+
+
+def gather(
+    reads: Reads,
+    request: "Request",
+    *,
+    planner: str,
+    skills: tuple[Skill, ...] = (),
+    calibration: tuple[CalibrationRow, ...] = (),
+    log_tail: str = "",
+) -> Evidence:
+    """All of it, as of one moment of the store."""
+    campaign, head = request.campaign, request.head
+    since = history.head_since(reads, campaign.id)
+    near = history.near_misses(reads, head)
+    mode: Mode = "exploit" if request.mode == "base" else request.mode
+    pieces = tuple(_piece(reads, int(one.name[1:])) for one in near[:PIECES]) if mode == "combine" else ()
+    return Evidence(
+        campaign=campaign.name,
+        track=request.track,
+        planner=planner,
+        skills=tuple(skills_.index(skills).splitlines()),
+        head=history.head(reads, head),
+        files=tuple(request.head_files.items()),
+        lineage=history.lineage(reads, campaign.id),
+        older=history.failures(reads, head, since, region=False),
+        region=history.failures(reads, head, since, region=True),
+        near=near,
+        in_flight=history.in_flight(reads, campaign.id),
+        reviews=history.reviews(reads, campaign.id),
+        calibration=tuple(row for row in calibration if row.planner == planner),
+        sigma=history.sigma(reads, campaign.id),
+        balance=reads.balance(campaign.id),
+        run_s=history.run_s(reads, campaign.id) or request.track.guess_run_s(),
+        mode=mode,
+        source=_source(reads, request),
+        pieces=pieces,
+        log_tail=log_tail if mode == "repair" else "",
+    )
+
+
+def _source(reads: Reads, request: "Request") -> Source:
+    return _told(reads, request.source, "".join(_changed(request)))
+
+
+def _piece(reads: Reads, proposal_id: int) -> Source:
+    proposal = reads.proposal(proposal_id)
+    return _told(reads, proposal, proposal.diff)
+
+
+def _told(reads: Reads, proposal: Proposal, diff: str) -> Source:
+    verdicts = reads.verdicts(proposal.id)
+    return Source(
+        name=f"p{proposal.id}",
+        title=proposal.title,
+        state=proposal.state,
+        hypothesis=proposal.hypothesis,
+        words=verdicts[-1].words if verdicts else proposal.reason,
+        total_bytes=history.total_bytes(reads, proposal.id),
+        diff=diff,
+    )
+
+
+def _changed(request: "Request") -> list[str]:
+    """Not the stored diff: that one starts from the source's own baseline, which may be an older head."""
+    lines: list[str] = []
+    for path, text in request.files.items():
+        before = request.head_files.get(path, "")
+        if before != text:
+            lines += unified_diff(
+                before.splitlines(keepends=True), text.splitlines(keepends=True), f"a/{path}", f"b/{path}"
+            )
+    return [line if line.endswith("\n") else line + "\n" for line in lines]

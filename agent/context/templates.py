@@ -1,0 +1,71 @@
+"""The templates of prompts: which file counts, and what a template may use.
+
+Takes a template's name and its values; gives text. A workspace's own `prompts/NAME` comes before the one that ships
+with Caddie. A value that a template names and nobody gave is an error that says where. A workspace may be a stranger's,
+so templates can't reach beyond the values they are given.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, TemplateSyntaxError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from agent.context.fence import fence, visible
+from agent.errors import UserError
+from agent.report.words import line
+
+FOLDER = "prompts"
+
+
+def shipped() -> Path:
+    """The templates that come with Caddie: beside the package, in a checkout and where it is installed."""
+    return Path(str(resources.files("agent"))).parent / FOLDER
+
+
+class Templates:
+    """The templates as one workspace has them."""
+
+    def __init__(self, workspace: Path | None = None) -> None:
+        folders = [shipped()] if workspace is None else [workspace / FOLDER, shipped()]
+        self._environment = _environment(tuple(map(str, folders)))
+
+    def render(self, name: str, values: Mapping[str, object]) -> str:
+        """One template with its values. Raises UserError."""
+        try:
+            return self._environment.get_template(name).render(values).strip() + "\n"
+        except TemplateSyntaxError as error:
+            raise UserError(f"{FOLDER}/{error.name}, line {error.lineno}: {error.message}") from error
+        except TemplateError as error:
+            raise UserError(f"{FOLDER}/{name}: {error.message}") from error
+
+
+@lru_cache(maxsize=8)
+def _environment(folders: tuple[str, ...]) -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        loader=FileSystemLoader(folders), undefined=StrictUndefined, autoescape=False, trim_blocks=True
+    )
+    filters: dict[str, Callable[..., str]] = {
+        "fence": lambda text, label: fence(label, text),
+        "line": lambda text, most: line(visible(text), most),
+        "bpb": bpb,
+        "gain": gain,
+        "size": size,
+    }
+    environment.filters.update(filters)
+    return environment
+
+
+def bpb(value: float | None) -> str:
+    """Five decimals: what tells two scripts apart may be in the fourth."""
+    return "unknown" if value is None else f"{value:.5f}"
+
+
+def gain(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:+.5f}"
+
+
+def size(value: int | None) -> str:
+    return "bytes unknown" if value is None else f"{value:,} bytes"
