@@ -1,17 +1,23 @@
 """What the values of a track file may be: types for the fields of its tables.
 
-Each refuses with a ValueError that says what to write instead; pydantic adds the name of the key.
+Each refuses with a ValueError that says what to write instead; pydantic adds the name of the key, and `explained`
+puts both into a person's words. Other strict TOML files are read the same way.
 """
 
 import string
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from agent.errors import did_you_mean
 
 # The last word of a score command. The judge puts the role that it wants in its place.
 ROLE = "score"
+
+Loc = tuple[int | str, ...]
+"""Where in a file: the keys that lead there."""
 
 
 class Table(BaseModel):
@@ -104,6 +110,46 @@ def refuse_twice(values: Iterable[object], words: str) -> None:
     twice = [value for value, count in Counter(values).items() if count > 1]
     if twice:
         raise ValueError(f"{twice[0]!r} {words}")
+
+
+# By the name that pydantic has for what was expected.
+_WRITE = {
+    "int_type": "a whole number, such as 1000, without quotes",
+    "float_type": "a number, such as 0.5, without quotes",
+    "bool_type": "true or false, without quotes",
+    "string_type": 'text in quotes, such as "x"',
+    "tuple_type": 'a list, such as ["x", "y"]',
+    "model_type": "a table",
+    "dict_type": "a table",
+}
+
+
+def explained(error: ValidationError, keys: Callable[[Loc], Iterable[str]]) -> str:
+    """A line for each thing that is wrong. `keys`: those that the table at a place may have."""
+    lines = [_explain(item["loc"], item["type"], item["msg"], keys) for item in error.errors()]
+    return "\n".join(f"  {line}" for line in lines)
+
+
+def _explain(loc: Loc, kind: str, message: str, keys: Callable[[Loc], Iterable[str]]) -> str:
+    where = ".".join(str(part) for part in loc) or "file"
+    if kind == "extra_forbidden":
+        return f"{where}: no such key.{did_you_mean(str(loc[-1]), keys(loc[:-1]))}"
+    if kind == "missing":
+        return f"{where}: is missing."
+    if kind == "tuple_type" and len(loc) == 1:
+        return f"{where}: there may be several: write [[{where}]], not [{where}]."
+    if kind in _WRITE:
+        return f"{where}: must be {_WRITE[kind]}."
+    return f"{where}: {message.removeprefix('Value error, ')}"
+
+
+def frozen(value: object) -> object:
+    """Lists are tuples here; whoever is strict takes nothing else for one."""
+    if isinstance(value, list):
+        return tuple(frozen(item) for item in value)
+    if isinstance(value, dict):
+        return {key: frozen(item) for key, item in value.items()}
+    return value
 
 
 Inside = Annotated[str, AfterValidator(_inside)]

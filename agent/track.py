@@ -20,9 +20,12 @@ from agent.fields import (
     Env,
     Inside,
     Judged,
+    Loc,
     ScoreCommand,
     Table,
     TrainCommand,
+    explained,
+    frozen,
     refuse_twice,
 )
 
@@ -224,53 +227,18 @@ def load(name: str, workspace: Path) -> tuple[Track, str]:
 
 def parse(text: str, where: str) -> Track:
     try:
-        return Track.model_validate(_frozen(tomllib.loads(text)))
+        return Track.model_validate(frozen(tomllib.loads(text)))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise TrackError(f"{where} is not TOML: {error}") from error
     except ValidationError as error:
-        lines = [_explain(item["loc"], item["type"], item["msg"]) for item in error.errors()]
-        raise TrackError(f"{where} can't be used:\n" + "\n".join(f"  {line}" for line in lines)) from error
-
-
-def _frozen(value: object) -> object:
-    """Lists are tuples here; whoever is strict takes nothing else for one."""
-    if isinstance(value, list):
-        return tuple(_frozen(item) for item in value)
-    if isinstance(value, dict):
-        return {key: _frozen(item) for key, item in value.items()}
-    return value
+        raise TrackError(f"{where} can't be used:\n{explained(error, _keys)}") from error
 
 
 def sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-# By the name that pydantic has for what was expected.
-_WRITE = {
-    "int_type": "a whole number, such as 1000, without quotes",
-    "float_type": "a number, such as 0.5, without quotes",
-    "bool_type": "true or false, without quotes",
-    "string_type": 'text in quotes, such as "x"',
-    "tuple_type": 'a list, such as ["x", "y"]',
-    "model_type": "a table",
-    "dict_type": "a table",
-}
-
-
-def _explain(loc: tuple[int | str, ...], kind: str, message: str) -> str:
-    where = ".".join(str(part) for part in loc) or "track"
-    if kind == "extra_forbidden":
-        return f"{where}: no such key.{did_you_mean(str(loc[-1]), _keys(loc[:-1]))}"
-    if kind == "missing":
-        return f"{where}: is missing."
-    if kind == "tuple_type" and loc in (("rung",), ("knob",)):
-        return f"{where}: there may be several: write [[{where}]], not [{where}]."
-    if kind in _WRITE:
-        return f"{where}: must be {_WRITE[kind]}."
-    return f"{where}: {message.removeprefix('Value error, ')}"
-
-
-def _keys(loc: tuple[int | str, ...]) -> list[str]:
+def _keys(loc: Loc) -> list[str]:
     """The keys that the table at `loc` may have."""
     table: type[BaseModel] = Track
     by_name: dict[str, type[BaseModel]] = {

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.cli.opened import AsJson, emit
+from agent.cli.opened import AsJson, emit, here
 from agent.errors import MissingError, UserError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def doctor(as_json: AsJson = False) -> None:
     """
     from agent.report import doctor as report
 
-    checks = report.examine(_root())
+    checks = report.examine(here())
     emit(checks, as_json, lambda: report.words(checks))
     broken = [check.what for check in checks if check.state == "bad"]
     if broken and as_json:  # what is broken is said already, and a second text would spoil the first
@@ -36,7 +36,7 @@ def tracks(
     from agent import hardware, track
     from agent.report import tracks as report
 
-    root = _root()
+    root = here()
     if name is not None:
         found, _ = track.load(name, root)
         missing = hardware.missing(found, root)
@@ -71,7 +71,7 @@ def skills(
     """
     from agent import skills as known
 
-    where = folder or known.folder_of(_root())
+    where = folder or known.folder_of(here())
     if install is not None:
         _install(where, install, user, force, as_json)
     elif lint:
@@ -92,7 +92,7 @@ def skills(
 def _install(source: Path, client: str, user: bool, force: bool, as_json: bool) -> None:
     from agent import clients
 
-    into = clients.skills_folder(client, _root(), user=user)
+    into = clients.skills_folder(client, here(), user=user)
     copied = clients.install(source, into, force=force)
     kept = [one for one in copied if one.done == "kept"]
     count = {done: sum(one.done == done for one in copied) for done in ("new", "replaced", "same", "kept")}
@@ -102,16 +102,6 @@ def _install(source: Path, client: str, user: bool, force: bool, as_json: bool) 
     emit({"folder": str(into), "files": rows}, as_json, lambda: "\n".join(lines))
     if kept:
         raise typer.Exit(1)
-
-
-def _root() -> Path:
-    """The workspace, if this is in one; the current folder else."""
-    from agent.worktree import Repository
-
-    try:
-        return Repository(Path.cwd()).root
-    except UserError:
-        return Path.cwd()
 
 
 def register(app: typer.Typer) -> None:

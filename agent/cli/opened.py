@@ -43,6 +43,16 @@ def workspace() -> Path:
     raise UserError("no runs.db here or above: `agent start` makes one, in a git repository with a script")
 
 
+def here() -> Path:
+    """The workspace, if this is in one; the current folder else."""
+    from agent.worktree import Repository
+
+    try:
+        return Repository(Path.cwd()).root
+    except UserError:
+        return Path.cwd()
+
+
 @contextmanager
 def opened(name: str | None, *, at_work: bool = False) -> Iterator[Opened]:
     """The store and a campaign of it: the one that is named, or the latest; with `at_work` the latest that is run."""

@@ -5,6 +5,7 @@ field of the request or words of the prompt, and usage that nobody reports is es
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -56,11 +57,12 @@ class Compatible:
     def _client(self, http: "httpx2.Client") -> "openai.OpenAI":
         import openai
 
-        # The environment's key, organisation and project are OpenAI's: none of them goes to another server.
-        omitted = {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
-        if not self.server.key:
-            omitted["Authorization"] = openai.Omit()
-        headers: Any = omitted
+        # The SDK adds what the environment says for OpenAI: none of it goes to another server.
+        custom = [line.partition(":")[0].strip() for line in os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")]
+        ours = [] if self.server.key else ["Authorization"]
+        headers: Any = {
+            name: openai.Omit() for name in ("OpenAI-Organization", "OpenAI-Project", *custom, *ours) if name
+        }
         return openai.OpenAI(
             api_key=self.server.key or "none",
             base_url=self.server.base_url,
