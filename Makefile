@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --disable-pip-version-check --quiet
 
-.PHONY: start test check fast slow bench clean
+.PHONY: start test check fast slow clis bench clean
 
 start: $(VENV)/.installed            ## make everything that is needed, then start or resume research on the tiny track
 	$(BIN)/agent start --track tiny
@@ -18,10 +18,14 @@ check: $(VENV)/.tested
 	$(BIN)/mypy
 
 fast: $(VENV)/.tested
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m "not slow" -n 2
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m "not slow and not clis" -n 2
 
 slow: $(VENV)/.tested
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m slow
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m "slow and not clis"
+
+clis: $(VENV)/.tested                ## the real agent CLIs, installed with npm, against a stand-in of their providers
+	bash scripts/agent-clis.sh $(VENV)/agent-clis
+	bash scripts/offline.sh $(BIN)/pytest -q -m clis
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
