@@ -8,15 +8,24 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from agent import literals
-from agent.records import Proposal
 from agent.syntax import NotParsed, digest, risks
 from agent.track import Track
 
 MAX_FILE = 2_000_000
 # The planner's own estimate: hopeless above this many limits. Below, the judge measures.
 HOPELESS = 2.5
+
+
+class Claims(Protocol):
+    """What its author says of an idea."""
+
+    @property
+    def expected_bytes(self) -> int | None: ...
+    @property
+    def risk(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,7 @@ class Report:
 
 def check(
     track: Track,
-    proposal: Proposal,
+    claims: Claims,
     before: Mapping[str, str],
     after: Mapping[str, str],
     seen: Callable[[str], str | None],
@@ -47,7 +56,7 @@ def check(
     """All that can be known of an edit without running it. `seen` names the proposal with this hash."""
     failures = _files(track, before, after) or _parses(after)
     if failures:
-        return Report(tuple(failures), proposal.risk, "", "", {})
+        return Report(tuple(failures), claims.risk, "", "", {})
     values = literals.read(track, after)
     after_hash = ast_hash(after)
     if after_hash == ast_hash(before):
@@ -56,11 +65,11 @@ def check(
     elif twin := seen(after_hash):
         failures.append(Failure("duplicate", f"{twin} is the same script but for comments and layout"))
     limit = track.limits.artifact_bytes
-    expected = proposal.expected_bytes
+    expected = claims.expected_bytes
     if limit is not None and expected is not None and expected > HOPELESS * limit:
         text = f"expected size {expected:,} bytes is more than {HOPELESS} times the limit of {limit:,}"
         failures.append(Failure("too_big", text))
-    flags = _risks(track, proposal, before, after)
+    flags = _risks(track, claims, before, after)
     return Report(tuple(failures), flags, after_hash, config_hash(values), values)
 
 
@@ -107,11 +116,11 @@ def _parses(after: Mapping[str, str]) -> list[Failure]:
     return failures
 
 
-def _risks(track: Track, proposal: Proposal, before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, ...]:
-    flags = list(proposal.risk)
+def _risks(track: Track, claims: Claims, before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, ...]:
+    flags = list(claims.risk)
     limit = track.limits.artifact_bytes
-    if limit is not None and proposal.expected_bytes is not None and proposal.expected_bytes > limit:
-        flags.append(f"expected size {proposal.expected_bytes:,} is over the limit of {limit:,} bytes")
+    if limit is not None and claims.expected_bytes is not None and claims.expected_bytes > limit:
+        flags.append(f"expected size {claims.expected_bytes:,} is over the limit of {limit:,} bytes")
     if not literals.only_knobs(track, before, after):
         flags.append("free edit: changes more than declared knobs")
         for path in sorted(after):

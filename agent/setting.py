@@ -47,9 +47,15 @@ class Setting:
     def job(self, run_id: int) -> Path:
         return self.jobs / f"r{run_id}"
 
-    def packed(self, script_sha: str) -> Path:
-        return self.folder / "packed" / f"{script_sha}.py"
+    @property
+    def packed(self) -> Path:
+        """Packed scripts, each named by the sha256 of its source."""
+        return packed_folder(self.repo.root, self.campaign.name)
 
 
 def campaign_folder(workspace: Path, name: str) -> Path:
     return workspace / ".caddie" / name
+
+
+def packed_folder(workspace: Path, name: str) -> Path:
+    return campaign_folder(workspace, name) / "packed"

@@ -108,6 +108,15 @@ class Rung(Table):
     env: Env = Field(default_factory=dict)
 
 
+class DryRun(Table):
+    """A few steps of training, by which a planner sees whether an edit works at all. No score comes of it."""
+
+    env: Env = Field(default_factory=dict)
+    """Variables that make it short, on top of the deciding rung's."""
+    wall_s: Annotated[float, Field(gt=0)]
+    """Seconds it may take; its other limits are those of a run."""
+
+
 class DecisionRule(Table):
     rung: str
     """The rung that decides."""
@@ -161,6 +170,8 @@ class Track(Table):
     hardware: Hardware
     data: Data
     compute: Compute | None = None
+    check: DryRun | None = None
+    """None: edits are checked without being run."""
     rung: Annotated[tuple[Rung, ...], AfterValidator(_rungs)]
     decision: DecisionRule
     knob: Annotated[tuple[Knob, ...], AfterValidator(_knobs)] = ()
@@ -247,6 +258,7 @@ def _keys(loc: Loc) -> list[str]:
         "hardware": Hardware,
         "data": Data,
         "compute": Compute,
+        "check": DryRun,
         "rung": Rung,
         "decision": DecisionRule,
         "knob": Knob,

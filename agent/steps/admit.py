@@ -7,13 +7,10 @@ blocked, awaiting_review, approved.
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from agent import guard, review, worktree
+from agent import guard, rebase, review, training, worktree
 from agent.errors import EditError
-from agent.merge import merge
-from agent.planner import edits
 from agent.records import Draft, Proposal, ProposalState
 from agent.setting import Setting, known
-from agent.steps import jobs
 from agent.store import Tx
 
 
@@ -57,32 +54,11 @@ def admit(setting: Setting, proposal: Proposal) -> Proposal:
 
 def rebased(setting: Setting, proposal: Proposal) -> tuple[Mapping[str, str], dict[str, str]]:
     """The head's files, and those with the proposal's idea on them: its edits are written against its source."""
-    repo, paths = setting.repo, setting.track.script.editable
+    paths = setting.track.script.editable
     with setting.store.read() as reads:
-        assert proposal.source_id is not None
-        source = reads.proposal(proposal.source_id)
-        head = reads.proposal(known(proposal.baseline_id))
-        root = reads.proposal(source.baseline_id) if source.baseline_id is not None else source
-    source_files = repo.files(known(source.commit), paths)
-    head_files = repo.files(known(head.commit), paths)
-    after = edits.apply(proposal.edits, source_files, paths)
-    if source.id == head.id:
-        return head_files, after
-    # A shelved idea is taken up again: what it changed against its own baseline comes along.
-    if source.state in ("promoted", "reverted"):
-        root = source
-    return head_files, merged(repo.files(known(root.commit), paths), head_files, after)
-
-
-def merged(base: Mapping[str, str], ours: Mapping[str, str], theirs: Mapping[str, str]) -> dict[str, str]:
-    """Three-way merge of every editable file."""
-    result = {}
-    for path in theirs:
-        text = merge(base.get(path, ""), ours.get(path, ""), theirs[path])
-        if text is None:
-            raise EditError(f"{path}: conflicts with what the head has changed at the same place")
-        result[path] = text
-    return result
+        source, head = reads.proposal(known(proposal.source_id)), reads.proposal(known(proposal.baseline_id))
+        basis = rebase.basis(setting.repo, reads, source, head, paths)
+    return basis.head_files, rebase.rebased(basis, proposal.edits, paths)
 
 
 class Committed(NamedTuple):
@@ -117,7 +93,7 @@ def commit(
     """
     repo, script = setting.repo, setting.track.script
     if script.pack:
-        jobs.pack(setting, after[script.path])
+        training.pack(setting.packed, after[script.path])
     trailers = {"Proposal": f"p{proposal.id}", "Planner": proposal.planner}
     text = worktree.message(proposal.title, proposal.hypothesis, trailers)
     sha = repo.commit_candidate(setting.campaign.name, proposal.id, known(head.commit), after, text)
@@ -153,7 +129,7 @@ def moved(setting: Setting, proposal: Proposal, head: Proposal) -> Committed:
         old = reads.proposal(known(proposal.baseline_id))
     head_files = repo.files(known(head.commit), paths)
     mine = repo.files(known(proposal.commit), paths)
-    after = merged(repo.files(known(old.commit), paths), head_files, mine)
+    after = rebase.merged(repo.files(known(old.commit), paths), head_files, mine)
     report = guard.check(setting.track, proposal, head_files, after, lambda _: None)
     if report.failures:
         raise EditError(f"p{head.id} already has it")

@@ -1,0 +1,120 @@
+"""What a training process gets: its packed script, its command, its environment and its limits.
+
+Takes a track, a corpus and a job folder; gives a `Phase`. Runs and dry runs are made from the same.
+"""
+
+import hashlib
+import json
+import secrets
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from agent.errors import EditError
+from agent.runners import JobPaths, Phase
+from agent.track import Track
+from sandbox import Limits
+
+PACK_S = 60
+PACK_ENV = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
+
+
+def train_phase(track: Track, paths: JobPaths, env: Mapping[str, str]) -> Phase:
+    limits, script = track.limits, script_file(track, paths.code)
+    return Phase(
+        name="train",
+        argv=tuple(part.format(python=sys.executable, script=script) for part in track.script.train),
+        env=dict(env),
+        cwd=str(paths.out),
+        limits=Limits(
+            wall_s=limits.train_wall_s,
+            cpu_s=limits.train_cpu_s,
+            memory_mb=limits.memory_mb,
+            disk_mb=limits.disk_mb,
+            log_mb=limits.log_mb,
+            processes=limits.processes,
+        ),
+        trusted=False,
+        log=paths.train_log.name,
+    )
+
+
+def script_file(track: Track, code: Path) -> Path:
+    path = Path(track.script.path)
+    return code / (path.name if track.script.pack else path)
+
+
+def pack(folder: Path, source: str) -> Path:
+    """The packed script: what runs and what is counted. Made once for each source, and kept in `folder`.
+
+    The packer parses what a model wrote, so it works in a process of its own.
+    """
+    done = folder / f"{hashlib.sha256(source.encode()).hexdigest()}.py"
+    if done.is_file():
+        return done
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = folder / f".tmp-{secrets.token_hex(8)}"  # the loop and planners may pack at once
+    readable, packed = aside.with_suffix(".source"), aside.with_suffix(".packed")
+    try:
+        readable.write_text(source, "utf-8")
+        _pack(readable, packed)
+        packed.replace(done)
+    finally:
+        readable.unlink(missing_ok=True)
+        packed.unlink(missing_ok=True)
+    return done
+
+
+def _pack(readable: Path, packed: Path) -> None:
+    command = [sys.executable, "-I", "-m", "trainer.pack", str(readable), str(packed)]
+    try:
+        # A session of its own: a Ctrl-C in the terminal is for the loop, and must not look like a bad script.
+        ended = subprocess.run(
+            command, capture_output=True, env=PACK_ENV, timeout=PACK_S, check=False, start_new_session=True
+        )
+    except subprocess.TimeoutExpired as error:
+        raise EditError(f"the script can't be packed within {PACK_S} s") from error
+    if ended.returncode != 0 or not packed.is_file():
+        last = ended.stderr.decode("utf-8", errors="replace").strip().splitlines()[-1:]
+        raise EditError(f"the script can't be packed: {' '.join(last).removeprefix(f'{readable}: ')}")
+
+
+def environment(track: Track, corpus: Path, machine: Mapping[str, str], *, run_id: str, seed: int) -> dict[str, str]:
+    """All that a training process gets to see of the outside. `machine`: how it finds its share of it."""
+    threads = "1" if track.hardware.kind == "cpu" else "8"
+    env = {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "HOME": ".",
+        "PYTHONHASHSEED": "0",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": threads,
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "RUN_ID": run_id,
+        "SEED": str(seed),
+        **_data(track, corpus),
+        **machine,
+        **track.script.env,
+        **track.deciding().env,
+    }
+    if track.compute is not None:
+        env.setdefault("COMPUTE_BUDGET_MS", str(track.compute.budget_ms))
+        env["COST_MODEL"] = json.dumps(dict(track.compute.cost), sort_keys=True)
+    return env
+
+
+def _data(track: Track, corpus: Path) -> Mapping[str, str]:
+    """Where the training data is. Never where the validation data is."""
+    data = track.data
+    if data.corpus == "fineweb":
+        name = f"fineweb10B_{data.variant}"
+        tokenizer = f"fineweb_{data.variant.removeprefix('sp')}_bpe.model"
+        return {
+            "DATA_PATH": str(corpus / "datasets" / name),
+            "TOKENIZER_PATH": str(corpus / "tokenizers" / tokenizer),
+        }
+    if data.corpus == "none":
+        return {}
+    return {"DATA_PATH": str(corpus / "train")}
