@@ -1,0 +1,212 @@
+"""What becomes of edits, before they are proposed: do they apply, compile, train a few steps, and fit the limits?
+
+Takes a desk, what the edits are written against, and the edits; gives a `Check`, whose words are for a model to act on.
+By hand or from any thread; nothing is written to the store.
+"""
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from agent import guard
+from agent.errors import EditError
+from agent.rebase import Basis, rebased
+from agent.setting import campaign_folder, packed_folder
+from agent.tools.curve import same_start
+from agent.tools.desk import Desk
+from agent.tools.dry_run import DryRun, Place
+
+# Sizes are estimated from a few steps of training: they hold to a few per cent.
+DOUBT = 0.02
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """What a run is expected to need. None: it can't be known."""
+
+    total_bytes: int | None = None
+    code_bytes: int | None = None
+    parameters: int | None = None
+    step: float | None = None
+    """The declared cost of one step, as a multiple of the head's."""
+    steps: int | None = None
+    """That the track's compute budget pays for."""
+    peak_mb: float | None = None
+    """Of the dry run."""
+    first_loss: float | None = None
+    last_loss: float | None = None
+    same_steps: int = 0
+    """How many of the first steps have exactly the head's losses."""
+
+
+@dataclass(frozen=True)
+class Check:
+    ok: bool
+    words: str
+    failures: tuple[str, ...] = ()
+    risks: tuple[str, ...] = ()
+    """What a reviewer will be shown."""
+    ast_hash: str = ""
+    after: Mapping[str, str] = field(default_factory=dict)
+    """All editable files as they would run; empty: the edits don't apply."""
+    tried: bool = False
+    """Whether it was run. A track may have no dry run."""
+    estimates: Estimates = Estimates()
+
+
+@dataclass(frozen=True)
+class _Claims:
+    """What the guard wants to know of an idea."""
+
+    expected_bytes: int | None
+    risk: tuple[str, ...] = ()
+
+
+def check(desk: Desk, basis: Basis, edits: str, *, expected_bytes: int | None = None) -> Check:
+    """Everything that can be known of edits without a run. Raises InfraError when the machine fails."""
+    try:
+        after = rebased(basis, edits, desk.track.script.editable)
+    except EditError as error:
+        return _failed([str(error)])
+    with desk.store.read() as reads:
+
+        def seen(ast_hash: str) -> str | None:
+            twin = reads.find_ast(desk.campaign.id, ast_hash)
+            return f"p{twin.id}" if twin is not None else None
+
+        report = guard.check(desk.track, _Claims(expected_bytes), basis.head_files, after, seen)
+    if report.failures:
+        texts = [failure.text for failure in report.failures]
+        return _failed(texts, report.risks, report.ast_hash, after)
+    if desk.track.check is None:
+        words = "The edit applies and compiles. It was not run: this track has no dry run."
+        return Check(True, _risky(words, report.risks), (), report.risks, report.ast_hash, after)
+    place = _place(desk, basis)
+    try:
+        found = desk.dry_runs.of(place, after)
+    except EditError as error:
+        return _failed([str(error)], report.risks, report.ast_hash, after)
+    known = desk.dry_runs.of(place, basis.head_files)
+    if known.failure:  # the machine, or its data: nothing can be held against the edit
+        words = f"The edit applies and compiles. It was not run: here even the head's script fails: {known.failure}"
+        return Check(True, _risky(words, report.risks), (), report.risks, report.ast_hash, after)
+    if found.failure:
+        tail = f"\nThe end of its log:\n{found.tail}" if found.tail else ""
+        text = f"it applies and compiles, but a dry run of the training command failed: {found.failure}{tail}"
+        return _failed([text], report.risks, report.ast_hash, after, tried=True)
+    estimates = _estimates(desk, basis, found, known)
+    failures = _too_much(desk, estimates)
+    facts = _facts(desk, basis, estimates, found, known)
+    said = f"The edit would not pass: {failures[0]}." if failures else "The edit applies, compiles and trains."
+    words = _risky("\n".join([said, *facts]), report.risks)
+    return Check(not failures, words, tuple(failures), report.risks, report.ast_hash, after, True, estimates)
+
+
+def _failed(
+    texts: list[str],
+    risks: tuple[str, ...] = (),
+    ast_hash: str = "",
+    after: Mapping[str, str] | None = None,
+    *,
+    tried: bool = False,
+) -> Check:
+    words = "The edit would not pass: " + "\n".join(texts)
+    return Check(False, words, tuple(texts), risks, ast_hash, after or {}, tried)
+
+
+def _risky(words: str, risks: tuple[str, ...]) -> str:
+    return "\n".join([words, *(f"A reviewer will be told: {risk}" for risk in risks)])
+
+
+def _place(desk: Desk, basis: Basis) -> Place:
+    folder = campaign_folder(desk.root, desk.campaign.name)
+    commit = basis.head.commit
+    assert commit is not None
+    return Place(
+        track=desk.track,
+        corpus=desk.corpus,
+        machine=desk.machine,
+        folder=folder / "checks",
+        packed=packed_folder(desk.root, desk.campaign.name),
+        export=lambda code: desk.repo.export(commit, code),
+    )
+
+
+def _estimates(desk: Desk, basis: Basis, found: DryRun, known: DryRun) -> Estimates:
+    names, cost = list(found.losses.values()), found.step_cost_ms
+    artifact = _artifact(desk, basis, found, known)
+    budget = _budget_ms(desk)
+    return Estimates(
+        total_bytes=None if artifact is None else artifact + found.code_bytes,
+        code_bytes=found.code_bytes,
+        parameters=found.parameters,
+        step=cost / known.step_cost_ms if cost and known.step_cost_ms else None,
+        steps=int(budget / cost * (1 + 1e-9)) if budget and cost else None,
+        peak_mb=found.peak_mb,
+        first_loss=names[0] if names else None,
+        last_loss=names[-1] if names else None,
+        same_steps=same_start(dict(found.losses), dict(known.losses)),
+    )
+
+
+def _artifact(desk: Desk, basis: Basis, found: DryRun, known: DryRun) -> int | None:
+    """Its bytes after a whole run: the head's measured ones, as much larger as this dry run's artifact is."""
+    if found.artifact_bytes is None:
+        return None
+    with desk.store.read() as reads:
+        scored = reads.scored(basis.head.campaign_id, proposal_id=basis.head.id, documents=False)
+    measured = [one.measurement.artifact_bytes for one in scored if one.measurement.artifact_bytes is not None]
+    if not measured or not known.artifact_bytes:
+        return found.artifact_bytes
+    return round(statistics.fmean(measured) * found.artifact_bytes / known.artifact_bytes)
+
+
+def _budget_ms(desk: Desk) -> float | None:
+    if desk.track.compute is None:
+        return None
+    said = desk.track.deciding().env.get("COMPUTE_BUDGET_MS")
+    return float(said) if said else desk.track.compute.budget_ms
+
+
+def _too_much(desk: Desk, estimates: Estimates) -> list[str]:
+    limit, size = desk.track.limits.artifact_bytes, estimates.total_bytes
+    if limit is None or size is None or size <= limit * (1 + DOUBT):
+        return []
+    return [f"it is too big: about {size:,} bytes of code and artifact, and the limit is {limit:,}"]
+
+
+def _facts(desk: Desk, basis: Basis, estimates: Estimates, found: DryRun, known: DryRun) -> list[str]:
+    head = f"p{basis.head.id}"
+    facts = [_trained(estimates, found, known, head)]
+    if estimates.parameters is not None:
+        facts.append(f"parameters: {estimates.parameters:,}" + _as_head(estimates.parameters, known.parameters, head))
+    limit, size = desk.track.limits.artifact_bytes, estimates.total_bytes
+    if size is not None:
+        of = f" of {limit:,}" if limit is not None else ""
+        near = "; too near to the limit to be sure" if limit and abs(size / limit - 1) <= DOUBT else ""
+        facts.append(f"size: about {size:,} bytes{of}, {estimates.code_bytes:,} of them code{near}")
+    if estimates.steps is not None and found.step_cost_ms is not None:
+        times = f", {estimates.step:.3f} times {head}'s" if estimates.step is not None else ""
+        cost = f"{found.step_cost_ms:.1f} ms a step by the track's table{times}"
+        facts.append(f"compute: {cost}; its budget pays for {estimates.steps:,} steps")
+    facts.append(f"memory: below {50 * math.ceil(found.peak_mb / 50 + 0.1):,} MB of {desk.track.limits.memory_mb:,} MB")
+    return facts
+
+
+def _trained(estimates: Estimates, found: DryRun, known: DryRun, head: str) -> str:
+    if estimates.first_loss is None:
+        return "dry run: it ended well and left its artifact, but its log names no training loss"
+    count, last = len(found.losses), estimates.last_loss
+    words = f"dry run: {count} steps, loss {estimates.first_loss:.4f} to {last:.4f}"
+    if known.losses:
+        words += f" ({head}: {len(known.losses)} steps, to {list(known.losses.values())[-1]:.4f}, same seed)"
+    if estimates.same_steps and estimates.same_steps == min(count, len(known.losses)):
+        words += f"; every loss is exactly {head}'s: so far the edit changes nothing in training"
+    return words
+
+
+def _as_head(value: int, known: int | None, head: str) -> str:
+    if not known:
+        return ""
+    return f", as many as {head}" if value == known else f", {100 * (value / known - 1):+.1f} % against {head}"

@@ -1,0 +1,75 @@
+"""What the tools of a model may look at, and how they find what it names there.
+
+Takes names as a model writes them (p12, r34); gives rows of this store, or UserError with what was meant.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.errors import UserError
+from agent.records import Campaign, Proposal, Run
+from agent.runners import JobPaths
+from agent.setting import campaign_folder
+from agent.tools.dry_run import DryRuns
+from agent.track import Track
+
+if TYPE_CHECKING:
+    from agent.store import Reads, Store
+    from agent.worktree import Repository
+
+_ID = re.compile(r"([pr]?)(\d{1,9})", re.ASCII)
+_WHAT = {"p": "a proposal", "r": "a run"}
+
+
+@dataclass(frozen=True)
+class Desk:
+    """One campaign, read-only. Make one and share it: what was tried out is kept with it."""
+
+    store: "Store"
+    repo: "Repository"
+    track: Track
+    campaign: Campaign
+    root: Path
+    """The workspace: its skills are read, its campaigns' logs."""
+    corpus: Path
+    """The prepared corpus, for dry runs."""
+    machine: Mapping[str, str] = field(default_factory=dict)
+    """Variables by which a dry run finds its share of the machine, where it needs any."""
+    dry_runs: DryRuns = field(default_factory=DryRuns, compare=False, repr=False)
+
+
+def a_proposal(reads: "Reads", text: str) -> Proposal:
+    wanted = _number(text, "p")
+    try:
+        return reads.proposal(wanted)
+    except UserError as error:
+        raise UserError(f"{error}. SELECT id, title, state FROM proposals lists what there is") from error
+
+
+def a_run(reads: "Reads", text: str) -> Run:
+    wanted = _number(text, "r")
+    try:
+        return reads.run(wanted)
+    except UserError as error:
+        raise UserError(f"{error}. SELECT id, proposal_id, state FROM runs lists what there is") from error
+
+
+def is_run(text: str) -> bool:
+    return text.strip().lower().startswith("r")
+
+
+def job_of(desk: Desk, reads: "Reads", run: Run) -> JobPaths:
+    owner = reads.campaign_by_id(run.campaign_id)
+    return JobPaths(campaign_folder(desk.root, owner.name) / "jobs" / f"r{run.id}")
+
+
+def _number(text: str, letter: str) -> int:
+    found = _ID.fullmatch(text.strip().lower())
+    if found is None:
+        raise UserError(f"{text!r} is not {_WHAT[letter]}: write {letter}12")
+    if found[1] not in ("", letter):
+        raise UserError(f"{text!r} is {_WHAT[found[1]]}, not {_WHAT[letter]}: write {letter}12")
+    return int(found[2])

@@ -1,0 +1,220 @@
+"""Edits that are tried out before they are proposed: what the words say, and what hostile scripts can't do."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.records import Proposal
+from agent.setting import campaign_folder
+from agent.tools import Desk
+from agent.tools.check import check
+from agent.tools.dry_run import sweep
+from tests.desk import CHECK, SCRIPT, TRACK, basis_of, edit, open_desk, tried
+from tests.filling import add_idea, add_measured, measurement
+
+HERE = "        # here\n"
+Opened = tuple[Desk, Proposal]
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+    with open_desk(tmp_path_factory.mktemp("desk") / "work") as found:
+        yield found
+
+
+def checks(desk: Desk) -> list[Path]:
+    folder = campaign_folder(desk.root, desk.campaign.name) / "checks"
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def test_a_good_edit_is_told_what_it_would_need(opened: Opened) -> None:
+    desk, base = opened
+    found = tried(desk, base, ('"width": 4', '"width": 6'))
+    assert found.ok and found.tried and found.failures == () and found.ast_hash
+    assert '"width": 6' in found.after["train.py"]
+    assert found.words.startswith(
+        "The edit applies, compiles and trains.\ndry run: 5 steps, loss 5.9000 to 5.5000 (p1:"
+    )
+    estimates = found.estimates
+    assert (estimates.parameters, estimates.step, estimates.steps) == (6000, 1.5, 166)
+    assert estimates.code_bytes == len(found.after["train.py"])
+    assert estimates.total_bytes == 600 + estimates.code_bytes
+    assert "parameters: 6,000, +50.0 % against p1" in found.words
+    assert "1.500 times p1's; its budget pays for 166 steps" in found.words
+    assert estimates.same_steps == 5 and "so far the edit changes nothing in training" in found.words
+    assert checks(desk) == []
+
+
+def test_sizes_start_from_what_was_measured(tmp_path: Path) -> None:
+    with open_desk(tmp_path / "work") as (desk, base):
+        with desk.store.write() as tx:
+            run = add_measured(tx, base, 1, 2.0, purpose="report")
+            tx.add_measurement(measurement(run.id, 2.0, artifact_bytes=500, judge_version=2))
+        found = tried(desk, base, ('"width": 4', '"width": 8'))
+        code = len(found.after["train.py"])
+        assert found.estimates.total_bytes == 1000 + code
+
+
+def test_an_edit_that_changes_the_losses_is_not_called_inert(opened: Opened) -> None:
+    found = tried(*opened, ('"rate": 0.10', '"rate": 0.20'))
+    assert found.ok and found.estimates.same_steps == 0 and "changes nothing" not in found.words
+
+
+def test_what_does_not_apply_is_not_run(opened: Opened) -> None:
+    desk, base = opened
+    found = check(desk, basis_of(desk, base), "train.py\n<<<<<<< SEARCH\nno\n=======\nx\n>>>>>>> REPLACE\n")
+    assert not found.ok and not found.tried and found.after == {}
+    assert "its SEARCH lines are not in train.py" in found.failures[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("def main() ->", "def main( ->", "train.py"),
+        ("def main", "# only a comment\ndef main", "changes nothing: the script is the same"),
+    ],
+)
+def test_the_guard_speaks_first(opened: Opened, old: str, new: str, words: str) -> None:
+    found = tried(*opened, (old, new))
+    assert not found.ok and not found.tried and words in found.words
+
+
+def test_a_known_script_is_refused_by_name(tmp_path: Path) -> None:
+    with open_desk(tmp_path / "work") as (desk, base):
+        first = tried(desk, base, ('"width": 4', '"width": 5'))
+        with desk.store.write() as tx:
+            idea = add_idea(tx, base)
+            tx.update_proposal(idea.id, ast_hash=first.ast_hash)
+        again = tried(desk, base, ('"width": 4,', '"width":  5, # another layout'))
+        assert not again.ok and again.failures == (f"p{idea.id} is the same script but for comments and layout",)
+
+
+def test_an_expected_size_beyond_hope_is_refused(opened: Opened) -> None:
+    desk, base = opened
+    found = check(desk, basis_of(desk, base), edit(('"width": 4', '"width": 7')), expected_bytes=1_000_000)
+    assert not found.ok and "is more than 2.5 times the limit" in found.words
+
+
+BAD = {
+    "crashes": ('raise ValueError("no \\x1b[31mgood")', "exit code 1", 'raise ValueError("no \\x1b[31mgood")'),
+    "is no number": ('loss = float("nan")', "its loss is no number from step 1 on", ""),
+    "never ends": ("while True: pass", "stopped at its wall limit (3 s", ""),
+    "prints 100 MB": ('print("x" * 1000000) if step else 0; print(("y" * 99 + chr(10)) * 1000000)', "log limit", ""),
+    "forks": ("import os\n        while True: os.fork()", "processes limit", ""),
+    "eats memory": ("x = bytearray(900_000_000)", "memory limit", ""),
+    "fills the disk": ('open("x", "wb").write(bytes(40_000_000))', "train", ""),
+    "leaves no artifact": ("import os; os._exit(0)", "no artifact final_model.bin was written", ""),
+    "links its artifact": (
+        'import os; os.symlink("/etc/passwd", "final_model.bin"); os._exit(0)',
+        "final_model.bin can't be opened: it is a link",
+        "",
+    ),
+    "kills its shepherd": ("import os; os.kill(os.getppid(), 9)", "twice there was no result", ""),
+    "takes its folder away": ('import shutil; shutil.rmtree("..")\n        import time; time.sleep(9)', "", ""),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_script_is_told_what_it_did(opened: Opened, name: str) -> None:
+    desk, base = opened
+    code, words, tail = BAD[name]
+    began = time.monotonic()
+    found = tried(desk, base, (HERE, f"        {code}\n"))
+    assert not found.ok and found.tried and len(found.words) < 8000
+    assert words in found.words and tail in found.words
+    assert "\x1b" not in found.words and str(desk.root) not in found.words
+    assert time.monotonic() - began < 20
+    assert checks(desk) == []
+    assert not [pid for pid in _children() if "checks" in _environ(pid)]
+
+
+def test_an_edit_that_is_too_big_says_by_how_much(opened: Opened) -> None:
+    found = tried(*opened, ('"width": 4', '"width": 40'))
+    assert not found.ok and found.tried
+    assert f"it is too big: about {found.estimates.total_bytes:,} bytes" in found.failures[0]
+    assert "the limit is 2,000" in found.failures[0] and found.estimates.parameters == 40_000
+
+
+def test_a_packed_script_that_crashes_shows_its_readable_lines(tmp_path: Path) -> None:
+    with open_desk(tmp_path / "work", track=(TRACK + CHECK).replace("pack = false", "pack = true")) as (desk, base):
+        good = tried(desk, base, ('"width": 4', '"width": 5'))
+        assert good.ok and good.estimates.code_bytes != len(good.after["train.py"])
+        bad = tried(desk, base, (HERE, "        a_long_name = KNOBS['widht']  # mistyped\n"))
+        assert "a_long_name = KNOBS['widht']  # mistyped" in bad.words and "minified" not in bad.words
+        nosy = "        assert 'a_long_name' in main.__code__.co_varnames\n        a_long_name = 1\n"
+        only = tried(desk, base, (HERE, nosy))
+        assert "Only the packed script fails, the readable one works" in only.words
+
+
+def test_where_even_the_head_fails_the_edit_is_not_blamed(tmp_path: Path) -> None:
+    with open_desk(tmp_path / "work", SCRIPT.replace(HERE, '        open("/not/there")\n')) as (desk, base):
+        found = check(desk, basis_of(desk, base), edit(('"width": 4', '"width": 5'), script=_head(desk, base)))
+        assert found.ok and not found.tried and "here even the head's script fails" in found.words
+
+
+def test_a_track_without_a_dry_run_says_so(tmp_path: Path) -> None:
+    with open_desk(tmp_path / "work", track=TRACK) as (desk, base):
+        found = tried(desk, base, ('"width": 4', '"width": 5'))
+        assert found.ok and not found.tried and "this track has no dry run" in found.words
+
+
+def test_a_script_is_run_once_whoever_asks(tmp_path: Path) -> None:
+    count = tmp_path / "count"
+    script = SCRIPT.replace(HERE, f"        open({str(count)!r}, 'a').write('x')\n")
+    with open_desk(tmp_path / "work", script) as (desk, base):
+        edits = edit(('"width": 4', '"width": 5'), script=script)
+        found = []
+
+        def work() -> None:
+            found.append(check(desk, basis_of(desk, base), edits))
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(found) == 4 and all(one == found[0] for one in found) and found[0].ok
+        assert count.read_text() == "x" * 10  # five steps of the head's, five of the edit's
+
+
+def test_what_it_gets_to_see_of_the_outside(tmp_path: Path) -> None:
+    os.environ["SECRET_KEY"] = "sk-secret"
+    show = "        import os; raise SystemExit(repr(sorted(os.environ.items())) + str(os.getpriority(0, 0)))\n"
+    try:
+        with open_desk(tmp_path / "work") as (desk, base):
+            found = tried(desk, base, (HERE, show))
+    finally:
+        del os.environ["SECRET_KEY"]
+    assert "('RUN_ID', 'check')" in found.words and "('SHORT', '1')" in found.words
+    assert "SECRET" not in found.words and "sk-secret" not in found.words
+    assert found.words.rstrip().endswith("10")  # it is nice
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
+    folder = tmp_path / "checks"
+    old, new = folder / "old", folder / "new"
+    (old / "out").mkdir(parents=True)
+    new.mkdir()
+    os.utime(old, (0, 0))
+    sweep(folder)
+    assert not old.exists() and new.exists()
+
+
+def _head(desk: Desk, base: Proposal) -> str:
+    assert base.commit
+    return desk.repo.files(base.commit, ["train.py"])["train.py"]
+
+
+def _children() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
+
+
+def _environ(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().decode("utf-8", "replace")
+    except OSError:
+        return ""
