@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -177,3 +178,30 @@ def test_a_store_that_nobody_has_open_can_be_asked(sqlite: Store) -> None:
     assert query(sqlite, "SELECT COUNT(*) FROM runs").rows == ((5,),)
     with pytest.raises(UserError, match="above zero"):
         query(sqlite, "SELECT 1", max_rows=0)
+
+
+ENDLESS = "WITH RECURSIVE a(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM a)"
+
+
+def test_a_row_that_is_all_large_values_is_never_held(sqlite: Store) -> None:
+    large = "printf('%.*c', 4000000, 'x')"
+    with pytest.raises(UserError, match="too many columns"):
+        query(sqlite, f"SELECT {', '.join([large] * 101)}")
+    with pytest.raises(UserError, match="too big"):
+        query(sqlite, "SELECT hex(zeroblob(9000000))")
+    tracemalloc.start()
+    try:
+        rows = query(
+            sqlite, f"WITH RECURSIVE a(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM a) SELECT {large} FROM a"
+        ).rows
+        assert len(rows) == 200 and tracemalloc.get_traced_memory()[1] < 40_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_time_is_looked_at_between_large_values_too(sqlite: Store) -> None:
+    began = time.monotonic()
+    row = ", ".join(["length(replace(printf('%.*c', 4000000, 'x'), 'x', 'yy'))"] * 90)
+    with pytest.raises(UserError, match=r"longer than 0\.2 s"):
+        query(sqlite, f"{ENDLESS} SELECT {row} FROM a", timeout_s=0.2)
+    assert time.monotonic() - began < 6

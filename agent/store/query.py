@@ -13,6 +13,7 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
@@ -27,10 +28,11 @@ Cell = str | int | float | None
 MAX_CELL = 2000
 _MAX_SQL = 100_000
 # A single value that is built on the way (group_concat, printf): more than any diff, less than the memory.
-_MAX_VALUE = 32 * 1024 * 1024
+_MAX_VALUE = 8 * 1024 * 1024
+_MAX_COLUMNS = 100  # of a row that is held at once; three tables joined have fewer
 _ALLOWED = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})
 _FORBIDDEN_FUNCTIONS = frozenset({"load_extension", "readfile", "writefile", "edit", "fts3_tokenizer"})
-_STEPS = 1000  # instructions of SQLite between two looks at the clock
+_STEPS = 100  # instructions of SQLite between two looks at the clock; one may build a whole value
 # "no such table: x" on SQLite; relation "x" does not exist on PostgreSQL.
 _UNKNOWN = re.compile(r"no such (?:table|column): (\S+)|(?:relation|column) \"?([\w.]+)\"? does not exist")
 _ONLY = "only SELECT, WITH and EXPLAIN can be run here; nothing can be changed"
@@ -66,6 +68,7 @@ def _sqlite(store: Store, sql: str, max_rows: int, timeout_s: float, max_cell: i
         connection = sqlite3.connect(f"file:{quote(str(store.path))}?mode=ro", uri=True, isolation_level=None)
     with closing(connection):
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_COLUMN, _MAX_COLUMNS)
         connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
         connection.execute("PRAGMA busy_timeout = 1000")
         connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
@@ -73,12 +76,12 @@ def _sqlite(store: Store, sql: str, max_rows: int, timeout_s: float, max_cell: i
         connection.set_progress_handler(lambda: int(time.monotonic() > deadline), _STEPS)
         try:
             cursor = connection.execute(sql)
-            found = cursor.fetchmany(max_rows + 1)
+            rows = list(islice((_row(row, max_cell) for row in cursor), max_rows + 1))
         except (sqlite3.Error, sqlite3.Warning) as error:
             raise _explain(error, store.where, timeout_s) from error
         if cursor.description is None:
             raise UserError(_ONLY)
-        return _table([column[0] for column in cursor.description], found, max_rows, max_cell)
+        return _table([column[0] for column in cursor.description], rows, max_rows)
 
 
 def _authorize(action: int, first: str | None, second: str | None, *rest: str | None) -> int:
@@ -115,7 +118,7 @@ def _postgres(store: Store, sql: str, max_rows: int, timeout_s: float, max_cell:
                 cursor.execute(f"DECLARE asked NO SCROLL CURSOR FOR {sql}", prepare=True)
                 cursor.execute(f"FETCH FORWARD {max_rows + 1} FROM asked")
             names = [column.name for column in cursor.description or ()]
-            return _table(names, cursor.fetchmany(max_rows + 1), max_rows, max_cell)
+            return _table(names, [_row(row, max_cell) for row in cursor.fetchmany(max_rows + 1)], max_rows)
     except psycopg.errors.QueryCanceled as error:
         raise UserError(f"the query took longer than {timeout_s:g} s and was ended; ask for less") from error
     except psycopg.errors.ReadOnlySqlTransaction as error:
@@ -137,9 +140,12 @@ def _failed(words: str) -> UserError:
     return UserError(f"SQL: {words}.{hint}")
 
 
-def _table(names: list[str], found: list[tuple[object, ...]], max_rows: int, max_cell: int) -> Table:
-    rows = tuple(tuple(_cell(value, max_cell) for value in row) for row in found[:max_rows])
-    return Table(tuple(names), rows, truncated=len(found) > max_rows)
+def _table(names: list[str], rows: list[tuple[Cell, ...]], max_rows: int) -> Table:
+    return Table(tuple(names), tuple(rows[:max_rows]), truncated=len(rows) > max_rows)
+
+
+def _row(values: tuple[object, ...], max_cell: int) -> tuple[Cell, ...]:
+    return tuple(_cell(value, max_cell) for value in values)
 
 
 def _cell(value: object, max_cell: int) -> Cell:
