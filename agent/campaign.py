@@ -9,16 +9,22 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from agent import hardware, opening, planner
+from agent import hardware, opening
 from agent import track as tracks
 from agent.errors import UserError, did_you_mean
+from agent.llm import config
+from agent.llm.meter import Meter
+from agent.llm.redact import Redactor
 from agent.loop import wind_up
 from agent.opening import MakeRunner, Say
 from agent.options import Options, check
+from agent.planner import making
+from agent.planner.researcher import Bench
 from agent.records import Campaign
 from agent.runners import Runner
 from agent.setting import Setting, known
 from agent.store import Store, lease, open_store
+from agent.tools import Desk
 from agent.track import Track
 from agent.worktree import Repository
 
@@ -124,8 +130,7 @@ def _go_on(
         return _reopen(campaign, track, store, repo, say, make_runner)
     say(changed)
     say(f"{campaign.name} can't go on with that; starting a new campaign from its head.")
-    base = "last" if opening.last_head(store, [campaign]) else None
-    new = opening.check(replace(options, base=base, name=None), store, repo, track, text, [campaign], make_runner)
+    new = opening.check(replace(options, name=None), store, repo, track, text, [campaign], make_runner, campaign)
     old = tracks.parse(campaign.track_toml, f"track of {campaign.name}")
     # It plans nothing any more, so it needs no planner; what it left running is cancelled and settled.
     resting = _setting(campaign, old, store, repo, make_runner(old, campaign.slots), plans=False)
@@ -170,12 +175,16 @@ def _setting(
 ) -> Setting:
     if plans and repo.trunk(campaign.name) is None:  # a kill between row and branch is mended here
         repo.move_trunk(campaign.name, campaign.base_commit, None)
+    corpus = hardware.corpus_folder(track, repo.root)
+    desk = Desk(store=store, repo=repo, track=track, campaign=campaign, root=repo.root, corpus=corpus)
+    limits = config.load(repo.root, os.environ).limits
+    bench = Bench(desk, Meter(store, campaign.id, Redactor.of(), limits.call_usd), limits)
     return Setting(
         store=store,
         repo=repo,
         runner=runner,
-        planners=planner.make(campaign.planner, track, repo.root) if plans else (),
+        planners=making.make(campaign.planner, track, repo.root, bench) if plans else (),
         track=track,
         campaign=campaign,
-        corpus=hardware.corpus_folder(track, repo.root),
+        corpus=corpus,
     )

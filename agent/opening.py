@@ -4,14 +4,15 @@ Takes the person's options, the workspace and the campaigns before it; gives the
 """
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from agent import guard, hardware, literals, planner
+from agent import guard, hardware, literals
 from agent import track as tracks
 from agent.errors import UserError, did_you_mean
 from agent.judge import verdict
-from agent.options import Options, default_slots, enough, review_policy
+from agent.options import Options, default_slots, enough, planner_names, review_policy
+from agent.planner import Planner, making
 from agent.records import Campaign, Caps, Draft, Proposal
 from agent.runners import Runner
 from agent.setting import known
@@ -34,7 +35,10 @@ class New:
     text: str
     runner: Runner
     slots: int
-    budget_hours: float
+    planners: str
+    caps: Caps
+    notes: tuple[str, ...]
+    """What a person should know of the caps."""
     name: str
     base: str
     """The commit to start from; with `edits`, what they will be committed on."""
@@ -53,15 +57,17 @@ def check(
     text: str,
     earlier: list[Campaign],
     make_runner: MakeRunner,
+    onward: Campaign | None = None,
 ) -> New:
-    """Everything that can be refused is refused here."""
+    """Everything that can be refused is refused here. `onward`: the campaign it takes the place of."""
     slots = options.slots or default_slots(track)
     runner = make_runner(track, slots)
     budget = track.budget_hours if options.budget_hours is None else options.budget_hours
     if budget is None:
         raise UserError(f"track {track.name} needs --budget GPU_HOURS")
     enough(track, budget)
-    planner.make(options.planner, track, repo.root)
+    planners = planner_names(options)
+    caps, notes = _caps(options, budget, making.make(planners, track, repo.root))
     name = options.name or _free_name(store, repo, track.name)
     repo.refuse_name(name)
     edits = None
@@ -69,10 +75,20 @@ def check(
         base, words = repo.head(), ""
         files = edits = repo.edited(base, track.script.editable)
     else:
-        base, words = _base(options, store, repo, track, earlier)
+        base, words = _base_of(known(store), onward) if onward else _base(options, store, repo, track, earlier)
         files = repo.files(base, track.script.editable)
     knobs, ast_hash = _read_base(track, files)
-    return New(options, track, text, runner, slots, budget, name, base, words, edits, knobs, ast_hash)
+    return New(options, track, text, runner, slots, planners, caps, notes, name, base, words, edits, knobs, ast_hash)
+
+
+def _caps(options: Options, budget_hours: float, planners: Sequence[Planner]) -> tuple[Caps, tuple[str, ...]]:
+    """What the person said, and a bound for language models where they said none."""
+    from agent.llm.caps import bounded
+    from agent.planner.researcher import Researcher
+
+    caps = Caps(budget_hours * 3600, options.usd, options.llm_usd, options.llm_tokens, options.llm_calls)
+    thinking = [planner for planner in planners if isinstance(planner, Researcher)]
+    return bounded(caps, [one.model for one in thinking], thinking[0].limits) if thinking else (caps, ())
 
 
 def _read_base(track: Track, files: Mapping[str, str]) -> tuple[dict[str, literals.KnobValue], str]:
@@ -111,8 +127,8 @@ def write(new: New, store: Store | None, repo: Repository, say: Say) -> tuple[St
             base_commit=base,
             branch=f"caddie/{new.name}",
             seed=options.seed if options.seed is not None else secrets.randbits(31),
-            caps=Caps(new.budget_hours * 3600, options.usd, options.llm_usd),
-            planner=options.planner,
+            caps=new.caps,
+            planner=new.planners,
             review=review_policy(options.review),
             slots=new.slots,
             target_bpb=options.target_bpb,
@@ -122,7 +138,9 @@ def write(new: New, store: Store | None, repo: Repository, say: Say) -> tuple[St
         tx.update_proposal(root.id, knobs=new.knobs, ast_hash=new.ast_hash)
         tx.set_head(campaign.id, root.id)
     say(f"Campaign {new.name}: {words}")
-    say(verdict.resolvable(track, new.budget_hours * 3600, track.guess_run_s() * max(1, track.hardware.gpus)))
+    say(verdict.resolvable(track, known(new.caps.gpu_s), track.guess_run_s() * max(1, track.hardware.gpus)))
+    for note in new.notes:
+        say(note)
     return store, campaign
 
 
@@ -144,6 +162,12 @@ def _base(
     """The commit to start from, and how to say it."""
     dirty = repo.dirty(track.script.editable)
     last = last_head(store, earlier)
+    if dirty and options.base is None:
+        there = f", --base last (from p{last[1].id}, the head of {last[0].name})" if last is not None else ""
+        raise UserError(
+            f"{', '.join(dirty)}: uncommitted edits. Say which is meant: --base HEAD (without them){there} "
+            "or --base worktree (with them)"
+        )
     if options.base == "last" and last is None:
         raise UserError("--base last: there is no finished campaign of this track; use --base HEAD")
     if last is not None and options.base != "HEAD":
@@ -151,12 +175,14 @@ def _base(
         return known(head.commit), (
             f"from p{head.id}, the head of {campaign.name} (--base HEAD would start from your checkout's commit)"
         )
-    if dirty and options.base is None:
-        raise UserError(
-            f"{', '.join(dirty)}: uncommitted edits. Say which is meant: --base HEAD (without them) "
-            "or --base worktree (with them)"
-        )
     return repo.head(), f"from commit {repo.head()[:10]}"
+
+
+def _base_of(store: Store, campaign: Campaign) -> tuple[str, str]:
+    """Where a campaign is, be it at its own base."""
+    with store.read() as reads:
+        head = reads.head(campaign.id)
+    return known(head.commit), f"from p{head.id}, the head of {campaign.name}"
 
 
 def last_head(store: Store | None, earlier: list[Campaign]) -> tuple[Campaign, Proposal] | None:

@@ -67,7 +67,7 @@ def check(options: Options) -> None:
         raise UserError(f"--campaign {options.name[:20]}...: {MOST_NAME} characters at most")
 
 
-def planners(options: Options) -> str:
+def planner_names(options: Options) -> str:
     """Who plans, with `--base-url` where it belongs: a campaign's row must say all that a resume needs."""
     if options.base_url is None:
         return options.planner

@@ -74,6 +74,12 @@ class Limits(Table):
     parallel: Annotated[int, Field(gt=0, le=64)] | None = None
     answer_s: Annotated[float, Field(gt=0)] | None = None
     output_share: Annotated[float, Field(gt=0, le=1)] | None = None
+    lessons: bool | None = None
+    lesson_output: Annotated[int, Field(gt=0)] | None = None
+    call_usd: Annotated[float, Field(gt=0)] | None = None
+    usd: Annotated[float, Field(gt=0)] | None = None
+    tokens: Annotated[int, Field(gt=0)] | None = None
+    calls: Annotated[int, Field(gt=0)] | None = None
 
 
 class Default(Table):
@@ -106,6 +112,16 @@ class Allowed:
     """Seconds for one answer."""
     output_share: float
     """Of a model's longest answer, what one of ours may take."""
+    lessons: bool
+    """Whether a finding is written after each verdict."""
+    lesson_output: int
+    """Tokens of one, thinking included."""
+    call_usd: float
+    """Dollars of one call to a program that knows its own prices and keeps to a cap."""
+    usd: float
+    """Of a campaign, where a person named no cap; so the next two, for models without a price."""
+    tokens: int
+    calls: int
 
 
 @dataclass(frozen=True)

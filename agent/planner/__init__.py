@@ -1,4 +1,4 @@
-"""The planner protocol, and the planners that can be asked for by name.
+"""The planner protocol: what a planner is asked, and what it gives. `making.py` knows who there is.
 
 A planner takes a `Request` (which source, which mode, what was tried) and gives a `Draft`: one idea as edits
 of the source's files, or None when it has no more. It keeps no state: a restart changes nothing.
@@ -6,10 +6,8 @@ of the source's files, or None when it has no more. It keeps no state: a restart
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
 
-from agent.errors import UserError, did_you_mean
 from agent.records import Campaign, Draft, Mode, Proposal, ProposalState, Taught
 from agent.track import Track
 
@@ -129,36 +127,3 @@ class Learner(Protocol):
 
     def learn(self, proposal: Proposal) -> Taught | None:
         """None: it said nothing that can be read. Raises PlannerError when it can't be asked."""
-
-
-def make(names: str, track: Track, where: Path) -> tuple[Planner, ...]:
-    """The planners of `--planner NAME[:ARGUMENT][,NAME...]`; files are looked for in `where`."""
-    planners = tuple(_one(part.strip(), track, where) for part in names.split(","))
-    seen = [planner.name for planner in planners]
-    if len(set(seen)) < len(seen):
-        raise UserError(f"--planner {names}: the same planner twice.")
-    return planners
-
-
-def _one(text: str, track: Track, where: Path) -> Planner:
-    name, _, argument = text.partition(":")
-    if name == "knobs":
-        from agent.planner.knobs import Knobs
-
-        if argument:
-            raise UserError(f"--planner {text}: knobs takes no argument.")
-        return Knobs(track)
-    if name == "scripted":
-        from agent.planner.scripted import Scripted
-
-        if not argument:
-            raise UserError("--planner scripted needs its file: --planner scripted:ideas.jsonl")
-        return Scripted.load(where / argument)
-    if name == "mcp":
-        from agent.planner.clients import Clients
-
-        if argument:
-            raise UserError(f"--planner {text}: mcp takes no argument.")
-        return Clients()
-    known = ("knobs", "scripted", "mcp")
-    raise UserError(f"no planner {name!r}.{did_you_mean(name, known)} There are knobs, scripted:FILE and mcp.")

@@ -28,8 +28,8 @@ LINES_EVERY_S = 1.0
 # What becomes of an idea; anything else that happens is on the bars already.
 VERDICTS = {
     **dict.fromkeys(("promoted", "reported"), "green"),
-    **dict.fromkeys(("confirming", "replaying", "stopping"), "cyan"),
-    **dict.fromkeys(("invalid", "reverted", "crashed"), "red"),
+    **dict.fromkeys(("confirming", "replaying", "stopping", "lesson"), "cyan"),
+    **dict.fromkeys(("invalid", "reverted", "crashed", "planner"), "red"),
     **dict.fromkeys(("oversize", "inconclusive", "worse", "duplicate", "blocked", "edit_failed", "unfunded"), "yellow"),
 }
 # Lines of a log tell the rest too, but not each step from one state to the next.

@@ -29,6 +29,9 @@ def test_after_a_finished_campaign_the_next_starts_from_its_head(root: Path) -> 
         assert second.campaign.base_commit == reads.head(first.campaign.id).commit
     third = world.open_campaign(root, base="HEAD", name="fresh")
     assert third.campaign.base_commit == world.git(root, "rev-parse", "HEAD").strip()
+    (root / "train.py").write_text(world.SCRIPT.replace('"rate": 0.10', '"rate": 0.05'))
+    with pytest.raises(UserError, match=r"uncommitted edits.*--base last \(from p2, the head of toy-1\)"):
+        world.open_campaign(root, name="another")
 
 
 def test_uncommitted_edits_stop_a_start_until_it_is_said_which_is_meant(root: Path) -> None:
@@ -85,6 +88,20 @@ def test_edits_are_the_base_to_the_byte(root: Path) -> None:
     setting = world.open_campaign(root, base="worktree")
     shown = ["git", "show", f"{setting.campaign.base_commit}:train.py"]
     assert subprocess.run(shown, cwd=root, capture_output=True, check=True).stdout == script
+
+
+def test_what_takes_a_campaigns_place_goes_on_from_where_that_was(root: Path) -> None:
+    """Be it from edits that no commit of the person's has."""
+    world.write_ideas(root, WIDER)
+    (root / "train.py").write_text(world.SCRIPT.replace('"rate": 0.10', '"rate": 0.05'))
+    first = world.open_campaign(root, base="worktree")
+    first.store.close()
+    track = root / "agent.toml"
+    track.write_text(track.read_text().replace("alpha = 0.004", "alpha = 0.01"))
+    said: list[str] = []
+    second = world.resume_campaign(root, say=said.append)
+    assert second.campaign.base_commit == first.campaign.base_commit
+    assert "Campaign toy-2: from p1, the head of toy-1" in said
 
 
 @pytest.mark.parametrize("how", ["start", "start by name", "resume"])
