@@ -5,7 +5,7 @@ Takes what a model can read at once, where that is little; gives `Budgets`.
 
 from dataclasses import dataclass, fields
 
-FIXED = 9_000  # tokens of the templates' own text, at most
+FIXED = 7_000  # tokens of the templates' own text, at most
 
 
 @dataclass(frozen=True)

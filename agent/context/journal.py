@@ -4,7 +4,7 @@ Takes `Evidence`; gives `Part`s: first what was before the present head, then wh
 what two questions have in common finds all blocks but the last again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from agent.context import tokens
@@ -53,12 +53,29 @@ def finding(templates: Templates, lesson: Lesson) -> str:
 
 def _told(templates: Templates, history: History, failed_budget: int, lessons_budget: int) -> _Told:
     """The newest of both that fit, in the order in which they came."""
-    failed = [_Entry(one.at, tried(templates, one)) for one in history.failed]
-    lessons = [_Entry(one.at, finding(templates, one)) for one in history.lessons]
-    failed_from = tokens.window([one.line for one in failed], history.first_failed, failed_budget)
-    lessons_from = tokens.window([one.line for one in lessons], history.first_lesson, lessons_budget)
-    kept = sorted([*failed[failed_from:], *lessons[lessons_from:]], key=lambda one: one.at)
-    return _Told([one.line for one in kept], history.first_failed + failed_from, history.first_lesson + lessons_from)
+    failed = _newest((_Entry(one.at, tried(templates, one)) for one in reversed(history.failed)), failed_budget)
+    lessons = _newest((_Entry(one.at, finding(templates, one)) for one in reversed(history.lessons)), lessons_budget)
+    all_failed = history.first_failed + len(history.failed)
+    all_lessons = history.first_lesson + len(history.lessons)
+    failed = failed[_start(failed, all_failed, failed_budget) :]
+    lessons = lessons[_start(lessons, all_lessons, lessons_budget) :]
+    kept = sorted([*failed, *lessons], key=lambda one: one.at)
+    return _Told([one.line for one in kept], all_failed - len(failed), all_lessons - len(lessons))
+
+
+def _newest(entries: Iterator[_Entry], budget: int) -> list[_Entry]:
+    """As many as a budget can hold, or a few more, oldest first. What is older is not even made a line of."""
+    found: list[_Entry] = []
+    for entry in entries:
+        found.append(entry)
+        budget -= tokens.estimate(entry.line)
+        if budget < 0:
+            break
+    return found[::-1]
+
+
+def _start(newest: list[_Entry], ever: int, budget: int) -> int:
+    return tokens.window([one.line for one in newest], ever - len(newest), budget)
 
 
 def _blocks(templates: Templates, head: Head, told: _Told, *, region: bool) -> list[str]:

@@ -10,7 +10,16 @@ from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
-from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, TemplateSyntaxError
+from jinja2 import (
+    BaseLoader,
+    ChoiceLoader,
+    Environment,
+    FileSystemLoader,
+    StrictUndefined,
+    TemplateError,
+    TemplateNotFound,
+    TemplateSyntaxError,
+)
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from agent.context.fence import fence, visible
@@ -29,8 +38,7 @@ class Templates:
     """The templates as one workspace has them."""
 
     def __init__(self, workspace: Path | None = None) -> None:
-        folders = [shipped()] if workspace is None else [workspace / FOLDER, shipped()]
-        self._environment = _environment(tuple(map(str, folders)))
+        self._environment = _environment(None if workspace is None else workspace / FOLDER)
 
     def render(self, name: str, values: Mapping[str, object]) -> str:
         """One template with its values. Raises UserError."""
@@ -42,10 +50,24 @@ class Templates:
             raise UserError(f"{FOLDER}/{name}: {error.message}") from error
 
 
+class _Own(FileSystemLoader):
+    """A workspace's templates. A link in their place could name any file of the person's, so it is not followed."""
+
+    def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
+        folder = Path(self.searchpath[0]).resolve()
+        if (folder / template).resolve() != folder / template:
+            raise TemplateNotFound(template)
+        return super().get_source(environment, template)
+
+
 @lru_cache(maxsize=8)
-def _environment(folders: tuple[str, ...]) -> ImmutableSandboxedEnvironment:
+def _environment(own: Path | None) -> ImmutableSandboxedEnvironment:
+    ours: BaseLoader = FileSystemLoader(shipped())
     environment = ImmutableSandboxedEnvironment(
-        loader=FileSystemLoader(folders), undefined=StrictUndefined, autoescape=False, trim_blocks=True
+        loader=ours if own is None else ChoiceLoader([_Own(own), ours]),
+        undefined=StrictUndefined,
+        autoescape=False,
+        trim_blocks=True,
     )
     filters: dict[str, Callable[..., str]] = {
         "fence": lambda text, label: fence(label, text),
