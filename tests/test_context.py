@@ -2,6 +2,7 @@
 
 import re
 import time
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -18,7 +19,7 @@ from agent.errors import UserError
 from agent.planner import Request
 from agent.planner.blocks import read_blocks
 from agent.planner.idea import Idea
-from agent.records import Mode, Verdict
+from agent.records import Mode, Proposal, Verdict
 from agent.search import ALL_MODES
 from agent.store import Store, open_store
 from agent.store.schema import lessons
@@ -452,3 +453,33 @@ def test_a_window_moves_in_steps() -> None:
     assert len(set(starts)) < 30
     assert all(sum(map(estimate, items[start : n + 1])) <= 4000 for n, start in enumerate(starts))
     assert window(items[100:], 100, 4000) + 100 == window(items, 0, 4000)  # wherever the reading began
+
+
+def test_both_databases_are_read(store: Store, base: Proposal) -> None:
+    with store.write() as tx:
+        one = add_idea(tx, base, "wider")
+        add_measured(tx, one, 1, 2.2)
+        for state in ("approved", "queued", "running", "measured"):
+            tx.move(one.id, state)  # type: ignore[arg-type]
+        tx.add_verdict(Verdict(one.id, base.id, "inconclusive", "close", gain=0.02, stderr=0.01, sigma=0.013))
+        tx.move(one.id, "inconclusive", "close")
+        tx.add_review(one.id, "reject", "ann", "no")
+        add_lesson(tx, one.id, "width pays")
+        add_idea(tx, base, "deeper")
+    with store.read() as reads:
+        campaign = reads.campaigns()[0]
+        asked = Request(TRACK, campaign, "combine", base, base, {"a.py": "x\n"}, {"a.py": "x\n"}, (), 1, 3)
+        found = gather(reads, asked, planner="x")
+    text = whole(render(found))
+    for expected in ("inconclusive against p1 [knob] gain +0.02000", "width pays", "reject: wider | no", "0.01300 BPB"):
+        assert expected in text
+    assert [one.title for one in found.in_flight] == ["deeper"]
+    assert [one.name for one in found.pieces] == [f"p{one.id}"]
+
+
+def test_templates_are_in_what_is_installed(tmp_path: Path) -> None:
+    """A wheel has those that the checkout has."""
+    packaging = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert "prompts*" in packaging["packages"]["find"]["include"]
+    shipped = {path for pattern in packaging["package-data"]["prompts"] for path in (ROOT / "prompts").glob(pattern)}
+    assert shipped == set((ROOT / "prompts").rglob("*.j2"))
