@@ -18,7 +18,7 @@ from agent.tools.check import Check, check
 from agent.tools.desk import Desk
 from agent.tools.window import bounded
 
-__all__ = ["Check", "Desk", "Toolbox", "check"]
+__all__ = ["TOOLS", "Check", "Desk", "Toolbox", "check"]
 
 
 class Refused(UserError):
@@ -87,6 +87,9 @@ ENTRIES = (
         "first steps, and what will size, compute and memory be against the limits? It costs no budget.",
     ),
 )
+
+
+TOOLS = tuple(Tool(entry.name, entry.description, arguments.schema(entry.takes)) for entry in ENTRIES)
 
 
 @dataclass(frozen=True)

@@ -64,10 +64,10 @@ class CheckEdits(Arguments):
     expected_bytes: int | None = Field(default=None, gt=0, lt=1 << 62, description="Code and artifact, if you know.")
 
 
-A = TypeVar("A", bound=Arguments)
+A = TypeVar("A", bound=BaseModel)
 
 
-def schema(kind: type[Arguments]) -> dict[str, object]:
+def schema(kind: type[BaseModel]) -> dict[str, object]:
     """Its JSON schema, without the titles that pydantic makes up."""
     found = kind.model_json_schema()
     for part in (found, *found["properties"].values()):
@@ -88,7 +88,7 @@ def read(tool: str, kind: type[A], given: Mapping[str, object] | str) -> A:
         raise UserError(f"{tool}: {words}. {_usage(tool, kind)}") from None
 
 
-def _explain(kind: type[Arguments], loc: tuple[int | str, ...], fault: str, message: str) -> str:
+def _explain(kind: type[BaseModel], loc: tuple[int | str, ...], fault: str, message: str) -> str:
     name = line(str(loc[0]), 40) if loc else "arguments"
     if fault == "extra_forbidden":
         return f"there is no argument {name!r}.{did_you_mean(name, kind.model_fields)}".rstrip(".")
@@ -97,6 +97,6 @@ def _explain(kind: type[Arguments], loc: tuple[int | str, ...], fault: str, mess
     return f"{name}: {message[0].lower()}{message[1:]}"
 
 
-def _usage(tool: str, kind: type[Arguments]) -> str:
+def _usage(tool: str, kind: type[BaseModel]) -> str:
     example = {name: field.default if not field.is_required() else "..." for name, field in kind.model_fields.items()}
     return f"It takes {json.dumps(example)}"
