@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from agent import calibration
 from agent.errors import UserError
 from agent.planner import edits
 from agent.records import Draft, Proposal, Review
@@ -47,16 +48,23 @@ def room(review: Review, waiting: Collection[Proposal]) -> float:
 
 def pending(reads: "Reads", campaign_id: int, run_s: float, decision: DecisionRule) -> list[Pending]:
     """Who waits, the best expected gain per cost first. `run_s`: what one run costs."""
-    return ranked(reads.proposals(campaign_id, {"awaiting_review"}), run_s, decision)
+    trust = calibration.trust_of(calibration.table(reads, campaign_id))
+    return ranked(reads.proposals(campaign_id, {"awaiting_review"}), run_s, decision, trust)
 
 
-def ranked(waiting: Sequence[Proposal], run_s: float, decision: DecisionRule) -> list[Pending]:
-    """The sure ones cost more: every idea is screened, and the better it is, the more further runs it will ask for."""
+def ranked(
+    waiting: Sequence[Proposal], run_s: float, decision: DecisionRule, trust: calibration.TrustOf = lambda *_: 1.0
+) -> list[Pending]:
+    """The sure ones cost more: every idea is screened, and the better it is, the more further runs it will ask for.
+
+    What a planner expects counts for as much as it has come true so far (`trust`).
+    """
     further = decision.max_seeds - 1 + decision.report_seeds
     items = []
     for proposal in waiting:
         cost = (run_s or 1.0) * (1 + proposal.confidence * further)
-        items.append(Pending(proposal, cost, proposal.expected_gain * proposal.confidence * 3600.0 / cost))
+        gain = proposal.expected_gain * proposal.confidence * trust(proposal.planner, proposal.kind)
+        items.append(Pending(proposal, cost, gain * 3600.0 / cost))
     return sorted(items, key=lambda item: (-item.gain_per_hour, item.proposal.id))
 
 

@@ -40,6 +40,11 @@ def test_datasette_shows_every_table_and_view_with_labels(path: Path) -> None:
                 "ledger",
                 "controllers",
                 "spend_by_use",
+                "conversations",
+                "calls",
+                "texts",
+                "lessons",
+                "calibration",
             )
         page = await datasette.client.get("/runs/runs")
         assert ">wider</a>" in page.text and ">night</a>" in page.text  # references show what they refer to

@@ -1,4 +1,4 @@
-"""Commands that look: status, watch, runs, show, diff, log, best, lineage, query."""
+"""Commands that look: status, watch, runs, show, diff, log, best, lineage, planners, query."""
 
 import sys
 from collections.abc import Sequence
@@ -173,10 +173,24 @@ def lineage(
         emit(rows, as_json, lambda: tables.lineage_words(rows))
 
 
+def planners(campaign: CampaignName = None, as_json: AsJson = False) -> None:
+    """What each planner's ideas came to.
+
+    What it expected and what was measured, what its ideas cost, and its share of the next questions.
+    """
+    from agent.report import planners as report
+
+    with opened(campaign) as found, found.store.read() as reads:
+        rows = report.planners(reads, found.campaign.id)
+        emit(rows, as_json, lambda: report.words(rows))
+
+
 def query(
     sql: Annotated[
         str,
-        typer.Argument(help="One SELECT. Views: best_valid, lineage, leaderboard, spend, spend_by_use, frontier."),
+        typer.Argument(
+            help="One SELECT. Views: best_valid, lineage, leaderboard, spend, spend_by_use, frontier, calibration."
+        ),
     ],
     rows: Annotated[int, typer.Option(min=1, max=MOST, help="At most this many rows.")] = 200,
     seconds: Annotated[float, typer.Option(min=0.1, max=600, help="At most this long.")] = 5.0,
@@ -204,5 +218,5 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 
 def register(app: typer.Typer) -> None:
-    for command in (status, watch, runs, show, diff, log, best, lineage, query):
+    for command in (status, watch, runs, show, diff, log, best, lineage, planners, query):
         app.command()(command)

@@ -10,15 +10,16 @@ import traceback
 from collections import Counter
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent import review, search
 from agent.errors import PlannerError, SpentError
-from agent.planner import Planner, Request, Trial, clients
+from agent.planner import Planner, Request, Trial, bandit, clients
 from agent.records import Draft, ProposalState
 from agent.setting import Setting, known
 from agent.steps.background import in_background
 from agent.store import Reads
+from agent.store.promises import paid, promises
 
 # Ideas that wait for a slot alone; each of them was planned without knowing what runs now will show.
 READY: frozenset[ProposalState] = frozenset({"drafted", "approved"})
@@ -81,7 +82,7 @@ class Asking:
             wanted = min(self._ahead(run_seconds) - ready, review.room(campaign.review, waiting))
             missing = int(wanted) - len(self._asked)
             made = reads.count_proposals(campaign.id) - 1 if missing > 0 else 0
-            for planner in self._with_room(missing, made):
+            for planner in self._with_room(reads, missing, made):
                 self._start(reads, planner)
         if missing > 0 and not self._told and self._idle():
             self._told = True
@@ -154,20 +155,30 @@ class Asking:
             return slots
         return slots + math.ceil(slots * self._seconds / max(run_seconds, 1.0))
 
-    def _with_room(self, missing: int, made: int) -> list[Planner]:
-        """Whom to ask, none beyond the calls it can take at once. They take turns, by how many ideas were `made`;
-        who has no idea left, failed just now or has its hands full is passed over."""
+    def _with_room(self, reads: Reads, missing: int, made: int) -> list[Planner]:
+        """Whom to ask, none beyond the calls it can take at once: by what their ideas have earned (`bandit`).
+
+        Who has no idea left, failed just now or has its hands full is passed over. `made`: how many ideas there are.
+        """
         chosen: list[Planner] = []
-        planners, now = self._setting.planners, time.monotonic()
+        now = time.monotonic()
         under_way = [asked.planner for asked in self._asked]
+        records = bandit_records(self._setting, reads) if missing > 0 else {}
+        rate = bandit.slot_s_per_usd(self._setting.campaign.caps)
         for _ in range(missing):
-            turn = made + len(under_way) + len(chosen)
-            for planner in (planners[(turn + n) % len(planners)] for n in range(len(planners))):
-                if planner.name in self._exhausted or now < self._paused.get(planner.name, 0.0):
-                    continue
-                if under_way.count(planner) + chosen.count(planner) < planner.parallel:
-                    chosen.append(planner)
-                    break
+            free = {
+                planner.name: planner
+                for planner in self._setting.planners
+                if planner.name not in self._exhausted
+                and now >= self._paused.get(planner.name, 0.0)
+                and under_way.count(planner) + chosen.count(planner) < planner.parallel
+            }
+            if not free:
+                break
+            asked = Counter(planner.name for planner in (*under_way, *chosen))
+            known = [replace(records[name], ideas=records[name].ideas + asked[name]) for name in free]
+            n = made + len(under_way) + len(chosen)
+            chosen.append(free[bandit.choose(known, rate, self._setting.campaign.seed, n)])
         return chosen
 
     def _start(self, reads: Reads, planner: Planner) -> None:
@@ -188,6 +199,15 @@ class Asking:
     def _note(self, what: str, text: str) -> None:
         with self._setting.store.write() as tx:
             tx.add_event(self._setting.campaign.id, what, text)
+
+
+def bandit_records(setting: Setting, reads: Reads) -> dict[str, bandit.Record]:
+    """What each planner has done, by its name; nothing is read where there is but one."""
+    names = [planner.name for planner in setting.planners]
+    several = len(names) > 1
+    ideas = promises(reads, setting.campaign.id) if several else []
+    found = bandit.records(names, ideas, paid(reads, setting.campaign.id) if several else {})
+    return {record.planner: record for record in found}
 
 
 def make_request(setting: Setting, reads: Reads, planner: Planner, n: int, asked: int = 0) -> Request:

@@ -5,14 +5,18 @@ the same question has the same answer.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from agent import calibration, review
 from agent.records import Proposal, ProposalState, Purpose, Run
 from agent.setting import Setting, known
 from agent.store import Reads
+from agent.store.promises import overtaken
 from agent.track import DecisionRule
 
 MAX_ATTEMPTS = 3
+PATIENCE = 6  # younger ideas that may run before one that waits
 MOST_REPORTS = 16  # of one head: further ones would tell hardly anything new
 BEATEN: frozenset[ProposalState] = frozenset({"worse", "inconclusive", "oversize"})
 LIVE: frozenset[ProposalState] = frozenset({"approved", "lost", "measured", "confirming"})
@@ -36,11 +40,28 @@ def seed_of(campaign_seed: int, head_id: int, index: int) -> int:
 
 
 def wanted(setting: Setting, reads: Reads) -> list[Wanted]:
-    """All runs that could start now, most urgent first: what others wait for, then the oldest idea."""
+    """All runs that could start now, most urgent first: what others wait for, then the oldest idea under way.
+
+    Of those that have not started, first what has waited too long, then what promises most for what it may cost.
+    """
     found = _report(setting, reads, reads.head(setting.campaign.id))
-    for proposal in reads.proposals(setting.campaign.id, LIVE):
+    live = reads.proposals(setting.campaign.id, LIVE)
+    for proposal in live:
         found += _test(setting, reads, proposal)
-    return sorted(found, key=lambda item: (_RANK[item.purpose], item.proposal.id))
+    place = _turns(setting, reads, [one for one in live if one.state == "approved"])
+    return sorted(found, key=lambda item: (_RANK[item.purpose], place.get(item.proposal.id, 0), item.proposal.id))
+
+
+def _turns(setting: Setting, reads: Reads, new: Sequence[Proposal]) -> dict[int, int]:
+    """The place of each idea that has not started, from 1 on."""
+    if len(new) < 2:
+        return {proposal.id: 1 for proposal in new}
+    campaign_id = setting.campaign.id
+    late = [one for one in new if overtaken(reads, campaign_id, one.id, PATIENCE) >= PATIENCE]
+    trust = calibration.trust_of(calibration.table(reads, campaign_id))
+    best = [item.proposal for item in review.ranked(new, 1.0, setting.track.decision, trust)]
+    order = [*late, *(one for one in best if one not in late)]
+    return {proposal.id: place for place, proposal in enumerate(order, 1)}
 
 
 _RANK: dict[Purpose, int] = {"report": 0, "recheck": 1, "replay": 2, "confirm": 3, "screen": 4}

@@ -104,6 +104,7 @@ proposals = Table(
     count("tainted"),  # kept: it or an ancestor broke a rule
     Index(None, "campaign_id", "state"),
     Index(None, "campaign_id", "ast_hash"),
+    Index(None, "campaign_id", "config_hash"),
     Index(None, "campaign_id", "id"),
     Index(None, "campaign_id", "planner"),
     Index(None, "baseline_id"),

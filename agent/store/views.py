@@ -1,7 +1,8 @@
 """The views of runs.db: what people and planners ask most, in plain SQL that SQLite and PostgreSQL both take.
 
 Gives `VIEWS`, name to SELECT. They hold no data: they are dropped before a migration and made anew after it.
-None of them scans all runs but `spend_by_use`: they read columns that are kept up to date (schema.py).
+None of them scans all runs but `spend_by_use`: they read columns that are kept up to date (schema.py). `calibration`
+reads the ideas of a campaign.
 """
 
 _SCORE = """
@@ -75,6 +76,18 @@ JOIN measurements m ON m.id = f.measurement_id
 JOIN runs r ON r.id = f.run_id
 JOIN proposals p ON p.id = f.proposal_id
 ORDER BY f.campaign_id, f.board_id, f.measurement_id""",
+    # What planners expected beside what was measured, by kind of idea. What crashed or broke a rule did not work.
+    "calibration": """
+SELECT p.campaign_id, c.name AS campaign, p.planner, p.kind, COUNT(*) AS ideas,
+    AVG(p.expected_gain) AS expected_gain, AVG(p.gain) AS measured_gain, AVG(p.confidence) AS confidence,
+    AVG(p.worked) AS better, AVG((p.confidence - p.worked) * (p.confidence - p.worked)) AS brier
+FROM (
+    SELECT campaign_id, planner, kind, expected_gain, gain, confidence, CAST(
+        CASE WHEN gain > 0 AND state NOT IN ('crashed', 'invalid') THEN 1 ELSE 0 END AS DOUBLE PRECISION) AS worked
+    FROM proposals
+    WHERE kind <> 'base' AND (gain IS NOT NULL OR state IN ('crashed', 'invalid'))) p
+JOIN campaigns c ON c.id = p.campaign_id
+GROUP BY p.campaign_id, c.name, p.planner, p.kind""",
 }
 
 
