@@ -5,13 +5,16 @@ Pure and seeded: the same snapshot, seed and number give the same choice, so a r
 on as it would have.
 """
 
+import math
 import random
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Protocol, get_args
 
-from agent.records import Mode, ProposalState
+from agent.records import Kind, Mode, ProposalState
 
 KnobValue = str | int | float
 
@@ -22,12 +25,19 @@ STAGNATION = 10
 # How many children an idea of the frontier may have before it is left alone.
 MAX_SHRINKS = 3
 MAX_REPAIRS = 1
+# Crashes in a row of one planner with one kind of idea, after which none of them is repaired any more.
+MOST_CRASHES = 3
+# Of the smallest gain that matters: an idea that promised less is not worth a repair.
+WORTH_SAVING = 0.1
 MAX_NEAR_MISS_CHILDREN = 2
 FRONTIER = 6
 
 _DECIDED: frozenset[ProposalState] = frozenset(
     {"worse", "inconclusive", "invalid", "oversize", "crashed", "promoted", "reverted"}
 )
+_PAIR = re.compile(r"p(\d{1,12}) with p(\d{1,12})")
+
+Pair = frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,11 @@ class Candidate:
     mode: Mode
     knobs: Mapping[str, KnobValue]
     children: int = 0
+    runs: int = 1
+    planner: str = ""
+    kind: Kind = "knob"
+    promised: float | None = None
+    """Expected gain times confidence; None: its planner expected nothing in particular."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +69,18 @@ class Snapshot:
     """What the planners understand."""
     min_gain: float = 0.0
     """The track's smallest gain that matters."""
+    sigma: float = 0.0
+    """The track's noise between seeds."""
+    combined: frozenset[Pair] = frozenset()
+    """Pairs of ideas that were put together before, or could not be."""
 
 
 @dataclass(frozen=True)
 class Choice:
     mode: Mode
     source_id: int
+    with_id: int | None = None
+    """To combine: the second idea."""
 
 
 class Tried(Protocol):
@@ -81,6 +102,16 @@ class Tried(Protocol):
     def mode(self) -> Mode: ...
     @property
     def knobs(self) -> Mapping[str, KnobValue]: ...
+    @property
+    def runs(self) -> int: ...
+    @property
+    def planner(self) -> str: ...
+    @property
+    def kind(self) -> Kind: ...
+    @property
+    def expected_gain(self) -> float: ...
+    @property
+    def confidence(self) -> float: ...
 
 
 def snapshot(
@@ -89,9 +120,11 @@ def snapshot(
     *,
     modes: frozenset[Mode] = ALL_MODES,
     min_gain: float = 0.0,
+    sigma: float = 0.0,
+    combined: frozenset[Pair] = frozenset(),
 ) -> Snapshot:
     """The campaign as search sees it, from what was tried."""
-    children = Counter(one.source_id for one in tried if one.source_id != head_id)
+    children = Counter(one.source_id for one in tried if one.source_id != head_id and one.mode != "combine")
     candidates = tuple(
         Candidate(
             id=one.proposal_id,
@@ -102,10 +135,24 @@ def snapshot(
             mode=one.mode,
             knobs=one.knobs,
             children=children[one.proposal_id],
+            runs=one.runs,
+            planner=one.planner,
+            kind=one.kind,
+            promised=one.expected_gain * one.confidence if one.expected_gain else None,
         )
         for one in sorted(tried, key=lambda one: one.proposal_id)
     )
-    return Snapshot(head_id, candidates, modes, min_gain)
+    return Snapshot(head_id, candidates, modes, min_gain, sigma, combined)
+
+
+def pair_words(one: int, other: int) -> str:
+    """How a proposal's evidence says which two ideas it was to combine."""
+    return f"p{one} with p{other}"
+
+
+def pairs_in(evidence: Iterable[str]) -> frozenset[Pair]:
+    found = (_PAIR.fullmatch(words) for words in evidence)
+    return frozenset(frozenset({int(match[1]), int(match[2])}) for match in found if match)
 
 
 def choose(snapshot: Snapshot, seed: int, n: int) -> Choice:
@@ -117,6 +164,8 @@ def choose(snapshot: Snapshot, seed: int, n: int) -> Choice:
     weights = _weights(snapshot)
     modes = [mode for mode in weights if mode in snapshot.modes and weights[mode] > 0]
     mode: Mode = draw.choices(modes, [weights[m] for m in modes])[0] if modes else "exploit"
+    if mode == "combine":
+        return Choice(mode, *_pairs(snapshot)[0])
     return Choice(mode, _source(snapshot, mode, draw))
 
 
@@ -150,14 +199,40 @@ def _repair(snapshot: Snapshot) -> Choice | None:
     if "repair" not in snapshot.modes:
         return None
     for idea in reversed(snapshot.candidates):
-        if idea.state == "crashed" and idea.children < MAX_REPAIRS and idea.mode != "repair":
+        if idea.state == "crashed" and idea.children < MAX_REPAIRS and _worth_saving(idea, snapshot):
             return Choice("repair", idea.id)
     return None
 
 
+def _worth_saving(idea: Candidate, snapshot: Snapshot) -> bool:
+    """It promised something, is not a repair itself, and its planner does not crash with all ideas of this kind."""
+    if idea.mode == "repair" or (idea.promised is not None and idea.promised < WORTH_SAVING * snapshot.min_gain):
+        return False
+    alike = [
+        c for c in snapshot.candidates if c.planner == idea.planner and c.kind == idea.kind and c.state in _DECIDED
+    ]
+    last = alike[-MOST_CRASHES:]
+    return len(last) < MOST_CRASHES or any(c.state != "crashed" for c in last)
+
+
+def _pairs(snapshot: Snapshot) -> list[tuple[int, int]]:
+    """Near misses to put together, the most measured gain first; no pair twice."""
+    near = [c for c in snapshot.candidates if _near_miss(c, snapshot) and _over_its_noise(c, snapshot)]
+    best = sorted(near, key=lambda c: (-(c.gain or 0.0), c.id))[:FRONTIER]
+    untried = [
+        (one, other) for one, other in combinations(best, 2) if frozenset({one.id, other.id}) not in snapshot.combined
+    ]
+    untried.sort(key=lambda two: -((two[0].gain or 0.0) + (two[1].gain or 0.0)))
+    return [(one.id, other.id) for one, other in untried]
+
+
+def _over_its_noise(idea: Candidate, snapshot: Snapshot) -> bool:
+    """Two gains that are luck do not add up to one that isn't."""
+    return (idea.gain or 0.0) > snapshot.sigma / math.sqrt(max(idea.runs, 1))
+
+
 def _weights(snapshot: Snapshot) -> dict[Mode, float]:
-    near = sum(_near_miss(c, snapshot) for c in snapshot.candidates)
-    combine = 0.15 if near >= 2 else 0.0
+    combine = 0.15 if _pairs(snapshot) else 0.0
     # Of an older head: what it gained there it may no longer gain, so it is one idea among others.
     shrink = 0.1 if _shrinkable(snapshot) else 0.0
     if stagnant(snapshot):

@@ -5,10 +5,10 @@ of the source's files, or None when it has no more. It keeps no state: a restart
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, Self, runtime_checkable
 
-from agent.records import Campaign, Draft, Mode, Proposal, ProposalState, Taught
+from agent.records import Campaign, Draft, Kind, Mode, Proposal, ProposalState, Taught
 from agent.track import Track
 
 KnobValue = str | int | float
@@ -37,6 +37,14 @@ class TrialRow(Protocol):
     def mode(self) -> Mode: ...
     @property
     def source_id(self) -> int | None: ...
+    @property
+    def planner(self) -> str: ...
+    @property
+    def kind(self) -> Kind: ...
+    @property
+    def expected_gain(self) -> float: ...
+    @property
+    def confidence(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,10 @@ class Trial:
     """How many runs the mean rests on."""
     mode: Mode = "exploit"
     source_id: int | None = None
+    planner: str = ""
+    kind: Kind = "knob"
+    expected_gain: float = 0.0
+    confidence: float = 0.5
 
     @classmethod
     def of(cls, row: TrialRow) -> Self:
@@ -72,6 +84,10 @@ class Trial:
             runs=row.runs,
             mode=row.mode,
             source_id=row.source_id,
+            planner=row.planner,
+            kind=row.kind,
+            expected_gain=row.expected_gain,
+            confidence=row.confidence,
         )
 
 
@@ -93,6 +109,9 @@ class Request:
     """How many proposals the campaign has before this one, its base included."""
     made: int | None = None
     """How many of them are this planner's, where there are several planners."""
+    partner: Proposal | None = None
+    """To combine: the second idea, measured against the same head as the source."""
+    partner_files: Mapping[str, str] = field(default_factory=dict)
 
 
 class Planner(Protocol):

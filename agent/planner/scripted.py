@@ -17,7 +17,6 @@ from pydantic import ValidationError
 from agent.errors import UserError
 from agent.planner.idea import Idea, explained
 from agent.records import Draft, Mode
-from agent.search import ALL_MODES
 
 if TYPE_CHECKING:
     from agent.planner import Request
@@ -32,7 +31,7 @@ class Scripted:
 
     entries: tuple[Idea, ...]
     name: str = NAME
-    modes: frozenset[Mode] = ALL_MODES
+    modes: frozenset[Mode] = frozenset({"exploit"})
     parallel: int = 1
 
     @classmethod

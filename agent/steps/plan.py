@@ -11,10 +11,11 @@ from collections import Counter
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 from agent import review, search
 from agent.errors import PlannerError, SpentError
-from agent.planner import Planner, Request, Trial, bandit, clients
+from agent.planner import Planner, Request, Trial, bandit, clients, merging
 from agent.records import Draft, ProposalState
 from agent.setting import Setting, known
 from agent.steps.background import in_background
@@ -185,7 +186,13 @@ class Asking:
         n = reads.count_proposals(self._setting.campaign.id) + len(self._asked)
         asked = sum(one.planner is planner for one in self._asked)
         request = make_request(self._setting, reads, planner, n, asked)
-        answer = in_background(f"planner {planner.name}", lambda: planner.propose(request))
+        if request.partner is not None and (both := merging.MERGE.propose(request)) is not None:
+            answer: Future[Draft | None] = Future()
+            answer.set_result(both)
+            # As if it had taken what a call takes: what a planner needs is not learnt from a merge.
+            self._asked.append(Asked(n, merging.MERGE, time.monotonic() - self._seconds, answer))
+            return
+        answer = in_background(f"planner {planner.name}", partial(_draft, planner, request))
         self._asked.append(Asked(n, planner, time.monotonic(), answer))
         if planner.parallel == 1:
             # A planner that answers one question at a time is quick and wants to know its last answer first.
@@ -210,24 +217,40 @@ def bandit_records(setting: Setting, reads: Reads) -> dict[str, bandit.Record]:
     return {record.planner: record for record in found}
 
 
+def _draft(planner: Planner, request: Request) -> Draft | None:
+    return merging.noted(planner.propose(request), request)
+
+
 def make_request(setting: Setting, reads: Reads, planner: Planner, n: int, asked: int = 0) -> Request:
     """What a planner gets to read: a pure function of the store's rows and the number of the question."""
     campaign, repo = setting.campaign, setting.repo
     trials = tuple(Trial.of(row) for row in reads.trials(campaign.id, newest=REMEMBERED))
     head = reads.head(campaign.id)
-    snapshot = search.snapshot(head.id, trials, modes=planner.modes, min_gain=setting.track.decision.min_gain)
+    rule, first = setting.track.decision, trials[0].proposal_id if trials else 0
+    snapshot = search.snapshot(
+        head.id,
+        trials,
+        modes=planner.modes,
+        min_gain=rule.min_gain,
+        sigma=rule.prior_sigma,
+        combined=search.pairs_in(reads.combined(campaign.id, first)),
+    )
     choice = search.choose(snapshot, seed=campaign.seed, n=n)
     source = reads.proposal(choice.source_id)
+    partner = None if choice.with_id is None else reads.proposal(choice.with_id)
+    paths = setting.track.script.editable
     return Request(
         track=setting.track,
         campaign=campaign,
         mode=choice.mode,
         head=head,
         source=source,
-        files=repo.files(known(source.commit), setting.track.script.editable),
-        head_files=repo.files(known(head.commit), setting.track.script.editable),
+        files=repo.files(known(source.commit), paths),
+        head_files=repo.files(known(head.commit), paths),
         trials=trials,
         seed=campaign.seed,
         n=n,
         made=reads.count_by(campaign.id, planner.name) + asked,
+        partner=partner,
+        partner_files={} if partner is None else repo.files(known(partner.commit), paths),
     )

@@ -226,12 +226,19 @@ class Reads:
             select(proposals.c.id, proposals.c.state, proposals.c.knobs, proposals.c.gain)
             .add_columns(scores.c.mean_bpb, scores.c.total_bytes, proposals.c.baseline_id)
             .add_columns(func.coalesce(scores.c.all_runs, 0), proposals.c.mode, proposals.c.source_id)
+            .add_columns(proposals.c.planner, proposals.c.kind, proposals.c.expected_gain, proposals.c.confidence)
             .outerjoin(scores, (scores.c.proposal_id == proposals.c.id) & (scores.c.deciding == 1))
             .where(proposals.c.campaign_id == campaign_id)
             .order_by(proposals.c.id.desc())
             .limit(newest)
         )
         return [TrialRow(*row) for row in self.connection.execute(query)][::-1]
+
+    def combined(self, campaign_id: int, since: int) -> list[str]:
+        """What ideas that combine others, from this id on, name as their evidence."""
+        mine = (proposals.c.campaign_id == campaign_id) & (proposals.c.id >= since) & (proposals.c.mode == "combine")
+        found = self.connection.execute(select(proposals.c.evidence).where(mine)).scalars()
+        return [words for evidence in found for words in evidence]
 
     def verdicts(self, proposal_id: int) -> list[Verdict]:
         query = select(verdicts).where(verdicts.c.proposal_id == proposal_id).order_by(verdicts.c.id)

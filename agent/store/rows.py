@@ -18,6 +18,7 @@ from agent.records import (
     Caps,
     Event,
     Finding,
+    Kind,
     Measurement,
     Mode,
     Proposal,
@@ -73,6 +74,10 @@ class TrialRow:
     runs: int  # how many runs `bpb` is the mean of
     mode: Mode
     source_id: int | None
+    planner: str
+    kind: Kind
+    expected_gain: float
+    confidence: float
 
 
 def now() -> str:
