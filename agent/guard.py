@@ -5,18 +5,20 @@ risks that a reviewer should see, and the hashes by which the store knows it aga
 """
 
 import hashlib
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from agent import literals
-from agent.syntax import NotParsed, digest, risks
+from agent.records import Kind, Mode
+from agent.syntax import NotParsed, defaults, digest, resolve, risks
 from agent.track import Track
 
 MAX_FILE = 2_000_000
 # The planner's own estimate: hopeless above this many limits. Below, the judge measures.
 HOPELESS = 2.5
+# In the environment of training (agent/steps/jobs.py) and of scoring (agent/judge), whatever the track.
+ALWAYS = frozenset({"SEED", "HOME", "PYTHONHASHSEED", "OMP_NUM_THREADS", "OMP_WAIT_POLICY"})
 
 
 class Claims(Protocol):
@@ -26,6 +28,10 @@ class Claims(Protocol):
     def expected_bytes(self) -> int | None: ...
     @property
     def risk(self) -> tuple[str, ...]: ...
+    @property
+    def mode(self) -> Mode: ...
+    @property
+    def kind(self) -> Kind: ...
 
 
 @dataclass(frozen=True)
@@ -52,25 +58,31 @@ def check(
     before: Mapping[str, str],
     after: Mapping[str, str],
     seen: Callable[[str], str | None],
+    seen_config: Callable[[str], str | None] = lambda _: None,
 ) -> Report:
-    """All that can be known of an edit without running it. `seen` names the proposal with this hash."""
+    """All that can be known of an edit without running it.
+
+    `seen` names the proposal with this hash of its syntax trees, `seen_config` the one that comes to the same.
+    """
     failures = _files(track, before, after) or _parses(after)
     if failures:
         return Report(tuple(failures), claims.risk, "", "", {})
     values = literals.read(track, after)
-    after_hash = ast_hash(after)
+    after_hash, after_config = ast_hash(after), config_hash(track, after)
     if after_hash == ast_hash(before):
         text = "changes nothing: the script is the same but for comments, docstrings and layout"
         failures.append(Failure("duplicate", text))
     elif twin := seen(after_hash):
         failures.append(Failure("duplicate", f"{twin} is the same script but for comments and layout"))
+    elif not _saves_bytes(claims):
+        failures += _same_configuration(track, before, after, seen_config)
     limit = track.limits.artifact_bytes
     expected = claims.expected_bytes
     if limit is not None and expected is not None and expected > HOPELESS * limit:
         text = f"expected size {expected:,} bytes is more than {HOPELESS} times the limit of {limit:,}"
         failures.append(Failure("too_big", text))
     flags = _risks(track, claims, before, after)
-    return Report(tuple(failures), flags, after_hash, config_hash(values), values)
+    return Report(tuple(failures), flags, after_hash, after_config, values)
 
 
 def ast_hash(files: Mapping[str, str]) -> str:
@@ -81,12 +93,53 @@ def ast_hash(files: Mapping[str, str]) -> str:
     return whole.hexdigest()
 
 
-def config_hash(values: Mapping[str, literals.KnobValue]) -> str:
-    """One hash for one effective configuration; empty when the track has no knobs."""
-    if not values:
-        return ""
-    plain = {name: float(value) if isinstance(value, int | float) else value for name, value in values.items()}
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+def config_hash(track: Track, files: Mapping[str, str]) -> str:
+    """One hash for all scripts that come to the same on this track, however they are written."""
+    return _config_hash(track, files, given(track))
+
+
+def _config_hash(track: Track, files: Mapping[str, str], variables: Collection[str]) -> str:
+    tables = {knob.at.split(".")[0] for knob in track.knob}
+    whole = hashlib.sha256()
+    for path in sorted(files):
+        found = resolve(path, files[path], variables, tables)
+        whole.update(f"{path}\0{found}\0".encode("utf-8", "surrogatepass"))
+    return whole.hexdigest()
+
+
+def given(track: Track) -> frozenset[str]:
+    """Variables that every process of a run has: training and, where the judge scores, scoring too."""
+    if track.script.score:
+        return ALWAYS | set(track.script.env)
+    return ALWAYS | set(track.script.env) | set(track.deciding().env)
+
+
+def _saves_bytes(claims: Claims) -> bool:
+    """Where the point may be how things are written."""
+    return claims.mode in ("shrink", "simplify") or claims.kind == "simplification"
+
+
+def _same_configuration(
+    track: Track, before: Mapping[str, str], after: Mapping[str, str], seen_config: Callable[[str], str | None]
+) -> list[Failure]:
+    config = config_hash(track, after)
+    if config == config_hash(track, before):
+        return [Failure("duplicate", f"changes nothing: {_how_the_same(track, before, after)}")]
+    if twin := seen_config(config):
+        how = "constants, or defaults of variables that the track's environment sets, are written differently"
+        return [Failure("duplicate", f"{twin} comes to the same: only {how}")]
+    return []
+
+
+def _how_the_same(track: Track, before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    if _config_hash(track, before, ()) == _config_hash(track, after, ()):
+        return "the same values are only written differently, or settings stand in another order"
+    changed: set[str] = set()
+    for path in after:
+        old, new = defaults(path, before[path]), defaults(path, after[path])
+        changed |= {name for name, _ in (old - new) + (new - old)} & given(track)
+    names = ", ".join(sorted(changed))
+    return f"only the default of {names}, which the environment of every run sets"
 
 
 def _files(track: Track, before: Mapping[str, str], after: Mapping[str, str]) -> list[Failure]:

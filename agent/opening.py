@@ -46,7 +46,7 @@ class New:
     edits: dict[str, str] | None
     """The checkout's files, where they are to be the base."""
     knobs: dict[str, literals.KnobValue]
-    ast_hash: str
+    hashes: dict[str, str]
 
 
 def check(
@@ -77,8 +77,8 @@ def check(
     else:
         base, words = _base_of(known(store), onward) if onward else _base(options, store, repo, track, earlier)
         files = repo.files(base, track.script.editable)
-    knobs, ast_hash = _read_base(track, files)
-    return New(options, track, text, runner, slots, planners, caps, notes, name, base, words, edits, knobs, ast_hash)
+    knobs, hashes = _read_base(track, files)
+    return New(options, track, text, runner, slots, planners, caps, notes, name, base, words, edits, knobs, hashes)
 
 
 def _caps(options: Options, budget_hours: float, planners: Sequence[Planner]) -> tuple[Caps, tuple[str, ...]]:
@@ -91,10 +91,11 @@ def _caps(options: Options, budget_hours: float, planners: Sequence[Planner]) ->
     return bounded(caps, [one.model for one in thinking], thinking[0].limits) if thinking else (caps, ())
 
 
-def _read_base(track: Track, files: Mapping[str, str]) -> tuple[dict[str, literals.KnobValue], str]:
-    """Its knobs and its hash; a script that no idea could start from is refused."""
+def _read_base(track: Track, files: Mapping[str, str]) -> tuple[dict[str, literals.KnobValue], dict[str, str]]:
+    """Its knobs and its hashes; a script that no idea could start from is refused."""
     try:
-        knobs, ast_hash = literals.read(track, files), guard.ast_hash(files)
+        knobs = literals.read(track, files)
+        hashes = {"ast_hash": guard.ast_hash(files), "config_hash": guard.config_hash(track, files)}
         settings = literals.settings(track, files)
     except NotParsed as error:
         raise UserError(f"the base can't be used: {error}") from error
@@ -103,7 +104,7 @@ def _read_base(track: Track, files: Mapping[str, str]) -> tuple[dict[str, litera
             table = knob.at.partition(".")[0]
             hint = did_you_mean(knob.at, [f"{table}.{key}" for key in settings])
             raise UserError(f"knob {knob.name}: {track.script.path} has no literal {knob.at}.{hint}")
-    return knobs, ast_hash
+    return knobs, hashes
 
 
 def write(new: New, store: Store | None, repo: Repository, say: Say) -> tuple[Store, Campaign]:
@@ -135,7 +136,7 @@ def write(new: New, store: Store | None, repo: Repository, say: Say) -> tuple[St
             hardware_class=new.runner.hardware_class,
         )
         root = tx.add_proposal(campaign.id, base_draft(words), baseline_id=None, state="promoted", commit=base)
-        tx.update_proposal(root.id, knobs=new.knobs, ast_hash=new.ast_hash)
+        tx.update_proposal(root.id, knobs=new.knobs, **new.hashes)
         tx.set_head(campaign.id, root.id)
     say(f"Campaign {new.name}: {words}")
     say(verdict.resolvable(track, known(new.caps.gpu_s), track.guess_run_s() * max(1, track.hardware.gpus)))

@@ -13,13 +13,13 @@ import hashlib
 import threading
 import warnings
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from weakref import WeakValueDictionary
 
-from agent import facts
+from agent import facts, resolved
 
 MANY_LINES = 150
 # How much is remembered, in scripts and in characters: an idea and its head fit at the guard's longest.
@@ -45,6 +45,9 @@ class Statement:
     normal: str
     """Its tree without docstrings and places; empty if it is a docstring."""
     facts: tuple[facts.Fact, ...]
+    resolved: str
+    """What it comes to, however it is written (`agent/resolved.py`)."""
+    touches_environment: bool
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,26 @@ def digest(path: str, text: str) -> str:
     if path.endswith(".py"):
         return read(path, text).digest
     return _sha("\n".join(line.rstrip() for line in text.splitlines()).rstrip())
+
+
+def resolve(path: str, text: str, given: Collection[str], tables: Collection[str]) -> str:
+    """The same for all files that come to the same although they are written differently. Raises NotParsed.
+
+    `given`: variables that the track's environment sets; `tables`: its dicts of settings.
+    """
+    if not path.endswith(".py"):
+        return digest(path, text)
+    script = read(path, text)
+    if any(statement.touches_environment for statement in script.statements):
+        given = ()
+    return _sha("\n".join(resolved.settled(one.resolved, given, tables) for one in script.statements if one.normal))
+
+
+def defaults(path: str, text: str) -> Counter[tuple[str, str]]:
+    """Variables of the environment that a file reads with a default, each with it. Raises NotParsed."""
+    if not path.endswith(".py"):
+        return Counter()
+    return Counter(pair for one in read(path, text).statements for pair in resolved.defaults(one.resolved))
 
 
 def risks(before: str, after: str) -> list[str]:
@@ -128,6 +151,8 @@ def _look(path: str, text: str) -> Script:
         statements = tuple(_statement(node, lines) for node in tree.body)
     except RecursionError:
         raise NotParsed("too_deep", f"{path} is nested too deeply to be compared") from None
+    except ValueError:  # a number in base 16 has no such limit when it is read
+        raise NotParsed("syntax", f"{path} holds a whole number of too many digits") from None
     normal = [statement.normal for statement in statements if statement.normal]
     if statements and not normal:
         normal = [_EMPTY]  # as in a function that is nothing but a docstring
@@ -159,9 +184,18 @@ def _statement(node: ast.stmt, lines: list[bytes]) -> Statement:
     found = _statements.get(text)
     if found is None:
         found_facts = tuple(_strip(node))
-        found = Statement("" if _is_docstring(node) else ast.dump(node), found_facts)
+        normal = "" if _is_docstring(node) else ast.dump(node)
+        found = Statement(normal, found_facts, _resolved(node, normal), resolved.touches_environment(node))
         _statements[text] = found
     return found
+
+
+def _resolved(node: ast.stmt, normal: str) -> str:
+    try:
+        text = resolved.of(node)
+    except RecursionError:  # what can just be compared as it stands
+        return normal
+    return normal if text == normal else text  # one text in the memory
 
 
 def _text(node: ast.stmt, lines: list[bytes]) -> bytes:

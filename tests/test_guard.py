@@ -1,6 +1,7 @@
 """The guard: what stops an idea before it runs, what a reviewer is told, that hostile text does no harm."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,68 @@ def test_what_is_known_is_a_duplicate_and_named(track: Track, proposal: Proposal
     report = check(track, proposal, after, {digest: "p7"})
     assert names(report) == ["duplicate"]
     assert "p7" in report.failures[0].text
+
+
+ENVIRONMENT = "import os\nSTEPS = int(os.environ.get('STEPS', 300))\nRATE = os.environ.get('RATE', 2 * 8)\n"
+
+
+def set_by(track: Track, **variables: str) -> Track:
+    return track.model_copy(update={"script": track.script.model_copy(update={"env": variables})})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("2 * 8", "16", "changes nothing: the same values are only written differently"),
+        ('"bits": 8,\n    "shift": -1.5,', '"shift": -1.5,\n    "bits": 8,', "settings stand in another order"),
+        ("'STEPS', 300", "'STEPS', 600", "only the default of STEPS, which the environment of every run sets"),
+    ],
+)
+def test_what_comes_to_the_same_is_a_duplicate_that_says_why(
+    track: Track, proposal: Proposal, old: str, new: str, words: str
+) -> None:
+    before = SCRIPT + ENVIRONMENT
+    assert old in before
+    report = guard.check(
+        set_by(track, STEPS="300"), proposal, {PATH: before}, {PATH: before.replace(old, new)}, lambda _: None
+    )
+    assert names(report) == ["duplicate"] and words in report.failures[0].text
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("'RATE', 2 * 8", "'RATE', 17"), ("300", "600"), ("2 * 8", "16.0"), ('"bits": 8', '"bits": 6')]
+)
+def test_what_comes_to_something_else_is_no_duplicate(track: Track, proposal: Proposal, old: str, new: str) -> None:
+    before = SCRIPT + ENVIRONMENT
+    report = guard.check(track, proposal, {PATH: before}, {PATH: before.replace(old, new)}, lambda _: None)
+    assert report.failures == ()
+
+
+def test_a_rung_sets_variables_of_training_alone(track: Track, proposal: Proposal) -> None:
+    """Scoring has the default, unless the script is judged from its log."""
+    rungs = (track.rung[0].model_copy(update={"env": {"STEPS": "300"}}),)
+    before, after = ({PATH: SCRIPT + ENVIRONMENT.replace("300", n)} for n in ("300", "600"))
+    for score, found in ((("score",), []), ((), ["duplicate"])):
+        script = track.script.model_copy(update={"score": score})
+        of = track.model_copy(update={"rung": rungs, "script": script})
+        assert names(guard.check(of, proposal, before, after, lambda _: None)) == found
+
+
+def test_what_was_tried_in_other_words_is_named(track: Track, proposal: Proposal) -> None:
+    after = SCRIPT.replace("2 * x", "(4 + 4) * x")
+    digest = guard.config_hash(track, {PATH: SCRIPT.replace("2 * x", "8 * x")})
+    report = guard.check(track, proposal, {PATH: SCRIPT}, {PATH: after}, lambda _: None, {digest: "p7"}.get)
+    assert names(report) == ["duplicate"] and "p7 comes to the same" in report.failures[0].text
+    assert report.config_hash == digest != report.ast_hash
+
+
+@pytest.mark.parametrize("change", [{"mode": "shrink"}, {"mode": "simplify"}, {"kind": "simplification"}])
+def test_what_is_meant_to_save_bytes_may_be_written_differently(
+    track: Track, proposal: Proposal, change: dict[str, str]
+) -> None:
+    before, after = ({PATH: SCRIPT + line} for line in ("y = 2 * 512\n", "y = 1024\n"))
+    one = replace(proposal, **change)  # type: ignore[arg-type]
+    assert guard.check(track, one, before, after, lambda _: None).failures == ()
 
 
 BOMBS = {

@@ -220,7 +220,8 @@ class Conversation:
         with desk.store.read() as reads:
             head = reads.head(desk.campaign.id)
             basis = rebase.basis(desk.repo, reads, self._request.source, head, desk.track.script.editable)
-        return check(desk, basis, idea.edits, expected_bytes=idea.expected_bytes)
+        mode, kind = self._request.mode, idea.kind
+        return check(desk, basis, idea.edits, expected_bytes=idea.expected_bytes, mode=mode, kind=kind)
 
     def _again(self, words: str) -> str:
         self._failures += 1

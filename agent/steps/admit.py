@@ -33,7 +33,7 @@ def admit(setting: Setting, proposal: Proposal) -> Proposal:
     if report.failures:
         state: ProposalState = "duplicate" if any(f.name == "duplicate" for f in report.failures) else "blocked"
         with setting.store.write() as tx:
-            tx.update_proposal(proposal.id, ast_hash=report.ast_hash)
+            tx.update_proposal(proposal.id, ast_hash=report.ast_hash, config_hash=report.config_hash)
             return tx.move(proposal.id, state, "; ".join(f.text for f in report.failures))
     with setting.store.read() as reads:
         head = reads.proposal(known(proposal.baseline_id))
@@ -105,10 +105,16 @@ def _examine(setting: Setting, proposal: Proposal, before: Mapping[str, str], af
     with setting.store.read() as reads:
 
         def seen(ast_hash: str) -> str | None:
-            twin = reads.find_ast(setting.campaign.id, ast_hash)
-            return f"p{twin.id}" if twin is not None and twin.id != proposal.id else None
+            return _other(reads.find_ast(setting.campaign.id, ast_hash), proposal)
 
-        return guard.check(setting.track, proposal, before, after, seen)
+        def seen_config(config_hash: str) -> str | None:
+            return _other(reads.find_config(setting.campaign.id, config_hash), proposal)
+
+        return guard.check(setting.track, proposal, before, after, seen, seen_config)
+
+
+def _other(twin: Proposal | None, proposal: Proposal) -> str | None:
+    return f"p{twin.id}" if twin is not None and twin.id != proposal.id else None
 
 
 def refresh(setting: Setting) -> int:

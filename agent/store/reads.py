@@ -97,16 +97,16 @@ class Reads:
 
     def find_ast(self, campaign_id: int, ast_hash: str) -> Proposal | None:
         """The first proposal with this syntax tree, those given up for want of means aside."""
-        query = (
-            select(proposals)
-            .where(
-                proposals.c.campaign_id == campaign_id,
-                proposals.c.ast_hash == ast_hash,
-                proposals.c.state.not_in(GIVEN_UP),
-            )
-            .order_by(proposals.c.id)
-        )
-        row = self._first(query) if ast_hash else None
+        return self._twin(campaign_id, proposals.c.ast_hash, ast_hash)
+
+    def find_config(self, campaign_id: int, config_hash: str) -> Proposal | None:
+        """The first proposal that comes to this, however it is written, those given up for want of means aside."""
+        return self._twin(campaign_id, proposals.c.config_hash, config_hash)
+
+    def _twin(self, campaign_id: int, column: Column[Any], digest: str) -> Proposal | None:
+        mine = (proposals.c.campaign_id == campaign_id) & (column == digest)
+        query = select(proposals).where(mine, proposals.c.state.not_in(GIVEN_UP)).order_by(proposals.c.id)
+        row = self._first(query) if digest else None
         return rows.proposal(row) if row else None
 
     def head(self, campaign_id: int) -> Proposal:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from agent import guard
 from agent.errors import EditError
 from agent.rebase import Basis, rebased
+from agent.records import Kind, Mode
 from agent.setting import campaign_folder, packed_folder
 from agent.tools.curve import same_start
 from agent.tools.desk import Desk
@@ -60,10 +61,20 @@ class _Claims:
     """What the guard wants to know of an idea."""
 
     expected_bytes: int | None
+    mode: Mode
+    kind: Kind
     risk: tuple[str, ...] = ()
 
 
-def check(desk: Desk, basis: Basis, edits: str, *, expected_bytes: int | None = None) -> Check:
+def check(
+    desk: Desk,
+    basis: Basis,
+    edits: str,
+    *,
+    expected_bytes: int | None = None,
+    mode: Mode = "exploit",
+    kind: Kind = "architecture",
+) -> Check:
     """Everything that can be known of edits without a run. Raises InfraError when the machine fails."""
     try:
         after = rebased(basis, edits, desk.track.script.editable)
@@ -75,7 +86,12 @@ def check(desk: Desk, basis: Basis, edits: str, *, expected_bytes: int | None = 
             twin = reads.find_ast(desk.campaign.id, ast_hash)
             return f"p{twin.id}" if twin is not None else None
 
-        report = guard.check(desk.track, _Claims(expected_bytes), basis.head_files, after, seen)
+        def seen_config(config_hash: str) -> str | None:
+            twin = reads.find_config(desk.campaign.id, config_hash)
+            return f"p{twin.id}" if twin is not None else None
+
+        claims = _Claims(expected_bytes, mode, kind)
+        report = guard.check(desk.track, claims, basis.head_files, after, seen, seen_config)
     if report.failures:
         texts = [failure.text for failure in report.failures]
         return _failed(texts, report.risks, report.ast_hash, after)
