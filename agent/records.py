@@ -41,7 +41,7 @@ TRANSITIONS: dict[ProposalState, tuple[ProposalState, ...]] = {
     "awaiting_review": ("declined", "expired", "approved", "cancelled"),
     "approved": ("queued", "awaiting_review", "unfunded", "cancelled"),
     "queued": ("running", "unfunded", "cancelled"),
-    "running": ("lost", "measured", "crashed", "cancelled"),
+    "running": ("lost", "measured", "crashed", "cancelled", "duplicate"),  # inert: the same losses as its baseline's
     "lost": ("running", "crashed", "unfunded", "cancelled"),
     "measured": (
         "running",  # one more seed

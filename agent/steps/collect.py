@@ -6,6 +6,7 @@ from agent.judge.measure import measure
 from agent.records import Amount, Run, RunState
 from agent.runners.job import JobPaths
 from agent.setting import Setting, known
+from agent.steps import inert
 from agent.steps.launch import reserved_s, submit
 from agent.steps.wanted import MAX_ATTEMPTS
 from agent.store import Tx
@@ -41,6 +42,7 @@ def _look(setting: Setting, run: Run) -> float | None:
     if state == "lost":
         loss = setting.runner.loss(setting.job(run.id))
         return _lose(setting, run, "lost", loss.reason, loss.slot_s)
+    inert.stop(setting, run)
     return None
 
 

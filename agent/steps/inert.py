@@ -1,0 +1,88 @@
+"""Ends a run early that shows that its idea changes nothing: its losses are its baseline's, digit by digit.
+
+Takes a run in flight and the logs of both; ends the idea as a duplicate, called inert, and asks the runner to stop.
+
+The same losses early on prove nothing of an idea that acts later: a schedule, an average of weights, rounding, scoring.
+So this is only for kinds that claim to act from the first step, and only when the same losses reach so far that no
+branch that starts as nothing could hide in their digits. An idea of another kind runs to its end, where the same scores
+say it (`rules.inert`). What a candidate prints about itself can at worst end its own idea.
+"""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from agent.records import Kind, Proposal, Run
+from agent.runners.job import JobPaths
+from agent.runners.reading import read_ends
+from agent.setting import Setting
+from agent.steps.wanted import TEST
+from agent.store import Reads
+
+# Not `data` and `optimiser`: a curriculum, a warmdown.
+AT_ONCE: frozenset[Kind] = frozenset({"architecture", "tokenizer"})
+LEAST_LOSSES = 3  # different ones
+LEAST_SHARE = 0.1  # of the steps
+LOG_HEAD = 1 << 16  # bytes of a log that are looked at: the cost of a look does not grow
+
+# step:120/300 train_loss:5.1234 ...   4000/20000 loss: 2.512
+_LOSS = re.compile(
+    r"^(?:step[: ])?\s{0,8}(\d{1,9})/(\d{1,9})\b[^\n]{0,80}?\b(?:train_)?loss:?\s{0,4}(\d{1,4}\.\d{3,17})\b",
+    re.MULTILINE,
+)
+
+
+class Losses(NamedTuple):
+    """What a log says: the loss of each step as it is printed, and how many steps there are to be."""
+
+    by_step: dict[int, str]
+    steps: int
+
+
+def stop(setting: Setting, run: Run) -> None:
+    """Asks the run to end if its idea is inert; safe to call again, as it is on every turn."""
+    with setting.store.read() as reads:
+        proposal = reads.proposal(run.proposal_id)
+        twin = _twin(reads, run) if _may_be(run, proposal) else None
+    if twin is not None:
+        mine, theirs = (losses(JobPaths(setting.job(one.id)).train_log) for one in (run, twin))
+        step = same_until(mine, theirs)
+        if step is None:
+            return
+        words = (
+            f"inert: up to step {step} of {mine.steps} the losses of r{run.id} are those of r{twin.id}, its baseline, "
+            f"to the last digit, and {proposal.kind} acts from the first step; what acts later is of another kind"
+        )
+        with setting.store.write() as tx:
+            if tx.proposal(proposal.id).state != "running":
+                return
+            proposal = tx.move(proposal.id, "duplicate", words, run_id=run.id)
+    if proposal.state == "duplicate":
+        setting.runner.cancel(setting.job(run.id))
+
+
+def losses(log: Path) -> Losses:
+    """Of the head of a log, whole lines only: the last one may still be written."""
+    text = read_ends(log, LOG_HEAD, 0)
+    found = _LOSS.findall(text[: text.rfind("\n") + 1])
+    return Losses({int(step): loss for step, _, loss in found}, int(found[-1][1]) if found else 0)
+
+
+def same_until(mine: Losses, theirs: Losses) -> int | None:
+    """The last step up to which both printed the same, if that says something; None if it doesn't, or they differ."""
+    if mine.steps != theirs.steps or any(theirs.by_step.get(step) != loss for step, loss in mine.by_step.items()):
+        return None
+    last = max(mine.by_step, default=0)
+    if len(set(mine.by_step.values())) < LEAST_LOSSES or last < LEAST_SHARE * mine.steps:
+        return None
+    return last
+
+
+def _may_be(run: Run, proposal: Proposal) -> bool:
+    return run.state == "running" and run.purpose in TEST and proposal.state == "running" and proposal.kind in AT_ONCE
+
+
+def _twin(reads: Reads, run: Run) -> Run | None:
+    """The baseline's run with the same seed."""
+    found = reads.runs(run.campaign_id, proposal_id=run.baseline_id, states={"done"}, purposes={"report"})
+    return next((one for one in found if one.seed == run.seed and one.rung == run.rung and one.outcome == "ok"), None)
