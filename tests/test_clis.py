@@ -78,17 +78,22 @@ def home(tmp_path: Path) -> Iterator[Path]:
     assert not (tmp_path / "hooked").exists()
 
 
-def made(cli: str, home: Path, server: Standin, timeout_s: float = 60.0) -> Command:
+def made(cli: str, home: Path, server: Standin, timeout_s: float = 60.0, key: str = KEY) -> Command:
     environ = {
         "PATH": f"{BIN}:{os.environ['PATH']}",
         "HOME": str(home),
-        "ANTHROPIC_API_KEY": KEY,
+        "ANTHROPIC_API_KEY": key,
         "ANTHROPIC_BASE_URL": server.url,
-        "OPENAI_API_KEY": KEY,
+        "OPENAI_API_KEY": key,
         "OPENAI_BASE_URL": f"{server.url}/v1",
     }
     model = {"claude": "claude-sonnet-4-5", "codex": "gpt-5.1-codex"}[cli]
-    return command.make(f"{cli}:{model}", workspace=home, environ=environ, timeout_s=timeout_s)
+    given = {name: value for name, value in environ.items() if value}
+    return command.make(f"{cli}:{model}", workspace=home, environ=given, timeout_s=timeout_s)
+
+
+def holding_the_prompt(home: Path) -> list[Path]:
+    return [path for path in home.rglob("*") if path.is_file() and PROMPT.encode() in path.read_bytes()]
 
 
 def ask(cli: str, home: Path, script: Script, question: Question = ASKED, **more: Any) -> tuple[Answer, Standin]:
@@ -115,9 +120,25 @@ def test_it_answers_as_a_model_without_tools_and_leaves_nothing(cli: str, home: 
     assert MARK not in told(seen.body)
     assert KEY in (seen.headers.get("x-api-key"), seen.headers.get("authorization", "").removeprefix("Bearer "))
     assert [one.path for one in server.requests if not one.wire and one.method == "POST"] == []
-    kept = [path for path in home.rglob("*") if path.is_file() and PROMPT.encode() in path.read_bytes()]
-    assert kept == []
+    assert holding_the_prompt(home) == []
     assert mentioning(server.url) == []
+
+
+def test_codex_uses_the_login_of_the_person_and_keeps_nothing_there(home: Path) -> None:
+    (home / ".codex" / "auth.json").write_text(json.dumps({"auth_mode": "apikey", "OPENAI_API_KEY": KEY}))
+    answer, server = ask("codex", home, [Reply("Leaves.", usage=USED)], key="")
+    assert answer.said.text == "Leaves."
+    (seen,) = server.asked
+    assert seen.headers["authorization"] == f"Bearer {KEY}"
+    assert (seen.body["model"], tools(seen.body)) == ("gpt-5.1-codex", [])
+    assert holding_the_prompt(home) == []
+
+
+def test_who_has_neither_key_nor_login_is_told_how_to_get_them(cli: str, home: Path) -> None:
+    with standin([Reply("Leaves.")], key=KEY) as server, pytest.raises(ModelError) as caught:
+        made(cli, home, server, key="").ask(ASKED, 1.0)
+    assert {"claude": "claude auth login", "codex": "codex login"}[cli] in str(caught.value)
+    assert (caught.value.lasting, caught.value.billed) == (True, "nothing")
 
 
 def test_the_limits_that_it_takes_reach_the_provider(home: Path) -> None:

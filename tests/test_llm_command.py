@@ -105,6 +105,15 @@ def test_a_prompt_longer_than_a_pipe_that_nobody_reads_stops_nothing(tmp_path: P
     assert program(tmp_path, "print('unread')").ask(long, None).said.text == "unread"
 
 
+def test_half_a_character_stops_nothing(tmp_path: Path) -> None:
+    half = Question((Part("a\ud800b"),), (Prompt((Part("c\udfffd"),)),))
+    assert "a" in program(tmp_path, "import sys; print(sys.stdin.read())").ask(half, None).said.text
+    for way in (CLAUDE, CODEX):
+        (tmp_path / type(way).__name__).mkdir()
+        assert way.start(half, None, tmp_path / type(way).__name__).given.encode()
+        assert way.most_input(half) > 0
+
+
 @linux
 def test_a_program_that_does_not_end_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
     pids = tmp_path / "pids"

@@ -108,7 +108,7 @@ class Codex:
             "request_max_retries": "0",
             "stream_max_retries": "0",
             "supports_websockets": "false",
-            **({"env_key": json.dumps(self.key)} if self.key else {}),
+            **({"env_key": json.dumps(self.key)} if self.key else {"requires_openai_auth": "true"}),
         }
         inline = ",".join(f"{name}={value}" for name, value in fields.items())
         return ['model_provider="caddie"', f"model_providers.caddie={{{inline}}}"]

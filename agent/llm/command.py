@@ -18,6 +18,7 @@ from agent.llm.claude import Claude
 from agent.llm.codex import OPENAI, Codex
 from agent.llm.program import Ended, HolderFailed
 from agent.llm.redact import GONE, Redactor
+from agent.llm.values import clean_text
 from agent.llm.ways import Plain, Way
 from agent.report.words import line
 
@@ -65,8 +66,7 @@ class Command:
         if ended.cause == "time":
             raise ModelError(f"{self.name} gave no answer within {self.timeout_s:.0f} s.", billed="unknown")
         answer = self.way.answer(question, ended)
-        text = answer.said.text.encode("utf-8", "replace").decode()  # JSON may hold halves of characters
-        return replace(answer, said=Said(text))
+        return replace(answer, said=Said(clean_text(answer.said.text)))
 
     def _run(self, question: Question, usd: float | None) -> Ended:
         try:

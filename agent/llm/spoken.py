@@ -6,30 +6,24 @@ Takes a `Question`; gives text. Who said what is a heading; a question with one 
 import json
 
 from agent.llm import Message, Part, Prompt, Question, Said
+from agent.llm.values import clean_text, schema_words
 
 
 def system(question: Question) -> str:
-    return _joined(question.system)
+    return clean_text(_joined(question.system))
 
 
 def conversation(question: Question) -> str:
     """What was said, oldest first."""
     if len(question.messages) == 1 and isinstance(question.messages[0], Prompt):
-        return _joined(question.messages[0].parts)
-    return "\n\n".join(map(_message, question.messages))
+        return clean_text(_joined(question.messages[0].parts))
+    return clean_text("\n\n".join(map(_message, question.messages)))
 
 
 def whole(question: Question) -> str:
     """All of it: the system's words, what was said, and what the answer must be."""
-    return "\n\n".join(part for part in (system(question), conversation(question), wanted(question)) if part)
-
-
-def wanted(question: Question) -> str:
-    """The JSON schema of the answer in words; empty where any text will do."""
-    if question.schema is None:
-        return ""
-    schema = json.dumps(question.schema, ensure_ascii=False)
-    return f"Answer with one JSON object and nothing else, no fence around it. It must fit this JSON schema:\n{schema}"
+    wanted = schema_words(question.schema) if question.schema is not None else ""
+    return "\n\n".join(part for part in (system(question), conversation(question), wanted) if part)
 
 
 def _message(message: Message) -> str:
