@@ -5,8 +5,9 @@ its own; a budget that does not cover the worst case of another call ends the as
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import cast
 
 from agent import budget
 from agent.errors import BudgetExceeded, PlannerError, SpentError
@@ -82,7 +83,15 @@ class Meter:
         kept = {"question": new, "answer": _said(answer.said), "stop": answer.stop}
         self._close(talk, model, entry_id, call_id, reserved, answer.usage, kept=kept)
         talk.written = len(question.messages)
-        return answer
+        return replace(answer, said=self._clean(answer.said))
+
+    def _clean(self, said: Said) -> Said:
+        """What becomes of its words is stored and shown; only the provider's own form goes back as it came."""
+        calls = tuple(
+            replace(call, arguments=cast("Mapping[str, object] | str", self.redact.value(call.arguments)))
+            for call in said.calls
+        )
+        return replace(said, text=self.redact.text(said.text), calls=calls)
 
     def _open(self, talk: Talk, model: Model, question: Question, new: object) -> tuple[int, int, Amount]:
         """Reserves the worst case. If bytes as tokens can't be paid, the provider is asked to count."""

@@ -1,7 +1,16 @@
 """Whole campaigns whose ideas come from a language model: real libraries, and a server that plays recorded replies."""
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,11 +21,14 @@ from agent.planner.edits import make_edits
 from agent.records import FINAL, Amount, Proposal
 from agent.report.transcript import transcript, transcript_words
 from agent.setting import Setting
-from agent.store import talks
+from agent.steps import plan
+from agent.store import lessons, talks
 from tests.e2e import world
-from tests.standin import Standin, standin
+from tests.standin import Script, Standin, standin, told, tools
 from tests.standin_wires import Reply
 
+REPOSITORY = Path(__file__).parents[2]
+SPENT = "the budget for language models does not cover another call"
 KEY = "sk-test-0123456789abcdefghijklmn"
 MODELS = """
 [limits]
@@ -88,7 +100,7 @@ def plays(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...,
     opened: list[Setting] = []
     servers = []
 
-    def play(script: Sequence[Reply], provider: str = "anthropic", **options: object) -> tuple[Setting, Standin]:
+    def play(script: Script, provider: str = "anthropic", **options: object) -> tuple[Setting, Standin]:
         server = standin(script, key=KEY)
         playing = server.__enter__()
         servers.append(server)
@@ -100,7 +112,8 @@ def plays(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...,
             options["base_url"] = playing.url + "/v1"
         (root / ".caddie").mkdir(exist_ok=True)
         (root / ".caddie" / "models.toml").write_text(MODELS.format(provider=provider))
-        setting = world.open_campaign(root, **{"planner": f"{provider}:stand-in", "llm_calls": len(script), **options})
+        most = None if callable(script) else len(script)
+        setting = world.open_campaign(root, **{"planner": f"{provider}:stand-in", "llm_calls": most, **options})
         opened.append(setting)
         return setting, playing
 
@@ -109,6 +122,13 @@ def plays(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...,
         setting.store.close()
     for server in servers:
         server.__exit__(None, None, None)
+
+
+def until(happened: Callable[[], bool], within_s: float = 60.0) -> None:
+    end = time.monotonic() + within_s
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def by_title(setting: Setting) -> dict[str, Proposal]:
@@ -142,3 +162,181 @@ def test_a_night_of_research(plays: Callable[..., tuple[Setting, Standin]], prov
     assert counts == [[3], [2], [4]]
     assert "SEARCH matches nothing" in words or "no lines" in words or "did not pass" in words
     assert "calls propose" in words and "proposed: a better rate" in words
+
+
+def test_the_same_replies_make_the_same_night(root: Path, plays: Callable[..., tuple[Setting, Standin]]) -> None:
+    """Every prompt to the byte, every row of a proposal, a run and a verdict; but for clocks."""
+
+    def night() -> tuple[list[str], list[object], list[object]]:
+        setting, server = plays(NIGHT)
+        Loop(setting).run()
+        with setting.store.read() as reads:
+            proposals = [replace(one, created="", updated="", commit="", diff="") for one in reads.proposals(1)]
+            runs = [(run.proposal_id, run.purpose, run.seed, run.outcome) for run in reads.runs(1)]
+            verdicts = [reads.verdicts(one.id) for one in proposals]
+        setting.store.close()
+        (root / "runs.db").unlink()
+        shutil.rmtree(root / ".caddie")
+        for ref in world.git(root, "for-each-ref", "--format=%(refname)", "refs/caddie", "refs/heads/caddie").split():
+            world.git(root, "update-ref", "-d", ref)
+        return [told(seen.body) for seen in server.asked], [*proposals, *verdicts], list(runs)
+
+    first, second = night(), night()
+    assert first == second
+    assert len(first[0]) == len(NIGHT)
+
+
+DOWN = Reply(status=529, kind="overloaded_error", error="Overloaded", headers={"retry-after": "1"})
+
+
+def test_a_provider_that_is_down_pauses_planning_and_nothing_else(
+    root: Path, plays: Callable[..., tuple[Setting, Standin]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says when it may be asked again; experiments go on, every attempt is on the ledger, none of them costs."""
+    monkeypatch.setattr(plan, "PAUSE_S", 0.5)
+    beside = [world.idea(f"rate {n}", ('"rate": 0.10', f'"rate": {0.1 - n / 100}')) for n in range(1, 4)]
+    world.write_ideas(root, beside)
+    script = [*[DOWN] * 4, proposes("wider", WIDER)]
+    setting, server = plays(script, planner="anthropic:stand-in,scripted:.ideas.jsonl")
+    Loop(setting).run()
+    found = by_title(setting)
+    assert found["wider"].state == "promoted"
+    assert [found[f"rate {n}"].state for n in (1, 2, 3)] == ["worse"] * 3
+    with setting.store.read() as reads:
+        events = [event.text for event in reads.events(1, limit=10_000) if event.what == "planner"]
+        settled = reads.balance(1).settled
+    assert "asking again in 1 s" in events[0] and "529" in events[0]
+    assert (settled.llm_calls, settled.llm_tokens) == (5, USED.tokens)
+    times = [seen.at for seen in server.asked]
+    assert all(b - a >= 1.0 for a, b in itertools.pairwise(times))
+
+
+def test_a_key_that_is_refused_ends_the_asking_and_names_the_fix(
+    plays: Callable[..., tuple[Setting, Standin]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting, server = plays([proposes("wider", WIDER)])
+    object.__setattr__(server, "key", "another")
+    ending = Loop(setting).run()
+    assert (ending.state, ending.failed) == ("stopped", True)
+    assert "ANTHROPIC_API_KEY" in ending.reason and KEY not in ending.reason
+    assert len(server.asked) == 1
+
+
+def test_dollars_are_a_promise(plays: Callable[..., tuple[Setting, Standin]]) -> None:
+    """The worst case of a call is dearer than the call: the asking ends before the cap, and never beyond it."""
+    most: list[float] = []
+    setting, server = plays(NIGHT * 20, llm_usd=0.4, llm_calls=None)
+
+    def look() -> None:
+        with setting.store.read() as reads:
+            balance = reads.balance(1)
+        most.append(balance.settled.llm_usd + balance.reserved.llm_usd)
+
+    ending = Loop(setting, look).run()
+    assert ending == ("finished", f"anthropic:stand-in: {SPENT}", False)
+    with setting.store.read() as reads:
+        settled = reads.balance(1).settled
+    assert 0 < settled.llm_usd <= max(most) <= 0.4
+    assert settled.llm_calls == len(server.asked) < len(NIGHT) * 20
+
+
+WITHOUT_TOOLS = "tools = false\n"
+IDEA = {"title": "wider", "hypothesis": "more room", "edits": edits(WIDER), "kind": "knob"}
+
+
+def test_a_model_without_tools_answers_with_json(
+    root: Path, plays: Callable[..., tuple[Setting, Standin]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With words around it, and mended when it can't be read."""
+    monkeypatch.setattr(f"{__name__}.MODELS", MODELS + WITHOUT_TOOLS)
+    said = ["I would widen it.", f"Here it is:\n```json\n{json.dumps(IDEA)}\n```\nGood luck."]
+    setting, server = plays([Reply(text=text, usage=USED) for text in said], "openai-compatible")
+    Loop(setting).run()
+    assert by_title(setting)["wider"].state == "promoted"
+    assert [tools(seen.body) for seen in server.asked] == [[], []]
+    assert "there is no JSON object in it" in told(server.asked[1].body)
+
+
+def test_findings_are_written_after_verdicts(
+    plays: Callable[..., tuple[Setting, Standin]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tied to their runs, unsure where there is one, and marked where later ones speak against them."""
+    monkeypatch.setattr(f"{__name__}.MODELS", MODELS.replace("lessons = false", "lessons = true"))
+    narrow = ('"width": 4', '"width": 2')
+    ideas = iter([proposes("narrower", narrow), proposes("wider", WIDER)])
+    findings = iter(
+        [
+            {"text": "Narrower is worse.", "confidence": 0.9, "contradicts": []},
+            {"text": "Wider is better.", "confidence": 0.8, "contradicts": ["l1", "l7"]},
+        ]
+    )
+
+    def script(body: dict[str, Any]) -> Reply:
+        if "You write down what experiments" in told(body):
+            return Reply(text=json.dumps(next(findings)), usage=USED)
+        return next(ideas)
+
+    setting, _ = plays(script, llm_calls=4)
+    Loop(setting).run()
+    with setting.store.read() as reads:
+        learnt = lessons.lessons(reads, 1)
+        spoken = [talks.conversations_of(reads, one.id)[-1] for one in reads.proposals(1)[1:]]
+    assert [(one.text, one.contradicted_by) for one in learnt] == [
+        ("Narrower is worse.", 2),
+        ("Wider is better.", None),
+    ]
+    assert learnt[0].runs and learnt[0].confidence == 0.5  # it said 0.9 of a single run
+    assert learnt[1].confidence == 0.8 and len(learnt[1].runs) > 1
+    assert [talk.what for talk in spoken] == ["lesson", "lesson"]
+
+
+def test_a_key_is_nowhere_but_in_its_header(root: Path, plays: Callable[..., tuple[Setting, Standin]]) -> None:
+    """Not though the model asks for it by all the tools it has, and says it aloud."""
+    curious = [
+        calls(
+            ("read_skill", {"name": "../../../proc/self/environ"}),
+            ("read_script", {"path": "/proc/self/environ"}),
+            ("query", {"sql": "SELECT readfile('/proc/self/environ')"}),
+            ("read_log", {"run": "r1", "which": "/proc/self/environ"}),
+            ("bash", {"command": "env"}),
+        ),
+        proposes("wider", WIDER, hypothesis=f"the key is {KEY}"),
+    ]
+    setting, server = plays(curious)
+    Loop(setting).run()
+    assert all(KEY not in json.dumps(seen.body) for seen in server.asked[:2])
+    assert "no tool 'bash'" in told(server.asked[1].body)
+    setting.store.close()
+    found = [path for path in root.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+    assert found == []
+
+
+def test_calls_of_a_killed_controller_are_paid_for_at_their_worst(
+    root: Path, plays: Callable[..., tuple[Setting, Standin]]
+) -> None:
+    """Nobody will ever know what they cost. The question is asked again, by another conversation."""
+    slow = Reply(calls=proposes("wider", WIDER).calls, usage=USED, wait_s=60.0)
+    setting, server = plays([slow, proposes("wider", WIDER)], llm_calls=2)
+    setting.store.close()
+    code = (
+        "from pathlib import Path; from agent.loop import Loop; from tests.e2e import world; "
+        "Loop(world.resume_campaign(Path('.'))).run()"
+    )
+    command = [sys.executable, "-c", code]
+    environ = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    child = subprocess.Popen(command, cwd=root, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: len(server.asked) == 1)
+    finally:
+        child.kill()
+        child.wait()
+    again = world.resume_campaign(root)
+    Loop(again).run()
+    with again.store.read() as reads:
+        calls_ = [row for talk in (1, 2) for row in talks.calls_of(reads, talk)]
+        settled = reads.balance(1).settled
+        assert budget.audit(reads, 1) == []
+    assert [(row.state, row.error) for row in calls_] == [("lost", "its controller was killed"), ("done", "")]
+    assert settled.llm_calls == 2 and settled.llm_usd > 2 * USD
+    assert by_title(again)["wider"].state == "promoted"
+    again.store.close()
