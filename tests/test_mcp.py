@@ -23,6 +23,7 @@ from agent.records import Proposal
 from agent.store import Store, open_store
 from agent.store.talks import conversations_of
 from tests.e2e import world
+from tests.filling import add_base, add_campaign, add_idea
 from tests.fixture_campaign import build
 
 T = TypeVar("T")
@@ -164,6 +165,7 @@ def test_what_stands_in_the_store_is_told(root: Path) -> None:
         assert "- muon: " in await at.said("skills")
         context = await at.said("context")
         assert '"matrix_lr": 0.02' in context and "num_layers = 5 and no memory for it" in context
+        assert "Do not propose them again" in context and len(context) < 3 * 25_000
         assert "What is known" in await at.said("read_skill", name="muon")
         assert '"num_layers": 3' in await at.said("read_script")
         assert "p26" in await at.said("query", sql="SELECT 'p' || proposal_id AS p FROM heads")
@@ -251,13 +253,18 @@ def test_hostile_calls_of_other_tools_are_answered(root: Path, store: Store) -> 
             ("propse", {}, "Did you mean 'propose'"),
             ("approve", {"proposals": ["p1"]}, "no tool"),
         ):
-            assert words in await at.refused(name, **arguments)  # type: ignore[arg-type]
+            said = await at.refused(name, **arguments)  # type: ignore[arg-type]
+            assert words in said and len(said) < 1000 and "fault of Caddie's" not in said
         assert "36 ideas" in await at.said("status")
 
     served(root, work)
 
 
 def test_nothing_is_approved_through_the_server_unless_a_person_said_so(root: Path, store: Store) -> None:
+    with store.write() as tx:
+        other = add_idea(tx, add_base(tx, add_campaign(tx, "other")))
+        tx.move(other.id, "awaiting_review")
+
     def waiting() -> list[int]:
         with store.read() as reads:
             return [one.id for one in reads.proposals(1, {"awaiting_review"})]
@@ -272,16 +279,19 @@ def test_nothing_is_approved_through_the_server_unless_a_person_said_so(root: Pa
         for action in ("approve", "reject"):
             assert "no argument" in await at.refused("review", action=action, proposals=[first])
 
-    served(root, may_not)
+    served(root, may_not, "--campaign", "tiny-1")
     assert waiting() == before
 
     async def may(at: Served) -> None:
+        foreign = f"p{other.id}"
+        assert "another campaign" in await at.refused("review", action="approve", proposals=[first, foreign])
+        assert "another campaign" in await at.refused("propose", **IDEA, source=foreign)
         assert "which?" in await at.refused("review", action="approve")
         assert "p1 doesn't wait" in await at.refused("review", action="approve", proposals=[first, "p1"])
         assert await at.said("review", action="approve", proposals=[first]) == f"{first} approved"
         assert await at.said("review", action="reject", proposals=[second], comment="no") == f"{second} declined"
 
-    served(root, may, "--may-approve", name="codex")
+    served(root, may, "--may-approve", "--campaign", "tiny-1", name="codex")
     with store.read() as reads:
         notes = [reads.reviews(one)[-1] for one in before]
     assert [(note.action, note.who, note.comment) for note in notes] == [

@@ -4,13 +4,27 @@ Takes the desk; gives text. Words of others in it are fenced as data, as in any 
 """
 
 from agent import skills
-from agent.context import gather, render
+from agent.context import Budgets, gather, render
 from agent.context.templates import Templates
 from agent.mcp.proposing import MOST_WAITING
 from agent.planner import Request
 from agent.tools import Desk
 
 GUIDE = "mcp.md.j2"
+# Clients cut what a tool answers at some 25,000 tokens, and have read_script for the rest of the script.
+BUDGETS = Budgets(
+    skills=4000,
+    knobs=2000,
+    script=3000,
+    lineage=1500,
+    older_failed=1000,
+    older_lessons=1000,
+    failed=3000,
+    lessons=1500,
+    near=700,
+    reviews=700,
+    in_flight=1500,
+)
 
 
 def guide(desk: Desk, *, may_approve: bool) -> str:
@@ -44,5 +58,6 @@ def context(desk: Desk, planner: str) -> str:
         )
         known = skills.load(skills.folder_of(desk.root))
         evidence = gather(reads, request, planner=planner, skills=known)
-    found = render(evidence, workspace=desk.root)
-    return "\n\n".join(part.text for part in (*found.system[1:], *found.user))
+    found = render(evidence, BUDGETS, workspace=desk.root)
+    parts = [part.text for part in (*found.system[1:], *found.user)]
+    return "\n\n".join([*parts, "Lines of the script that are left out above are shown by `read_script`."])

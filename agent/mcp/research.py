@@ -87,7 +87,7 @@ class Research:
             Offer("status", "Where the campaign stands: budget, head, what runs, what waits.", Nothing, self._status),
             Offer(
                 "context",
-                "The script as it is, what was tried and what came of it, what runs now: read it before every idea.",
+                "The track, the head, what was tried and what came of it, what runs now: read it before every idea.",
                 Nothing,
                 self._context,
                 whole=True,
