@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.planner import clients, make
+from agent.planner import clients
 from agent.planner.idea import Idea
+from agent.planner.making import make
 from agent.records import Proposal
 from agent.report import status as standing
 from agent.setting import Setting
