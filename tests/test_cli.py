@@ -99,7 +99,7 @@ LOOKS = (
     ),
     *(("diff", "p6"), ("log",), ("log", "p14"), ("log", "r65"), ("best",), ("lineage",), ("lineage", "p14")),
     *(("query", "SELECT * FROM leaderboard"), ("plot", "--terminal"), ("review", "--list"), ("doctor",)),
-    *(("tracks",), ("tracks", "golf-8xh100"), ("prune", "--dry-run"), ("planners",)),
+    *(("models",), ("tracks",), ("tracks", "golf-8xh100"), ("prune", "--dry-run"), ("planners",)),
 )
 
 

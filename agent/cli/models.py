@@ -42,12 +42,13 @@ def _words(config: "Config", places: list[str]) -> str:
         "longest answer",
         "price from",
     )
+    who = {"shipped": "shipped", places[0]: "your home", places[1]: "this workspace"}
     rows: list[tuple[Any, ...]] = []
     for one in config.models:
         chosen = " (default)" if config.default.get(one.provider) == one.id else ""
         price = one.price
         cells = (price.input, price.output, price.cache_read, price.cache_write, price.date) if price else (None,) * 5
-        rows.append((f"{one.name}{chosen}", *cells, one.context, one.max_output, one.price_from or "nobody"))
+        rows.append((f"{one.name}{chosen}", *cells, one.context, one.max_output, who.get(one.price_from, "nobody")))
     limits = config.limits
     return "\n".join(
         [
@@ -56,7 +57,7 @@ def _words(config: "Config", places: list[str]) -> str:
             f"One conversation: at most {limits.turns} turns and {limits.repairs} repairs; one answer: at most "
             f"{limits.answer_s:g} s and {limits.output_share:.0%} of the model's longest.",
             f"Calls of one planner at once: {limits.parallel}.",
-            plain(f"Yours go into {places[0]} or {places[1]}."),
+            plain(f"Yours go into {places[0]} (your home) or {places[1]} (this workspace)."),
         ]
     )
 

@@ -35,7 +35,9 @@ class Anthropic:
     price: Price | None
     max_output: int
     thinking: int = 0
-    """Tokens; below 1024 it does not think."""
+    """Tokens; below 1024 it is not told to think."""
+    adaptive: bool = False
+    """Whether it thinks for as long as it sees fit, and takes no number."""
     cached_from: int = 0
     """Tokens of the shortest prefix that is cached."""
 
@@ -91,7 +93,9 @@ class Anthropic:
             ],
         }
         budget = min(self.thinking, question.max_output - LEAST_WORDS)
-        if budget >= LEAST_THINKING:
+        if self.adaptive:
+            body["thinking"] = {"type": "adaptive"}
+        elif budget >= LEAST_THINKING:
             body["thinking"] = {"type": "enabled", "budget_tokens": budget}
         body = {key: value for key, value in clean(body).items() if value}
         _mark(body, system, question, self.cached_from)
@@ -190,7 +194,7 @@ class _Reply:
         elif kind == "message_delta":
             delta = event.get("delta")
             self.reason = str(delta.get("stop_reason") or "") if isinstance(delta, dict) else ""
-            exchange.complete = bool(self.reported) and isinstance(event.get("usage"), dict)
+            exchange.complete = bool(self.reported and event.get("usage"))
             self._use(event, exchange)
         elif kind == "message_stop":
             self.ended = True
@@ -198,9 +202,10 @@ class _Reply:
     def _use(self, holder: object, exchange: Exchange) -> None:
         """Counts are totals so far; a later report may leave out what it has no news of."""
         usage = holder.get("usage") if isinstance(holder, dict) else None
-        if not isinstance(usage, dict):
+        told = {key: value for key, value in usage.items() if value is not None} if isinstance(usage, dict) else {}
+        if not told:
             return
-        self.reported |= {key: value for key, value in usage.items() if value is not None}
+        self.reported |= told
         exchange.usage = Usage(
             input=tokens(self.reported, "input_tokens"),
             cache_read=tokens(self.reported, "cache_read_input_tokens"),

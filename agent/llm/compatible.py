@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import httpx2
     import openai
 
+NO_KEY = "none"  # for the SDK, which insists on one; it is not sent
 STOPS: dict[str, Stop] = {"length": "length", "content_filter": "refused"}
 
 
@@ -59,12 +60,11 @@ class Compatible:
 
         # The SDK adds what the environment says for OpenAI: none of it goes to another server.
         custom = [line.partition(":")[0].strip() for line in os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")]
-        ours = [] if self.server.key else ["Authorization"]
-        headers: Any = {
-            name: openai.Omit() for name in ("OpenAI-Organization", "OpenAI-Project", *custom, *ours) if name
-        }
+        theirs = [name for name in custom if name and name.lower() != "authorization"]
+        headers: Any = {name: openai.Omit() for name in ("OpenAI-Organization", "OpenAI-Project", *theirs)}
+        headers["Authorization"] = f"Bearer {self.server.key or NO_KEY}"
         return openai.OpenAI(
-            api_key=self.server.key or "none",
+            api_key=self.server.key or NO_KEY,
             base_url=self.server.base_url,
             max_retries=0,
             timeout=http.timeout,
@@ -173,7 +173,10 @@ class _Reply:
                 self._hear(piece, exchange)
                 self.refused |= name == "refusal"
                 self.texts += [piece] if name in ("content", "refusal") else []
-        for asked in delta.get("tool_calls") or ():
+        calls = delta.get("tool_calls") or []
+        if not isinstance(calls, list):
+            raise exchange.malformed("calls that are no list")
+        for asked in calls:
             self._call(asked, exchange)
 
     def _call(self, asked: object, exchange: Exchange) -> None:

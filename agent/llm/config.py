@@ -51,6 +51,9 @@ class Row(Table):
     """Tokens of question and answer together."""
     max_output: Annotated[int, Field(gt=0)] | None = None
     thinking: Count | None = None
+    """Tokens of an answer."""
+    adaptive: bool | None = None
+    """Anthropic's later models think for as long as they see fit, and refuse a number."""
     cached_from: Count | None = None
     cache_s: Annotated[float, Field(ge=0)] | None = None
     tools: bool | None = None
@@ -136,6 +139,7 @@ class Described:
     context: int = CONTEXT
     max_output: int = MAX_OUTPUT
     thinking: int = 0
+    adaptive: bool = False
     cached_from: int = 0
     """Tokens of the shortest prefix that is cached."""
     cache_s: float = 0.0
@@ -189,8 +193,10 @@ def _told(known: Described, row: Row, file: str) -> Described:
     said = row.model_dump(exclude_none=True)
     prices = {name: said.pop(name) for name in ("input", "output", "cache_read", "cache_write", "date") if name in said}
     model = replace(known, **said)
-    if model.provider != "openai-compatible" and not (model.tools and not model.json_schema):
+    if model.provider != "openai-compatible" and (model.json_schema or not model.tools):
         raise UserError(f"{file}: {known.name}: tools and json_schema are for openai-compatible; leave them out")
+    if model.provider != "anthropic" and model.adaptive:
+        raise UserError(f"{file}: {known.name}: adaptive is for anthropic; leave it out")
     if not prices:
         return model
     if known.price is None and not {"input", "output"} <= set(prices):

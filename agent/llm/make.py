@@ -4,6 +4,7 @@ Takes the name, the workspace and the environment, which holds keys and addresse
 yet, and what is missing is a `UserError` that says what to do.
 """
 
+import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -56,7 +57,7 @@ def _anthropic(spec: str, id_: str, config: Config, workspace: Path, environ: Ma
 
     told = _known("anthropic", id_, config, workspace, environ)
     server = _server("anthropic", told, spec, config, environ)
-    return Anthropic(server, told.price, told.max_output, told.thinking, told.cached_from)
+    return Anthropic(server, told.price, told.max_output, told.thinking, told.adaptive, told.cached_from)
 
 
 def _openai(spec: str, id_: str, config: Config, workspace: Path, environ: Mapping[str, str]) -> Model:
@@ -70,12 +71,13 @@ def _openai(spec: str, id_: str, config: Config, workspace: Path, environ: Mappi
 def _compatible(spec: str, argument: str, config: Config, environ: Mapping[str, str]) -> Model:
     from agent.llm.compatible import Compatible
 
-    id_, _, url = argument.rpartition("@")
-    if not id_ or not url:
+    named = re.fullmatch(r"(.+?)@([a-z]+://.+)", argument)
+    if named is None:
         raise UserError(
             f"{spec}: say which model and where, as openai-compatible:MODEL@URL, "
             "such as openai-compatible:qwen3@http://127.0.0.1:8080/v1"
         )
+    id_, url = named.groups()
     told = config.model("openai-compatible", id_) or Described("openai-compatible", id_)
     server = _server("openai-compatible", told, spec, config, environ, url)
     return Compatible(server, told.price, told.max_output, told.tools, told.json_schema)

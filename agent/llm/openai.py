@@ -177,7 +177,8 @@ class _Reply:
             if item.get("type") == "function_call":
                 given = arguments(str(item.get("arguments") or ""))
                 calls.append(Call(str(item.get("call_id") or ""), str(item.get("name") or ""), given))
-            for part in item.get("content") or () if item.get("type") == "message" else ():
+            parts = item.get("content") if item.get("type") == "message" else None
+            for part in parts if isinstance(parts, list) else ():
                 texts += [str(part["text"])] if isinstance(part, dict) and part.get("text") else []
                 refusals += [str(part["refusal"])] if isinstance(part, dict) and part.get("refusal") else []
         text = "\n".join([*texts, *refusals])

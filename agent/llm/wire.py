@@ -201,6 +201,8 @@ class Exchange:
     def _before(self, request: "httpx2.Request") -> None:
         self._timer.start()  # not sooner: the SDK's own import takes seconds on a busy machine
         request.headers["accept-encoding"] = "identity"  # bytes are counted as they come: nothing may unfold
+        if not self.server.key:
+            request.headers.pop("authorization", None)
         request.extensions = {**request.extensions, "trace": self._trace}
 
     def _after(self, response: "httpx2.Response") -> None:
