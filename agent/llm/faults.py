@@ -100,6 +100,24 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return None
 
 
+def said_of(body: object) -> str:
+    """The words of a provider's error."""
+    if isinstance(body, Mapping):
+        inner = body.get("error", body)
+        message = inner.get("message") if isinstance(inner, Mapping) else inner
+        return message if isinstance(message, str) else ""
+    return body if isinstance(body, str) else ""
+
+
+def kind_of(body: object) -> str:
+    """What a provider calls its error."""
+    if not isinstance(body, Mapping):
+        return ""
+    inner = body.get("error", body)
+    found = [inner.get(name) for name in ("code", "type")] if isinstance(inner, Mapping) else []
+    return next((one for one in found if isinstance(one, str)), "")
+
+
 def shortened(text: str, limit: int = 300) -> str:
     """A stranger's words on one line."""
     one = " ".join("".join(letter if letter.isprintable() else " " for letter in text[: 4 * limit]).split())

@@ -5,15 +5,17 @@ Takes a `Server` and what to call on an HTTP client; gives the answer's events a
 """
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from agent.errors import UserError
 from agent.llm import Billed, ModelError, Usage
-from agent.llm.faults import Failure, of_stream, refused, shortened
+from agent.llm.faults import Failure, kind_of, of_stream, refused, said_of, shortened
 from agent.llm.values import clean, utf8
 
 if TYPE_CHECKING:
@@ -87,7 +89,9 @@ class Exchange:
 
         hooks: dict[str, list[Callable[..., Any]]] = {"request": [self._before], "response": [self._after]}
         try:
-            with httpx2.Client(timeout=self.timeout(), event_hooks=hooks, follow_redirects=False) as client:
+            with httpx2.Client(
+                verify=_certificates(), timeout=self.timeout(), event_hooks=hooks, follow_redirects=False
+            ) as client:
                 asked: Iterator[object] | None = None
                 while True:
                     failed: ModelError | None = None
@@ -169,11 +173,11 @@ class Exchange:
             response = getattr(error, "response", None)
             headers = response.headers if response is not None else {}
             body = getattr(error, "body", None)
-            said = server.redacted(_said(body))
-            return self._made(refused(server, self._status, _kind(body), said, headers))
+            said = server.redacted(said_of(body))
+            return self._made(refused(server, self._status, kind_of(body), said, headers))
         if hasattr(error, "status_code"):  # an error event in a stream that began well
             body = getattr(error, "body", None)
-            return self.failed(_kind(body), _said(body))
+            return self.failed(kind_of(body), said_of(body))
         return self._broken(error)
 
     def _broken(self, error: BaseException) -> ModelError:
@@ -195,7 +199,7 @@ class Exchange:
             return self.error(f"can't reach {server.url} ({reason}): is it running, and {server.url_name} right?")
         body = getattr(error, "body", None)
         if body:  # chat completions: an error in the place of a chunk
-            return self.failed(_kind(body), _said(body))
+            return self.failed(kind_of(body), said_of(body))
         return self.malformed(f"{type(causes[-1]).__name__}: {shortened(server.redacted(str(causes[-1])), 120)}")
 
     def _before(self, request: "httpx2.Request") -> None:
@@ -244,6 +248,14 @@ def count(server: Server, ask: Callable[["httpx2.Client"], object]) -> int:
     return tokens
 
 
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Read once: they are megabytes."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
+
+
 def _plain(event: object) -> Json:
     from pydantic import BaseModel
 
@@ -284,20 +296,3 @@ def _faults() -> tuple[type[BaseException], ...]:
     raised = [getattr(sys.modules[sdk], name) for sdk, name in sdks if sdk in sys.modules]
     shapes = (ValueError, TypeError, AttributeError, LookupError, RecursionError, OSError)
     return (*raised, httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL, *shapes)
-
-
-def _said(body: object) -> str:
-    """The words of a provider's error."""
-    if isinstance(body, Mapping):
-        inner = body.get("error", body)
-        message = inner.get("message") if isinstance(inner, Mapping) else inner
-        return message if isinstance(message, str) else ""
-    return body if isinstance(body, str) else ""
-
-
-def _kind(body: object) -> str:
-    if not isinstance(body, Mapping):
-        return ""
-    inner = body.get("error", body)
-    found = [inner.get(name) for name in ("code", "type")] if isinstance(inner, Mapping) else []
-    return next((one for one in found if isinstance(one, str)), "")
