@@ -171,10 +171,11 @@ def test_every_mode_is_rendered(night: Store, mode: Mode, tools: bool) -> None:
 
 def test_two_near_misses_are_put_side_by_side_to_be_combined(night: Store) -> None:
     with night.write() as tx:
+        tx.connection.execute(sql("UPDATE proposals SET state = 'oversize', gain = 0.05 WHERE id = 30"))
         for one, gain in ((27, 0.02), (28, 0.011), (29, 0.03)):
             tx.add_verdict(Verdict(one, 26, "inconclusive", f"close by {one}", gain=gain, stderr=0.01))
     found = evidence(night, "combine")
-    assert [one.name for one in found.near] == ["p29", "p27", "p28"]
+    assert [one.name for one in found.near] == ["p30", "p29", "p27", "p28"]
     assert [one.name for one in found.pieces] == ["p29", "p27"]
     text = render(found).user[-1].text
     assert '+    "matrix_lr": 0.029' in text
@@ -228,9 +229,7 @@ def test_nothing_that_others_wrote_is_outside_of_a_fence(night: Store, tmp_path:
     stranger = skills.Skill("muon", bad, bad, tmp_path)
     for mode in sorted(ALL_MODES):
         with night.read() as reads:
-            found = gather(
-                reads, replace(asked, mode=mode), planner=bad, skills=(stranger,), log_tail=bad
-            )  # planner names are ours; a strange one is one line
+            found = gather(reads, replace(asked, mode=mode), planner="x", skills=(stranger,), log_tail=bad)
         for tools in (True, False):
             text = whole(render(found, tools=tools))
             assert text.count("MARK") > 100
@@ -318,6 +317,7 @@ def test_a_long_campaign_is_told_within_its_budgets_and_at_once(long_campaign: S
     assert time.process_time() - began < 1.0
     budgets = Budgets()
     assert estimate(whole(context)) <= budgets.most
+    assert estimate(context.user[-1].text) <= budgets.near + budgets.reviews + budgets.in_flight + 2000
     assert estimate(context.user[0].text) <= budgets.script + budgets.lineage + 500
     journal = "".join(part.text for part in context.user[1:-1])
     assert estimate(journal) <= budgets.failed + budgets.lessons + budgets.older_failed + budgets.older_lessons + 2500

@@ -60,7 +60,6 @@ class Source:
 class Evidence:
     campaign: str
     track: Track
-    planner: str
     skills: tuple[str, ...]
     """One line each."""
     head: Head
@@ -104,11 +103,10 @@ def gather(
     since = history.head_since(reads, campaign.id)
     near = history.near_misses(reads, head)
     mode: Mode = "exploit" if request.mode == "base" else request.mode
-    pieces = tuple(_piece(reads, int(one.name[1:])) for one in near[:PIECES]) if mode == "combine" else ()
+    paired = [one for one in near if one.state != "oversize"][:PIECES] if mode == "combine" else []
     return Evidence(
         campaign=campaign.name,
         track=request.track,
-        planner=planner,
         skills=tuple(skills_.index(skills).splitlines()),
         head=history.head(reads, head),
         files=tuple(request.head_files.items()),
@@ -124,7 +122,7 @@ def gather(
         run_s=history.run_s(reads, campaign.id) or request.track.guess_run_s(),
         mode=mode,
         source=_source(reads, request),
-        pieces=pieces,
+        pieces=tuple(_piece(reads, int(one.name[1:])) for one in paired),
         log_tail=log_tail if mode == "repair" else "",
     )
 

@@ -107,7 +107,6 @@ def _now(templates: Templates, evidence: Evidence, budgets: Budgets, tools: bool
         "in_flight": waiting[len(waiting) - waiting_kept :],
         "in_flight_left_out": len(waiting) - waiting_kept,
         "calibration": evidence.calibration,
-        "planner": evidence.planner,
         "sigma": evidence.sigma,
         "left": evidence.balance.left(),
         "caps": evidence.balance.caps,

@@ -1,6 +1,7 @@
 """The fields of a proposal as somebody else writes them: a language model, a client of ours, a line of a file.
 
-Takes their JSON; gives a `Draft`. What a model reads of them is their JSON schema, so descriptions are for it.
+Takes their JSON; gives a `Draft`. What a model reads of them is their JSON schema, so descriptions are for it;
+prompts/reply.md.j2 lists them for models without tools.
 """
 
 from typing import TYPE_CHECKING, Annotated, get_args
