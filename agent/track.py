@@ -109,12 +109,12 @@ class Rung(Table):
 
 
 class DryRun(Table):
-    """A few steps of training, by which a planner sees whether an edit works at all. No score comes of it."""
+    """A few steps of training, by which a planner sees whether an edit works. None: edits are not run."""
 
     env: Env = Field(default_factory=dict)
     """Variables that make it short, on top of the deciding rung's."""
     wall_s: Annotated[float, Field(gt=0)]
-    """Seconds it may take; its other limits are those of a run."""
+    """Its other limits are those of a run."""
 
 
 class DecisionRule(Table):
@@ -171,7 +171,6 @@ class Track(Table):
     data: Data
     compute: Compute | None = None
     check: DryRun | None = None
-    """None: edits are checked without being run."""
     rung: Annotated[tuple[Rung, ...], AfterValidator(_rungs)]
     decision: DecisionRule
     knob: Annotated[tuple[Knob, ...], AfterValidator(_knobs)] = ()

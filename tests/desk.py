@@ -80,9 +80,9 @@ def tried(desk: Desk, source: Proposal, *changes: tuple[str, str]) -> Check:
     return check(desk, basis_of(desk, source), edit(*changes))
 
 
-def ask(box: Toolbox, name: str, **arguments: object) -> str:
+def ask(box: Toolbox, tool: str, /, **arguments: object) -> str:
     """What a tool answers to a call that is in order."""
-    result = box.run(Call("c1", name, arguments))
+    result = box.run(Call("c1", tool, arguments))
     assert (result.call_id, result.failed) == ("c1", False), result.text
     return result.text
 

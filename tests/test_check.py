@@ -1,6 +1,7 @@
 """Edits that are tried out before they are proposed: what the words say, and what hostile scripts can't do."""
 
 import os
+import resource
 import threading
 import time
 from collections.abc import Iterator
@@ -11,10 +12,11 @@ import pytest
 from agent.records import Proposal
 from agent.setting import campaign_folder
 from agent.tools import Desk
-from agent.tools.check import check
+from agent.tools.check import Check, check
 from agent.tools.dry_run import sweep
 from tests.desk import CHECK, SCRIPT, TRACK, basis_of, edit, open_desk, tried
 from tests.filling import add_idea, add_measured, measurement
+from tests.training import write_corpus
 
 HERE = "        # here\n"
 Opened = tuple[Desk, Proposal]
@@ -113,6 +115,8 @@ BAD = {
         "final_model.bin can't be opened: it is a link",
         "",
     ),
+    "digs deep": ("import os\n        for _ in range(3000): os.mkdir('d'); os.chdir('d')\n        os._exit(1)", "", ""),
+    "locks its folder": ('import os; os.mkdir("d"); os.mkdir("d/e"); os.chmod("d", 0); os._exit(1)', "exit code 1", ""),
     "kills its shepherd": ("import os; os.kill(os.getppid(), 9)", "twice there was no result", ""),
     "takes its folder away": ('import shutil; shutil.rmtree("..")\n        import time; time.sleep(9)', "", ""),
 }
@@ -132,8 +136,17 @@ def test_a_bad_script_is_told_what_it_did(opened: Opened, name: str) -> None:
     assert not [pid for pid in _children() if "checks" in _environ(pid)]
 
 
-def test_an_edit_that_is_too_big_says_by_how_much(opened: Opened) -> None:
-    found = tried(*opened, ('"width": 4', '"width": 40'))
+def test_an_edit_that_is_too_big_says_by_how_much(tmp_path: Path) -> None:
+    with open_desk(tmp_path / "work") as (desk, base):
+        unsure = tried(desk, base, ('"width": 4', '"width": 40'))
+        assert unsure.ok and "as the dry run left it, because no run of the head is measured yet" in unsure.words
+        assert "it is too big" in tried(desk, base, ('"width": 4', '"width": 60')).words
+        with desk.store.write() as tx:
+            run = add_measured(tx, base, 1, 2.0, purpose="report")
+            tx.add_measurement(measurement(run.id, 2.0, artifact_bytes=400, judge_version=2))
+        near = tried(desk, base, ('"width": 4', '"width": 15'))
+        assert near.ok and near.estimates.total_bytes == 2017 and "too near to the limit to be sure" in near.words
+        found = tried(desk, base, ('"width": 4', '"width": 40'))
     assert not found.ok and found.tried
     assert f"it is too big: about {found.estimates.total_bytes:,} bytes" in found.failures[0]
     assert "the limit is 2,000" in found.failures[0] and found.estimates.parameters == 40_000
@@ -183,7 +196,8 @@ def test_a_script_is_run_once_whoever_asks(tmp_path: Path) -> None:
 
 def test_what_it_gets_to_see_of_the_outside(tmp_path: Path) -> None:
     os.environ["SECRET_KEY"] = "sk-secret"
-    show = "        import os; raise SystemExit(repr(sorted(os.environ.items())) + str(os.getpriority(0, 0)))\n"
+    said = "[*map(repr, os.environ.items()), str(os.getpriority(0, 0))]"
+    show = f"        import os\n        raise SystemExit('\\n'.join({said}))\n"
     try:
         with open_desk(tmp_path / "work") as (desk, base):
             found = tried(desk, base, (HERE, show))
@@ -191,7 +205,7 @@ def test_what_it_gets_to_see_of_the_outside(tmp_path: Path) -> None:
         del os.environ["SECRET_KEY"]
     assert "('RUN_ID', 'check')" in found.words and "('SHORT', '1')" in found.words
     assert "SECRET" not in found.words and "sk-secret" not in found.words
-    assert found.words.rstrip().endswith("10")  # it is nice
+    assert found.words.rstrip().endswith("\n10")  # it is nice
 
 
 def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
@@ -202,6 +216,65 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     os.utime(old, (0, 0))
     sweep(folder)
     assert not old.exists() and new.exists()
+
+
+# ---------------------------------------------------------------- the trainer
+
+
+REAL = Path("trainer/train_gpt.py").read_text()
+
+
+@pytest.fixture(scope="module")
+def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+    """The shipped track and its script, on a small corpus."""
+    toml = Path("trainer/tracks/tiny.toml").read_text().replace("trainer/train_gpt.py", "train.py")
+    toml = toml.replace('PRESET = "tiny"', 'PRESET = "tiny", VOCAB_SIZE = "300"')
+    with open_desk(tmp_path_factory.mktemp("trainer") / "work", REAL, toml) as found:
+        write_corpus(found[0].corpus)
+        yield found
+
+
+def real(opened: Opened, old: str, new: str) -> Check:
+    return check(opened[0], basis_of(*opened), edit((old, new), script=REAL))
+
+
+@pytest.mark.slow
+def test_the_trainer_takes_its_first_steps(trainer: Opened) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    found = real(trainer, '"matrix_lr": 0.02', '"matrix_lr": 0.03')
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert found.ok and found.tried, found.words
+    estimates = found.estimates
+    assert estimates.step == 1.0 and estimates.same_steps == 1  # the first loss comes before the first change
+    assert estimates.first_loss and estimates.last_loss and estimates.last_loss < estimates.first_loss
+    assert estimates.parameters and estimates.steps and estimates.steps > 300  # a smaller vocabulary than shipped
+    assert estimates.total_bytes and estimates.code_bytes and 8_000 < estimates.code_bytes < 30_000
+    assert after.ru_utime - before.ru_utime < 20  # of two dry runs
+    wider = real(trainer, '"model_dim": 64', '"model_dim": 128').estimates
+    assert wider.step and wider.step > 1.5 and wider.parameters and wider.parameters > 2 * estimates.parameters
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("    return F.rms_norm(x, (x.shape[-1],))", "    return F.rms_nrom(x, (x.shape[-1],))", "F.rms_nrom(x, (x.sh"),
+        (
+            "loss = self.forward(tokens",
+            "loss = float('nan') * self.forward(tokens",
+            "its loss is no number from step 1",
+        ),
+        ('"num_heads": 4', '"num_heads": 7', "model_dim must be an even multiple of num_heads"),
+        (
+            '"train_batch_tokens": 2048',
+            '"train_batch_tokens": 262144',
+            "COMPUTE_BUDGET_MS=713 does not pay for one step",
+        ),
+    ],
+)
+def test_a_trainer_that_does_not_train_says_why(trainer: Opened, old: str, new: str, words: str) -> None:
+    found = real(trainer, old, new)
+    assert not found.ok and words in found.words
 
 
 def _head(desk: Desk, base: Proposal) -> str:

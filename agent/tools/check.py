@@ -27,6 +27,8 @@ class Estimates:
     """What a run is expected to need. None: it can't be known."""
 
     total_bytes: int | None = None
+    measured: bool = False
+    """Whether that starts from what was measured of the head; else it is the dry run's own, and may be far off."""
     code_bytes: int | None = None
     parameters: int | None = None
     step: float | None = None
@@ -150,32 +152,30 @@ def _place(desk: Desk, basis: Basis) -> Place:
 
 
 def _estimates(desk: Desk, basis: Basis, found: DryRun, known: DryRun) -> Estimates:
-    names, cost = list(found.losses.values()), found.step_cost_ms
-    artifact = _artifact(desk, basis, found, known)
-    budget = _budget_ms(desk)
+    seen, cost, budget = list(found.losses.values()), found.step_cost_ms, _budget_ms(desk)
+    artifact, grown = found.artifact_bytes, _growth(desk, basis, known)
+    if artifact is not None and grown is not None:
+        artifact = round(artifact * grown)
     return Estimates(
         total_bytes=None if artifact is None else artifact + found.code_bytes,
+        measured=grown is not None,
         code_bytes=found.code_bytes,
         parameters=found.parameters,
         step=cost / known.step_cost_ms if cost and known.step_cost_ms else None,
         steps=int(budget / cost * (1 + 1e-9)) if budget and cost else None,
         peak_mb=found.peak_mb,
-        first_loss=names[0] if names else None,
-        last_loss=names[-1] if names else None,
+        first_loss=seen[0] if seen else None,
+        last_loss=seen[-1] if seen else None,
         same_steps=same_start(dict(found.losses), dict(known.losses)),
     )
 
 
-def _artifact(desk: Desk, basis: Basis, found: DryRun, known: DryRun) -> int | None:
-    """Its bytes after a whole run: the head's measured ones, as much larger as this dry run's artifact is."""
-    if found.artifact_bytes is None:
-        return None
+def _growth(desk: Desk, basis: Basis, known: DryRun) -> float | None:
+    """What a whole run makes of the bytes that a dry run's artifact has, by the head's; None: not measured yet."""
     with desk.store.read() as reads:
         scored = reads.scored(basis.head.campaign_id, proposal_id=basis.head.id, documents=False)
     measured = [one.measurement.artifact_bytes for one in scored if one.measurement.artifact_bytes is not None]
-    if not measured or not known.artifact_bytes:
-        return found.artifact_bytes
-    return round(statistics.fmean(measured) * found.artifact_bytes / known.artifact_bytes)
+    return statistics.fmean(measured) / known.artifact_bytes if measured and known.artifact_bytes else None
 
 
 def _budget_ms(desk: Desk) -> float | None:
@@ -187,7 +187,8 @@ def _budget_ms(desk: Desk) -> float | None:
 
 def _too_much(desk: Desk, estimates: Estimates) -> list[str]:
     limit, size = desk.track.limits.artifact_bytes, estimates.total_bytes
-    if limit is None or size is None or size <= limit * (1 + DOUBT):
+    most = 1 + DOUBT if estimates.measured else guard.HOPELESS
+    if limit is None or size is None or size <= limit * most:
         return []
     return [f"it is too big: about {size:,} bytes of code and artifact, and the limit is {limit:,}"]
 
@@ -197,11 +198,8 @@ def _facts(desk: Desk, basis: Basis, estimates: Estimates, found: DryRun, known:
     facts = [_trained(estimates, found, known, head)]
     if estimates.parameters is not None:
         facts.append(f"parameters: {estimates.parameters:,}" + _as_head(estimates.parameters, known.parameters, head))
-    limit, size = desk.track.limits.artifact_bytes, estimates.total_bytes
-    if size is not None:
-        of = f" of {limit:,}" if limit is not None else ""
-        near = "; too near to the limit to be sure" if limit and abs(size / limit - 1) <= DOUBT else ""
-        facts.append(f"size: about {size:,} bytes{of}, {estimates.code_bytes:,} of them code{near}")
+    if estimates.total_bytes is not None:
+        facts.append(_size(estimates, desk.track.limits.artifact_bytes))
     if estimates.steps is not None and found.step_cost_ms is not None:
         times = f", {estimates.step:.3f} times {head}'s" if estimates.step is not None else ""
         cost = f"{found.step_cost_ms:.1f} ms a step by the track's table{times}"
@@ -220,6 +218,15 @@ def _trained(estimates: Estimates, found: DryRun, known: DryRun, head: str) -> s
     if estimates.same_steps and estimates.same_steps == min(count, len(known.losses)):
         words += f"; every loss is exactly {head}'s: so far the edit changes nothing in training"
     return words
+
+
+def _size(estimates: Estimates, limit: int | None) -> str:
+    size = estimates.total_bytes or 0
+    words = f"size: about {size:,} bytes{f' of {limit:,}' if limit else ''}, {estimates.code_bytes:,} of them code"
+    if not estimates.measured:
+        return f"{words}; as the dry run left it, because no run of the head is measured yet"
+    near = limit is not None and abs(size / limit - 1) <= DOUBT
+    return f"{words}; too near to the limit to be sure" if near else words
 
 
 def _as_head(value: int, known: int | None, head: str) -> str:

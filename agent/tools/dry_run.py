@@ -66,6 +66,8 @@ class DryRun:
     code_bytes: int
     peak_mb: float
     seconds: float
+    raised: bool = False
+    """Whether it ended with a traceback."""
     slow: bool = False
     """It met its wall clock: on a machine that has less to do it may not."""
 
@@ -122,7 +124,7 @@ def _explained(place: Place, files: Mapping[str, str]) -> DryRun:
     packed = training.pack(place.packed, files[script.path]).read_bytes()
     name = Path(script.path).name
     found = _tried(place, lambda code: _write(code / name, packed), len(packed))
-    if "Traceback" not in found.tail:
+    if not found.raised:
         return found
     readable = _tried(place, lambda code: _write(code / name, files[script.path].encode()), len(packed))
     if not readable.failure:
@@ -220,15 +222,16 @@ def _read(place: Place, paths: JobPaths, code_bytes: int) -> DryRun | None:
         code_bytes=code_bytes,
         peak_mb=ended.peak_mb,
         seconds=ended.wall_s,
+        raised=bool(failure) and "Traceback (most recent call last)" in text,
         slow=ended.cause == "wall",
     )
 
 
 def _failure(result: JobResult, seen: Mapping[int, float]) -> str:
-    if result.outcome != "ok":
-        return result.reason.removeprefix("train: ").removesuffix("; see train.log")
     bad = [step for step, loss in seen.items() if not abs(loss) < float("inf")]
-    return f"its loss is no number from step {bad[0]} on" if bad else ""
+    if bad:
+        return f"its loss is no number from step {bad[0]} on"
+    return result.reason.removeprefix("train: ").removesuffix("; see train.log") if result.outcome != "ok" else ""
 
 
 def _size(artifact: Path) -> int | None:

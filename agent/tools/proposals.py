@@ -72,7 +72,7 @@ def _figures(found: Scored | None) -> tuple[object, ...]:
 
 
 def _finding(run_id: int, finding: Finding) -> str:
-    return f"r{run_id} finding {finding.severity}: {finding.rule}: {line(finding.text, 500)}"
+    return f"r{run_id} finding {finding.severity}: {line(finding.rule, 60)}: {line(finding.text, 500)}"
 
 
 def _verdict(verdict: Verdict) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agent.errors import UserError
 from agent.records import Measurement, Proposal, Run
-from agent.report.words import table
+from agent.report.words import line, table
 from agent.runners.reading import read_ends, there
 from agent.store import Reads
 from agent.tools import arguments, search_lines
@@ -136,7 +136,8 @@ def _knobs(one: Side, other: Side) -> str:
     differ = [name for name in {**mine, **others} if mine.get(name) != others.get(name)]
     if not differ:
         return "knobs: none differs"
-    return "knobs: " + ", ".join(f"{name} {mine.get(name, '-')} and {others.get(name, '-')}" for name in differ)
+    pairs = ", ".join(f"{name} {mine.get(name, '-')} and {others.get(name, '-')}" for name in differ)
+    return f"knobs: {line(pairs, 2000)}"
 
 
 def _curves(one: Side, other: Side) -> str:
