@@ -59,15 +59,19 @@ def imagine(knobs: Knobs, seed: int) -> Imagined:
 
 
 class FakeRunner:
-    """Like a runner in all that the loop can see. `seconds`: how long a result is kept back, of real time."""
+    """Like a runner in all that the loop can see.
+
+    `seconds`: how long a result is kept back, of real time. `table`: the dict of the script that holds its knobs.
+    """
 
     hardware_class = "fake"
     notes = ()
 
-    def __init__(self, slots: int = 1, seconds: float = 0.0, world: Imagine = imagine) -> None:
+    def __init__(self, slots: int = 1, seconds: float = 0.0, world: Imagine = imagine, table: str = "KNOBS") -> None:
         self.slots = tuple(f"fake/{n}" for n in range(slots))
         self._seconds = seconds
         self._world = world
+        self._table = table
 
     def env(self, slot: str) -> dict[str, str]:
         return {}
@@ -81,7 +85,7 @@ class FakeRunner:
         phase = spec.phases[0]
         script = next(part for part in phase.argv if part.endswith(".py"))
         code = Path(script).read_bytes()
-        run = self._world(read_knobs(code), int(phase.env["SEED"]))
+        run = self._world(read_knobs(code, self._table), int(phase.env["SEED"]))
         self._write(paths, spec, run, hashlib.sha256(code).hexdigest(), len(code))
 
     def poll(self, folder: Path) -> JobState:
@@ -148,9 +152,9 @@ class FakeRunner:
         )
 
 
-def read_knobs(script: str | bytes) -> Knobs:
-    """The literals of the module-level dict KNOBS; nothing is executed."""
+def read_knobs(script: str | bytes, name: str = "KNOBS") -> Knobs:
+    """The literals of a dict at module level; nothing is executed."""
     text = script if isinstance(script, str) else script.decode("utf-8", "replace")
-    table = syntax.read("the script", text).tables.get("KNOBS")
+    table = syntax.read("the script", text).tables.get(name)
     found = ast.literal_eval(table) if table else {}
     return {str(name): value for name, value in found.items()}
