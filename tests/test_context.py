@@ -183,6 +183,21 @@ def test_two_near_misses_are_put_side_by_side_to_be_combined(night: Store) -> No
     assert evidence(night, "exploit").pieces == ()
 
 
+def test_the_pair_that_search_chose_is_the_one_to_be_combined(night: Store) -> None:
+    asked = request(night, "combine")
+    with night.read() as reads:
+        source, partner = reads.proposal(28), reads.proposal(29)
+        mine, theirs = (
+            {"trainer/train_gpt.py": SCRIPT.replace('"num_layers": 3', f'"num_layers": {n}')} for n in (4, 5)
+        )
+        pair = replace(asked, source=source, files=mine, partner=partner, partner_files=theirs)
+        found = gather(reads, pair, planner="x")
+    assert [one.name for one in found.pieces] == ["p28", "p29"]
+    text = render(found).user[-1].text
+    assert "Your edits apply to the script of p28" in text
+    assert text.count('+    "num_layers": 4,') == text.count('+    "num_layers": 5,') == 1
+
+
 def test_the_same_rows_give_the_same_bytes(night: Store) -> None:
     assert render(evidence(night)) == render(evidence(night))
 

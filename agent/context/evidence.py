@@ -4,6 +4,7 @@
 they were written; what is done against the tricks in them is for `render`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import unified_diff
 from typing import TYPE_CHECKING, Protocol
@@ -103,7 +104,6 @@ def gather(
     since = history.head_since(reads, campaign.id)
     near = history.near_misses(reads, head)
     mode: Mode = "exploit" if request.mode == "base" else request.mode
-    paired = [one for one in near if one.state != "oversize"][:PIECES] if mode == "combine" else []
     return Evidence(
         campaign=campaign.name,
         track=request.track,
@@ -122,18 +122,22 @@ def gather(
         run_s=history.run_s(reads, campaign.id) or request.track.guess_run_s(),
         mode=mode,
         source=_source(reads, request),
-        pieces=tuple(_piece(reads, int(one.name[1:])) for one in paired),
+        pieces=_pieces(reads, request, near) if mode == "combine" else (),
         log_tail=log_tail if mode == "repair" else "",
     )
 
 
 def _source(reads: Reads, request: "Request") -> Source:
-    return _told(reads, request.source, "".join(_changed(request)))
+    return _told(reads, request.source, _changed(request.head_files, request.files))
 
 
-def _piece(reads: Reads, proposal_id: int) -> Source:
-    proposal = reads.proposal(proposal_id)
-    return _told(reads, proposal, proposal.diff)
+def _pieces(reads: Reads, request: "Request", near: tuple[Tried, ...]) -> tuple[Source, ...]:
+    """The pair that search chose, the source's own change being told with the task; else the two best that fit."""
+    if request.partner is not None:
+        theirs = _changed(request.head_files, request.partner_files)
+        return _told(reads, request.source, ""), _told(reads, request.partner, theirs)
+    fit = [reads.proposal(int(one.name[1:])) for one in near if one.state != "oversize"]
+    return tuple(_told(reads, one, one.diff) for one in fit[:PIECES])
 
 
 def _told(reads: Reads, proposal: Proposal, diff: str) -> Source:
@@ -149,13 +153,13 @@ def _told(reads: Reads, proposal: Proposal, diff: str) -> Source:
     )
 
 
-def _changed(request: "Request") -> list[str]:
+def _changed(head: Mapping[str, str], files: Mapping[str, str]) -> str:
     """Not the stored diff: that one starts from the source's own baseline, which may be an older head."""
     lines: list[str] = []
-    for path, text in request.files.items():
-        before = request.head_files.get(path, "")
+    for path, text in files.items():
+        before = head.get(path, "")
         if before != text:
             lines += unified_diff(
                 before.splitlines(keepends=True), text.splitlines(keepends=True), f"a/{path}", f"b/{path}"
             )
-    return [line if line.endswith("\n") else line + "\n" for line in lines]
+    return "".join(line if line.endswith("\n") else line + "\n" for line in lines)

@@ -4,6 +4,7 @@ Takes the desk; gives text. Words of others in it are fenced as data, as in any 
 """
 
 from agent import skills
+from agent.calibration import table
 from agent.context import Budgets, gather, render
 from agent.context.templates import Templates
 from agent.mcp.proposing import MOST_WAITING
@@ -57,7 +58,7 @@ def context(desk: Desk, planner: str) -> str:
             n=reads.count_proposals(desk.campaign.id),
         )
         known = skills.load(skills.folder_of(desk.root))
-        evidence = gather(reads, request, planner=planner, skills=known)
+        evidence = gather(reads, request, planner=planner, skills=known, calibration=table(reads, desk.campaign.id))
     found = render(evidence, BUDGETS, workspace=desk.root)
     parts = [part.text for part in (*found.system[1:], *found.user)]
     return "\n\n".join([*parts, "Lines of the script that are left out above are shown by `read_script`."])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from agent import context, rebase, skills
+from agent import calibration, context, rebase, skills
 from agent.context import lesson
 from agent.context.fence import fence
 from agent.errors import PlannerError
@@ -147,6 +147,7 @@ class Conversation:
                 request,
                 planner=self._model.name,
                 skills=skills.load(skills.folder_of(desk.root)),
+                calibration=calibration.table(reads, request.campaign.id),
                 log_tail=_log_tail(desk, reads, request.source),
             )
         return context.render(evidence, tools=self._model.tools, workspace=desk.root)
