@@ -15,7 +15,7 @@ from agent.llm import Call
 from agent.records import Finding, Proposal, Run, Verdict
 from agent.runners import JobPaths
 from agent.setting import campaign_folder
-from agent.tools import ENTRIES, Desk, Toolbox
+from agent.tools import ENTRIES, TOOLS, Desk, Toolbox
 from agent.tools.window import MOST
 from tests.desk import CHECK, SCRIPT, TRACK, ask, edit, open_desk, refused
 from tests.filling import add_idea, add_measured
@@ -98,6 +98,7 @@ def test_each_tool_says_what_it_takes(world: World) -> None:
         assert tool.description and "title" not in json.dumps(tool.schema)
     assert tools["show_diff"].schema["required"] == ["proposal"]
     assert f"campaign_id {world.desk.campaign.id}." in tools["query"].description
+    assert all("{" not in tool.description for tool in (*TOOLS, *tools.values()))
     assert "leaderboard" in tools["query"].description and "measurements(id, run_id" in tools["query"].description
 
 
@@ -198,6 +199,15 @@ def test_two_runs_are_compared(world: World) -> None:
     assert f"p{idle.id} has no runs: it is drafted" in refused(
         world.box, "compare_runs", {"a": "p1", "b": f"p{idle.id}"}
     )
+
+
+def test_of_two_proposals_runs_of_one_seed_are_compared(world: World) -> None:
+    with world.desk.store.write() as tx:
+        other = add_idea(tx, world.base, "other")
+        alike, newest = add_measured(tx, other, 1, 2.3), add_measured(tx, other, 5, 2.2)
+    text = ask(world.box, "compare_runs", a="p1", b=f"p{other.id}")
+    assert f"r{alike.id} (p{other.id})" in text and f"r{newest.id}" not in text
+    assert f"r{newest.id} (p{other.id})" in ask(world.box, "compare_runs", a="p2", b=f"r{newest.id}")
 
 
 def test_edits_are_checked(world: World) -> None:

@@ -43,6 +43,7 @@ class Entry:
     description: str
 
 
+CAMPAIGN = "This campaign has campaign_id {}. "
 ENTRIES = (
     Entry(
         "read_skill",
@@ -61,7 +62,7 @@ ENTRIES = (
         arguments.Query,
         reading.query,
         f"Asks the run database: read-only SQL, {reading.ROWS} rows and {reading.SECONDS:g} s at most. Lower bpb is "
-        f"better; gain is over the baseline. This campaign has campaign_id {{campaign}}. {reading.tables()}",
+        f"better; gain is over the baseline. {CAMPAIGN}{reading.tables()}",
     ),
     Entry("show_diff", arguments.ShowDiff, reading.show_diff, "What a proposal changes, also of those that failed."),
     Entry(
@@ -89,7 +90,14 @@ ENTRIES = (
 )
 
 
-TOOLS = tuple(Tool(entry.name, entry.description, arguments.schema(entry.takes)) for entry in ENTRIES)
+def _told(campaign: str) -> tuple[Tool, ...]:
+    return tuple(
+        Tool(one.name, one.description.replace(CAMPAIGN, campaign), arguments.schema(one.takes)) for one in ENTRIES
+    )
+
+
+TOOLS = _told("")
+"""As they are where no campaign is chosen yet."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +110,7 @@ class Toolbox:
 
     @property
     def tools(self) -> tuple[Tool, ...]:
-        campaign = str(self.desk.campaign.id)
-        return tuple(
-            Tool(one.name, one.description.replace("{campaign}", campaign), arguments.schema(one.takes))
-            for one in ENTRIES
-        )
+        return _told(CAMPAIGN.format(self.desk.campaign.id))
 
     def run(self, call: Call) -> Result:
         """The answer to one call; `failed`: the model has to mend it. Faults of ours or the machine's are raised."""
