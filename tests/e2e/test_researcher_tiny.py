@@ -18,17 +18,17 @@ from tests.e2e import world
 from tests.e2e.test_researcher import KEY, MODELS, USED
 from tests.standin import results, standin, told
 from tests.standin_wires import Reply
+from trainer.pack import pack
 
 pytestmark = pytest.mark.slow
 
 SCRIPT = Path("trainer/train_gpt.py").read_text("utf-8")
-# The shipped track, but for a smaller vocabulary in dry runs, and a script that is not packed: its knobs are read.
+# The shipped track, but for a script that is not packed: what a run would score is read from its knobs.
 TRACK = (
     Path("trainer/tracks/tiny.toml")
     .read_text("utf-8")
     .replace("trainer/train_gpt.py", "train.py")
     .replace("[script]", "[script]\npack = false", 1)
-    .replace('COMPUTE_BUDGET_MS = "713"', 'COMPUTE_BUDGET_MS = "713", VOCAB_SIZE = "300"')
 )
 
 
@@ -75,7 +75,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def played(root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Proposal], list[str], list[str]]:
     """One campaign: its proposals, the prompts of its calls, and what the tools answered last."""
-    recorded = setup().world.runner("7", code_bytes=0)
+    unpacked = len(pack(SCRIPT)) - len(SCRIPT)
+    recorded = setup().world.runner("7", code_bytes=unpacked)
 
     def run(knobs: Mapping[str, Any], seed: int) -> Imagined:
         return recorded(knobs, seed)
@@ -88,7 +89,8 @@ def played(root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Proposal],
             llm_calls=len(night()),
             make_runner=lambda slots: FakeRunner(slots, 0.0, run, "TINY"),
         )
-        Loop(setting).run()
+        ended = Loop(setting).run()
+        assert "does not cover another call" in ended.reason
         with setting.store.read() as reads:
             proposals = reads.proposals(setting.campaign.id)
         setting.store.close()
@@ -107,6 +109,7 @@ def test_a_night_on_the_tiny_track_is_the_same_twice(root: Path, monkeypatch: py
     plain = [[replace(one, created="", updated="", commit="", diff="") for one in night] for night in (first, second)]
     assert plain[0] == plain[1]
     assert prompts == again
+    print(answers)
     found = {one.title: one for one in first}
     assert list(found)[1:] == ["matrix_lr 0.02 -> 0.03", "an epsilon in the norm", "more words, fewer bits"]
     assert all(one.state not in ("edit_failed", "blocked", "crashed") for one in first)
