@@ -41,6 +41,8 @@ def test_the_same_question_has_the_same_answer_and_seeds_differ() -> None:
 def test_who_earns_more_for_its_cost_is_asked_more_and_the_worst_keeps_its_floor() -> None:
     found = asked(record("good", paid=10, promoted=10, gain=0.25), record("poor", paid=0, gain=0.0))
     assert found["good"] > 4 * found["poor"] and found["poor"] >= 0.8 * FLOOR * 2000
+    hopeless = record("hopeless", ideas=2000, decided=2000, paid=0, gain=0.0, slot_s=60_000.0)
+    assert 150 < asked(record("good", paid=10, gain=0.25), hopeless)["hopeless"] < 350
     dear = asked(record("cheap"), record("dear", llm_usd=50.0))  # the same gains, 60 times the cost
     assert dear["cheap"] > 4 * dear["dear"]
     assert asked(record("cheap"), record("dear", llm_usd=50.0), rate=1e-3)["dear"] > 700

@@ -60,6 +60,8 @@ def test_a_kind_without_a_record_is_believed_as_its_planner_is() -> None:
     trust = trust_of(rows([promise(-0.01)] * 20 + [promise(0.02, kind="data", confidence=1.0)] * 20))
     assert trust("model", "architecture") < 0.2 < trust("model", "optimiser") < trust("model", "data")
     assert trust("somebody new", "data") == 1.0
+    overall, _, once = rows([promise(-0.01)] * 40 + [promise(-0.01, kind="data")])
+    assert once.trust == pytest.approx(overall.trust * 4 / 5)
 
 
 def add(tx: Tx, base: Proposal, gain: float | None, state: ProposalState, **more: object) -> Proposal:

@@ -54,14 +54,31 @@ def wanted(setting: Setting, reads: Reads) -> list[Wanted]:
 
 def _turns(setting: Setting, reads: Reads, new: Sequence[Proposal]) -> dict[int, int]:
     """The place of each idea that has not started, from 1 on."""
-    if len(new) < 2:
-        return {proposal.id: 1 for proposal in new}
+    if len({one.planner for one in new}) < 2 and _in_order(setting, new):
+        return {proposal.id: 1 for proposal in new}  # by age
     campaign_id = setting.campaign.id
     late = [one for one in new if overtaken(reads, campaign_id, one.id, PATIENCE) >= PATIENCE]
     trust = calibration.trust_of(calibration.table(reads, campaign_id))
     best = [item.proposal for item in review.ranked(new, 1.0, setting.track.decision, trust)]
     order = [*late, *(one for one in best if one not in late)]
-    return {proposal.id: place for place, proposal in enumerate(order, 1)}
+    return {proposal.id: place for place, proposal in enumerate(_by_planner(setting, order), 1)}
+
+
+def _by_planner(setting: Setting, order: Sequence[Proposal]) -> list[Proposal]:
+    """The same turns of each planner; but those that think one idea at a time keep the order of their own.
+
+    Each of these ideas was the best that its planner had, by more than its expected gain: what a try would teach, too.
+    """
+    mine: dict[str, list[Proposal]] = {}
+    for one in sorted(order, key=lambda one: one.id):
+        mine.setdefault(one.planner, []).append(one)
+    return [mine[one.planner].pop(0) if _in_order(setting, [one]) else one for one in order]
+
+
+def _in_order(setting: Setting, ideas: Sequence[Proposal]) -> bool:
+    """Whether all of these come from planners that are asked one question at a time."""
+    quick = {planner.name for planner in setting.planners if planner.parallel == 1}
+    return all(one.planner in quick for one in ideas)
 
 
 _RANK: dict[Purpose, int] = {"report": 0, "recheck": 1, "replay": 2, "confirm": 3, "screen": 4}

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from agent.planner.knobs import Knobs
-from agent.records import Proposal
+from agent.records import Proposal, Verdict
 from agent.report.planners import planners as planners_of
-from agent.setting import Setting
+from agent.setting import Setting, known
 from agent.steps import wanted
 from agent.store import Tx
 from tests.e2e import world
@@ -54,6 +54,34 @@ def test_what_promises_most_for_its_cost_starts_first_and_equals_by_age(root: Pa
         for title, gain, confidence in (("a", 0.01, 0.5), ("b", 0.05, 0.5), ("c", 0.01, 0.5), ("sure", 0.02, 0.9)):
             approved(tx, setting, title, gain, confidence=confidence)
     assert screens(setting) == ["b", "sure", "a", "c"]
+
+
+def test_what_a_planner_promises_counts_as_far_as_it_came_true(root: Path) -> None:
+    setting = world.open_campaign(root)
+    with setting.store.write() as tx:
+        for n in range(8):
+            one = approved(tx, setting, f"promise {n}", 0.05, planner="boaster")
+            tx.move(one.id, "queued")
+            tx.move(one.id, "running")
+            tx.move(one.id, "measured")
+            tx.add_verdict(Verdict(one.id, known(one.baseline_id), "worse", "not better", gain=-0.01, stderr=0.01))
+            tx.move(one.id, "worse")
+        approved(tx, setting, "boast", 0.03, planner="boaster")
+        approved(tx, setting, "sober", 0.02, planner="sober")
+    assert screens(setting) == ["sober", "boast"]
+
+
+def test_a_planner_of_one_idea_at_a_time_keeps_its_own_order(root: Path) -> None:
+    """`scripted` is the campaign's planner here; its turns beside another's go by what its ideas promise."""
+    setting = world.open_campaign(root)
+    with setting.store.write() as tx:
+        for title, gain in (("a", 0.01), ("b", 0.05), ("c", 0.02)):
+            approved(tx, setting, title, gain, planner="scripted")
+    assert screens(setting) == ["a", "b", "c"]
+    with setting.store.write() as tx:
+        approved(tx, setting, "other", 0.03, planner="model")
+        approved(tx, setting, "other's best", 0.09, planner="model")
+    assert screens(setting) == ["other's best", "a", "other", "b", "c"]
 
 
 def test_an_idea_under_way_comes_before_new_ones(root: Path) -> None:
