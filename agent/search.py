@@ -80,7 +80,7 @@ class Choice:
     mode: Mode
     source_id: int
     with_id: int | None = None
-    """To combine: the second idea."""
+    """To combine: the second idea; None: the planner finds out itself what goes together, on the head."""
 
 
 class Tried(Protocol):
@@ -164,8 +164,8 @@ def choose(snapshot: Snapshot, seed: int, n: int) -> Choice:
     weights = _weights(snapshot)
     modes = [mode for mode in weights if mode in snapshot.modes and weights[mode] > 0]
     mode: Mode = draw.choices(modes, [weights[m] for m in modes])[0] if modes else "exploit"
-    if mode == "combine":
-        return Choice(mode, *_pairs(snapshot)[0])
+    if mode == "combine" and (untried := _pairs(snapshot)):
+        return Choice(mode, *untried[0])
     return Choice(mode, _source(snapshot, mode, draw))
 
 
@@ -232,7 +232,8 @@ def _over_its_noise(idea: Candidate, snapshot: Snapshot) -> bool:
 
 
 def _weights(snapshot: Snapshot) -> dict[Mode, float]:
-    combine = 0.15 if _pairs(snapshot) else 0.0
+    near = sum(_near_miss(c, snapshot) for c in snapshot.candidates)
+    combine = 0.15 if near >= 2 else 0.0
     # Of an older head: what it gained there it may no longer gain, so it is one idea among others.
     shrink = 0.1 if _shrinkable(snapshot) else 0.0
     if stagnant(snapshot):

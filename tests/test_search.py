@@ -107,13 +107,14 @@ def test_pairs_come_best_first_and_none_twice() -> None:
         assert len(found) == 1
         order += found
         view = replace(view, combined=view.combined | {frozenset(order[-1])})  # type: ignore[arg-type]
-    assert order == [(4, 2), (4, 3), (2, 3)] and pairs(view) == set()
+    assert order == [(4, 2), (4, 3), (2, 3)]
+    assert pairs(view) == {(1, None)}  # a planner may find others
 
 
 def test_gains_within_their_noise_are_not_put_together() -> None:
     near = [idea(2, "inconclusive", 0.02), idea(3, "worse", 0.015)]
     assert pairs(replace(shot(*near), sigma=0.014)) == {(2, 3)}
-    assert pairs(replace(shot(*near), sigma=0.016)) == set()
+    assert pairs(replace(shot(*near), sigma=0.016)) == {(1, None)}
     assert pairs(replace(shot(near[0], replace(near[1], runs=2)), sigma=0.016)) == {(2, 3)}
 
 
@@ -164,4 +165,4 @@ def test_a_choice_is_repeatable_understood_and_of_something_there(
         assert choice == choose(view, seed, n)
         assert choice.mode in modes or choice.mode == "exploit"
         assert choice.source_id in {1, *(one.id for one in ideas)}
-        assert (choice.with_id is not None) == (choice.mode == "combine")
+        assert choice.with_id is None or choice.mode == "combine"
