@@ -5,6 +5,8 @@ level (`NAME.key.key` goes deeper). The script is parsed, never executed.
 """
 
 import ast
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -77,6 +79,14 @@ def write(track: Track, files: Mapping[str, str], values: Mapping[str, KnobValue
 def same(one: KnobValue | None, other: KnobValue | None) -> bool:
     """1 and 1.0 are the same setting, 1 and "1" are not."""
     return isinstance(one, str) == isinstance(other, str) and one == other
+
+
+def digest(values: Mapping[str, KnobValue]) -> str:
+    """One hash for one effective configuration; empty when the track has no knobs."""
+    if not values:
+        return ""
+    plain = {name: float(value) if isinstance(value, int | float) else value for name, value in values.items()}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def only_knobs(track: Track, before: Mapping[str, str], after: Mapping[str, str]) -> bool:

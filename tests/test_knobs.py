@@ -1,6 +1,6 @@
 """The knobs planner: real diffs of literals, no configuration twice, bytes bought back, learning."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +53,7 @@ def ask(
     n: int | None = None,
     track: Track = TRACK,
     files: Mapping[str, str] = FILES,
+    forgotten: Set[str] = frozenset(),
 ) -> Draft | None:
     there = literals.read(track, files)
     of_head = {k: v for k, v in head.knobs.items() if k in there}
@@ -70,6 +71,7 @@ def ask(
             trials=(BASE_TRIAL, *trials),
             seed=7,
             n=n if n is not None else 1 + len(trials),
+            forgotten=forgotten,
         )
     )
 
@@ -116,6 +118,37 @@ def test_every_setting_is_tried_once_and_then_there_is_no_more() -> None:
     # 3,072 and 4,096 can't fit with this one knob, so they are never proposed.
     assert sorted(int(t.knobs["vocab_size"]) for t in trials) == [512, 768]
     assert ask(track=track, files={PATH: "x = 1\n"}, head=replace(BASE_TRIAL, knobs={})) is None
+
+
+@pytest.mark.parametrize("remembered", [100, 5])
+def test_a_space_is_used_up_and_nothing_in_it_is_proposed_twice(remembered: int) -> None:
+    """Also when a planner is told of the newest ideas alone."""
+    names = ("activation", "train_seq_len", "qk_gain_init")
+    track = TRACK.model_copy(update={"knob": tuple(knob for knob in TRACK.knob if knob.name in names)})
+    head = replace(BASE_TRIAL, knobs={name: BASE[name] for name in names})
+    trials: list[Trial] = []
+    while True:
+        forgotten = {literals.digest(trial.knobs) for trial in trials[:-remembered]}
+        draft = ask(*trials[-remembered:], track=track, head=head, forgotten=forgotten, n=1 + len(trials))
+        if draft is None:
+            break
+        trials.append(replace(trial(len(trials) + 2, {}, 2.34 + len(trials) / 1000), knobs=draft.knobs))
+    assert len(trials) == 4 * 3 * 4 - 1
+    assert len({literals.digest(trial.knobs) for trial in trials} | {literals.digest(head.knobs)}) == 4 * 3 * 4
+
+
+def test_in_a_space_of_millions_there_is_more_when_all_that_is_near_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither what was drawn nor a neighbour is new; the answer comes as quickly as any other."""
+    monkeypatch.setattr(draws, "draw", lambda space, *_: [space.point(BASE)])
+    near = [trial(n, {knob.name: choice}, 2.34) for n, (knob, choice) in enumerate(singles(), start=2)]
+    draft = ask(*near, n=5)
+    changes = made(draft)
+    assert len(changes) > 1
+    assert draft is not None and draft.expected_bytes is not None and draft.expected_bytes <= LIMIT
+
+
+def singles() -> list[tuple[Knob, KnobValue]]:
+    return [(knob, choice) for knob in TRACK.knob for choice in knob.choices if choice != BASE[knob.name]]
 
 
 def test_a_given_up_idea_may_come_back() -> None:

@@ -4,7 +4,7 @@ A planner takes a `Request` (which source, which mode, what was tried) and gives
 of the source's files, or None when it has no more. It keeps no state: a restart changes nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Protocol, Self, runtime_checkable
 
@@ -112,6 +112,8 @@ class Request:
     partner: Proposal | None = None
     """To combine: the second idea, measured against the same head as the source."""
     partner_files: Mapping[str, str] = field(default_factory=dict)
+    forgotten: Set[str] = frozenset()
+    """Digests of the configurations (`literals.digest`) of ideas that are too old to be among the trials."""
 
 
 class Planner(Protocol):

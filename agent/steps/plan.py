@@ -13,13 +13,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
-from agent import review, search
+from agent import literals, review, search
 from agent.errors import PlannerError, SpentError
 from agent.planner import Planner, Request, Trial, bandit, clients, merging
 from agent.records import Draft, ProposalState
 from agent.setting import Setting, known
 from agent.steps.background import in_background
 from agent.store import Reads
+from agent.store.forgotten import configurations
 from agent.store.promises import paid, promises
 
 # Ideas that wait for a slot alone; each of them was planned without knowing what runs now will show.
@@ -43,12 +44,29 @@ class Asked:
     answer: "Future[Draft | None]"
 
 
+class Forgotten:
+    """What the ideas set that are too old for a planner to be told of: each is read once, when it has become so old."""
+
+    def __init__(self, campaign_id: int) -> None:
+        self._campaign_id = campaign_id
+        self._configurations: set[str] = set()
+        self._read = 0  # the newest of them
+
+    def before(self, reads: Reads, oldest: int) -> frozenset[str]:
+        if oldest > self._read + 1:
+            found = configurations(reads, self._campaign_id, after=self._read, before=oldest)
+            self._configurations.update(literals.digest(knobs) for knobs in found)
+            self._read = oldest - 1
+        return frozenset(self._configurations)
+
+
 class Asking:
     """The planner calls of one controller. A killed controller's calls are simply asked again."""
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
         self._asked: list[Asked] = []
+        self._forgotten = Forgotten(setting.campaign.id)
         self._seconds = 0.0  # what a call takes, a running mean
         self._paused: dict[str, float] = {}  # until when a planner that failed is left alone
         self._exhausted: set[str] = set()
@@ -186,6 +204,7 @@ class Asking:
         n = reads.count_proposals(self._setting.campaign.id) + len(self._asked)
         asked = sum(one.planner is planner for one in self._asked)
         request = make_request(self._setting, reads, planner, n, asked)
+        request = replace(request, forgotten=self._forgotten.before(reads, request.trials[0].proposal_id))
         if request.partner is not None and (both := merging.MERGE.propose(request)) is not None:
             answer: Future[Draft | None] = Future()
             answer.set_result(both)

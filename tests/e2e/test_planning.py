@@ -438,3 +438,18 @@ def test_an_approval_does_not_outlive_a_replay_that_changes_the_hunks(root: Path
     assert (early.reviewed_by, late.reviewed_by) == ("ann", "bob")
     with setting.store.read() as reads:
         assert budget.audit(reads, setting.campaign.id) == [] == budget.open_entries(reads, setting.campaign.id)
+
+
+def test_a_campaign_goes_on_until_its_space_is_used_up(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is tried twice, although the planner is told of the newest ideas alone."""
+    monkeypatch.setattr(plan, "REMEMBERED", 8)
+    track = (root / "agent.toml").read_text().replace("artifact_bytes = 1250\n", "")
+    track = track.replace("[2, 4, 6, 8, 10, 12]", "[2, 3, 4]").replace("0.20, 0.40]", "0.20]")
+    (root / "agent.toml").write_text(track)
+    setting = world.open_campaign(root, planner="knobs", budget_hours=20.0)
+    ending = Loop(setting).run()
+    assert ending.reason == "the planner has no more ideas"
+    with setting.store.read() as reads:
+        proposals = reads.proposals(setting.campaign.id)
+    assert "duplicate" not in {one.state for one in proposals}
+    assert len(proposals) == len({one.config_hash for one in proposals}) == 3 * 4 * 3

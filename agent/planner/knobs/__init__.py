@@ -3,10 +3,11 @@
 Takes a `Request`; gives a `Draft` whose diff changes literals alone. Optuna's TPE draws configurations; of
 the small changes that lead from the source towards them, an additive model of what was measured picks the
 one with the most expected gain. A change that would not fit the byte limit is completed by the cheapest
-saving that helps.
+saving that helps. Where nothing near is new, it looks further away: there is no more only when the space is used up.
 """
 
 import itertools
+import math
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from agent import literals
 from agent.literals import KnobValue, same
 from agent.planner.edits import make_edits
 from agent.planner.knobs import draws
+from agent.planner.knobs.fit import fit, may_fit
 from agent.planner.knobs.view import At, View
 from agent.records import Draft, Mode
 from agent.track import Track
@@ -28,8 +30,9 @@ DRAWS = 16
 ATOMIC = 3  # knobs that one idea changes, what makes it fit aside
 WIDE = 5
 STEP = 1
-MOST_VARIANTS = 2000
 BEST_SINGLES = 8
+ENUMERATED = 20_000  # combinations, up to which a space is gone through whole; so many are drawn of a larger one
+COMPARED = 256  # new ones of these
 MODES: frozenset[Mode] = frozenset({"exploit", "widen", "combine", "shrink"})
 
 
@@ -50,11 +53,12 @@ class Knobs:
     parallel: int = 1
 
     def propose(self, request: "Request") -> Draft | None:
-        """One idea; None when every configuration was tried."""
+        """One idea; None when every configuration that can fit was tried."""
         view = View(request)
         if not view.space.axes:
             return None
-        move = _best(view, _targets(view, request.mode)) or _best(view, _neighbours(view, _start(view)))
+        start = _start(view)
+        move = _best(view, _targets(view, request.mode)) or _best(view, _neighbours(view, start)) or _far(view, start)
         return _draft(view, move) if move is not None else None
 
 
@@ -140,7 +144,7 @@ def _combined(view: View) -> list[At]:
 
 def _shrunk(view: View) -> list[At]:
     """The source's idea, with its bytes bought back."""
-    fitting = _fit(view, _start(view))
+    fitting = fit(view, _start(view))
     return [fitting] if fitting is not None else []
 
 
@@ -150,6 +154,27 @@ def _neighbours(view: View, start: At) -> Iterator[At]:
         for level in sorted(axis.declared):
             if level != start[i]:
                 yield (*start[:i], level, *start[i + 1 :])
+
+
+def _far(view: View, start: At) -> Move | None:
+    """What is new further away: several knobs at once towards what was drawn, or else anything that should fit."""
+    rng = random.Random(f"knobs/far/{view.request.seed}/{view.request.n}")
+    found = _best(view, _wide(view, start, rng))
+    if found is not None:
+        return found
+    new = (at for at in _anywhere(view, rng) if not view.tried(at) and may_fit(view, at))
+    moves = [_worth(view, at) for at in itertools.islice(new, COMPARED)]
+    return max(moves, key=lambda move: (move.worth, move.at), default=None)
+
+
+def _anywhere(view: View, rng: random.Random) -> Iterator[At]:
+    """Points of the whole space, in no order: all of a small one."""
+    levels = [sorted(axis.declared) for axis in view.space.axes]
+    if math.prod(len(choices) for choices in levels) > ENUMERATED:
+        return (tuple(rng.choice(choices) for choices in levels) for _ in range(ENUMERATED))
+    points = list(itertools.product(*levels))
+    rng.shuffle(points)
+    return iter(points)
 
 
 def _drawn(view: View) -> list[At]:
@@ -172,8 +197,8 @@ def _best(view: View, targets: Iterable[At]) -> Move | None:
     for move in ranked:
         if best is not None and move.worth <= best.worth:
             break  # making it fit can only cost
-        at = _fit(view, move.at)
-        if at is None or at in view.seen:
+        at = fit(view, move.at)
+        if at is None or view.tried(at):
             continue
         fitted = _worth(view, at)
         if best is None or fitted.worth > best.worth:
@@ -188,42 +213,6 @@ def _worth(view: View, at: At) -> Move:
     normal = NormalDist()
     z = effect.mean / sd
     return Move(at, effect.mean, sd, effect.mean * normal.cdf(z) + sd * normal.pdf(z))
-
-
-def _fit(view: View, at: At) -> At | None:
-    """The same idea within the byte limit: by what costs no shape first, at the least expected BPB."""
-    limit = view.request.track.limits.artifact_bytes
-    if limit is None or not view.sizes.known or _fits(view, at, limit):
-        return at
-    axes = view.space.axes
-    saving = [i for i, axis in enumerate(axes) if axis.group == "bytes"]
-    shape = [i for i, axis in enumerate(axes) if axis.group == "shape" and at[i] == view.head_at[i]]
-    for also in ((), *((i,) for i in shape)):
-        variants = itertools.islice(_variants(view, at, [*saving, *also]), MOST_VARIANTS)
-        fitting = [other for other in variants if _fits(view, other, limit)]
-        if fitting:
-            return min(fitting, key=lambda other: (_loss(view, at, other), other))
-    # Nothing is sure to help; what should just fit is tried as it is.
-    return at if view.sizes.predict(view.space.config(at)).bytes <= limit else None
-
-
-def _variants(view: View, at: At, indices: list[int]) -> Iterator[At]:
-    axes = view.space.axes
-    for levels in itertools.product(*(sorted(axes[i].declared | {at[i]}) for i in indices)):
-        other = list(at)
-        for index, level in zip(indices, levels, strict=True):
-            other[index] = level
-        yield tuple(other)
-
-
-def _loss(view: View, at: At, other: At) -> float:
-    """What a saving costs in BPB; each knob more that it changes needs a little reason."""
-    changed = sum(a != b for a, b in zip(view.head_at, other, strict=True))
-    return view.effects.difference(other, at).mean + 1e-4 * changed
-
-
-def _fits(view: View, at: At, limit: int) -> bool:
-    return view.sizes.predict(view.space.config(at)).surely_below(limit)
 
 
 def _singles(start: At, towards: At) -> Iterator[At]:

@@ -102,6 +102,11 @@ class View:
         tried = (self.space.point(t.knobs) for t in self.request.trials if t.state not in GIVEN_UP)
         return frozenset({self.head_at, *(at for at in tried if at is not None)})
 
+    def tried(self, at: At) -> bool:
+        """Whether an idea that was not given up has this configuration, however long ago."""
+        forgotten = self.request.forgotten
+        return at in self.seen or (bool(forgotten) and literals.digest(self.space.config(at)) in forgotten)
+
     @cached_property
     def effects(self) -> Additive:
         """Effects on BPB. Pending points count as measured, at what is expected of them."""
