@@ -63,11 +63,14 @@ def without_score(track: Track, runs: Sequence["Scored"], baseline: Sequence["Sc
 
 
 def starved(track: Track, one: "Scored", baseline: Sequence["Scored"]) -> bool:
-    """Whether a run hit its limit on a core that others used too: that is the machine's fault, not the idea's."""
+    """Whether a run hit its limit on a core that others used too: that is the machine's fault, not the idea's.
+
+    Where no run of the baseline tells what is usual, it is the whole core: a run has one thread, which does not wait.
+    """
     if track.hardware.kind != "cpu" or one.run.outcome != "capped":
         return False
     mine, usual = core_share(one), [share for other in baseline if (share := core_share(other)) is not None]
-    return mine is not None and bool(usual) and mine < STARVED * median(usual)
+    return mine is not None and mine < STARVED * (median(usual) if usual else 1.0)
 
 
 def core_share(one: "Scored") -> float | None:

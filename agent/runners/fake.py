@@ -11,7 +11,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent import syntax
@@ -44,6 +44,8 @@ class Imagined:
     artifact_bytes: int
     seconds: float = 40.0
     outcome: Outcome = "ok"
+    share: float = field(default=1.0, repr=False)
+    """Of its core: less where other work was in the way."""
 
 
 Imagine = Callable[[Knobs, int], Imagined]
@@ -118,14 +120,17 @@ class FakeRunner:
         digest = hashlib.sha256(repr(run).encode()).hexdigest()
         measured = replace(self._measured(run, digest), code_sha=code_sha, code_bytes=code_bytes)
         write_aside(paths.measure, measured.to_json(), durable=False)
-        ended = Exit(rc=0, signal=None, cause="exited", wall_s=seconds * 0.9, cpu_s=seconds * 0.9, peak_mb=300.0)
+        ended = Exit(
+            rc=0, signal=None, cause="exited", wall_s=seconds * 0.9, cpu_s=seconds * 0.9 * run.share, peak_mb=300.0
+        )
         if run.outcome != "ok":
             ended = replace(ended, rc=1)
+        judged = () if run.outcome != "ok" else (PhaseResult("judge", replace(ended, cpu_s=seconds * 0.05)),)
         result = JobResult(
             run_id=spec.run_id,
             outcome=run.outcome,
             reason="" if run.outcome == "ok" else "train: ended with exit code 1",
-            phases=(PhaseResult("train", ended), PhaseResult("judge", replace(ended, cpu_s=seconds * 0.05))),
+            phases=(PhaseResult("train", ended), *judged),
             slot_s=seconds,
             walls=("fake",),
             ran=True,

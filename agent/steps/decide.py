@@ -10,6 +10,7 @@ from agent.errors import BudgetExceeded
 from agent.judge import noise, rules, verdict
 from agent.records import Decision, Proposal, ProposalState, Verdict
 from agent.setting import Setting, known
+from agent.steps.fresh import fresh
 from agent.steps.limits import run_limits, worst_run
 from agent.steps.wanted import in_flight, of_test
 from agent.store import Reads, Scored, Tx
@@ -61,7 +62,7 @@ def evidence(setting: Setting, reads: Reads, proposal: Proposal) -> Evidence | N
     if in_flight(runs) or len(done) <= len(verdicts):
         return None
     candidate = reads.scored(campaign.id, proposal_id=proposal.id)
-    baseline = [s for s in reads.scored(campaign.id, proposal_id=baseline_id) if s.run.purpose == "report"]
+    baseline = fresh(setting, reads, reads.proposal(baseline_id))
     if len(baseline) < rule.report_seeds:
         return None
     ids = {run.id for run in done}

@@ -6,9 +6,10 @@ Takes the store's rows when nothing is running; gives the state it ends in and w
 from typing import NamedTuple
 
 from agent import budget
-from agent.records import FINAL, Balance, CampaignState, Proposal, ProposalState
+from agent.records import FINAL, Balance, CampaignState, Proposal, ProposalState, Run
 from agent.setting import Setting
 from agent.steps.decide import undecided
+from agent.steps.fresh import disturbed
 from agent.steps.launch import covering, full_disk
 from agent.steps.limits import run_limits, worst_run
 from agent.steps.plan import WAITING
@@ -97,14 +98,13 @@ def _broken_base(reads: Reads, setting: Setting) -> Ending | None:
     base = reads.base(setting.campaign.id)
     limit = setting.track.limits.artifact_bytes
     runs = reads.runs(setting.campaign.id, proposal_id=base.id, states={"done", "lost"})
-    done = [run for run in runs if run.state == "done"]
     scored = reads.scored(setting.campaign.id, proposal_id=base.id, documents=False)
     measured = {one.run.id: one.measurement for one in scored}
-    lost = given_up(setting, [run for run in runs if run.purpose == "report"], base)
+    lost = given_up(setting, reads, [run for run in runs if run.purpose == "report"], base)
     if lost is not None:
         words = f"a run of the base was lost {MAX_ATTEMPTS} times with the same seed (r{lost.id}): {lost.reason}"
         return Ending("finished", words, failed=True)
-    for run in done:
+    for run in _standing(setting, reads, base, runs):
         log = setting.job(run.id) / "train.log"
         if run.outcome != "ok":
             return Ending(
@@ -127,6 +127,13 @@ def _broken_base(reads: Reads, setting: Setting) -> Ending | None:
                 "finished", f"the base is {found.total_bytes:,} bytes, over the limit of {limit:,}", failed=True
             )
     return None
+
+
+def _standing(setting: Setting, reads: Reads, base: Proposal, runs: list[Run]) -> list[Run]:
+    """Of each seed the last run that is done, none that a busy core stopped and that is to be tried again."""
+    again = disturbed(setting, reads, base, runs)
+    last = {run.seed: run for run in runs if run.state == "done" and run.seed not in again}
+    return list(last.values())
 
 
 def _stubborn(reads: Reads, setting: Setting) -> Ending | None:

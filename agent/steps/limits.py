@@ -14,8 +14,9 @@ def run_limits(setting: Setting, reads: Reads) -> Limits:
     """The track's limits, tightened by what the base needed. Never looser than the track's."""
     limits = setting.track.limits
     base, seeds = reads.base(setting.campaign.id), setting.track.decision.report_seeds
+    scored = reads.scored(setting.campaign.id, proposal_id=base.id, documents=False)
     # Its first ones only: limits that grew later would pass what was reserved by the old ones.
-    scored = reads.scored(setting.campaign.id, proposal_id=base.id, documents=False)[:seeds]
+    scored = [one for one in scored if one.measurement.bpb is not None][:seeds]
     if len(scored) < seeds:
         return limits
     train = max(s.measurement.train_wall_s or limits.train_wall_s for s in scored)

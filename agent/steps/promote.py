@@ -8,9 +8,10 @@ from agent.judge import noise, verdict
 from agent.records import Proposal, ProposalState
 from agent.setting import Setting, known
 from agent.steps import admit
+from agent.steps.fresh import fresh
 from agent.steps.limits import run_limits, worst_run
 from agent.steps.wanted import MAX_ATTEMPTS, given_up
-from agent.store import Reads, Scored
+from agent.store import Scored
 
 # A head's figure rests on at least so many fresh runs that could be scored.
 LEAST_FRESH = 2
@@ -124,17 +125,21 @@ def _contradicted(setting: Setting) -> int:
             return 0
         runs = reads.runs(campaign.id, proposal_id=head.id, purposes={"report"})
         asked = reads.count_events(head.id, "reported")
-        lost = given_up(setting, runs, head)
-        if lost is None and sum(run.state == "done" for run in runs) < rule.report_seeds + asked:
+        due = rule.report_seeds + asked
+        lost = given_up(setting, reads, runs, head)
+        if lost is None and len({run.seed for run in runs if run.state == "done"}) < due:
+            return 0
+        own = fresh(setting, reads, head)
+        if lost is None and len(own) < due:
             return 0
         parent = reads.proposal(head.baseline_id)
-        fresh, old = reports(reads, head), reports(reads, parent)
+        old = fresh(setting, reads, parent)
         groups = noise.groups(reads.replicates(campaign.id, newest=noise.REMEMBERED))
-    scored = [s for s in fresh if s.measurement.bpb is not None]
+    scored = [s for s in own if s.measurement.bpb is not None]
     if lost is not None:
         why: str | None = f"its fresh run was lost {MAX_ATTEMPTS} times (r{lost.id}): {lost.reason}"
     else:
-        why = _unfit(setting, fresh, scored)
+        why = _unfit(setting, own, scored)
     if why is not None:
         _revert(setting, head, parent, why)
         return 1
@@ -149,20 +154,15 @@ def _contradicted(setting: Setting) -> int:
     return 1
 
 
-def _unfit(setting: Setting, fresh: list[Scored], scored: list[Scored]) -> str | None:
+def _unfit(setting: Setting, own: list[Scored], scored: list[Scored]) -> str | None:
     """Why fresh runs give the head no figure, or none that could be submitted; None: they do."""
     if len(scored) < LEAST_FRESH:
-        return f"{len(fresh) - len(scored)} of its {len(fresh)} fresh runs have no score ({fresh[-1].run.reason})"
+        return f"{len(own) - len(scored)} of its {len(own)} fresh runs have no score ({own[-1].run.reason})"
     limit = setting.track.limits.artifact_bytes
     size = max(s.measurement.total_bytes or 0 for s in scored)
     if limit is not None and size > limit:  # sizes differ by seed, and this one could not be submitted
         return f"a fresh run has {size:,} bytes, {size - limit:,} over the limit of {limit:,}"
     return None
-
-
-def reports(reads: Reads, proposal: Proposal) -> list[Scored]:
-    """A head's fresh runs: its figure, and what its children must beat."""
-    return [s for s in reads.scored(proposal.campaign_id, proposal_id=proposal.id) if s.run.purpose == "report"]
 
 
 def _revert(setting: Setting, head: Proposal, parent: Proposal, words: str) -> None:

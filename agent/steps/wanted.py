@@ -5,12 +5,13 @@ the same question has the same answer.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from agent import calibration, review
 from agent.records import Proposal, ProposalState, Purpose, Run
 from agent.setting import Setting, known
+from agent.steps.fresh import disturbed
 from agent.store import Reads
 from agent.store.promises import overtaken
 from agent.track import DecisionRule
@@ -97,18 +98,20 @@ def _report(setting: Setting, reads: Reads, head: Proposal) -> list[Wanted]:
     """The head's fresh runs, all at once: everything else is compared with them. The longer it stands, the more."""
     rule = setting.track.decision
     runs = reads.runs(setting.campaign.id, proposal_id=head.id, purposes={"report"})
+    again = disturbed(setting, reads, head, runs)
     held = 0 if head.baseline_id is None else rule.report_seeds  # the base has no hold: a campaign starts with it
     return [
         Wanted(head, "report", None, seed, attempt, held=index < held)
         for index, seed in enumerate(seeds_of(setting, head.id, rule.report_seeds + _more_reports(rule, reads, head)))
-        if (attempt := _attempt(runs, seed)) is not None and not _hopeless(runs, seed)
+        if (attempt := _attempt(runs, seed, again)) is not None and not _hopeless(runs, seed)
     ]
 
 
-def given_up(setting: Setting, runs: list[Run], head: Proposal) -> Run | None:
+def given_up(setting: Setting, reads: Reads, runs: list[Run], head: Proposal) -> Run | None:
     """The last of the runs that were lost at one of the head's first seeds, if no further one is tried."""
+    again = disturbed(setting, reads, head, runs)
     for seed in seeds_of(setting, head.id, setting.track.decision.report_seeds):
-        if _attempt(runs, seed) is not None and _hopeless(runs, seed):
+        if _attempt(runs, seed, again) is not None and _hopeless(runs, seed):
             return [run for run in runs if run.seed == seed and run.state == "lost"][-1]
     return None
 
@@ -154,9 +157,12 @@ def seeds_of(setting: Setting, head_id: int, most: int) -> list[int]:
     return [seed_of(setting.campaign.seed, head_id, index) for index in range(most)]
 
 
-def _attempt(runs: list[Run], seed: int) -> int | None:
-    """Which try at this seed is next: one that was lost or cancelled keeps its seed. None: it is done or under way."""
+def _attempt(runs: list[Run], seed: int, again: Collection[int] = ()) -> int | None:
+    """Which try at this seed is next: one that was lost or cancelled keeps its seed. None: it is done or under way.
+
+    `again`: seeds at which what is done does not count.
+    """
     tries = [run for run in runs if run.seed == seed]
-    if any(run.state in ("queued", "running", "done") for run in tries):
+    if in_flight(tries) or (seed not in again and any(run.state == "done" for run in tries)):
         return None
     return len(tries) + 1

@@ -134,6 +134,67 @@ def test_a_base_whose_runs_are_lost_again_and_again_ends_the_campaign(
     assert ("a run of the base was lost 3 times" in ending.reason) == (index == 1)
 
 
+class Busy:
+    """A world in which the first runs at some seeds hit their limit, with so much of their core."""
+
+    def __init__(self, seeds: set[int], *, width: int, share: float, times: int) -> None:
+        self.left = dict.fromkeys(seeds, times)
+        self.width, self.share = width, share
+
+    def __call__(self, knobs: Mapping[str, Any], seed: int) -> Imagined:
+        found = imagine(knobs, seed)
+        if knobs["width"] != self.width or not self.left.get(seed):
+            return found
+        self.left[seed] -= 1
+        return replace(found, outcome="capped", share=self.share)
+
+
+FRESH = {seed_of(7, 2, index) for index in range(3)}  # of the first idea, once it is the head
+
+
+@pytest.mark.parametrize(
+    ("share", "times", "state", "runs"),
+    [(0.5, 1, "promoted", 6), (0.5, 2, "reverted", 6), (1.0, 1, "reverted", 3)],
+    ids=["a busy core", "again", "a core of its own"],
+)
+def test_a_fresh_run_that_a_busy_core_stopped_is_tried_once_more(
+    root: Path, share: float, times: int, state: str, runs: int
+) -> None:
+    setting, found = run(root, WIDER, world_of=Busy(FRESH, width=8, share=share, times=times))
+    assert found["wider"] == state
+    with setting.store.read() as reads:
+        reports = reads.runs(setting.campaign.id, proposal_id=2, purposes={"report"})
+        assert sorted(run.attempt for run in reports) == [1] * 3 + [2] * (runs - 3)
+        assert {run.seed for run in reports} == FRESH
+        assert budget.open_entries(reads, setting.campaign.id) == []
+        assert budget.audit(reads, setting.campaign.id) == []
+        used = sum(s.measurement.slot_s for s in reads.scored(setting.campaign.id))
+        assert reads.balance(setting.campaign.id).settled.gpu_s == pytest.approx(used)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "share", "times", "failed"),
+    [(1, 0.5, 1, False), (3, 0.5, 1, False), (1, 0.5, 2, True), (1, 1.0, 1, True)],
+    ids=["a busy core", "all of them", "again", "a core of its own"],
+)
+def test_a_run_of_the_base_that_a_busy_core_stopped_is_tried_once_more(
+    root: Path, seeds: int, share: float, times: int, failed: bool
+) -> None:
+    """Nothing is compared with the base before the second try is in."""
+    world.write_ideas(root, WIDER)
+    of_base = {seed_of(7, 1, index) for index in range(seeds)}
+    setting = world.open_campaign(root, slots=4, world_of=Busy(of_base, width=4, share=share, times=times))
+    ending = Loop(setting).run()
+    assert ending.failed == failed
+    assert ("the base itself does not run" in ending.reason) == failed
+    with setting.store.read() as reads:
+        base = reads.runs(setting.campaign.id, proposal_id=1)
+        assert sum(run.outcome == "capped" for run in base) == seeds * times
+        if not failed:
+            assert len(base) == 3 + seeds
+            assert [v.n_baseline for v in reads.verdicts(2)][:1] == [3]
+
+
 def test_runs_that_a_person_cancelled_are_no_lost_ones(root: Path) -> None:
     world.write_ideas(root, WIDER)
     setting = world.open_campaign(root)
