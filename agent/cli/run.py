@@ -3,8 +3,6 @@
 Each opens a `Setting`, hands it to the loop and shows how it ended.
 """
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -126,7 +124,9 @@ def stop(
 
 def _work(setting: "Setting", detach: bool) -> None:
     if detach:
-        _detach(setting)
+        from agent.cli.detach import detach as in_background
+
+        in_background(setting)
         return
     from agent.loop import Loop
     from agent.report.live import LiveView
@@ -139,24 +139,6 @@ def _work(setting: "Setting", detach: bool) -> None:
     setting.store.close()
     if ending.failed:
         raise typer.Exit(1)
-
-
-def _detach(setting: "Setting") -> None:
-    """A process of its own that goes on when the terminal is closed."""
-    name, log = setting.campaign.name, setting.folder / "agent.log"
-    setting.store.close()
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as out:
-        child = subprocess.Popen(
-            [sys.executable, "-I", "-m", "agent.cli", "resume", name],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-            cwd=setting.repo.root,
-        )
-    typer.echo(f"{name} runs in the background (pid {child.pid}, log {log}).")
-    typer.echo("  agent watch    to look at it     agent stop    to end it")
 
 
 def register(app: typer.Typer) -> None:

@@ -67,6 +67,12 @@ def holder(connection: Connection, name: str, *, stale_s: float = STALE_S) -> st
     return f"process {row['pid']} on {row['host']} since {row['since']}"
 
 
+def held_by(connection: Connection, name: str, *, stale_s: float = STALE_S) -> int | None:
+    """The process id of the living controller of a campaign, as its own machine counts."""
+    row = connection.execute(select(controllers).where(_c.campaign == name)).mappings().first()
+    return int(row["pid"]) if row is not None and _alive(row, _clock(connection), stale_s) else None
+
+
 def refuse(connection: Connection, name: str, *, stale_s: float = STALE_S) -> None:
     """Raises the BusyError that `hold` would raise, and takes nothing."""
     at = _clock(connection)

@@ -1,0 +1,67 @@
+"""A controller in a process of its own, that goes on when the terminal is closed.
+
+Takes an opened campaign; comes back when the process holds the campaign, or says why it does not.
+"""
+
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import typer
+
+from agent.errors import CaddieError
+from agent.setting import Setting
+from agent.store import Store
+from agent.store.lease import held_by
+
+START_S = 60.0  # in which a controller takes its campaign, on a machine that is busy
+LOOK_S = 0.1
+TAIL = 2_000  # characters of the log that are shown
+
+
+def detach(setting: Setting) -> None:
+    """Starts it and sees it at work. Raises CaddieError when it ended before it was."""
+    name, log = setting.campaign.name, setting.folder / "agent.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as out:
+        before = out.tell()
+        child = subprocess.Popen(
+            [sys.executable, "-I", "-m", "agent.cli", "resume", name],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            cwd=setting.repo.root,
+        )
+    code = _until_at_work(child, setting.store, name)
+    setting.store.close()
+    if code:
+        raise CaddieError(f"{name} did not start (exit code {code}):\n{_tail(log, before)}")
+    if code == 0:
+        typer.echo(f"{name} ran in the background and has ended already (log {log}).")
+        return
+    typer.echo(f"{name} runs in the background (pid {child.pid}, log {log}).")
+    typer.echo("  agent watch    to look at it     agent stop    to end it")
+
+
+def _until_at_work(child: "subprocess.Popen[bytes]", store: Store, name: str) -> int | None:
+    """Waits until it holds the campaign: None then, or what it ended with before."""
+    until = time.monotonic() + START_S
+    while time.monotonic() < until:
+        with store.read() as reads:
+            if held_by(reads.connection, f"campaign {name}") == child.pid:
+                return None
+        with suppress(subprocess.TimeoutExpired):
+            return child.wait(LOOK_S)
+    raise CaddieError(
+        f"process {child.pid} has not begun with {name} after {START_S:.0f} s; it may yet: `agent status` tells"
+    )
+
+
+def _tail(log: Path, start: int) -> str:
+    """The end of what was written to the log from there on."""
+    with log.open("rb") as file:
+        file.seek(max(start, log.stat().st_size - TAIL))
+        return file.read().decode("utf-8", "replace").strip() or f"it said nothing; see {log}"
