@@ -144,6 +144,11 @@ class Knob(Table):
     choices: Choices
     """In order, if they have one."""
 
+    @property
+    def key(self) -> str:
+        """The last part of where it stands in the script, such as vocab_size."""
+        return self.at.split(".")[-1]
+
 
 def _rungs(rungs: tuple[Rung, ...]) -> tuple[Rung, ...]:
     refuse_twice((rung.name for rung in rungs), "is the name of two rungs; rename one")

@@ -11,7 +11,7 @@ from agent.literals import KnobValue
 from agent.planner import Request, Trial
 from agent.planner.edits import apply
 from agent.planner.knobs import Knobs, draws
-from agent.planner.knobs.sizes import Sizes
+from agent.planner.knobs.sizes import Sizes, estimate, understood
 from agent.planner.knobs.space import of
 from agent.planner.knobs.surrogate import Additive, Point, Prior
 from agent.planner.knobs.view import View
@@ -325,3 +325,14 @@ def test_sizes_learn_from_what_was_measured() -> None:
     assert learnt > 1.05 * plain
     _, fits_without_margin = size_of(2048, 8, "zlib", (dict(BASE), 160_000))
     assert not fits_without_margin
+
+
+def test_the_size_of_any_script_is_estimated_from_what_was_measured_of_others() -> None:
+    settings = literals.settings(TRACK, FILES)
+    assert understood(TRACK.knob, settings)
+    assert not understood(TRACK.knob, {"width": 3}) and not understood((), settings)
+    measured: list[tuple[dict[str, KnobValue], int]] = [({}, 5), (dict(BASE), 158_000)]
+    wider = estimate(TRACK.knob, settings, {**BASE, "model_dim": 80}, measured)
+    assert wider is not None and wider == pytest.approx(224_051, rel=0.06)
+    assert estimate(TRACK.knob, settings, BASE, measured) == pytest.approx(158_000, rel=0.01)
+    assert estimate(TRACK.knob, settings, {**BASE, "model_dim": 80}, measured[:1]) is None

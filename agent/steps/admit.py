@@ -11,6 +11,7 @@ from agent import guard, rebase, review, training, worktree
 from agent.errors import EditError
 from agent.records import Draft, Proposal, ProposalState
 from agent.setting import Setting, known
+from agent.steps.sizing import expected_bytes
 from agent.store import Tx
 
 
@@ -29,6 +30,7 @@ def admit(setting: Setting, proposal: Proposal) -> Proposal:
     except EditError as error:
         with setting.store.write() as tx:
             return tx.move(proposal.id, "edit_failed", str(error))
+    proposal = _sized(setting, proposal, after)
     report = _examine(setting, proposal, before, after)
     if report.failures:
         state: ProposalState = "duplicate" if any(f.name == "duplicate" for f in report.failures) else "blocked"
@@ -50,6 +52,18 @@ def admit(setting: Setting, proposal: Proposal) -> Proposal:
             tx.update_proposal(proposal.id, reviewed_by=f"policy:{setting.campaign.review}")
             return tx.move(proposal.id, "approved")
         return tx.move(proposal.id, "awaiting_review", ", ".join(proposal.risk))
+
+
+def _sized(setting: Setting, proposal: Proposal, after: Mapping[str, str]) -> Proposal:
+    """With the size to expect where its author said none and it can be known: for the guard and a reviewer."""
+    if proposal.expected_bytes is not None:
+        return proposal
+    with setting.store.read() as reads:
+        size = expected_bytes(setting, reads, after)
+    if size is None:
+        return proposal
+    with setting.store.write() as tx:
+        return tx.update_proposal(proposal.id, expected_bytes=size)
 
 
 def rebased(setting: Setting, proposal: Proposal) -> tuple[Mapping[str, str], dict[str, str]]:

@@ -453,3 +453,28 @@ def test_a_campaign_goes_on_until_its_space_is_used_up(root: Path, monkeypatch: 
         proposals = reads.proposals(setting.campaign.id)
     assert "duplicate" not in {one.state for one in proposals}
     assert len(proposals) == len({one.config_hash for one in proposals}) == 3 * 4 * 3
+
+
+def test_the_size_of_an_idea_whose_author_did_not_say_is_estimated(tmp_path: Path) -> None:
+    """From the base's, so the guard and a reviewer know before anything runs."""
+    shape = '"vocab_size": 1024,\n    "model_dim": 64,\n    "num_layers": 3,'
+    script = world.SCRIPT.replace('"width": 4,', shape)
+    track = world.TRACK.replace('"width"', '"model_dim"').replace("KNOBS.width", "KNOBS.model_dim")
+    root = world.make_workspace(tmp_path / "work", script=script, track=track.replace("1250", "3000"))
+    changes = {
+        "first": ("0.10", "0.05"),
+        "wide": (": 64", ": 128"),
+        "huge": (": 64", ": 640"),
+        "told": (": 64", ": 96"),
+    }
+    ideas = [world.idea(title, change, script=script) for title, change in changes.items()]
+    world.write_ideas(root, [*ideas[:-1], {**ideas[-1], "expected_bytes": 1234}])
+    setting = world.open_campaign(root, world_of=lambda knobs, seed: Imagined(2.0 + seed % 7 / 100, 1800))
+    Loop(setting).run()
+    with setting.store.read() as reads:
+        found = {one.title: one for one in reads.proposals(setting.campaign.id)}
+    wide, huge = found["wide"], found["huge"]
+    assert wide.expected_bytes is not None and 3000 < wide.expected_bytes < 7500
+    assert any("is over the limit of 3,000 bytes" in risk for risk in wide.risk)
+    assert huge.state == "blocked" and "more than 2.5 times the limit" in huge.reason
+    assert found["told"].expected_bytes == 1234 and not any("limit" in risk for risk in found["told"].risk)

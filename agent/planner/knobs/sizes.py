@@ -5,12 +5,13 @@ none of the track's knobs, all is learnt from the measurements.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from agent.literals import KnobValue
-from agent.planner.knobs.space import Config, Space
+from agent.planner.knobs.space import Config, Space, of
 from agent.planner.knobs.surrogate import Additive, Point, Prior
+from agent.track import Knob
 
 # Bytes per weight after compression, measured on 152,000 weights of the tiny track.
 PER_WEIGHT: dict[str, dict[int, float]] = {
@@ -49,8 +50,7 @@ class Sizes:
         measured: Sequence[tuple[Config, int]],
     ) -> None:
         self._space, self._settings = space, settings
-        keys = {axis.key for axis in space.axes}
-        self._formula = any(key in keys for key in COUNTED) and all(k in settings for k in SHAPE)
+        self._formula = _understood((axis.key for axis in space.axes), settings)
         self.known = self._formula or bool(measured)
         points = []
         for config, total in measured:
@@ -84,6 +84,25 @@ class Sizes:
         total += matrices * _per_weight(values, "weight_bits", compressor)
         total += CODE_BYTES + TOKENIZER_BYTES_PER_PIECE * _number(values, "vocab_size", 0)
         return math.log(max(total, 1.0))
+
+
+def understood(knobs: Iterable[Knob], settings: Mapping[str, KnobValue]) -> bool:
+    """Whether the formula knows what these knobs do to the size of a script with these settings."""
+    return _understood((knob.key for knob in knobs), settings)
+
+
+def _understood(keys: Iterable[str], settings: Mapping[str, KnobValue]) -> bool:
+    return any(key in COUNTED for key in keys) and all(key in settings for key in SHAPE)
+
+
+def estimate(
+    knobs: Iterable[Knob], settings: Mapping[str, KnobValue], config: Config, measured: Sequence[tuple[Config, int]]
+) -> int | None:
+    """The bytes of a script with these settings, by measured ones; None: none of them can be compared with it."""
+    space = of(knobs, [config, *(other for other, _ in measured)])
+    points = (space.point(other) for other, _ in measured)
+    reference = next((at for at in points if at is not None), None)
+    return Sizes(space, settings, reference, measured).predict(config).bytes if reference is not None else None
 
 
 def weights(values: Mapping[str, KnobValue]) -> tuple[float, float]:

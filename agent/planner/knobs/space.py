@@ -61,6 +61,5 @@ def of(knobs: Iterable[Knob], configs: Iterable[Config]) -> Space:
             if ordered:
                 levels.sort(key=float)
         declared = {i for i, level in enumerate(levels) if any(same(level, choice) for choice in knob.choices)}
-        key = knob.at.split(".")[-1]
-        axes.append(Axis(knob.name, knob.group, key, tuple(levels), ordered, frozenset(declared)))
+        axes.append(Axis(knob.name, knob.group, knob.key, tuple(levels), ordered, frozenset(declared)))
     return Space(tuple(axes))
