@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from agent.errors import MissingError, UserError, did_you_mean
 from agent.llm import Model
-from agent.llm.config import Config, Described, Provider, load, unknown
+from agent.llm.config import PROVIDERS, Config, Described, Provider, load, unknown
 from agent.llm.wire import Server
 
 KINDS = ("anthropic", "openai", "openai-compatible", "command")
@@ -50,6 +50,16 @@ def make_model(spec: str, workspace: Path, environ: Mapping[str, str]) -> Model:
     if kind == "openai-compatible":
         return _compatible(spec, argument, config, environ)
     raise UserError(f"no model {spec!r}.{did_you_mean(kind, KINDS)} There are {', '.join(KINDS)}.")
+
+
+def window(spec: str, config: Config) -> int | None:
+    """Tokens that a model takes, question and answer together; None of a program, whose model nobody named."""
+    kind, _, argument = spec.partition(":")
+    provider = next((one for one in PROVIDERS if one == kind), None)
+    if provider is None:
+        return None
+    id_ = argument.rpartition("@")[0] if provider == "openai-compatible" else argument or config.default[provider]
+    return (config.model(provider, id_) or Described(provider, id_)).context
 
 
 def _anthropic(spec: str, id_: str, config: Config, workspace: Path, environ: Mapping[str, str]) -> Model:

@@ -39,10 +39,11 @@ def _one(text: str, track: Track, where: Path, bench: "Bench | None") -> Planner
 
 def _language(text: str, where: Path, bench: "Bench | None") -> Planner:
     from agent.llm import config
-    from agent.llm.make import make_model
+    from agent.llm.make import make_model, window
     from agent.planner.researcher import Researcher
 
-    return Researcher(make_model(text, where, os.environ), config.load(where, os.environ).limits, bench)
+    told = config.load(where, os.environ)
+    return Researcher(make_model(text, where, os.environ), told.limits, bench, window(text, told))
 
 
 def _knobs(argument: str, track: Track, where: Path) -> Planner:

@@ -1,7 +1,7 @@
 """The planner that asks a language model: it reads, tries its edits, and proposes one idea.
 
 Takes a request; gives a draft whose edits were checked, or, when no repair helped, one that says why it may not run.
-What the model is told stands in prompts/, which parse nothing but the fields of `Idea`.
+What the model is told stands in prompts/; its answers are calls of tools, or the fields of `Idea`.
 """
 
 import json
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from agent import calibration, context, rebase, skills
 from agent.context import lesson
 from agent.context.fence import fence
+from agent.context.templates import Templates
 from agent.errors import PlannerError
 from agent.llm import Answer, Call, Message, Model, Part, Prompt, Question, Result, Results, Tool
 from agent.llm.config import Allowed
@@ -30,12 +31,10 @@ if TYPE_CHECKING:
     from agent.planner import Request
 
 PROPOSE = "propose"
+FIRST_SHARE = 0.6  # of what a model can take, for the first prompt; the rest is for what it looks up
 ENOUGH = 8_192  # tokens for an answer with edits in it
 LOG_BYTES = 20_000  # of the end of a log, for an idea that crashed
 LAST_WORDS = 2  # turns before the last at which the model is told that it has to come to an end
-NO_CALL = "Nothing was called. Look something up, try edits with check_edits, or end this with propose."
-COME_TO_AN_END = "There are {left} turns left: call propose with your best idea now."
-CUT_OFF = "Your answer was cut off at its longest. Say less, and call a tool."
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,8 @@ class Researcher:
     limits: Allowed
     bench: Bench | None
     """None: only to see whether there could be one."""
+    window: int | None = None
+    """Tokens that the model takes, question and answer together; None: nobody knows."""
     modes: frozenset[Mode] = ALL_MODES
 
     @property
@@ -69,7 +70,7 @@ class Researcher:
         assert self.bench is not None
         talk = self.bench.meter.begin("propose", self.name, request.mode)
         try:
-            draft = Conversation(self.model, self.bench, request, talk).run()
+            draft = Conversation(self.model, self.bench, request, talk, self.window).run()
         except BaseException as error:
             self.bench.meter.end(talk, f"{type(error).__name__}: {error}")
             raise
@@ -119,8 +120,10 @@ class Finding(BaseModel):
 class Conversation:
     """From the context to a proposal, within so many turns and repairs."""
 
-    def __init__(self, model: Model, bench: Bench, request: "Request", talk: Talk) -> None:
+    def __init__(self, model: Model, bench: Bench, request: "Request", talk: Talk, window: int | None = None) -> None:
         self._model, self._bench, self._request, self._talk = model, bench, request, talk
+        self._window = window
+        self._templates = Templates(bench.desk.root)
         self._toolbox = Toolbox(bench.desk, request.source)
         self._failures = 0
 
@@ -136,7 +139,7 @@ class Conversation:
                 return found
             messages.extend(found)
             if left == LAST_WORDS:
-                messages.append(Prompt((Part(COME_TO_AN_END.format(left=left)),)))
+                messages.append(self._says("come to an end", left=left))
         raise PlannerError(f"no proposal came of {self._bench.limits.turns} turns")
 
     def _shown(self) -> context.Context:
@@ -150,7 +153,10 @@ class Conversation:
                 calibration=calibration.table(reads, request.campaign.id),
                 log_tail=_log_tail(desk, reads, request.source),
             )
-        return context.render(evidence, tools=self._model.tools, workspace=desk.root)
+        budgets = context.Budgets()
+        if self._window is not None:
+            budgets = budgets.within(int(FIRST_SHARE * (self._window - self._longest())))
+        return context.render(evidence, budgets, tools=self._model.tools, workspace=desk.root)
 
     def _ask(self, system: tuple[Part, ...], messages: list[Message]) -> Answer:
         question = Question(
@@ -194,27 +200,22 @@ class Conversation:
     def _written(self, answer: Answer) -> Draft | list[Message]:
         """Of a model without tools the text is the proposal; of one with tools it is thinking aloud."""
         if self._model.tools:
-            words = CUT_OFF if answer.stop == "length" else NO_CALL
-        else:
-            found = self._proposed(answer.said.text)
-            if isinstance(found, Draft):
-                return found
-            words = found
-        return [Prompt((Part(words),))]
+            return [self._says("cut off" if answer.stop == "length" else "nothing called")]
+        found = self._proposed(answer.said.text)
+        return found if isinstance(found, Draft) else [Prompt((Part(found),))]
 
     def _proposed(self, arguments: Mapping[str, object] | str) -> Draft | str:
         """A draft; or what is wrong with it, for the model to mend."""
         try:
             idea = Idea.model_validate(_fields(arguments))
         except ValueError as error:  # a ValidationError is one
-            return self._again(f"The proposal can't be read: {explained(error)}")
+            return self._again("unreadable", explained(error))
         found = self._checked(idea)
         if found.ok:
             return self._draft(idea, "")
-        words = fence("check", found.words)
         if self._failures >= self._bench.limits.repairs:
             return self._draft(idea, found.words)
-        return self._again(f"The edits did not pass their check:\n{words}")
+        return self._again("failed", found.words)
 
     def _checked(self, idea: Idea) -> Check:
         desk = self._bench.desk
@@ -224,12 +225,19 @@ class Conversation:
         mode, kind = self._request.mode, idea.kind
         return check(desk, basis, idea.edits, expected_bytes=idea.expected_bytes, mode=mode, kind=kind)
 
-    def _again(self, words: str) -> str:
+    def _again(self, what: str, words: str) -> str:
+        """What the model is told to mend. Raises PlannerError when it was told often enough."""
         self._failures += 1
         left = self._bench.limits.repairs - self._failures + 1
         if left < 0:
-            raise PlannerError(words)
-        return f"{words}\nMend it and propose again; {left} more {'tries' if left != 1 else 'try'}."
+            raise PlannerError(f"its proposals can't be read: {words}")
+        return self._said(what, words=words, tries=left)
+
+    def _says(self, what: str, **values: object) -> Prompt:
+        return Prompt((Part(self._said(what, **values)),))
+
+    def _said(self, what: str, **values: object) -> str:
+        return self._templates.render("turn.md.j2", {"tries": None, **values, "what": what})
 
     def _draft(self, idea: Idea, refused: str) -> Draft:
         draft = idea.draft(

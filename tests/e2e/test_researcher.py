@@ -340,3 +340,19 @@ def test_calls_of_a_killed_controller_are_paid_for_at_their_worst(
     assert settled.llm_calls == 2 and settled.llm_usd > 2 * USD
     assert by_title(again)["wider"].state == "promoted"
     again.store.close()
+
+
+def test_a_small_model_is_told_less(
+    root: Path, plays: Callable[..., tuple[Setting, Standin]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left out of the script is said, and there are tools to read it."""
+    (root / "train.py").write_text(world.SCRIPT + "# padding\n" * 4000)
+    world.git(root, "commit", "-qam", "A long script")
+    lengths = []
+    for context in (200_000, 30_000):
+        monkeypatch.setattr(f"{__name__}.MODELS", MODELS.replace("context = 200_000", f"context = {context}"))
+        setting, server = plays([proposes("wider", WIDER)], name=f"of-{context}")
+        Loop(setting).run()
+        lengths.append(len(told(server.asked[0].body)))
+        assert ("lines of it are left out" in told(server.asked[0].body)) == (context == 30_000)
+    assert lengths[1] < 0.6 * lengths[0]
