@@ -348,9 +348,9 @@ def test_a_small_model_is_told_less(
     """What is left out of the script is said, and there are tools to read it."""
     (root / "train.py").write_text(world.SCRIPT + "# padding\n" * 4000)
     world.git(root, "commit", "-qam", "A long script")
-    lengths = []
+    lengths, models = [], MODELS
     for context in (200_000, 30_000):
-        monkeypatch.setattr(f"{__name__}.MODELS", MODELS.replace("context = 200_000", f"context = {context}"))
+        monkeypatch.setattr(f"{__name__}.MODELS", models.replace("context = 200_000", f"context = {context}"))
         setting, server = plays([proposes("wider", WIDER)], name=f"of-{context}")
         Loop(setting).run()
         lengths.append(len(told(server.asked[0].body)))
