@@ -1,6 +1,8 @@
 """Every error that crosses a module, named by who must act on it; and the hint that most of them end with."""
 
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class CaddieError(Exception):
@@ -66,6 +68,13 @@ class BudgetExceeded(CaddieError):
 
 class InfraError(CaddieError):
     """The runner must act: the machine failed, not the idea. The run goes elsewhere or again."""
+
+
+def to_install(extra: str) -> str:
+    """The command that adds what only some people need, for this Python and this copy of Caddie."""
+    checkout = Path(__file__).parents[1]
+    what = f"-e '{checkout}[{extra}]'" if (checkout / "pyproject.toml").is_file() else f"'caddie[{extra}]'"
+    return f"{sys.executable} -m pip install {what}"
 
 
 def did_you_mean(text: str, names: Iterable[str]) -> str:

@@ -165,7 +165,7 @@ def test_what_is_missing_is_said(say: Say, tmp_path: Path, spec: str, env: dict[
 
 def test_a_missing_library_is_said(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.llm.make.find_spec", lambda name: None)
-    with pytest.raises(MissingError, match=r"pip install 'caddie\[anthropic\]'"):
+    with pytest.raises(MissingError, match=r"-m pip install -e '.*\[anthropic\]'"):
         make_model("anthropic", tmp_path, say(ANTHROPIC_API_KEY=KEY))
 
 

@@ -7,7 +7,7 @@ import typer
 
 from agent.cli import opened as at
 from agent.cli.opened import AsJson, CampaignName, emit, opened, workspace
-from agent.errors import MissingError
+from agent.errors import MissingError, to_install
 
 if TYPE_CHECKING:
     from agent.clients import Connection
@@ -31,7 +31,7 @@ def mcp(
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("mcp", "anyio"):
             raise
-        raise MissingError(f"this needs the official SDK: pip install 'caddie[mcp]' ({error})") from error
+        raise MissingError(f"this needs the official SDK: {to_install('mcp')} ({error})") from error
     serve(campaign, may_approve=may_approve)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from agent.errors import MissingError, UserError, did_you_mean
+from agent.errors import MissingError, UserError, did_you_mean, to_install
 from agent.llm import Model
 from agent.llm.config import PROVIDERS, Config, Described, Provider, load, unknown
 from agent.llm.wire import Server
@@ -110,7 +110,7 @@ def _server(
         raise UserError(f"--planner {spec} needs a key: put yours into the environment variable {names.key}")
     library = "anthropic" if provider == "anthropic" else "openai"
     if find_spec(library) is None:
-        raise MissingError(f"--planner {spec} needs the library {library}: pip install 'caddie[{library}]'")
+        raise MissingError(f"--planner {spec} needs the library {library}: {to_install(library)}")
     address = _address(url or environ.get(names.url, "").strip() or names.address, names.url)
     return Server(provider, told.id, address, key, names.key, names.url, answer_s=config.limits.answer_s)
 

@@ -92,7 +92,7 @@ class Researcher:
             answer = self.bench.meter.ask(
                 talk, self.model, Question(shown.system, asked, max_output=most, schema=schema)
             )
-            found = Finding.model_validate(_fields(answer.said.text))
+            found = Finding.model_validate(fields_of(answer.said.text))
         except ValueError as error:
             self.bench.meter.end(talk, f"can't be read: {explained(error)}")
             return None
@@ -207,7 +207,7 @@ class Conversation:
     def _proposed(self, arguments: Mapping[str, object] | str) -> Draft | str:
         """A draft; or what is wrong with it, for the model to mend."""
         try:
-            idea = Idea.model_validate(_fields(arguments))
+            idea = Idea.model_validate(fields_of(arguments))
         except ValueError as error:  # a ValidationError is one
             return self._again("unreadable", explained(error))
         found = self._checked(idea)
@@ -256,7 +256,7 @@ def _log_tail(desk: Desk, reads: Reads, proposal: Proposal) -> str:
     return tail(job_of(desk, reads, runs[-1]).train_log, LOG_BYTES) if runs else ""
 
 
-def _fields(arguments: Mapping[str, object] | str) -> object:
+def fields_of(arguments: Mapping[str, object] | str) -> object:
     """The JSON object of a proposal; models like to put words or a fence around it."""
     if not isinstance(arguments, str):
         return arguments

@@ -18,7 +18,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from agent.errors import StoreError
+from agent.errors import StoreError, to_install
 from agent.store import migrate
 from agent.store.faults import explained
 from agent.store.mounts import network_file_system
@@ -131,7 +131,7 @@ def _engine(url: URL, *, write: bool) -> Engine:
     try:
         engine = create_engine(url, pool_pre_ping=url.get_backend_name() != "sqlite")
     except ModuleNotFoundError as error:
-        raise StoreError(f"PostgreSQL needs a driver: pip install 'caddie[postgres]' ({error})") from error
+        raise StoreError(f"PostgreSQL needs a driver: {to_install('postgres')} ({error})") from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_writer if write else _prepare_reader)
         event.listen(engine, "begin", _begin_immediate if write else _begin)
