@@ -23,6 +23,7 @@ from agent.report.transcript import transcript, transcript_words
 from agent.setting import Setting
 from agent.steps import plan
 from agent.store import lessons, talks
+from benchmarks import planner_replay
 from tests.e2e import world
 from tests.standin import Script, Standin, standin, told, tools
 from tests.standin_wires import Reply
@@ -356,3 +357,25 @@ def test_a_small_model_is_told_less(
         lengths.append(len(told(server.asked[0].body)))
         assert ("lines of it are left out" in told(server.asked[0].body)) == (context == 30_000)
     assert lengths[1] < 0.6 * lengths[0]
+
+
+def test_a_night_can_be_recorded_and_put_through_the_checks_again(
+    root: Path, plays: Callable[..., tuple[Setting, Standin]], tmp_path: Path
+) -> None:
+    setting, _ = plays(NIGHT)
+    Loop(setting).run()
+    kept = tmp_path / "night.jsonl.gz"
+    planner_replay.write(planner_replay.record(root, None), kept)
+    recording = planner_replay.read(kept)
+    replay = planner_replay.Replay(recording, tmp_path / "replay")
+    try:
+        fates = [replay.fates(one) for one in recording.told]
+    finally:
+        replay.close()
+    # Each try is held against the script that the conversation began with; the third idea's was the second's head.
+    assert fates[:2] == [["passed"], ["not applied", "passed"]] and fates[2] == ["not applied"] * 4
+    words = "\n".join(planner_replay.report(recording.told, fates))
+    assert "applied at first try  1 of 3 (33%)" in words
+    assert "passed after repair   1 of 3 (33%)" in words
+    assert "never passed          1 of 3 (33%)" in words
+    assert f"{(3 + 2 + 4) / 3 * (USED.tokens - USED.output):,.0f} asked" in words
