@@ -41,6 +41,9 @@ class Failure:
     name: str
     text: str
 
+    def __str__(self) -> str:
+        return f"{self.name}: {self.text}"
+
 
 @dataclass(frozen=True)
 class Report:

@@ -36,7 +36,7 @@ def admit(setting: Setting, proposal: Proposal) -> Proposal:
         state: ProposalState = "duplicate" if any(f.name == "duplicate" for f in report.failures) else "blocked"
         with setting.store.write() as tx:
             tx.update_proposal(proposal.id, ast_hash=report.ast_hash, config_hash=report.config_hash)
-            return tx.move(proposal.id, state, "; ".join(f.text for f in report.failures))
+            return tx.move(proposal.id, state, "; ".join(map(str, report.failures)))
     with setting.store.read() as reads:
         head = reads.proposal(known(proposal.baseline_id))
     try:
@@ -152,8 +152,12 @@ def moved(setting: Setting, proposal: Proposal, head: Proposal) -> Committed:
     after = rebase.merged(repo.files(known(old.commit), paths), head_files, mine)
     report = guard.check(setting.track, proposal, head_files, after, lambda _: None)
     if report.failures:
-        raise EditError(f"p{head.id} already has it")
+        raise EditError("; ".join(_moved_words(failure, head) for failure in report.failures))
     return commit(setting, proposal, head, after, report)
+
+
+def _moved_words(failure: guard.Failure, head: Proposal) -> str:
+    return f"p{head.id} already has it" if failure.name == "duplicate" else str(failure)
 
 
 def _refresh(setting: Setting, proposal: Proposal, head: Proposal) -> None:

@@ -478,3 +478,19 @@ def test_the_size_of_an_idea_whose_author_did_not_say_is_estimated(tmp_path: Pat
     assert any("is over the limit of 3,000 bytes" in risk for risk in wide.risk)
     assert huge.state == "blocked" and "more than 2.5 times the limit" in huge.reason
     assert found["told"].expected_bytes == 1234 and not any("limit" in risk for risk in found["told"].risk)
+
+
+def test_an_idea_that_no_longer_parses_on_a_new_head_says_so(tmp_path: Path) -> None:
+    """Each of the two is a script; together they are none, and no line of theirs is the same."""
+    script = world.SCRIPT + "\nONE = 1\nTWO = 2\nTHREE = 3\nFOUR = 4\nFIVE = 5\n"
+    quoted = (("\nONE = 1\n", "\n'''\nONE = 1\n"), ("FIVE = 5\n", "FIVE = 5\n'''\n"))
+    root = world.make_workspace(tmp_path / "work", script=script)
+    wider = world.idea("wider", ('"width": 4', '"width": 8'), *quoted, script=script)
+    odd = world.idea("odd", ("THREE = 3\n", "THREE = '''z'''\n"), script=script)
+    world.write_ideas(root, [world.idea("no script", ("FOUR = 4", "FOUR = ("), script=script), wider, odd])
+    setting = world.open_campaign(root)
+    Loop(setting).run()
+    found = by_title(setting)
+    assert (found["wider"].state, found["odd"].state) == ("promoted", "cancelled")
+    assert found["odd"].reason.startswith("can't be put on the new head p3: syntax: train.py")
+    assert (found["no script"].state, found["no script"].reason[:8]) == ("blocked", "syntax: ")
