@@ -81,6 +81,15 @@ def same(one: KnobValue | None, other: KnobValue | None) -> bool:
     return isinstance(one, str) == isinstance(other, str) and one == other
 
 
+def changes(before: Mapping[str, KnobValue], after: Mapping[str, KnobValue]) -> list[str]:
+    """In words, each knob that is not as it was."""
+    return [
+        f"{name} {_said(before[name])} -> {_said(value)}"
+        for name, value in after.items()
+        if name in before and not same(before[name], value)
+    ]
+
+
 def digest(values: Mapping[str, KnobValue]) -> str:
     """One hash for one effective configuration; empty when the track has no knobs."""
     if not values:
@@ -126,6 +135,10 @@ def _is_plain(node: ast.expr) -> bool:
         node = node.operand
         return isinstance(node, ast.Constant) and type(node.value) in (int, float)
     return isinstance(node, ast.Constant) and type(node.value) in (int, float, str)
+
+
+def _said(value: KnobValue) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _spell(value: KnobValue) -> str:

@@ -6,19 +6,22 @@ Takes proposals as the store has them; `policy` and the other judgements are pur
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from agent import calibration
+from agent import calibration, literals
 from agent.errors import UserError
 from agent.planner import edits
 from agent.records import Draft, Proposal, Review
-from agent.track import DecisionRule
+from agent.syntax import NotParsed
+from agent.track import DecisionRule, Track
 
 if TYPE_CHECKING:
     from agent.store import Reads, Tx
 
 MAX_WAITING = 8
+LONGEST_TITLE = 200
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def edit(
     who: str,
     edited: str,
     files: Mapping[str, str],
-    editable: Collection[str],
+    track: Track,
     comment: str = "",
 ) -> Proposal:
     """Puts the person's version in the place of a waiting idea, as a new draft that the guard checks.
@@ -92,12 +95,15 @@ def edit(
     Whoever wrote it has approved it. `files` are those of its baseline, which the edited diff applies to.
     EditError: it does not apply.
     """
-    old = _waits(tx, proposal_id)
-    if edits.apply(edited, files, editable) == edits.apply(old.diff, files, editable):
+    old, editable = _waits(tx, proposal_id), track.script.editable
+    after = edits.apply(edited, files, editable)
+    if after == edits.apply(old.diff, files, editable):
         raise UserError(f"p{proposal_id}: the edited diff says the same; approve it instead")
     assert old.baseline_id is not None
     tx.add_review(proposal_id, "edit", who, comment)
-    new = tx.add_proposal(old.campaign_id, _edited(old, edited, who), baseline_id=old.baseline_id)
+    new = tx.add_proposal(
+        old.campaign_id, _edited(old, edited, who, _title(old, track, files, after)), baseline_id=old.baseline_id
+    )
     tx.move(proposal_id, "declined", _said(f"replaced by p{new.id}, edited", who, comment))
     return tx.update_proposal(new.id, reviewed_by=who)
 
@@ -127,11 +133,21 @@ def _answer(
     return done
 
 
-def _edited(old: Proposal, edited: str, who: str) -> Draft:
+def _title(old: Proposal, track: Track, before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    """What it does now, where that can be told; else that it is no longer quite what it was called."""
+    with suppress(NotParsed):  # the guard will say so
+        if literals.only_knobs(track, before, after):
+            said = literals.changes(literals.read(track, before), literals.read(track, after))
+            return ", ".join(said)[:LONGEST_TITLE]
+    mark = " (edited)"
+    return f"{old.title[: LONGEST_TITLE - len(mark)]}{mark}"
+
+
+def _edited(old: Proposal, edited: str, who: str, title: str) -> Draft:
     assert old.baseline_id is not None
     return Draft(
-        title=old.title,
-        hypothesis=old.hypothesis,
+        title=title,
+        hypothesis=f"Edited by {who}. The original's (p{old.id}): {old.hypothesis}",
         edits=edited,
         planner=f"{old.planner}, edited by {who}",
         mode=old.mode,

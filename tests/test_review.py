@@ -7,13 +7,16 @@ from pathlib import Path
 import pytest
 
 from agent import review
+from agent import track as tracks
 from agent.errors import EditError, UserError
 from agent.records import Proposal
 from agent.store import Store, open_store
 from agent.track import load
+from tests.e2e import world
 from tests.filling import add_base, add_campaign, add_idea, draft
 
 FILES = {"train.py": "a = 1\nb = 2\nc = 3\n"}
+TOY = tracks.parse(world.TRACK, "toy.toml")
 DIFF = "--- a/train.py\n+++ b/train.py\n@@ -1,3 +1,3 @@\n a = 1\n-b = 2\n+b = 3\n c = 3\n"
 
 
@@ -101,14 +104,35 @@ def test_bulk_approval_is_all_or_none(store: Store, waiting: list[Proposal]) -> 
 def test_an_edit_becomes_a_new_draft(store: Store, waiting: list[Proposal]) -> None:
     old = waiting[0]
     with store.write() as tx:
-        new = review.edit(tx, old.id, "ann", DIFF.replace("+b = 3", "+b = 4"), FILES, ["train.py"], "less")
+        new = review.edit(tx, old.id, "ann", DIFF.replace("+b = 3", "+b = 4"), FILES, TOY, "less")
     with store.read() as reads:
         assert reads.proposal(old.id).state == "declined"
         assert f"replaced by p{new.id}" in reads.proposal(old.id).reason
         assert (new.state, new.source_id, new.baseline_id) == ("drafted", old.baseline_id, old.baseline_id)
         assert new.evidence == (f"p{old.id}",)
+        assert (new.title, old.title) == ("one (edited)", "one")
+        assert new.hypothesis == f"Edited by ann. The original's (p{old.id}): {old.hypothesis}"
         assert "ann" in new.planner and "+b = 4" in new.edits and new.reviewed_by == "ann"
         assert reads.reviews(old.id)[0].action == "edit"
+
+
+@pytest.mark.parametrize(
+    ("line", "title"),
+    [
+        ('+    "width": 8,', "width 4 -> 8"),
+        ('+    "width": 7,', "one (edited)"),
+        ('+    "width": 8 +,', "one (edited)"),
+    ],
+    ids=["a declared choice", "not declared", "no script"],
+)
+def test_what_was_edited_is_called_by_what_it_does_now(
+    store: Store, waiting: list[Proposal], line: str, title: str
+) -> None:
+    old, files = waiting[0], {"train.py": world.SCRIPT}
+    diff = '--- a/train.py\n+++ b/train.py\n@@ -4,1 +4,1 @@\n-    "width": 4,\n'
+    with store.write() as tx:
+        tx.update_proposal(old.id, diff=f'{diff}+    "width": 6,\n')
+        assert review.edit(tx, old.id, "ann", f"{diff}{line}\n", files, TOY).title == title
 
 
 @pytest.mark.parametrize(
@@ -119,7 +143,7 @@ def test_an_edit_that_says_nothing_new_changes_nothing(
     store: Store, waiting: list[Proposal], edited: str, error: type[Exception]
 ) -> None:
     with pytest.raises(error), store.write() as tx:
-        review.edit(tx, waiting[0].id, "ann", edited, FILES, ["train.py"])
+        review.edit(tx, waiting[0].id, "ann", edited, FILES, TOY)
     with store.read() as reads:
         assert reads.proposal(waiting[0].id).state == "awaiting_review"
         assert reads.reviews(waiting[0].id) == []

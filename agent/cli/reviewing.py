@@ -140,12 +140,12 @@ def _edit(found: "Opened", item: "Pending", comment: str) -> bool:
 
     old = item.proposal
     edited = _in_editor(old.diff)
-    editable = parse(found.campaign.track_toml, "the campaign's track").script.editable
+    track = parse(found.campaign.track_toml, "the campaign's track")
     with found.store.read() as reads:
         baseline = reads.proposal(old.baseline_id or 0)
-    files = Repository(found.root).files(baseline.commit or "", editable)
+    files = Repository(found.root).files(baseline.commit or "", track.script.editable)
     with found.store.write() as tx:
-        new = queue.edit(tx, old.id, _who(), edited, files, editable, comment)
+        new = queue.edit(tx, old.id, _who(), edited, files, track, comment)
     typer.echo(f"p{new.id} takes the place of p{old.id} and is approved, unless a check finds something wrong with it")
     return True
 

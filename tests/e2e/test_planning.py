@@ -338,13 +338,16 @@ def test_what_a_person_edited_is_approved_and_checked(root: Path) -> None:
             for idea, value in zip(waiting, ("0.05", "0.05 +"), strict=True):
                 edited = idea.diff.replace(f"0.000{idea.title[-1]}", value)
                 files = setting.repo.files(setting.campaign.base_commit, paths)
-                review.edit(tx, idea.id, "ann", edited, files, paths)
+                review.edit(tx, idea.id, "ann", edited, files, setting.track)
         return not waiting and tx.count_proposals(setting.campaign.id, {"worse", "blocked"}) == 2
 
     watched(setting, look)
     found = by_title(setting)
-    assert [found[f"worse {n}"].state for n in (1, 2)] == ["worse", "blocked"]
-    assert found["worse 1"].reviewed_by == "ann" and '"rate": 0.05,' in found["worse 1"].diff
+    lower, broken = found["rate 0.1 -> 0.05"], found["worse 2 (edited)"]
+    assert (lower.state, broken.state) == ("worse", "blocked")
+    assert lower.reviewed_by == "ann" and '"rate": 0.05,' in lower.diff
+    message = world.git(root, "log", "-1", "--format=%B", lower.commit or "")
+    assert message.startswith("rate 0.1 -> 0.05\n") and "The original's (p2): worse 1 helps" in message
     with setting.store.read() as reads:
         waited = [event.proposal_id for event in reads.events(setting.campaign.id) if event.what == "awaiting_review"]
     assert waited == [2, 3]  # the planner's own versions
@@ -395,15 +398,17 @@ def test_what_a_new_head_changed_and_a_policy_approves_is_not_said_to_be_a_perso
         if [one.title for one in waiting] == ["wider", "bits"]:
             files = setting.repo.files(setting.campaign.base_commit, paths)
             review.approve(tx, [waiting[0].id], "ann")
-            new = review.edit(tx, waiting[1].id, "ann", waiting[1].diff.replace('"bits": 7', '"bits": 6'), files, paths)
+            edited = waiting[1].diff.replace('"bits": 7', '"bits": 6')
+            new = review.edit(tx, waiting[1].id, "ann", edited, files, setting.track)
             assert new.reviewed_by == "ann"
         return False
 
     assert watched(setting, look) == "the planner has no more ideas"
     found = by_title(setting)
     assert (found["wider"].state, found["wider"].reviewed_by) == ("promoted", "ann")
-    assert found["bits"].baseline_id == found["wider"].id and '"bits": 6' in found["bits"].diff
-    assert found["bits"].reviewed_by == "policy:risky" and found["bits"].state in FINAL
+    fewer = found["bits 8 -> 6"]
+    assert fewer.baseline_id == found["wider"].id and '"bits": 6' in fewer.diff
+    assert fewer.reviewed_by == "policy:risky" and fewer.state in FINAL
 
 
 @pytest.mark.parametrize("policy", ["all", "risky"])

@@ -15,7 +15,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent import literals
-from agent.literals import KnobValue, same
+from agent.literals import same
 from agent.planner.edits import make_edits
 from agent.planner.knobs import draws
 from agent.planner.knobs.fit import fit, may_fit
@@ -244,11 +244,7 @@ def _draft(view: View, move: Move) -> Draft | None:
     edited = literals.write(request.track, files, target)
     if edited[path] == files[path]:
         return None
-    changes = [
-        f"{name} {_said(view.head[name])} -> {_said(value)}"
-        for name, value in target.items()
-        if not same(view.head[name], value)
-    ]
+    changes = literals.changes(view.head, target)
     size = view.sizes.predict(target).bytes if view.sizes.known else None
     return Draft(
         title=", ".join(changes)[:200],
@@ -281,7 +277,3 @@ def _hypothesis(view: View, move: Move, changes: list[str], size: int | None) ->
 
 def _sign(gain: float) -> str:
     return f"{gain:.3f} less" if gain >= 0 else f"{-gain:.3f} more"
-
-
-def _said(value: KnobValue) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
