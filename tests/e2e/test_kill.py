@@ -12,16 +12,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from agent import budget
+from agent import budget, review
 from agent.loop import Loop
-from agent.records import FINAL
-from agent.runners.fake import FakeRunner
+from agent.records import FINAL, ProposalState
+from agent.runners.fake import FakeRunner, Imagined, Knobs
+from agent.runners.job import JobSpec
 from agent.runners.local import LocalRunner
 from agent.setting import Setting
+from agent.steps.wanted import seed_of
 from agent.store import Store, Tx
 from agent.worktree.process import Commands
 from tests.e2e import world
@@ -66,11 +68,16 @@ class Instants:
 
     def install(self) -> None:
         """Around every transaction, every git process and every submit, in this process only."""
-        write, move, raw, submit = Store.write, Tx.move, Commands.raw, FakeRunner.submit
+        write, move, add, raw, submit = Store.write, Tx.move, Tx.add_proposal, Commands.raw, FakeRunner.submit
 
         def noting(tx: Tx, proposal_id: int, state: Any, *args: Any, **options: Any) -> Any:
             self._entered.append(state)
             return move(tx, proposal_id, state, *args, **options)
+
+        def adding(tx: Tx, *args: Any, **options: Any) -> Any:
+            found = add(tx, *args, **options)
+            self._entered.append(found.state)
+            return found
 
         @contextmanager
         def killing_write(store: Store) -> Iterator[Tx]:
@@ -90,6 +97,7 @@ class Instants:
             return wrapped
 
         Tx.move = noting  # type: ignore[method-assign]
+        Tx.add_proposal = adding  # type: ignore[method-assign]
         Store.write = killing_write  # type: ignore[method-assign]
         Commands.raw = killing(raw)  # type: ignore[method-assign]
         FakeRunner.submit = killing(submit)  # type: ignore[method-assign]
@@ -168,6 +176,70 @@ def test_killed_at_every_durable_step(tmp_path: Path) -> None:
     assert picture(setting) == picture(calm)
     assert world.git(root, "worktree", "list").count("\n") == 1
     assert not list(root.glob(".caddie/toy-1/worktrees/*"))
+
+
+class Losing(FakeRunner):
+    """Every fourth run is lost before it began."""
+
+    def submit(self, spec: JobSpec, folder: Path, slot: str) -> None:
+        if spec.run_id % 4:
+            super().submit(spec, folder, slot)
+
+
+def lucky(knobs: Knobs, seed: int) -> Imagined:
+    """Wide looks much better at the base's seeds and not at all at its own; a low rate does not hear of seeds."""
+    if knobs["rate"] == 0.05:
+        return Imagined(1.7, 100)
+    good = knobs["width"] == 8 and seed in {seed_of(7, 1, n) for n in range(4)}
+    return Imagined(bpb=2.0 - 0.2 * good + (seed % 97) / 97 * 0.01, artifact_bytes=100)
+
+
+def person(setting: Setting) -> None:
+    """Approves what is wider, declines what is lower, and leaves the rest."""
+    with setting.store.read() as reads:
+        waiting = reads.proposals(setting.campaign.id, {"awaiting_review"})
+    for idea in waiting:
+        if idea.title in ("wider", "lower"):
+            answer = review.approve if idea.title == "wider" else review.reject
+            with setting.store.write() as tx:
+                answer(tx, [idea.id], "ann")
+
+
+WIDER, RATE = world.idea("wider", ('"width": 4', '"width": 8')), world.idea("rate", ('"rate": 0.10', '"rate": 0.20'))
+LOWER, OTHER = world.idea("lower", ('"width": 4', '"width": 2')), world.idea("other", ('"width": 4', '"width": 6'))
+SAME, BROKEN = world.idea("same", ('"rate": 0.10', '"rate": 0.05')), world.idea("broken", ("main()", "main("))
+# What each campaign is for, its ideas and its options.
+WAYS: dict[str, tuple[list[dict[str, object]], dict[str, Any]]] = {
+    "ends of all kinds": ([*IDEAS, BROKEN], {}),
+    "a replay": ([WIDER, RATE], {"slots": 2}),
+    "lost runs": ([WIDER, OTHER, RATE], {"make_runner": Losing}),
+    "luck": ([WIDER, SAME], {"world_of": lucky}),
+    "a person": ([WIDER, LOWER, RATE], {"review": "all", "target_bpb": 1.95}),
+    "little money": ([WIDER], {"budget_hours": 0.06}),
+}
+
+
+@pytest.mark.slow
+def test_killed_at_the_first_time_of_every_state(tmp_path: Path) -> None:
+    """Whatever kind of campaign it takes to come there."""
+    met = tmp_path / "states"
+    met.touch()
+    for name, (ideas, options) in WAYS.items():
+        root = world.make_workspace(tmp_path / name)
+        world.write_ideas(root, ideas)
+
+        def work(root: Path = root, options: dict[str, Any] = options) -> None:
+            Instants(0, met).install()
+            setting = world.open_campaign(root, **options)
+            Loop(setting, lambda: person(setting)).run()
+
+        for _ in range(len(get_args(ProposalState)) + 1):
+            if life(work):
+                break
+        else:
+            pytest.fail(f"{name}: died more often than there are states")
+        picture(reopened(root))
+    assert set(met.read_text().split()) == set(get_args(ProposalState))
 
 
 def reopened(root: Path) -> Setting:
