@@ -7,6 +7,7 @@ import re
 import unicodedata
 import xml.etree.ElementTree as ET
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,7 +92,9 @@ def test_the_picture_agrees_with_the_store(drawn: Picture, store: Store) -> None
     assert drawn.runs == len(done) == now.runs_done
     scored = [run for run in done if run.outcome == "ok"]
     assert sorted(dot.run_id for dot in drawn.dots) == [run.id for run in scored]
-    assert sorted(dot.n for dot in drawn.dots) == sorted({dot.n for dot in drawn.dots})
+    blanks = [run.id for run in done if run.outcome != "ok"]
+    assert blanks and sorted(blank.run_id for blank in drawn.blanks) == blanks
+    assert sorted(one.n for one in (*drawn.dots, *drawn.blanks)) == list(range(1, drawn.runs + 1))
     kinds = Counter(dot.standing for dot in drawn.dots)
     assert kinds["invalid"] == 1 and kinds["oversize"] == 2 and kinds["head"] == 3 + 3 * 6
     assert [step.reverted for step in drawn.steps] == [False, False, False, True, False, False]
@@ -124,6 +127,25 @@ def test_plots_are_drawn_as_png_and_svg(drawn: Picture, tmp_path: Path) -> None:
         else:
             shapes = [item.tag.split("}")[1] for item in ET.parse(path).iter()]
             assert shapes.count("path") > 20 or shapes.count("use") > 20
+
+
+def test_every_run_is_in_the_frontier_and_every_mark_in_the_legend(drawn: Picture) -> None:
+    from agent.report import plots
+
+    near = replace(drawn, dots=tuple(replace(dot, bpb=drawn.steps[0].bpb) for dot in drawn.dots))
+    far = replace(near, dots=(*near.dots[:-1], replace(near.dots[-1], bpb=9.0, standing="valid")))
+    for shown, arrows in ((near, 0), (far, 1)):
+        figure = plots.frontier(shown)
+        axes = figure.axes[0]
+        points = [tuple(point) for marks in axes.collections for point in marks.get_offsets()]
+        assert {n for n, _ in points} == set(range(1, shown.runs + 1))
+        top = axes.get_ylim()[1]
+        assert {(blank.n, top) for blank in shown.blanks} <= set(points)
+        strokes = [marks for marks in axes.collections if marks.get_label() == plots.NO_SCORE.label]
+        assert strokes[0].get_linewidths()[0] > 0  # a mark without an area is seen by its lines alone
+        said = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert said.count("no score: stopped or crashed") == 1
+        assert said.count("off the scale") == arrows
 
 
 def test_titles_tell_the_finding(drawn: Picture) -> None:
@@ -160,11 +182,13 @@ def test_a_campaign_without_a_run_is_drawn_too(tmp_path: Path) -> None:
 def test_the_frontier_in_the_terminal(drawn: Picture, unicode: bool) -> None:
     text = frontier(drawn, width=70, height=12, colour=False, unicode=unicode)
     rows = text.splitlines()
-    assert len(rows) == 12 + 3 and all(len(row) <= 70 for row in rows[:-1])
+    assert len(rows) == 12 + 4 and all(len(row) <= 70 for row in rows)
     assert text.isascii() != unicode
     grid = "\n".join(row[8:] for row in rows[:12])
     invalid, oversize = ("✗", "□") if unicode else ("x", "#")
     assert grid.count(invalid) == 1 and grid.count(oversize) == 2
+    blank = "╷" if unicode else "'"
+    assert rows[0].count(blank) == grid.count(blank) == len(drawn.blanks) and rows[-1].endswith(f"{blank} no score")
     assert float(rows[0].split()[0]) > drawn.steps[0].bpb > float(rows[11].split()[0])
     assert "\x1b[" in frontier(drawn, colour=True, unicode=unicode)
 

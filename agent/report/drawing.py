@@ -4,8 +4,9 @@ Takes points; draws on the axes it is given. Nothing global of matplotlib is tou
 never read as mathematics. The colours keep apart for colour-blind people, and the shapes say the same.
 """
 
+import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from matplotlib.figure import Figure
 INK, FAINT, GRID = "#222222", "#7d7d7d", "#e6e6e6"
 GREEN, ORANGE, RED, BLUE, GREY = "#009E73", "#E69F00", "#D55E00", "#0072B2", "#9aa5ad"
 DASHES = (0, (4, 3))
+LINES = ("x", "+")  # marks that are not filled
+LEGEND_COLUMNS = 5  # more do not fit beside each other
 NAMED_BELOW = 6  # points under the range that get their value written beside them
 # Any: matplotlib types each key of its settings by name.
 STYLE: dict[Any, Any] = {
@@ -80,7 +83,7 @@ def figure(title: str, subtitle: str) -> tuple[Figure, Axes]:
 def marks(axes: Axes, points: Sequence[tuple[float, float]], look: Look, within: Range) -> None:
     """The points inside the range as they are; those outside at its edge, as arrows or with their value."""
     low, high = within
-    wide = 2.0 if look.marker == "x" else 0.0
+    wide = 2.0 if look.marker in LINES else 0.0
     inside = [point for point in points if low <= point[1] <= high]
     axes.scatter(
         [x for x, _ in inside],
@@ -90,6 +93,7 @@ def marks(axes: Axes, points: Sequence[tuple[float, float]], look: Look, within:
         marker=look.marker,
         linewidths=wide,
         alpha=0.9,
+        clip_on=False,
         zorder=3,
         label=look.label if points else None,
     )
@@ -101,13 +105,19 @@ def marks(axes: Axes, points: Sequence[tuple[float, float]], look: Look, within:
         [low] * len(below),
         s=38,
         color=look.colour,
-        marker=look.marker if look.marker == "x" else "v",
+        marker=look.marker if look.marker in LINES else "v",
         linewidths=wide,
         clip_on=False,
         zorder=3,
     )
     for x, y in below[:NAMED_BELOW]:
         tag(axes, f"{y:.2f}", (x, low), (0, 8), look.colour)
+
+
+def off_scale(axes: Axes, values: Iterable[float], within: Range) -> None:
+    """Says in the legend what the arrows at the upper edge are, where there are any."""
+    if any(value > within.high for value in values):
+        axes.scatter([], [], s=34, color=FAINT, marker="^", label="off the scale")
 
 
 def tag(
@@ -137,4 +147,5 @@ def tag(
 def legend(axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if handles:
-        axes.figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        rows = math.ceil(len(labels) / LEGEND_COLUMNS)
+        axes.figure.legend(handles, labels, loc="outside lower center", ncols=math.ceil(len(labels) / rows))

@@ -24,6 +24,7 @@ from agent.report.drawing import (
     figure,
     legend,
     marks,
+    off_scale,
     style,
     tag,
 )
@@ -36,6 +37,7 @@ RUN_LOOKS: dict[Standing, Look] = {
     "oversize": Look(ORANGE, "s", "over the size limit"),
     "invalid": Look(RED, "x", "invalid"),
 }
+NO_SCORE = Look(INK, "+", "no score: stopped or crashed")
 # By state of the idea, in the order of the legend.
 IDEA_LOOKS: dict[str, Look] = {
     "": Look(GREY, "o", "tried"),
@@ -73,6 +75,8 @@ def frontier(picture: Picture) -> Figure:
     within = _range(picture)
     for standing, look in RUN_LOOKS.items():
         marks(axes, [(d.n, d.bpb) for d in picture.dots if d.standing == standing], look, within)
+    off_scale(axes, (dot.bpb for dot in picture.dots), within)
+    marks(axes, [(blank.n, within.high) for blank in picture.blanks], NO_SCORE, within)
     if picture.steps:
         n = [step.n for step in picture.steps] + [max(picture.runs, picture.steps[-1].n)]
         bpb = [step.bpb for step in picture.steps] + [picture.steps[-1].bpb]
@@ -94,6 +98,7 @@ def sizes(picture: Picture) -> Figure:
     sized = [node for node in picture.nodes if node.total_bytes]
     for state, look in IDEA_LOOKS.items():
         marks(axes, [(_kb(n), n.bpb) for n in sized if _look(n) == state], look, within)
+    off_scale(axes, (node.bpb for node in sized), within)
     by_id = {node.proposal_id: node for node in sized}
     chain = [by_id[i] for i in picture.lineage if i in by_id]
     axes.plot([_kb(n) for n in chain], [n.bpb for n in chain], color=GREEN, linewidth=1.8, zorder=4)
@@ -139,6 +144,7 @@ def lineage(picture: Picture) -> Figure:
     for state, look in IDEA_LOOKS.items():
         some = [(x, by_id[i].bpb) for i, x in beside.items() if _look(by_id[i]) == state]
         marks(axes, some, look, within)
+    off_scale(axes, (by_id[i].bpb for i in beside), within)
     axes.plot(
         list(places.values()),
         [by_id[head].bpb for head in places],

@@ -33,6 +33,14 @@ class Dot:
 
 
 @dataclass(frozen=True)
+class Blank:
+    """One run that ended without a score: it was stopped, crashed, or left nothing to score."""
+
+    run_id: int
+    n: int
+
+
+@dataclass(frozen=True)
 class Step:
     """From its run on, this proposal was the head."""
 
@@ -75,6 +83,7 @@ class Picture:
     spent: tuple[Spent, ...]
     reserved_hours: float
     cap_hours: float | None
+    blanks: tuple[Blank, ...] = ()
 
 
 def picture(reads: Reads, campaign_id: int) -> Picture:
@@ -82,7 +91,8 @@ def picture(reads: Reads, campaign_id: int) -> Picture:
     balance = reads.balance(campaign_id)
     limit = parse(campaign.track_toml, f"track of {campaign.name}").limits.artifact_bytes
     proposals = {one.id: one for one in reads.proposals(campaign_id)}
-    scored = [s for s in reads.scored(campaign_id, documents=False) if s.measurement.bpb is not None]
+    ended = reads.scored(campaign_id, documents=False)
+    scored = [s for s in ended if s.measurement.bpb is not None]
     events = _events(reads, campaign_id)
     order = _order(events)
     return Picture(
@@ -97,6 +107,7 @@ def picture(reads: Reads, campaign_id: int) -> Picture:
         spent=tuple(_spent(reads, campaign_id)),
         reserved_hours=balance.reserved.gpu_s / 3600,
         cap_hours=None if balance.caps.gpu_s is None else balance.caps.gpu_s / 3600,
+        blanks=tuple(Blank(s.run.id, order[s.run.id]) for s in ended if s.measurement.bpb is None),
     )
 
 

@@ -20,10 +20,11 @@ class Marks(NamedTuple):
     corner: str
     floor: str
     above: str
+    blank: str
 
 
-UNICODE = Marks("·", "●", "□", "✗", "━", "┃", "│", "└", "─", "▴")
-ASCII = Marks(".", "o", "#", "x", "=", "|", "|", "+", "-", "^")
+UNICODE = Marks("·", "●", "□", "✗", "━", "┃", "│", "└", "─", "▴", "╷")
+ASCII = Marks(".", "o", "#", "x", "=", "|", "|", "+", "-", "^", "'")
 COLOURS = {"head": "\x1b[32m", "envelope": "\x1b[32m", "oversize": "\x1b[33m", "invalid": "\x1b[31m"}
 RANK: dict[Standing, int] = {"valid": 1, "oversize": 2, "invalid": 3, "head": 5}
 ENVELOPE = 4  # over everything but the heads it is made of
@@ -65,13 +66,13 @@ def frontier(picture: Picture, *, width: int = 78, height: int = 16, colour: boo
     _envelope(grid, picture, scale, marks)
     for dot in picture.dots:
         _dot(grid, dot, scale, marks)
+    for blank in picture.blanks:
+        grid.setdefault((0, scale.column(blank.n)), Cell(0, marks.blank, ""))
     lines = [_line(grid, row, scale, marks, colour) for row in range(scale.height)]
     lines.append(f"{'':7}{marks.corner}{marks.floor * scale.width}")
     lines.append(f"{'':8}1{f'{picture.runs} runs':>{scale.width - 1}}")
-    lines.append(
-        f"{'':8}{marks.run} run  {marks.head} accepted  {marks.level} head  {marks.oversize} too big  "
-        f"{marks.invalid} invalid  {marks.above} off the scale"
-    )
+    lines.append(f"{'':8}{marks.run} run  {marks.head} accepted  {marks.level} head  {marks.oversize} too big")
+    lines.append(f"{'':8}{marks.invalid} invalid  {marks.above} off the scale  {marks.blank} no score")
     return "\n".join(lines)
 
 
