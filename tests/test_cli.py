@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 import pytest
 
+from agent import budget
 from agent.cli import docs, main
-from agent.records import ProposalState
+from agent.records import Amount, ProposalState
 from agent.runners.job import JobPaths
-from agent.store import open_store
+from agent.store import open_store, talks
 from agent.store.lease import hold
 from benchmarks.startup import heavy
 from tests.filling import add_campaign
@@ -221,6 +222,35 @@ def test_our_own_faults_leave_a_crash_log(agent: Agent, root: Path, monkeypatch:
 
 
 # ---------------------------------------------------------------- review
+
+
+def test_how_an_idea_came_to_be(agent: Agent, root: Path) -> None:
+    said = agent("show", "p12", "--transcript")
+    assert said.code == 2 and "p12 came of no conversation: its planner is knobs" in said.err
+    store = open_store(root / "runs.db", create=False)
+    with store.write() as tx:
+        entry = budget.reserve(tx, 1, Amount(llm_calls=1), "planner")
+        talk = talks.add_conversation(tx, 1, "propose", "anthropic:some", "exploit", 12)
+        asked = {"messages": [{"prompt": ["What next?"]}], "system": ["You are."], "tools": ["propose"]}
+        call = talks.add_call(tx, 1, talk, entry, "anthropic:some", {"question": asked})
+        answer = {"text": "Hm.\x1b[2J", "calls": [{"id": "a", "name": "propose", "arguments": {"title": "wider"}}]}
+        tokens = {"input_tokens": 900, "cache_read_tokens": 100, "output_tokens": 7}
+        whole = {"question": asked, "answer": answer, "stop": "tools"}
+        talks.end_call(tx, call, "done", tokens=tokens, usd=0.0123, transcript=whole)
+        talks.end_conversation(tx, talk, "proposed: wider")
+    store.close()
+    words = agent("show", "p12", "--transcript").out
+    for line in (
+        "=== propose with anthropic:some, exploit",
+        "    What next?",
+        "    Hm.\n",
+        "--- calls propose",
+        "title: wider",
+    ):
+        assert line in words
+    assert "1,000 tokens asked (100 from the cache), 7 answered, 0.0123 $" in words and "\x1b" not in words
+    (found,) = json.loads(agent("show", "p12", "--transcript", "--json").out)
+    assert found["outcome"] == "proposed: wider" and found["calls"][0]["usd"] == 0.0123
 
 
 def test_reviewing_one_after_the_other(agent: Agent, root: Path) -> None:
