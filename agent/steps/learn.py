@@ -8,7 +8,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 
-from agent.errors import PlannerError
 from agent.planner import Learner
 from agent.records import Proposal, ProposalState, Taught
 from agent.setting import Setting
@@ -62,19 +61,19 @@ class Learning:
             self._under_way.remove(one)
             try:
                 taught = one.answer.result()
-            except PlannerError as error:
+            except Exception as error:  # a planner's faults end nothing that runs
                 self._failed(error)
                 continue
             if taught is not None:
                 self._write(one.proposal, taught)
         return len(done)
 
-    def _failed(self, error: PlannerError) -> None:
+    def _failed(self, error: Exception) -> None:
         """A finding is worth less than an idea: who fails at one is asked for no more of them."""
         teacher = self._teachers.pop(0) if self._teachers else None
         if teacher is not None:
             with self._setting.store.write() as tx:
-                words = f"{teacher.name} writes no more findings: {error}"
+                words = f"{teacher.name} writes no more findings: {type(error).__name__}: {error}"
                 tx.add_event(self._setting.campaign.id, "planner", words)
 
     def _write(self, proposal: Proposal, taught: Taught) -> None:

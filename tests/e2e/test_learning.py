@@ -1,0 +1,78 @@
+"""Findings in campaigns with imagined runs: who can't write them ends nothing, and is asked no more."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from agent.errors import PlannerError
+from agent.loop import Loop
+from agent.planner.scripted import Scripted
+from agent.records import Proposal, Taught
+from agent.store import lessons, talks
+from tests.e2e import world
+
+IDEAS = [
+    world.idea("worse", ('"width": 4', '"width": 2')),
+    world.idea("broken", ('"crash": 0', '"crash": 1')),
+    world.idea("wider", ('"width": 4', '"width": 8')),
+]
+
+
+@dataclass(frozen=True)
+class Teaching(Scripted):
+    """A file's ideas, and a say on each verdict."""
+
+    name: str = "scripted"
+    learns: bool = True
+    says: Taught | Exception | None = None
+    asked: list[tuple[str, str]] = field(default_factory=list)
+
+    def learn(self, proposal: Proposal) -> Taught | None:
+        self.asked.append((proposal.title, proposal.state))
+        if isinstance(self.says, Exception):
+            raise self.says
+        return self.says
+
+
+@pytest.mark.parametrize("error", [PlannerError("no answer"), KeyError("a fault of its own")])
+def test_who_fails_at_a_finding_is_asked_for_no_more(tmp_path: Path, error: Exception) -> None:
+    root = world.make_workspace(tmp_path / "work")
+    world.write_ideas(root, IDEAS)
+    setting = world.open_campaign(root)
+    teacher = Teaching(Scripted.load(root / ".ideas.jsonl").entries, says=error)
+    ending = Loop(replace(setting, planners=(teacher,))).run()
+    assert ending.reason == "the planner has no more ideas" and not ending.failed
+    with setting.store.read() as reads:
+        said = [event.text for event in reads.events(1, limit=10_000) if event.what == "planner"]
+        assert [one.state for one in reads.proposals(1)[1:]] == ["worse", "crashed", "promoted"]
+    assert len(teacher.asked) <= 2  # as many as are asked at once
+    assert said[0] == f"scripted writes no more findings: {type(error).__name__}: {error}"
+
+
+def test_each_idea_that_was_judged_is_asked_about_once(tmp_path: Path) -> None:
+    """What no run says anything of teaches nothing; a finding without runs would be an opinion."""
+    root = world.make_workspace(tmp_path / "work")
+    again = [*IDEAS, world.idea("wider again", ('"width": 4', '"width": 8'))]
+    world.write_ideas(root, again)
+    setting = world.open_campaign(root)
+    with setting.store.write() as tx:
+        talk = talks.add_conversation(tx, 1, "lesson", "scripted")
+    teacher = Teaching(Scripted.load(root / ".ideas.jsonl").entries, says=Taught("It is so.", 0.9, (), talk))
+
+    def remember() -> None:
+        """As a planner that asks a model would: the conversation stands in the store before its answer."""
+        with setting.store.write() as tx:
+            for proposal in tx.proposals(1):
+                known = {(one.what, one.mode) for one in talks.conversations_of(tx, proposal.id)}
+                if (proposal.title, proposal.state) in teacher.asked and ("lesson", proposal.state) not in known:
+                    talks.add_conversation(tx, 1, "lesson", "scripted", proposal.state, proposal.id)
+
+    Loop(replace(setting, planners=(teacher,)), remember).run()
+    with setting.store.read() as reads:
+        learnt = lessons.lessons(reads, 1)
+        titles = {one.id: one.title for one in reads.proposals(1)}
+    assert {title for title, _ in teacher.asked} == {"worse", "broken", "wider"}
+    assert {titles[one.proposal_id] for one in learnt} == {"worse", "broken", "wider"}
+    sure = {titles[one.proposal_id]: one.confidence for one in learnt}
+    assert sure["broken"] == 0.5 and sure["wider"] == 0.9
