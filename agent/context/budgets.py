@@ -13,6 +13,8 @@ class Budgets:
     """Tokens of each part, at most."""
 
     skills: int = 6_000
+    texts: int = 14_000
+    """Of whole skills, for a model without tools."""
     knobs: int = 3_000
     script: int = 40_000
     lineage: int = 3_000

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from agent import skills as skills_
 from agent.context import history
 from agent.context.history import Head, History, Review, Step, Tried, Waiting
-from agent.records import Balance, Mode, Proposal
+from agent.records import Balance, Kind, Mode, Proposal
 from agent.skills import Skill
 from agent.store import Reads
 from agent.track import Track
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from agent.planner import Request
 
 PIECES = 2  # near misses whose changes are to be combined
+# Kinds of ideas in the order in which questions are sent to them.
+FOCUS: tuple[Kind, ...] = ("architecture", "optimiser", "tokenizer", "data", "quantisation", "evaluation", "systems")
+# Skills that most ideas need, where only some can be shown.
+FIRST = (
+    *("validity", "statistics-and-noise", "schedules-and-short-runs", "depth-and-width"),
+    *("tokenizers-and-vocabulary", "quantisation", "muon", "compression"),
+)
 
 
 class CalibrationRow(Protocol):
@@ -88,6 +95,10 @@ class Evidence:
     """Of `combine`: the changes to be combined."""
     log_tail: str
     """Of `repair`: the end of the log of the run that crashed."""
+    focus: Kind | None
+    """Where to look first, of `exploit` and `widen`: who is asked at the same time is sent elsewhere."""
+    texts: tuple[Skill, ...]
+    """Whole skills, what most ideas need first: for a model that can't ask for them."""
 
 
 def gather(
@@ -124,6 +135,8 @@ def gather(
         source=_source(reads, request),
         pieces=_pieces(reads, request, near) if mode == "combine" else (),
         log_tail=log_tail if mode == "repair" else "",
+        focus=FOCUS[request.n % len(FOCUS)] if mode in ("exploit", "widen") else None,
+        texts=tuple(sorted(skills, key=lambda one: FIRST.index(one.name) if one.name in FIRST else len(FIRST))),
     )
 
 

@@ -24,6 +24,8 @@ FAILED: frozenset[ProposalState] = frozenset(
         *("oversize", "crashed", "worse", "inconclusive", "reverted"),
     }
 )
+# Measured, better, and not accepted: by chance, for want of bytes, runs or money.
+SHELVED: tuple[ProposalState, ...] = ("inconclusive", "worse", "oversize", "unfunded")
 _ON_THE_WAY = sorted(set(TRANSITIONS) - FINAL)
 _p, _v, _w, _s, _l = proposals.c, verdicts.c, verdicts.alias("newest").c, scores.c, lessons.c
 
@@ -104,6 +106,8 @@ class Waiting:
     kind: str
     planner: str
     hypothesis: str
+    gain: float | None
+    """As measured so far."""
 
 
 @dataclass(frozen=True)
@@ -162,28 +166,29 @@ def failures(reads: Reads, head: Proposal, since: str, *, region: bool) -> Histo
     )
 
 
-def lessons_of(reads: Reads, campaign_id: int, kind: str) -> tuple[Lesson, ...]:
-    """The newest findings on one kind of idea, oldest first."""
-    mine = (_l.campaign_id == campaign_id) & (_l.kind == kind)
+def lessons_of(reads: Reads, campaign_id: int) -> tuple[Lesson, ...]:
+    """The newest findings of a campaign, oldest first."""
+    mine = _l.campaign_id == campaign_id
     found = _all(reads, select(lessons).where(mine).order_by(_l.id.desc()).limit(MOST))
     return tuple(_lesson(row) for row in reversed(found))
 
 
 def near_misses(reads: Reads, head: Proposal) -> tuple[Tried, ...]:
-    """Measured against the present head, better than it, and not accepted; the best first."""
-    near = (_p.baseline_id == head.id) & (_p.gain > 0) & _p.state.in_(("inconclusive", "worse", "oversize"))
+    """Better than the present head, and not accepted; or than an older one, and not paid for. The best first."""
+    mine = (_p.campaign_id == head.campaign_id) & or_(_p.baseline_id == head.id, _p.state == "unfunded")
+    near = mine & (_p.gain > 0) & _p.state.in_(SHELVED)
     return tuple(_one(row) for row in _all(reads, _tried().where(near).order_by(_p.gain.desc(), _p.id).limit(NEAR)))
 
 
 def in_flight(reads: Reads, campaign_id: int) -> tuple[Waiting, ...]:
     query = (
-        select(_p.id, _p.title, _p.state, _p.kind, _p.planner, _p.hypothesis)
+        select(_p.id, _p.title, _p.state, _p.kind, _p.planner, _p.hypothesis, _p.gain)
         .where(_p.campaign_id == campaign_id, _p.state.in_(_ON_THE_WAY))
         .order_by(_p.id.desc())
         .limit(MOST)
     )
     return tuple(
-        Waiting(f"p{r['id']}", r["title"], r["state"], r["kind"], r["planner"], r["hypothesis"])
+        Waiting(f"p{r['id']}", r["title"], r["state"], r["kind"], r["planner"], r["hypothesis"], r["gain"])
         for r in reversed(_all(reads, query))
     )
 

@@ -13,7 +13,7 @@ from agent.context.render import Context
 from agent.context.templates import Templates
 from agent.errors import UserError
 from agent.llm import Part
-from agent.records import Proposal, Verdict
+from agent.records import Proposal, Run, Verdict
 from agent.store import Reads
 
 WORDS, RUNS, LESSONS = 3_000, 2_000, 4_000  # tokens of each part, at most
@@ -29,7 +29,7 @@ class Judged:
     runs: tuple[str, ...]
     """A line each: the idea's own, then those of its baseline that it was compared with."""
     lessons: tuple[Lesson, ...]
-    """Earlier findings on ideas of its kind, oldest first."""
+    """Earlier findings, oldest first."""
 
 
 def gather(reads: Reads, proposal_id: int) -> Judged:
@@ -43,7 +43,7 @@ def gather(reads: Reads, proposal_id: int) -> Judged:
         for one in (proposal_id, verdicts[-1].baseline_id)
     )
     lines = [
-        f"r{one.run.id} of p{one.run.proposal_id}, {one.run.purpose}, seed {one.run.seed}: "
+        f"r{one.run.id} of p{one.run.proposal_id}{_against(one.run)}, {one.run.purpose}, seed {one.run.seed}: "
         + (f"{one.measurement.bpb:.5f}" if one.measurement.bpb is not None else f"no score, {one.run.outcome}")
         for one in (*mine, *theirs)
     ]
@@ -52,8 +52,13 @@ def gather(reads: Reads, proposal_id: int) -> Judged:
         verdict=verdicts[-1],
         total_bytes=history.total_bytes(reads, proposal_id),
         runs=tuple(lines),
-        lessons=history.lessons_of(reads, proposal.campaign_id, proposal.kind),
+        lessons=history.lessons_of(reads, proposal.campaign_id),
     )
+
+
+def _against(run: Run) -> str:
+    """An idea's runs may be of two tests: before and after the head had moved."""
+    return f" on p{run.baseline_id}" if run.baseline_id is not None else ""
 
 
 def render(judged: Judged, workspace: Path | None = None) -> Context:

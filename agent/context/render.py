@@ -37,7 +37,7 @@ def render(
     templates = Templates(workspace)
     system = (
         Part(templates.render("system.md.j2", _system(evidence, tools))),
-        Part(templates.render("track.md.j2", _track(evidence, budgets)), stable=True),
+        Part(templates.render("track.md.j2", _track(evidence, budgets, tools)), stable=True),
     )
     head = Part(templates.render("head.md.j2", _head(templates, evidence, budgets)), stable=True)
     past = journal.parts(templates, evidence, budgets)
@@ -59,10 +59,11 @@ def _fields() -> Iterator[dict[str, object]]:
         yield {"name": name, "type": of, "description": said.get("description", ""), "required": required}
 
 
-def _track(evidence: Evidence, budgets: Budgets) -> dict[str, object]:
+def _track(evidence: Evidence, budgets: Budgets, tools: bool) -> dict[str, object]:
     rule = evidence.track.decision
     knobs, knobs_left = _first(_knobs(evidence.track), budgets.knobs)
     skills, skills_left = _first(evidence.skills, budgets.skills)
+    shown = 0 if tools else tokens.fit([one.body for one in evidence.texts], budgets.texts)
     return {
         "track": evidence.track,
         "resolution": rule.prior_sigma * math.sqrt(1 / rule.max_seeds + 1 / rule.report_seeds),
@@ -70,6 +71,7 @@ def _track(evidence: Evidence, budgets: Budgets) -> dict[str, object]:
         "knobs_left_out": knobs_left,
         "skills": skills,
         "skills_left_out": skills_left,
+        "texts": [{"name": one.name, "body": one.body} for one in evidence.texts[:shown]],
     }
 
 
@@ -118,6 +120,7 @@ def _now(templates: Templates, evidence: Evidence, budgets: Budgets, tools: bool
         "pieces": [_cut(piece, budgets, budgets.words // 2) for piece in evidence.pieces],
         "log": tokens.shorten(evidence.log_tail, budgets.log, end=True).text,
         "tools": tools,
+        "focus": evidence.focus,
     }
 
 

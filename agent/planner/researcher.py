@@ -231,13 +231,16 @@ class Conversation:
         left = self._bench.limits.repairs - self._failures + 1
         if left < 0:
             raise PlannerError(f"its proposals can't be read: {words}")
-        return self._said(what, words=words, tries=left)
+        with self._bench.desk.store.read() as reads:
+            head = reads.head(self._request.campaign.id)
+        moved = f"p{head.id}" if head.id != self._request.head.id else ""
+        return self._said(what, words=words, tries=left, moved=moved)
 
     def _says(self, what: str, **values: object) -> Prompt:
         return Prompt((Part(self._said(what, **values)),))
 
     def _said(self, what: str, **values: object) -> str:
-        return self._templates.render("turn.md.j2", {"tries": None, **values, "what": what})
+        return self._templates.render("turn.md.j2", {"tries": None, "moved": "", **values, "what": what})
 
     def _draft(self, idea: Idea, refused: str) -> Draft:
         draft = idea.draft(
