@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agent import literals
+from agent.errors import did_you_mean
 from agent.records import Kind, Mode
 from agent.syntax import NotParsed, defaults, digest, resolve, risks
 from agent.track import Track
@@ -32,6 +33,8 @@ class Claims(Protocol):
     def mode(self) -> Mode: ...
     @property
     def kind(self) -> Kind: ...
+    @property
+    def rung(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def check(
 
     `seen` names the proposal with this hash of its syntax trees, `seen_config` the one that comes to the same.
     """
-    failures = _files(track, before, after) or _parses(after)
+    failures = _rung(track, claims.rung) + (_files(track, before, after) or _parses(after))
     if failures:
         return Report(tuple(failures), claims.risk, "", "", {})
     values = literals.read(track, after)
@@ -115,6 +118,15 @@ def given(track: Track) -> frozenset[str]:
     if track.script.score:
         return ALWAYS | set(track.script.env)
     return ALWAYS | set(track.script.env) | set(track.deciding().env)
+
+
+def _rung(track: Track, name: str) -> list[Failure]:
+    """Where to try it first has to be a rung of the track; empty is none."""
+    names = [rung.name for rung in track.rung]
+    if not name or name in names:
+        return []
+    text = f"no rung {name!r} on this track.{did_you_mean(name, names)} There are {', '.join(names)}; or leave it empty"
+    return [Failure("rung", text)]
 
 
 def _saves_bytes(claims: Claims) -> bool:

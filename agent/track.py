@@ -5,6 +5,7 @@ Unknown keys are errors with a "did you mean". `agent/fields.py` says what the v
 """
 
 import hashlib
+import math
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -102,10 +103,20 @@ class Compute(Table):
 
 
 class Rung(Table):
-    """Variables that make a run longer or shorter. Campaigns run the deciding rung; others are for runs by hand."""
+    """Variables that make a run longer or shorter. What a campaign keeps is decided at one rung; at those that cost
+    less, ideas may be tried first."""
 
     name: str
     env: Env = Field(default_factory=dict)
+    train_wall_s: Annotated[float, Field(gt=0)] | None = None
+    """What training may take here, where that is less than limits.train_wall_s. None: by its compute budget."""
+    prior_sigma: Annotated[float, Field(gt=0)] | None = None
+    """Standard deviation between seeds here. None: as at the deciding rung."""
+
+
+# Of what training takes: start, tokenizer and writing the artifact, which a smaller compute budget does not shorten.
+FIXED = 0.2
+BUDGET = "COMPUTE_BUDGET_MS"
 
 
 class DryRun(Table):
@@ -191,7 +202,23 @@ class Track(Table):
             raise ValueError("script.score: without it the track's trust can only be 'reported'")
         if self.script.score and not self.script.artifact:
             raise ValueError("script.artifact: the judge needs to know which file to load")
+        for rung in self.rung:
+            self._fits(rung)
         return self
+
+    def _fits(self, rung: Rung) -> None:
+        """Raises ValueError for a rung that can't be what it says."""
+        own, whole = rung.train_wall_s, self.limits.train_wall_s
+        if own is not None and rung.name == self.decision.rung:
+            raise ValueError(f"rung {rung.name}: train_wall_s: it decides, so limits.train_wall_s is its limit")
+        if own is not None and own > whole:
+            raise ValueError(f"rung {rung.name}: train_wall_s: must not be above limits.train_wall_s, {whole:g}")
+        try:
+            budget_ms = float(rung.env.get(BUDGET, 1))
+        except ValueError:
+            budget_ms = 0.0
+        if not 0 < budget_ms < math.inf:
+            raise ValueError(f'rung {rung.name}: env.{BUDGET}: must be milliseconds above 0, such as "7126"')
 
     def guess_run_s(self) -> float:
         """About what a run takes, before any has been seen."""
@@ -200,7 +227,27 @@ class Track(Table):
         return self.limits.worst_s() / 2
 
     def deciding(self) -> Rung:
-        return next(rung for rung in self.rung if rung.name == self.decision.rung)
+        return self.rung_named(self.decision.rung)
+
+    def rung_named(self, name: str) -> Rung:
+        return next(rung for rung in self.rung if rung.name == name)
+
+    def cheaper(self, name: str) -> Rung | None:
+        """The rung of this name, where a run there is known to cost less than a deciding one."""
+        return next((rung for rung in self.rung if rung.name == name and self.share(rung) < 1), None)
+
+    def share(self, rung: Rung) -> float:
+        """What training takes at this rung, of what it takes at the deciding one; at most all of it."""
+        if rung.train_wall_s is not None:
+            return rung.train_wall_s / self.limits.train_wall_s
+        mine, whole = self.budget_ms(rung), self.budget_ms(self.deciding())
+        if mine is None or whole is None:
+            return 1.0
+        return min(1.0, FIXED + (1 - FIXED) * mine / whole)
+
+    def budget_ms(self, rung: Rung) -> float | None:
+        """The compute budget of a run there, where the track has one."""
+        return None if self.compute is None else float(rung.env.get(BUDGET, self.compute.budget_ms))
 
 
 def shipped() -> dict[str, Path]:

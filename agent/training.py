@@ -13,7 +13,7 @@ from pathlib import Path
 
 from agent.errors import EditError
 from agent.runners import JobPaths, Phase
-from agent.track import Track
+from agent.track import BUDGET, Rung, Track
 from sandbox import Limits
 
 PACK_S = 60
@@ -80,7 +80,9 @@ def _pack(readable: Path, packed: Path) -> None:
         raise EditError(f"the script can't be packed: {' '.join(last).removeprefix(f'{readable}: ')}")
 
 
-def environment(track: Track, corpus: Path, machine: Mapping[str, str], *, run_id: str, seed: int) -> dict[str, str]:
+def environment(
+    track: Track, rung: Rung, corpus: Path, machine: Mapping[str, str], *, run_id: str, seed: int
+) -> dict[str, str]:
     """All that a training process gets to see of the outside. `machine`: how it finds its share of it."""
     threads = "1" if track.hardware.kind == "cpu" else "8"
     env = {
@@ -97,10 +99,10 @@ def environment(track: Track, corpus: Path, machine: Mapping[str, str], *, run_i
         **_data(track, corpus),
         **machine,
         **track.script.env,
-        **track.deciding().env,
+        **rung.env,
     }
     if track.compute is not None:
-        env.setdefault("COMPUTE_BUDGET_MS", str(track.compute.budget_ms))
+        env.setdefault(BUDGET, str(track.compute.budget_ms))
         env["COST_MODEL"] = json.dumps(dict(track.compute.cost), sort_keys=True)
     return env
 

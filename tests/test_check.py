@@ -54,7 +54,7 @@ def test_a_good_edit_is_told_what_it_would_need(opened: Opened) -> None:
 def test_sizes_start_from_what_was_measured(tmp_path: Path) -> None:
     with open_desk(tmp_path / "work") as (desk, base):
         with desk.store.write() as tx:
-            run = add_measured(tx, base, 1, 2.0, purpose="report")
+            run = add_measured(tx, base, 1, 2.0, purpose="report", rung="decide")
             tx.add_measurement(measurement(run.id, 2.0, artifact_bytes=500, judge_version=2))
         found = tried(desk, base, ('"width": 4', '"width": 8'))
         code = len(found.after["train.py"])
@@ -142,8 +142,10 @@ def test_an_edit_that_is_too_big_says_by_how_much(tmp_path: Path) -> None:
         assert unsure.ok and "as the dry run left it, because no run of the head is measured yet" in unsure.words
         assert "it is too big" in tried(desk, base, ('"width": 4', '"width": 60')).words
         with desk.store.write() as tx:
-            run = add_measured(tx, base, 1, 2.0, purpose="report")
+            run = add_measured(tx, base, 1, 2.0, purpose="report", rung="decide")
             tx.add_measurement(measurement(run.id, 2.0, artifact_bytes=400, judge_version=2))
+            short = add_measured(tx, base, 2, 3.0, purpose="trial", rung="short")  # its bytes are not a whole run's
+            tx.add_measurement(measurement(short.id, 3.0, artifact_bytes=9000, judge_version=2))
         near = tried(desk, base, ('"width": 4', '"width": 15'))
         assert near.ok and near.estimates.total_bytes == 2017 and "too near to the limit to be sure" in near.words
         found = tried(desk, base, ('"width": 4', '"width": 40'))
@@ -167,6 +169,13 @@ def test_where_even_the_head_fails_the_edit_is_not_blamed(tmp_path: Path) -> Non
     with open_desk(tmp_path / "work", SCRIPT.replace(HERE, '        open("/not/there")\n')) as (desk, base):
         found = check(desk, basis_of(desk, base), edit(('"width": 4', '"width": 5'), script=_head(desk, base)))
         assert found.ok and not found.tried and "here even the head's script fails" in found.words
+
+
+def test_an_unknown_rung_is_told_before_anything_runs(tmp_path: Path) -> None:
+    with open_desk(tmp_path / "work") as (desk, base):
+        found = check(desk, basis_of(desk, base), edit(('"width": 4', '"width": 5')), rung="decid")
+    assert not found.ok and not found.tried
+    assert "The edit would not pass: no rung 'decid' on this track. Did you mean 'decide'?" in found.words
 
 
 def test_a_track_without_a_dry_run_says_so(tmp_path: Path) -> None:

@@ -93,6 +93,19 @@ def names(report: Report) -> list[str]:
     return [failure.name for failure in report.failures]
 
 
+def test_an_unknown_rung_is_told_with_what_may_have_been_meant(track: Track, proposal: Proposal) -> None:
+    of = track.model_copy(update={"rung": (*track.rung, track.rung[0].model_copy(update={"name": "short"}))})
+    after = SCRIPT.replace('"lr": 0.02', '"lr": 0.01')
+    for rung in ("", "r", "short"):
+        assert names(check(of, replace(proposal, rung=rung), after)) == []
+    report = check(of, replace(proposal, rung="shrot"), after)
+    assert names(report) == ["rung"]
+    assert report.failures[0].text.startswith("no rung 'shrot' on this track. Did you mean 'short'? There are r, short")
+    # With a rung that is there it is no duplicate of itself.
+    assert report.ast_hash == report.config_hash == ""
+    assert names(check(of, replace(proposal, rung="shrot"), "def f(:")) == ["rung", "syntax"]
+
+
 def test_a_knob_change_passes_without_risk(track: Track, proposal: Proposal) -> None:
     report = check(track, proposal, SCRIPT.replace('"lr": 0.02', '"lr": 0.01'))
     assert not report.failures

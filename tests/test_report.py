@@ -297,22 +297,23 @@ def test_the_doctor_names_what_is_missing(root: Path, tmp_path: Path) -> None:
     assert "BAD   runs.db" in doctor.words(doctor.examine(tmp_path))
 
 
-BY_HAND = "only, and it decides. For runs by hand, with these variables set:"
-
-
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("tiny", f"campaigns run decide {BY_HAND} long (COMPUTE_BUDGET_MS=85509)"),
+        (
+            "tiny",
+            "decide decides. An idea that says so is tried first at short (COMPUTE_BUDGET_MS=7126). For runs by hand, "
+            "with these variables set: long (COMPUTE_BUDGET_MS=85509)",
+        ),
         (
             "golf-1xh100",
-            f"campaigns run full (MAX_WALLCLOCK_SECONDS=600) {BY_HAND} proxy (MAX_WALLCLOCK_SECONDS=150 "
-            "WARMDOWN_ITERS=300)",
+            "full (MAX_WALLCLOCK_SECONDS=600) decides. An idea that says so is tried first at proxy "
+            "(MAX_WALLCLOCK_SECONDS=150 WARMDOWN_ITERS=300)",
         ),
-        ("autoresearch", "campaigns run full only, and it decides"),
+        ("autoresearch", "full decides"),
     ],
 )
-def test_a_track_says_which_rung_campaigns_run(name: str, said: str) -> None:
+def test_a_track_says_which_rung_decides_and_where_ideas_are_tried(name: str, said: str) -> None:
     text = explain(load(name, Path())[0], [])
     rungs = text[text.index("\nrungs") : text.index("\ndecision")]
     assert " ".join(rungs.split()) == f"rungs {said}"

@@ -56,6 +56,13 @@ from tests.e2e.world import TRACK
         ('name = "decide"', 'name = "decide"\nenv = { A = "\\u0000" }', "rung.0.env: A: its value must be one line"),
         ('kind = "cpu"', 'kind = "cpu"\ngpus = 1', 'hardware: gpus: is for kind = "cuda"; leave it out'),
         ('kind = "cpu"', 'kind = "cuda"', 'hardware: gpus: kind = "cuda" needs 1 or more'),
+        ('name = "decide"', 'name = "decide"\ntrain_wall_s = 9', "rung decide: train_wall_s: it decides, so limits"),
+        ("[[rung]]", '[[rung]]\nname = "s"\ntrain_wall_s = 21\n[[rung]]', "rung s: train_wall_s: must not be above"),
+        (
+            "[[rung]]",
+            '[[rung]]\nname = "s"\nenv = { COMPUTE_BUDGET_MS = "few" }\n[[rung]]',
+            "rung s: env.COMPUTE_BUDGET_MS: must be milliseconds above 0",
+        ),
         ("[[rung]]", '[[rung]]\nname = "decide"\n[[rung]]', "rung: 'decide' is the name of two rungs; rename one"),
         ('name = "rate"', 'name = "width"', "knob: 'width' is the name of two knobs; rename one"),
         ('"KNOBS.rate"', '"KNOBS.width"', "knob: 'KNOBS.width' is the place of two knobs; leave one out"),
@@ -93,6 +100,23 @@ def test_numbers_may_be_whole_and_choices_of_both_kinds() -> None:
 @pytest.mark.parametrize("name", tracks.shipped())
 def test_the_shipped_tracks_are_what_a_track_may_be(name: str) -> None:
     assert tracks.load(name, Path())[0].name == name
+
+
+def test_what_a_rung_takes_of_a_deciding_run() -> None:
+    tiny, golf = (tracks.load(name, Path())[0] for name in ("tiny", "golf-8xh100"))
+    shares = {rung.name: tiny.share(rung) for rung in tiny.rung}
+    assert shares == {"decide": 1.0, "short": pytest.approx(0.2 + 0.8 / 3, abs=1e-4), "long": 1.0}
+    assert golf.share(golf.rung_named("proxy")) == 0.5
+    for track, name, found in (
+        (tiny, "short", True),
+        (tiny, "decide", False),
+        (tiny, "long", False),
+        (tiny, "", False),
+    ):
+        assert (track.cheaper(name) is not None) == found
+    # A rung that does not say what it takes is taken to take as much.
+    silent = golf.rung_named("proxy").model_copy(update={"train_wall_s": None})
+    assert golf.share(silent) == 1.0
 
 
 def test_synth_is_the_tiny_track_on_another_corpus() -> None:

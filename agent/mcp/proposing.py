@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from agent import rebase
-from agent.errors import EditError, UserError, did_you_mean
+from agent.errors import EditError, UserError
 from agent.mcp.workplace import refuse_finished
 from agent.planner import clients
 from agent.planner.idea import Idea
@@ -54,9 +54,7 @@ def propose(desk: Desk, idea: Proposed, client: str) -> tuple[Proposal, str]:
         head = reads.head(desk.campaign.id)
         source = _source(reads, desk, idea.source) if idea.source.strip() else head
         basis = rebase.basis(desk.repo, reads, source, head, desk.track.script.editable)
-    if idea.rung:
-        _refuse_rung(desk, idea.rung)
-    found = check(desk, basis, idea.edits, expected_bytes=idea.expected_bytes)
+    found = check(desk, basis, idea.edits, expected_bytes=idea.expected_bytes, rung=idea.rung)
     if not found.ok:
         raise EditError(found.words)
     mode = MODES.get(source.state, "exploit")
@@ -81,12 +79,6 @@ def _source(reads: "Reads", desk: Desk, text: str) -> Proposal:
     if source.state == "invalid":
         raise EditError(f"p{source.id} broke a rule ({source.reason}), and so would what is built on it")
     return source
-
-
-def _refuse_rung(desk: Desk, name: str) -> None:
-    names = [rung.name for rung in desk.track.rung]
-    if name not in names:
-        raise UserError(f"no rung {name!r} on this track.{did_you_mean(name, names)} There are {', '.join(names)}.")
 
 
 def _refuse_backlog(reads: "Reads", campaign_id: int) -> None:

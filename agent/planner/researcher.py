@@ -223,7 +223,7 @@ class Conversation:
             head = reads.head(desk.campaign.id)
             basis = rebase.basis(desk.repo, reads, self._request.source, head, desk.track.script.editable)
         mode, kind = self._request.mode, idea.kind
-        return check(desk, basis, idea.edits, expected_bytes=idea.expected_bytes, mode=mode, kind=kind)
+        return check(desk, basis, idea.edits, expected_bytes=idea.expected_bytes, mode=mode, kind=kind, rung=idea.rung)
 
     def _again(self, what: str, words: str) -> str:
         """What the model is told to mend. Raises PlannerError when it was told often enough."""

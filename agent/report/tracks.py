@@ -51,9 +51,16 @@ def explain(track: Track, missing: Sequence[str]) -> str:
 
 
 def _rungs(track: Track) -> str:
-    others = [_rung(rung) for rung in track.rung if rung.name != track.decision.rung]
-    by_hand = f". For runs by hand, with these variables set: {', '.join(others)}" if others else ""
-    return f"campaigns run {_rung(track.deciding())} only, and it decides{by_hand}"
+    others = [rung for rung in track.rung if rung.name != track.decision.rung]
+    cheaper = [rung for rung in others if track.cheaper(rung.name)]
+    first = f". An idea that says so is tried first at {_names(cheaper)}" if cheaper else ""
+    by_hand = [rung for rung in others if rung not in cheaper]
+    other = f". For runs by hand, with these variables set: {_names(by_hand)}" if by_hand else ""
+    return f"{_rung(track.deciding())} decides{first}{other}"
+
+
+def _names(rungs: Sequence[Rung]) -> str:
+    return ", ".join(map(_rung, rungs))
 
 
 def _rung(rung: Rung) -> str:

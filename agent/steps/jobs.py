@@ -33,7 +33,8 @@ def job_spec(setting: Setting, run: Run, paths: JobPaths, limits: track.Limits, 
     limited = on_slot(setting, run, limits)
     script = training.script_file(setting.track, paths.code)
     machine = setting.runner.env(known(run.slot))
-    env = training.environment(setting.track, setting.corpus, machine, run_id=f"r{run.id}", seed=run.seed)
+    rung = setting.track.rung_named(run.rung)
+    env = training.environment(setting.track, rung, setting.corpus, machine, run_id=f"r{run.id}", seed=run.seed)
     phases = [training.train_phase(limited, paths, env)]
     if limited.script.score:
         phases.append(judge_phase(limited, paths, script=script, seed=run.seed, corpus=setting.corpus))

@@ -65,6 +65,7 @@ class _Claims:
     expected_bytes: int | None
     mode: Mode
     kind: Kind
+    rung: str
     risk: tuple[str, ...] = ()
 
 
@@ -76,6 +77,7 @@ def check(
     expected_bytes: int | None = None,
     mode: Mode = "exploit",
     kind: Kind = "architecture",
+    rung: str = "",
 ) -> Check:
     """Everything that can be known of edits without a run. Raises InfraError when the machine fails."""
     try:
@@ -92,7 +94,7 @@ def check(
             twin = reads.find_config(desk.campaign.id, config_hash)
             return f"p{twin.id}" if twin is not None else None
 
-        claims = _Claims(expected_bytes, mode, kind)
+        claims = _Claims(expected_bytes, mode, kind, rung)
         report = guard.check(desk.track, claims, basis.head_files, after, seen, seen_config)
     if report.failures:
         texts = [failure.text for failure in report.failures]
@@ -152,7 +154,8 @@ def _place(desk: Desk, basis: Basis) -> Place:
 
 
 def _estimates(desk: Desk, basis: Basis, found: DryRun, known: DryRun) -> Estimates:
-    seen, cost, budget = list(found.losses.values()), found.step_cost_ms, _budget_ms(desk)
+    seen, cost = list(found.losses.values()), found.step_cost_ms
+    budget = desk.track.budget_ms(desk.track.deciding())
     artifact, grown = found.artifact_bytes, _growth(desk, basis, known)
     if artifact is not None and grown is not None:
         artifact = round(artifact * grown)
@@ -174,15 +177,9 @@ def _growth(desk: Desk, basis: Basis, known: DryRun) -> float | None:
     """What a whole run makes of the bytes that a dry run's artifact has, by the head's; None: not measured yet."""
     with desk.store.read() as reads:
         scored = reads.scored(basis.head.campaign_id, proposal_id=basis.head.id, documents=False)
-    measured = [one.measurement.artifact_bytes for one in scored if one.measurement.artifact_bytes is not None]
+    deciding = [one.measurement for one in scored if one.run.rung == desk.track.decision.rung]
+    measured = [one.artifact_bytes for one in deciding if one.artifact_bytes is not None]
     return statistics.fmean(measured) / known.artifact_bytes if measured and known.artifact_bytes else None
-
-
-def _budget_ms(desk: Desk) -> float | None:
-    if desk.track.compute is None:
-        return None
-    said = desk.track.deciding().env.get("COMPUTE_BUDGET_MS")
-    return float(said) if said else desk.track.compute.budget_ms
 
 
 def _too_much(desk: Desk, estimates: Estimates) -> list[str]:

@@ -162,7 +162,7 @@ def _once(place: Place, fill: Callable[[Path], None], code_bytes: int) -> DryRun
     paths = JobPaths(place.folder / secrets.token_hex(8))
     limits = place.track.limits.model_copy(update={"train_wall_s": dry.wall_s})
     track = place.track.model_copy(update={"limits": limits})
-    env = training.environment(track, place.corpus, place.machine, run_id="check", seed=SEED)
+    env = training.environment(track, track.deciding(), place.corpus, place.machine, run_id="check", seed=SEED)
     phase = training.train_phase(track, paths, {**env, **dry.env})
     spec = JobSpec(0, (phase,), track.script.artifact or None, None, dry.wall_s + GRACE_S)
     try:
