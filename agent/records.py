@@ -109,13 +109,15 @@ Review = Literal["all", "risky", "none"]
 Trust = Literal["reported", "measured", "blind"]
 CampaignState = Literal["running", "stopped", "finished"]
 
-# Why a run exists. `report` runs gate nothing: they are the head's figure and its children's yardstick.
-Purpose = Literal["screen", "confirm", "replay", "report", "recheck"]
+# Why a run exists. `report` runs gate nothing: they are the head's figure and its children's yardstick. A `trial` is
+# at a cheaper rung than the one that decides: an idea's own, or its baseline's, with which it is compared.
+Purpose = Literal["trial", "screen", "confirm", "replay", "report", "recheck"]
 RunState = Literal["queued", "running", "done", "lost", "cancelled"]
 # How a run that is done ended. Only `ok` has a score.
 Outcome = Literal["ok", "crashed", "capped", "no_artifact", "bad_artifact", "score_failed", "cancelled"]
+# `screen`: its trial showed nothing against it.
 Decision = Literal[
-    "more", "confirm", "accept", "worse", "inconclusive", "invalid", "oversize", "crashed", "recheck", "inert"
+    "screen", "more", "confirm", "accept", "worse", "inconclusive", "invalid", "oversize", "crashed", "recheck", "inert"
 ]
 Severity = Literal["invalid", "flag", "note"]
 
@@ -237,7 +239,7 @@ class Run:
     id: int
     campaign_id: int
     proposal_id: int
-    baseline_id: int | None  # which test this run belongs to; None for the head's own report runs
+    baseline_id: int | None  # which test this run belongs to; None for the runs that a head is to be compared by
     rung: str
     purpose: Purpose
     seed: int

@@ -15,13 +15,15 @@ from agent.errors import UserError
 from agent.planner import edits
 from agent.records import Draft, Proposal, Review
 from agent.syntax import NotParsed
-from agent.track import DecisionRule, Track
+from agent.track import Track
 
 if TYPE_CHECKING:
     from agent.store import Reads, Tx
 
 MAX_WAITING = 8
 LONGEST_TITLE = 200
+# Of the ideas that are not better, how many a trial lets through: it ends crashes and what is clearly worse.
+PASSED_ANYWAY = 0.5
 
 
 @dataclass(frozen=True)
@@ -49,26 +51,35 @@ def room(review: Review, waiting: Collection[Proposal]) -> float:
     return MAX_WAITING - sum(proposal.state in ("drafted", "awaiting_review") for proposal in waiting)
 
 
-def pending(reads: "Reads", campaign_id: int, run_s: float, decision: DecisionRule) -> list[Pending]:
+def pending(reads: "Reads", campaign_id: int, run_s: float, track: Track) -> list[Pending]:
     """Who waits, the best expected gain per cost first. `run_s`: what one run costs."""
     trust = calibration.trust_of(calibration.table(reads, campaign_id))
-    return ranked(reads.proposals(campaign_id, {"awaiting_review"}), run_s, decision, trust)
+    return ranked(reads.proposals(campaign_id, {"awaiting_review"}), run_s, track, trust)
 
 
 def ranked(
-    waiting: Sequence[Proposal], run_s: float, decision: DecisionRule, trust: calibration.TrustOf = lambda *_: 1.0
+    waiting: Sequence[Proposal], run_s: float, track: Track, trust: calibration.TrustOf = lambda *_: 1.0
 ) -> list[Pending]:
     """The sure ones cost more: every idea is screened, and the better it is, the more further runs it will ask for.
 
     What a planner expects counts for as much as it has come true so far (`trust`).
     """
-    further = decision.max_seeds - 1 + decision.report_seeds
     items = []
     for proposal in waiting:
-        cost = (run_s or 1.0) * (1 + proposal.confidence * further)
+        cost = (run_s or 1.0) * _runs(track, proposal)
         gain = proposal.expected_gain * proposal.confidence * trust(proposal.planner, proposal.kind)
         items.append(Pending(proposal, cost, gain * 3600.0 / cost))
     return sorted(items, key=lambda item: (-item.gain_per_hour, item.proposal.id))
+
+
+def _runs(track: Track, proposal: Proposal) -> float:
+    """How many runs it will ask for. With a trial: its share of one, and the rest as likely as it passes."""
+    rule, rung = track.decision, track.cheaper(proposal.rung)
+    further = proposal.confidence * (rule.max_seeds - 1 + rule.report_seeds)
+    if rung is None:
+        return 1 + further
+    passes = proposal.confidence + (1 - proposal.confidence) * PASSED_ANYWAY
+    return track.share(rung) + passes + further
 
 
 def approve(tx: "Tx", ids: Collection[int], who: str, comment: str = "") -> list[Proposal]:

@@ -62,9 +62,10 @@ def test_an_unknown_policy_asks(waiting: list[Proposal]) -> None:
 
 
 def test_the_queue_is_ranked_and_full_at_eight(store: Store, waiting: list[Proposal]) -> None:
-    rule = load("tiny", Path())[0].decision.model_copy(update={"max_seeds": 4, "report_seeds": 3})
+    tiny = load("tiny", Path())[0]
+    track = tiny.model_copy(update={"decision": tiny.decision.model_copy(update={"max_seeds": 4, "report_seeds": 3})})
     with store.read() as reads:
-        queue = review.pending(reads, waiting[0].campaign_id, 36.0, rule)
+        queue = review.pending(reads, waiting[0].campaign_id, 36.0, track)
     assert [item.proposal.title for item in queue] == ["two", "three", "one"]
     # Half the time it is found to be better, and then it takes three more runs and three fresh ones.
     assert queue[0].cost_s == 36.0 * (1 + 0.5 * 6)
@@ -79,11 +80,27 @@ def test_the_queue_is_ranked_and_full_at_eight(store: Store, waiting: list[Propo
 
 def test_the_queue_counts_what_an_idea_will_cost(waiting: list[Proposal]) -> None:
     """A gain that is surer by half is worth less per hour: it will be confirmed more often, and has to be paid for."""
-    rule = load("tiny", Path())[0].decision
+    track = load("tiny", Path())[0]
     unsure = replace(waiting[0], expected_gain=0.03, confidence=0.4)
     sure = replace(waiting[1], expected_gain=0.02, confidence=0.62)
     assert sure.expected_gain * sure.confidence > unsure.expected_gain * unsure.confidence
-    assert [item.proposal for item in review.ranked([sure, unsure], 30.0, rule)] == [unsure, sure]
+    assert [item.proposal for item in review.ranked([sure, unsure], 30.0, track)] == [unsure, sure]
+
+
+def test_a_trial_costs_its_share_and_the_rest_as_likely_as_it_passes(waiting: list[Proposal]) -> None:
+    track = load("tiny", Path())[0]
+    bold = replace(waiting[0], confidence=0.1)
+    (direct,), (tried,), (long,) = (
+        review.ranked([replace(bold, rung=rung)], 30.0, track) for rung in ("decide", "short", "long")
+    )
+    further = track.decision.max_seeds - 1 + track.decision.report_seeds
+    assert direct.cost_s == long.cost_s == 30 * (1 + 0.1 * further)
+    share = track.share(track.rung_named("short"))
+    assert tried.cost_s == pytest.approx(30 * (share + 0.55 + 0.1 * further))
+    # What is nearly sure to pass only pays more for it.
+    sure = replace(bold, confidence=0.9)
+    one, other = (review.ranked([replace(sure, rung=rung)], 30.0, track)[0].cost_s for rung in ("", "short"))
+    assert other > one
 
 
 def test_bulk_approval_is_all_or_none(store: Store, waiting: list[Proposal]) -> None:

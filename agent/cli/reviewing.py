@@ -71,8 +71,8 @@ def _waiting(found: "Opened", wanted: list[str]) -> "list[Pending]":
     from agent.track import parse
 
     with found.store.read() as reads:
-        rule = parse(found.campaign.track_toml, "the campaign's track").decision
-        waiting = queue.pending(reads, found.campaign.id, _run_s(reads, found.campaign.id), rule)
+        track = parse(found.campaign.track_toml, "the campaign's track")
+        waiting = queue.pending(reads, found.campaign.id, _run_s(reads, found.campaign.id), track)
         asked = [at.proposal(reads, text) for text in wanted]
     for one in asked:
         if one.state != "awaiting_review":

@@ -44,6 +44,20 @@ def check(track: Track, candidate: Sequence["Scored"], baseline: Sequence["Score
     )
 
 
+def at_trial(track: Track, candidate: Sequence["Scored"], baseline: Sequence["Scored"]) -> Broken | None:
+    """The same at a cheaper rung, but for those that say nothing there.
+
+    What shows only late in a long run, or is what the rung sets itself, would look inert; and there is one seed.
+    """
+    runs = effective(candidate)
+    return (
+        without_score(track, runs, baseline)
+        or without_size(track, runs)
+        or barred(runs)
+        or over_budget(track, candidate, baseline)
+    )
+
+
 def effective(scored: Sequence["Scored"]) -> tuple["Scored", ...]:
     """The runs that count: a recheck replaces the run that it repeats."""
     repeated = {(one.run.seed, one.run.baseline_id) for one in scored if one.run.purpose == "recheck"}

@@ -28,7 +28,7 @@ LINES_EVERY_S = 1.0
 # What becomes of an idea; anything else that happens is on the bars already.
 VERDICTS = {
     **dict.fromkeys(("promoted", "reported"), "green"),
-    **dict.fromkeys(("confirming", "replaying", "stopping", "lesson"), "cyan"),
+    **dict.fromkeys(("tried", "confirming", "replaying", "stopping", "lesson"), "cyan"),
     **dict.fromkeys(("invalid", "reverted", "crashed", "planner"), "red"),
     **dict.fromkeys(("oversize", "inconclusive", "worse", "duplicate", "blocked", "edit_failed", "unfunded"), "yellow"),
 }
@@ -223,7 +223,7 @@ def _bars(found: Scene) -> "RenderableType":
     grid.add_column()
     for job in found.jobs:
         bar = ProgressBar(total=1.0, completed=job.share, width=16)
-        name = f"p{job.run.proposal_id} {job.run.purpose}"
+        name = f"p{job.run.proposal_id} {report.purpose(job.run)}"
         grid.add_row(f"r{job.run.id}", name, bar, _how_far(job), _cut(markup(job.title, 44)))
     return grid
 

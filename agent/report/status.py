@@ -163,4 +163,9 @@ def head_words(now: Status) -> str:
 
 def _running(reads: Reads, run: Run) -> str:
     proposal = reads.proposal(run.proposal_id)
-    return f"r{run.id} {run.purpose} p{proposal.id} {line(proposal.title, 50)} on {run.slot}"
+    return f"r{run.id} {purpose(run)} p{proposal.id} {line(proposal.title, 50)} on {run.slot}"
+
+
+def purpose(run: Run) -> str:
+    """What a run is for; of a trial, where."""
+    return f"trial at {line(run.rung, 40)}" if run.purpose == "trial" else run.purpose

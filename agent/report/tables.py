@@ -23,6 +23,7 @@ def runs(reads: Reads, campaign_id: int, proposal_id: int | None) -> list[Row]:
             {
                 "run": f"r{run.id}",
                 "proposal": f"p{run.proposal_id}",
+                "rung": run.rung,
                 "purpose": run.purpose,
                 "seed": run.seed,
                 "state": run.outcome or run.state,
@@ -38,7 +39,7 @@ def runs(reads: Reads, campaign_id: int, proposal_id: int | None) -> list[Row]:
 
 def runs_words(rows: Sequence[Row]) -> str:
     shown = [{**row, "seconds": f"{row['seconds']:.1f}" if row["seconds"] is not None else None} for row in rows]
-    return _table(shown, ("run", "proposal", "purpose", "state", "bpb", "bytes", "seconds", "reason"))
+    return _table(shown, ("run", "proposal", "rung", "purpose", "state", "bpb", "bytes", "seconds", "reason"))
 
 
 def run(reads: Reads, run_id: int) -> Row:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from agent import budget
 from agent.errors import BudgetExceeded
-from agent.judge import noise, rules, verdict
+from agent.judge import noise, rules, trial, verdict
 from agent.records import Decision, Proposal, ProposalState, Verdict
 from agent.setting import Setting, known
 from agent.steps.fresh import fresh
-from agent.steps.limits import run_limits, worst_run
-from agent.steps.wanted import in_flight, of_test
+from agent.steps.limits import worst_run
+from agent.steps.wanted import in_flight, of_test, trial_rung, yardstick
 from agent.store import Reads, Scored, Tx
+from agent.track import Rung
 
 NEXT_STATE: dict[Decision, ProposalState] = {
     "confirm": "confirming",
@@ -25,6 +26,16 @@ NEXT_STATE: dict[Decision, ProposalState] = {
     "crashed": "crashed",
     "inert": "duplicate",
 }
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What becomes of an idea after its trial."""
+
+    rung: Rung
+    candidate: tuple[Scored, ...]
+    baseline: Scored | None  # None: its run there has no score
+    sizes: tuple[int, ...]  # bytes of the baseline's report runs
 
 
 @dataclass(frozen=True)
@@ -52,20 +63,31 @@ def undecided(setting: Setting, reads: Reads) -> bool:
     )
 
 
-def evidence(setting: Setting, reads: Reads, proposal: Proposal) -> Evidence | None:
-    """What is known of an idea that is due for a verdict; None while it or its baseline is still running."""
+def evidence(setting: Setting, reads: Reads, proposal: Proposal) -> Evidence | Tried | None:
+    """What is known of an idea that is due for a verdict; None while it or its baseline is still running.
+
+    Runs of its trial and runs at the rung that decides are never looked at together.
+    """
     campaign, rule = setting.campaign, setting.track.decision
     baseline_id = known(proposal.baseline_id)
-    runs = of_test(reads.runs(campaign.id, proposal_id=proposal.id), proposal)
+    everything = reads.runs(campaign.id, proposal_id=proposal.id)
+    runs = of_test(everything, proposal)
     done = [run for run in runs if run.state == "done"]
-    verdicts = [v for v in reads.verdicts(proposal.id) if v.baseline_id == baseline_id]
-    if in_flight(runs) or len(done) <= len(verdicts):
+    verdicts = reads.verdicts(proposal.id)
+    if in_flight(runs) or len(done) <= sum(v.baseline_id == baseline_id for v in verdicts):
         return None
     candidate = reads.scored(campaign.id, proposal_id=proposal.id)
     baseline = fresh(setting, reads, reads.proposal(baseline_id))
     if len(baseline) < rule.report_seeds:
         return None
-    ids = {run.id for run in done}
+    rung = trial_rung(setting, proposal, everything, verdicts)
+    ids = {run.id for run in done if run.rung == (rule.rung if rung is None else rung.name)}
+    if rung is not None:
+        measure = yardstick(setting, reads, proposal, rung)
+        if measure.scored is None and not measure.useless:
+            return None
+        sizes = tuple(s.measurement.total_bytes for s in baseline if s.measurement.total_bytes is not None)
+        return Tried(rung, tuple(s for s in candidate if s.run.id in ids), measure.scored, sizes)
     groups = noise.groups(reads.replicates(campaign.id, newest=noise.REMEMBERED))
     return Evidence(
         tuple(s for s in candidate if s.run.id in ids),
@@ -74,9 +96,11 @@ def evidence(setting: Setting, reads: Reads, proposal: Proposal) -> Evidence | N
     )
 
 
-def judge(setting: Setting, proposal: Proposal, found: Evidence) -> Verdict:
+def judge(setting: Setting, proposal: Proposal, found: Evidence | Tried) -> Verdict:
     """Rules first, then statistics."""
     track = setting.track
+    if isinstance(found, Tried):
+        return trial.decide(track, found.rung, proposal, found.candidate, found.baseline, found.sizes)
     broken = rules.check(track, found.candidate, found.baseline)
     if broken is not None:
         return Verdict(proposal.id, known(proposal.baseline_id), broken.decision, broken.words)
@@ -95,6 +119,8 @@ def _write(setting: Setting, proposal: Proposal, found: Verdict) -> bool:
         with setting.store.write() as tx:
             tx.add_verdict(found)
             state = _next_state(proposal, found)
+            if found.decision == "screen":
+                tx.add_event(setting.campaign.id, "tried", found.words, proposal_id=proposal.id)
             if state is None:
                 return True
             if state == "confirming":
@@ -108,7 +134,7 @@ def _write(setting: Setting, proposal: Proposal, found: Verdict) -> bool:
 
 
 def _next_state(proposal: Proposal, found: Verdict) -> ProposalState | None:
-    if found.decision in ("more", "recheck"):
+    if found.decision in ("screen", "more", "recheck"):
         return None
     if found.decision == "confirm" and proposal.state == "confirming":
         return None
@@ -119,7 +145,7 @@ def _hold(setting: Setting, tx: Tx, proposal: Proposal, found: Verdict) -> None:
     """Sets aside the worst case of saying yes: the other seeds, one replay on a new head, the head's fresh runs."""
     rule = setting.track.decision
     runs = (rule.max_seeds - found.n_candidate) + rule.max_seeds + rule.report_seeds
-    amount = worst_run(setting, run_limits(setting, tx)).times(runs)
+    amount = worst_run(setting, tx).times(runs)
     budget.reserve(tx, setting.campaign.id, amount, "hold", proposal_id=proposal.id)
 
 

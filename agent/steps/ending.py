@@ -6,12 +6,12 @@ Takes the store's rows when nothing is running; gives the state it ends in and w
 from typing import NamedTuple
 
 from agent import budget
-from agent.records import FINAL, Balance, CampaignState, Proposal, ProposalState, Run
+from agent.records import FINAL, CampaignState, Proposal, ProposalState, Run
 from agent.setting import Setting
 from agent.steps.decide import undecided
 from agent.steps.fresh import disturbed
 from agent.steps.launch import covering, full_disk
-from agent.steps.limits import run_limits, worst_run
+from agent.steps.limits import affordable, worst_run
 from agent.steps.plan import WAITING
 from agent.steps.wanted import MAX_ATTEMPTS, given_up, wanted
 from agent.store import Reads, Tx
@@ -49,7 +49,7 @@ def ending(setting: Setting, reads: Reads, *, may_plan: bool) -> Ending | None:
     items = wanted(setting, reads)
     if items and (full := full_disk(setting)) is not None:
         return Ending("stopped", full, failed=True)
-    worst = worst_run(setting, run_limits(setting, reads))
+    worst = worst_run(setting, reads)
     if any(covering(reads, item, worst) for item in items) or undecided(setting, reads):
         return None
     if not affordable(reads.balance(campaign.id), worst.gpu_s):
@@ -65,11 +65,6 @@ def close(setting: Setting, found: Ending) -> None:
         if found.state == "finished":
             _end_all(tx, setting, found.reason)
         tx.end_campaign(setting.campaign.id, found.state, found.reason)
-
-
-def affordable(balance: Balance, gpu_s: float) -> bool:
-    cap = balance.caps.gpu_s
-    return cap is None or balance.settled.gpu_s + balance.reserved.gpu_s + gpu_s <= cap
 
 
 ENDS: dict[ProposalState, ProposalState] = {
@@ -97,10 +92,10 @@ def _broken_base(reads: Reads, setting: Setting) -> Ending | None:
     """A base that does not run, or does not fit, makes every comparison meaningless."""
     base = reads.base(setting.campaign.id)
     limit = setting.track.limits.artifact_bytes
-    runs = reads.runs(setting.campaign.id, proposal_id=base.id, states={"done", "lost"})
+    runs = reads.runs(setting.campaign.id, proposal_id=base.id, states={"done", "lost"}, purposes={"report"})
     scored = reads.scored(setting.campaign.id, proposal_id=base.id, documents=False)
     measured = {one.run.id: one.measurement for one in scored}
-    lost = given_up(setting, reads, [run for run in runs if run.purpose == "report"], base)
+    lost = given_up(setting, reads, runs, base)
     if lost is not None:
         words = f"a run of the base was lost {MAX_ATTEMPTS} times with the same seed (r{lost.id}): {lost.reason}"
         return Ending("finished", words, failed=True)

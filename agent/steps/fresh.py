@@ -31,7 +31,7 @@ def disturbed(setting: Setting, reads: Reads, head: Proposal, runs: list[Run]) -
         if proposal_id is not None
         for one in reads.scored(head.campaign_id, proposal_id=proposal_id, documents=False)
     ]
-    quiet = [one for one in scored if one.measurement.bpb is not None]
+    quiet = [one for one in scored if one.run.rung == setting.track.decision.rung and one.measurement.bpb is not None]
     return frozenset(
         one.run.seed for one in scored if one.run.id in capped and rules.starved(setting.track, one, quiet)
     )

@@ -10,7 +10,7 @@ from agent.errors import BudgetExceeded
 from agent.records import Amount, Proposal, Run
 from agent.setting import Setting, known
 from agent.steps.jobs import make_job, script_sha
-from agent.steps.limits import run_limits, worst_run
+from agent.steps.limits import affordable, run_limits, worst_run
 from agent.steps.wanted import Wanted
 from agent.store import Reads, Tx
 from agent.store.rows import now
@@ -51,7 +51,7 @@ def submit(setting: Setting, run: Run) -> Run:
     """Hands a booked run to its runner. Safe to call again: a job folder is made and started once."""
     with setting.store.read() as reads:
         proposal = reads.proposal(run.proposal_id)
-        limits = run_limits(setting, reads)
+        limits = run_limits(setting, reads, run.rung)
         paid_s = reserved_s(setting, reads, run)
     spec = make_job(setting, run, proposal, limits, paid_s)
     setting.runner.submit(spec, setting.job(run.id), known(run.slot))
@@ -73,7 +73,7 @@ def _book(setting: Setting, tx: Tx, item: Wanted, slot: str) -> Run:
         setting.campaign.id,
         proposal.id,
         item.baseline_id,
-        rung=setting.track.decision.rung,
+        rung=item.rung,
         purpose=item.purpose,
         seed=item.seed,
         attempt=item.attempt,
@@ -87,7 +87,9 @@ def _book(setting: Setting, tx: Tx, item: Wanted, slot: str) -> Run:
 
 
 def _fund(setting: Setting, tx: Tx, item: Wanted, run: Run) -> None:
-    worst = worst_run(setting, run_limits(setting, tx))
+    worst = worst_run(setting, tx, item.rung)
+    if item.purpose == "trial" and not affordable(tx.balance(setting.campaign.id), worst_run(setting, tx).gpu_s):
+        raise BudgetExceeded("nothing is tried for which there is no money to screen it")
     hold = covering(tx, item, worst)
     if hold is not None:
         budget.draw(tx, hold.id, worst, run.id)

@@ -4,19 +4,34 @@ The track's wall limits are generous, because machines differ. Once the campaign
 machine say what a run needs, and every later run gets a small multiple of that: less is reserved, so more is tried.
 """
 
-from agent.records import Amount
+from agent.records import Amount, Balance
 from agent.setting import Setting
 from agent.store import Reads
 from agent.track import Limits
 
 
-def run_limits(setting: Setting, reads: Reads) -> Limits:
-    """The track's limits, tightened by what the base needed. Never looser than the track's."""
+def run_limits(setting: Setting, reads: Reads, rung: str) -> Limits:
+    """The track's limits, tightened by what the base needed, and at a cheaper rung by what that takes of it.
+
+    Never looser than the track's, nor than those of the deciding rung.
+    """
+    limits = _deciding_limits(setting, reads)
+    share = setting.track.share(setting.track.rung_named(rung))
+    cpu_s = limits.train_cpu_s
+    return limits.model_copy(
+        update={
+            "train_wall_s": share * limits.train_wall_s,
+            "train_cpu_s": None if cpu_s is None else share * cpu_s,
+        }
+    )
+
+
+def _deciding_limits(setting: Setting, reads: Reads) -> Limits:
     limits = setting.track.limits
     base, seeds = reads.base(setting.campaign.id), setting.track.decision.report_seeds
     scored = reads.scored(setting.campaign.id, proposal_id=base.id, documents=False)
     # Its first ones only: limits that grew later would pass what was reserved by the old ones.
-    scored = [one for one in scored if one.measurement.bpb is not None][:seeds]
+    scored = [one for one in scored if one.run.purpose == "report" and one.measurement.bpb is not None][:seeds]
     if len(scored) < seeds:
         return limits
     train = max(s.measurement.train_wall_s or limits.train_wall_s for s in scored)
@@ -30,6 +45,12 @@ def run_limits(setting: Setting, reads: Reads) -> Limits:
     )
 
 
-def worst_run(setting: Setting, limits: Limits) -> Amount:
-    """What one run is reserved at: its limits, on every GPU it holds."""
+def worst_run(setting: Setting, reads: Reads, rung: str = "") -> Amount:
+    """What one run at this rung is reserved at: its limits, on every GPU it holds. Empty: at the deciding one."""
+    limits = run_limits(setting, reads, rung or setting.track.decision.rung)
     return Amount(gpu_s=limits.worst_s() * max(1, setting.track.hardware.gpus))
+
+
+def affordable(balance: Balance, gpu_s: float) -> bool:
+    cap = balance.caps.gpu_s
+    return cap is None or balance.settled.gpu_s + balance.reserved.gpu_s + gpu_s <= cap

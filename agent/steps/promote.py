@@ -9,7 +9,7 @@ from agent.records import Proposal, ProposalState
 from agent.setting import Setting, known
 from agent.steps import admit
 from agent.steps.fresh import fresh
-from agent.steps.limits import run_limits, worst_run
+from agent.steps.limits import worst_run
 from agent.steps.wanted import MAX_ATTEMPTS, given_up
 from agent.store import Scored
 
@@ -50,7 +50,7 @@ def _audited(setting: Setting, proposal: Proposal) -> None:
         tx.move(proposal.id, "accepted", known(tx.verdicts(proposal.id))[-1].words)
         # The replay is not needed; the head's fresh runs are.
         budget.let_go(tx, proposal.id, "no replay needed")
-        amount = worst_run(setting, run_limits(setting, tx)).times(setting.track.decision.report_seeds)
+        amount = worst_run(setting, tx).times(setting.track.decision.report_seeds)
         budget.reserve(tx, setting.campaign.id, amount, "hold", proposal_id=proposal.id)
         proposal = tx.proposal(proposal.id)
     _to_trunk(setting, proposal)
@@ -84,7 +84,9 @@ def _to_trunk(setting: Setting, proposal: Proposal) -> None:
     repo, campaign, paths = setting.repo, setting.campaign, setting.track.script.editable
     with setting.store.read() as reads:
         head = reads.head(campaign.id)
-        runs = [s for s in reads.scored(campaign.id, proposal_id=proposal.id) if s.run.baseline_id == head.id]
+        scored = reads.scored(campaign.id, proposal_id=proposal.id)
+    rung = setting.track.decision.rung
+    runs = [s for s in scored if s.run.baseline_id == head.id and s.run.rung == rung]
     tip = known(repo.trunk(campaign.name))
     if tip != proposal.commit:
         if repo.files(tip, paths) != repo.files(known(head.commit), paths):

@@ -7,21 +7,23 @@ the same question has the same answer.
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent import calibration, review
-from agent.records import Proposal, ProposalState, Purpose, Run
+from agent.records import Proposal, ProposalState, Purpose, Run, Verdict
 from agent.setting import Setting, known
 from agent.steps.fresh import disturbed
-from agent.store import Reads
+from agent.store import Reads, Scored
 from agent.store.promises import overtaken
-from agent.track import DecisionRule
+from agent.track import DecisionRule, Rung
 
 MAX_ATTEMPTS = 3
 PATIENCE = 6  # younger ideas that may run before one that waits
 MOST_REPORTS = 16  # of one head: further ones would tell hardly anything new
 BEATEN: frozenset[ProposalState] = frozenset({"worse", "inconclusive", "oversize"})
 LIVE: frozenset[ProposalState] = frozenset({"approved", "lost", "measured", "confirming"})
-TEST: frozenset[Purpose] = frozenset({"screen", "confirm", "replay", "recheck"})
+TEST: frozenset[Purpose] = frozenset({"trial", "screen", "confirm", "replay", "recheck"})
+TRIAL = -1  # which of a head's seeds trials have: none of those that decide
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,16 @@ class Wanted:
     seed: int
     attempt: int
     held: bool  # the proposal's hold set money aside for it
+    rung: str
+
+
+class Yardstick(NamedTuple):
+    """A baseline's own run at a cheaper rung, made once for all ideas that are tried there against it."""
+
+    runs: tuple[Run, ...]
+    scored: Scored | None
+    useless: bool
+    """It gave no score, and no further one is made: nothing can be compared with it."""
 
 
 def seed_of(campaign_seed: int, head_id: int, index: int) -> int:
@@ -47,10 +59,18 @@ def wanted(setting: Setting, reads: Reads) -> list[Wanted]:
     """
     found = _report(setting, reads, reads.head(setting.campaign.id))
     live = reads.proposals(setting.campaign.id, LIVE)
-    for proposal in live:
-        found += _test(setting, reads, proposal)
     place = _turns(setting, reads, [one for one in live if one.state == "approved"])
-    return sorted(found, key=lambda item: (_RANK[item.purpose], place.get(item.proposal.id, 0), item.proposal.id))
+    for proposal in sorted(live, key=lambda one: (place.get(one.id, 0), one.id)):
+        found += _test(setting, reads, proposal)
+    return _once(sorted(found, key=lambda item: _RANK[item.purpose]))
+
+
+def _once(items: Sequence[Wanted]) -> list[Wanted]:
+    """Several ideas may want the same run of their baseline."""
+    found: dict[tuple[int, str, int], Wanted] = {}
+    for item in items:
+        found.setdefault((item.proposal.id, item.rung, item.seed), item)
+    return list(found.values())
 
 
 def _turns(setting: Setting, reads: Reads, new: Sequence[Proposal]) -> dict[int, int]:
@@ -60,7 +80,7 @@ def _turns(setting: Setting, reads: Reads, new: Sequence[Proposal]) -> dict[int,
     campaign_id = setting.campaign.id
     late = [one for one in new if overtaken(reads, campaign_id, one.id, PATIENCE) >= PATIENCE]
     trust = calibration.trust_of(calibration.table(reads, campaign_id))
-    best = [item.proposal for item in review.ranked(new, 1.0, setting.track.decision, trust)]
+    best = [item.proposal for item in review.ranked(new, 1.0, setting.track, trust)]
     order = [*late, *(one for one in best if one not in late)]
     return {proposal.id: place for place, proposal in enumerate(_by_planner(setting, order), 1)}
 
@@ -82,7 +102,7 @@ def _in_order(setting: Setting, ideas: Sequence[Proposal]) -> bool:
     return all(one.planner in quick for one in ideas)
 
 
-_RANK: dict[Purpose, int] = {"report": 0, "recheck": 1, "replay": 2, "confirm": 3, "screen": 4}
+_RANK: dict[Purpose, int] = {"report": 0, "recheck": 1, "replay": 2, "confirm": 3, "screen": 4, "trial": 4}
 
 
 def in_flight(runs: list[Run]) -> bool:
@@ -101,7 +121,7 @@ def _report(setting: Setting, reads: Reads, head: Proposal) -> list[Wanted]:
     again = disturbed(setting, reads, head, runs)
     held = 0 if head.baseline_id is None else rule.report_seeds  # the base has no hold: a campaign starts with it
     return [
-        Wanted(head, "report", None, seed, attempt, held=index < held)
+        Wanted(head, "report", None, seed, attempt, index < held, rule.rung)
         for index, seed in enumerate(seeds_of(setting, head.id, rule.report_seeds + _more_reports(rule, reads, head)))
         if (attempt := _attempt(runs, seed, again)) is not None and not _hopeless(runs, seed)
     ]
@@ -131,26 +151,63 @@ def _more_reports(rule: DecisionRule, reads: Reads, head: Proposal) -> int:
 
 def _test(setting: Setting, reads: Reads, proposal: Proposal) -> list[Wanted]:
     """The next run of an idea, one at a time: its verdict may be that no other is needed."""
-    baseline_id = known(proposal.baseline_id)
+    rule, baseline_id = setting.track.decision, known(proposal.baseline_id)
     all_runs = reads.runs(setting.campaign.id, proposal_id=proposal.id)
     runs = of_test(all_runs, proposal)
     if in_flight(runs):
         return []
+    rung = trial_rung(setting, proposal, all_runs, reads.verdicts(proposal.id))
+    measure = None if rung is None else yardstick(setting, reads, proposal, rung)
+    if rung is not None and measure is not None and (missing := _of_baseline(setting, reads, proposal, rung, measure)):
+        return [missing]
     verdicts = [v for v in reads.verdicts(proposal.id) if v.baseline_id == baseline_id]
     done = [run for run in runs if run.state == "done"]
     if len(verdicts) < len(done):
         return []  # not decided yet
     if verdicts and verdicts[-1].decision == "recheck":
         last = done[-1]
-        return [Wanted(proposal, "recheck", baseline_id, last.seed, last.attempt + 1, held=False)]
+        return [Wanted(proposal, "recheck", baseline_id, last.seed, last.attempt + 1, False, last.rung)]
+    if rung is not None and measure is not None and not measure.useless:
+        seed = seed_of(setting.campaign.seed, baseline_id, TRIAL)
+        return [Wanted(proposal, "trial", baseline_id, seed, len(runs) + 1, False, rung.name)]
     purpose: Purpose = "screen"
     if proposal.state == "confirming":
         purpose = "replay" if len(all_runs) > len(runs) else "confirm"
-    for seed in seeds_of(setting, baseline_id, setting.track.decision.max_seeds):
+    for seed in seeds_of(setting, baseline_id, rule.max_seeds):
         attempt = _attempt(runs, seed)
         if attempt is not None:
-            return [Wanted(proposal, purpose, baseline_id, seed, attempt, held=purpose != "screen")]
+            return [Wanted(proposal, purpose, baseline_id, seed, attempt, purpose != "screen", rule.rung)]
     return []
+
+
+def trial_rung(setting: Setting, proposal: Proposal, runs: Sequence[Run], verdicts: Sequence[Verdict]) -> Rung | None:
+    """Where the idea is to be tried before it is screened; None: nowhere, or that is behind it."""
+    passed = any(one.decision == "screen" for one in verdicts)
+    if passed or any(run.rung == setting.track.decision.rung for run in runs):
+        return None
+    return setting.track.cheaper(proposal.rung)
+
+
+def yardstick(setting: Setting, reads: Reads, proposal: Proposal, rung: Rung) -> Yardstick:
+    """What the idea's trial is compared with."""
+    baseline_id = known(proposal.baseline_id)
+    runs = reads.runs(setting.campaign.id, proposal_id=baseline_id, purposes={"trial"})
+    # As an idea it may have been tried itself, with a seed of the head before.
+    runs = [run for run in runs if run.baseline_id is None and run.rung == rung.name]
+    done = {run.id for run in runs if run.state == "done"}
+    scored = reads.scored(setting.campaign.id, proposal_id=baseline_id, documents=False) if done else []
+    found = next((one for one in scored if one.run.id in done and one.measurement.bpb is not None), None)
+    return Yardstick(
+        tuple(runs), found, found is None and (bool(done) or any(_hopeless(runs, run.seed) for run in runs))
+    )
+
+
+def _of_baseline(setting: Setting, reads: Reads, proposal: Proposal, rung: Rung, measure: Yardstick) -> Wanted | None:
+    """The baseline's own trial, where it is still to be made: paid like any run."""
+    baseline = reads.proposal(known(proposal.baseline_id))
+    seed = seed_of(setting.campaign.seed, baseline.id, TRIAL)
+    attempt = None if measure.useless else _attempt(list(measure.runs), seed)
+    return None if attempt is None else Wanted(baseline, "trial", None, seed, attempt, False, rung.name)
 
 
 def seeds_of(setting: Setting, head_id: int, most: int) -> list[int]:
