@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PRIOR = 4.0
 LEAST, MOST = 0.05, 2.0  # of trust: nobody is silenced for good, and nobody is believed beyond twice what was said
 FAILED = frozenset({"crashed", "invalid"})
+ENDED_BADLY = FAILED | {"worse"}  # at a trial that leaves no gain
 
 TrustOf = Callable[[str, str], float]
 """From a planner's name and a kind to the factor for what it expects."""
@@ -31,7 +32,8 @@ class Row:
     planner: str
     kind: str
     n: int
-    """Predictions that could be scored: ideas with a measured gain, and those that crashed or broke a rule."""
+    """Predictions that could be scored: ideas with a measured gain, and those that crashed, broke a rule or failed a
+    trial."""
     expected_gain: float
     measured_gain: float | None
     """Mean over those that were measured."""
@@ -55,7 +57,7 @@ def rows(ideas: "Sequence[Promise]") -> tuple[Row, ...]:
     """From ideas in any state: those without an end that says something count nothing."""
     by_planner: dict[str, list[Promise]] = defaultdict(list)
     for idea in ideas:
-        if idea.gain is not None or idea.state in FAILED:
+        if idea.gain is not None or idea.state in ENDED_BADLY:
             by_planner[idea.planner].append(idea)
     found = []
     for planner, mine in sorted(by_planner.items()):

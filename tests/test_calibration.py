@@ -1,5 +1,7 @@
 """Calibration: what was expected beside what was measured, by planner and kind, and how far that is believed."""
 
+from pathlib import Path
+
 import pytest
 
 from agent import calibration, review
@@ -7,10 +9,10 @@ from agent.calibration import rows, trust_of
 from agent.records import Kind, Proposal, ProposalState, Verdict
 from agent.store import Store, Tx
 from agent.store.promises import Promise, paid, promises
-from agent.track import DecisionRule
+from agent.track import load
 from tests.filling import add_measured, draft, view
 
-RULE = DecisionRule(rung="full", alpha=0.05, min_gain=0.01, max_seeds=4, report_seeds=3, prior_sigma=0.01)
+TINY = load("tiny", Path())[0]
 
 
 def promise(
@@ -32,15 +34,17 @@ def test_what_was_said_stands_beside_what_was_seen() -> None:
         promise(-0.01, confidence=0.6),
         promise(None, confidence=0.1, state="crashed"),
         promise(0.02, kind="data", planner="other"),
+        promise(None, state="worse", kind="optimiser", planner="third"),  # failed its trial
         promise(None, state="running"),
         promise(None, state="edit_failed"),
     ]
-    overall, kind, other, _ = rows(ideas)
+    overall, kind, other, _, third, _ = rows(ideas)
     assert (overall.planner, overall.kind, overall.n) == ("model", "", 3)
     assert overall.measured_gain == pytest.approx(0.01) and overall.expected_gain == pytest.approx(0.02)
     assert overall.better == pytest.approx(1 / 3) and overall.confidence == pytest.approx(0.5)
     assert overall.brier == pytest.approx((0.2**2 + 0.6**2 + 0.1**2) / 3)
     assert (kind.kind, kind.n, other.planner) == ("architecture", 3, "other")
+    assert (third.n, third.measured_gain, third.better, third.trust) == (1, None, 0.0, 4 / 5)
 
 
 def test_trust_is_earned_slowly_and_bounded_both_ways() -> None:
@@ -81,6 +85,7 @@ def test_the_view_says_what_the_rows_do(store: Store, base: Proposal) -> None:
         add(tx, base, 0.03, "worse", expected_gain=0.02, confidence=0.9)
         add(tx, base, -0.01, "worse", expected_gain=0.04, confidence=0.5)
         add(tx, base, None, "crashed", confidence=0.2)
+        add(tx, base, None, "worse", confidence=0.3)  # failed its trial
         add(tx, base, 0.01, "worse", planner="model", kind="data", confidence=1.0)
         tx.add_proposal(base.campaign_id, draft("waits", base.id), baseline_id=base.id)
     with store.read() as reads:
@@ -106,12 +111,12 @@ def test_the_review_queue_believes_a_planner_as_far_as_it_came_true(store: Store
         for one in waiting:
             tx.move(one.id, "awaiting_review")
     with store.read() as reads:
-        before = review.pending(reads, base.campaign_id, 30.0, RULE)
+        before = review.pending(reads, base.campaign_id, 30.0, TINY)
     with store.write() as tx:
         for _ in range(20):
             add(tx, base, -0.01, "worse", planner="boaster", expected_gain=0.05)
             add(tx, base, 0.02, "worse", planner="sober", expected_gain=0.02, confidence=1.0)
     with store.read() as reads:
-        after = review.pending(reads, base.campaign_id, 30.0, RULE)
+        after = review.pending(reads, base.campaign_id, 30.0, TINY)
     assert [item.proposal.title for item in before] == ["boaster", "sober"]
     assert [item.proposal.title for item in after] == ["sober", "boaster"]

@@ -422,8 +422,8 @@ def test_a_finding_is_asked_for_with_all_that_was_seen(night: Store) -> None:
         "p10 against p6 [knob]",
         "gain +0.02000 BPB, confidence 0.50",
         "gain +0.00400 ± 0.00900 BPB, 3 runs against 3",
-        "of p10 on p6, screen, seed 0: 2.",
-        "of p6, report, seed 0: 2.",
+        "of p10 on p6, screen at decide, seed 0: 2.",
+        "of p6, report at decide, seed 0: 2.",
         "l1 finding on p9",
         "`contradicts`",
     ):

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Join, RowMapping, ScalarSelect, Select, an
 
 from agent.records import FINAL, TRANSITIONS, Proposal, ProposalState
 from agent.store import Reads
-from agent.store.schema import heads, lessons, measurements, proposals, scores, trunk, verdicts
+from agent.store.schema import campaigns, heads, lessons, measurements, proposals, runs, scores, trunk, verdicts
 from agent.store.schema import reviews as reviewed
 
 MOST = 600  # rows of one list
@@ -214,8 +214,13 @@ def sigma(reads: Reads, campaign_id: int) -> float | None:
 
 
 def run_s(reads: Reads, campaign_id: int) -> float | None:
-    """What a run takes of a slot, on average."""
-    query = select(func.avg(measurements.c.slot_s)).where(measurements.c.campaign_id == campaign_id)
+    """What a run takes of a slot, on average, at the rung that decides."""
+    query = (
+        select(func.avg(measurements.c.slot_s))
+        .join_from(measurements, runs, runs.c.id == measurements.c.run_id)
+        .join(campaigns, campaigns.c.id == measurements.c.campaign_id)
+        .where(measurements.c.campaign_id == campaign_id, runs.c.rung == campaigns.c.rung)
+    )
     found: float | None = reads.connection.execute(query).scalar_one_or_none()
     return found
 

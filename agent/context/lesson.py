@@ -43,7 +43,7 @@ def gather(reads: Reads, proposal_id: int) -> Judged:
         for one in (proposal_id, verdicts[-1].baseline_id)
     )
     lines = [
-        f"r{one.run.id} of p{one.run.proposal_id}{_against(one.run)}, {one.run.purpose}, seed {one.run.seed}: "
+        f"r{one.run.id} of p{one.run.proposal_id}{_test(one.run)} at {one.run.rung}, seed {one.run.seed}: "
         + (f"{one.measurement.bpb:.5f}" if one.measurement.bpb is not None else f"no score, {one.run.outcome}")
         for one in (*mine, *theirs)
     ]
@@ -56,9 +56,9 @@ def gather(reads: Reads, proposal_id: int) -> Judged:
     )
 
 
-def _against(run: Run) -> str:
+def _test(run: Run) -> str:
     """An idea's runs may be of two tests: before and after the head had moved."""
-    return f" on p{run.baseline_id}" if run.baseline_id is not None else ""
+    return (f" on p{run.baseline_id}" if run.baseline_id is not None else "") + f", {run.purpose}"
 
 
 def render(judged: Judged, workspace: Path | None = None) -> Context:

@@ -89,9 +89,11 @@ class Picture:
 def picture(reads: Reads, campaign_id: int) -> Picture:
     campaign = reads.campaign_by_id(campaign_id)
     balance = reads.balance(campaign_id)
-    limit = parse(campaign.track_toml, f"track of {campaign.name}").limits.artifact_bytes
+    track = parse(campaign.track_toml, f"track of {campaign.name}")
+    limit, rung = track.limits.artifact_bytes, track.decision.rung
     proposals = {one.id: one for one in reads.proposals(campaign_id)}
-    ended = reads.scored(campaign_id, documents=False)
+    # Scores of other rungs can't be shown beside these.
+    ended = [s for s in reads.scored(campaign_id, documents=False) if s.run.rung == rung]
     scored = [s for s in ended if s.measurement.bpb is not None]
     events = _events(reads, campaign_id)
     order = _order(events)

@@ -78,8 +78,10 @@ class Learning:
 
     def _write(self, proposal: Proposal, taught: Taught) -> None:
         with self._setting.store.write() as tx:
-            runs = tuple(run.id for run in tx.runs(proposal.campaign_id, proposal_id=proposal.id, states={"done"}))
-            most = ONE_RUN if len(runs) < 2 else 1.0
+            done = tx.runs(proposal.campaign_id, proposal_id=proposal.id, states={"done"})
+            runs = tuple(run.id for run in done)
+            decided = [run for run in done if run.rung == self._setting.track.decision.rung]
+            most = ONE_RUN if len(decided) < 2 else 1.0
             new = lessons.add_lesson(
                 tx,
                 proposal.id,

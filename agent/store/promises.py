@@ -27,7 +27,7 @@ class Promise(NamedTuple):
     confidence: float
     gain: float | None  # of its last verdict that has one, with its standard error
     stderr: float | None
-    slot_s: float  # of all its runs but the fresh ones of a head
+    slot_s: float  # of all its runs but those that a head is to be compared by
     llm_usd: float  # as the planner said
 
 
@@ -42,7 +42,7 @@ def promises(reads: Reads, campaign_id: int, newest: int = REMEMBERED) -> list[P
     spent = (
         select(func.coalesce(func.sum(ledger.c.settled_gpu_s), 0.0))
         .join_from(ledger, runs, runs.c.id == ledger.c.run_id)
-        .where(ledger.c.proposal_id == proposals.c.id, runs.c.purpose != "report")
+        .where(ledger.c.proposal_id == proposals.c.id, runs.c.baseline_id.is_not(None))
         .correlate(proposals)
         .scalar_subquery()
     )

@@ -86,8 +86,10 @@ class Reads:
         return int(self.connection.execute(select(func.count()).select_from(proposals).where(mine)).scalar_one())
 
     def count_against(self, baseline_id: int, states: Collection[ProposalState], *, most: int) -> int:
-        """How many proposals that had to beat this one are in these states; counted up to `most`."""
-        query = _among(select(proposals.c.id).where(proposals.c.baseline_id == baseline_id), proposals.c.state, states)
+        """How many proposals that were compared with this one, at the rung that decides, are in these states; counted
+        up to `most`."""
+        compared = (proposals.c.baseline_id == baseline_id) & proposals.c.gain.is_not(None)
+        query = _among(select(proposals.c.id).where(compared), proposals.c.state, states)
         return int(self.connection.execute(select(func.count()).select_from(query.limit(most).subquery())).scalar_one())
 
     def count_events(self, proposal_id: int, what: str) -> int:

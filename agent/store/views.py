@@ -76,7 +76,8 @@ JOIN measurements m ON m.id = f.measurement_id
 JOIN runs r ON r.id = f.run_id
 JOIN proposals p ON p.id = f.proposal_id
 ORDER BY f.campaign_id, f.board_id, f.measurement_id""",
-    # What planners expected beside what was measured, by kind of idea. What crashed or broke a rule did not work.
+    # What planners expected beside what was measured, by kind of idea. What crashed, broke a rule or was clearly worse
+    # at its trial (and so has no gain) did not work.
     "calibration": """
 SELECT p.campaign_id, c.name AS campaign, p.planner, p.kind, COUNT(*) AS ideas,
     AVG(p.expected_gain) AS expected_gain, AVG(p.gain) AS measured_gain, AVG(p.confidence) AS confidence,
@@ -85,7 +86,7 @@ FROM (
     SELECT campaign_id, planner, kind, expected_gain, gain, confidence, CAST(
         CASE WHEN gain > 0 AND state NOT IN ('crashed', 'invalid') THEN 1 ELSE 0 END AS DOUBLE PRECISION) AS worked
     FROM proposals
-    WHERE kind <> 'base' AND (gain IS NOT NULL OR state IN ('crashed', 'invalid'))) p
+    WHERE kind <> 'base' AND (gain IS NOT NULL OR state IN ('crashed', 'invalid', 'worse'))) p
 JOIN campaigns c ON c.id = p.campaign_id
 GROUP BY p.campaign_id, c.name, p.planner, p.kind""",
 }
