@@ -31,13 +31,13 @@ from tests.test_local_runner import left_over
 
 IDEAS = [
     world.idea("too big", ('"width": 4', '"width": 12')),
-    world.idea("wider", ('"width": 4', '"width": 8')),
+    world.idea("wider", ('"width": 4', '"width": 8'), rung="short"),
     world.idea("crashes", ('"crash": 0', '"crash": 1')),
     {"title": "does not apply", "edits": "train.py\n<<<<<<< SEARCH\nnot there\n=======\nx\n>>>>>>> REPLACE\n"},
     world.idea("nothing", ('"crash": 0,', '"crash": 0,\n    "unused": 1,')),
     world.idea("better rate", ('"rate": 0.10', '"rate": 0.20')),
     world.idea("a comment", ("def main", "# a comment\ndef main")),
-    world.idea("fewer bits", ('"bits": 8', '"bits": 4')),
+    world.idea("fewer bits", ('"bits": 8', '"bits": 4'), rung="short"),
     world.idea("more of nothing", ('"crash": 0,', '"crash": 0,\n    "more": 1,')),
 ]
 
@@ -151,7 +151,7 @@ def picture(setting: Setting) -> dict[str, object]:
 @pytest.mark.slow
 def test_killed_at_every_durable_step(tmp_path: Path) -> None:
     """Each life is killed a few steps further on; so every step of every state is the end of some life."""
-    calm_root, root = world.make_workspace(tmp_path / "calm"), world.make_workspace(tmp_path / "killed")
+    calm_root, root = (world.make_workspace(tmp_path / name, track=world.TRIALS) for name in ("calm", "killed"))
     for place in (calm_root, root):
         world.write_ideas(place, IDEAS)
     calm = world.open_campaign(calm_root)
@@ -174,6 +174,14 @@ def test_killed_at_every_durable_step(tmp_path: Path) -> None:
     assert set(met.read_text().split()) >= on_the_way
     setting = reopened(root)
     assert picture(setting) == picture(calm)
+    with setting.store.read() as reads:  # of the base, of what passed, of the new head, and of what did not
+        trials = reads.runs(setting.campaign.id, purposes={"trial"})
+        assert [reads.proposal(run.proposal_id).title for run in trials] == [
+            "base",
+            "wider",
+            "better rate",
+            "fewer bits",
+        ]
     assert world.git(root, "worktree", "list").count("\n") == 1
     assert not list(root.glob(".caddie/toy-1/worktrees/*"))
 

@@ -9,33 +9,22 @@ from pathlib import Path
 import pytest
 
 from agent import budget
+from agent.context import history
 from agent.judge import noise
 from agent.loop import Loop
-from agent.records import FINAL, Run
+from agent.records import FINAL, Amount, Run
 from agent.report import status, tables
 from agent.report.points import picture
 from agent.runners import JobSpec
 from agent.runners.fake import FakeRunner, Imagined, Knobs, imagine
 from agent.setting import Setting
+from agent.steps.launch import reserved_s, start
 from agent.steps.limits import run_limits
-from agent.steps.wanted import TRIAL, seed_of
+from agent.steps.wanted import TRIAL, Wanted, seed_of
 from agent.store import Scored
+from agent.store.promises import promises
 from tests.e2e import world
 
-TRACK = world.TRACK.replace(
-    "[decision]\n",
-    """[[rung]]
-name = "short"
-train_wall_s = 5
-env = { FIDELITY = "short" }
-
-[[rung]]
-name = "long" # says nothing of what it costs
-env = { FIDELITY = "long" }
-
-[decision]
-""",
-)
 WORSE = 1.0  # BPB that a short run lacks: any mean over both rungs would show it
 
 World = Callable[[Knobs, int], Imagined]
@@ -65,7 +54,7 @@ def unused(name: str, rung: str = "short", **more: object) -> dict[str, object]:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    return world.make_workspace(tmp_path / "work", track=TRACK)
+    return world.make_workspace(tmp_path / "work", track=world.TRIALS)
 
 
 def campaign(
@@ -196,6 +185,55 @@ def test_a_trial_on_a_busy_core_is_made_once_more_at_the_same_rung(root: Path) -
     assert [words.startswith("trial at short") for words in end_of(setting, "b")[1]][:3] == [True, True, False]
 
 
+def test_a_trial_reserves_its_own_worst_case_and_needs_the_money_to_go_on(root: Path) -> None:
+    world.write_ideas(root, [unused("b")])
+    setting = world.open_campaign(root, make_runner=lambda count: TwoRungs(count, 0.2), budget_hours=0.2)
+    taken: list[float] = []
+
+    def look() -> None:
+        with setting.store.read() as reads:
+            for run in reads.runs(setting.campaign.id, states={"running"}, purposes={"trial"}):
+                taken.append(reserved_s(setting, reads, run))
+
+    Loop(setting, look).run()
+    whole = setting.track.limits.worst_s()
+    assert taken and set(taken) == {whole - 15}  # a quarter of 20 s of training; scoring and grace as ever
+    with setting.store.write() as tx:
+        item = Wanted(tx.head(setting.campaign.id), "trial", None, 1, 1, False, "short")
+        left = tx.balance(setting.campaign.id).left().gpu_s
+        assert left is not None and left > whole
+        budget.reserve(tx, setting.campaign.id, Amount(gpu_s=left - whole + 1), "hold")
+    # It would be paid for itself, but no run at the deciding rung would be.
+    assert start(setting, item, setting.runner.slots[0]) is None
+    with setting.store.read() as reads:
+        assert reads.balance(setting.campaign.id).left().gpu_s == pytest.approx(whole - 1)
+
+
+def test_a_heads_own_trial_is_not_charged_to_its_idea(root: Path) -> None:
+    setting = campaign(root, [WIDER, unused("b")])
+    with setting.store.read() as reads:
+        wider = reads.head(setting.campaign.id)
+        mine = [one for one in reads.scored(setting.campaign.id, proposal_id=wider.id) if one.run.baseline_id]
+        assert reads.runs(setting.campaign.id, proposal_id=wider.id, purposes={"trial"})[-1].baseline_id is None
+        (promise,) = [one for one in promises(reads, setting.campaign.id) if one.proposal_id == wider.id]
+    assert mine[0].run.purpose == "trial"
+    assert promise.slot_s == pytest.approx(sum(one.measurement.slot_s for one in mine))
+
+
+def test_what_failed_a_trial_asks_for_no_further_run_of_the_head(root: Path) -> None:
+    """A head is run again for every ten ideas that were compared with its figure: those were not."""
+    late = [
+        world.idea(f"late {n}", ('"crash": 0,', f'"crash": 0,\n    "late": 0.{n},'), rung="short") for n in range(2, 9)
+    ]
+    late += [
+        world.idea(f"more {n}", ('"crash": 0,', f'"crash": 0,\n    "late": {n},'), rung="short") for n in range(2, 9)
+    ]
+    setting = campaign(root, late)
+    with setting.store.read() as reads:
+        assert reads.count_proposals(setting.campaign.id, {"worse"}) == 14
+        assert len(reads.runs(setting.campaign.id, purposes={"report"})) == 3
+
+
 def test_no_figure_mixes_rungs(root: Path) -> None:
     """A short run is worse by a whole BPB here, so a mean over both rungs could not be overlooked."""
     setting = campaign(root, [LATE, unused("b"), WIDER, unused("c"), unused("d")])
@@ -230,6 +268,7 @@ def test_no_figure_mixes_rungs(root: Path) -> None:
             rows = reads.view(name, id_)  # type: ignore[arg-type]
             assert {(row["rung"], row["bpb"] > 2.5) for row in rows} == {("decide", False), ("short", True)}
             assert len({(row["board_id"], row["rung"]) for row in rows}) == 2
+        assert history.run_s(reads, id_) == pytest.approx(statistics.fmean(s.measurement.slot_s for s in deciding))
         # Limits come from the base's own deciding runs, and a short run's are those times its share.
         limits = run_limits(setting, reads, "decide")
         assert limits.train_wall_s == min(20, 2 * 36.0)

@@ -85,6 +85,22 @@ group = "bytes"
 choices = [4, 6, 8]
 """
 
+# With a rung that costs a quarter in training, and one that does not say what it costs.
+TRIALS = TRACK.replace(
+    "[decision]\n",
+    """[[rung]]
+name = "short"
+train_wall_s = 5
+env = { FIDELITY = "short" }
+
+[[rung]]
+name = "long"
+env = { FIDELITY = "long" }
+
+[decision]
+""",
+)
+
 
 def git(root: Path, *args: str) -> str:
     command = ["git", "-c", "user.name=Person", "-c", "user.email=person@example.org", *args]
