@@ -50,7 +50,7 @@ class Idea(BaseModel):
     evidence: list[Line] = Field(
         default=[], max_length=50, description="What it rests on: runs (r12), proposals (p7), skills (muon)."
     )
-    rung: str = Field(default="", max_length=60, description="The rung to try it at first; empty: the deciding one.")
+    rung: str = Field(default="", max_length=60, description="A cheaper rung to try it at first; empty: none.")
 
     def draft(
         self, *, planner: str, mode: "Mode", source_id: int, cost: Amount = FREE, conversation_id: int | None = None
