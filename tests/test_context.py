@@ -149,6 +149,7 @@ def test_everything_that_the_planner_should_know_is_there(night: Store) -> None:
         "0.18 h left of 0.83",
         "A gain below 0.01000 BPB does not",
         "`long` (COMPUTE_BUDGET_MS=85509). `decide` decides",
+        "An idea that names `short` as its `rung` is run once there first, for about 0.5 of the training time",
     ):
         assert expected in text, expected
     assert text.count("| optimiser | 7 |") == 1  # another planner's record is not this one's

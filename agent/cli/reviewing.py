@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from agent.cli.opened import Opened
     from agent.review import Pending
     from agent.store import Reads
+    from agent.track import Track
 
 Answer = Literal["approve", "edit", "reject", "stop", "later", "quit"]
 ANSWERS: dict[str, Answer] = {
@@ -72,7 +73,7 @@ def _waiting(found: "Opened", wanted: list[str]) -> "list[Pending]":
 
     with found.store.read() as reads:
         track = parse(found.campaign.track_toml, "the campaign's track")
-        waiting = queue.pending(reads, found.campaign.id, _run_s(reads, found.campaign.id), track)
+        waiting = queue.pending(reads, found.campaign.id, _run_s(reads, found.campaign.id, track), track)
         asked = [at.proposal(reads, text) for text in wanted]
     for one in asked:
         if one.state != "awaiting_review":
@@ -81,10 +82,11 @@ def _waiting(found: "Opened", wanted: list[str]) -> "list[Pending]":
     return [item for item in waiting if not ids or item.proposal.id in ids]
 
 
-def _run_s(reads: "Reads", campaign_id: int) -> float:
-    """What a run has cost so far."""
-    done = reads.count_runs(campaign_id, {"done"})
-    return reads.balance(campaign_id).settled.gpu_s / done if done else 0.0
+def _run_s(reads: "Reads", campaign_id: int, track: "Track") -> float:
+    """What a run at the rung that decides has cost so far."""
+    from agent.context import history
+
+    return (history.run_s(reads, campaign_id) or 0.0) * max(1, track.hardware.gpus)
 
 
 def _answered(found: "Opened", item: "Pending", comment: str) -> bool:

@@ -12,18 +12,22 @@ from agent import budget
 from agent.context import history
 from agent.judge import noise
 from agent.loop import Loop
-from agent.records import FINAL, Amount, Run
+from agent.records import FINAL, Amount, Outcome, Purpose, Run, Taught
 from agent.report import status, tables
 from agent.report.points import picture
 from agent.runners import JobSpec
 from agent.runners.fake import FakeRunner, Imagined, Knobs, imagine
 from agent.setting import Setting
+from agent.steps.fresh import disturbed
 from agent.steps.launch import reserved_s, start
+from agent.steps.learn import ONE_RUN, Learning
 from agent.steps.limits import run_limits
 from agent.steps.wanted import TRIAL, Wanted, seed_of
 from agent.store import Scored
+from agent.store.lessons import lessons
 from agent.store.promises import promises
 from tests.e2e import world
+from tests.filling import measurement
 
 WORSE = 1.0  # BPB that a short run lacks: any mean over both rungs would show it
 
@@ -194,6 +198,7 @@ def test_a_trial_reserves_its_own_worst_case_and_needs_the_money_to_go_on(root: 
         with setting.store.read() as reads:
             for run in reads.runs(setting.campaign.id, states={"running"}, purposes={"trial"}):
                 taken.append(reserved_s(setting, reads, run))
+                assert f"r{run.id} trial at short p{run.proposal_id} " in status.status(reads, 1).running[0]
 
     Loop(setting, look).run()
     whole = setting.track.limits.worst_s()
@@ -232,6 +237,57 @@ def test_what_failed_a_trial_asks_for_no_further_run_of_the_head(root: Path) -> 
     with setting.store.read() as reads:
         assert reads.count_proposals(setting.campaign.id, {"worse"}) == 14
         assert len(reads.runs(setting.campaign.id, purposes={"report"})) == 3
+
+
+def add(setting: Setting, purpose: Purpose, seed: int, outcome: Outcome = "ok", share: float = 1.0) -> None:
+    """A run of the base that is done, and what it took of its core."""
+    rung = "short" if purpose == "trial" else "decide"
+    with setting.store.write() as tx:
+        one = tx.add_run(
+            setting.campaign.id, 1, None, rung=rung, purpose=purpose, seed=seed, attempt=1, hardware_class="fake",
+            script_sha="s1",
+        )  # fmt: skip
+        tx.update_run(one.id, state="done", outcome=outcome)
+        clocks = {"train_wall_s": 4.0, "train_cpu_s": 4.0 * share, "score_wall_s": 1.0, "score_cpu_s": share}
+        tx.add_measurement(measurement(one.id, 2.0 if outcome == "ok" else None, slot_s=6.0, **clocks))
+
+
+def test_a_short_run_tells_nothing_of_what_a_deciding_one_needs(root: Path) -> None:
+    world.write_ideas(root, [WIDER])
+    setting = world.open_campaign(root, make_runner=TwoRungs)
+    for purpose, seed in (("trial", 9), ("report", 1), ("report", 2)):
+        add(setting, purpose, seed)  # type: ignore[arg-type]
+    with setting.store.read() as reads:
+        assert run_limits(setting, reads, "decide") == setting.track.limits
+    add(setting, "report", 3)
+    with setting.store.read() as reads:
+        assert run_limits(setting, reads, "decide").train_wall_s == 2 * 4.0
+
+
+def test_how_busy_a_core_usually_is_is_not_learnt_from_short_runs(root: Path) -> None:
+    world.write_ideas(root, [WIDER])
+    setting = world.open_campaign(root, make_runner=TwoRungs)
+    add(setting, "report", 1)
+    add(setting, "report", 2, "capped", share=0.7)
+    for seed in (7, 8, 9):
+        add(setting, "trial", seed, share=0.5)
+    with setting.store.read() as reads:
+        base = reads.base(setting.campaign.id)
+        runs = reads.runs(setting.campaign.id, proposal_id=base.id)
+        assert disturbed(setting, reads, base, runs) == {2}
+
+
+def test_a_finding_on_one_run_and_a_trial_is_no_surer_than_on_one_run(root: Path) -> None:
+    setting = campaign(
+        root, [world.idea("narrow", ('"width": 4', '"width": 2'), rung="short")], lambda _, n: at_short({}, n)
+    )
+    assert [run.purpose for run in runs_of(setting, "narrow")] == ["trial", "screen"]
+    with setting.store.read() as reads:
+        narrow = reads.proposals(setting.campaign.id)[-1]
+    Learning(setting)._write(narrow, Taught("narrower is worse", 0.9, (), None))
+    with setting.store.read() as reads:
+        (lesson,) = lessons(reads, setting.campaign.id)
+    assert lesson.confidence == ONE_RUN and len(lesson.runs) == 2
 
 
 def test_no_figure_mixes_rungs(root: Path) -> None:
