@@ -167,6 +167,7 @@ def _edited(old: Proposal, edited: str, who: str, title: str) -> Draft:
         expected_gain=old.expected_gain,
         confidence=old.confidence,
         evidence=(*old.evidence, f"p{old.id}"),
+        rung=old.rung,
     )
 
 

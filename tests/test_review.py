@@ -119,14 +119,17 @@ def test_bulk_approval_is_all_or_none(store: Store, waiting: list[Proposal]) -> 
 
 
 def test_an_edit_becomes_a_new_draft(store: Store, waiting: list[Proposal]) -> None:
-    old = waiting[0]
     with store.write() as tx:
+        like = waiting[0]
+        old = tx.add_proposal(like.campaign_id, draft("one", 1, rung="short"), baseline_id=like.baseline_id)
+        tx.update_proposal(old.id, diff=DIFF, patch_id="abc")
+        old = tx.move(old.id, "awaiting_review")
         new = review.edit(tx, old.id, "ann", DIFF.replace("+b = 3", "+b = 4"), FILES, TOY, "less")
     with store.read() as reads:
         assert reads.proposal(old.id).state == "declined"
         assert f"replaced by p{new.id}" in reads.proposal(old.id).reason
         assert (new.state, new.source_id, new.baseline_id) == ("drafted", old.baseline_id, old.baseline_id)
-        assert new.evidence == (f"p{old.id}",)
+        assert (new.evidence, new.rung) == ((f"p{old.id}",), "short")
         assert (new.title, old.title) == ("one (edited)", "one")
         assert new.hypothesis == f"Edited by ann. The original's (p{old.id}): {old.hypothesis}"
         assert "ann" in new.planner and "+b = 4" in new.edits and new.reviewed_by == "ann"

@@ -152,7 +152,9 @@ def test_an_unknown_rung_is_told_with_what_may_have_been_meant(root: Path) -> No
     setting = campaign(root, [unused("b", "shrot"), unused("b", "short")])
     with setting.store.read() as reads:
         bad, good = reads.proposals(setting.campaign.id)[1:]
-    assert bad.state == "blocked" and bad.reason.startswith("no rung 'shrot' on this track. Did you mean 'short'?")
+    assert bad.state == "blocked" and bad.reason.startswith(
+        "rung: no rung 'shrot' on this track. Did you mean 'short'?"
+    )
     assert good.state != "duplicate"  # what was refused for its rung alone may come again
 
 
