@@ -21,9 +21,10 @@ from agent.steps.decide import decide, undecided
 from agent.steps.ending import NO_MORE_IDEAS, Ending, close, ending, over
 from agent.steps.launch import free_slots, full_disk, start
 from agent.steps.learn import Learning
+from agent.steps.limits import affordable, worst_idea
 from agent.steps.plan import Asking
 from agent.steps.promote import promote
-from agent.steps.wanted import wanted
+from agent.steps.wanted import begins, wanted
 from agent.store.lease import hold
 
 LOOK_S = 0.05  # between two looks at what runs and at the planners
@@ -104,6 +105,8 @@ class Loop:
             items = wanted(setting, reads) if slots else []
             if slots and undecided(setting, reads):
                 items = [item for item in items if item.held]  # an idea that passed waits for its money
+            elif items and not affordable(reads.balance(setting.campaign.id), worst_idea(setting, reads).gpu_s):
+                items = [item for item in items if not begins(item)]
         for slot, item in zip(slots, items, strict=False):
             if start(setting, item, slot) is None:
                 break  # what is most urgent can't be paid: nothing less urgent may eat the rest

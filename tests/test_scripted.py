@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from agent import planner
 from agent.errors import UserError
-from agent.planner import Request
+from agent.planner import Request, making
 from agent.planner.scripted import Scripted
 from agent.track import load
 from tests.test_guard import ANY
@@ -93,7 +92,7 @@ def test_a_file_that_is_not_there_not_text_or_empty(tmp_path: Path) -> None:
 def test_planners_are_made_by_name(tmp_path: Path) -> None:
     track = load("tiny", Path.cwd())[0]
     write(tmp_path, json.dumps(ONE))
-    made = planner.make("knobs, scripted:ideas.jsonl", track, tmp_path)
+    made = making.make("knobs, scripted:ideas.jsonl", track, tmp_path)
     assert [one.name for one in made] == ["knobs", "scripted"]
     for names, words in (
         ("knob", "Did you mean 'knobs'"),
@@ -104,4 +103,4 @@ def test_planners_are_made_by_name(tmp_path: Path) -> None:
         ("", "no planner ''"),
     ):
         with pytest.raises(UserError, match=words):
-            planner.make(names, track, tmp_path)
+            making.make(names, track, tmp_path)

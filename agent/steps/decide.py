@@ -38,6 +38,10 @@ class Tried:
     sizes: tuple[int, ...]  # bytes of the baseline's report runs
 
 
+# On their way to become the head.
+RACING: frozenset[ProposalState] = frozenset({"confirming", "auditing", "replaying", "accepted"})
+
+
 @dataclass(frozen=True)
 class Evidence:
     """All that a verdict may rest on."""
@@ -142,11 +146,20 @@ def _next_state(proposal: Proposal, found: Verdict) -> ProposalState | None:
 
 
 def _hold(setting: Setting, tx: Tx, proposal: Proposal, found: Verdict) -> None:
-    """Sets aside the worst case of saying yes: the other seeds, one replay on a new head, the head's fresh runs."""
-    rule = setting.track.decision
-    runs = (rule.max_seeds - found.n_candidate) + rule.max_seeds + rule.report_seeds
-    amount = worst_run(setting, tx).times(runs)
-    budget.reserve(tx, setting.campaign.id, amount, "hold", proposal_id=proposal.id)
+    """Sets aside the worst case of saying yes: the other seeds, one replay on a new head, the head's fresh runs.
+
+    Where so much is not left, an idea that no other races with goes on without a replay: while it holds what is left,
+    no other can be confirmed and become the head before it.
+    """
+    rule, campaign, worst = setting.track.decision, setting.campaign, worst_run(setting, tx)
+    least = rule.max_seeds - found.n_candidate + rule.report_seeds
+    try:
+        whole = worst.times(least + rule.max_seeds)
+        budget.reserve(tx, campaign.id, whole, "hold", proposal_id=proposal.id)
+    except BudgetExceeded:
+        if tx.count_proposals(campaign.id, RACING):
+            raise
+        budget.reserve(tx, campaign.id, worst.times(least), "hold", proposal_id=proposal.id)
 
 
 def _unfunded(setting: Setting, proposal: Proposal, found: Verdict, why: str) -> bool:

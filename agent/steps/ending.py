@@ -11,9 +11,9 @@ from agent.setting import Setting
 from agent.steps.decide import undecided
 from agent.steps.fresh import disturbed
 from agent.steps.launch import covering, full_disk
-from agent.steps.limits import affordable, worst_run
+from agent.steps.limits import affordable, worst_idea, worst_run
 from agent.steps.plan import WAITING
-from agent.steps.wanted import MAX_ATTEMPTS, given_up, wanted
+from agent.steps.wanted import MAX_ATTEMPTS, begins, given_up, wanted
 from agent.store import Reads, Tx
 
 STUBBORN = 12  # ideas in a row that ended without a score, after which something else is wrong
@@ -52,8 +52,11 @@ def ending(setting: Setting, reads: Reads, *, may_plan: bool) -> Ending | None:
     worst = worst_run(setting, reads)
     if any(covering(reads, item, worst) for item in items) or undecided(setting, reads):
         return None
-    if not affordable(reads.balance(campaign.id), worst.gpu_s):
+    balance = reads.balance(campaign.id)
+    if not affordable(balance, worst.gpu_s):
         return Ending("finished", "the budget does not cover another run")
+    if all(begins(item) for item in items) and not affordable(balance, worst_idea(setting, reads).gpu_s):
+        return Ending("finished", "what is left of the budget could not confirm another idea")
     if items or may_plan or reads.proposals(campaign.id, WAITING):
         return None
     return NO_MORE_IDEAS

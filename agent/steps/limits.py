@@ -4,6 +4,8 @@ The track's wall limits are generous, because machines differ. Once the campaign
 machine say what a run needs, and every later run gets a small multiple of that: less is reserved, so more is tried.
 """
 
+from dataclasses import replace
+
 from agent.records import Amount, Balance
 from agent.setting import Setting
 from agent.store import Reads
@@ -49,6 +51,17 @@ def worst_run(setting: Setting, reads: Reads, rung: str = "") -> Amount:
     """What one run at this rung is reserved at: its limits, on every GPU it holds. Empty: at the deciding one."""
     limits = run_limits(setting, reads, rung or setting.track.decision.rung)
     return Amount(gpu_s=limits.worst_s() * max(1, setting.track.hardware.gpus))
+
+
+def worst_idea(setting: Setting, reads: Reads) -> Amount:
+    """What a new idea takes if it is accepted and nothing raced with it: a screening run like the base's, and at worst
+    its other seeds and the fresh runs of the new head.
+
+    With less left no idea could be accepted any more, so none is begun.
+    """
+    rule, worst = setting.track.decision, worst_run(setting, reads)
+    further = worst.times(rule.max_seeds - 1 + rule.report_seeds)
+    return replace(further, gpu_s=further.gpu_s + worst.gpu_s / setting.track.limits.headroom)
 
 
 def affordable(balance: Balance, gpu_s: float) -> bool:

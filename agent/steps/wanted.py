@@ -46,6 +46,11 @@ class Yardstick(NamedTuple):
     """It gave no score, and no further one is made: nothing can be compared with it."""
 
 
+def begins(item: Wanted) -> bool:
+    """Whether it is the first run of an idea: nothing was spent on it yet."""
+    return item.proposal.state == "approved"
+
+
 def seed_of(campaign_seed: int, head_id: int, index: int) -> int:
     """Seeds belong to a head: its own report runs draw them, and so do the runs that are compared with it."""
     digest = hashlib.sha256(f"{campaign_seed}/{head_id}/{index}".encode()).digest()

@@ -14,6 +14,7 @@ from agent.records import FINAL, Amount, Draft, Mode
 from agent.runners.fake import imagine
 from agent.setting import Setting
 from agent.steps import launch
+from agent.steps.limits import worst_idea
 from agent.steps.wanted import wanted
 from agent.store import open_store
 from tests.e2e import world
@@ -170,12 +171,13 @@ def test_the_budget_is_a_promise(root: Path) -> None:
             seen.append(balance.settled.gpu_s + balance.reserved.gpu_s)
 
     ending = Loop(setting, look).run()
-    assert ending.reason == "the budget does not cover another run"
+    assert ending.reason == "what is left of the budget could not confirm another idea"
     assert max(seen) <= 600
     with setting.store.read() as reads:
         settled = reads.balance(setting.campaign.id).settled.gpu_s
         assert budget.audit(reads, setting.campaign.id) == []
-    assert 600 - setting.track.limits.worst_s() < settled <= 600
+        least = worst_idea(setting, reads).gpu_s
+    assert 600 - least < settled <= 600
     assert "unfunded" in states(setting).values()
 
 

@@ -46,7 +46,7 @@ def test_a_campaign_waits_for_ideas_and_runs_them_when_they_come(root: Path) -> 
 
 def test_it_ends_when_its_budget_does(root: Path) -> None:
     """And not for want of ideas: there may be another one tomorrow."""
-    setting = world.open_campaign(root, planner="mcp", budget_hours=0.04)
+    setting = world.open_campaign(root, planner="mcp", budget_hours=0.08)
     given: list[int] = []
 
     def look(tx: Tx) -> bool:
@@ -56,7 +56,7 @@ def test_it_ends_when_its_budget_does(root: Path) -> None:
             hand_in(tx, setting, world.idea(f"rate {n}", ('"rate": 0.10', f'"rate": {(n + 1) / 10000}')))
         return False
 
-    assert watched(setting, look) == "the budget does not cover another run" and len(given) > 1
+    assert watched(setting, look) == "what is left of the budget could not confirm another idea" and len(given) > 1
 
 
 def test_beside_another_planner_it_waits_when_that_one_has_no_more(root: Path) -> None:

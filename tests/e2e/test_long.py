@@ -3,8 +3,10 @@
 import hashlib
 from pathlib import Path
 
+import pytest
 from sqlalchemy import event
 
+from agent import training
 from agent.loop import Loop
 from agent.planner.edits import apply
 from agent.store import open_store
@@ -13,14 +15,17 @@ from tests.e2e import world
 PACKED = world.TRACK.replace("pack = false", "pack = true")
 
 
-def test_a_script_that_cannot_be_packed_is_refused_before_a_slot_waits_for_it(tmp_path: Path) -> None:
+def test_a_script_that_cannot_be_packed_is_refused_before_a_slot_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = world.make_workspace(tmp_path / "work", track=PACKED)
     ideas = [world.idea("wider", ('"width": 4', '"width": 8')), world.idea("a rate", ('"rate": 0.10', '"rate": 0.20'))]
     world.write_ideas(root, ideas)
     setting = world.open_campaign(root)
-    after = apply(str(ideas[0]["edits"]), {"train.py": world.SCRIPT}, ["train.py"])["train.py"]
-    place = setting.packed(hashlib.sha256(after.encode()).hexdigest())
-    place.with_suffix(".aside").mkdir(parents=True)  # the packer can't write its file
+    for edits in ("", str(ideas[1]["edits"])):
+        files = {"train.py": world.SCRIPT}
+        training.pack(setting.packed, (apply(edits, files, ["train.py"]) if edits else files)["train.py"])
+    monkeypatch.setattr(training, "PACK_S", 0)  # for what is not packed already
     ending = Loop(setting).run()
     assert ending.reason == "the planner has no more ideas"
     with setting.store.read() as reads:
@@ -46,7 +51,7 @@ def test_what_is_ready_to_run_is_packed(tmp_path: Path) -> None:
         (idea,) = reads.proposals(setting.campaign.id, {"awaiting_review"})
     assert idea.commit is not None
     source = setting.repo.files(idea.commit, ["train.py"])["train.py"]
-    assert setting.packed(hashlib.sha256(source.encode()).hexdigest()).is_file()
+    assert (setting.packed / f"{hashlib.sha256(source.encode()).hexdigest()}.py").is_file()
 
 
 def test_questions_of_every_turn_sort_and_scan_nothing(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_planners_take_turns_and_the_campaign_goes_on_until_none_has_an_idea(roo
 def test_a_file_that_is_used_up_does_not_end_the_planner_beside_it(root: Path) -> None:
     world.write_ideas(root, [worse(1)])
     setting = world.open_campaign(root, planner="scripted:.ideas.jsonl,knobs", budget_hours=0.15)
-    assert Loop(setting).run().reason == "the budget does not cover another run"
+    assert Loop(setting).run().reason == "what is left of the budget could not confirm another idea"
     who = [one.planner for one in by_title(setting).values()][1:]
     assert who.count("scripted") == 1 and who.count("knobs") >= 3
 
