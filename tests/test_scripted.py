@@ -96,7 +96,7 @@ def test_planners_are_made_by_name(tmp_path: Path) -> None:
     assert [one.name for one in made] == ["knobs", "scripted"]
     for names, words in (
         ("knob", "Did you mean 'knobs'"),
-        ("anthropic", "no planner 'anthropic'. There are knobs, scripted:FILE and mcp"),
+        ("anthropics", "no planner 'anthropics'. Did you mean 'anthropic'"),
         ("scripted", "needs its file"),
         ("knobs:x", "takes no argument"),
         ("knobs,knobs", "same planner twice"),

@@ -5,19 +5,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from agent import budget
-from agent.errors import BusyError
+from agent.errors import BudgetExceeded, BusyError
 from agent.loop import Loop
 from agent.planner import Request
-from agent.records import FINAL, Amount, Draft, Mode
+from agent.records import FINAL, Amount, Draft, Mode, Verdict
 from agent.runners.fake import imagine
 from agent.setting import Setting
-from agent.steps import launch
-from agent.steps.limits import worst_idea
+from agent.steps import decide, launch
+from agent.steps.limits import worst_idea, worst_run
 from agent.steps.wanted import wanted
 from agent.store import open_store
+from agent.store.schema import campaigns
 from tests.e2e import world
+from tests.filling import draft
 
 
 def checkout(root: Path) -> dict[str, object]:
@@ -179,6 +182,40 @@ def test_the_budget_is_a_promise(root: Path) -> None:
         least = worst_idea(setting, reads).gpu_s
     assert 600 - least < settled <= 600
     assert "unfunded" in states(setting).values()
+
+
+def test_near_the_end_an_idea_that_nobody_races_is_confirmed_without_a_replay(root: Path) -> None:
+    """A whole hold is ten runs. Of two ideas that passed, the second waits until the first has ended."""
+    setting, _ = run(root, WIDER)
+    with setting.store.write() as tx:
+        worst = worst_run(setting, tx).gpu_s
+        cap = tx.balance(1).settled.gpu_s + 9.5 * worst
+        tx.connection.execute(update(campaigns).values(cap_gpu_s=cap))
+        first, second = (
+            tx.add_proposal(1, draft(title, 1), baseline_id=tx.head(1).id, state="measured") for title in ("one", "two")
+        )
+        found = Verdict(first.id, tx.head(1).id, "confirm", "promising", n_candidate=1)
+        decide._hold(setting, tx, first, found)
+        tx.move(first.id, "confirming")
+        (hold,) = budget.holds(tx, first.id)
+        assert hold.reserved.gpu_s == pytest.approx(6 * worst)  # three seeds, and three fresh runs if they say yes
+        with pytest.raises(BudgetExceeded):
+            decide._hold(setting, tx, second, found)
+        tx.move(first.id, "worse")
+        budget.let_go(tx, first.id, "worse")
+        decide._hold(setting, tx, second, found)
+        tx.connection.execute(update(campaigns).values(cap_gpu_s=cap + 10 * worst))
+        third = tx.add_proposal(1, draft("three", 1), baseline_id=tx.head(1).id, state="measured")
+        decide._hold(setting, tx, third, found)
+        (hold,) = budget.holds(tx, third.id)
+        assert hold.reserved.gpu_s == pytest.approx(10 * worst)
+
+
+def test_no_idea_is_begun_that_could_not_be_confirmed(root: Path) -> None:
+    setting, found = run(root, WIDER, budget_hours=5 * 45 / 3600)  # the base's three runs, and two more
+    assert found == {"base": "promoted", "wider": "unfunded"}
+    with setting.store.read() as reads:
+        assert reads.count_runs(setting.campaign.id) == 3
 
 
 def test_a_target_ends_the_campaign_with_nothing_left_half_way(root: Path) -> None:
