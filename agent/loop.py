@@ -52,13 +52,13 @@ class Loop:
         with hold(setting.store, f"campaign {setting.campaign.name}") as lease, self._interruptible():
             setting.repo.sweep(setting.campaign.name)
             setting.runner.sweep(setting.jobs)
-            write_off(setting.store, setting.campaign.id, "its controller was killed")
+            with setting.store.write() as tx:
+                write_off(tx, setting.campaign.id, "its controller was killed")
             while (found := self._ending()) is None:
                 lease.check()
                 if not self._turn():
                     self._rest()
                 self._show()
-            write_off(setting.store, setting.campaign.id, "the campaign ended before it was answered")
             close(setting, found)
             return found
 

@@ -250,15 +250,34 @@ def test_calls_of_a_killed_controller_are_written_off_at_their_worst(store: Stor
     of = campaign(store, llm_usd=1.0)
     metered = meter(store, of)
     written: list[int] = []
-    late = Scripted([answer()], before=lambda: written.append(write_off(store, of.id, "the controller was killed")))
+
+    def kill() -> None:
+        with store.write() as tx:
+            written.append(write_off(tx, of.id, "the controller was killed"))
+
     talk = metered.begin("propose", "x")
-    metered.ask(talk, late, QUESTION)  # its answer comes after it was written off
-    assert written == [1] and write_off(store, of.id, "again") == 0
+    metered.ask(talk, Scripted([answer()], before=kill), QUESTION)  # its answer comes after it was written off
+    kill()
+    assert written == [1, 0]
     assert spent(store, of) == (Amount(llm_usd=pytest.approx(0.0525), llm_tokens=11_000, llm_calls=1), Amount())
     with store.read() as reads:
         assert [(row.state, row.error) for row in talks.calls_of(reads, talk.id)] == [
             ("lost", "the controller was killed")
         ]
+
+
+def test_no_call_is_opened_after_the_campaign_has_ended(store: Store) -> None:
+    """Whoever still thinks then would reserve what nobody settles."""
+    of = campaign(store)
+    metered = meter(store, of)
+    talk = metered.begin("propose", "x")
+    model = Scripted([answer(), answer()])
+    metered.ask(talk, model, QUESTION)
+    with store.write() as tx:
+        tx.end_campaign(of.id, "finished", "enough")
+    with pytest.raises(PlannerError, match="has ended"):
+        metered.ask(talk, model, QUESTION)
+    assert len(model.asked) == 1 and spent(store, of)[1] == Amount()
 
 
 def test_a_conversation_can_be_read_again(store: Store) -> None:

@@ -112,6 +112,8 @@ class Meter:
 
     def _reserve(self, talk: Talk, model: Model, worst: Amount, new: object) -> tuple[int, int, Amount]:
         with self.store.write() as tx:
+            if tx.campaign_by_id(self.campaign_id).state != "running":  # whoever thinks on: nobody would settle it
+                raise PlannerError("the campaign has ended")
             entry_id = budget.reserve(tx, self.campaign_id, worst, "planner")
             kept = self.redact.value({"question": new})
             call_id = talks.add_call(tx, self.campaign_id, talk.id, entry_id, model.name, kept)
@@ -175,13 +177,12 @@ class Meter:
         )
 
 
-def write_off(store: Store, campaign_id: int, why: str) -> int:
+def write_off(tx: Tx, campaign_id: int, why: str) -> int:
     """Calls that nobody waits for any more: what they cost is not known, so it is their worst case."""
-    with store.write() as tx:
-        lost = talks.open_calls(tx, campaign_id)
-        for call_id, entry_id in lost:
-            budget.settle(tx, entry_id, budget.entry(tx, entry_id).reserved)
-            talks.end_call(tx, call_id, "lost", error=why)
+    lost = talks.open_calls(tx, campaign_id)
+    for call_id, entry_id in lost:
+        budget.settle(tx, entry_id, budget.entry(tx, entry_id).reserved)
+        talks.end_call(tx, call_id, "lost", error=why)
     return len(lost)
 
 

@@ -6,6 +6,7 @@ Takes the store's rows when nothing is running; gives the state it ends in and w
 from typing import NamedTuple
 
 from agent import budget
+from agent.llm.meter import write_off
 from agent.records import FINAL, CampaignState, Proposal, ProposalState, Run
 from agent.setting import Setting
 from agent.steps.decide import undecided
@@ -63,8 +64,12 @@ def ending(setting: Setting, reads: Reads, *, may_plan: bool) -> Ending | None:
 
 
 def close(setting: Setting, found: Ending) -> None:
-    """Writes the end down. After a finished campaign nothing is left half-way; a stopped one can be resumed."""
+    """Writes the end down. After a finished campaign nothing is left half-way; a stopped one can be resumed.
+
+    Calls of models are written off in the same breath: from then on none is opened any more.
+    """
     with setting.store.write() as tx:
+        write_off(tx, setting.campaign.id, "the campaign ended before it was answered")
         if found.state == "finished":
             _end_all(tx, setting, found.reason)
         tx.end_campaign(setting.campaign.id, found.state, found.reason)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from agent import budget
 from agent.llm import Call, Usage
@@ -23,6 +24,7 @@ from agent.report.transcript import transcript, transcript_words
 from agent.setting import Setting
 from agent.steps import plan
 from agent.store import lessons, talks
+from agent.store.schema import conversations
 from benchmarks import planner_replay
 from tests.e2e import world
 from tests.standin import Script, Standin, standin, told, tools
@@ -341,6 +343,24 @@ def test_calls_of_a_killed_controller_are_paid_for_at_their_worst(
     assert settled.llm_calls == 2 and settled.llm_usd > 2 * USD
     assert by_title(again)["wider"].state == "promoted"
     again.store.close()
+
+
+def test_a_conversation_that_outlives_its_campaign_reserves_nothing_more(
+    plays: Callable[..., tuple[Setting, Standin]],
+) -> None:
+    slow = Reply(calls=calls(("query", {"sql": "SELECT 1"})).calls, usage=USED, wait_s=1.5)
+    setting, server = plays(lambda body: slow, target_bpb=9.0, llm_calls=100)
+    assert "target reached" in Loop(setting).run().reason
+
+    def outcome() -> str:
+        with setting.store.read() as reads:
+            return next((row.outcome for row in reads.connection.execute(select(conversations)) if row.ended), "")
+
+    until(lambda: "the campaign has ended" in outcome())
+    with setting.store.read() as reads:
+        balance = reads.balance(1)
+        assert balance.reserved == Amount() and budget.audit(reads, 1) == []
+    assert balance.settled.llm_calls == len(server.asked)
 
 
 def test_a_small_model_is_told_less(
