@@ -293,6 +293,8 @@ def test_claude_says_what_it_used() -> None:
     assert claude(new_field={"of": "tomorrow"}) == Answer(Said("A line."), CLAUDE_USAGE, "end")
     told = {"input_tokens": 7, "output_tokens": 5, "cache_read_input_tokens": "3", "cache_creation_input_tokens": True}
     assert claude(modelUsage={}, usage=told, total_cost_usd="much").usage == Usage(input=7, output=5)
+    worst = Usage(input=CLAUDE.most_input(ASKED), output=ASKED.max_output)
+    assert claude(modelUsage={}, total_cost_usd=1e300).usage == worst  # it says nothing that can be
 
 
 def test_claude_answers_in_json_where_it_is_asked_to() -> None:
@@ -392,6 +394,8 @@ def codex_fails(lines: list[str], rc: int = 1, err: bytes = b"") -> ModelError:
 def test_codex_answers_last_and_says_what_it_used() -> None:
     assert codex(LINES) == Answer(Said("A line."), CODEX_USAGE, "end")
     assert codex(["no JSON", "[]", *LINES]).said.text == "A line."
+    worst = Usage(input=CODEX.most_input(ASKED), output=ASKED.max_output)
+    assert codex([*LINES[:-1], '{"type":"turn.completed","usage":{}}']).usage == worst
 
 
 def test_codex_that_answers_with_nothing_is_billed() -> None:

@@ -16,6 +16,7 @@ import pytest
 from agent.errors import UserError
 from agent.llm import Answer, Call, ModelError, Part, Prompt, Question, Result, Results, Said, Usage
 from agent.llm.wire import MOST_BYTES
+from tests import standin_wires
 from tests.asking import KEY, PRICE, QUESTION, WIRES, model
 from tests.standin import Reply, results, standin, told, tools
 from tests.standin_wires import Wire
@@ -48,6 +49,25 @@ def test_an_answer_is_its_words_calls_usage_and_price(wire: str) -> None:
     expected = Usage(800, 200, 0, 50) if wire == "chat" else Usage(700, 200, 100, 50)  # chat does not tell of writes
     assert answer.usage == expected
     assert PRICE.of(Usage(700, 200, 100, 50)) == pytest.approx((700 * 3 + 200 * 0.3 + 100 * 3.75 + 50 * 15) / 1e6)
+
+
+@pytest.mark.parametrize("count", [0, -5, 10**30, 10**400, 9e18], ids=["0", "-5", "1e30", "1e400", "9e18"])
+def test_a_report_that_can_be_none_is_none(wire: str, count: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is free, or of a size that no ledger holds, because a server counts wrongly."""
+    names = ("input_tokens", "output_tokens", "prompt_tokens", "completion_tokens")
+    for name in ("_message_usage", "_chat_usage"):
+        monkeypatch.setattr(standin_wires, name, lambda usage: dict.fromkeys(names, count))
+    reply = Reply("Fine.", usage=Usage(count, output=count) if wire == "responses" else USED)  # type: ignore[arg-type]
+    if wire == "chat":
+        usage = ask(wire, reply).usage
+        assert len("What now?") < usage.input < 10_000 and len("Fine.") < usage.output <= 4096
+    else:
+        assert failure(wire, reply).billed == "unknown"
+
+
+def test_counts_may_be_written_as_floats(wire: str) -> None:
+    reply = Reply("Fine.", usage=Usage(700.0, output=50.0))  # type: ignore[arg-type]
+    assert ask(wire, reply).usage == Usage(700, output=50)
 
 
 def test_the_server_is_told_all_of_the_question(wire: str) -> None:

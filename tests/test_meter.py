@@ -221,6 +221,13 @@ def test_a_program_that_takes_a_cap_is_told_it(store: Store) -> None:
         metered.ask(talk, model, QUESTION)
 
 
+def test_a_program_that_takes_a_cap_and_says_no_price_took_all_of_it(store: Store) -> None:
+    of = campaign(store, llm_usd=0.7)
+    metered = meter(store, of)
+    metered.ask(metered.begin("propose", "x"), Scripted([answer()], price=None, takes_cap=True), QUESTION)
+    assert spent(store, of) == (Amount(llm_usd=0.5, llm_tokens=2100, llm_calls=1), Amount())
+
+
 def test_a_provider_that_charges_beyond_the_worst_case_is_on_record(store: Store) -> None:
     of = campaign(store, llm_tokens=20_000)
     metered = meter(store, of)

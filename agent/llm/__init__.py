@@ -99,8 +99,12 @@ class Usage:
     """As the provider says it; None: it says nothing."""
 
     @property
+    def asked(self) -> int:
+        return self.input + self.cache_read + self.cache_write
+
+    @property
     def tokens(self) -> int:
-        return self.input + self.cache_read + self.cache_write + self.output
+        return self.asked + self.output
 
 
 Stop = Literal["end", "tools", "length", "refused"]

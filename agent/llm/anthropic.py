@@ -6,7 +6,7 @@ Takes a `Question`, gives an `Answer` or raises `ModelError`. Blocks go back as 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from agent.llm import Answer, Call, Part, Price, Prompt, Question, Results, Said, Stop, Usage
@@ -64,7 +64,7 @@ class Anthropic:
                 reply.take(event, exchange)
         if not reply.ended:
             raise exchange.cut()
-        return reply.answer(exchange)
+        return reply.answer(exchange, question.max_output)
 
     def _client(self, http: "httpx2.Client") -> "anthropic.Anthropic":
         import anthropic
@@ -206,12 +206,13 @@ class _Reply:
         if not told:
             return
         self.reported |= told
-        exchange.usage = Usage(
+        used = Usage(
             input=tokens(self.reported, "input_tokens"),
             cache_read=tokens(self.reported, "cache_read_input_tokens"),
             cache_write=tokens(self.reported, "cache_creation_input_tokens"),
             output=tokens(self.reported, "output_tokens"),
         )
+        exchange.usage = used if used.asked else None  # no question has no tokens
 
     def _open(self, event: Json, exchange: Exchange) -> None:
         index, block = event.get("index"), event.get("content_block")
@@ -236,7 +237,8 @@ class _Reply:
             self.blocks[index][name] = str(self.blocks[index].get(name) or "") + "".join(pieces)
         return [block for _, block in sorted(self.blocks.items()) if block["type"] != "text" or block.get("text")]
 
-    def answer(self, exchange: Exchange) -> Answer:
+    def answer(self, exchange: Exchange, most: int) -> Answer:
+        """`most`: tokens of its output, where nobody says how many they were."""
         blocks, calls = self._whole(), []
         for block in blocks:
             if block["type"] == "tool_use":
@@ -249,6 +251,8 @@ class _Reply:
         stop = STOPS.get(self.reason, "tools" if calls else "end")
         if exchange.usage is None or not self.reason:
             raise exchange.malformed("no usage or no reason to stop")
+        if not exchange.complete:
+            exchange.usage = replace(exchange.usage, output=most)
         if stop == "end" and not text.strip():
             raise exchange.empty()
         raw = {"messages": blocks} if text.strip() or calls else None  # thinking alone is not taken back

@@ -5,7 +5,6 @@ hooks, servers and instructions, and keeps no session. tests/test_clis.py holds 
 """
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from agent.report.words import line
 
 REQUESTS = 4  # where an answer gets too long, it asks on by itself, three times
 OVERHEAD = 4_000  # bytes that it adds to a question
+MOST_USD = 1e6  # a call can't cost: a report of more is none
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,8 @@ class Claude:
             fix = " If it does not know an option: npm install -g @anthropic-ai/claude-code installs one that does."
             raise failed("claude", ended, fix) if ended.rc and ended.cause == "exited" else unread("claude", ended)
         usage = _usage(row)
+        if row.get("is_error") is False and not usage.asked:  # it says nothing of them
+            usage = Usage(self.most_input(question), output=question.max_output, usd=usage.usd)
         text = row.get("result") if isinstance(row.get("result"), str) else ""
         assert isinstance(text, str)
         if row.get("stop_reason") == "refusal":
@@ -104,7 +106,7 @@ def _usage(row: Json) -> Usage:
         rows = [row.get("usage")]
         names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
     cost = row.get("total_cost_usd")
-    usd = cost if isinstance(cost, int | float) and not isinstance(cost, bool) and 0 <= cost < math.inf else None
+    usd = cost if isinstance(cost, int | float) and not isinstance(cost, bool) and 0 <= cost < MOST_USD else None
     fresh, read, written, output = (sum(count(used, name) for used in rows) for name in names)
     return Usage(fresh, read, written, output, usd)
 

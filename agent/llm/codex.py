@@ -87,6 +87,8 @@ class Codex:
         if not any("type" in row for row in rows):
             raise failed("codex", ended) if ended.rc and ended.cause == "exited" else unread("codex", ended)
         usage = next((_usage(row) for row in reversed(rows) if row.get("type") == "turn.completed"), None)
+        if usage is not None and not usage.asked:  # it says nothing of them
+            usage = Usage(self.most_input(question), output=question.max_output)
         items = [row["item"] for row in rows if row.get("type") == "item.completed"]
         said = [item.get("text") for item in items if isinstance(item, dict) and item.get("type") == "agent_message"]
         text = next((text for text in reversed(said) if isinstance(text, str) and text.strip()), "")

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from agent.llm import Answer, Call, Price, Question, Results, Said, Stop, Usage
@@ -163,8 +163,9 @@ class _Reply:
             self._grow(delta, exchange)
         if isinstance(choice, dict) and choice.get("finish_reason"):
             self.reason = str(choice["finish_reason"])
-        if isinstance(event.get("usage"), dict):  # some servers tell it with every piece: only the last is all of it
-            exchange.usage, exchange.complete = _used(event["usage"]), bool(self.reason)
+        if isinstance(event.get("usage"), dict) and (used := _used(event["usage"])).asked:
+            # Some servers tell it with every piece: only the last is all of it.
+            exchange.usage, exchange.complete = used, bool(self.reason)
 
     def _grow(self, delta: Json, exchange: Exchange) -> None:
         for name in ("content", "refusal", "reasoning_content", "reasoning"):
@@ -200,14 +201,16 @@ class _Reply:
 
     def answer(self, exchange: Exchange, most: Usage) -> Answer:
         """`most`: what it can have used, where the server does not say."""
-        if exchange.usage is None:
-            exchange.usage, exchange.complete = Usage(most.input, output=min(self.bytes + 16, most.output)), True
+        used = exchange.usage or Usage(most.input)
+        if not used.output:
+            used = replace(used, output=min(self.bytes + 16, most.output))
+        exchange.usage, exchange.complete = used, True
         text = "".join(self.texts)
         calls = tuple(Call(one.id, one.name, arguments("".join(one.pieces))) for one in self.calls)
         stop: Stop = "refused" if self.refused else STOPS.get(self.reason, "tools" if calls else "end")
         if stop == "end" and not text.strip():
             raise exchange.empty()
-        return Answer(Said(text, calls), exchange.usage, stop)
+        return Answer(Said(text, calls), used, stop)
 
 
 def _used(report: Mapping[str, Any]) -> Usage:

@@ -153,6 +153,8 @@ class Meter:
     ) -> None:
         """`billed` None: nobody knows, so it is the worst case. `seen`: what is known of it."""
         cost = _amount(model, billed) if billed is not None else reserved
+        if model.takes_cap and billed is not None and billed.usd is None and billed.tokens:  # it knows, and didn't say
+            cost = replace(cost, llm_usd=reserved.llm_usd)
         known = billed if billed is not None else seen
         with self.store.write() as tx:
             if not talks.is_open(tx, call_id):  # written off at the campaign's end

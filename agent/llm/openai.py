@@ -157,8 +157,8 @@ class _Reply:
     def _end(self, response: object, exchange: Exchange) -> None:
         if not isinstance(response, dict):
             raise exchange.malformed("an end that says nothing")
-        if isinstance(response.get("usage"), dict):
-            exchange.usage, exchange.complete = _used(response["usage"]), True
+        if isinstance(response.get("usage"), dict) and (used := _used(response["usage"])).asked:
+            exchange.usage, exchange.complete = used, True
         if response.get("status") == "failed":
             error = response.get("error")
             said = error if isinstance(error, dict) else {}

@@ -4,11 +4,13 @@ Takes what a provider sent, or what it will be sent; gives it clean, counted, or
 """
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
 MOST_DEPTH = 64
 MARGIN = 2048  # tokens that a provider puts around what it is sent, for tools above all
+MOST_TOKENS = 1e9  # of one call: nobody reads so many, so a report of more is none
 
 
 def most_tokens(body: object) -> int:
@@ -66,11 +68,13 @@ def clean_text(text: str) -> str:
 
 
 def tokens(usage: Mapping[str, Any], *path: str) -> int:
-    """A count in a provider's report; 0 where it says none."""
+    """A count in a provider's report; 0 where it says none, or none that can be one."""
     value: Any = usage
     for name in path:
         value = value.get(name) if isinstance(value, Mapping) else None
-    return value if isinstance(value, int) and value > 0 else 0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MOST_TOKENS:
+        return 0
+    return math.ceil(value)
 
 
 def _no_constant(name: str) -> object:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from agent.llm import Answer, ModelError, Question, Said, Usage, spoken
 from agent.llm.program import Ended
+from agent.llm.values import tokens
 from agent.report.words import line, plain
 
 Json = Mapping[str, object]
@@ -122,5 +123,4 @@ def json_object(text: bytes) -> dict[str, object]:
 
 
 def count(used: object, name: str) -> int:
-    value = used.get(name) if isinstance(used, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 53 else 0
+    return tokens(used, name) if isinstance(used, dict) else 0
