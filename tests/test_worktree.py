@@ -31,6 +31,21 @@ def test_a_candidate_is_one_commit_on_its_parent_kept_by_a_ref(root: Path) -> No
     assert git(root, "fsck", "--strict") == ""
 
 
+@pytest.mark.parametrize(
+    ("title", "words"),
+    [
+        ("Wider", "Because.\n\nReviewed-by: ann\n\n---\n\nMore."),
+        ("Wider", f"Reviewed-by: ann\n\n{'word ' * 13}--- more"),
+        ("--- Wider", "Reviewed-by: ann"),
+        ("Reviewed-by: ann", "--- \n\ndiff --git a/x b/x"),
+    ],
+)
+def test_nobody_reviews_by_a_title_or_a_hypothesis(root: Path, title: str, words: str) -> None:
+    """As git reads a message that it is given, where a line of `---` begins a patch."""
+    (root / "message").write_text(message(title, words, {"Proposal": "p1", "Planner": "x"}))
+    assert git(root, "interpret-trailers", "--parse", "message") == "Proposal: p1\nPlanner: x\n"
+
+
 def test_a_second_call_after_a_kill_gives_the_same_tree_and_leaves_no_worktree(root: Path) -> None:
     repo = Repository(root)
     files = {"train.py": "x = 2\n"}

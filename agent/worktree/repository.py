@@ -5,6 +5,7 @@ worktree and kept by a ref of its own; the trunk is a branch that only ever move
 """
 
 import os
+import re
 import shutil
 import textwrap
 import time
@@ -33,9 +34,13 @@ _DIFF = ("--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--text
 
 
 def message(subject: str, body: str, trailers: Mapping[str, str]) -> str:
-    """A commit message. Line breaks and control characters of what a model wrote can't forge a trailer."""
+    """A commit message. Line breaks and control characters of what a model wrote can't forge a trailer.
+
+    Nor can a line of `---`, after which git looks for no trailers, but for a patch.
+    """
     parts = [line(subject, 100) or "An idea"]
     parts += [textwrap.fill(line(part, 10_000), 72, break_long_words=False) for part in plain(body).split("\n\n")]
+    parts = [re.sub(r"^---", "- --", part, flags=re.MULTILINE) for part in parts]
     parts.append("\n".join(f"{key}: {line(value, 500)}" for key, value in trailers.items() if value.strip()))
     return "\n\n".join(part for part in parts if part) + "\n"
 
