@@ -266,4 +266,7 @@ def fields_of(arguments: Mapping[str, object] | str) -> object:
     start, end = arguments.find("{"), arguments.rfind("}")
     if start < 0 or end < start:
         raise ValueError("there is no JSON object in it")
-    return json.loads(arguments[start : end + 1])
+    try:
+        return json.loads(arguments[start : end + 1])
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error

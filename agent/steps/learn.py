@@ -26,6 +26,7 @@ ONE_RUN = 0.5  # confidence at most of what one run says: a single run is a hint
 class Lecture:
     """A finding that is being written."""
 
+    teacher: Learner
     proposal: Proposal
     answer: "Future[Taught | None]"
 
@@ -52,7 +53,7 @@ class Learning:
             new = [reads.proposal(one) for one in due if one not in {busy.proposal.id for busy in self._under_way}]
         for proposal in new[:free]:
             answer = in_background(f"lesson p{proposal.id}", partial(teacher.learn, proposal))
-            self._under_way.append(Lecture(proposal, answer))
+            self._under_way.append(Lecture(teacher, proposal, answer))
 
     def collect(self) -> int:
         """Writes down what came back; gives how much."""
@@ -62,16 +63,16 @@ class Learning:
             try:
                 taught = one.answer.result()
             except Exception as error:  # a planner's faults end nothing that runs
-                self._failed(error)
+                self._failed(one.teacher, error)
                 continue
             if taught is not None:
                 self._write(one.proposal, taught)
         return len(done)
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, teacher: Learner, error: Exception) -> None:
         """A finding is worth less than an idea: who fails at one is asked for no more of them."""
-        teacher = self._teachers.pop(0) if self._teachers else None
-        if teacher is not None:
+        if teacher in self._teachers:  # it may have failed at two at once
+            self._teachers.remove(teacher)
             with self._setting.store.write() as tx:
                 words = f"{teacher.name} writes no more findings: {type(error).__name__}: {error}"
                 tx.add_event(self._setting.campaign.id, "planner", words)

@@ -9,6 +9,7 @@ from agent.errors import PlannerError
 from agent.loop import Loop
 from agent.planner.scripted import Scripted
 from agent.records import Proposal, Taught
+from agent.steps.learn import Learning
 from agent.store import lessons, talks
 from tests.e2e import world
 
@@ -48,6 +49,23 @@ def test_who_fails_at_a_finding_is_asked_for_no_more(tmp_path: Path, error: Exce
         assert [one.state for one in reads.proposals(1)[1:]] == ["worse", "crashed", "promoted"]
     assert len(teacher.asked) <= 2  # as many as are asked at once
     assert said[0] == f"scripted writes no more findings: {type(error).__name__}: {error}"
+
+
+def test_who_fails_at_two_findings_at_once_takes_nobody_along(tmp_path: Path) -> None:
+    root = world.make_workspace(tmp_path / "work")
+    world.write_ideas(root, IDEAS)
+    setting = world.open_campaign(root)
+    entries = Scripted.load(root / ".ideas.jsonl").entries
+    first, second = Teaching(entries, says=PlannerError("no answer")), Teaching(entries, name="other")
+    learning = Learning(replace(setting, planners=(first, second)))
+    Loop(setting).run()
+    learning.ask()
+    while learning.busy():
+        learning.collect()
+    learning.ask()
+    while learning.busy():
+        learning.collect()
+    assert len(first.asked) == 2 and second.asked
 
 
 def test_each_idea_that_was_judged_is_asked_about_once(tmp_path: Path) -> None:

@@ -252,12 +252,14 @@ def test_a_model_without_tools_answers_with_json(
 ) -> None:
     """With words around it, and mended when it can't be read."""
     monkeypatch.setattr(f"{__name__}.MODELS", MODELS + WITHOUT_TOOLS)
-    said = ["I would widen it.", f"Here it is:\n```json\n{json.dumps(IDEA)}\n```\nGood luck."]
+    deep = '{"title": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    said = ["I would widen it.", deep, f"Here it is:\n```json\n{json.dumps(IDEA)}\n```\nGood luck."]
     setting, server = plays([Reply(text=text, usage=USED) for text in said], "openai-compatible")
     Loop(setting).run()
     assert by_title(setting)["wider"].state == "promoted"
-    assert [tools(seen.body) for seen in server.asked] == [[], []]
+    assert [tools(seen.body) for seen in server.asked] == [[], [], []]
     assert "there is no JSON object in it" in told(server.asked[1].body)
+    assert "it is nested too deeply" in told(server.asked[2].body)
 
 
 def test_findings_are_written_after_verdicts(
