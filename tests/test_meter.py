@@ -1,6 +1,7 @@
 """The meter: no call without its worst case reserved, every attempt billed, nothing secret written down."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -347,6 +348,21 @@ def test_what_looks_like_a_key_goes_whoever_it_is(text: str) -> None:
     found = Redactor().text(f"before {text} after")
     assert GONE in found and found.startswith("before ") and found.endswith(" after")
     assert text.split()[-1] not in found
+
+
+@pytest.mark.parametrize(
+    "name", ["hf_hub_download_from_cache", "sk_scaled_softmax_attention_2", "ak-compressed-tensors-linear"]
+)
+def test_what_a_script_calls_its_own_stays(name: str) -> None:
+    """What a model proposes goes through here: an edit must come out as it went in."""
+    assert Redactor().text(f"x = {name}(y)") == f"x = {name}(y)"
+
+
+def test_what_looks_like_a_key_is_looked_for_in_bounded_time() -> None:
+    started = time.monotonic()
+    Redactor().text("sk-" * 130_000)
+    Redactor().text("hf_" + "a-" * 200_000)
+    assert time.monotonic() - started < 5.0
 
 
 def test_the_environment_says_what_is_secret() -> None:

@@ -14,7 +14,9 @@ LEAST = 8  # characters: a shorter value in the environment is no secret, and ma
 _NAMED = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE)
 _LOOKS = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
-    r"|\b(?:sk|rpa|ak|hf|ghp|gho|ghs|github_pat|xox[abps])[-_][A-Za-z0-9_\-]{16,}"
+    # Names of a script may begin so too: a key has a digit, and some place where its letters run on.
+    r"|\b(?:sk|rpa|ak|hf|ghp|gho|ghs|github_pat|xox[abps])[-_]"
+    r"(?=[A-Za-z0-9_\-]{0,99}[0-9])(?=[A-Za-z0-9_\-]{0,99}?[A-Za-z0-9]{12})[A-Za-z0-9_\-]{16,}"
     r"|\bAKIA[0-9A-Z]{16}\b"
     r"|(?<=[Bb]earer )[A-Za-z0-9._~+/\-]{16,}=*",
     re.DOTALL,
