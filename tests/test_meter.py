@@ -211,6 +211,15 @@ def test_a_fault_of_ours_settles_too(store: Store) -> None:
     assert spent(store, of) == (Amount(llm_usd=pytest.approx(0.0525), llm_tokens=11_000, llm_calls=1), Amount())
 
 
+def test_an_answer_that_cant_be_written_down_is_not_left_open(store: Store) -> None:
+    of = campaign(store)
+    metered = meter(store, of)
+    odd = Answer(Said("", (Call("c1", "query", {"sql": float("nan")}),)), Usage(input=5, output=5), "tools")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        metered.ask(metered.begin("propose", "x"), Scripted([odd]), QUESTION)
+    assert spent(store, of) == (Amount(llm_usd=pytest.approx(0.0525), llm_tokens=11_000, llm_calls=1), Amount())
+
+
 def test_a_program_that_takes_a_cap_is_told_it(store: Store) -> None:
     of = campaign(store, llm_usd=0.7)
     model = Scripted([answer(usd=0.31), answer(usd=0.02)], price=None, takes_cap=True)

@@ -81,7 +81,11 @@ class Meter:
             self._close(talk, model, entry_id, call_id, reserved, None, error=self.redact.text(repr(error)))
             raise
         kept = {"question": new, "answer": _said(answer.said), "stop": answer.stop}
-        self._close(talk, model, entry_id, call_id, reserved, answer.usage, kept=kept)
+        try:
+            self._close(talk, model, entry_id, call_id, reserved, answer.usage, kept=kept)
+        except Exception as error:  # it can't be written down: open, the call would hold its money for good
+            self._close(talk, model, entry_id, call_id, reserved, None, error=self.redact.text(repr(error)))
+            raise
         talk.written = len(question.messages)
         return replace(answer, said=self._clean(answer.said))
 
