@@ -28,6 +28,7 @@ from agent.steps.wanted import begins, wanted
 from agent.store.lease import hold
 
 LOOK_S = 0.05  # between two looks at what runs and at the planners
+LESSONS_S = 120.0  # at the end, for findings that are still being written
 TURN_S = 1.0  # after which a turn is taken anyway: a person may have said something in the store
 
 Asked = Literal["", "drain", "cancel"]
@@ -43,6 +44,7 @@ class Loop:
         self._learning = Learning(setting)
         self._interrupts = 0
         self._told: Asked = ""
+        self._found_at = 0.0  # since when there is nothing left but findings
         self._over: bool | None = None  # asked again when something has happened
         self._run_s = setting.track.limits.worst_s() / 2  # what a run takes: a guess until some have ended
 
@@ -157,7 +159,9 @@ class Loop:
                 return Ending("stopped", "cancelled by a person" if asked == "cancel" else "stopped by a person")
             found = ending(setting, reads, may_plan=not self._asking.exhausted or self._asking.busy() > 0)
         if found is not None and self._learning.busy():
-            return None  # what the last verdicts taught is worth a minute
+            self._found_at = self._found_at or time.monotonic()
+            if time.monotonic() < self._found_at + LESSONS_S:
+                return None  # what the last verdicts taught is worth a minute
         if found == NO_MORE_IDEAS and self._asking.why:
             broken = self._asking.broken
             return Ending("stopped" if broken else "finished", self._asking.why, failed=broken)

@@ -1,10 +1,13 @@
 """Findings in campaigns with imagined runs: who can't write them ends nothing, and is asked no more."""
 
+import threading
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
+from agent import loop
 from agent.errors import PlannerError
 from agent.loop import Loop
 from agent.planner.scripted import Scripted
@@ -49,6 +52,26 @@ def test_who_fails_at_a_finding_is_asked_for_no_more(tmp_path: Path, error: Exce
         assert [one.state for one in reads.proposals(1)[1:]] == ["worse", "crashed", "promoted"]
     assert len(teacher.asked) <= 2  # as many as are asked at once
     assert said[0] == f"scripted writes no more findings: {type(error).__name__}: {error}"
+
+
+def test_a_finding_that_never_comes_ends_no_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is waited for, but not for as long as a model may take."""
+    monkeypatch.setattr(loop, "LESSONS_S", 1.0)
+    root = world.make_workspace(tmp_path / "work")
+    world.write_ideas(root, IDEAS[:1])
+    setting = world.open_campaign(root)
+    never = threading.Event()
+
+    class Silent(Teaching):
+        def learn(self, proposal: Proposal) -> Taught | None:
+            never.wait(60.0)
+            return None
+
+    teacher = Silent(Scripted.load(root / ".ideas.jsonl").entries)
+    started = time.monotonic()
+    assert Loop(replace(setting, planners=(teacher,))).run().reason == "the planner has no more ideas"
+    assert time.monotonic() - started < 40.0
+    never.set()
 
 
 def test_who_fails_at_two_findings_at_once_takes_nobody_along(tmp_path: Path) -> None:
