@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 
+from agent.llm.redact import Redactor
 from agent.planner import Learner
 from agent.records import Proposal, ProposalState, Taught
 from agent.setting import Setting
@@ -74,7 +75,9 @@ class Learning:
         if teacher in self._teachers:  # it may have failed at two at once
             self._teachers.remove(teacher)
             with self._setting.store.write() as tx:
-                words = f"{teacher.name} writes no more findings: {type(error).__name__}: {error}"
+                words = (
+                    f"{teacher.name} writes no more findings: {type(error).__name__}: {Redactor.of().text(str(error))}"
+                )
                 tx.add_event(self._setting.campaign.id, "planner", words)
 
     def _write(self, proposal: Proposal, taught: Taught) -> None:

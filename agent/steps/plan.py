@@ -15,6 +15,7 @@ from functools import partial
 
 from agent import literals, review, search
 from agent.errors import PlannerError, SpentError
+from agent.llm.redact import Redactor
 from agent.planner import Planner, Request, Trial, bandit, clients, merging
 from agent.records import Draft, ProposalState
 from agent.setting import Setting, known
@@ -150,7 +151,8 @@ class Asking:
         self._faults[name] += 1
         self._paused[name] = time.monotonic() + PAUSE_S
         where = traceback.extract_tb(error.__traceback__)[-1]
-        words = f"planner {name} is broken: {type(error).__name__}: {error} ({where.filename}, line {where.lineno})"
+        said = Redactor.of().text(str(error))  # it may quote anything, a key too
+        words = f"planner {name} is broken: {type(error).__name__}: {said} ({where.filename}, line {where.lineno})"
         if self._faults[name] >= MOST_FAULTS:
             self._give_up(name, words, broken=True)
         else:

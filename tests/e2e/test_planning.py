@@ -327,6 +327,21 @@ def test_a_planner_with_a_fault_ends_nothing_that_runs_and_is_named(
         assert sum(event.what == "planner" for event in reads.events(setting.campaign.id)) == plan.MOST_FAULTS
 
 
+def test_a_fault_that_quotes_a_key_does_not_tell_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "PAUSE_S", 0.05)
+    monkeypatch.setenv("SOME_API_KEY", "correct-horse-battery")
+
+    class Telling(Failing):
+        def propose(self, request: Request) -> Draft | None:
+            raise ZeroDivisionError("authorization: correct-horse-battery")
+
+    setting = replace(world.open_campaign(root, planner="knobs"), planners=(Telling(),))
+    ending = Loop(setting).run()
+    assert "ZeroDivisionError: authorization: [redacted]" in ending.reason
+    setting.store.close()
+    assert not any(b"horse" in path.read_bytes() for path in root.glob("runs.db*"))
+
+
 def test_what_a_person_edited_is_approved_and_checked(root: Path) -> None:
     world.write_ideas(root, [worse(1), worse(2)])
     setting = world.open_campaign(root, review="all")
