@@ -34,7 +34,9 @@ PROPOSE = "propose"
 FIRST_SHARE = 0.6  # of what a model can take, for the first prompt; the rest is for what it looks up
 ENOUGH = 8_192  # tokens for an answer with edits in it
 LOG_BYTES = 20_000  # of the end of a log, for an idea that crashed
+MOST_CALLS = 16  # of tools in one answer: each may take seconds of a core, a dry run a minute
 LAST_WORDS = 2  # turns before the last at which the model is told that it has to come to an end
+TOO_MANY = f"not run: at most {MOST_CALLS} calls in one answer; call it again if you still need it"
 
 
 @dataclass(frozen=True)
@@ -182,10 +184,10 @@ class Conversation:
 
     def _called(self, answer: Answer) -> Draft | list[Message]:
         """Each call has its answer; the first proposal that holds is the end."""
-        results = []
+        results: list[Result] = []
         for call in answer.said.calls:
             if call.name != PROPOSE:
-                results.append(self._looked_up(call))
+                results.append(self._looked_up(call) if len(results) < MOST_CALLS else Result(call.id, TOO_MANY, True))
                 continue
             found = self._proposed(call.arguments)
             if isinstance(found, Draft):

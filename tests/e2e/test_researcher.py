@@ -27,7 +27,7 @@ from agent.store import lessons, talks
 from agent.store.schema import conversations
 from benchmarks import planner_replay
 from tests.e2e import world
-from tests.standin import Script, Standin, standin, told, tools
+from tests.standin import Script, Standin, results, standin, told, tools
 from tests.standin_wires import Reply
 
 REPOSITORY = Path(__file__).parents[2]
@@ -260,6 +260,17 @@ def test_a_model_without_tools_answers_with_json(
     assert [tools(seen.body) for seen in server.asked] == [[], [], []]
     assert "there is no JSON object in it" in told(server.asked[1].body)
     assert "it is nested too deeply" in told(server.asked[2].body)
+
+
+def test_an_answer_may_not_call_tools_without_end(plays: Callable[..., tuple[Setting, Standin]]) -> None:
+    """Each call has its answer, also those that were not run."""
+    many = calls(*[("query", {"sql": f"SELECT {n} AS n"}) for n in range(20)])
+    setting, server = plays([many, proposes("wider", WIDER)])
+    Loop(setting).run()
+    answers = results(server.asked[1].body)
+    assert len(answers) == 20 and "15" in answers[15]
+    assert all("not run" in text for text in answers[16:])
+    assert by_title(setting)["wider"].state == "promoted"
 
 
 def test_findings_are_written_after_verdicts(
