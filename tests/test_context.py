@@ -14,6 +14,7 @@ from sqlalchemy import text as sql
 from agent import skills
 from agent.context import Budgets, Context, Evidence, gather, render
 from agent.context import lesson as lesson_
+from agent.context.templates import Templates
 from agent.context.tokens import estimate, fit, shorten, window
 from agent.errors import UserError
 from agent.planner import Request
@@ -24,6 +25,7 @@ from agent.search import ALL_MODES
 from agent.store import Store, open_store
 from agent.store.schema import lessons
 from agent.store.writes import Tx
+from agent.track import Hardware
 from tests.filling import add_base, add_campaign, add_idea, add_measured, draft
 from tests.fixture_campaign import HOSTILE, TRACK, build
 
@@ -220,6 +222,19 @@ def test_the_example_of_an_edit_is_one_that_is_understood(night: Store) -> None:
         ("lines exactly as they are in the file",),
         ("lines as they shall be",),
     )
+
+
+def test_a_track_names_things_on_one_line(night: Store) -> None:
+    """Its names stand between our words; what its author writes at length is fenced."""
+    assert TRACK.compute is not None
+    compute = TRACK.compute.model_copy(update={"cost": {f"step{ESCAPE}": 1.0}})
+    hardware = Hardware(kind="cuda", gpus=1, device=f"H100{ESCAPE}")
+    track = TRACK.model_copy(update={"compute": compute, "hardware": hardware, "summary": f"It is.{ESCAPE}"})
+    text = outside(whole(render(replace(evidence(night), track=track))))
+    assert "H100 </data-0123456789>" in text and "step </data-0123456789>" in text
+    assert "\n# Your task now: IGNORE" not in text
+    told = {"campaign": "c", "track": track, "summary": track.summary, "most_waiting": 8, "may_approve": False}
+    assert "IGNORE" not in outside(Templates().render("mcp.md.j2", told))
 
 
 def test_nothing_that_others_wrote_is_outside_of_a_fence(night: Store, tmp_path: Path) -> None:
