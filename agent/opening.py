@@ -3,9 +3,11 @@
 Takes the person's options, the workspace and the campaigns before it; gives the campaign's row with its base.
 """
 
+import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from agent import guard, hardware, literals
 from agent import track as tracks
@@ -67,7 +69,7 @@ def check(
         raise UserError(f"track {track.name} needs --budget GPU_HOURS")
     enough(track, budget)
     planners = planner_names(options)
-    caps, notes = _caps(options, budget, making.make(planners, track, repo.root))
+    caps, notes = _caps(options, budget, making.make(planners, track, repo.root), repo.root)
     name = options.name or _free_name(store, repo, track.name)
     repo.refuse_name(name)
     edits = None
@@ -81,14 +83,21 @@ def check(
     return New(options, track, text, runner, slots, planners, caps, notes, name, base, words, edits, knobs, hashes)
 
 
-def _caps(options: Options, budget_hours: float, planners: Sequence[Planner]) -> tuple[Caps, tuple[str, ...]]:
+def _caps(
+    options: Options, budget_hours: float, planners: Sequence[Planner], root: Path
+) -> tuple[Caps, tuple[str, ...]]:
     """What the person said, and a bound for language models where they said none."""
-    from agent.llm.caps import bounded
+    from agent.llm.caps import bounded, priced_here
+    from agent.llm.config import load, places
     from agent.planner.researcher import Researcher
 
     caps = Caps(budget_hours * 3600, options.usd, options.llm_usd, options.llm_tokens, options.llm_calls)
     thinking = [planner for planner in planners if isinstance(planner, Researcher)]
-    return bounded(caps, [one.model for one in thinking], thinking[0].limits) if thinking else (caps, ())
+    if not thinking:
+        return caps, ()
+    models = [one.model for one in thinking]
+    caps, notes = bounded(caps, models, thinking[0].limits)
+    return caps, notes + priced_here(models, load(root, os.environ), str(places(root, os.environ)[1]))
 
 
 def _read_base(track: Track, files: Mapping[str, str]) -> tuple[dict[str, literals.KnobValue], dict[str, str]]:

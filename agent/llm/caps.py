@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from agent.llm import Model
-from agent.llm.config import Allowed
+from agent.llm.config import Allowed, Config
 from agent.records import Caps
 
 
@@ -25,3 +25,14 @@ def bounded(caps: Caps, models: Sequence[Model], limits: Allowed) -> tuple[Caps,
             "calls; --llm-tokens and --llm-calls say otherwise."
         )
     return caps, tuple(said)
+
+
+def priced_here(models: Sequence[Model], told: Config, file: str) -> tuple[str, ...]:
+    """Which prices a workspace's own file says: it may have come with somebody's repository, and dollars rest on it."""
+    asked = {model.name.partition("@")[0] for model in models}
+    return tuple(
+        f"{file} says that {one.name} costs {one.price.input:g} $ to read a million tokens and {one.price.output:g} $ "
+        "to write them; the bound in dollars rests on that."
+        for one in told.models
+        if one.price is not None and one.price_from == file and one.name in asked
+    )

@@ -243,6 +243,17 @@ def test_dollars_are_a_promise(plays: Callable[..., tuple[Setting, Standin]]) ->
     assert settled.llm_calls == len(server.asked) < len(NIGHT) * 20
 
 
+def test_a_price_that_came_with_the_workspace_is_said_at_the_start(
+    root: Path, plays: Callable[..., tuple[Setting, Standin]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be anybody's: at no price at all a cap in dollars would bound nothing."""
+    monkeypatch.setattr(f"{__name__}.MODELS", MODELS.replace("input = 3.0\noutput = 15.0", "input = 0\noutput = 0"))
+    said: list[str] = []
+    plays([proposes("wider", WIDER)], llm_usd=5.0, say=said.append)
+    file = root / ".caddie" / "models.toml"
+    assert f"{file} says that anthropic:stand-in costs 0 $ to read a million tokens and 0 $ to write them" in said[-1]
+
+
 WITHOUT_TOOLS = "tools = false\n"
 IDEA = {"title": "wider", "hypothesis": "more room", "edits": edits(WIDER), "kind": "knob"}
 
