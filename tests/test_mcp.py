@@ -300,6 +300,17 @@ def test_nothing_is_approved_through_the_server_unless_a_person_said_so(root: Pa
     ]
 
 
+def test_no_key_is_written_down_for_a_client(root: Path, store: Store) -> None:
+    key = "sk-proj-abcdefghijklmnop0123"
+
+    async def work(at: Served) -> str:
+        return await at.said("propose", **{**IDEA, "hypothesis": f"with {key}", "evidence": [key]})
+
+    served(root, work)
+    (one,) = of_clients(store)
+    assert (one.hypothesis, one.evidence) == ("with [redacted]", ("[redacted]",))
+
+
 def test_ideas_without_end_have_to_wait(root: Path, store: Store) -> None:
     async def work(at: Served) -> str:
         for n in range(MOST_WAITING):

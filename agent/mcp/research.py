@@ -4,7 +4,7 @@ Takes a `Call` as any model's; gives a `Result`. Arguments are anybody's: each t
 and what is wrong with them is said in words.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from agent import review, skills
 from agent.errors import UserError
 from agent.llm import Call, Result, Tool
+from agent.llm.redact import Redactor
 from agent.mcp.guide import context
 from agent.mcp.proposing import Proposed, planner_name, propose
 from agent.mcp.workplace import START, Workplace
@@ -76,7 +77,10 @@ class Research:
     def run(self, call: Call, client: str) -> Result:
         """Raises CaddieError for what can't be done as asked."""
         offer = self._offers[call.name]
-        given = arguments.read(call.name, offer.takes, call.arguments)
+        written = call.arguments
+        if offer.writes and isinstance(written, Mapping):  # a client sees its person's environment
+            written = {name: Redactor.of().value(value) for name, value in written.items()}
+        given = arguments.read(call.name, offer.takes, written)
         text = offer.run(given, client)
         return Result(call.id, text if offer.whole else bounded(text))
 
