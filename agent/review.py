@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agent.store import Reads, Tx
 
 MAX_WAITING = 8
+BELIEVED = 30  # times the smallest gain that matters: whoever expects more comes no sooner for it
 LONGEST_TITLE = 200
 # Of the ideas that are not better, how many a trial lets through: it ends crashes and what is clearly worse.
 PASSED_ANYWAY = 0.5
@@ -67,7 +68,8 @@ def ranked(
     items = []
     for proposal in waiting:
         cost = (run_s or 1.0) * _runs(track, proposal)
-        gain = proposal.expected_gain * proposal.confidence * trust(proposal.planner, proposal.kind)
+        expected = min(proposal.expected_gain, BELIEVED * track.decision.min_gain)
+        gain = expected * proposal.confidence * trust(proposal.planner, proposal.kind)
         items.append(Pending(proposal, cost, gain * 3600.0 / cost))
     return sorted(items, key=lambda item: (-item.gain_per_hour, item.proposal.id))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import review
+from agent import calibration, review
 from agent import track as tracks
 from agent.errors import EditError, UserError
 from agent.records import Proposal
@@ -101,6 +101,16 @@ def test_a_trial_costs_its_share_and_the_rest_as_likely_as_it_passes(waiting: li
     sure = replace(bold, confidence=0.9)
     one, other = (review.ranked([replace(sure, rung=rung)], 30.0, track)[0].cost_s for rung in ("", "short"))
     assert other > one
+
+
+def test_nobody_comes_first_for_good_by_expecting_too_much(waiting: list[Proposal]) -> None:
+    """The least that a planner is trusted is not nothing, so a boast of any size would outweigh it."""
+    track = load("tiny", Path())[0]
+    boast = replace(waiting[0], planner="boaster", expected_gain=10.0, confidence=0.5)
+    honest = replace(waiting[1], planner="honest", expected_gain=3 * track.decision.min_gain, confidence=0.5)
+    trust = {"boaster": calibration.LEAST, "honest": 1.0}
+    found = review.ranked([boast, honest], 30.0, track, lambda planner, kind: trust[planner])
+    assert [item.proposal.planner for item in found] == ["honest", "boaster"]
 
 
 def test_bulk_approval_is_all_or_none(store: Store, waiting: list[Proposal]) -> None:
