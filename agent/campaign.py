@@ -45,7 +45,7 @@ def start(options: Options, where: Path, say: Say, make_runner: MakeRunner = loc
     hardware.require(track, repo.root)
     path = repo.root / "runs.db"
     # A new one is made only when nothing is left that could be refused.
-    store = open_store(path, create=False) if os.path.lexists(path) else None
+    store = _opened(repo) if os.path.lexists(path) else None
     campaigns = opening.campaigns_of(store)
     unfinished = [
         c for c in campaigns if c.track == track.name and c.state != "finished" and options.name in (None, c.name)
@@ -78,7 +78,7 @@ def resume(name: str | None, where: Path, say: Say, make_runner: MakeRunner = lo
     path = repo.root / "runs.db"
     if not os.path.lexists(path):
         raise UserError(f"no runs.db in {repo.root}: `agent start` makes one")
-    store = open_store(path, create=False)
+    store = _opened(repo)
     campaigns = opening.campaigns_of(store)
     chosen = [c for c in campaigns if name in (None, c.name)]
     if not chosen:
@@ -94,6 +94,16 @@ def resume(name: str | None, where: Path, say: Say, make_runner: MakeRunner = lo
         say(f"There is no track {campaign.track_file} any more; {campaign.name} goes on with what it was.")
     hardware.require(track, repo.root)
     return _go_on(campaign, _left(campaign, store), track, text, store, repo, say, make_runner)
+
+
+def _opened(repo: Repository) -> Store:
+    """The workspace's store; but not one that came with somebody's repository, and says which programs to ask."""
+    if repo.committed("runs.db"):
+        raise UserError(
+            "runs.db is part of this repository's last commit, so it may be a stranger's; "
+            "`git rm --cached runs.db` and a commit make it yours, or remove it"
+        )
+    return open_store(repo.root / "runs.db", create=False)
 
 
 def _left(campaign: Campaign, store: Store) -> Options:

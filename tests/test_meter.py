@@ -379,4 +379,7 @@ def test_the_environment_says_what_is_secret() -> None:
     redact = Redactor.of(environ)
     assert redact.text("correct horse, battery staple, /home/ann, short") == f"{GONE}, {GONE}, /home/ann, short"
     assert "horse" not in repr(redact)
+    environ = {"HTTPS_PROXY": "http://ann:open sesame!@proxy:3128".replace(" ", "-"), "SIGNING_KEYS": "k1-secret-words"}
+    found = Redactor.of(environ).text("by ann with open-sesame! and k1-secret-words")
+    assert found == f"by ann with {GONE} and {GONE}"
     assert redact.text("task-force asked: disk-usage sk-1") == "task-force asked: disk-usage sk-1"

@@ -11,7 +11,8 @@ from typing import Self
 
 GONE = "[redacted]"
 LEAST = 8  # characters: a shorter value in the environment is no secret, and may be any word
-_NAMED = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE)
+_NAMED = re.compile(r"(?:KEYS?|TOKENS?|SECRETS?|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE)
+_LOGIN = re.compile(r"://[^/@\s:]*:([^/@\s]+)@")  # of an address: proxies and databases are told so
 _LOOKS = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
     # Names of a script may begin so too: a key has a digit, and some place where its letters run on.
@@ -29,9 +30,10 @@ class Redactor:
 
     @classmethod
     def of(cls, environ: Mapping[str, str] = os.environ) -> Self:
-        """Of all values that their variable's name calls a secret."""
-        named = {value for name, value in environ.items() if _NAMED.search(name) and len(value) >= LEAST}
-        return cls(tuple(sorted(named, key=len, reverse=True)))
+        """Of all values that their variable's name calls a secret, and of passwords in addresses."""
+        found = {value for name, value in environ.items() if _NAMED.search(name)}
+        found |= {login for value in environ.values() for login in _LOGIN.findall(value)}
+        return cls(tuple(sorted((one for one in found if len(one) >= LEAST), key=len, reverse=True)))
 
     def text(self, text: str) -> str:
         for secret in self.secrets:

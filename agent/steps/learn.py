@@ -4,10 +4,12 @@ Asked of a planner that can say it, in the background; what it says is written d
 is asked about once, and again if it was taken back.
 """
 
+import time
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 
+from agent.errors import PlannerError
 from agent.llm.redact import Redactor
 from agent.planner import Learner
 from agent.records import Proposal, ProposalState, Taught
@@ -20,6 +22,8 @@ JUDGED: frozenset[ProposalState] = frozenset(
     {"worse", "inconclusive", "crashed", "oversize", "invalid", "promoted", "reverted"}
 )
 AT_ONCE = 2
+PAUSE_S = 30.0  # after a failure, twice as long after each further one
+MOST_FAILURES = 4
 ONE_RUN = 0.5  # confidence at most of what one run says: a single run is a hint and never a ban
 
 
@@ -39,6 +43,8 @@ class Learning:
         self._setting = setting
         self._teachers = [planner for planner in setting.planners if isinstance(planner, Learner) and planner.learns]
         self._under_way: list[Lecture] = []
+        self._failures = 0  # in a row
+        self._paused = 0.0  # until when nothing is asked
 
     def busy(self) -> bool:
         return bool(self._under_way)
@@ -46,7 +52,7 @@ class Learning:
     def ask(self) -> None:
         """Starts what there is to say, the oldest verdict first."""
         free = AT_ONCE - len(self._under_way)
-        if not self._teachers or free <= 0:
+        if not self._teachers or free <= 0 or time.monotonic() < self._paused:
             return
         teacher = self._teachers[0]
         with self._setting.store.read() as reads:
@@ -66,13 +72,17 @@ class Learning:
             except Exception as error:  # a planner's faults end nothing that runs
                 self._failed(one.teacher, error)
                 continue
+            self._failures = 0
             if taught is not None:
                 self._write(one.proposal, taught)
         return len(done)
 
     def _failed(self, teacher: Learner, error: Exception) -> None:
-        """A finding is worth less than an idea: who fails at one is asked for no more of them."""
-        if teacher in self._teachers:  # it may have failed at two at once
+        """A finding is worth less than an idea: who fails again and again is asked for no more of them."""
+        self._failures += 1
+        if isinstance(error, PlannerError) and not error.lasting and self._failures < MOST_FAILURES:
+            self._paused = time.monotonic() + max(PAUSE_S * 2 ** (self._failures - 1), error.retry_after or 0.0)
+        elif teacher in self._teachers:  # it may have failed at two at once
             self._teachers.remove(teacher)
             with self._setting.store.write() as tx:
                 words = (

@@ -18,6 +18,7 @@ from agent.tools.curve import same_start
 from agent.tools.desk import Desk
 from agent.tools.dry_run import DryRun, Place
 
+FLOPS_PER_WEIGHT = 6  # of one token: two forward, four backward
 # Sizes are estimated from a few steps of training: they hold to a few per cent.
 DOUBT = 0.02
 
@@ -195,6 +196,10 @@ def _facts(desk: Desk, basis: Basis, estimates: Estimates, found: DryRun, known:
     facts = [_trained(estimates, found, known, head)]
     if estimates.parameters is not None:
         facts.append(f"parameters: {estimates.parameters:,}" + _as_head(estimates.parameters, known.parameters, head))
+        flops = FLOPS_PER_WEIGHT * estimates.parameters / 1e6
+        facts.append(
+            f"arithmetic: about {flops:,.2f} MFLOP a token to train, attention not counted"
+        )
     if estimates.total_bytes is not None:
         facts.append(_size(estimates, desk.track.limits.artifact_bytes))
     if estimates.steps is not None and found.step_cost_ms is not None:

@@ -69,6 +69,10 @@ class Repository:
         except GitFailed as error:
             raise UserError(f"no commit {rev!r} in {self.root}") from error
 
+    def committed(self, path: str) -> bool:
+        """Whether HEAD has this file."""
+        return self._objects.blob(self.head(), path) is not None
+
     def dirty(self, paths: Collection[str]) -> list[str]:
         """Those of the paths that differ from HEAD, on disk or staged."""
         head = self.head()

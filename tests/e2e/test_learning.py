@@ -12,6 +12,7 @@ from agent.errors import PlannerError
 from agent.loop import Loop
 from agent.planner.scripted import Scripted
 from agent.records import Proposal, Taught
+from agent.steps import learn
 from agent.steps.learn import Learning
 from agent.store import lessons, talks
 from tests.e2e import world
@@ -39,7 +40,22 @@ class Teaching(Scripted):
         return self.says
 
 
-@pytest.mark.parametrize("error", [PlannerError("no answer"), KeyError("a fault of its own")])
+def test_a_failure_for_the_moment_is_a_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice as long after each further one; after four in a row it is not asked again."""
+    monkeypatch.setattr(learn, "PAUSE_S", 0.1)
+    root = world.make_workspace(tmp_path / "work")
+    many = [world.idea(f"rate {n}", ('"rate": 0.10', f'"rate": {n / 1000}')) for n in range(1, 12)]
+    world.write_ideas(root, many)
+    setting = world.open_campaign(root, seconds=0.3)
+    teacher = Teaching(Scripted.load(root / ".ideas.jsonl").entries, says=PlannerError("overloaded"))
+    Loop(replace(setting, planners=(teacher,))).run()
+    with setting.store.read() as reads:
+        said = [event.text for event in reads.events(1, limit=10_000) if event.what == "planner"]
+    assert 3 <= len(teacher.asked) <= 5
+    assert said == ["scripted writes no more findings: PlannerError: overloaded"]
+
+
+@pytest.mark.parametrize("error", [PlannerError("no credit", lasting=True), KeyError("a fault of its own")])
 def test_who_fails_at_a_finding_is_asked_for_no_more(tmp_path: Path, error: Exception) -> None:
     root = world.make_workspace(tmp_path / "work")
     world.write_ideas(root, IDEAS)
@@ -79,7 +95,7 @@ def test_who_fails_at_two_findings_at_once_takes_nobody_along(tmp_path: Path) ->
     world.write_ideas(root, IDEAS)
     setting = world.open_campaign(root)
     entries = Scripted.load(root / ".ideas.jsonl").entries
-    first, second = Teaching(entries, says=PlannerError("no answer")), Teaching(entries, name="other")
+    first, second = Teaching(entries, says=PlannerError("no answer", lasting=True)), Teaching(entries, name="other")
     learning = Learning(replace(setting, planners=(first, second)))
     Loop(setting).run()
     learning.ask()

@@ -90,6 +90,20 @@ def test_edits_are_the_base_to_the_byte(root: Path) -> None:
     assert subprocess.run(shown, cwd=root, capture_output=True, check=True).stdout == script
 
 
+def test_a_database_that_came_with_the_repository_is_not_followed(root: Path) -> None:
+    """It says which programs are asked, and may be a stranger's."""
+    world.write_ideas(root, WIDER)
+    world.open_campaign(root).store.close()
+    world.git(root, "add", "-f", "runs.db")
+    world.git(root, "commit", "-qm", "With its runs")
+    for open_it in (world.open_campaign, world.resume_campaign):
+        with pytest.raises(UserError, match=r"git rm --cached runs\.db"):
+            open_it(root)
+    world.git(root, "rm", "-q", "--cached", "runs.db")
+    world.git(root, "commit", "-qm", "Without")
+    assert world.resume_campaign(root).campaign.name == "toy-1"
+
+
 def test_what_takes_a_campaigns_place_goes_on_from_where_that_was(root: Path) -> None:
     """Be it from edits that no commit of the person's has."""
     world.write_ideas(root, WIDER)
