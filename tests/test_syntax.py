@@ -56,7 +56,7 @@ def test_a_campaign_parses_no_text_twice(tmp_path: Path, monkeypatch: pytest.Mon
     ours = {text: n for text, n in parses.items() if "KNOBS = " in str(text)}  # libraries parse what is theirs
     assert len(ran) > 3
     assert len(ours) > 3
-    assert set(ours.values()) == {1}
+    assert {n for text, n in ours.items() if "main( ->" not in text} == {1}  # what can't be parsed is not remembered
 
 
 def test_of_a_long_script_only_what_is_new_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
