@@ -16,17 +16,19 @@ from agent.syntax import NotParsed, defaults, digest, resolve, risks
 from agent.track import Track
 
 MAX_FILE = 2_000_000
-# The planner's own estimate: hopeless above this many limits. Below, the judge measures.
+# An estimate, the planner's own or ours: hopeless above this many limits. Below, the judge measures.
 HOPELESS = 2.5
 # In the environment of training (agent/steps/jobs.py) and of scoring (agent/judge), whatever the track.
 ALWAYS = frozenset({"SEED", "HOME", "PYTHONHASHSEED", "OMP_NUM_THREADS", "OMP_WAIT_POLICY"})
 
 
 class Claims(Protocol):
-    """What its author says of an idea."""
+    """What its author says of an idea, and the size that was computed where it says none."""
 
     @property
     def expected_bytes(self) -> int | None: ...
+    @property
+    def sized_bytes(self) -> int | None: ...
     @property
     def risk(self) -> tuple[str, ...]: ...
     @property
@@ -83,7 +85,7 @@ def check(
     elif not _saves_bytes(claims):
         failures += _same_configuration(track, before, after, seen_config)
     limit = track.limits.artifact_bytes
-    expected = claims.expected_bytes
+    expected = _size(claims)
     if limit is not None and expected is not None and expected > HOPELESS * limit:
         text = f"expected size {expected:,} bytes is more than {HOPELESS} times the limit of {limit:,}"
         failures.append(Failure("too_big", text))
@@ -127,6 +129,10 @@ def _rung(track: Track, name: str) -> list[Failure]:
         return []
     text = f"no rung {name!r} on this track.{did_you_mean(name, names)} There are {', '.join(names)}; or leave it empty"
     return [Failure("rung", text)]
+
+
+def _size(claims: Claims) -> int | None:
+    return claims.sized_bytes if claims.expected_bytes is None else claims.expected_bytes
 
 
 def _saves_bytes(claims: Claims) -> bool:
@@ -186,9 +192,9 @@ def _parses(after: Mapping[str, str]) -> list[Failure]:
 
 def _risks(track: Track, claims: Claims, before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, ...]:
     flags = list(claims.risk)
-    limit = track.limits.artifact_bytes
-    if limit is not None and claims.expected_bytes is not None and claims.expected_bytes > limit:
-        flags.append(f"expected size {claims.expected_bytes:,} is over the limit of {limit:,} bytes")
+    limit, expected = track.limits.artifact_bytes, _size(claims)
+    if limit is not None and expected is not None and expected > limit:
+        flags.append(f"expected size {expected:,} is over the limit of {limit:,} bytes")
     if not literals.only_knobs(track, before, after):
         flags.append("free edit: changes more than declared knobs")
         for path in sorted(after):

@@ -230,6 +230,7 @@ class Proposal:
     reviewed_by: str
     created: str
     updated: str
+    sized_bytes: int | None = None  # computed, where its planner said no `expected_bytes`
 
 
 @dataclass(frozen=True)

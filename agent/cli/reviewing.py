@@ -188,6 +188,7 @@ def _row(item: "Pending") -> dict[str, object]:
         "gain_per_hour": item.gain_per_hour,
         "risk": one.risk,
         "expected_bytes": one.expected_bytes,
+        "sized_bytes": one.sized_bytes,
         "diff": one.diff,
     }
 
@@ -223,6 +224,8 @@ def _card(item: "Pending", place: str) -> str:
     ]
     if one.expected_bytes is not None:
         lines.insert(4, f"  bytes       {one.expected_bytes:,} expected")
+    elif one.sized_bytes is not None:
+        lines.insert(4, f"  bytes       {one.sized_bytes:,} estimated")
     return "\n".join([*lines, "", coloured(plain(one.diff, limit=100_000)), ""])
 
 

@@ -11,7 +11,7 @@ from agent import guard, rebase, review, training, worktree
 from agent.errors import EditError
 from agent.records import Draft, Proposal, ProposalState
 from agent.setting import Setting, known
-from agent.steps.sizing import expected_bytes
+from agent.steps.sizing import sized_bytes
 from agent.store import Tx
 
 
@@ -55,15 +55,15 @@ def admit(setting: Setting, proposal: Proposal) -> Proposal:
 
 
 def _sized(setting: Setting, proposal: Proposal, after: Mapping[str, str]) -> Proposal:
-    """With the size to expect where its author said none and it can be known: for the guard and a reviewer."""
+    """With a computed size where its author said none and it can be known: for the guard and a reviewer."""
     if proposal.expected_bytes is not None:
         return proposal
     with setting.store.read() as reads:
-        size = expected_bytes(setting, reads, after)
+        size = sized_bytes(setting, reads, after)
     if size is None:
         return proposal
     with setting.store.write() as tx:
-        return tx.update_proposal(proposal.id, expected_bytes=size)
+        return tx.update_proposal(proposal.id, sized_bytes=size)
 
 
 def rebased(setting: Setting, proposal: Proposal) -> tuple[Mapping[str, str], dict[str, str]]:

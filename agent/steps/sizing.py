@@ -14,7 +14,7 @@ from agent.syntax import NotParsed
 NEWEST = 100  # measured scripts that it rests on
 
 
-def expected_bytes(setting: Setting, reads: Reads, after: Mapping[str, str]) -> int | None:
+def sized_bytes(setting: Setting, reads: Reads, after: Mapping[str, str]) -> int | None:
     """What its knobs lead to, where they are those that say how large a language model is."""
     track = setting.track
     if track.limits.artifact_bytes is None:

@@ -90,7 +90,8 @@ proposals = Table(
     Column("knobs", Json, nullable=False),
     Column("expected_gain", Double, nullable=False),
     Column("confidence", Double, nullable=False),
-    Column("expected_bytes", BigInteger),
+    Column("expected_bytes", BigInteger),  # as its planner said; before version 0007 also what was computed
+    Column("sized_bytes", BigInteger),  # computed, where the planner said nothing
     Column("expected_step", Double),
     words("rung"),
     Column("risk", Json, nullable=False),

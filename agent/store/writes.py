@@ -35,7 +35,7 @@ _DRAFTED = ("title", "hypothesis", "planner", "mode", "kind", "edits", "knobs", 
 _PROPOSAL_COLUMNS = frozenset(
     {
         *("commit", "title", "hypothesis", "edits", "diff", "patch_id", "ast_hash", "config_hash", "knobs"),
-        *("expected_gain", "confidence", "expected_bytes", "risk", "evidence", "reviewed_by"),
+        *("expected_gain", "confidence", "expected_bytes", "sized_bytes", "risk", "evidence", "reviewed_by"),
         *("baseline_id", "source_id"),
     }
 )

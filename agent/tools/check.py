@@ -68,6 +68,7 @@ class _Claims:
     kind: Kind
     rung: str
     risk: tuple[str, ...] = ()
+    sized_bytes: int | None = None
 
 
 def check(

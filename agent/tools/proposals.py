@@ -24,7 +24,9 @@ def show_proposal(desk: Desk, source: Proposal, given: arguments.ShowProposal) -
 
 
 def _idea(one: Proposal) -> list[str]:
-    size = f"{one.expected_bytes:,} bytes" if one.expected_bytes is not None else ""
+    size = f"{one.sized_bytes:,} bytes, estimated" if one.sized_bytes is not None else ""
+    if one.expected_bytes is not None:
+        size = f"{one.expected_bytes:,} bytes"
     knobs = ", ".join(f"{name}={value}" for name, value in one.knobs.items())
     pairs = {
         "state": f"{one.state}: {one.reason}" if one.reason else one.state,

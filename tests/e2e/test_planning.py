@@ -494,10 +494,12 @@ def test_the_size_of_an_idea_whose_author_did_not_say_is_estimated(tmp_path: Pat
     with setting.store.read() as reads:
         found = {one.title: one for one in reads.proposals(setting.campaign.id)}
     wide, huge = found["wide"], found["huge"]
-    assert wide.expected_bytes is not None and 3000 < wide.expected_bytes < 7500
+    assert wide.sized_bytes is not None and 3000 < wide.sized_bytes < 7500
+    assert (wide.expected_bytes, huge.expected_bytes) == (None, None)  # its planner did not say so
     assert any("is over the limit of 3,000 bytes" in risk for risk in wide.risk)
     assert huge.state == "blocked" and "more than 2.5 times the limit" in huge.reason
-    assert found["told"].expected_bytes == 1234 and not any("limit" in risk for risk in found["told"].risk)
+    assert (found["told"].expected_bytes, found["told"].sized_bytes) == (1234, None)
+    assert not any("limit" in risk for risk in found["told"].risk)
 
 
 def test_an_idea_that_no_longer_parses_on_a_new_head_says_so(tmp_path: Path) -> None:
