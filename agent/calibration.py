@@ -7,7 +7,7 @@ for each planner with all its kinds together (`kind` empty). Pure but for `table
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,19 @@ ENDED_BADLY = FAILED | {"worse"}  # at a trial that leaves no gain
 
 TrustOf = Callable[[str, str], float]
 """From a planner's name and a kind to the factor for what it expects."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A figure of ideas as it was said before and measured after, over those of which both are known."""
+
+    n: int = 0
+    expected: float | None = None
+    """Mean."""
+    measured: float | None = None
+    """Mean."""
+    error: float | None = None
+    """Mean of |expected - measured| / measured."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,10 @@ class Row:
     """Mean square of confidence less what happened: 0 is a prophet, 0.25 says always 0.5."""
     trust: float
     """What an expected gain times its confidence is worth here; 1: as much as was said."""
+    size: Forecast = Forecast()
+    """Bytes of artifact and code."""
+    step: Forecast = Forecast()
+    """Time of one step, as a multiple of the baseline's."""
 
 
 def table(reads: "Reads", campaign_id: int) -> tuple[Row, ...]:
@@ -104,6 +121,20 @@ def _row(planner: str, kind: str, ideas: "list[Promise]", before: float) -> Row:
         statistics.fmean(better),
         statistics.fmean(errors),
         _trust(ideas, before),
+        _forecast((idea.expected_bytes, idea.measured_bytes) for idea in ideas),
+        _forecast((idea.expected_step, idea.measured_step) for idea in ideas),
+    )
+
+
+def _forecast(pairs: Iterable[tuple[float | None, float | None]]) -> Forecast:
+    known = [(said, seen) for said, seen in pairs if said is not None and seen is not None]
+    if not known:
+        return Forecast()
+    return Forecast(
+        len(known),
+        statistics.fmean(said for said, _ in known),
+        statistics.fmean(seen for _, seen in known),
+        statistics.fmean(abs(said - seen) / seen for said, seen in known),
     )
 
 

@@ -192,7 +192,7 @@ class Draft:
     evidence: tuple[str, ...] = ()
     knobs: dict[str, str | int | float] = field(default_factory=dict)  # set by `knobs`; empty for free edits
     cost: Amount = Amount()
-    expected_step: float | None = None  # the time of one step, as a multiple of the source's
+    expected_step: float | None = None  # the time of one step, as a multiple of the head's
     rung: str = ""  # where to try it first; empty: at the rung that decides
     conversation_id: int | None = None  # with a language model, where it came from one
     refused: str = ""  # why it may not run, where the planner's own check said so; it is kept all the same

@@ -109,8 +109,9 @@ def add_measured(
     judge_version: int = 1,
     total_bytes: int = 149_000,
     findings: tuple[Finding, ...] = (),
+    **more: object,
 ) -> Run:
-    """A run from its start to its measurement."""
+    """A run from its start to its measurement; `more` of what was measured."""
     baseline = None if purpose == "report" else proposal.baseline_id
     run = tx.add_run(
         proposal.campaign_id,
@@ -126,7 +127,7 @@ def add_measured(
     outcome = "ok" if bpb is not None else "crashed"
     run = tx.update_run(run.id, state="done", outcome=outcome, walls=walls)
     changes: dict[str, object] = {"trust": trust, "judge_version": judge_version, "total_bytes": total_bytes}
-    tx.add_measurement(measurement(run.id, bpb, findings=findings, **changes))
+    tx.add_measurement(measurement(run.id, bpb, findings=findings, **changes, **more))
     return run
 
 

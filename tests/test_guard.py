@@ -251,6 +251,10 @@ def test_a_hopeless_size_is_blocked_and_a_large_one_flagged(track: Track, propos
     report = check(track, replace(proposal, expected_bytes=2400), after)
     assert not report.failures
     assert "over the limit" in report.risks[0]
+    # A computed size counts where the planner said none.
+    assert names(check(track, replace(proposal, sized_bytes=2501), after)) == ["too_big"]
+    assert "over the limit" in check(track, replace(proposal, sized_bytes=2400), after).risks[0]
+    assert not check(track, replace(proposal, expected_bytes=900, sized_bytes=2501), after).failures
 
 
 @pytest.mark.parametrize(

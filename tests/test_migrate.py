@@ -19,7 +19,7 @@ from agent.store import Store, migrate, open_store, views
 from agent.store.open import migrate_file
 from agent.store.schema import metadata
 from tests import postgres
-from tests.filling import add_base, add_campaign, add_idea, add_measured
+from tests.filling import add_base, add_campaign, add_idea, add_measured, draft
 
 NEXT = """
 import os, signal
@@ -112,6 +112,25 @@ def test_a_file_of_an_earlier_version_is_brought_up_at_opening(tmp_path: Path) -
     with contextlib.closing(open_store(path)) as store:
         fill(store)
     assert (tmp_path / "runs.db.bak-0001").exists()
+
+
+def test_older_sizes_stay_where_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    with contextlib.closing(open_store(path)) as store:
+        with store.write() as tx:
+            base = add_base(tx, add_campaign(tx))
+            said = tx.add_proposal(base.campaign_id, draft("said", base.id, expected_bytes=123), baseline_id=base.id)
+            silent = add_idea(tx, base)
+        with store._writer.begin() as connection:
+            for statement in views.drop():
+                connection.exec_driver_sql(statement)
+            command.downgrade(migrate._config(connection, migrate.SCRIPTS), "0006")
+            assert "sized_bytes" not in {row[1] for row in connection.exec_driver_sql("PRAGMA table_info(proposals)")}
+    with contextlib.closing(open_store(path)) as store, store.write() as tx:
+        found = [tx.proposal(one.id) for one in (said, silent)]
+        assert [(one.expected_bytes, one.sized_bytes) for one in found] == [(123, None), (None, None)]
+        sized = tx.update_proposal(silent.id, sized_bytes=1 << 40)
+        assert (sized.expected_bytes, sized.sized_bytes) == (None, 1 << 40)
 
 
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:

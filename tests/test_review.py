@@ -8,8 +8,10 @@ import pytest
 
 from agent import calibration, review
 from agent import track as tracks
+from agent.cli.reviewing import _card
 from agent.errors import EditError, UserError
 from agent.records import Proposal
+from agent.review import Pending
 from agent.store import Store, open_store
 from agent.track import load
 from tests.e2e import world
@@ -101,6 +103,20 @@ def test_a_trial_costs_its_share_and_the_rest_as_likely_as_it_passes(waiting: li
     sure = replace(bold, confidence=0.9)
     one, other = (review.ranked([replace(sure, rung=rung)], 30.0, track)[0].cost_s for rung in ("", "short"))
     assert other > one
+
+
+def test_a_card_says_whose_word_the_size_is(waiting: list[Proposal]) -> None:
+    def size_on_card(**changes: int) -> list[str]:
+        card = _card(Pending(replace(waiting[0], **changes), 30.0, 0.1), "1 of 3")  # type: ignore[arg-type]
+        return [" ".join(line.split()) for line in card.splitlines() if line.strip().startswith("bytes")]
+
+    assert size_on_card() == []
+    assert size_on_card(sized_bytes=1700) == ["bytes 1,700 estimated"]
+    assert (
+        size_on_card(expected_bytes=1234)
+        == size_on_card(expected_bytes=1234, sized_bytes=9)
+        == ["bytes 1,234 expected"]
+    )
 
 
 def test_nobody_comes_first_for_good_by_expecting_too_much(waiting: list[Proposal]) -> None:

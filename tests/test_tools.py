@@ -50,6 +50,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             idea = tx.update_proposal(
                 idea.id, commit=commit, diff=diff, knobs={"width": 6}, hypothesis=EVIL, evidence=("r1", "muon")
             )
+            tx.update_proposal(idea.id, sized_bytes=152_000)
             second = add_measured(
                 tx, idea, 1, 2.41234567, total_bytes=151_234, findings=(Finding("slow\n", "note", EVIL),)
             )
@@ -148,6 +149,7 @@ def test_a_proposal_is_told_with_all_that_is_known(world: World) -> None:
         "state: drafted",
         "against: p1",
         "evidence: r1; muon",
+        "size: 152,000 bytes, estimated",
         "knobs: width=6",
         "2.41235",
         "151,234",

@@ -30,6 +30,19 @@ FIRST = (
 )
 
 
+class ForecastRow(Protocol):
+    """A figure as it was said and as it was measured: means over `n` ideas, and the mean error as a share."""
+
+    @property
+    def n(self) -> int: ...
+    @property
+    def expected(self) -> float | None: ...
+    @property
+    def measured(self) -> float | None: ...
+    @property
+    def error(self) -> float | None: ...
+
+
 class CalibrationRow(Protocol):
     """How a planner's predictions of one kind of idea (empty: of all) came out."""
 
@@ -47,6 +60,10 @@ class CalibrationRow(Protocol):
     def confidence(self) -> float: ...
     @property
     def better(self) -> float: ...
+    @property
+    def size(self) -> ForecastRow: ...
+    @property
+    def step(self) -> ForecastRow: ...
 
 
 @dataclass(frozen=True)

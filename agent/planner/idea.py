@@ -44,7 +44,7 @@ class Idea(BaseModel):
     confidence: float = Field(default=0.5, ge=0, le=1, description="How likely it is to work.")
     expected_bytes: int | None = Field(default=None, gt=0, lt=1 << 62, description="Bytes of artifact and code.")
     expected_step: float | None = Field(
-        default=None, gt=0, le=100, description="Time of one step as a multiple of what it is now; 1.0: the same."
+        default=None, gt=0, le=100, description="Time of one step as a multiple of the head's; 1.0: the same."
     )
     risk: list[Line] = Field(default=[], max_length=20, description="What may go wrong, what to look at.")
     evidence: list[Line] = Field(

@@ -69,13 +69,19 @@ def words(rows: Sequence[PlannerRow]) -> str:
     predictions = [row for one in rows for row in one.predictions]
     if predictions:
         names = ("planner", "kind", "ideas", "expected", "measured", "confidence", "better", "Brier", "trust")
-        shown = [(row.planner, row.kind or "all", *list(vars(row).values())[2:]) for row in predictions]
-        lines += ["", "Predictions, and how they came true:", table(names, shown)]
+        shown = [_prediction(row) for row in predictions]
+        said = "Predictions, and how they came true (off: mean error of bytes and of the time of a step, as a share):"
+        lines += ["", said, table((*names, "bytes off", "step off"), shown)]
     else:
         lines += ["", "No idea has been decided yet."]
     if sum(one.ideas for one in rows) >= REMEMBERED:
         lines += ["", f"Of the newest {REMEMBERED} ideas."]
     return "\n".join(lines)
+
+
+def _prediction(row: Row) -> tuple[object, ...]:
+    gains = (row.n, row.expected_gain, row.measured_gain, row.confidence, row.better, row.brier, row.trust)
+    return (row.planner, row.kind or "all", *gains, row.size.error, row.step.error)
 
 
 def _named(part: str, seen: Collection[str]) -> str:

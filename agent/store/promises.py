@@ -6,11 +6,12 @@ Calibration and the choice between planners rest on these rows. Takes `Reads` an
 
 from typing import NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import func, literal_column, select
 
 from agent.records import Kind, ProposalState
 from agent.store.reads import Reads
 from agent.store.schema import calls, conversations, ledger, proposals, runs, verdicts
+from agent.store.views import MEASURED_BYTES, MEASURED_STEP
 
 # Older ideas say less of what a planner is worth now: the head they were compared with is gone.
 REMEMBERED = 400
@@ -29,6 +30,10 @@ class Promise(NamedTuple):
     stderr: float | None
     slot_s: float  # of all its runs but those that a head is to be compared by
     llm_usd: float  # as the planner said
+    expected_bytes: int | None = None
+    measured_bytes: int | None = None  # the largest at the rung that decides; of those that expected something
+    expected_step: float | None = None
+    measured_step: float | None = None  # time of a step there, as a multiple of the baseline's; likewise
 
 
 def promises(reads: Reads, campaign_id: int, newest: int = REMEMBERED) -> list[Promise]:
@@ -49,6 +54,8 @@ def promises(reads: Reads, campaign_id: int, newest: int = REMEMBERED) -> list[P
     query = (
         select(proposals.c.id, proposals.c.planner, proposals.c.kind, proposals.c.state, proposals.c.expected_gain)
         .add_columns(proposals.c.confidence, proposals.c.gain, verdicts.c.stderr, spent, proposals.c.cost_llm_usd)
+        .add_columns(proposals.c.expected_bytes, literal_column(MEASURED_BYTES))
+        .add_columns(proposals.c.expected_step, literal_column(MEASURED_STEP))
         .outerjoin(verdicts, verdicts.c.id == last)
         .where(proposals.c.campaign_id == campaign_id, proposals.c.kind != "base")
         .order_by(proposals.c.id.desc())

@@ -11,6 +11,25 @@ _SCORE = """
 _BOARD = """
     b.id AS board_id, b.track, b.rung, b.hardware_class, b.trust, b.judge_version"""
 
+# Of a row of `proposals`: what it came to at the rung that decides, where its planner said something to compare with.
+MEASURED_BYTES = """
+    CASE WHEN proposals.expected_bytes IS NOT NULL THEN (
+        SELECT NULLIF(MAX(s.total_bytes), 0) FROM scores s
+        WHERE s.proposal_id = proposals.id AND s.deciding = 1) END"""
+# Training time over the steps that the script reports: CPU time, which others on the machine disturb least; on GPUs,
+# whose work is not in it, wall time.
+_STEP_S = """
+        SELECT NULLIF(AVG(
+            CASE WHEN SUBSTR(r.hardware_class, 1, 5) = 'cuda/' THEN m.train_wall_s ELSE m.train_cpu_s END / m.steps), 0)
+        FROM runs r
+        JOIN measurements m ON m.run_id = r.id AND m.latest = 1 AND m.steps > 0
+        JOIN campaigns d ON d.id = r.campaign_id AND d.rung = r.rung
+        WHERE r.outcome = 'ok' AND r.proposal_id ="""
+MEASURED_STEP = f"""
+    CASE WHEN proposals.expected_step IS NOT NULL THEN ({_STEP_S} proposals.id
+            AND r.baseline_id = proposals.baseline_id) / ({_STEP_S} proposals.baseline_id
+            AND r.purpose = 'report') END"""
+
 VIEWS: dict[str, str] = {
     # One row a campaign and board: its best promoted proposal with nothing invalid in it or its ancestors,
     # measured with the trust that its track demands, inside walls that held.
@@ -77,14 +96,26 @@ JOIN runs r ON r.id = f.run_id
 JOIN proposals p ON p.id = f.proposal_id
 ORDER BY f.campaign_id, f.board_id, f.measurement_id""",
     # What planners expected beside what was measured, by kind of idea. What crashed, broke a rule or was clearly worse
-    # at its trial (and so has no gain) did not work.
-    "calibration": """
+    # at its trial (and so has no gain) did not work. Bytes and the time of a step (as a multiple of the baseline's) are
+    # compared where both are known: of `sized` and of `timed` ideas, errors being |expected - measured| / measured.
+    "calibration": f"""
 SELECT p.campaign_id, c.name AS campaign, p.planner, p.kind, COUNT(*) AS ideas,
     AVG(p.expected_gain) AS expected_gain, AVG(p.gain) AS measured_gain, AVG(p.confidence) AS confidence,
-    AVG(p.worked) AS better, AVG((p.confidence - p.worked) * (p.confidence - p.worked)) AS brier
+    AVG(p.worked) AS better, AVG((p.confidence - p.worked) * (p.confidence - p.worked)) AS brier,
+    COUNT(p.measured_bytes) AS sized,
+    AVG(CASE WHEN p.measured_bytes IS NOT NULL THEN p.expected_bytes END) AS expected_bytes,
+    AVG(p.measured_bytes) AS measured_bytes,
+    AVG(ABS(p.expected_bytes - p.measured_bytes) / p.measured_bytes) AS bytes_error,
+    COUNT(p.measured_step) AS timed,
+    AVG(CASE WHEN p.measured_step IS NOT NULL THEN p.expected_step END) AS expected_step,
+    AVG(p.measured_step) AS measured_step,
+    AVG(ABS(p.expected_step - p.measured_step) / p.measured_step) AS step_error
 FROM (
     SELECT campaign_id, planner, kind, expected_gain, gain, confidence, CAST(
-        CASE WHEN gain > 0 AND state NOT IN ('crashed', 'invalid') THEN 1 ELSE 0 END AS DOUBLE PRECISION) AS worked
+        CASE WHEN gain > 0 AND state NOT IN ('crashed', 'invalid') THEN 1 ELSE 0 END AS DOUBLE PRECISION) AS worked,
+    CAST(expected_bytes AS DOUBLE PRECISION) AS expected_bytes,
+    CAST({MEASURED_BYTES} AS DOUBLE PRECISION) AS measured_bytes,
+    expected_step,{MEASURED_STEP} AS measured_step
     FROM proposals
     WHERE kind <> 'base' AND (gain IS NOT NULL OR state IN ('crashed', 'invalid', 'worse'))) p
 JOIN campaigns c ON c.id = p.campaign_id
