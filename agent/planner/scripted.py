@@ -1,8 +1,7 @@
 """The `scripted` planner: hands out the proposals of a file, in order; for tests, demos, one's own ideas.
 
-Takes a JSONL file (one proposal a line) or a TOML file ([[proposal]] tables) with title, hypothesis and
-edits, and as options kind, expected_gain, confidence, expected_bytes, evidence. The n-th proposal gets the
-n-th entry.
+Takes a JSONL file (one proposal a line) or a TOML file ([[proposal]] tables) with title, edits and, as options, the
+other fields of `Idea`. The n-th proposal gets the n-th entry.
 """
 
 import json
