@@ -166,7 +166,7 @@ def test_killed_at_every_durable_step(tmp_path: Path) -> None:
 
     lives = 0
     # Opening a campaign again takes some steps of its own, so a life that may take fewer would not get anywhere.
-    while not life(partial(work, 10 + 7 * lives % 25)):
+    while not life(partial(work, 14 + 7 * lives % 32)):
         lives += 1
         assert lives < 500
     assert lives >= 50
