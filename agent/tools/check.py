@@ -198,9 +198,7 @@ def _facts(desk: Desk, basis: Basis, estimates: Estimates, found: DryRun, known:
     if estimates.parameters is not None:
         facts.append(f"parameters: {estimates.parameters:,}" + _as_head(estimates.parameters, known.parameters, head))
         flops = FLOPS_PER_WEIGHT * estimates.parameters / 1e6
-        facts.append(
-            f"arithmetic: about {flops:,.2f} MFLOP a token to train, attention not counted"
-        )
+        facts.append(f"arithmetic: about {flops:,.2f} MFLOP a token to train, attention not counted")
     if estimates.total_bytes is not None:
         facts.append(_size(estimates, desk.track.limits.artifact_bytes))
     if estimates.steps is not None and found.step_cost_ms is not None:
