@@ -65,6 +65,14 @@ class Meter:
                 self.sleep(pause)
         raise AssertionError("unreachable")
 
+    def nearly_spent(self, model: Model, question: Question) -> bool:
+        """Whether no call may follow this one: what is left does not cover two of them at their worst."""
+        worst = self._worst(model, question, model.most_input(question))
+        with self.store.read() as reads:
+            left = reads.balance(self.campaign_id).left()
+        needs = ((left.llm_usd, worst.llm_usd), (left.llm_tokens, worst.llm_tokens), (left.llm_calls, worst.llm_calls))
+        return any(there is not None and there < 2 * need for there, need in needs)
+
     def _once(self, talk: Talk, model: Model, question: Question) -> Answer:
         new = _new(question, talk.written)
         entry_id, call_id, reserved = self._open(talk, model, question, new)

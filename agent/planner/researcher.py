@@ -134,6 +134,10 @@ class Conversation:
         shown = self._shown()
         messages: list[Message] = [Prompt(shown.user)]
         for left in reversed(range(self._bench.limits.turns)):
+            if self._model.tools and self._bench.meter.nearly_spent(
+                self._model, self._question(shown.system, messages)
+            ):
+                messages.append(self._says("come to an end", left=1))
             answer = self._ask(shown.system, messages)
             messages.append(answer.said)
             found = self._called(answer) if answer.said.calls else self._written(answer)
@@ -160,15 +164,17 @@ class Conversation:
             budgets = budgets.within(int(FIRST_SHARE * (self._window - self._longest())))
         return context.render(evidence, budgets, tools=self._model.tools, workspace=desk.root)
 
-    def _ask(self, system: tuple[Part, ...], messages: list[Message]) -> Answer:
-        question = Question(
+    def _question(self, system: tuple[Part, ...], messages: list[Message]) -> Question:
+        return Question(
             system=system,
             messages=tuple(messages),
             tools=(*self._toolbox.tools, self._propose()) if self._model.tools else (),
             max_output=self._longest(),
             schema=None if self._model.tools else Idea.model_json_schema(),
         )
-        answer = self._bench.meter.ask(self._talk, self._model, question)
+
+    def _ask(self, system: tuple[Part, ...], messages: list[Message]) -> Answer:
+        answer = self._bench.meter.ask(self._talk, self._model, self._question(system, messages))
         if answer.stop == "refused":
             raise PlannerError(f"the model refused to answer: {answer.said.text[:200]}")
         return answer

@@ -254,6 +254,13 @@ def test_a_price_that_came_with_the_workspace_is_said_at_the_start(
     assert f"{file} says that anthropic:stand-in costs 0 $ to read a million tokens and 0 $ to write them" in said[-1]
 
 
+def test_the_last_call_that_can_be_paid_is_not_spent_on_looking(plays: Callable[..., tuple[Setting, Standin]]) -> None:
+    setting, server = plays([calls(("read_script", {})), calls(("read_script", {})), proposes("wider", WIDER)])
+    Loop(setting).run()
+    said = ["the last turn that can be paid" in told(seen.body) for seen in server.asked]
+    assert said == [False, False, True] and by_title(setting)["wider"].state == "promoted"
+
+
 WITHOUT_TOOLS = "tools = false\n"
 IDEA = {"title": "wider", "hypothesis": "more room", "edits": edits(WIDER), "kind": "knob"}
 
