@@ -22,7 +22,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from agent import rebase
 from agent import track as tracks
 from agent.opening import base_draft
 from agent.planner.idea import Idea
@@ -31,6 +30,7 @@ from agent.records import Campaign, Caps, ProposalState
 from agent.setting import known
 from agent.store import Store, Tx, open_store, talks
 from agent.tools import Desk, check
+from agent.tools.desk import on_head
 from agent.track import Track
 from agent.worktree import Repository
 from benchmarks.endless import git
@@ -163,8 +163,7 @@ class Replay:
         _, desk = self._desks[told.script]
         with desk.store.read() as reads:
             head = reads.head(desk.campaign.id)
-            basis = rebase.basis(desk.repo, reads, head, head, desk.track.script.editable)
-        found = check(desk, basis, idea.edits, kind=idea.kind)
+        found = check(desk, on_head(desk, head), idea.edits, kind=idea.kind)
         return "passed" if found.ok else "failed its check" if found.after else "not applied"
 
     def _desk(self, sha: str) -> tuple[Store, Desk]:

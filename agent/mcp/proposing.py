@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from agent import rebase
 from agent.errors import EditError, UserError
 from agent.mcp.workplace import refuse_finished
 from agent.planner import clients
@@ -18,7 +17,7 @@ from agent.records import Mode, Proposal, ProposalState
 from agent.store.lease import holder
 from agent.store.talks import add_conversation, end_conversation
 from agent.tools import Desk, check
-from agent.tools.desk import a_proposal
+from agent.tools.desk import a_proposal, on_head
 
 if TYPE_CHECKING:
     from agent.store import Reads
@@ -51,10 +50,8 @@ def propose(desk: Desk, idea: Proposed, client: str) -> tuple[Proposal, str]:
     planner = planner_name(client)
     with desk.store.read() as reads:
         _refuse_backlog(reads, desk.campaign.id)
-        head = reads.head(desk.campaign.id)
-        source = _source(reads, desk, idea.source) if idea.source.strip() else head
-        basis = rebase.basis(desk.repo, reads, source, head, desk.track.script.editable)
-    found = check(desk, basis, idea.edits, expected_bytes=idea.expected_bytes, rung=idea.rung)
+        source = _source(reads, desk, idea.source) if idea.source.strip() else reads.head(desk.campaign.id)
+    found = check(desk, on_head(desk, source), idea.edits, expected_bytes=idea.expected_bytes, rung=idea.rung)
     if not found.ok:
         raise EditError(found.words)
     mode = MODES.get(source.state, "exploit")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from agent import calibration, context, rebase, skills
+from agent import calibration, context, skills
 from agent.context import lesson
 from agent.context.fence import fence
 from agent.context.templates import Templates
@@ -25,7 +25,7 @@ from agent.runners.progress import tail
 from agent.search import ALL_MODES
 from agent.store import Reads
 from agent.tools import Check, Desk, Toolbox, check
-from agent.tools.desk import job_of
+from agent.tools.desk import job_of, on_head
 
 if TYPE_CHECKING:
     from agent.planner import Request
@@ -226,12 +226,16 @@ class Conversation:
         return self._again("failed", found.words)
 
     def _checked(self, idea: Idea) -> Check:
-        desk = self._bench.desk
-        with desk.store.read() as reads:
-            head = reads.head(desk.campaign.id)
-            basis = rebase.basis(desk.repo, reads, self._request.source, head, desk.track.script.editable)
-        mode, kind = self._request.mode, idea.kind
-        return check(desk, basis, idea.edits, expected_bytes=idea.expected_bytes, mode=mode, kind=kind, rung=idea.rung)
+        desk, request = self._bench.desk, self._request
+        return check(
+            desk,
+            on_head(desk, request.source),
+            idea.edits,
+            expected_bytes=idea.expected_bytes,
+            mode=request.mode,
+            kind=idea.kind,
+            rung=idea.rung,
+        )
 
     def _again(self, what: str, words: str) -> str:
         """What the model is told to mend. Raises PlannerError when it was told often enough."""

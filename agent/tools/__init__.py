@@ -8,14 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from agent import rebase
 from agent.errors import EditError, StoreError, UserError, did_you_mean
 from agent.llm import Call, Result, Tool
 from agent.records import Proposal
 from agent.report.words import line
 from agent.tools import arguments, proposals, reading, runs
 from agent.tools.check import Check, check
-from agent.tools.desk import Desk
+from agent.tools.desk import Desk, on_head
 from agent.tools.window import bounded
 
 __all__ = ["TOOLS", "Check", "Desk", "Toolbox", "check"]
@@ -26,10 +25,7 @@ class Refused(UserError):
 
 
 def check_edits(desk: Desk, source: Proposal, given: arguments.CheckEdits) -> str:
-    with desk.store.read() as reads:
-        head = reads.head(desk.campaign.id)
-        basis = rebase.basis(desk.repo, reads, source, head, desk.track.script.editable)
-    found = check(desk, basis, given.edits, expected_bytes=given.expected_bytes)
+    found = check(desk, on_head(desk, source), given.edits, expected_bytes=given.expected_bytes)
     if not found.ok:
         raise Refused(found.words)
     return found.words

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.errors import UserError
+from agent.rebase import Basis, basis
 from agent.records import Campaign, Proposal, Run
 from agent.runners import JobPaths
 from agent.setting import campaign_folder
@@ -39,6 +40,13 @@ class Desk:
     machine: Mapping[str, str] = field(default_factory=dict)
     """Variables by which a dry run finds its share of the machine, where it needs any."""
     dry_runs: DryRuns = field(default_factory=DryRuns, compare=False, repr=False)
+
+
+def on_head(desk: Desk, source: Proposal) -> Basis:
+    """What edits of a proposal are written against, to end up on what is the head at this moment."""
+    with desk.store.read() as reads:
+        head = reads.head(desk.campaign.id)
+        return basis(desk.repo, reads, source, head, desk.track.script.editable)
 
 
 def a_proposal(reads: "Reads", text: str) -> Proposal:
