@@ -12,7 +12,7 @@ import resource
 import signal
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sandbox.limits import Limits, rlimits
@@ -30,10 +30,10 @@ def adopt_orphans(on: bool) -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
-def prepare(limits: Limits, core: int | None, group: int | None) -> Callable[[], None]:
+def prepare(limits: Limits, core: int | None, groups: Sequence[int]) -> Callable[[], None]:
     """The function to run in the child. All that can be worked out before the fork is.
 
-    `group` is an open file by which the child joins its task group.
+    `groups` are open files by which the child joins its control groups.
     """
     supervisor = os.getpid()
     bounds = rlimits(limits)
@@ -45,7 +45,7 @@ def prepare(limits: Limits, core: int | None, group: int | None) -> Callable[[],
             if os.getppid() != supervisor:  # it died before the line above
                 os._exit(125)
             _first_for_the_oom_killer()
-        if group is not None:
+        for group in groups:
             with contextlib.suppress(OSError):  # not allowed after all: the watchdog still looks
                 os.write(group, b"0")
         os.umask(0o077)

@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sandbox import child, tree
+from sandbox.groups import Group
 from sandbox.limits import MB, Cause, Exit, Limits
-from sandbox.tasks import TaskGroup
 from sandbox.tree import Proc
 from sandbox.walls import Policy, wrap
 from sandbox.watch import Watch
@@ -65,20 +65,20 @@ class Confined:
             self._log_fd = child.open_log(log)
         except OSError as error:
             raise StartError(f"can't open log {log}: {error}") from error
-        self._group = TaskGroup.make(limits.tasks)
+        self._group = Group.make(limits.tasks, limits.memory_bound)
         self._process = self._start(wrap(argv, Policy(writable=folder)), cwd, env, core, pass_fds)
         self.pid = self._process.pid
         self._pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
         _alive[self.pid] = self
-        self._watch = Watch(limits, folder, self._log_fd)
+        self._watch = Watch(limits, folder, self._log_fd, self._group)
 
     def _start(
         self, argv: list[str], cwd: Path, env: Mapping[str, str], core: int | None, pass_fds: Sequence[int]
     ) -> "subprocess.Popen[bytes]":
         child.adopt_orphans(True)
-        group = None
+        groups: list[int] = []
         try:
-            group = None if self._group is None else self._group.open()
+            groups = [] if self._group is None else self._group.open()
             return subprocess.Popen(
                 argv,
                 cwd=cwd,
@@ -89,14 +89,14 @@ class Confined:
                 start_new_session=True,
                 close_fds=True,
                 pass_fds=tuple(pass_fds),
-                preexec_fn=child.prepare(self._limits, core, group),
+                preexec_fn=child.prepare(self._limits, core, groups),
             )
         except (OSError, subprocess.SubprocessError) as error:
             os.close(self._log_fd)
             self._release()
             raise StartError(f"can't start {argv[0]}: {error}") from error
         finally:
-            if group is not None:
+            for group in groups:
                 os.close(group)
 
     def poll(self) -> Exit | None:
@@ -188,6 +188,8 @@ class Confined:
             self._signal_group(signal.SIGSTOP)
             self._watch.look(self._rows())  # the processor time of those that end now
             self._signal_group(signal.SIGKILL)
+            if self._group is not None:
+                self._group.kill()
             self.left = tree.end_all(find, END_WITHIN_S)
             while not self._reap_root() and self.pid not in self.left:
                 time.sleep(0.001)
@@ -223,11 +225,16 @@ class Confined:
             return "cpu"
         if code == -signal.SIGXFSZ:
             return "disk"
-        if code == -signal.SIGKILL and child.oom_kills() > self._oom_kills:
+        if self._out_of_memory(code):
             return "memory"
         if self._group is not None and self._group.refused():
             return "processes"
         return self._watch.at_end() or "exited"
+
+    def _out_of_memory(self, code: int) -> bool:
+        """Of our group where it says so; else any process of the machine, if ours was killed."""
+        known = None if self._group is None else self._group.out_of_memory()
+        return code == -signal.SIGKILL and child.oom_kills() > self._oom_kills if known is None else known
 
     def _cut_log(self) -> None:
         """Between two looks a log can grow past its limit; what is kept does not."""

@@ -43,6 +43,12 @@ class Limits:
         """Processes and threads together: what a kernel bound can count."""
         return 64 + 16 * self.processes
 
+    @property
+    def memory_bound(self) -> int:
+        """Bytes that the kernel allows. What the watchdog counts is not all that the kernel does (page tables, sockets,
+        files read): with room for that, the watchdog's verdict comes first, unless something grows too fast for it."""
+        return self.memory_mb * MB * 9 // 8 + 64 * MB
+
 
 @dataclass(frozen=True)
 class Exit:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox.tasks import TaskGroup
+from sandbox.groups import Group
+from sandbox.limits import MB
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,12 @@ class Policy:
 
 def walls() -> tuple[str, ...]:
     """What is in force now, recorded with every run."""
-    group = TaskGroup.make(1)
+    group = Group.make(1, MB)
     if group is None:
         return ("env", "process-group", "rlimits", "watchdog")
     group.remove()
-    return ("env", "process-group", "rlimits", "watchdog", "task-group")
+    names = {"pids": "task-group", "memory": "memory-group"}
+    return ("env", "process-group", "rlimits", "watchdog", *(names[bound] for bound in group.bounds))
 
 
 def wrap(argv: Sequence[str], policy: Policy) -> list[str]:

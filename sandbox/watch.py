@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from sandbox import tree
+from sandbox.groups import Group
 from sandbox.limits import MB, Cause, Limits
 from sandbox.tree import Proc
 
@@ -46,8 +47,9 @@ def disk_used(folder: Path, enough: int) -> float:
 class Watch:
     """Looks at one tree; remembers what it needs for the next look."""
 
-    def __init__(self, limits: Limits, folder: Path, log_fd: int) -> None:
+    def __init__(self, limits: Limits, folder: Path, log_fd: int, group: Group | None = None) -> None:
         self._limits = limits
+        self._group = group
         self._folder = folder
         self._log_fd = log_fd
         self._started = time.monotonic()
@@ -68,6 +70,8 @@ class Watch:
         self.peak = max(self.peak, used["memory"])
         self.due = now + self._rest(used, now)
         self._last = (now, used)
+        if self._group is not None and self._group.out_of_memory():
+            return "memory"  # the kernel was first; whom it killed need not be the one that we started
         return next((cause for cause, limit in self._bounds().items() if used.get(cause, 0.0) > limit), None)
 
     def at_end(self) -> Cause | None:
@@ -98,7 +102,7 @@ class Watch:
         used: dict[Cause, float] = {
             "wall": now - self._started,
             "cpu": self.cpu_s,
-            "memory": self._memory(rows, now),
+            "memory": max(self._memory(rows, now), 0 if self._group is None else self._group.memory()),
             "log": os.fstat(self._log_fd).st_size,
             "processes": len(rows) if threads < self._limits.tasks else max(len(rows), threads),
         }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import tasks, walls
+from sandbox import groups, walls
 from tests.confining import BOMB, PYTHON, Lab
 from tests.processes import alive, linux, until
 
@@ -45,7 +45,7 @@ def test_a_daemon_does_not_survive(lab: Lab, after: str) -> None:
 
 @linux
 def test_a_daemon_does_not_survive_without_a_task_group(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "_parent", lambda: None)
+    monkeypatch.setattr(groups, "_places", list)
     assert "task-group" not in walls()
     ended = lab.run(DAEMON)
     assert ended.exit.ok and not alive(int((ended.out / "pid").read_text()))
@@ -93,4 +93,4 @@ def test_it_dies_with_its_supervisor(tmp_path: Path) -> None:
         assert alive(pid)
         supervisor.send_signal(signal.SIGKILL)
     until(lambda: not alive(pid))
-    until(lambda: pid not in tasks.left_behind())  # and its group goes with the next look
+    until(lambda: pid not in groups.left_behind())  # and its group goes with the next look

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent.runners.local import LocalRunner
-from sandbox import tasks
+from sandbox import groups
 from tests.processes import alive, linux, mentioning, until
 from tests.shepherding import WAIT, Job, gone, ran
 
@@ -81,11 +81,11 @@ def test_the_candidate_dies_with_its_shepherd_before_any_sweep(folder: Path) -> 
 
 
 @linux
-@pytest.mark.parametrize("groups", [True, False], ids=["by its group", "by the last heartbeat"])
-def test_a_daemon_without_our_mark_is_swept(folder: Path, monkeypatch: pytest.MonkeyPatch, groups: bool) -> None:
+@pytest.mark.parametrize("grouped", [True, False], ids=["by its group", "by the last heartbeat"])
+def test_a_daemon_without_our_mark_is_swept(folder: Path, monkeypatch: pytest.MonkeyPatch, grouped: bool) -> None:
     """It left the session and wiped its environment; then its shepherd was killed."""
-    if not groups:
-        monkeypatch.setattr(tasks, "left_behind", list)
+    if not grouped:
+        monkeypatch.setattr(groups, "left_behind", list)
     daemon = (
         "import os, sys, time\n"
         "if os.fork() == 0:\n"

@@ -1,7 +1,7 @@
 """What dead shepherds left behind: found by three marks, and ended.
 
 Takes the folder of all jobs; gives the processes that were ended. A process belongs to a job if its
-environment says so, if the job's last heartbeat lists it or its session, or if it is in a task group whose
+environment says so, if the job's last heartbeat lists it or its session, or if it is in a control group whose
 maker is dead. It is left over if nobody holds the job's lock.
 """
 
@@ -14,7 +14,7 @@ from agent.runners import lock
 from agent.runners.job import Heartbeat, JobPaths, strict
 from agent.runners.reading import read_small, there
 from agent.runners.shepherd import BEAT_S, MARKER, boot
-from sandbox import tasks, tree
+from sandbox import groups, tree
 from sandbox.tree import Proc
 
 END_WITHIN_S = 3.0
@@ -31,12 +31,12 @@ def end(jobs_root: Path) -> list[int]:
         return found
 
     tree.end_all(find, END_WITHIN_S)
-    tasks.left_behind()  # empty now: this removes the groups
+    groups.left_behind()  # empty now: this removes the groups
     return sorted(ended)
 
 
 def _roots(jobs_root: Path) -> set[int]:
-    roots = {pid for pid in tasks.left_behind() if pid > 0}
+    roots = {pid for pid in groups.left_behind() if pid > 0}
     rows = [row for pid in tree.every_pid() if (row := tree.look(pid)) is not None]
     roots |= {row.pid for row in rows if _marked(row.pid, jobs_root)}
     for beat in _last_beats(jobs_root):

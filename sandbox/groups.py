@@ -1,0 +1,265 @@
+"""Kernel bounds on the tasks and the memory of a tree, and the list of who is in it.
+
+Takes numbers; gives a `Group`, or None where the machine has no control groups that we may make. A group is a
+folder in each hierarchy that helps (version 1: one for pids, one for memory; version 2: one for both), named after
+its supervisor, so that groups whose supervisor died can be found, emptied and removed by anyone.
+"""
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from sandbox import tree
+
+PREFIX = "caddie-"
+Bound = Literal["pids", "memory"]
+BOUNDS: tuple[Bound, ...] = ("pids", "memory")
+_numbers = itertools.count()
+
+
+class Place(NamedTuple):
+    """A folder in which we may make groups, and what they bound there."""
+
+    folder: Path
+    version: int
+    bounds: tuple[Bound, ...]
+
+
+class Group:
+    """The groups of one tree, at most one for each bound."""
+
+    def __init__(self, parts: list[Place]) -> None:
+        self._parts = parts
+        self._pids = next((part for part in parts if "pids" in part.bounds), None)
+        self._memory = next((part for part in parts if "memory" in part.bounds), None)
+
+    @classmethod
+    def make(cls, tasks: int, memory: int) -> "Group | None":
+        """Of at most so many tasks and so many bytes, with all that descends from those who join."""
+        me = tree.look(os.getpid())
+        if me is None:
+            return None
+        name = f"{PREFIX}{_namespace()}-{me.pid}-{me.start}-{next(_numbers)}"
+        made = [_make(place, name, tasks, memory) for place in _places()]
+        parts = [part for part in made if part is not None]
+        return cls(parts) if parts else None
+
+    @property
+    def bounds(self) -> tuple[Bound, ...]:
+        return tuple(bound for bound in BOUNDS if any(bound in part.bounds for part in self._parts))
+
+    def open(self) -> list[int]:
+        """What a new process writes "0" to in order to join, opened before the fork."""
+        return [os.open(part.folder / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for part in self._parts]
+
+    def pids(self) -> set[int]:
+        return {pid for part in self._parts for pid in _pids(part.folder)}
+
+    def kill(self) -> None:
+        """All of it in one step, where the kernel has that; whoever calls it makes sure by other means."""
+        for part in self._parts:
+            with contextlib.suppress(OSError):
+                fd = os.open(part.folder / "cgroup.kill", os.O_WRONLY | os.O_CLOEXEC)  # never made by us
+                try:
+                    os.write(fd, b"1")
+                finally:
+                    os.close(fd)
+
+    def refused(self) -> bool:
+        """Whether the kernel has refused a task since the group was made."""
+        return self._pids is not None and (_number(self._pids.folder / "pids.events", b"max") or 0) > 0
+
+    def out_of_memory(self) -> bool | None:
+        """Whether the kernel has killed one of it for lack of memory; None where nobody counts that."""
+        if self._memory is None:
+            return None
+        name = "memory.oom_control" if self._memory.version == 1 else "memory.events"
+        kills = _number(self._memory.folder / name, b"oom_kill")
+        return None if kills is None else kills > 0
+
+    def memory(self) -> int:
+        """Bytes that can't be given back: of processes, each page once, and of files in memory, mapped or not."""
+        if self._memory is None:
+            return 0
+        path = self._memory.folder / "memory.stat"
+        names = (b"total_rss", b"total_shmem") if self._memory.version == 1 else (b"anon", b"shmem")
+        return sum(_number(path, name) or 0 for name in names)
+
+    def remove(self) -> None:
+        """It must be empty; a group that is not stays, and is found by `left_behind`."""
+        for part in self._parts:
+            with contextlib.suppress(OSError):
+                part.folder.rmdir()
+
+
+def left_behind() -> list[int]:
+    """Processes in groups whose supervisor is dead; removes such groups that are empty."""
+    found: set[int] = set()
+    ours = f"{PREFIX}{_namespace()}-"
+    for folder in _all_named(ours):
+        words = folder.name.removeprefix(ours).split("-")
+        if len(words) != 3 or not all(word.isdigit() for word in words):
+            continue
+        supervisor = tree.look(int(words[0]))
+        if supervisor is not None and supervisor.start == int(words[1]):
+            continue
+        found |= set(_pids(folder))
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    return sorted(found)
+
+
+def _make(place: Place, name: str, tasks: int, memory: int) -> Place | None:
+    folder = place.folder / name
+    try:
+        folder.mkdir()
+    except OSError:
+        return None
+    bounds = tuple(bound for bound in place.bounds if _bind(folder, place.version, bound, tasks, memory))
+    if not bounds:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        return None
+    return Place(folder, place.version, bounds)
+
+
+def _bind(folder: Path, version: int, bound: Bound, tasks: int, memory: int) -> bool:
+    if bound == "pids":
+        return _set(folder / "pids.max", tasks)
+    if version == 1:
+        # The second number is memory and swap together: no swap, where swap is counted at all.
+        done = _set(folder / "memory.limit_in_bytes", memory)
+        _set(folder / "memory.memsw.limit_in_bytes", memory)
+        return done
+    _set(folder / "memory.swap.max", 0)
+    _set(folder / "memory.oom.group", 1)  # all of it ends at once, not the one that is largest
+    return _set(folder / "memory.max", memory)
+
+
+def _set(path: Path, number: int) -> bool:
+    """The kernel makes these files, never we."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        os.write(fd, str(number).encode())
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def _number(path: Path, name: bytes) -> int | None:
+    """From a file of lines "name number"."""
+    try:
+        rows = [line.split() for line in path.read_bytes().splitlines()]
+    except OSError:
+        return None
+    return next((int(row[1]) for row in rows if len(row) == 2 and row[0] == name), None)
+
+
+def _pids(folder: Path) -> list[int]:
+    try:
+        return [int(word) for word in (folder / "cgroup.procs").read_text().split()]
+    except OSError:
+        return []
+
+
+# ---------------------------------------------------------------- where groups can be made
+
+
+class _Hierarchy(NamedTuple):
+    """One control group file system: where it is, where in it we are, and what it bounds (version 2 says so
+    folder by folder)."""
+
+    mount: Path
+    own: Path
+    version: int
+    bounds: tuple[Bound, ...]
+
+
+def _places() -> list[Place]:
+    """Below our own group, or beside it where version 2 wants that; each bound once."""
+    places: list[Place] = []
+    for one in _hierarchies():
+        taken = {bound for place in places for bound in place.bounds}
+        place = _below(one) if one.version == 1 else _handed_out(one)
+        if place is not None and (bounds := tuple(bound for bound in place.bounds if bound not in taken)):
+            places.append(place._replace(bounds=bounds))
+    return places
+
+
+def _below(one: _Hierarchy) -> Place | None:
+    return Place(one.own, 1, one.bounds) if os.access(one.own, os.W_OK) else None
+
+
+def _handed_out(one: _Hierarchy) -> Place | None:
+    """A group of version 2 that has processes can't bound its children: then they are made beside it."""
+    for folder in (one.own, one.own.parent) if one.own != one.mount else (one.own,):
+        try:
+            words = (folder / "cgroup.subtree_control").read_text().split()
+        except OSError:
+            continue
+        bounds = tuple(bound for bound in BOUNDS if bound in words)
+        if bounds and os.access(folder, os.W_OK) and os.access(folder / "cgroup.procs", os.W_OK):
+            return Place(folder, 2, bounds)
+    return None
+
+
+def _hierarchies() -> list[_Hierarchy]:
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+        groups = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    found: list[_Hierarchy] = []
+    for mount in mounts:
+        left, _, right = mount.partition(" - ")
+        kind, _, options = right.split(" ", 2)
+        place = Path(left.split()[4])
+        if kind == "cgroup":
+            bounds = tuple(bound for bound in BOUNDS if bound in options.split(","))
+            if bounds:
+                found.append(_Hierarchy(place, _inside(place, _own(groups, bounds[0])), 1, bounds))
+        elif kind == "cgroup2":
+            found.append(_Hierarchy(place, _inside(place, _own(groups, "")), 2, ()))
+    return found
+
+
+def _own(groups: list[str], controller: str) -> str:
+    """Our path in the hierarchy of a controller; version 2 has one hierarchy, without a name."""
+    for line in groups:
+        _, names, path = line.split(":", 2)
+        if controller in names.split(","):
+            return path
+    return "/"
+
+
+def _inside(mount: Path, path: str) -> Path:
+    folder = mount / path.lstrip("/")
+    return folder if folder.is_dir() else mount
+
+
+def _all_named(start: str) -> list[Path]:
+    """Groups of ours wherever they are: a supervisor's own group may have been another than ours. The inner ones
+    come first, so that the outer can be removed: a judge's are inside its shepherd's."""
+    found = [path for one in _hierarchies() for path in _named(one.mount, start)]
+    return sorted(found, key=lambda path: -len(path.parts))
+
+
+def _named(mount: Path, start: str) -> Iterator[Path]:
+    for place, names, _ in os.walk(mount):
+        yield from (Path(place, name) for name in names if name.startswith(start))
+
+
+def _namespace() -> int:
+    """Process ids mean nothing in another pid namespace: a container's groups are not ours to judge."""
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return 0
