@@ -121,6 +121,7 @@ def _left(campaign: Campaign, store: Store) -> Options:
         review=campaign.review,
         slots=campaign.slots,
         target_bpb=campaign.target_bpb,
+        unsafe=campaign.unsafe,
     )
 
 

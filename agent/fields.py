@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Annotated
 
+from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from agent.errors import did_you_mean
@@ -44,6 +45,14 @@ def _persons(path: str) -> str:
     if parts[0] == ".caddie" or parts[0].startswith("runs.db"):
         raise ValueError(f"{path!r} is where Caddie keeps its runs; name a file of yours")
     return path
+
+
+def _package(name: str) -> str:
+    try:
+        Requirement(name)
+    except InvalidRequirement as error:
+        raise ValueError(f"{name!r} is no name of a Python package, such as numpy") from error
+    return name
 
 
 def _filled(word: str) -> str:
@@ -153,6 +162,7 @@ def frozen(value: object) -> object:
 
 
 Inside = Annotated[str, AfterValidator(_inside)]
+Package = Annotated[str, AfterValidator(_package)]
 Editable = Annotated[Inside, AfterValidator(_persons)]
 Command = tuple[Annotated[str, AfterValidator(_filled)], ...]
 TrainCommand = Annotated[Command, Field(min_length=1)]

@@ -11,11 +11,14 @@ from pathlib import Path
 from agent.errors import MissingError
 from agent.track import Track
 
+DRIVER = Path("/proc/driver/nvidia/gpus")
+
 
 @dataclass(frozen=True)
 class Gpu:
-    index: int
-    """In the order of the PCI bus."""
+    minor: int
+    """Number of its device node: /dev/nvidia0 is 0."""
+    uuid: str
     name: str
     memory_mb: int
 
@@ -25,13 +28,26 @@ def gpus() -> tuple[Gpu, ...]:
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ()
-    command = [tool, "--query-gpu=index,name,memory.total", "--format=csv,noheader,nounits"]
+    what = "index,uuid,pci.bus_id,name,memory.total"
+    command = [tool, f"--query-gpu={what}", "--format=csv,noheader,nounits"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     if done.returncode != 0:
         return ()
     rows = [[cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines()]
-    good = [row for row in rows if len(row) == 3 and row[0].isdecimal() and row[2].isdecimal()]
-    return tuple(Gpu(int(index), name, int(memory)) for index, name, memory in good)
+    good = [row for row in rows if len(row) == 5 and row[0].isdecimal() and row[4].isdecimal()]
+    return tuple(Gpu(_minor(bus, int(index)), uuid, name, int(memory)) for index, uuid, bus, name, memory in good)
+
+
+def _minor(bus: str, index: int) -> int:
+    """As the driver says; where it doesn't, the number that the tool counts by is nearly always the same."""
+    # The tool writes a domain of eight digits, the driver's folder has four.
+    facts = DRIVER / bus.lower()[-12:] / "information"
+    try:
+        lines = facts.read_text().splitlines()
+    except (OSError, UnicodeDecodeError):
+        return index
+    words = [line.split(":", 1)[1].strip() for line in lines if line.startswith("Device Minor:")]
+    return int(words[0]) if words and words[0].isdecimal() else index
 
 
 def matching(track: Track) -> tuple[Gpu, ...]:

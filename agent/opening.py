@@ -143,6 +143,7 @@ def write(new: New, store: Store | None, repo: Repository, say: Say) -> tuple[St
             slots=new.slots,
             target_bpb=options.target_bpb,
             hardware_class=new.runner.hardware_class,
+            unsafe=options.unsafe,
         )
         root = tx.add_proposal(campaign.id, base_draft(words), baseline_id=None, state="promoted", commit=base)
         tx.update_proposal(root.id, knobs=new.knobs, **new.hashes)

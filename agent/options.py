@@ -35,6 +35,7 @@ class Options:
     slots: int | None = None
     name: str | None = None
     target_bpb: float | None = None
+    unsafe: bool = False
     base: str | None = None
     seed: int | None = None
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from agent import hardware, track
+from agent import hardware, reach, track
 from agent.errors import InfraError, MissingError, UserError
 from agent.judge import JUDGE_VERSION
 from agent.judge.measure import measure
@@ -25,6 +25,7 @@ from agent.setting import campaign_folder
 from agent.store import Store
 from agent.store.lease import hold
 from agent.track import GRACE_S, Track
+from sandbox import level
 from sandbox.limits import MB
 
 State = Literal["written", "would change", "same", "differs", "altered", "pruned", "no score"]
@@ -252,7 +253,9 @@ def score(bench: Bench, run: Run, kept: Kept) -> Measurement:
     limits = of.limits.model_copy(update={"score_wall_s": kept.score_wall_s})
     of = of.model_copy(update={"script": script, "limits": limits})
     file = paths.code / (Path(script.path).name if script.pack else script.path)
-    phase = judge_phase(of, paths, script=file, seed=run.seed, corpus=bench.corpus)
+    # As when it was measured: what may run behind weaker walls, or none, was decided then.
+    policy = reach.scoring(of, reach.Reach(level(run.walls), bench.runner.gpus(slot)))
+    phase = judge_phase(of, paths, script=file, seed=run.seed, corpus=bench.corpus, policy=policy)
 
     def fill(code: Path) -> None:
         for name, data in kept.code.items():

@@ -22,6 +22,7 @@ from agent.fields import (
     Inside,
     Judged,
     Loc,
+    Package,
     ScoreCommand,
     Table,
     TrainCommand,
@@ -82,6 +83,15 @@ class Hardware(Table):
         if self.kind == "cuda" and not self.gpus:
             raise ValueError('gpus: kind = "cuda" needs 1 or more, the GPUs of one run')
         return self
+
+
+class Sandbox(Table):
+    """The walls around code that nobody has read."""
+
+    packages: tuple[Package, ...] | None = None
+    """Python packages that the script may import, with all that they need. None: whatever is installed."""
+    minimum: Literal["pod", "landlock", "namespaces"] = "landlock"
+    """The weakest walls behind which a model's code may run (sandbox/README.md)."""
 
 
 class Data(Table):
@@ -187,6 +197,7 @@ class Track(Table):
     data: Data
     compute: Compute | None = None
     check: DryRun | None = None
+    sandbox: Sandbox = Sandbox()
     rung: Annotated[tuple[Rung, ...], AfterValidator(_rungs)]
     decision: DecisionRule
     knob: Annotated[tuple[Knob, ...], AfterValidator(_knobs)] = ()
@@ -310,6 +321,7 @@ def _keys(loc: Loc) -> list[str]:
         "data": Data,
         "compute": Compute,
         "check": DryRun,
+        "sandbox": Sandbox,
         "rung": Rung,
         "decision": DecisionRule,
         "knob": Knob,

@@ -12,20 +12,21 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agent.errors import EditError
+from agent.reach import fineweb_folder
 from agent.runners import JobPaths, Phase
 from agent.track import BUDGET, Rung, Track
-from sandbox import Limits
+from sandbox import Limits, Policy
 
 PACK_S = 60
 PACK_ENV = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
 
 
-def train_phase(track: Track, paths: JobPaths, env: Mapping[str, str]) -> Phase:
+def train_phase(track: Track, paths: JobPaths, env: Mapping[str, str], policy: Policy) -> Phase:
     limits, script = track.limits, script_file(track, paths.code)
     return Phase(
         name="train",
         argv=tuple(part.format(python=sys.executable, script=script) for part in track.script.train),
-        env=dict(env),
+        env={**env, "TMPDIR": str(paths.out)},
         cwd=str(paths.out),
         limits=Limits(
             wall_s=limits.train_wall_s,
@@ -35,7 +36,7 @@ def train_phase(track: Track, paths: JobPaths, env: Mapping[str, str]) -> Phase:
             log_mb=limits.log_mb,
             processes=limits.processes,
         ),
-        trusted=False,
+        policy=policy,
         log=paths.train_log.name,
     )
 
@@ -89,6 +90,7 @@ def environment(
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
         "HOME": ".",
+        "USER": "candidate",
         "PYTHONHASHSEED": "0",
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -111,10 +113,9 @@ def _data(track: Track, corpus: Path) -> Mapping[str, str]:
     """Where the training data is. Never where the validation data is."""
     data = track.data
     if data.corpus == "fineweb":
-        name = f"fineweb10B_{data.variant}"
         tokenizer = f"fineweb_{data.variant.removeprefix('sp')}_bpe.model"
         return {
-            "DATA_PATH": str(corpus / "datasets" / name),
+            "DATA_PATH": str(corpus / "datasets" / fineweb_folder(track)),
             "TOKENIZER_PATH": str(corpus / "tokenizers" / tokenizer),
         }
     if data.corpus == "none":

@@ -2,6 +2,21 @@
 
 from sandbox.confined import Confined, StartError
 from sandbox.limits import CAPS, Cause, Exit, Limits
-from sandbox.walls import Policy, walls, wrap
+from sandbox.policy import LEVELS, Level, Policy
+from sandbox.walls import NoWalls, level, stack, walls
 
-__all__ = ["CAPS", "Cause", "Confined", "Exit", "Limits", "Policy", "StartError", "walls", "wrap"]
+__all__ = [
+    "CAPS",
+    "LEVELS",
+    "Cause",
+    "Confined",
+    "Exit",
+    "Level",
+    "Limits",
+    "NoWalls",
+    "Policy",
+    "StartError",
+    "level",
+    "stack",
+    "walls",
+]

@@ -30,10 +30,17 @@ def adopt_orphans(on: bool) -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
-def prepare(limits: Limits, core: int | None, groups: Sequence[int]) -> Callable[[], None]:
+def prepare(
+    limits: Limits,
+    core: int | None,
+    groups: Sequence[int],
+    uid: int | None = None,
+    last: Callable[[], None] | None = None,
+) -> Callable[[], None]:
     """The function to run in the child. All that can be worked out before the fork is.
 
-    `groups` are open files by which the child joins its control groups.
+    `groups` are open files by which the child joins its control groups, `uid` is the user to become, and `last` is
+    done at the very end.
     """
     supervisor = os.getpid()
     bounds = rlimits(limits)
@@ -41,9 +48,6 @@ def prepare(limits: Limits, core: int | None, groups: Sequence[int]) -> Callable
 
     def in_child() -> None:
         if _LIBC is not None:
-            _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            if os.getppid() != supervisor:  # it died before the line above
-                os._exit(125)
             _first_for_the_oom_killer()
         for group in groups:
             with contextlib.suppress(OSError):  # not allowed after all: the watchdog still looks
@@ -53,6 +57,16 @@ def prepare(limits: Limits, core: int | None, groups: Sequence[int]) -> Callable
             resource.setrlimit(which, (soft, hard))
         if pin and core is not None:
             os.sched_setaffinity(0, {core})
+        if uid is not None:
+            os.setgroups([])
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+        if _LIBC is not None:
+            _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # another user would not keep it
+            if os.getppid() != supervisor:  # it died before the line above
+                os._exit(125)
+        if last is not None:
+            last()
 
     return in_child
 

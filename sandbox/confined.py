@@ -17,8 +17,9 @@ from pathlib import Path
 from sandbox import child, tree
 from sandbox.groups import Group
 from sandbox.limits import MB, Cause, Exit, Limits
+from sandbox.policy import Policy
 from sandbox.tree import Proc
-from sandbox.walls import Policy, wrap
+from sandbox.walls import ALWAYS, GROUPS, Launch, put_up, stack
 from sandbox.watch import Watch
 
 END_WITHIN_S = 3.0  # a killed process that is still there then is stuck in the kernel
@@ -44,14 +45,19 @@ class Confined:
         limits: Limits,
         log: Path,
         folder: Path,
+        policy: Policy | None,
         core: int | None = None,
         pass_fds: Sequence[int] = (),
     ) -> None:
         """`env` is all it gets; `folder` is counted against the disk limit; `log` takes stdout and stderr.
 
+        `policy` says what it may touch; None is for processes of ours, which limits alone bind.
+
         Raises:
             StartError: the command or the log can't be opened.
+            NoWalls: this machine can't put up the walls that the policy asks for.
         """
+        standing = None if policy is None else stack(policy)
         self._limits = limits
         self._exit: Exit | None = None
         self._status: int | None = None
@@ -66,35 +72,40 @@ class Confined:
         except OSError as error:
             raise StartError(f"can't open log {log}: {error}") from error
         self._group = Group.make(limits.tasks, limits.memory_bound)
-        self._process = self._start(wrap(argv, Policy(writable=folder)), cwd, env, core, pass_fds)
+        self._boxed = standing is not None and standing.box is not None
+        bounds = () if self._group is None else self._group.bounds
+        self.walls = (*ALWAYS, *(GROUPS[bound] for bound in bounds), *(standing.names if standing else ()))
+        try:
+            with put_up(standing, policy, argv, cwd, env, limits) as launch:
+                self._process = self._start(launch, cwd, core, pass_fds)
+        except OSError as error:
+            os.close(self._log_fd)
+            self._release()
+            raise StartError(f"can't start {argv[0]}: {error}") from error
         self.pid = self._process.pid
         self._pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
         _alive[self.pid] = self
         self._watch = Watch(limits, folder, self._log_fd, self._group)
 
-    def _start(
-        self, argv: list[str], cwd: Path, env: Mapping[str, str], core: int | None, pass_fds: Sequence[int]
-    ) -> "subprocess.Popen[bytes]":
+    def _start(self, launch: Launch, cwd: Path, core: int | None, pass_fds: Sequence[int]) -> "subprocess.Popen[bytes]":
         child.adopt_orphans(True)
         groups: list[int] = []
         try:
             groups = [] if self._group is None else self._group.open()
             return subprocess.Popen(
-                argv,
+                launch.argv,
                 cwd=cwd,
-                env=dict(env),
+                env=launch.env,
                 stdin=subprocess.DEVNULL,
                 stdout=self._log_fd,
                 stderr=self._log_fd,
                 start_new_session=True,
                 close_fds=True,
-                pass_fds=tuple(pass_fds),
-                preexec_fn=child.prepare(self._limits, core, groups),
+                pass_fds=(*pass_fds, *launch.fds),
+                preexec_fn=child.prepare(self._limits, core, groups, launch.uid, launch.last),
             )
-        except (OSError, subprocess.SubprocessError) as error:
-            os.close(self._log_fd)
-            self._release()
-            raise StartError(f"can't start {argv[0]}: {error}") from error
+        except subprocess.SubprocessError as error:  # the child failed before its exec, and can't say how
+            raise OSError(str(error)) from error
         finally:
             for group in groups:
                 os.close(group)
@@ -206,7 +217,7 @@ class Confined:
         if cause == "exited":
             cause = self._hindsight()
         self._cut_log()
-        code = None if self._status is None else os.waitstatus_to_exitcode(self._status)
+        code = self._code()
         self._exit = Exit(
             rc=code if code is not None and code >= 0 else None,
             signal=-code if code is not None and code < 0 else None,
@@ -220,7 +231,7 @@ class Confined:
 
     def _hindsight(self) -> Cause:
         """What it really was that ended a command which seems to have ended by itself."""
-        code = os.waitstatus_to_exitcode(self._status) if self._status is not None else 0
+        code = self._code() or 0
         if code == -signal.SIGXCPU:
             return "cpu"
         if code == -signal.SIGXFSZ:
@@ -230,6 +241,13 @@ class Confined:
         if self._group is not None and self._group.refused():
             return "processes"
         return self._watch.at_end() or "exited"
+
+    def _code(self) -> int | None:
+        """Exit code, or a signal's number below 0. A box ends as shells do when what is in it died of a signal."""
+        if self._status is None:
+            return None
+        code = os.waitstatus_to_exitcode(self._status)
+        return 128 - code if self._boxed and 128 < code < 128 + signal.NSIG else code
 
     def _out_of_memory(self, code: int) -> bool:
         """Of our group where it says so; else any process of the machine, if ours was killed."""

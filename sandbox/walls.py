@@ -1,34 +1,240 @@
-"""Which walls stand around a confined process, and the one place where more are put up.
+"""Which walls this machine can put up around a confined process, and the putting up.
 
-Takes a command and a policy; gives the command that runs it behind the walls. Namespaces, Landlock and
-seccomp are not built yet: they come in `wrap`, and then show in `walls`.
+Takes a policy and a command; gives a `Stack` (what will stand) and a `Launch` (what is executed so that it stands). The
+weakest level that a policy accepts is kept: where the machine has less, `NoWalls` says what would help.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import functools
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import NamedTuple
 
+from sandbox import bubblewrap, fence, landlock, seccomp
+from sandbox.bubblewrap import Box
 from sandbox.groups import Group
-from sandbox.limits import MB
+from sandbox.limits import MB, Limits
+from sandbox.policy import LEVELS, Level, Policy, reaches
+
+ALWAYS = ("env", "process-group", "rlimits", "watchdog")
+GROUPS = {"pids": "task-group", "memory": "memory-group"}
+TRY_S = 10.0  # for an empty box, on a machine that is very busy
+OLDEST_LANDLOCK = 3  # before that a file that may only be read could be cut to nothing
+HELP = (
+    "install bubblewrap (apt-get install bubblewrap) and see what `agent doctor` says of it; or let the code of a "
+    "model run without walls, as you: --unsafe-no-sandbox"
+)
+
+
+class NoWalls(OSError):
+    """This machine can't put up what the policy asks for: the person must act."""
 
 
 @dataclass(frozen=True)
-class Policy:
-    """What a confined process may touch."""
+class Stack:
+    """The walls around one run."""
 
-    writable: Path  # its one folder
+    level: Level
+    names: tuple[str, ...] = ()
+    """Those on top of what always stands."""
+    box: Box | None = None
+    uid: int | None = None
+    """A user of its own; None: the person's."""
 
 
-def walls() -> tuple[str, ...]:
-    """What is in force now, recorded with every run."""
+class Launch(NamedTuple):
+    """What is executed, and what it is given."""
+
+    argv: list[str]
+    env: dict[str, str]
+    fds: tuple[int, ...] = ()
+    """Open files that are handed down."""
+    uid: int | None = None
+    """The user to become before anything of the candidate runs."""
+    last: Callable[[], None] | None = None
+    """The last step between fork and exec."""
+
+
+def walls(policy: Policy | None = None) -> tuple[str, ...]:
+    """The names of what would stand around a run now; without a policy, around a process of ours."""
     group = Group.make(1, MB)
-    if group is None:
-        return ("env", "process-group", "rlimits", "watchdog")
-    group.remove()
-    names = {"pids": "task-group", "memory": "memory-group"}
-    return ("env", "process-group", "rlimits", "watchdog", *(names[bound] for bound in group.bounds))
+    bounds = () if group is None else tuple(GROUPS[bound] for bound in group.bounds)
+    if group is not None:
+        group.remove()
+    return (*ALWAYS, *bounds, *(() if policy is None else stack(policy).names))
 
 
-def wrap(argv: Sequence[str], policy: Policy) -> list[str]:
-    """The command behind the walls. Today all of them are set up around the process, none by a wrapper."""
-    return list(argv)
+def level(names: Collection[str]) -> Level:
+    """How strong the walls of these names are together."""
+    return next((known for known in reversed(LEVELS) if known in names), "base")
+
+
+def stack(policy: Policy) -> Stack:
+    """The strongest that this machine has for it.
+
+    Raises:
+        NoWalls: that is weaker than what it asks for.
+    """
+    found = _strongest(policy)
+    if found.level == "base" and policy.minimum == "unsafe":
+        return replace(found, level="unsafe", names=(*found.names, "unsafe"))
+    if reaches(found.level, policy.minimum):
+        return found
+    raise NoWalls(f"this machine has no walls for code that nobody has read ({lacking()}): {HELP}")
+
+
+@contextmanager
+def put_up(
+    stack: Stack | None,
+    policy: Policy | None,
+    argv: Sequence[str],
+    cwd: Path,
+    env: Mapping[str, str],
+    limits: Limits,
+) -> Iterator[Launch]:
+    """What to execute, while the open files that it needs are there."""
+    with ExitStack() as opened:
+        if stack is None or policy is None:
+            yield Launch(list(argv), dict(env))
+            return
+        if stack.uid is not None:
+            _give(policy.writable, stack.uid)
+        if stack.box is not None:
+            yield _boxed(stack.box, stack, policy, argv, cwd, env, limits, opened)
+        else:
+            yield _fenced(stack, policy, argv, env, opened)
+
+
+def _give(folder: str, uid: int) -> None:
+    """Its one folder belongs to the user that it runs as."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchown(fd, uid, uid)
+    finally:
+        os.close(fd)
+
+
+def _boxed(
+    box: Box,
+    stack: Stack,
+    policy: Policy,
+    argv: Sequence[str],
+    cwd: Path,
+    env: Mapping[str, str],
+    limits: Limits,
+    opened: ExitStack,
+) -> Launch:
+    filtered = _memory_file(opened, seccomp.program("boxed", loopback=policy.loopback, pinned=policy.pinned))
+    words = bubblewrap.arguments(box, policy, str(cwd), env, limits.memory_mb, filtered)
+    listed = _memory_file(opened, b"".join(os.fsencode(word) + b"\0" for word in words))
+    return Launch(bubblewrap.command(box, listed, argv, stack.uid), {}, (filtered, listed))
+
+
+def _fenced(stack: Stack, policy: Policy, argv: Sequence[str], env: Mapping[str, str], opened: ExitStack) -> Launch:
+    rules = None
+    if "landlock" in stack.names:
+        rules = landlock.ruleset(fence.readable(policy), fence.writable(policy))
+        opened.callback(os.close, rules)
+    program = seccomp.program("open", loopback=False, pinned=policy.pinned) if "seccomp" in stack.names else None
+
+    def last() -> None:
+        if rules is not None:
+            landlock.enforce(rules)
+        if program is not None:
+            seccomp.install(program, listener=False)
+
+    return Launch(list(argv), dict(env), uid=stack.uid, last=last)
+
+
+def _memory_file(opened: ExitStack, data: bytes) -> int:
+    """Handed down by its number, and closed there by who reads it."""
+    fd = os.memfd_create("caddie")
+    opened.callback(os.close, fd)
+    os.write(fd, data)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+@functools.cache
+def lacking() -> str:
+    """Why there are no strong walls here, in words."""
+    if not sys.platform.startswith("linux"):
+        return "they are built for Linux"
+    words = []
+    if not bubblewrap.boxes():
+        words.append("bubblewrap is not installed")
+    elif _box(open_to_all=True) is None:
+        words.append(f"bubblewrap can't make namespaces: {_attempt(bubblewrap.boxes()[-1]) or 'it did not say why'}")
+    if landlock.abi() < OLDEST_LANDLOCK:
+        words.append("the kernel has no Landlock" if not landlock.abi() else "the kernel's Landlock is too old")
+    return ", ".join(words)
+
+
+def _strongest(policy: Policy) -> Stack:
+    filtered = ("seccomp",) if _filters() else ()
+    if filtered and (box := _box(open_to_all=all(map(_open_to_all, policy.read)))) is not None:
+        uid = bubblewrap.uid_of(os.getpid()) if box.setpriv else None
+        return Stack("namespaces", ("namespaces", *filtered, *_own(uid)), box, uid)
+    uid = bubblewrap.uid_of(os.getpid()) if _can_be_another(policy) else None
+    if filtered and landlock.abi() >= OLDEST_LANDLOCK:
+        return Stack("landlock", ("landlock", *filtered, *_own(uid)), None, uid)
+    if filtered and policy.minimum == "pod":
+        return Stack("pod", ("pod", *filtered, *_own(uid)), None, uid)
+    return Stack("base", (*filtered, *_own(uid)), None, uid)
+
+
+def _own(uid: int | None) -> tuple[str, ...]:
+    return () if uid is None else ("uid",)
+
+
+@functools.cache
+def _filters() -> bool:
+    try:
+        seccomp.program("boxed", loopback=False, pinned=False)
+    except OSError:
+        return False
+    return True
+
+
+@functools.cache
+def _box(open_to_all: bool) -> Box | None:
+    """The best way to call bubblewrap that works here. Another user than ours needs files that all may read."""
+    boxes = [box for box in bubblewrap.boxes() if open_to_all or box.setpriv is None]
+    return next((box for box in boxes if _attempt(box) == ""), None)
+
+
+def _attempt(box: Box) -> str:
+    """What is wrong with a box around the whole file system; empty: nothing. It takes milliseconds."""
+    command = [box.bwrap, *bubblewrap.namespaces(box), "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--"]
+    command += [*bubblewrap.dropped(box, bubblewrap.FIRST_UID), "/bin/true"]
+    try:
+        done = subprocess.run(
+            command, env={}, stdin=subprocess.DEVNULL, capture_output=True, timeout=TRY_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return "" if done.returncode == 0 else done.stderr.decode("utf-8", "replace").strip()[:200] or "it failed"
+
+
+def _open_to_all(path: str) -> bool:
+    """Whether any user may read it, if he gets to it. Of a folder, and what is right in it."""
+    try:
+        info = Path(path).stat()
+    except OSError:
+        return True  # what is not there can't be missed
+    wanted = stat.S_IROTH | (stat.S_IXOTH if stat.S_ISDIR(info.st_mode) else 0)
+    return info.st_mode & wanted == wanted
+
+
+def _can_be_another(policy: Policy) -> bool:
+    """Without a box, another user has to get to the files by their whole path."""
+    if os.getuid() != 0:
+        return False
+    paths = [PurePath(os.path.realpath(path)) for path in (*policy.read, policy.writable)]
+    above = {parent for path in paths for parent in path.parents}
+    return all(map(_open_to_all, policy.read)) and all(Path(folder).stat().st_mode & stat.S_IXOTH for folder in above)

@@ -38,6 +38,7 @@ class Lab(NamedTuple):
             limits=self.limits(**changed),
             log=self.folder / "log",
             folder=out,
+            policy=None,
         )
 
     def run(self, code: str, **changed: float | None) -> Ended:

@@ -54,7 +54,7 @@ def open_desk(root: Path, script: str = SCRIPT, track: str = TRACK + CHECK) -> I
     store = open_store(root / "runs.db")
     try:
         with store.write() as tx:
-            campaign = add_campaign(tx, toml=track)
+            campaign = add_campaign(tx, toml=track, base=repo.head())
             base = draft("base", mode="base", kind="base")
             found = tx.add_proposal(campaign.id, base, baseline_id=None, state="promoted", commit=repo.head())
             tx.set_head(campaign.id, found.id)

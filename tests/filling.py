@@ -9,7 +9,7 @@ TO_PROMOTED = ("approved", "queued", "running", "measured", "confirming", "audit
 
 
 def add_campaign(
-    tx: Tx, name: str = "night", *, caps: Caps | None = None, toml: str = TRACK, sha: str = "t1"
+    tx: Tx, name: str = "night", *, caps: Caps | None = None, toml: str = TRACK, sha: str = "t1", base: str = "0" * 40
 ) -> Campaign:
     return tx.add_campaign(
         name=name,
@@ -18,7 +18,7 @@ def add_campaign(
         track_toml=toml,
         track_sha=sha,
         data_sha="d1",
-        base_commit="0" * 40,
+        base_commit=base,
         branch=f"caddie/{name}",
         seed=2**62,
         caps=caps or Caps(gpu_s=36_000.0),

@@ -7,8 +7,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from agent import reach
 from agent import track as tracks
 from agent.judge.task import SESSION_ENV, Documents, Measured, Task, session_command
+from agent.reach import Reach
 from agent.runners.job import JobPaths
 from agent.track import Track
 from tests.candidates import honest
@@ -17,6 +19,8 @@ from trainer.data.manifest import Manifest as CorpusManifest
 from trainer.data.manifest import write as write_manifest
 
 CANDIDATES = Path(honest.__file__).parent
+# Where there are walls, tests are behind them; where there are none, they test the rest all the same.
+NOBODY_READ = Reach("base")
 TEXTS = [
     "The judge reads every document once. ",
     "é and 日本 are more than one byte each; so is \u2028.",
@@ -42,6 +46,7 @@ def make_job(folder: Path, *, texts: list[str] = TEXTS, script: str = "hostile.p
         alone=False,
         artifact=str(paths.out / "final_model.bin"),
         env={"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"},
+        policy=reach.scoring(toy(""), NOBODY_READ),
         seed=3,
         documents=documents,
         wall_s=30,

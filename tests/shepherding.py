@@ -21,7 +21,7 @@ def phase(paths: JobPaths, script: str, **changed: object) -> Phase:
         "env": {"PATH": "/usr/bin:/bin"},
         "cwd": str(paths.out),
         "limits": LIMITS,
-        "trusted": False,
+        "policy": None,
         "log": f"{script}.log",
     }
     return Phase(**{**usual, **changed})  # type: ignore[arg-type]
@@ -38,7 +38,7 @@ class Job(NamedTuple):
         paths = JobPaths(folder)
         phases = [phase(paths, "train.py", **changed)]
         if judge is not None:
-            phases.append(phase(paths, "judge.py", name="judge", trusted=True, cwd=str(folder)))
+            phases.append(phase(paths, "judge.py", name="judge", cwd=str(folder)))
         spec = JobSpec(1, tuple(phases), "a.bin" if judge is not None else None, None, wall_s)
 
         def fill(code: Path) -> None:

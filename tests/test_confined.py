@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import Confined, StartError, walls, wrap
-from sandbox.walls import Policy
+from sandbox import Confined, StartError, walls
 from tests.confining import PYTHON, Lab
 from tests.processes import linux
 
@@ -54,6 +53,7 @@ def test_is_pinned_to_its_core(tmp_path: Path) -> None:
         limits=Lab(tmp_path).limits(),
         log=tmp_path / "log",
         folder=tmp_path,
+        policy=None,
         core=core,
     )
     assert confined.wait().ok
@@ -69,6 +69,7 @@ def test_an_inherited_socket_is_passed_on(tmp_path: Path) -> None:
         limits=Lab(tmp_path).limits(),
         log=tmp_path / "log",
         folder=tmp_path,
+        policy=None,
         pass_fds=(write,),
     )
     assert confined.wait().ok
@@ -94,6 +95,7 @@ def test_a_command_that_is_not_there_is_nobodys_score(tmp_path: Path) -> None:
             limits=Lab(tmp_path).limits(),
             log=tmp_path / "log",
             folder=tmp_path,
+            policy=None,
         )
 
 
@@ -167,4 +169,3 @@ def test_nothing_is_left_open(lab: Lab) -> None:
 
 def test_the_seam(tmp_path: Path) -> None:
     assert {"env", "process-group", "rlimits", "watchdog"} <= set(walls())
-    assert wrap(("a", "b"), Policy(writable=tmp_path)) == ["a", "b"]

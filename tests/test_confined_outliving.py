@@ -83,7 +83,7 @@ def test_it_dies_with_its_supervisor(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from sandbox import Confined, Limits\n"
         f"here = Path({str(tmp_path)!r})\n"
-        "c = Confined([sys.executable, '-c', 'import time; time.sleep(60)'], cwd=here, env={}, folder=here,\n"
+        "c = Confined([sys.executable, '-c', 'import time; time.sleep(60)'], cwd=here, env={}, folder=here, policy=None,\n"
         "  log=here / 'log', limits=Limits(60, None, 500, 10, 1, 5))\n"
         "print(c.pid, flush=True); c.wait()"
     )

@@ -19,7 +19,7 @@ SCRIPT = 'KNOBS = {"width": 4, "rate": 0.1, "bits": 8, "crash": 0}\nraise System
 def job(folder: Path, script: str = SCRIPT, seed: int = 1, wall_s: float = 60.0) -> JobSpec:
     limits = Limits(50, None, 500, 10, 1, 5)
     argv = ("python", str(folder / "code/train.py"))
-    train = Phase("train", argv, {"SEED": str(seed)}, str(folder / "out"), limits, False, "train.log")
+    train = Phase("train", argv, {"SEED": str(seed)}, str(folder / "out"), limits, None, "train.log")
     spec = JobSpec(1, (train,), None, None, wall_s)
     create(folder, spec, lambda code: (code / "train.py").write_text(script) and None)
     return spec

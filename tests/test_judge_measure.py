@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agent import reach
 from agent.errors import InfraError
 from agent.judge.measure import measure
 from agent.judge.task import Clocks, Manifest, Measured, judge_phase, no_score
@@ -18,7 +19,7 @@ from agent.runners.local import LocalRunner
 from agent.track import Track
 from sandbox.limits import Exit, Limits
 from tests.candidates import honest
-from tests.judging import make_corpus, toy
+from tests.judging import NOBODY_READ, make_corpus, toy
 
 RUN = Run(5, 1, 7, 3, "decide", "screen", 11, 1, "s0", "running", None, "", "cpu", "c" * 64, (), "now")
 LOG = """step:290/300 train_loss:2.1 train_time:20000ms step_avg:70ms
@@ -192,10 +193,11 @@ def test_a_whole_job_from_training_to_its_measurement(tmp_path: Path) -> None:
         {"PATH": "/usr/bin:/bin", "DATA_PATH": str(tmp_path / "corpus" / "train")},
         str(job.out),
         Limits(60, None, 500, 50, 1, 8),
-        False,
+        reach.training(track, job, tmp_path / "corpus", NOBODY_READ),
         job.train_log.name,
     )
-    judge = judge_phase(track, job, script=script, seed=11, corpus=tmp_path / "corpus")
+    policy = reach.scoring(track, NOBODY_READ)
+    judge = judge_phase(track, job, script=script, seed=11, corpus=tmp_path / "corpus", policy=policy)
     spec = JobSpec(5, (train, judge), track.script.artifact, None, track.limits.worst_s())
     create(job.folder, spec, lambda code: (code / "train.py").write_bytes(source) and None)
     runner = LocalRunner(1)

@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,32 @@ import pytest
 
 from agent.judge.logs import reported
 from agent.judge.task import Measured
+from agent.runners.job import JobPaths
 from tests.candidates import honest
 from tests.judging import TEXTS, make_job, run_session
 from trainer.pack import pack
 
 ROOT = Path(__file__).parents[1]
+
+
+def run_with_notes(folder: Path, **artifact: object) -> Measured:
+    """A candidate that is told from outside whether it was here before: behind its walls it could not know."""
+    job = make_job(folder, **artifact, note=str(folder / "code" / "note"))
+    over = threading.Event()
+
+    def take_notes() -> None:
+        log, note = JobPaths(folder).score_log, folder / "code" / "note"
+        while not over.wait(0.01):
+            if log.exists() and "was here" in log.read_text():
+                note.touch()
+
+    clerk = threading.Thread(target=take_notes)
+    clerk.start()
+    try:
+        return run_session(job)
+    finally:
+        over.set()
+        clerk.join()
 
 
 def expected_nats(texts: list[str]) -> list[float]:
@@ -168,12 +190,12 @@ def test_probabilities_must_sum_to_one(tmp_path: Path, how: str) -> None:
 
 
 def test_what_a_second_process_does_not_repeat_is_only_a_flag(tmp_path: Path) -> None:
-    found = run_session(make_job(tmp_path / "job", how="moody", mark=str(tmp_path / "mark")))
+    found = run_with_notes(tmp_path / "job", how="moody")
     assert rules_of(found) == [("scores_not_repeated", "flag")]
 
 
 def test_a_candidate_must_say_the_same_of_itself(tmp_path: Path) -> None:
-    found = run_session(make_job(tmp_path / "job", how="turncoat", mark=str(tmp_path / "mark")))
+    found = run_with_notes(tmp_path / "job", how="turncoat")
     assert found.status == "failed" and "says other things of itself" in found.reason
 
 

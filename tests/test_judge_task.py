@@ -10,15 +10,19 @@ from agent.errors import MissingError, TrackError
 from agent.judge.task import Task, documents, judge_phase
 from agent.runners.job import JobPaths
 from agent.track import Track
+from sandbox import Policy
 from tests.judging import SCORED, make_corpus, toy
+
+
+POLICY = Policy("", ("/usr/lib",))
 
 
 def phase_task(tmp_path: Path, track: Track) -> Task:
     make_corpus(tmp_path / "corpus")
     paths = JobPaths(tmp_path / "job")
     script = paths.code / ("train.py" if track.script.pack else track.script.path)
-    phase = judge_phase(track, paths, script=script, seed=11, corpus=tmp_path / "corpus")
-    assert phase.trusted and phase.name == "judge" and phase.limits.wall_s == 20
+    phase = judge_phase(track, paths, script=script, seed=11, corpus=tmp_path / "corpus", policy=POLICY)
+    assert phase.policy is None and phase.name == "judge" and phase.limits.wall_s == 20
     assert str(tmp_path / "corpus") not in str(phase.env)
     return Task.from_json(phase.argv[-1])
 

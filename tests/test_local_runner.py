@@ -34,7 +34,7 @@ def job(folder: Path, code: str, *, artifact: str | None = None, job_s: float = 
         env={"PATH": "/usr/bin:/bin"},
         cwd=str(folder / "out"),
         limits=Limits(**values),  # type: ignore[arg-type]
-        trusted=False,
+        policy=None,
         log="train.log",
     )
     spec = JobSpec(run_id=1, phases=(phase,), artifact=artifact, core=None, wall_s=job_s)
@@ -242,12 +242,13 @@ def test_progress_lines(text: str, found: tuple[int, int, float] | None) -> None
 
 
 def test_gpus_are_shared_out_by_slot() -> None:
-    found = tuple(Gpu(index, "H100", 80_000) for index in (0, 1, 3, 4))
+    found = tuple(Gpu(index, f"GPU-{index}", "H100", 80_000) for index in (0, 1, 3, 4))
     runner = LocalRunner(2, found, 2)
     assert [runner.env(slot) for slot in runner.slots] == [
-        {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "0,1"},
-        {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "3,4"},
+        {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "GPU-0,GPU-1"},
+        {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "GPU-3,GPU-4"},
     ]
+    assert [runner.gpus(slot) for slot in runner.slots] == [(0, 1), (3, 4)]
     assert runner.hardware_class == "cuda/H100/2"
     with pytest.raises(UserError, match="needs 4 GPUs, this machine has 3"):
         LocalRunner(2, found[:3], 2)
@@ -255,14 +256,22 @@ def test_gpus_are_shared_out_by_slot() -> None:
 
 @pytest.mark.parametrize(
     ("track", "slots", "seen"),
-    [("golf-upstream", 1, ["1"]), ("autoresearch", 3, ["0", "1", "2"])],
+    [("golf-upstream", 1, ["GPU-b"]), ("autoresearch", 3, ["GPU-a", "GPU-b", "GPU-c"])],
 )
 def test_a_track_gets_the_gpus_that_it_asks_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, track: str, slots: int, seen: list[str]
 ) -> None:
-    listed = "0, NVIDIA A10, 23028\n1, NVIDIA H100 80GB HBM3, 81559\n2, NVIDIA A10, 23028\nlost, [N/A], [N/A]\n"
+    rows = (
+        "0, GPU-a, 00000000:01:00.0, NVIDIA A10, 23028",
+        "1, GPU-b, 00000000:02:00.0, NVIDIA H100 80GB HBM3, 81559",
+        "2, GPU-c, 00000000:03:00.0, NVIDIA A10, 23028",
+        "lost, [N/A], [N/A], [N/A], [N/A]",
+    )
+    listed = "".join(f"{row}\\n" for row in rows)
     stub = tmp_path / "nvidia-smi"
-    stub.write_text(f"#!/bin/sh\ntest \"$1\" = --query-gpu=index,name,memory.total || exit 1\nprintf '{listed}'\n")
+    stub.write_text(
+        f"#!/bin/sh\ntest \"$1\" = --query-gpu=index,uuid,pci.bus_id,name,memory.total || exit 1\nprintf '{listed}'\n"
+    )
     stub.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     found, _ = tracks.load(track, tmp_path)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from agent import reach
 from agent import rejudge as judging
 from agent import track as tracks
 from agent.cli import pruning
@@ -30,7 +31,7 @@ from agent.track import Track
 from sandbox.limits import Limits
 from tests.candidates import honest
 from tests.filling import add_base, add_idea
-from tests.judging import make_corpus
+from tests.judging import NOBODY_READ, make_corpus
 from trainer.data.manifest import load
 
 CANDIDATES = Path(honest.__file__).parent
@@ -87,8 +88,9 @@ class World:
         kept.write_text(json.dumps({"counts": honest.count([f"{VAL}{run.id}".encode()]), **artifact}))
         limits = Limits(wall_s=30, cpu_s=None, memory_mb=500, disk_mb=8, log_mb=1, processes=8)
         copy = ("/bin/cp", str(kept), str(paths.out / "model.bin"))
-        train = Phase("train", copy, {"PATH": "/bin"}, str(paths.out), limits, False, paths.train_log.name)
-        judge = judge_phase(self.track, paths, script=script, seed=run.seed, corpus=self.corpus)
+        train = Phase("train", copy, {"PATH": "/bin"}, str(paths.out), limits, None, paths.train_log.name)
+        policy = reach.scoring(self.track, NOBODY_READ)
+        judge = judge_phase(self.track, paths, script=script, seed=run.seed, corpus=self.corpus, policy=policy)
         spec = JobSpec(run.id, (train, judge), "model.bin", None, 60.0)
         runner = LocalRunner(1)
 

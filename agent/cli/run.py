@@ -43,6 +43,13 @@ Base = Annotated[
     str | None,
     typer.Option(help="Where a new campaign starts: last (head of the last one), HEAD, or worktree."),
 ]
+Unsafe = Annotated[
+    bool,
+    typer.Option(
+        "--unsafe-no-sandbox",
+        help="Where this machine has no walls for it, run a model's code all the same; such runs are never best valid.",
+    ),
+]
 Seed = Annotated[int | None, typer.Option(help="Seed of the campaign. Default: drawn.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Run in the background; `agent watch` shows it.")]
 
@@ -62,6 +69,7 @@ def start(
     target: Target = None,
     base: Base = None,
     seed: Seed = None,
+    unsafe: Unsafe = False,
     detach: Detach = False,
 ) -> None:
     """Start research, or resume what is unfinished on this track.
@@ -86,6 +94,7 @@ def start(
         target_bpb=target,
         base=base,
         seed=seed,
+        unsafe=unsafe,
     )
     _work(campaigns.start(options, Path.cwd(), typer.echo), detach)
 

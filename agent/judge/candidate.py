@@ -12,7 +12,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -75,24 +75,31 @@ class Candidate:
 
     def _start(self, files: Files, fd: int) -> Confined:
         task = self._task
-        artifact = self._folder / "artifact"
-        artifact.write_bytes(files.artifact)
-        script = Path(task.script)
+        artifact = _readable(self._folder / "artifact", files.artifact)
+        script, code = Path(task.script), JobPaths(Path(task.folder)).code
         if task.alone:
-            script = self._folder / script.name
-            script.write_bytes(files.script)
+            script = _readable(self._folder / script.name, files.script)
+            code = script
         work = self._folder / "work"
         work.mkdir()
+        policy = replace(task.policy, writable=str(work), read=(*task.policy.read, str(artifact), str(code)))
         seconds = max(self._deadline - time.monotonic(), 0.01)
         try:
             return Confined(
                 [word.replace("{script}", str(script)).replace("{role}", self._role) for word in task.command],
                 cwd=work,
-                env={**task.env, "ARTIFACT": str(artifact), "SCORE_FD": str(fd), "SEED": str(task.seed)},
+                env={
+                    **task.env,
+                    "ARTIFACT": str(artifact),
+                    "SCORE_FD": str(fd),
+                    "SEED": str(task.seed),
+                    "TMPDIR": str(work),
+                },
                 limits=Limits(seconds, None, task.memory_mb, task.disk_mb, task.log_mb, task.processes),
                 log=JobPaths(Path(task.folder)).score_log,
                 folder=self._folder,
                 pass_fds=(fd,),
+                policy=policy,
             )
         except (StartError, OSError) as error:
             raise InfraError(f"can't start the candidate's {self._role} process: {error}") from error
@@ -205,3 +212,10 @@ class Candidate:
             )
         how = f"exit code {ended.rc}" if ended.signal is None else f"signal {ended.signal}"
         return self.failed(f"ended with {how} before it answered; see score.log")
+
+
+def _readable(path: Path, data: bytes) -> Path:
+    """For a candidate that runs as a user of its own."""
+    path.write_bytes(data)
+    path.chmod(0o644)
+    return path

@@ -17,6 +17,7 @@ from agent.records import Finding
 from agent.runners.job import JobPaths, Phase, strict
 from agent.track import Track
 from sandbox.limits import Limits
+from sandbox.policy import Policy
 
 LOG = "judge.log"  # of the session itself; candidates write to score.log
 PEEKS = 64
@@ -59,6 +60,7 @@ class Task:
     alone: bool  # the script is all the code there is: a copy of it runs
     artifact: str
     env: dict[str, str]
+    policy: Policy  # of a process of the candidate; its files and its folder are added
     seed: int
     documents: Documents | None
     wall_s: float  # all of the session
@@ -148,8 +150,9 @@ def no_score(status: Status, reason: str) -> Measured:
     return Measured(JUDGE_VERSION, status, reason, None, *empty, (), None, None, None, None, *empty, *empty, None, ())
 
 
-def judge_phase(track: Track, paths: JobPaths, *, script: Path, seed: int, corpus: Path) -> Phase:
-    """The phase that scores: a trusted process, which starts the candidate's processes itself."""
+def judge_phase(track: Track, paths: JobPaths, *, script: Path, seed: int, corpus: Path, policy: Policy) -> Phase:
+    """The phase that scores: a trusted process, which starts the candidate's processes itself, each bound by the
+    policy with its own files and folder in it."""
     limits = track.limits
     counted = (script.name,) if track.script.pack else (track.script.path, *track.script.editable)
     task = Task(
@@ -159,6 +162,7 @@ def judge_phase(track: Track, paths: JobPaths, *, script: Path, seed: int, corpu
         alone=track.script.pack,
         artifact=str(paths.out / track.script.artifact),
         env=candidate_env(track),
+        policy=policy,
         seed=seed,
         documents=documents(track, corpus),
         wall_s=limits.score_wall_s,
@@ -181,7 +185,7 @@ def judge_phase(track: Track, paths: JobPaths, *, script: Path, seed: int, corpu
             log_mb=limits.log_mb + 1,
             processes=limits.processes + 8,
         ),
-        trusted=True,
+        policy=None,
         log=LOG,
     )
 
@@ -202,6 +206,7 @@ def candidate_env(track: Track) -> dict[str, str]:
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
         "HOME": ".",
+        "USER": "candidate",
         "PYTHONHASHSEED": "0",
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",

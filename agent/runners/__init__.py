@@ -52,6 +52,10 @@ class Runner(Protocol):
         """What a run in this slot must know to find its share of the machine."""
         ...
 
+    def gpus(self, slot: str) -> tuple[int, ...]:
+        """Numbers of the slot's GPUs as the system's device nodes have them."""
+        ...
+
     def submit(self, spec: JobSpec, folder: Path, slot: str) -> None:
         """Start the job once; a folder that has it already is adopted. Its code is there (see `create`).
 

@@ -78,6 +78,9 @@ class FakeRunner:
     def env(self, slot: str) -> dict[str, str]:
         return {}
 
+    def gpus(self, slot: str) -> tuple[int, ...]:
+        return ()
+
     def submit(self, spec: JobSpec, folder: Path, slot: str) -> None:
         paths = JobPaths(folder)
         if paths.result.exists():

@@ -17,6 +17,7 @@ from typing import Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 from agent.errors import InfraError
 from agent.records import Outcome
 from sandbox.limits import Exit, Limits
+from sandbox.policy import Policy
 
 JobState = Literal["starting", "running", "done", "lost"]
 PhaseName = Literal["train", "judge"]
@@ -102,14 +103,14 @@ class JobPaths:
 
 @dataclass(frozen=True)
 class Phase:
-    """One command of a job. `trusted` is our own judge; everything else is hostile until proven otherwise."""
+    """One command of a job, hostile until proven otherwise; only our own judge is bound by no policy."""
 
     name: PhaseName
     argv: tuple[str, ...]
     env: dict[str, str]
     cwd: str
     limits: Limits
-    trusted: bool
+    policy: Policy | None
     log: str  # name of the log file in the job folder
 
 

@@ -64,13 +64,18 @@ class LocalRunner:
     def env(self, slot: str) -> dict[str, str]:
         if not self._gpus_per_slot:
             return {}
-        first = self.slots.index(slot) * self._gpus_per_slot
-        mine = self._gpus[first : first + self._gpus_per_slot]
-        # CUDA counts the fastest first unless it is told otherwise, the driver's tool by bus.
+        # By name: behind walls a run sees its own GPUs alone, and counts them from 0.
         return {
             "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-            "CUDA_VISIBLE_DEVICES": ",".join(str(gpu.index) for gpu in mine),
+            "CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in self._of(slot)),
         }
+
+    def gpus(self, slot: str) -> tuple[int, ...]:
+        return tuple(gpu.minor for gpu in self._of(slot))
+
+    def _of(self, slot: str) -> tuple[Gpu, ...]:
+        first = self.slots.index(slot) * self._gpus_per_slot
+        return self._gpus[first : first + self._gpus_per_slot]
 
     def submit(self, spec: JobSpec, folder: Path, slot: str) -> None:
         create(folder, spec, lambda code: None)

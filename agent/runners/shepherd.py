@@ -58,6 +58,7 @@ class Shepherd:
         self._phases: list[PhaseResult] = []
         self._asked_to_end = False
         self._ran = False
+        self._walls = walls()
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         self._asked_to_end = True
@@ -91,7 +92,10 @@ class Shepherd:
                 log=self._paths.folder / phase.log,
                 folder=Path(phase.cwd),
                 core=self._core,
+                policy=phase.policy,
             )
+            if phase.policy is not None:
+                self._walls = confined.walls
         except StartError as error:
             if not self._phases:
                 self._paths.started.unlink()
@@ -177,7 +181,7 @@ class Shepherd:
             reason=reason[:2000],
             phases=tuple(self._phases),
             slot_s=round(min(slot_s, self._spec.wall_s), 3),
-            walls=walls(),
+            walls=self._walls,
             ran=self._ran,
         )
 

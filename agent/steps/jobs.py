@@ -6,17 +6,18 @@ Takes a proposal's commit, a seed and the track's commands; gives a `JobSpec` an
 import hashlib
 from pathlib import Path
 
-from agent import track, training
+from agent import reach, track, training
 from agent.judge.task import judge_phase
 from agent.records import Proposal, Run
 from agent.runners import JobPaths, JobSpec, create
 from agent.setting import Setting, known
+from sandbox import Level
 
 
 def make_job(setting: Setting, run: Run, proposal: Proposal, limits: track.Limits, paid_s: float) -> JobSpec:
     """The job folder of a run, made once; a second call finds it. `paid_s`: what was reserved, never passed."""
     paths = JobPaths(setting.job(run.id))
-    spec = job_spec(setting, run, paths, limits, paid_s)
+    spec = job_spec(setting, run, proposal, paths, limits, paid_s)
 
     def fill(code: Path) -> None:
         if setting.track.script.pack:
@@ -29,15 +30,19 @@ def make_job(setting: Setting, run: Run, proposal: Proposal, limits: track.Limit
     return spec
 
 
-def job_spec(setting: Setting, run: Run, paths: JobPaths, limits: track.Limits, paid_s: float) -> JobSpec:
+def job_spec(
+    setting: Setting, run: Run, proposal: Proposal, paths: JobPaths, limits: track.Limits, paid_s: float
+) -> JobSpec:
+    allowed = reach.Reach(minimum(setting, proposal), setting.runner.gpus(known(run.slot)))
     limited = on_slot(setting, run, limits)
     script = training.script_file(setting.track, paths.code)
     machine = setting.runner.env(known(run.slot))
     rung = setting.track.rung_named(run.rung)
     env = training.environment(setting.track, rung, setting.corpus, machine, run_id=f"r{run.id}", seed=run.seed)
-    phases = [training.train_phase(limited, paths, env)]
+    phases = [training.train_phase(limited, paths, env, reach.training(limited, paths, setting.corpus, allowed))]
     if limited.script.score:
-        phases.append(judge_phase(limited, paths, script=script, seed=run.seed, corpus=setting.corpus))
+        policy = reach.scoring(limited, allowed)
+        phases.append(judge_phase(limited, paths, script=script, seed=run.seed, corpus=setting.corpus, policy=policy))
     return JobSpec(
         run_id=run.id,
         phases=tuple(phases),
@@ -45,6 +50,14 @@ def job_spec(setting: Setting, run: Run, paths: JobPaths, limits: track.Limits, 
         core=None,
         wall_s=min(limits.worst_s(), paid_s),
     )
+
+
+def minimum(setting: Setting, proposal: Proposal) -> Level:
+    """The weakest walls behind which the proposal's commit may run."""
+    paths = setting.track.script.editable
+    base = setting.repo.files(setting.campaign.base_commit, paths)
+    files = setting.repo.files(known(proposal.commit), paths)
+    return reach.minimum(setting.track, base, files, unsafe=setting.campaign.unsafe)
 
 
 def on_slot(setting: Setting, run: Run, limits: track.Limits) -> track.Track:

@@ -107,7 +107,7 @@ def caps(row: RowMapping) -> Caps:
 
 
 def campaign(row: RowMapping) -> Campaign:
-    return Campaign(**_same(Campaign, row, "caps"), caps=caps(row))
+    return Campaign(**_same(Campaign, row, "caps", "unsafe"), caps=caps(row), unsafe=bool(row["unsafe"]))
 
 
 def proposal(row: RowMapping) -> Proposal:

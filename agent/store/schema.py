@@ -54,6 +54,7 @@ campaigns = Table(
     words("review"),
     Column("slots", Integer, nullable=False),
     Column("target_bpb", Double),
+    Column("unsafe", Integer, nullable=False, server_default="0"),  # 1: a model's code may run without walls
     words("hardware_class"),
     words("state"),
     words("reason", 2000),

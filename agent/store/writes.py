@@ -63,6 +63,7 @@ class Tx(Reads):
         slots: int,
         target_bpb: float | None,
         hardware_class: str,
+        unsafe: bool = False,
     ) -> Campaign:
         """The track's text says which trust, rung and size limit its scores are held to."""
         if self.campaign(name) is not None:
@@ -82,6 +83,7 @@ class Tx(Reads):
             "review": review,
             "slots": slots,
             "target_bpb": target_bpb,
+            "unsafe": int(unsafe),
             "hardware_class": hardware_class,
             "state": "running",
             "created": now(),

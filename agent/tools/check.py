@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from agent import guard
+from agent import guard, reach
 from agent.errors import EditError
 from agent.rebase import Basis, rebased
 from agent.records import Kind, Mode
@@ -104,12 +104,11 @@ def check(
     if desk.track.check is None:
         words = "The edit applies and compiles. It was not run: this track has no dry run."
         return Check(True, _risky(words, report.risks), (), report.risks, report.ast_hash, after)
-    place = _place(desk, basis)
     try:
-        found = desk.dry_runs.of(place, after)
+        found = desk.dry_runs.of(_place(desk, basis, after), after)
     except EditError as error:
         return _failed([str(error)], report.risks, report.ast_hash, after)
-    known = desk.dry_runs.of(place, basis.head_files)
+    known = desk.dry_runs.of(_place(desk, basis, basis.head_files), basis.head_files)
     if known.failure:  # the machine, or its data: nothing can be held against the edit
         words = f"The edit applies and compiles. It was not run: here even the head's script fails: {known.failure}"
         return Check(True, _risky(words, report.risks), (), report.risks, report.ast_hash, after)
@@ -141,14 +140,17 @@ def _risky(words: str, risks: tuple[str, ...]) -> str:
     return "\n".join([words, *(f"A reviewer will be told: {risk}" for risk in risks)])
 
 
-def _place(desk: Desk, basis: Basis) -> Place:
+def _place(desk: Desk, basis: Basis, files: Mapping[str, str]) -> Place:
     folder = campaign_folder(desk.root, desk.campaign.name)
     commit = basis.head.commit
     assert commit is not None
+    base = desk.repo.files(desk.campaign.base_commit, desk.track.script.editable)
+    least = reach.minimum(desk.track, base, files, unsafe=desk.campaign.unsafe)
     return Place(
         track=desk.track,
         corpus=desk.corpus,
         machine=desk.machine,
+        reach=reach.Reach(least, desk.gpus),
         folder=folder / "checks",
         packed=packed_folder(desk.root, desk.campaign.name),
         export=lambda code: desk.repo.export(commit, code),

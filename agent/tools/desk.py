@@ -39,6 +39,8 @@ class Desk:
     """The prepared corpus, for dry runs."""
     machine: Mapping[str, str] = field(default_factory=dict)
     """Variables by which a dry run finds its share of the machine, where it needs any."""
+    gpus: tuple[int, ...] = ()
+    """Numbers of the GPUs that a dry run may use."""
     dry_runs: DryRuns = field(default_factory=DryRuns, compare=False, repr=False)
 
 

@@ -17,9 +17,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from agent import training
+from agent import reach, training
 from agent.errors import InfraError
 from agent.judge.logs import lines
+from agent.reach import Reach
 from agent.report.words import plain
 from agent.runners import JobPaths, JobResult, JobSpec, create, leftovers, lock
 from agent.runners.local import ROOT, SHEPHERD, SHEPHERD_ENV
@@ -45,6 +46,7 @@ class Place:
     track: Track
     corpus: Path
     machine: Mapping[str, str]
+    reach: Reach
     folder: Path
     packed: Path
     export: Callable[[Path], None]
@@ -163,7 +165,8 @@ def _once(place: Place, fill: Callable[[Path], None], code_bytes: int) -> DryRun
     limits = place.track.limits.model_copy(update={"train_wall_s": dry.wall_s})
     track = place.track.model_copy(update={"limits": limits})
     env = training.environment(track, track.deciding(), place.corpus, place.machine, run_id="check", seed=SEED)
-    phase = training.train_phase(track, paths, {**env, **dry.env})
+    policy = reach.training(track, paths, place.corpus, place.reach)
+    phase = training.train_phase(track, paths, {**env, **dry.env}, policy)
     spec = JobSpec(0, (phase,), track.script.artifact or None, None, dry.wall_s + GRACE_S)
     try:
         create(paths.folder, spec, fill)

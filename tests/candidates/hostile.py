@@ -184,18 +184,24 @@ class Hostile(honest.Answerer):
         if kind == PEEK:
             time.sleep(1000)
 
+    def first_here(self):
+        """Nothing inside its walls tells it of an earlier session, so somebody outside takes a note for it."""
+        note = Path(self.artifact["note"])
+        first = not note.exists()
+        print("was here", flush=True)
+        while not note.exists():
+            time.sleep(0.01)
+        return first
+
     def moody(self, kind, payload):
         """Off in the first session with questions only: a machine that had a bad moment."""
-        if kind == PEEK and not Path(self.artifact["mark"]).exists():
-            Path(self.artifact["mark"]).touch()
+        if kind == PEEK and self.first_here():
             return LOGPROBS, b"".join(floats([math.log(1 / 256)] * 256) for _ in honest.read_peek(payload))
 
     def turncoat(self, kind, payload):
         """Declares coarse arithmetic only where it is audited, for a wider tolerance."""
         if kind == RESET:
-            mark = Path(self.artifact["mark"])
-            numerics = "bf16" if mark.exists() else "fp32"
-            mark.touch()
+            numerics = "fp32" if self.first_here() else "bf16"
             return MANIFEST, json.dumps({**self.manifest, "numerics": numerics}).encode()
 
     def stateful(self, kind, payload):

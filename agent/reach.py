@@ -1,0 +1,69 @@
+"""What a candidate's processes may touch: the policy that the sandbox is given.
+
+Takes a track, a job folder and a corpus; gives a `Policy` for training and one for scoring. Neither holds a key, the
+validation text, another run, the store or the judge's code: what is not listed here is not there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent import literals
+from agent.runners.job import JobPaths
+from agent.track import Track
+from sandbox import Level, Policy
+from sandbox.seen import seen
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What differs between the runs of a track."""
+
+    minimum: Level
+    gpus: tuple[int, ...] = ()
+
+
+def minimum(track: Track, base: Mapping[str, str], files: Mapping[str, str], *, unsafe: bool) -> Level:
+    """The weakest walls behind which these files may run; `base`: the person's own.
+
+    What differs from a person's script in nothing but literals of declared knobs was written by no model.
+    """
+    if literals.only_knobs(track, base, files):
+        return "base"
+    return "unsafe" if unsafe else track.sandbox.minimum
+
+
+def training(track: Track, paths: JobPaths, corpus: Path, reach: Reach) -> Policy:
+    return _policy(track, str(paths.out), (str(paths.code), *_data(track, corpus)), reach)
+
+
+def scoring(track: Track, reach: Reach) -> Policy:
+    """Of the judge's candidate processes; the session adds each one's files and folder."""
+    return _policy(track, "", (), reach)
+
+
+def _policy(track: Track, writable: str, files: tuple[str, ...], reach: Reach) -> Policy:
+    common = seen(track.sandbox.packages)
+    return Policy(
+        writable=writable,
+        read=(*common.read, *files),
+        hidden=common.hidden,
+        gpus=reach.gpus,
+        loopback=track.hardware.gpus > 1,
+        pinned=track.hardware.kind == "cpu",
+        minimum=reach.minimum,
+    )
+
+
+def _data(track: Track, corpus: Path) -> tuple[str, ...]:
+    """The training data, and never the validation data: the published shards lie in one folder, so file by file."""
+    if track.data.corpus == "none":
+        return ()
+    if track.data.corpus != "fineweb":
+        return (str(corpus / "train"),)
+    shards = (corpus / "datasets" / fineweb_folder(track)).glob("fineweb_train_*.bin")
+    return (*sorted(map(str, shards)), str(corpus / "tokenizers"))
+
+
+def fineweb_folder(track: Track) -> str:
+    return f"fineweb10B_{track.data.variant}"

@@ -1,0 +1,45 @@
+"""The walls of a machine without namespaces: Landlock over files, a filter over system calls, both put up by the new
+process itself just before its exec.
+
+Takes a policy; gives the places that Landlock lets it reach.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePath
+
+from sandbox.bubblewrap import gpu_nodes
+from sandbox.policy import Policy
+
+# What nearly every program opens, and what says nothing of anybody.
+NODES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+FACTS = ("/proc/cpuinfo", "/proc/meminfo", "/proc/filesystems", "/proc/sys/vm/overcommit_memory")
+SHARED = "/dev/shm"
+
+
+def readable(policy: Policy) -> list[Path]:
+    found = [*FACTS, *(("/sys", "/proc/driver/nvidia") if policy.gpus else ())]
+    for path in policy.read:
+        found += _around(os.path.realpath(path), {os.path.realpath(hidden) for hidden in policy.hidden})
+    return [Path(path) for path in dict.fromkeys(found) if os.path.lexists(path)]
+
+
+def writable(policy: Policy) -> list[Path]:
+    # What processes of several GPUs pass to each other lies in memory that the whole machine shares.
+    shared = (SHARED,) if policy.loopback else ()
+    found = [policy.writable, *NODES, *gpu_nodes(policy.gpus), *shared]
+    return [Path(path) for path in found if os.path.lexists(path)]
+
+
+def _around(path: str, hidden: Iterable[str]) -> Iterator[str]:
+    """The path, or what is in it but for what is hidden: a rule can't take back what another one gives."""
+    under = [one for one in hidden if PurePath(one).is_relative_to(path) and one != path]
+    if path in hidden:
+        return
+    if not under:
+        yield path
+        return
+    with os.scandir(path) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if not entry.is_symlink():
+                yield from _around(entry.path, under)

@@ -1,0 +1,34 @@
+"""What a run may touch, whatever walls keep it to that.
+
+Takes nothing; gives the frozen record `Policy` and the order of `LEVELS`.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Level = Literal["unsafe", "base", "pod", "landlock", "namespaces"]
+LEVELS: tuple[Level, ...] = ("unsafe", "base", "pod", "landlock", "namespaces")  # weakest first
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Everything that is not listed is out of reach, as far as the walls that stand go."""
+
+    writable: str
+    """Its one folder."""
+    read: tuple[str, ...]
+    """Files and folders, and all that is under them."""
+    hidden: tuple[str, ...] = ()
+    """Folders under those of `read` that are not to be seen, but for what `read` lists under them in turn."""
+    gpus: tuple[int, ...] = ()
+    """Numbers of the device nodes: /dev/nvidia0 is 0."""
+    loopback: bool = False
+    """Whether its processes talk to each other by TCP, as torchrun's do."""
+    pinned: bool = False
+    """Whether it must stay on the core that it was put on."""
+    minimum: Level = "landlock"
+    """The weakest level at which it may run at all."""
+
+
+def reaches(level: Level, minimum: Level) -> bool:
+    return LEVELS.index(level) >= LEVELS.index(minimum)

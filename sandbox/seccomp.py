@@ -1,0 +1,214 @@
+"""The filter on system calls: what a candidate may ask of the kernel at all.
+
+Takes the kind of place that it runs in; gives the program for that place as bytes, for bubblewrap's --seccomp or
+for `install` in a new process before its exec. Everything is allowed but what is named here, so that libraries
+which train models find what they expect; the other walls (namespaces, Landlock) hold files and the network.
+"""
+
+import ctypes
+import errno
+import functools
+import socket
+import stat
+import sys
+from typing import Literal
+
+from sandbox import bpf, syscalls
+from sandbox.bpf import ALLOW, NOTIFY, Block, among, branch, fail, high, load, lookup, low, mask, ret
+from sandbox.syscalls import Machine
+
+# boxed: in namespaces of its own, so other processes and the host's sockets are not there at all.
+# open: on the host; connect, bind and listen are answered by the doorman.
+# pod: on a machine that is itself the sandbox: its sockets are as in a box, its processes as in the open.
+Kind = Literal["boxed", "open", "pod"]
+
+NO = fail(errno.EPERM)
+YES = ret(ALLOW)
+ABSENT = fail(errno.ENOSYS)  # what makes libraries fall back on an older call
+PRETEND = fail(0)  # nothing happens, and it looks like a success
+
+# Other processes' memory, keys, programs in the kernel, mounts, namespaces, the machine itself, files behind the
+# back of path checks, and what tells one run about another (page cache, file events).
+DENIED = (
+    "ptrace process_vm_readv process_vm_writev process_madvise process_mrelease kcmp pidfd_getfd "
+    "keyctl add_key request_key bpf userfaultfd perf_event_open seccomp vmsplice modify_ldt "
+    "mount umount2 pivot_root chroot open_tree open_tree_attr move_mount fsopen fsconfig fsmount fspick mount_setattr "
+    "statmount listmount setns unshare "
+    "init_module finit_module delete_module create_module query_module get_kernel_syms kexec_load kexec_file_load "
+    "reboot swapon swapoff acct quotactl quotactl_fd syslog iopl ioperm settimeofday clock_settime adjtimex "
+    "clock_adjtime sethostname setdomainname vhangup nfsservctl uselib ustat sysfs _sysctl "
+    "open_by_handle_at name_to_handle_at lookup_dcookie fanotify_init fanotify_mark "
+    "fadvise64 mincore move_pages migrate_pages"
+)
+# Where there is a newer call that a filter can't look into (its arguments are in memory) or that is not ours to allow.
+PRETENDED_ABSENT = "clone3 io_uring_setup io_uring_enter io_uring_register cachestat inotify_init inotify_init1"
+# Without an ipc namespace: objects that outlive a run and that others can open.
+SHARED_OBJECTS = (
+    "shmget shmat shmctl shmdt semget semop semtimedop semctl msgget msgsnd msgrcv msgctl "
+    "mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr"
+)
+# Landlock does not see these, on any file of the same user. Programs that copy files give up when they fail.
+MODES_AND_TIMES = "chmod fchmod fchmodat fchmodat2 utime utimes utimensat futimesat"
+OWNERS_AND_ATTRIBUTES = (
+    "chown fchown lchown fchownat setxattr lsetxattr fsetxattr setxattrat removexattr lremovexattr fremovexattr "
+    "removexattrat file_setattr"
+)
+
+CLONE_NEW = 0x7E02_0000  # every namespace
+CLONE_PARENT = 0x8000  # a child that is its parent's sibling
+PERSONALITIES = (0, 0xFFFF_FFFF)  # plain Linux, and the question which one it is
+TIOCSTI, TIOCLINUX, TIOCSETD = 0x5412, 0x541C, 0x5423  # typing for somebody else; line disciplines
+FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR = 0x4008_6602, 0x401C_5820  # what chattr does
+F_SETLEASE, F_NOTIFY = 1024, 1026
+PR_SET_SECCOMP, PR_SET_MEMORY_MERGE, PR_SET_NO_NEW_PRIVS = 22, 67, 38
+RWF_NOWAIT_DONTCACHE = 0x08 | 0x80  # says whether a page is in memory; drops it
+MADV_MERGEABLE, MADV_COLD, MADV_PAGEOUT = 12, 20, 21  # who else has this page; drop it
+MSG_FASTOPEN = 0x2000_0000  # connects without connect()
+SOL_TCP, TCP_ULP = 6, 31
+TYPE_MASK = 0xF  # what else is in a socket's type are NONBLOCK and CLOEXEC
+NETLINK_ROUTE = 0
+AF_NETLINK = 16
+TCP_ONLY = (0, socket.IPPROTO_TCP)  # 0 is the family's usual one: not MPTCP, SCTP or SMC, which know other addresses
+TCP_UDP = (*TCP_ONLY, socket.IPPROTO_UDP)
+STREAM, DGRAM, SEQPACKET = 1, 2, 5
+PRIO_PROCESS = 0
+IOPRIO_WHO_PROCESS = 1
+
+SECCOMP_SET_MODE_FILTER = 1
+SPEC_ALLOW, NEW_LISTENER, WAIT_KILLABLE_RECV = 1 << 2, 1 << 3, 1 << 5
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
+
+
+@functools.cache
+def program(kind: Kind, *, loopback: bool, pinned: bool) -> bytes:
+    """`loopback`: whether it may have sockets of the internet families; `pinned`: whether it must stay on its cores.
+
+    Raises:
+        OSError: no filter can be built for this machine.
+    """
+    machine = syscalls.this_machine()
+    if machine is None or sys.byteorder != "little":
+        known = ", ".join(syscalls.MACHINES)
+        raise OSError(errno.ENOSYS, f"no system call numbers for this machine, only for {known}")
+    return build(machine, kind, loopback=loopback, pinned=pinned)
+
+
+def build(machine: Machine, kind: Kind, *, loopback: bool, pinned: bool) -> bytes:
+    calls: dict[str, Block] = dict.fromkeys(DENIED.split(), NO) | dict.fromkeys(PRETENDED_ABSENT.split(), ABSENT)
+    calls |= _by_argument() | _sockets(kind, loopback)
+    if kind != "boxed":
+        calls |= dict.fromkeys(SHARED_OBJECTS.split(), NO) | _other_processes()
+    if kind == "open":
+        calls |= dict.fromkeys(MODES_AND_TIMES.split(), PRETEND) | dict.fromkeys(OWNERS_AND_ATTRIBUTES.split(), NO)
+    if pinned:
+        calls["sched_setaffinity"] = NO
+    numbers = {name: syscalls.number(name, machine) for name in calls}
+    cases = {number: calls[name] for name, number in numbers.items() if number is not None}
+    body = lookup(cases, YES)
+    if machine.other_abi is not None:
+        body = branch(">=", machine.other_abi, NO, body)
+    checked = branch("==", machine.audit, load(bpf.NUMBER, body), ret(bpf.KILL_PROCESS))
+    return bpf.assemble(load(bpf.ARCH, checked))
+
+
+def _by_argument() -> dict[str, Block]:
+    """Calls of which only some uses are denied. The kernel looks at the lower half of these arguments only."""
+    device = mask(0o170000, among((stat.S_IFCHR, stat.S_IFBLK), NO, YES))
+    return {
+        "clone": load(low(0), branch("&", CLONE_NEW | CLONE_PARENT, NO, YES)),
+        "personality": load(low(0), among(PERSONALITIES, YES, NO)),
+        "ioctl": load(low(1), among((TIOCSTI, TIOCLINUX, TIOCSETD, FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR), NO, YES)),
+        "fcntl": load(low(1), among((F_SETLEASE, F_NOTIFY), NO, YES)),
+        "prctl": load(low(0), among((PR_SET_SECCOMP, PR_SET_MEMORY_MERGE), NO, YES)),
+        "madvise": load(low(2), among((MADV_MERGEABLE, MADV_COLD, MADV_PAGEOUT), NO, YES)),
+        "preadv2": load(low(5), branch("&", RWF_NOWAIT_DONTCACHE, NO, YES)),
+        "pwritev2": load(low(5), branch("&", RWF_NOWAIT_DONTCACHE, NO, YES)),
+        "mknod": load(low(1), device),
+        "mknodat": load(low(2), device),
+        "prlimit64": _zero(0, YES, NO),
+        "setsockopt": load(low(1), branch("==", SOL_TCP, load(low(2), branch("==", TCP_ULP, NO, YES)), YES)),
+    }
+
+
+def _sockets(kind: Kind, loopback: bool) -> dict[str, Block]:
+    """Which sockets may be made, and how they come by an address."""
+    unix = YES if kind != "open" else NO  # a path or a name would lead to the host's own sockets
+    internet, route = NO, NO
+    if loopback:
+        internet = _kind_of_socket((STREAM,), TCP_ONLY) if kind == "open" else _kind_of_socket((STREAM, DGRAM), TCP_UDP)
+        route = load(low(2), branch("==", NETLINK_ROUTE, YES, NO))  # which interfaces there are
+    families = {socket.AF_UNIX: unix, socket.AF_INET: internet, socket.AF_INET6: internet, AF_NETLINK: route}
+    calls = {"socket": load(low(0), lookup({int(family): block for family, block in families.items()}, NO))}
+    if kind != "open":
+        calls["socketpair"] = load(low(0), branch("==", socket.AF_UNIX, YES, NO))
+        return calls
+    # A pair of datagram sockets could send to any name.
+    pair = load(low(1), mask(TYPE_MASK, among((STREAM, SEQPACKET), YES, NO)))
+    calls["socketpair"] = load(low(0), branch("==", socket.AF_UNIX, pair, NO))
+    fast = branch("&", MSG_FASTOPEN, NO, YES)
+    calls["sendmsg"] = load(low(2), fast)
+    calls["sendmmsg"] = load(low(3), fast)
+    calls["sendto"] = load(low(3), branch("&", MSG_FASTOPEN, NO, _null(4, YES, NO)))
+    calls |= dict.fromkeys(("connect", "bind", "listen"), ret(NOTIFY) if loopback else NO)
+    return calls
+
+
+def _kind_of_socket(types: tuple[int, ...], protocols: tuple[int, ...]) -> Block:
+    by_protocol = load(low(2), among(protocols, YES, NO))
+    return load(low(1), mask(TYPE_MASK, among(types, by_protocol, NO)))
+
+
+def _other_processes() -> dict[str, Block]:
+    """Without a pid namespace: what reaches processes by their number. Signals can't be told apart here."""
+    calls = {
+        # It stays in the group that its end is tied to. Programs which start workers in a session of their own
+        # give up when that fails, so it seems to succeed.
+        "setsid": PRETEND,
+        "setpgid": NO,
+        "setpriority": load(low(0), branch("==", PRIO_PROCESS, _zero(1, YES, NO), NO)),
+        "ioprio_set": load(low(0), branch("==", IOPRIO_WHO_PROCESS, _zero(1, YES, NO), NO)),
+        "kill": load(low(0), branch("==", 0xFFFF_FFFF, NO, YES)),  # -1: everybody
+    }
+    return calls | dict.fromkeys(("sched_setscheduler", "sched_setparam", "sched_setattr"), _zero(0, YES, NO))
+
+
+def _zero(argument: int, yes: Block, no: Block) -> Block:
+    """Whether an `int` is 0: a process that means itself."""
+    return load(low(argument), branch("==", 0, yes, no))
+
+
+def _null(argument: int, yes: Block, no: Block) -> Block:
+    """Whether a pointer is null."""
+    return load(low(argument), branch("==", 0, load(high(argument), branch("==", 0, yes, no)), no))
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("count", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+
+
+def no_new_privileges() -> None:
+    """What the kernel asks of an ordinary user before a filter or a Landlock domain; no way back."""
+    if _LIBC is None or _LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_NO_NEW_PRIVS)")
+
+
+def install(program: bytes, *, listener: bool) -> int | None:
+    """Puts this process, and all that it starts, under the program, for good.
+
+    With `listener` it gives a file that notifications are read from (closed on exec): for the doorman.
+    """
+    no_new_privileges()
+    machine = syscalls.this_machine()
+    assert _LIBC is not None and machine is not None  # or there would be no program
+    number = syscalls.number("seccomp", machine)
+    filled = _Program(len(program) // 8, program)
+    # A filter is no reason to slow down all branches, as older kernels think.
+    usual = SPEC_ALLOW | (NEW_LISTENER if listener else 0)
+    # So that a signal handler of the candidate can't make it repeat a call that is being answered.
+    for flags in (usual | WAIT_KILLABLE_RECV, usual) if listener else (usual,):
+        fd = int(_LIBC.syscall(number, SECCOMP_SET_MODE_FILTER, flags, ctypes.byref(filled)))
+        if fd >= 0:
+            return fd if listener else None
+        if ctypes.get_errno() != errno.EINVAL:
+            break
+    raise OSError(ctypes.get_errno(), "seccomp(SECCOMP_SET_MODE_FILTER)")

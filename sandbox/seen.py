@@ -1,0 +1,125 @@
+"""What every run may read: the system's libraries, and Python with the packages that a track allows.
+
+Takes names of distributions; gives paths, and the folders under them that stay hidden. Packages are listed one by one,
+because a corpus may have its validation text from others that are installed beside them.
+"""
+
+import functools
+import importlib.metadata
+import sys
+import sysconfig
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+# Programs and libraries; a compiler and its headers, which `torch.compile` calls; CUDA's own.
+SYSTEM = (
+    "/usr/bin",
+    "/usr/lib",
+    "/usr/lib32",
+    "/usr/lib64",
+    "/usr/libexec",
+    "/usr/include",
+    "/usr/local/bin",
+    "/usr/local/lib",
+    "/usr/local/lib64",
+    "/usr/local/include",
+    "/usr/local/cuda*",
+    "/usr/share/zoneinfo",
+    "/lib*",
+    "/bin",
+    "/sbin",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/alternatives",
+    "/etc/localtime",
+    "/opt/cuda*",
+    "/sys/devices/system/cpu",
+)
+# Python packages of the system, and what conda keeps beside its Python.
+SYSTEM_PACKAGES = ("/usr/lib/python*/*-packages", "/usr/local/lib/python*/*-packages")
+BESIDE = ("lib*/python*/*-packages", "pkgs", "envs")
+
+
+class Seen(NamedTuple):
+    read: tuple[str, ...]
+    hidden: tuple[str, ...]
+
+
+@functools.cache
+def seen(packages: tuple[str, ...] | None) -> Seen:
+    """For a script that imports `packages` and what they need; None: whatever is installed."""
+    read = [path for pattern in SYSTEM for path in _matching("/", pattern)]
+    hidden = [path for pattern in SYSTEM_PACKAGES for path in _matching("/", pattern)]
+    base = Path(sys.base_prefix)
+    if base not in (Path("/usr"), Path("/usr/local")):
+        read.append(str(base))
+        hidden += [path for pattern in BESIDE for path in _matching(str(base), pattern)]
+    read += [sys.executable, str(Path(sys.prefix) / "pyvenv.cfg"), sysconfig.get_path("stdlib")]
+    places = _places()
+    read += places if packages is None else _entries(packages, places)
+    return Seen(
+        tuple(sorted({path for path in read if Path(path).exists()})),
+        tuple(sorted({path for path in hidden if Path(path).is_dir()})),
+    )
+
+
+def _matching(folder: str, pattern: str) -> list[str]:
+    return [str(path) for path in Path(folder).glob(pattern.removeprefix("/"))]
+
+
+def _places() -> list[str]:
+    """Where packages are installed."""
+    return sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+
+
+def _entries(packages: Iterable[str], places: Iterable[str]) -> list[str]:
+    """The files and folders of the packages and of all that they need, as they lie in the places."""
+    found = []
+    for name in _with_all_they_need(packages):
+        for place in places:
+            found += [str(Path(place) / entry) for entry in _top(name) if (Path(place) / entry).exists()]
+    return found
+
+
+def _with_all_they_need(packages: Iterable[str]) -> list[str]:
+    wanted = [Requirement(name) for name in packages]
+    done: set[tuple[str, str]] = set()
+    while wanted:
+        requirement = wanted.pop()
+        for extra in ("", *requirement.extras):
+            key = (canonicalize_name(requirement.name), extra)
+            if key not in done:
+                done.add(key)
+                wanted += _needs(*key)
+    return sorted({name for name, _ in done})
+
+
+def _needs(name: str, extra: str) -> list[Requirement]:
+    try:
+        lines = importlib.metadata.distribution(name).requires or []
+    except importlib.metadata.PackageNotFoundError:
+        return []  # of another system, or optional
+    found: list[Requirement] = []
+    for line in lines:
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement:
+            continue
+        if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+            found.append(requirement)
+    return found
+
+
+def _top(name: str) -> set[str]:
+    """First parts of the paths that a distribution installed. Reading its whole list of files takes far longer."""
+    try:
+        record = importlib.metadata.distribution(name).read_text("RECORD") or ""
+    except importlib.metadata.PackageNotFoundError:
+        return set()
+    parts = {line.split(",", 1)[0].split("/", 1)[0].strip('"') for line in record.splitlines()}
+    return {part for part in parts if part not in ("", ".", "..", "__pycache__") and not part.endswith(".pth")}
