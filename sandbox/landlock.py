@@ -2,7 +2,8 @@
 
 Takes paths to read and paths to write; gives an open ruleset, made before the fork, and `enforce` for the child.
 All that is not listed can't be opened, made, renamed or removed. It does not see stat, chmod, chown, times and
-attributes of files, the command lines in /proc, unix sockets that have a path, or the network.
+attributes of files, the command lines in /proc, unix sockets that have a path, or the network. Whoever keeps root's
+capabilities reads the environments of others in /proc, too, where that is listed.
 """
 
 import ctypes
@@ -99,7 +100,8 @@ def _call(name: str, *arguments: int | bytes | None) -> int:
     number = None if machine is None else syscalls.number(name, machine)
     if _LIBC is None or number is None:
         raise OSError(errno.ENOSYS, f"{name}: not on this machine")
-    result = int(_LIBC.syscall(number, *arguments))
+    whole = (ctypes.c_long(one) if isinstance(one, int) else one for one in arguments)
+    result = int(_LIBC.syscall(number, *whole))
     if result < 0:
         raise OSError(ctypes.get_errno(), f"{name}: {os.strerror(ctypes.get_errno())}")
     return result
