@@ -64,7 +64,8 @@ PR_SET_SECCOMP, PR_SET_MEMORY_MERGE, PR_SET_NO_NEW_PRIVS = 22, 67, 38
 RWF_NOWAIT_DONTCACHE = 0x08 | 0x80  # says whether a page is in memory; drops it
 MADV_MERGEABLE, MADV_COLD, MADV_PAGEOUT = 12, 20, 21  # who else has this page; drop it
 MSG_FASTOPEN = 0x2000_0000  # connects without connect()
-SOL_TCP, TCP_ULP = 6, 31
+SOL_TCP, TCP_FASTOPEN_CONNECT, TCP_ULP = 6, 30, 31
+SOCKADDR_NL = 12  # bytes
 TYPE_MASK = 0xF  # what else is in a socket's type are NONBLOCK and CLOEXEC
 NETLINK_ROUTE = 0
 AF_NETLINK = 16
@@ -113,6 +114,7 @@ def build(machine: Machine, kind: Kind, *, loopback: bool, pinned: bool) -> byte
 
 def _by_argument() -> dict[str, Block]:
     """Calls of which only some uses are denied. The kernel looks at the lower half of these arguments only."""
+    of_tcp = load(low(2), among((TCP_ULP, TCP_FASTOPEN_CONNECT), NO, YES))
     device = mask(0o170000, among((stat.S_IFCHR, stat.S_IFBLK), NO, YES))
     return {
         "clone": load(low(0), branch("&", CLONE_NEW | CLONE_PARENT, NO, YES)),
@@ -126,7 +128,7 @@ def _by_argument() -> dict[str, Block]:
         "mknod": load(low(1), device),
         "mknodat": load(low(2), device),
         "prlimit64": _zero(0, YES, NO),
-        "setsockopt": load(low(1), branch("==", SOL_TCP, load(low(2), branch("==", TCP_ULP, NO, YES)), YES)),
+        "setsockopt": load(low(1), branch("==", SOL_TCP, of_tcp, YES)),
     }
 
 
@@ -148,7 +150,8 @@ def _sockets(kind: Kind, loopback: bool) -> dict[str, Block]:
     fast = branch("&", MSG_FASTOPEN, NO, YES)
     calls["sendmsg"] = load(low(2), fast)
     calls["sendmmsg"] = load(low(3), fast)
-    calls["sendto"] = load(low(3), branch("&", MSG_FASTOPEN, NO, _null(4, YES, NO)))
+    to_netlink = load(low(5), branch("==", SOCKADDR_NL, YES, NO))  # no internet address is as short
+    calls["sendto"] = load(low(3), branch("&", MSG_FASTOPEN, NO, _null(4, YES, to_netlink)))
     calls |= dict.fromkeys(("connect", "bind", "listen"), ret(NOTIFY) if loopback else NO)
     return calls
 

@@ -98,6 +98,8 @@ ASKED = {
     "call(N['prlimit64'], 1, 7, 0, 0)": (OK, E, E, E),
     "call(N['prlimit64'], 0, 7, 0, 0)": (OK, OK, OK, OK),
     "tried(PAIR[0].setsockopt, 6, 31, b'tls')": (errno.EOPNOTSUPP, E, E, E),
+    "tried(PAIR[0].setsockopt, 6, 30, 1)": (errno.EOPNOTSUPP, E, E, E),
+    "tried(PAIR[0].setsockopt, 6, 1, 1)": (errno.EOPNOTSUPP,) * 4,
     "tried(PAIR[0].setsockopt, 1, 7, 9999)": (OK, OK, OK, OK),
     # Sockets: family, type, protocol.
     "tried(socket.socket, 2, 1, 0)": (OK, OK, OK, OK),
@@ -128,6 +130,8 @@ ASKED = {
     "call(N['sendto'], -1, b'x', 1, 0, 0, 0)": (BADF, BADF, BADF, BADF),
     "call(N['sendto'], -1, b'x', 1, 0, 4096, 0)": (BADF, BADF, E, BADF),
     "call(N['sendto'], -1, b'x', 1, 0, 1 << 32, 0)": (BADF, BADF, E, BADF),
+    "call(N['sendto'], -1, b'x', 1, 0, 4096, 12)": (BADF, BADF, BADF, BADF),
+    "call(N['sendto'], -1, b'x', 1, 0, 4096, 16)": (BADF, BADF, E, BADF),
     # Other processes.
     "call(N['setpgid'], 0, -1)": (INVAL, INVAL, E, E),
     "call(N['setpriority'], 0, 1, 0)": (ANY, ANY, E, E),

@@ -1,0 +1,265 @@
+"""How the doorman answers one call: the address is copied once, checked, and used on a copy of the socket.
+
+Takes notifications from a seccomp listener; gives each its answer. Nothing that the candidate can still change is
+looked at twice, and no call is ever let through to the kernel as it was made.
+"""
+
+import ctypes
+import errno
+import fcntl
+import ipaddress
+import os
+import socket
+import struct
+import threading
+from pathlib import Path
+from typing import NamedTuple
+
+from sandbox import syscalls
+
+# From linux/seccomp.h: struct seccomp_notif is id, pid, flags, number, architecture, pointer, six arguments.
+_REQUEST = struct.Struct("=QIIiIQ6Q")
+_ANSWER = struct.Struct("=QqiI")
+_RECEIVE, _SEND, _VALID = 0xC0502100, 0xC0182101, 0x40082102
+_PIDFD_THREAD = os.O_EXCL
+_SO_PROTOCOL, _SO_DOMAIN = 38, 39
+_AF_NETLINK, _NETLINK_ROUTE = 16, 0
+LONGEST = 128  # struct sockaddr_storage
+AT_ONCE = 64  # answers in work; a candidate whose connects hang waits for itself
+NAMES_KEPT = 65_536
+FIRST_PORT = 1024  # those below are root's, and the doorman may be root
+_INTERNET = (socket.AF_INET, socket.AF_INET6)
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class Call(NamedTuple):
+    """A system call that waits for an answer."""
+
+    id: int
+    thread: int
+    name: str
+    arguments: tuple[int, ...]
+
+
+class Address(NamedTuple):
+    """A name that a socket may get or reach."""
+
+    host: str
+    port: int
+
+
+class Desk:
+    """Answers the calls of one candidate, each in a thread of its own, since a connect may take its time."""
+
+    def __init__(self, listener: int) -> None:
+        machine = syscalls.this_machine()
+        if machine is None:
+            raise OSError(errno.ENOSYS, "no system call numbers for this machine")
+        self._listener = listener
+        self._names = {syscalls.number(name, machine): name for name in ("connect", "bind", "listen")}
+        self._getfd = syscalls.number("pidfd_getfd", machine)
+        self._at_work = threading.Semaphore(AT_ONCE)
+        self._listening: dict[Address, None] = {}  # names that the candidate itself has listened on, oldest first
+        self._lock = threading.Lock()
+        threading.stack_size(1 << 18)
+
+    def free(self) -> bool:
+        """Whether `take` would not have to wait."""
+        if self._at_work.acquire(blocking=False):
+            self._at_work.release()
+            return True
+        return False
+
+    def take(self) -> None:
+        """Takes one call that waits, and has it answered."""
+        buffer = bytearray(_REQUEST.size)
+        try:
+            fcntl.ioctl(self._listener, _RECEIVE, buffer)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.EINTR):  # whoever called is dead
+                return
+            raise
+        number, thread, _, asked, _, _, *arguments = _REQUEST.unpack(buffer)
+        call = Call(number, thread, self._names.get(asked, ""), tuple(arguments))
+        self._at_work.acquire()
+        threading.Thread(target=self._answer, args=(call,), daemon=True).start()
+
+    def _answer(self, call: Call) -> None:
+        failed = errno.EPERM
+        try:
+            self._act(call)
+            failed = 0
+        except OSError as error:
+            failed = error.errno or errno.EPERM
+        finally:
+            try:
+                fcntl.ioctl(self._listener, _SEND, _ANSWER.pack(call.id, 0, -failed, 0))
+            except OSError:
+                pass  # it was killed, or gave up
+            finally:
+                self._at_work.release()
+
+    def _act(self, call: Call) -> None:
+        raw = b"" if call.name == "listen" else _address(call)
+        with self._copy(call) as copy:
+            # Until here the number may have become another process's; what was read is used only if it has not.
+            fcntl.ioctl(self._listener, _VALID, struct.pack("=Q", call.id))
+            if call.name == "listen":
+                self._listen(copy, call.arguments[1] & 0xFFFF_FFFF)
+            elif call.name == "bind":
+                self._bind(copy, raw)
+            elif call.name == "connect":
+                self._connect(copy, raw)
+            else:
+                raise OSError(errno.ENOSYS, "not a call that we answer")
+
+    def _copy(self, call: Call) -> socket.socket:
+        """A second name for the candidate's socket: the same one, even if its own is closed or exchanged meanwhile."""
+        process = _open_process(call.thread)
+        try:
+            number = ctypes.c_int(call.arguments[0] & 0xFFFF_FFFF)
+            fd = int(_LIBC.syscall(self._getfd, process, number, 0))
+            if fd < 0:
+                raise OSError(ctypes.get_errno(), "pidfd_getfd")
+        finally:
+            os.close(process)
+        try:
+            return socket.socket(fileno=fd)
+        except OSError:
+            os.close(fd)
+            raise
+
+    def _connect(self, copy: socket.socket, raw: bytes) -> None:
+        family = _internet(copy)
+        to = _parse(raw, family)
+        inside = _inside(to, copy, family)
+        if inside is None:
+            raise OSError(errno.ENETUNREACH, f"{to.host} is not loopback")
+        with self._lock:
+            known = _plain(inside) in self._listening
+        if not known:  # a service of the host, or nobody: the candidate can't tell
+            raise OSError(errno.ECONNREFUSED, f"{inside} is no socket of the candidate's")
+        copy.connect(inside)
+
+    def _bind(self, copy: socket.socket, raw: bytes) -> None:
+        if _option(copy, _SO_DOMAIN) == _AF_NETLINK:
+            _bind_netlink(copy, raw)
+            return
+        family = _internet(copy)
+        to = _parse(raw, family)
+        inside = _inside(to, copy, family)
+        if inside is None:
+            raise OSError(errno.EADDRNOTAVAIL, f"{to.host} is not loopback")
+        if 0 < inside.port < FIRST_PORT:
+            raise OSError(errno.EACCES, f"port {inside.port} is root's")
+        copy.bind(inside)
+
+    def _listen(self, copy: socket.socket, backlog: int) -> None:
+        family = _internet(copy)
+        if copy.getsockname()[1] == 0:
+            anywhere = Address("0.0.0.0" if family == socket.AF_INET else "::", 0)
+            copy.bind(_inside(anywhere, copy, family) or anywhere)
+        copy.listen(min(backlog, 0xFFFF))
+        name = Address(*copy.getsockname()[:2])
+        if not ipaddress.ip_address(_plain(name).host).is_loopback:  # another thread undid the bind meanwhile
+            copy.shutdown(socket.SHUT_RD)
+            raise OSError(errno.EADDRNOTAVAIL, f"{name.host} is not loopback")
+        with self._lock:
+            self._listening.pop(_plain(name), None)
+            self._listening[_plain(name)] = None
+            if len(self._listening) > NAMES_KEPT:
+                del self._listening[next(iter(self._listening))]
+
+
+def _address(call: Call) -> bytes:
+    """The address as the candidate gave it, copied out of its memory once."""
+    length = ctypes.c_int(call.arguments[2] & 0xFFFF_FFFF).value
+    if not 0 <= length <= LONGEST:
+        raise OSError(errno.EINVAL, f"an address of {length} bytes")
+    if length == 0:
+        return b""
+    here = ctypes.create_string_buffer(length)
+    ours = (ctypes.c_void_p * 2)(ctypes.addressof(here), length)
+    theirs = (ctypes.c_void_p * 2)(call.arguments[1], length)
+    got = _LIBC.process_vm_readv(call.thread, ours, ctypes.c_ulong(1), theirs, ctypes.c_ulong(1), ctypes.c_ulong(0))
+    if got < 0:
+        raise OSError(ctypes.get_errno(), "process_vm_readv")
+    if got != length:
+        raise OSError(errno.EFAULT, "the address is not there to its end")
+    return here.raw
+
+
+def _open_process(thread: int) -> int:
+    """The open process of a thread; the thread itself where the kernel can open one."""
+    try:
+        return os.pidfd_open(thread, _PIDFD_THREAD)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    try:
+        status = Path(f"/proc/{thread}/status").read_text()
+    except OSError:
+        raise ProcessLookupError(errno.ESRCH, "it is gone") from None
+    leader = next(line.split()[1] for line in status.splitlines() if line.startswith("Tgid:"))
+    return os.pidfd_open(int(leader))
+
+
+def _internet(copy: socket.socket) -> int:
+    """The family of a TCP socket.
+
+    Raises:
+        OSError: it is another kind of socket; none of those gets an address here.
+    """
+    family = _option(copy, _SO_DOMAIN)
+    tcp = _option(copy, socket.SO_TYPE) == socket.SOCK_STREAM and _option(copy, _SO_PROTOCOL) == socket.IPPROTO_TCP
+    if family not in _INTERNET or not tcp:
+        raise OSError(errno.EPERM, "only TCP sockets may have addresses")
+    return family
+
+
+def _option(copy: socket.socket, option: int) -> int:
+    return copy.getsockopt(socket.SOL_SOCKET, option)
+
+
+def _parse(raw: bytes, family: int) -> Address:
+    """An internet address as the kernel takes it."""
+    shortest = 16 if family == socket.AF_INET else 24
+    if len(raw) < 2:
+        raise OSError(errno.EINVAL, f"an address of {len(raw)} bytes")
+    if int.from_bytes(raw[:2], "little") != family:  # also AF_UNSPEC, which would take an address away
+        raise OSError(errno.EAFNOSUPPORT, "an address of another family than the socket's")
+    if len(raw) < shortest:
+        raise OSError(errno.EINVAL, f"an address of {len(raw)} bytes")
+    host = ipaddress.ip_address(raw[4:8] if family == socket.AF_INET else raw[8:24])
+    return Address(str(host), int.from_bytes(raw[2:4], "big"))
+
+
+def _inside(to: Address, copy: socket.socket, family: int) -> Address | None:
+    """The loopback address that is meant, "any" included; None if it is outside."""
+    host = ipaddress.ip_address(to.host)
+    if family == socket.AF_INET6 and host.is_unspecified:
+        both = not copy.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+        return Address("::ffff:127.0.0.1" if both else "::1", to.port)
+    mapped = host.ipv4_mapped if isinstance(host, ipaddress.IPv6Address) else None
+    four = mapped or host
+    if four.is_unspecified:
+        four = ipaddress.ip_address("127.0.0.1")
+    if not four.is_loopback:
+        return None
+    return Address(f"::ffff:{four}" if mapped else str(four), to.port)
+
+
+def _plain(address: Address) -> Address:
+    """The same for a socket of either family."""
+    return Address(address.host.removeprefix("::ffff:"), address.port)
+
+
+def _bind_netlink(copy: socket.socket, raw: bytes) -> None:
+    """What asks the kernel for its interfaces binds first; listening to all that happens to them is another thing."""
+    if _option(copy, _SO_PROTOCOL) != _NETLINK_ROUTE or len(raw) < 12:
+        raise OSError(errno.EPERM, "not an address of a netlink socket for routes")
+    family, _, port, groups = struct.unpack("=HHII", raw[:12])
+    if family != _AF_NETLINK or groups:
+        raise OSError(errno.EPERM, "only the kernel's answers may be read")
+    copy.bind((port, 0))
