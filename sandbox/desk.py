@@ -136,11 +136,21 @@ class Desk:
         inside = _inside(to, copy, family)
         if inside is None:
             raise OSError(errno.ENETUNREACH, f"{to.host} is not loopback")
-        with self._lock:
-            known = _plain(inside) in self._listening
-        if not known:  # a service of the host, or nobody: the candidate can't tell
+        own = self._own(inside, family)
+        if own is None:  # a service of the host, or nobody: the candidate can't tell
             raise OSError(errno.ECONNREFUSED, f"{inside} is no socket of the candidate's")
-        copy.connect(inside)
+        copy.connect(own)
+
+    def _own(self, name: Address, family: int) -> Address | None:
+        """The candidate's own socket of that name. One that was bound to any address is at 127.0.0.1, and is meant
+        by all others: many machines call themselves 127.0.1.1."""
+        usual = Address("127.0.0.1", name.port)
+        with self._lock:
+            if _plain(name) in self._listening:
+                return name
+            if usual not in self._listening:
+                return None
+        return usual if family == socket.AF_INET else Address("::ffff:127.0.0.1", name.port)
 
     def _bind(self, copy: socket.socket, raw: bytes) -> None:
         if _option(copy, _SO_DOMAIN) == _AF_NETLINK:

@@ -101,7 +101,9 @@ print(json.dumps([server.getsockname()[0], met.recv(5).decode(), peer[0]]))
         ("socket.AF_INET", "127.8.9.10", None, "127.8.9.10"),
         ("socket.AF_INET", "0.0.0.0", None, "127.0.0.1"),
         ("socket.AF_INET", "127.0.0.1", "0.0.0.0", "127.0.0.1"),
+        ("socket.AF_INET", "0.0.0.0", "127.0.1.1", "127.0.0.1"),
         ("socket.AF_INET6", "::1", None, "::1"),
+        ("socket.AF_INET6", "::", "::1", "::ffff:127.0.0.1"),
         ("socket.AF_INET6", "::", None, "::ffff:127.0.0.1"),
         ("socket.AF_INET6", "::ffff:127.0.0.1", None, "::ffff:127.0.0.1"),
         ("socket.AF_INET6", "::ffff:0.0.0.0", "::", "::ffff:127.0.0.1"),
@@ -166,6 +168,29 @@ netlink = socket.socket(16, 3, 0)
 print(json.dumps(['lo' in [name for _, name in socket.if_nameindex()], tried(netlink.bind, (0, 0)),
                   tried(socket.socket(16, 3, 0).bind, (0, 1)), tried(netlink.connect, (0, 0))]))"""
     assert said(code) == [True, 0, errno.EPERM, errno.EPERM]
+
+
+ALL_REDUCE = """
+import torch, torch.distributed as group
+group.init_process_group("gloo")
+sum = torch.ones(3) * (1 + group.get_rank())
+group.all_reduce(sum)
+print(group.get_rank(), sum.tolist(), flush=True)
+group.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_torchrun_with_two_processes(tmp_path: Path) -> None:
+    (tmp_path / "all_reduce.py").write_text(ALL_REDUCE)
+    code = f"""
+os.execv(sys.executable, [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+                          "--local-addr", "127.0.0.1", {str(tmp_path / "all_reduce.py")!r}])"""
+    with visitor(code) as one:
+        out, err = one.process.communicate(timeout=120)
+        assert one.process.returncode == 0, err.decode()[-3000:]
+        assert sorted(out.splitlines()) == [b"0 [3.0, 3.0, 3.0]", b"1 [3.0, 3.0, 3.0]"]
+        until(lambda: not one.doorman.alive(), within_s=2)
 
 
 # ---------------------------------------------------------------- what is refused
