@@ -60,6 +60,8 @@ class Limits(Table):
     disk_mb: Annotated[int, Field(gt=0)] = 256
     log_mb: Annotated[int, Field(gt=0)] = 16
     processes: Annotated[int, Field(gt=0)] = 64
+    gpu_memory_mb: Annotated[int, Field(gt=0)] | None = None
+    """Of all GPUs of a run together. None: whatever they have."""
 
     def worst_s(self) -> float:
         """The longest one run can hold a slot, what the ledger reserves."""

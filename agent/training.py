@@ -35,6 +35,7 @@ def train_phase(track: Track, paths: JobPaths, env: Mapping[str, str], policy: P
             disk_mb=limits.disk_mb,
             log_mb=limits.log_mb,
             processes=limits.processes,
+            gpu_memory_mb=limits.gpu_memory_mb,
         ),
         policy=policy,
         log=paths.train_log.name,

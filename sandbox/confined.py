@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sandbox import child, tree
+from sandbox.gpus import Meter, Unanswered
 from sandbox.groups import Group
 from sandbox.limits import MB, Cause, Exit, Limits
 from sandbox.policy import Policy
@@ -71,6 +72,7 @@ class Confined:
             self._log_fd = child.open_log(log)
         except OSError as error:
             raise StartError(f"can't open log {log}: {error}") from error
+        self._gpus = self._gpu_meter(env)
         self._group = Group.make(limits.tasks, limits.memory_bound)
         self._boxed = standing is not None and standing.box is not None
         bounds = () if self._group is None else self._group.bounds
@@ -85,7 +87,16 @@ class Confined:
         self.pid = self._process.pid
         self._pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
         _alive[self.pid] = self
-        self._watch = Watch(limits, folder, self._log_fd, self._group)
+        self._watch = Watch(limits, folder, self._log_fd, self._group, self._gpus)
+
+    def _gpu_meter(self, env: Mapping[str, str]) -> Meter | None:
+        if self._limits.gpu_memory_mb is None:
+            return None
+        try:
+            return Meter(env.get("CUDA_VISIBLE_DEVICES"))
+        except Unanswered as error:
+            os.close(self._log_fd)
+            raise StartError(str(error)) from error
 
     def _start(self, launch: Launch, cwd: Path, core: int | None, pass_fds: Sequence[int]) -> "subprocess.Popen[bytes]":
         child.adopt_orphans(True)
@@ -267,6 +278,8 @@ class Confined:
                 os.close(self._pidfd)
         if self._group is not None:
             self._group.remove()
+        if self._gpus is not None:
+            self._gpus.end()
         if not _alive:
             child.adopt_orphans(False)
 

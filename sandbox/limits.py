@@ -12,10 +12,11 @@ from typing import Literal
 from sandbox import tree
 
 # `killed` is our own kill(); a signal from elsewhere is `exited` with that signal.
-Cause = Literal["exited", "wall", "cpu", "memory", "disk", "log", "processes", "killed"]
-CAPS: frozenset[Cause] = frozenset({"wall", "cpu", "memory", "disk", "log", "processes"})
+Cause = Literal["exited", "wall", "cpu", "memory", "disk", "log", "processes", "gpu-memory", "killed"]
+CAPS: frozenset[Cause] = frozenset({"wall", "cpu", "memory", "disk", "log", "processes", "gpu-memory"})
 
 MB = 1_000_000
+MIB = 1 << 20
 OPEN_FILES = 1024
 NPROC_SLACK = 1024  # RLIMIT_NPROC counts all that the person runs: room for that to grow
 
@@ -30,11 +31,11 @@ class Limits:
     disk_mb: int
     log_mb: int
     processes: int
+    gpu_memory_mb: int | None = None
 
     def __post_init__(self) -> None:
         numbers = [self.wall_s, self.memory_mb, self.disk_mb, self.log_mb, self.processes]
-        if self.cpu_s is not None:
-            numbers.append(self.cpu_s)
+        numbers += [number for number in (self.cpu_s, self.gpu_memory_mb) if number is not None]
         if not all(math.isfinite(number) and number > 0 for number in numbers):
             raise ValueError(f"every limit must be above 0 and finite: {self}")
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from sandbox import tree
+from sandbox.gpus import Meter
 from sandbox.groups import Group
 from sandbox.limits import MB, Cause, Limits
 from sandbox.tree import Proc
@@ -47,9 +48,10 @@ def disk_used(folder: Path, enough: int) -> float:
 class Watch:
     """Looks at one tree; remembers what it needs for the next look."""
 
-    def __init__(self, limits: Limits, folder: Path, log_fd: int, group: Group | None = None) -> None:
+    def __init__(self, limits: Limits, folder: Path, log_fd: int, group: Group | None, gpus: Meter | None) -> None:
         self._limits = limits
         self._group = group
+        self._gpus = gpus
         self._folder = folder
         self._log_fd = log_fd
         self._started = time.monotonic()
@@ -95,6 +97,7 @@ class Watch:
             "log": limits.log_mb * MB,
             "processes": limits.processes,
             "disk": limits.disk_mb * MB,
+            "gpu-memory": math.inf if limits.gpu_memory_mb is None else limits.gpu_memory_mb * MB,
         }
 
     def _used(self, rows: dict[int, Proc], now: float) -> dict[Cause, float]:
@@ -106,6 +109,8 @@ class Watch:
             "log": os.fstat(self._log_fd).st_size,
             "processes": len(rows) if threads < self._limits.tasks else max(len(rows), threads),
         }
+        if self._gpus is not None:
+            used["gpu-memory"] = self._gpus.look(rows)
         if now >= self._disk_due:
             used["disk"] = self._disk(rows)
             took = time.monotonic() - now

@@ -1,5 +1,6 @@
 """Job folders and what is written in them."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -36,3 +37,19 @@ def test_a_spec_is_read_strictly() -> None:
     ]:
         with pytest.raises(ValueError):
             JobSpec.from_json(spec.to_json().replace(old, new))
+
+
+def test_a_job_of_an_older_version_lacks_only_what_has_a_default() -> None:
+    spec = JobSpec(1, (phase(JobPaths(Path("/x")), "a.py"),), None, None, 5.0)
+    raw = json.loads(spec.to_json())
+    del raw["phases"][0]["limits"]["gpu_memory_mb"]
+    assert JobSpec.from_json(json.dumps(raw)) == spec
+    raw["phases"][0]["limits"]["gpu_memory_mb"] = 7000
+    assert JobSpec.from_json(json.dumps(raw)).phases[0].limits.gpu_memory_mb == 7000
+    for broken in ({"gpu_memory_mb": "7"}, {"gpu_memory": 7}, {"processes": None}):
+        limits = {**raw["phases"][0]["limits"], **broken}
+        with pytest.raises(ValueError, match="limits"):
+            JobSpec.from_json(json.dumps({**raw, "phases": [{**raw["phases"][0], "limits": limits}]}))
+    del raw["phases"][0]["limits"]["processes"]
+    with pytest.raises(ValueError, match="missing or unknown: processes"):
+        JobSpec.from_json(json.dumps(raw))

@@ -184,6 +184,7 @@ def judge_phase(track: Track, paths: JobPaths, *, script: Path, seed: int, corpu
             disk_mb=2 * limits.disk_mb + OWN_MB,
             log_mb=limits.log_mb + 1,
             processes=limits.processes + 8,
+            gpu_memory_mb=limits.gpu_memory_mb,
         ),
         policy=None,
         log=LOG,

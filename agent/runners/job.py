@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -252,7 +252,8 @@ def sync_folder(folder: Path) -> None:
 
 
 def strict(kind: type[T], text: str) -> T:
-    """A frozen dataclass from JSON, or ValueError: no key missing or unknown, types as declared, no NaN."""
+    """A frozen dataclass from JSON, or ValueError: no key unknown, none missing but those that have a
+    default (a job in flight may be of an older version), types as declared, no NaN."""
     return _value(kind, json.loads(text, parse_constant=_no_constant), kind.__name__)  # type: ignore[no-any-return]
 
 
@@ -292,7 +293,7 @@ def _record(kind: type, raw: object, where: str):  # type: ignore[no-untyped-def
         raise ValueError(f"{where}: expected an object")
     hints = get_type_hints(kind)
     names = {item.name for item in fields(kind)}
-    if raw.keys() != names:
-        odd = ", ".join(sorted(map(str, raw.keys() ^ names)))
-        raise ValueError(f"{where}: missing or unknown: {odd}")
-    return kind(**{name: _value(hints[name], raw[name], f"{where}.{name}") for name in names})
+    needed = {item.name for item in fields(kind) if item.default is MISSING and item.default_factory is MISSING}
+    if odd := (raw.keys() - names) | (needed - raw.keys()):
+        raise ValueError(f"{where}: missing or unknown: {', '.join(sorted(map(str, odd)))}")
+    return kind(**{name: _value(hints[name], raw[name], f"{where}.{name}") for name in raw})

@@ -245,6 +245,7 @@ def _limit(phase: Phase, ended: Exit) -> str:
         "disk": f"{limits.disk_mb} MB",
         "log": f"{limits.log_mb} MB",
         "processes": f"{limits.processes}",
+        "gpu-memory": f"{limits.gpu_memory_mb} MB",
     }
     return words[ended.cause]
 
