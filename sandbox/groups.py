@@ -6,6 +6,7 @@ its supervisor, so that groups whose supervisor died can be found, emptied and r
 """
 
 import contextlib
+import functools
 import itertools
 import os
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from sandbox import tree
 PREFIX = "caddie-"
 Bound = Literal["pids", "memory"]
 BOUNDS: tuple[Bound, ...] = ("pids", "memory")
-_numbers = itertools.count()
+_made = itertools.count()
 
 
 class Place(NamedTuple):
@@ -42,7 +43,7 @@ class Group:
         me = tree.look(os.getpid())
         if me is None:
             return None
-        name = f"{PREFIX}{_namespace()}-{me.pid}-{me.start}-{next(_numbers)}"
+        name = f"{PREFIX}{_namespace()}-{me.pid}-{me.start}-{next(_made)}"
         made = [_make(place, name, tasks, memory) for place in _places()]
         parts = [part for part in made if part is not None]
         return cls(parts) if parts else None
@@ -70,23 +71,24 @@ class Group:
 
     def refused(self) -> bool:
         """Whether the kernel has refused a task since the group was made."""
-        return self._pids is not None and (_number(self._pids.folder / "pids.events", b"max") or 0) > 0
+        return self._pids is not None and _numbers(self._pids.folder / "pids.events").get(b"max", 0) > 0
 
     def out_of_memory(self) -> bool | None:
         """Whether the kernel has killed one of it for lack of memory; None where nobody counts that."""
         if self._memory is None:
             return None
         name = "memory.oom_control" if self._memory.version == 1 else "memory.events"
-        kills = _number(self._memory.folder / name, b"oom_kill")
+        kills = _numbers(self._memory.folder / name).get(b"oom_kill")
         return None if kills is None else kills > 0
 
-    def memory(self) -> int:
-        """Bytes that can't be given back: of processes, each page once, and of files in memory, mapped or not."""
+    def memory(self) -> int | None:
+        """Bytes that can't be given back: of processes, each page once, and of files in memory, mapped or not. None
+        where nobody counts them."""
         if self._memory is None:
-            return 0
-        path = self._memory.folder / "memory.stat"
+            return None
         names = (b"total_rss", b"total_shmem") if self._memory.version == 1 else (b"anon", b"shmem")
-        return sum(_number(path, name) or 0 for name in names)
+        numbers = _numbers(self._memory.folder / "memory.stat")
+        return sum(numbers[name] for name in names) if numbers.keys() >= set(names) else None
 
     def remove(self) -> None:
         """It must be empty; a group that is not stays, and is found by `left_behind`."""
@@ -118,7 +120,8 @@ def _make(place: Place, name: str, tasks: int, memory: int) -> Place | None:
         folder.mkdir()
     except OSError:
         return None
-    bounds = tuple(bound for bound in place.bounds if _bind(folder, place.version, bound, tasks, memory))
+    text = str(folder)  # from here on plain words: this is in the start of every run
+    bounds = tuple(bound for bound in place.bounds if _bind(text, place.version, bound, tasks, memory))
     if not bounds:
         with contextlib.suppress(OSError):
             folder.rmdir()
@@ -126,20 +129,20 @@ def _make(place: Place, name: str, tasks: int, memory: int) -> Place | None:
     return Place(folder, place.version, bounds)
 
 
-def _bind(folder: Path, version: int, bound: Bound, tasks: int, memory: int) -> bool:
+def _bind(folder: str, version: int, bound: Bound, tasks: int, memory: int) -> bool:
     if bound == "pids":
-        return _set(folder / "pids.max", tasks)
+        return _set(f"{folder}/pids.max", tasks)
     if version == 1:
         # The second number is memory and swap together: no swap, where swap is counted at all.
-        done = _set(folder / "memory.limit_in_bytes", memory)
-        _set(folder / "memory.memsw.limit_in_bytes", memory)
+        done = _set(f"{folder}/memory.limit_in_bytes", memory)
+        _set(f"{folder}/memory.memsw.limit_in_bytes", memory)
         return done
-    _set(folder / "memory.swap.max", 0)
-    _set(folder / "memory.oom.group", 1)  # all of it ends at once, not the one that is largest
-    return _set(folder / "memory.max", memory)
+    _set(f"{folder}/memory.swap.max", 0)
+    _set(f"{folder}/memory.oom.group", 1)  # all of it ends at once, not the one that is largest
+    return _set(f"{folder}/memory.max", memory)
 
 
-def _set(path: Path, number: int) -> bool:
+def _set(path: str, number: int) -> bool:
     """The kernel makes these files, never we."""
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
@@ -154,13 +157,13 @@ def _set(path: Path, number: int) -> bool:
     return True
 
 
-def _number(path: Path, name: bytes) -> int | None:
-    """From a file of lines "name number"."""
+def _numbers(path: Path) -> dict[bytes, int]:
+    """A file of lines "name number"."""
     try:
         rows = [line.split() for line in path.read_bytes().splitlines()]
     except OSError:
-        return None
-    return next((int(row[1]) for row in rows if len(row) == 2 and row[0] == name), None)
+        return {}
+    return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
 
 
 def _pids(folder: Path) -> list[int]:
@@ -212,23 +215,34 @@ def _handed_out(one: _Hierarchy) -> Place | None:
 
 
 def _hierarchies() -> list[_Hierarchy]:
+    """Where we are in them can change while we live, where they are does not."""
     try:
-        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
         groups = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
         return []
-    found: list[_Hierarchy] = []
-    for mount in mounts:
-        left, _, right = mount.partition(" - ")
+    return [
+        _Hierarchy(mount, _inside(mount, _own(groups, bounds[0] if bounds else "")), version, bounds)
+        for mount, version, bounds in _mounts()
+    ]
+
+
+@functools.cache
+def _mounts() -> tuple[tuple[Path, int, tuple[Bound, ...]], ...]:
+    try:
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return ()
+    found: list[tuple[Path, int, tuple[Bound, ...]]] = []
+    for line in lines:
+        left, _, right = line.partition(" - ")
         kind, _, options = right.split(" ", 2)
-        place = Path(left.split()[4])
-        if kind == "cgroup":
-            bounds = tuple(bound for bound in BOUNDS if bound in options.split(","))
-            if bounds:
-                found.append(_Hierarchy(place, _inside(place, _own(groups, bounds[0])), 1, bounds))
+        mount = Path(left.split()[4])
+        bounds = tuple(bound for bound in BOUNDS if bound in options.split(","))
+        if kind == "cgroup" and bounds:
+            found.append((mount, 1, bounds))
         elif kind == "cgroup2":
-            found.append(_Hierarchy(place, _inside(place, _own(groups, "")), 2, ()))
-    return found
+            found.append((mount, 2, ()))
+    return tuple(found)
 
 
 def _own(groups: list[str], controller: str) -> str:
@@ -257,6 +271,7 @@ def _named(mount: Path, start: str) -> Iterator[Path]:
         yield from (Path(place, name) for name in names if name.startswith(start))
 
 
+@functools.cache
 def _namespace() -> int:
     """Process ids mean nothing in another pid namespace: a container's groups are not ours to judge."""
     try:

@@ -12,6 +12,7 @@ from sandbox import tree
 from sandbox.gpus import Meter
 from sandbox.groups import Group
 from sandbox.limits import MB, Cause, Limits
+from sandbox.memory_files import held
 from sandbox.tree import Proc
 
 EVERY_S = 0.1
@@ -105,7 +106,7 @@ class Watch:
         used: dict[Cause, float] = {
             "wall": now - self._started,
             "cpu": self.cpu_s,
-            "memory": max(self._memory(rows, now), 0 if self._group is None else self._group.memory()),
+            "memory": self._memory(rows, now),
             "log": os.fstat(self._log_fd).st_size,
             "processes": len(rows) if threads < self._limits.tasks else max(len(rows), threads),
         }
@@ -118,6 +119,8 @@ class Watch:
         return used
 
     def _disk(self, rows: dict[int, Proc]) -> float:
+        if held(rows).entries > MAX_ENTRIES:
+            return math.inf
         nameless: dict[tuple[int, int], int] = {}
         for pid in rows:
             nameless |= tree.open_but_deleted(pid)
@@ -133,6 +136,13 @@ class Watch:
         self.cpu_s = max(self.cpu_s, seen, waited)
 
     def _memory(self, rows: dict[int, Proc], now: float) -> float:
+        """Files in memory count too. Only the kernel knows which of their pages are in a process as well; where it
+        does not say, those count twice."""
+        counted = None if self._group is None else self._group.memory()
+        resident = self._resident(rows, now)
+        return resident + held(rows).bytes if counted is None else max(resident, counted)
+
+    def _resident(self, rows: dict[int, Proc], now: float) -> float:
         """Forked processes share pages, which the quick sum counts for each; over the limit that matters."""
         quick, limit = sum(row.rss for row in rows.values()), self._limits.memory_mb * MB
         if len(rows) < 2 or quick <= limit:

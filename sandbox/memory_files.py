@@ -1,0 +1,118 @@
+"""What the file systems in memory hold that a tree sees and we do not: the /tmp and /dev/shm of its boxes.
+
+Takes process ids; gives `Held`. Nothing that the tree wrote is believed: the mounts are the kernel's list, each is
+reached from the process' own root without following a link, and must be the file system that the list named. The
+files themselves are never looked at, so it costs the same for one as for a million.
+"""
+
+import contextlib
+import ctypes
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from sandbox.tree import LINUX
+
+TMPFS = 0x01021994
+_DIRECTORY = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", 0)  # O_PATH: looks, opens nothing
+_OCTAL = re.compile(r"\\([0-7]{3})")
+_LIBC = ctypes.CDLL(None, use_errno=True) if LINUX else None
+
+
+class Held(NamedTuple):
+    bytes: int
+    entries: int
+
+
+class _Mount(NamedTuple):
+    place: str
+    device: int
+
+
+def held(pids: Iterable[int]) -> Held:
+    """In all boxes of these processes, each file system once."""
+    found: dict[int, Held] = {}
+    if LINUX:
+        ours, seen = _namespace("self"), set[int]()
+        for pid in pids:
+            namespace = _namespace(str(pid))
+            if namespace is None or namespace == ours or namespace in seen:
+                continue
+            seen.add(namespace)
+            found |= _in_box(pid)
+    return Held(sum(one.bytes for one in found.values()), sum(one.entries for one in found.values()))
+
+
+def _in_box(pid: int) -> dict[int, Held]:
+    known = {mount.device for mount in _mounts("self")}  # what was here before, and is only shown there
+    found: dict[int, Held] = {}
+    with contextlib.suppress(OSError):  # the process has ended
+        root = os.open(f"/proc/{pid}/root", os.O_DIRECTORY | os.O_CLOEXEC | os.O_PATH)
+        try:
+            for mount in _mounts(str(pid)):
+                if mount.device in known or mount.device in found:
+                    continue
+                if (size := _size(root, mount)) is not None:
+                    found[mount.device] = size
+        finally:
+            os.close(root)
+    return found
+
+
+def _size(root: int, mount: _Mount) -> Held | None:
+    """None where another file system lies over it, or it has gone: then its row is another's."""
+    try:
+        fd = _open_below(root, mount.place)
+    except OSError:
+        return None
+    try:
+        return _measured(fd) if os.fstat(fd).st_dev == mount.device else None
+    finally:
+        os.close(fd)
+
+
+def _open_below(root: int, place: str) -> int:
+    fd = os.dup(root)
+    for name in place.strip("/").split("/") if place != "/" else ():
+        try:
+            below = os.open(name, _DIRECTORY, dir_fd=fd)
+        finally:
+            os.close(fd)
+        fd = below
+    return fd
+
+
+def _measured(fd: int) -> Held | None:
+    """By statfs: its answer says the type of the file system, which Python's own does not."""
+    assert _LIBC is not None
+    row = (ctypes.c_ulong * 32)()
+    if _LIBC.fstatfs(fd, row) != 0 or row[0] != TMPFS:
+        return None
+    _, size, blocks, free, _, entries, free_entries = row[:7]
+    return Held((blocks - free) * size, entries - free_entries)
+
+
+def _namespace(pid: str) -> int | None:
+    try:
+        return Path(f"/proc/{pid}/ns/mnt").stat().st_ino
+    except OSError:
+        return None
+
+
+def _mounts(pid: str) -> list[_Mount]:
+    """Its file systems of type tmpfs, by the kernel's list. Names in it are escaped as octal numbers."""
+    try:
+        lines = Path(f"/proc/{pid}/mountinfo").read_text("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        return []
+    found: list[_Mount] = []
+    for line in lines:
+        left, _, right = line.partition(" - ")
+        words = left.split(" ")
+        if right.startswith("tmpfs ") and len(words) > 4:
+            major, _, minor = words[2].partition(":")
+            place = _OCTAL.sub(lambda match: chr(int(match[1], 8)), words[4])
+            found.append(_Mount(place, os.makedev(int(major), int(minor))))
+    return found
