@@ -111,12 +111,13 @@ def signal_all(rows: Iterable[Proc], number: int) -> None:
 
 
 def end_all(find: Callable[[], dict[int, Proc]], within_s: float) -> dict[int, Proc]:
-    """End all that `find` finds, again and again until it finds nothing; gives what is left after `within_s`.
+    """End all that `find` finds, again and again until it finds nothing; gives what is left `within_s` after the first
+    was killed: to look at all can take long on a machine that is busy, and then what was killed is still ending.
 
     Everything is stopped before anything is killed: a stopped process can't fork, so a fork bomb that is
     found faster than it grows is caught whole, and no parent sees a child die and starts another.
     """
-    deadline = time.monotonic() + within_s
+    deadline: float | None = None
     stopped: set[tuple[int, int]] = set()
     while found := find():
         fresh = [row for row in found.values() if (row.pid, row.start) not in stopped]
@@ -125,7 +126,9 @@ def end_all(find: Callable[[], dict[int, Proc]], within_s: float) -> dict[int, P
             stopped |= {(row.pid, row.start) for row in fresh}
             continue
         signal_all(found.values(), signal.SIGKILL)
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        deadline = now + within_s if deadline is None else deadline
+        if now > deadline:
             return found
         time.sleep(0.001)
     return {}

@@ -1,7 +1,10 @@
 """Edits that are tried out before they are proposed: what the words say, and what hostile scripts can't do."""
 
+import contextlib
+import json
 import os
 import resource
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -15,8 +18,10 @@ from agent.setting import campaign_folder
 from agent.tools import Desk
 from agent.tools.check import Check, check
 from agent.tools.dry_run import DryRuns, sweep
+from sandbox import groups
 from tests.desk import CHECK, SCRIPT, TRACK, basis_of, edit, open_desk, tried
 from tests.filling import add_idea, add_measured, measurement
+from tests.processes import linux, mentioning
 from tests.training import write_corpus
 
 HERE = "        # here\n"
@@ -134,7 +139,43 @@ def test_a_bad_script_is_told_what_it_did(opened: Opened, name: str) -> None:
     assert "\x1b" not in found.words and str(desk.root) not in found.words
     assert time.monotonic() - began < 20
     assert checks(desk) == []
-    assert not [pid for pid in _all_pids() if str(desk.root) in _environ(pid)]
+    assert mentioning(str(desk.root)) == []
+
+
+@linux
+def test_what_a_dead_shepherd_held_is_known_by_its_last_heartbeat(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It left the session and wiped its environment, on a machine without control groups."""
+    desk, base = opened
+    monkeypatch.setattr(groups, "left_behind", list)
+    mark = f"daemon of {desk.root}"
+    daemon = f"os.execve(sys.executable, [sys.executable, '-c', 'import time; time.sleep(60) # {mark}'], {{}})"
+    code = (
+        "        import os, sys, time\n"
+        "        if os.fork() == 0:\n"
+        "            os.setsid()\n"
+        f"            {daemon}\n"
+        "        time.sleep(60)\n"
+    )
+    over = threading.Event()
+    killer = threading.Thread(target=_kill_shepherds, args=(desk, over))
+    killer.start()
+    try:
+        assert "twice there was no result" in tried(desk, base, (HERE, code)).words
+    finally:
+        over.set()
+        killer.join()
+    assert mentioning(mark) == []
+
+
+def _kill_shepherds(desk: Desk, over: threading.Event) -> None:
+    """Each once its heartbeat names more than the command itself."""
+    while not over.wait(0.02):
+        for beat in (campaign_folder(desk.root, desk.campaign.name) / "checks").glob("*/heartbeat.json"):
+            with contextlib.suppress(OSError, ValueError):
+                if len(json.loads(beat.read_text())["processes"]) > 1:
+                    os.kill(json.loads(beat.with_name("pid.json").read_text())["pid"], signal.SIGKILL)
 
 
 def test_an_edit_that_is_too_big_says_by_how_much(tmp_path: Path) -> None:
@@ -290,14 +331,3 @@ def test_a_trainer_that_does_not_train_says_why(trainer: Opened, old: str, new: 
 def _head(desk: Desk, base: Proposal) -> str:
     assert base.commit
     return desk.repo.files(base.commit, ["train.py"])["train.py"]
-
-
-def _all_pids() -> list[int]:
-    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
-
-
-def _environ(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes().decode("utf-8", "replace")
-    except OSError:
-        return ""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import groups, walls
+from sandbox import groups, tree, walls
 from tests.confining import BOMB, PYTHON, Lab
 from tests.processes import alive, linux, until
 
@@ -94,3 +94,15 @@ def test_it_dies_with_its_supervisor(tmp_path: Path) -> None:
         supervisor.send_signal(signal.SIGKILL)
     until(lambda: not alive(pid))
     until(lambda: pid not in groups.left_behind())  # and its group goes with the next look
+
+
+@linux
+def test_what_was_killed_gets_its_time_to_end_however_long_the_looks_take() -> None:
+    with subprocess.Popen([*PYTHON, "import time; time.sleep(60)"]) as process:
+
+        def find() -> dict[int, tree.Proc]:
+            time.sleep(0.15)  # a busy machine
+            return tree.descendants([process.pid])
+
+        assert tree.end_all(find, 0.2) == {}
+        assert not alive(process.pid)

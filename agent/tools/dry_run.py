@@ -154,7 +154,6 @@ def _tried(place: Place, fill: Callable[[Path], None], code_bytes: int) -> DryRu
     for _ in range(2):
         if (found := _once(place, fill, code_bytes)) is not None:
             return found
-        leftovers.end(place.folder)  # nobody held what the shepherd held
     return lost
 
 
@@ -171,7 +170,10 @@ def _once(place: Place, fill: Callable[[Path], None], code_bytes: int) -> DryRun
     try:
         create(paths.folder, spec, fill)
         _shepherd(paths, spec.wall_s)
-        return _read(place, paths, code_bytes)
+        found = _read(place, paths, code_bytes)
+        if found is None:  # nobody held what the shepherd held; its last heartbeat, in the folder, says what that was
+            leftovers.end(place.folder)
+        return found
     except OSError as error:
         raise InfraError(f"no dry run can be made in {place.folder}: {error}") from error
     finally:
