@@ -5,7 +5,6 @@ the older one; under the same judge the two are only compared. Nothing in the jo
 """
 
 import hashlib
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,11 +15,12 @@ from agent import hardware, reach, track
 from agent.errors import InfraError, MissingError, UserError
 from agent.judge import JUDGE_VERSION
 from agent.judge.measure import measure
-from agent.judge.session import MAX_CODE, read_plain
+from agent.judge.session import MAX_CODE
 from agent.judge.task import judge_phase
 from agent.records import Campaign, Measurement, Run
 from agent.runners import JobPaths, JobResult, JobSpec, Runner, create
-from agent.runners.reading import read_small
+from agent.runners.reading import read_plain, read_small, there
+from agent.runners.removal import remove
 from agent.setting import campaign_folder
 from agent.store import Store
 from agent.store.lease import hold
@@ -114,12 +114,12 @@ def rejudge(
     corpus = the_corpus(of, campaign, root)
     with hold(store, f"campaign {campaign.name}"):
         bench = Bench(campaign, of, corpus, make_runner(of), folder / "jobs", folder / "rejudge")
-        shutil.rmtree(bench.aside, ignore_errors=True)
+        remove(bench.aside)
         try:
             for run in runs:
                 yield _again(store, bench, run, check)
         finally:
-            shutil.rmtree(bench.aside, ignore_errors=True)
+            remove(bench.aside)
 
 
 def the_corpus(of: Track, campaign: Campaign, root: Path) -> Path:
@@ -204,13 +204,17 @@ def read_kept(bench: Bench, run: Run, old: Measurement) -> Kept:
     if not (paths.out.is_dir() and paths.code.is_dir()) or result is None:
         raise _Gone("its files were pruned")
     try:
-        artifact = read_plain(paths.out / script.artifact, limits.disk_mb * MB)
+        artifact = read_plain(paths.out, script.artifact, limits.disk_mb * MB)
         code = read_code(paths.code, Path(script.path).name if script.pack else None, limits.disk_mb * MB)
-        log = read_plain(paths.train_log, limits.log_mb * MB + MB) if paths.train_log.exists() else b""
+        log = (
+            b""
+            if not there(paths.train_log)
+            else read_plain(paths.folder, paths.train_log.name, limits.log_mb * MB + MB)
+        )
         ended = JobResult.from_json(result)
     except FileNotFoundError as error:
         raise _Gone(f"{Path(str(error.filename)).name} is gone") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _Altered(f"its files can't be read: {error}") from error
     if old.artifact_sha not in (None, hashlib.sha256(artifact).hexdigest()):
         raise _Altered("its artifact is not the one that was measured")
@@ -223,13 +227,14 @@ def read_kept(bench: Bench, run: Run, old: Measurement) -> Kept:
 def read_code(folder: Path, only: str | None, most: int) -> dict[str, bytes]:
     """Files by their path from the folder; plain ones only, links are not followed."""
     if only is not None:
-        return {only: read_plain(folder / only, MAX_CODE)}
+        return {only: read_plain(folder, only, MAX_CODE)}
     found: dict[str, bytes] = {}
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() or not path.is_file():
             continue
-        found[str(path.relative_to(folder))] = read_plain(path, most)
-        most -= len(found[str(path.relative_to(folder))])
+        name = str(path.relative_to(folder))
+        found[name] = read_plain(folder, name, most)
+        most -= len(found[name])
         if most < 0:
             raise ValueError("the code folder is too big")
     return found
@@ -239,7 +244,7 @@ def _score_wall(paths: JobPaths, otherwise: float) -> float:
     """The limit under which the run was scored: tighter than the track's once the base had run."""
     try:
         spec = JobSpec.from_json(read_small(paths.spec) or "")
-    except (ValueError, RecursionError):
+    except ValueError:
         return otherwise
     return next((phase.limits.wall_s for phase in spec.phases if phase.name == "judge"), otherwise)
 
@@ -276,7 +281,7 @@ def score(bench: Bench, run: Run, kept: Kept) -> Measurement:
     try:
         return measure(of, run, paths, whole, bench.campaign.data_sha)
     finally:
-        shutil.rmtree(paths.folder, ignore_errors=True)
+        remove(paths.folder)
 
 
 def _ended(runner: Runner, spec: JobSpec, paths: JobPaths, slot: str) -> JobResult:

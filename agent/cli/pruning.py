@@ -5,14 +5,15 @@ candidate's two folders alone: what it wrote and the code that ran, which git ha
 """
 
 import os
-import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.records import FINAL, Run
 from agent.report.words import size
 from agent.runners.job import JobPaths
+from agent.runners.removal import remove
 from agent.store import Reads
 
 # Heads, and ideas that may be taken up again: better but too big, or not told apart from the head. So may be any
@@ -62,7 +63,7 @@ def plan(reads: Reads, jobs: Mapping[int, Path], keep_bytes: float) -> Plan:
 def delete(planned: Plan) -> None:
     for folder in planned.delete:
         for path in folder.paths:
-            shutil.rmtree(path, ignore_errors=True)
+            remove(Path(path))
 
 
 def words(planned: Plan, dry_run: bool) -> str:
@@ -87,7 +88,8 @@ def _kept(reads: Reads, campaign_id: int) -> set[int]:
 
 def _folder(run: Run, jobs: Path) -> Folder | None:
     paths = JobPaths(jobs / f"r{run.id}")
-    found = [path for path in (paths.out, paths.code) if path.is_dir() and not path.is_symlink()]
+    plain = not paths.folder.is_symlink()  # else what it leads to is somebody else's
+    found = [path for path in (paths.out, paths.code) if plain and path.is_dir() and not path.is_symlink()]
     total = sum(_bytes(path) for path in found)
     if not found:
         return None
@@ -95,12 +97,13 @@ def _folder(run: Run, jobs: Path) -> Folder | None:
 
 
 def _bytes(folder: Path) -> int:
-    """What the folder takes on the disk; links are not followed."""
-    total = 0
-    for base, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += (Path(base) / name).lstat().st_blocks * 512
-            except OSError:
-                continue
+    """What the folder takes on the disk, however deep it is; links are not followed."""
+    total, todo = 0, [str(folder)]
+    while todo:
+        with suppress(OSError), os.scandir(todo.pop()) as found:
+            for entry in found:
+                if entry.is_dir(follow_symlinks=False):
+                    todo.append(entry.path)
+                else:
+                    total += entry.stat(follow_symlinks=False).st_blocks * 512
     return total

@@ -7,7 +7,6 @@ answering ends in `CandidateError`, whose text says what it did.
 
 import contextlib
 import select
-import shutil
 import socket
 import tempfile
 import time
@@ -21,6 +20,7 @@ from agent.judge import protocol
 from agent.judge.protocol import HEAD, BadAnswer
 from agent.judge.task import Status, Task
 from agent.runners.job import JobPaths
+from agent.runners.removal import remove
 from sandbox import CAPS, Confined, Exit, StartError
 from sandbox.limits import Limits
 
@@ -62,7 +62,7 @@ class Candidate:
             self._process = self._start(files, theirs.fileno())
         except BaseException:
             self._socket.close()
-            shutil.rmtree(self._folder, ignore_errors=True)
+            remove(self._folder)
             raise
         finally:
             theirs.close()
@@ -145,7 +145,7 @@ class Candidate:
         while (ended := self._process.poll()) is None and time.monotonic() < until:
             self._process.rest(LOOK_S)
         self.exit = ended or self._process.kill()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove(self._folder)
         if early:
             raise self.failed("sent more than it was asked for")
         return self.exit

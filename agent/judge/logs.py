@@ -4,7 +4,6 @@ Takes the text of a log; gives `Reported`. Pure. A candidate wrote the text, so 
 figure is kept beside what was measured, and is the score only on tracks that say so.
 """
 
-import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -28,17 +27,19 @@ Family = Literal[
     "trailer",
 ]
 
+MOST_BPB = 1e6  # more is no score but an accident, or meant to break whoever squares it
 HEAD_CHARS, TAIL_CHARS, LINE_CHARS = 1 << 18, 1 << 21, 2000
 _ESCAPE = re.compile(r"\x1b(?:\[[0-9;?]{0,32}[ -/]{0,4}[@-~]|[@-Z\\-_])")
 _STAMP = re.compile(r"\d{9,20}\.\d{1,12}\s{1,8}")
+# ASCII: else a dotless i is an i, and float() does not think so.
 _NUMBER = r"([+-]?(?:nan|inf(?:inity)?|\d{1,20}(?:\.\d{0,20})?(?:e[+-]?\d{1,4})?))(?![\w.])"
-_LOSS = re.compile(rf"(?:(?<= )sliding )?val_loss[:=]\s?{_NUMBER}", re.IGNORECASE)
-_BPB = re.compile(rf"(?:(?<= )sliding )?val_bpb[:=]\s?{_NUMBER}", re.IGNORECASE)
+_LOSS = re.compile(rf"(?:(?<= )sliding )?val_loss[:=]\s?{_NUMBER}", re.IGNORECASE | re.ASCII)
+_BPB = re.compile(rf"(?:(?<= )sliding )?val_bpb[:=]\s?{_NUMBER}", re.IGNORECASE | re.ASCII)
 _LABEL = re.compile(r"[A-Za-z][\w:-]{0,60}")
 _DETAIL = re.compile(r"[a-z_]{1,30}:\S{1,40}")
-_TRAILER = re.compile(rf"val_bpb:\s{{0,40}}{_NUMBER}\s*", re.IGNORECASE)
-_JSON = re.compile(rf'"(post_ttt_val_bpb|val_bpb)":\s{{0,8}}{_NUMBER},?\s*', re.IGNORECASE)
-_NOT_VALID = re.compile(r"valid:\s{1,20}false", re.IGNORECASE)
+_TRAILER = re.compile(rf"val_bpb:\s{{0,40}}{_NUMBER}\s*", re.IGNORECASE | re.ASCII)
+_JSON = re.compile(rf'"(post_ttt_val_bpb|val_bpb)":\s{{0,8}}{_NUMBER},?\s*', re.IGNORECASE | re.ASCII)
+_NOT_VALID = re.compile(r"valid:\s{1,20}false", re.IGNORECASE | re.ASCII)
 _STEPS = re.compile(r"step:\s?(\d{1,12})/\d{1,12}\b")
 _STEP_LINE = re.compile(r"(?:step:)?(\d{1,12})/\d{1,12} .{0,200}loss")
 _STEPS_SAID = re.compile(r"num_steps:\s{1,20}(\d{1,12})\s*")
@@ -170,7 +171,7 @@ def choose(finals: Iterable[Final]) -> tuple[Final | None, str]:
         if best is None or _ORDER.index(final.family) < _ORDER.index(best.family):
             best, broken = final, None
         if final.family == best.family:
-            if not (math.isfinite(final.bpb) and final.bpb > 0):
+            if not 0 < final.bpb < MOST_BPB:
                 broken = final
             elif broken is not None and broken.label == final.label:
                 broken = None  # said again, and better

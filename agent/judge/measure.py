@@ -83,7 +83,7 @@ def session_answer(job: JobPaths, result: JobResult) -> Measured:
     ended_well = result.outcome == "ok"
     try:
         found = Measured.from_json(read_small(job.measure) or "")
-    except (OSError, ValueError, RecursionError) as error:
+    except ValueError as error:
         if ended_well:
             raise InfraError(f"{job.measure} can't be read: {error}") from error
         return no_score("failed", result.reason or "the judge session left no answer")
@@ -92,6 +92,9 @@ def session_answer(job: JobPaths, result: JobResult) -> Measured:
         return no_score("failed", result.reason)
     if found.status == "broken":
         raise InfraError(f"the judge session failed: {found.reason}")
+    bpb = score_of(found)
+    if bpb is not None and not 0 <= bpb < logs.MOST_BPB:
+        return no_score("failed", f"{bpb:.3g} bits per byte are no score")
     return found
 
 

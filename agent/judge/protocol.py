@@ -88,7 +88,7 @@ def read_nats(payload: bytes, count: int) -> Floats:
     """One number for each token: finite and not below 0, because no probability is above 1."""
     if len(payload) != 4 * count:
         raise BadAnswer(f"{len(payload)} bytes of nats for {count} tokens, expected {4 * count}")
-    nats = np.frombuffer(payload, dtype="<f4").astype(np.float64)
+    nats = _floats(payload)
     if np.isnan(nats).any():
         raise BadAnswer(f"the nats of token {_first(np.isnan(nats))} of a chunk are NaN")
     if np.isinf(nats).any():
@@ -105,13 +105,19 @@ def read_logprobs(payload: bytes, count: int, vocab: int) -> Floats:
         raise BadAnswer(
             f"{len(payload)} bytes of log-probabilities, expected {count} x {vocab} x 4 = {4 * count * vocab}"
         )
-    return np.frombuffer(payload, dtype="<f4").astype(np.float64).reshape(count, vocab)
+    return _floats(payload).reshape(count, vocab)
 
 
 def read_error(payload: bytes) -> str:
     """The candidate's own words, fit to be shown."""
     text = payload[:MAX_ERROR].decode("utf-8", errors="replace")
     return json.dumps(text[:300], ensure_ascii=True)
+
+
+def _floats(payload: bytes) -> Floats:
+    """Whatever bits they are: some kinds of NaN make numpy print a warning."""
+    with np.errstate(invalid="ignore"):
+        return np.frombuffer(payload, dtype="<f4").astype(np.float64)
 
 
 def _first(mask: NDArray[np.bool_]) -> int:

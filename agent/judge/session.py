@@ -7,9 +7,7 @@ them piece by piece.
 
 import hashlib
 import math
-import os
 import secrets
-import stat
 import sys
 import time
 from pathlib import Path
@@ -20,6 +18,7 @@ from agent.judge import JUDGE_VERSION
 from agent.judge.task import Clocks, Documents, Measured, Task, no_score
 from agent.records import Finding
 from agent.runners.job import JobPaths, write_aside
+from agent.runners.reading import read_plain
 from sandbox.limits import MB
 
 if TYPE_CHECKING:
@@ -118,22 +117,13 @@ def below_floor(bits: float, floor: float | None) -> tuple[Finding, ...]:
 
 def read_counted(task: Task) -> Counted:
     """Everything that scoring can load, read once: what was counted is what runs."""
-    artifact = read_plain(Path(task.artifact), task.disk_mb * MB)
-    parts = [read_plain(Path(name), MAX_CODE) for name in task.code if Path(name).exists() or name == task.script]
+    artifact = _read(task, task.artifact, task.disk_mb * MB)
+    parts = [_read(task, name, MAX_CODE) for name in task.code if Path(name).exists() or name == task.script]
     return Counted(artifact, parts[0], sum(map(len, parts)), hashlib.sha256(parts[0]).hexdigest())
 
 
-def read_plain(path: Path, most: int) -> bytes:
-    """A plain file with one name and no more than `most` bytes; anything else may be a trap."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(fd, "rb") as file:
-        info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1:
-            raise ValueError(f"{path.name} is no plain file of its own any more")
-        data = file.read(most + 1)
-    if len(data) > most:
-        raise ValueError(f"{path.name} has more than {most:,} bytes")
-    return data
+def _read(task: Task, path: str, most: int) -> bytes:
+    return read_plain(Path(task.folder), str(Path(path).relative_to(task.folder)), most)
 
 
 def read_documents(wanted: Documents | None) -> list[bytes]:

@@ -15,7 +15,8 @@ _RAW_TOTAL = re.compile(rf"Total submission size: {_BYTES}")
 _CODE = re.compile(rf"Code size( \((?:un)?compressed\))?: {_BYTES}")
 _BUDGET = re.compile(r"budget:(\d{1,15})/\d{1,15} ")
 _ARTIFACT = re.compile(r"artifact:[\d.]{1,12}MB .{0,200}\bcode:(\d{1,15})\s*")
-_ROUNDED = re.compile(r"\S{1,40}: ([\d.]{1,12})MB model \+ ([\d.]{1,12})MB code = ([\d.]{1,12})/[\d.]{1,12}MB .{0,40}")
+_MB = r"(\d{1,9}(?:\.\d{0,9})?)"
+_ROUNDED = re.compile(rf"\S{{1,40}}: {_MB}MB model \+ {_MB}MB code = {_MB}/[\d.]{{1,12}}MB .{{0,40}}")
 _BAR = re.compile(r"\S{1,40} model: (\d{1,15}) bytes \| Total submission: (\d{1,15}) bytes\s*")
 _TRAILER = re.compile(r"artifact_bytes:\s{1,40}(\d{1,15})\s*")
 
@@ -66,7 +67,7 @@ def _other_format(rows: Sequence[str]) -> Sizes | None:
             return Sizes(model, total - model, total, ())
         if found := _TRAILER.fullmatch(row):
             return Sizes(int(found[1]), None, int(found[1]), ())
-        if (found := _ROUNDED.fullmatch(row)) and all(part.count(".") <= 1 for part in found.groups()):
+        if found := _ROUNDED.fullmatch(row):
             model, code, total = (round(float(part) * 1e6) for part in found.groups())
             return Sizes(model, code, total, ("sizes were printed in rounded megabytes",))
     return None

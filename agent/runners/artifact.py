@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.records import Outcome
-
-FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+from agent.runners.reading import open_below
 
 
 class Fault(NamedTuple):
@@ -24,7 +22,7 @@ class Fault(NamedTuple):
 def fault(out: Path, name: str, most: int) -> Fault | None:
     """What is wrong with `out`/`name`; `most` is the largest size in bytes that is believed."""
     try:
-        fd = _open(out, Path(name).parts)
+        fd = open_below(out, name)
     except FileNotFoundError:
         return Fault("no_artifact", f"no artifact {name} was written")
     except OSError as error:
@@ -47,18 +45,3 @@ def _of(name: str, info: os.stat_result, most: int) -> Fault | None:
     if info.st_size > most:
         return Fault("bad_artifact", f"artifact {name} has {info.st_size:,} bytes, more than {most:,}")
     return None
-
-
-def _open(out: Path, parts: tuple[str, ...]) -> int:
-    """Step by step, so that no folder on the way can be a link."""
-    at = os.open(out, FOLDER)
-    for part in parts[:-1]:
-        try:
-            deeper = os.open(part, FOLDER, dir_fd=at)
-        finally:
-            os.close(at)
-        at = deeper
-    try:
-        return os.open(parts[-1], FILE, dir_fd=at)
-    finally:
-        os.close(at)

@@ -5,6 +5,7 @@ Takes a folder; gives `JobPaths` (the one owner of every file name), `JobSpec`, 
 """
 
 import json
+import math
 import os
 import secrets
 import shutil
@@ -19,6 +20,10 @@ from agent.records import Outcome
 from sandbox.limits import Exit, Limits
 from sandbox.policy import Policy
 
+INTEGERS = range(-(1 << 63), 1 << 63)  # what a database can hold
+MOST_WORDS = 500  # characters of what is said of a bad text
+MOST_BEAT = 200_000  # bytes of a heartbeat: 1,000 processes need a fifth
+FOREVER_S = 1e9
 JobState = Literal["starting", "running", "done", "lost"]
 PhaseName = Literal["train", "judge"]
 
@@ -191,12 +196,13 @@ class Heartbeat:
 
 def strict_heartbeat(text: str | None) -> Heartbeat | None:
     """A heartbeat, or None if there is none that can be read."""
-    if text is None:
+    if text is None or len(text) > MOST_BEAT:
         return None
     try:
-        return strict(Heartbeat, text)
+        beat = strict(Heartbeat, text)
     except ValueError:
         return None
+    return beat if 0 <= beat.seconds < FOREVER_S else None
 
 
 def create(folder: Path, spec: JobSpec, fill: Callable[[Path], None]) -> bool:
@@ -253,8 +259,25 @@ def sync_folder(folder: Path) -> None:
 
 def strict(kind: type[T], text: str) -> T:
     """A frozen dataclass from JSON, or ValueError: no key unknown, none missing but those that have a
-    default (a job in flight may be of an older version), types as declared, no NaN."""
-    return _value(kind, json.loads(text, parse_constant=_no_constant), kind.__name__)  # type: ignore[no-any-return]
+    default (a job in flight may be of an older version), types as declared, numbers finite."""
+    raw = from_json(text)
+    try:
+        return _value(kind, raw, kind.__name__)  # type: ignore[no-any-return]
+    except (ValueError, RecursionError) as error:
+        raise ValueError(_words(error)) from error
+
+
+def from_json(text: str) -> object:
+    """What a text says, which hostile code may have written: ValueError for whatever is wrong with it."""
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(_words(error)) from error
+
+
+def _words(error: Exception) -> str:
+    """Fit to be stored: short, and without halves of characters."""
+    return str(error)[:MOST_WORDS].encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _no_constant(name: str) -> float:
@@ -281,8 +304,12 @@ def _value(kind: object, raw: object, where: str):  # type: ignore[no-untyped-de
         if raw is None and type(None) in args:
             return None
         return _value(next(arg for arg in args if arg is not type(None)), raw, where)
+    if type(raw) is int and raw not in INTEGERS:
+        raise ValueError(f"{where}: a number of that size is none of ours")
     if kind is float and type(raw) is int:
         return float(raw)
+    if type(raw) is float and not math.isfinite(raw):
+        raise ValueError(f"{where}: expected a finite number")
     if type(raw) is not kind:
         raise ValueError(f"{where}: expected {kind}, got {type(raw).__name__}")
     return raw

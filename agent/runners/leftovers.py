@@ -7,11 +7,12 @@ maker is dead. It is left over if nobody holds the job's lock.
 
 import os
 import time
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
 from agent.runners import lock
-from agent.runners.job import Heartbeat, JobPaths, strict
+from agent.runners.job import Heartbeat, JobPaths, strict_heartbeat
 from agent.runners.reading import read_small, there
 from agent.runners.shepherd import BEAT_S, MARKER, boot
 from sandbox import groups, tree
@@ -68,14 +69,11 @@ def _last_beats(jobs_root: Path) -> list[Heartbeat]:
     for folder in jobs_root.iterdir():
         paths = JobPaths(folder)
         text = None if there(paths.result) or lock.held(paths.lock) else read_small(paths.heartbeat)
-        if text is None:
+        beat = strict_heartbeat(text)
+        if beat is None or beat.boot != boot():
             continue
-        try:
-            beat = strict(Heartbeat, text)
-            datetime.fromisoformat(beat.at)
-        except ValueError:
-            continue
-        if beat.boot == boot():
+        with suppress(ValueError, OverflowError):  # a candidate may have written the time
+            _ticks(beat.at)
             beats.append(beat)
     return beats
 

@@ -22,6 +22,7 @@ from agent.runners.job import (
     Loss,
     Progress,
     create,
+    from_json,
     strict_heartbeat,
     write_aside,
 )
@@ -29,6 +30,7 @@ from agent.runners.progress import progress
 from agent.runners.reading import read_small, there
 from agent.runners.shepherd import BEAT_S
 from sandbox import walls
+from sandbox.child import open_log
 
 SHEPHERD_ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
 # Isolated from the person's Python settings, and of the same code as the controller, installed or not.
@@ -114,8 +116,12 @@ class LocalRunner:
         paths = JobPaths(folder)
         if not folder.is_dir():
             return
-        paths.cancel.touch()
-        held = lock.hold(paths.lock, patience_s=0.0)
+        with contextlib.suppress(FileExistsError):
+            paths.cancel.touch(exist_ok=False)  # which follows no link
+        try:
+            held = lock.hold(paths.lock, patience_s=0.0)
+        except OSError:  # no lock any more: its shepherd sees that, and without one `poll` gives the job up
+            return
         if held is None:  # its shepherd looks for the file
             return
         try:
@@ -146,8 +152,8 @@ class LocalRunner:
     def _send(self, paths: JobPaths, core: int | None) -> None:
         folder = paths.folder.resolve()
         try:
-            paths.spawned.touch()
-            with paths.shepherd_log.open("ab") as log:
+            write_aside(paths.spawned, "", durable=False)
+            with os.fdopen(open_log(paths.shepherd_log), "ab") as log:
                 self._shepherds[paths.folder] = subprocess.Popen(
                     [
                         sys.executable,
@@ -169,28 +175,31 @@ class LocalRunner:
             raise InfraError(f"can't start a shepherd for {folder}: {error}") from error
 
     def _on_its_way(self, paths: JobPaths) -> bool:
-        times = [path.stat().st_mtime for path in (paths.spec, paths.spawned) if there(path)]
+        times = [path.lstat().st_mtime for path in (paths.spec, paths.spawned) if there(path)]
         sent = max(times, default=0.0)
-        return time.time() - sent < COME_WITHIN_S
+        return abs(time.time() - sent) < COME_WITHIN_S
 
     def _give_up(self, paths: JobPaths) -> JobState:
         """With the lock in hand, so that it is final: a shepherd that comes later finds the tombstone."""
-        held = lock.hold(paths.lock, patience_s=0.0)
+        try:
+            held = lock.hold(paths.lock, patience_s=0.0)
+        except OSError:  # something else lies in its place, so no shepherd can take it
+            return _bury(paths)
         if held is None:
             return "starting"
         try:
-            if there(paths.result):
-                return "done"
-            if not there(paths.lost):
-                write_aside(paths.lost, json.dumps({"reason": "its shepherd died, or never came"}))
+            return _bury(paths)
         finally:
             os.close(held)
-        return "lost"
 
     def _write_cancelled(self, paths: JobPaths) -> None:
         """Nobody holds the job, so nobody else will answer."""
         ran = there(paths.started)
-        spec = JobSpec.from_json(read_small(paths.spec) or "")
+        try:
+            spec = JobSpec.from_json(read_small(paths.spec) or "")
+        except ValueError:
+            _bury(paths)
+            return
         result = JobResult(
             run_id=spec.run_id,
             outcome="cancelled",
@@ -209,6 +218,15 @@ class LocalRunner:
             return shepherd is not None
         del self._shepherds[folder]
         return False
+
+
+def _bury(paths: JobPaths) -> JobState:
+    """What has no shepherd and no result never will have one."""
+    if there(paths.result):
+        return "done"
+    if not there(paths.lost):
+        write_aside(paths.lost, json.dumps({"reason": "its shepherd died, or never came"}))
+    return "lost"
 
 
 def _unlock(folder: Path) -> None:
@@ -232,6 +250,6 @@ def _used(paths: JobPaths, ran: bool) -> float:
 
 def _last_words(paths: JobPaths) -> str:
     try:
-        return str(json.loads(read_small(paths.lost) or "")["reason"])
+        return str(from_json(read_small(paths.lost) or "")["reason"])[:2000]  # type: ignore[index]
     except (ValueError, KeyError, TypeError):
         return UNREADABLE

@@ -14,7 +14,9 @@ from agent.runners.reading import read_ends, read_small
 TAIL = 8192
 
 # step:120/300 train_loss:5.1 ...   step:1000/20000 val_loss:...   4000/20000 val_loss: 2.5
-_STEP = re.compile(r"(?:^|\n)(?:step[: ])?\s*(\d{1,9})/(\d{1,9})\b[^\n]{0,200}?loss:?\s*([0-9.]{1,12})")
+_STEP = re.compile(
+    r"^(?:step[: ])?[ \t]{0,8}(\d{1,9})/(\d{1,9})\b[^\n]{0,200}?loss:?[ \t]{0,8}([0-9.]{1,12})", re.MULTILINE
+)
 
 
 def progress(folder: Path) -> Progress | None:

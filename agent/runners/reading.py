@@ -6,9 +6,11 @@ shepherd loads it.
 
 import os
 import stat
-from pathlib import Path
+from pathlib import Path, PurePath
 
 MOST = 4_000_000  # bytes of a file that is read whole
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def there(path: Path) -> bool:
@@ -50,13 +52,48 @@ def read_ends(path: Path, head: int, tail: int) -> str:
     return b"\n".join(parts).decode("utf-8", errors="replace")
 
 
-def _open_plain(path: Path) -> int | None:
-    """Follows no link, waits for no pipe."""
+def read_plain(folder: Path, name: str, most: int) -> bytes:
+    """A plain file with one name and no more than `most` bytes; anything else may be a trap.
+
+    Raises:
+        OSError: it can't be opened; a link is on the way.
+        ValueError: it is no such file, or too big.
+    """
+    fd = open_below(folder, name)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1:
+            raise ValueError(f"{PurePath(name).name} is no plain file of its own any more")
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            data = file.read(min(most, info.st_size) + 1)
+    finally:
+        os.close(fd)
+    if len(data) > most:
+        raise ValueError(f"{PurePath(name).name} has more than {most:,} bytes")
+    return data
+
+
+def open_below(folder: Path, name: str) -> int:
+    """Opens `folder`/`name` for reading, step by step, so that no folder on the way can be a link."""
+    *parents, last = PurePath(name).parts
+    at = os.open(folder, FOLDER)
+    try:
+        for part in parents:
+            at, above = os.open(part, FOLDER, dir_fd=at), at
+            os.close(above)
+        return os.open(last, FILE, dir_fd=at)
+    finally:
+        os.close(at)
+
+
+def _open_plain(path: Path) -> int | None:
+    """Follows no link, waits for no pipe. A file with two names may be somebody else's."""
+    try:
+        fd = os.open(path, FILE)
     except OSError:
         return None
-    if stat.S_ISREG(os.fstat(fd).st_mode):
+    info = os.fstat(fd)
+    if stat.S_ISREG(info.st_mode) and info.st_nlink <= 1:
         return fd
     os.close(fd)
     return None

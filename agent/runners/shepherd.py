@@ -7,7 +7,6 @@ and none starts candidate code where another has. By hand: python -I -m agent.ru
 import contextlib
 import json
 import os
-import shutil
 import signal
 import sys
 import time
@@ -26,9 +25,11 @@ from agent.runners.job import (
     JobSpec,
     Phase,
     PhaseResult,
+    from_json,
     write_aside,
 )
 from agent.runners.reading import read_small, there
+from agent.runners.removal import remove
 from sandbox import CAPS, Confined, Exit, StartError, tree, walls
 from sandbox.limits import MB
 
@@ -159,8 +160,8 @@ class Shepherd:
     def _scored(self) -> tuple[Outcome, str]:
         """What the judge session says of its own work."""
         try:
-            answer = json.loads(read_small(self._paths.measure) or "")
-            status, reason = str(answer["status"]), str(answer["reason"])
+            answer = from_json(read_small(self._paths.measure) or "")
+            status, reason = str(answer["status"]), str(answer["reason"])  # type: ignore[index]
         except (ValueError, KeyError, TypeError) as error:
             return "score_failed", f"no readable answer of the judge: {error}"
         if status == "broken":
@@ -219,7 +220,7 @@ def write_last(paths: JobPaths, path: Path, text: str) -> None:
             paths.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             paths.folder.chmod(0o700)
             if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
+                remove(path)
             write_aside(path, text)
             return
         except OSError as error:

@@ -4,13 +4,15 @@ from agent import budget
 from agent.errors import InfraError
 from agent.judge.measure import measure
 from agent.records import Amount, Run, RunState
-from agent.runners.job import JobPaths
+from agent.runners.job import JobPaths, JobResult
 from agent.setting import Setting, known
 from agent.steps import inert
 from agent.steps.launch import reserved_s, submit
 from agent.steps.wanted import MAX_ATTEMPTS
 from agent.store import Tx
 from agent.store.rows import now
+
+ROUNDING_S = 0.01
 
 
 def collect(setting: Setting) -> list[float]:
@@ -49,6 +51,7 @@ def _look(setting: Setting, run: Run) -> float | None:
 def _finish(setting: Setting, run: Run) -> float:
     try:
         result = setting.runner.collect(setting.job(run.id))
+        _believe(setting, run, result)
         if result.outcome == "cancelled":
             return _lose(setting, run, "cancelled", result.reason, result.slot_s)
         job = JobPaths(setting.job(run.id))
@@ -60,7 +63,7 @@ def _finish(setting: Setting, run: Run) -> float:
             run.id, state="done", outcome=result.outcome, reason=result.reason, walls=result.walls, ended=now()
         )
         tx.add_measurement(measurement)
-        _settle(setting, tx, run, result.slot_s)
+        _settle(setting, tx, run, min(result.slot_s, reserved_s(setting, tx, run)))
         if tx.proposal(run.proposal_id).state == "running":
             tx.move(run.proposal_id, "measured", run_id=run.id)
     return result.slot_s
@@ -73,7 +76,8 @@ def _lose(setting: Setting, run: Run, state: RunState, reason: str, slot_s: floa
     """
     with setting.store.write() as tx:
         tx.update_run(run.id, state=state, reason=reason, ended=now())
-        slot_s = _settle(setting, tx, run, slot_s)
+        reserved = reserved_s(setting, tx, run)
+        slot_s = _settle(setting, tx, run, reserved if slot_s is None else min(slot_s, reserved))
         series = tx.runs(setting.campaign.id, proposal_id=run.proposal_id, states={"lost"})
         given_up = sum(other.seed == run.seed for other in series) >= MAX_ATTEMPTS
         proposal = tx.proposal(run.proposal_id)
@@ -85,9 +89,15 @@ def _lose(setting: Setting, run: Run, state: RunState, reason: str, slot_s: floa
     return slot_s
 
 
-def _settle(setting: Setting, tx: Tx, run: Run, slot_s: float | None) -> float:
-    if slot_s is None:
-        slot_s = reserved_s(setting, tx, run)
+def _believe(setting: Setting, run: Run, result: JobResult) -> None:
+    """Raises InfraError for a result that no shepherd of ours wrote: it would be paid for, and scored."""
+    with setting.store.read() as reads:
+        reserved = reserved_s(setting, reads, run)
+    if result.run_id != run.id or not 0 <= result.slot_s <= reserved + ROUNDING_S:
+        raise InfraError(f"the result of r{run.id} is of r{result.run_id}, or of a time that was not set aside")
+
+
+def _settle(setting: Setting, tx: Tx, run: Run, slot_s: float) -> float:
     gpus = max(1, setting.track.hardware.gpus)
     budget.settle(tx, known(budget.entry_of_run(tx, run.id)), Amount(gpu_s=slot_s * gpus))
     return slot_s

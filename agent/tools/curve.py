@@ -9,7 +9,10 @@ from agent.judge.logs import lines
 
 # step:120/300 train_loss:5.1
 _NUMBER = r"[+-]?(?:nan|inf|\d{1,12}(?:\.\d{0,12})?(?:e[+-]?\d{1,3})?)"
-_STEP = re.compile(rf"(?:step[: ])?\s{{0,8}}(\d{{1,9}})/\d{{1,9}}\b.{{0,80}}?train_loss:?\s?({_NUMBER})", re.IGNORECASE)
+_STEP = re.compile(
+    rf"(?:step[: ])?\s{{0,8}}(\d{{1,9}})/\d{{1,9}}\b.{{0,80}}?train_loss:?\s?({_NUMBER})",
+    re.IGNORECASE | re.ASCII,  # else a dotless i is an i, and float() does not think so
+)
 
 
 def losses(text: str) -> dict[int, float]:

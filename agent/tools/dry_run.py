@@ -25,6 +25,7 @@ from agent.report.words import plain
 from agent.runners import JobPaths, JobResult, JobSpec, create, leftovers, lock
 from agent.runners.local import ROOT, SHEPHERD, SHEPHERD_ENV
 from agent.runners.reading import read_ends, read_small
+from agent.runners.removal import remove
 from agent.tools.curve import losses
 from agent.track import GRACE_S, Track
 from sandbox import Exit
@@ -106,7 +107,7 @@ def sweep(folder: Path) -> None:
     old = time.time() - OLD_S
     for one in folder.iterdir() if folder.is_dir() else ():
         if one.lstat().st_mtime < old and not lock.held(JobPaths(one).lock):
-            _remove(one)
+            remove(one)
 
 
 def _key(place: Place, files: Mapping[str, str]) -> str:
@@ -177,7 +178,7 @@ def _once(place: Place, fill: Callable[[Path], None], code_bytes: int) -> DryRun
     except OSError as error:
         raise InfraError(f"no dry run can be made in {place.folder}: {error}") from error
     finally:
-        _remove(paths.folder)
+        remove(paths.folder)
 
 
 def _shepherd(paths: JobPaths, wall_s: float) -> None:
@@ -252,11 +253,3 @@ def _tail(paths: JobPaths, text: str) -> str:
         text = text.replace(here, "")
     rows = plain(text[-8 * TAIL_CHARS :], limit=8 * TAIL_CHARS).rstrip().split("\n")[-TAIL_LINES:]
     return "\n".join(row[:TAIL_WIDTH] for row in rows)[-TAIL_CHARS:]
-
-
-def _remove(folder: Path) -> None:
-    """Whatever is in it: `rm` minds neither depth nor names; a candidate may have taken our rights."""
-    quiet = {"check": False, "stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    if subprocess.run(["rm", "-rf", "--", str(folder)], **quiet).returncode:  # type: ignore[call-overload]
-        subprocess.run(["chmod", "-R", "u+rwX", "--", str(folder)], **quiet)  # type: ignore[call-overload]
-        subprocess.run(["rm", "-rf", "--", str(folder)], **quiet)  # type: ignore[call-overload]
