@@ -1,0 +1,281 @@
+"""Side channels: what one session leaves and a later one, with the same read-only files, finds.
+
+What is left is one byte. `find` says which it found, without having been told; the harness compares. Where a
+channel has a file for each bit, those are `spec.marked[channel]`.
+"""
+
+import ctypes
+import fcntl
+import mmap
+import os
+import resource
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from .attempts import FIND, LEAVE, Refused, Try, add
+from .calls import LIBC, call, checked
+from .spec import Spec
+
+HOLD_S = 4.0
+USER_KEYRING, PROCESS_KEYRING = -4, -2
+KEYCTL_LINK, KEYCTL_UNLINK, KEYCTL_SEARCH, KEYCTL_READ = 8, 9, 10, 11
+IPC_CREAT, IPC_NOWAIT, IPC_RMID, GETVAL, SETVAL = 0o1000, 0o4000, 0, 12, 16
+
+
+def _marked(spec: Spec, channel: str) -> list[str]:
+    """The files whose bit is set."""
+    return [path for at, path in enumerate(spec.marked[channel]) if spec.byte >> at & 1]
+
+
+def _byte(spec: Spec, channel: str, is_set: Callable[[str], bool]) -> int:
+    return sum(is_set(path) << at for at, path in enumerate(spec.marked[channel]))
+
+
+# ---------------------------------------------------------------- the page cache
+
+
+def _drop(spec: Spec, channel: str) -> None:
+    for path in _marked(spec, channel):
+        fd = os.open(path, os.O_RDONLY)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(fd)
+
+
+def _load(spec: Spec, channel: str) -> None:
+    for path in _marked(spec, channel):
+        Path(path).read_bytes()
+
+
+def _by_mincore(path: str) -> bool:
+    fd = os.open(path, os.O_RDONLY)
+    size = os.fstat(fd).st_size
+    LIBC.mmap.restype = ctypes.c_void_p
+    LIBC.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+    start = LIBC.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
+    pages = (ctypes.c_ubyte * (size // mmap.PAGESIZE))()
+    call("mincore", ctypes.c_void_p(start), size, pages)
+    return any(page & 1 for page in pages)
+
+
+def _by_cachestat(path: str) -> bool:
+    found = (ctypes.c_uint64 * 5)()
+    call("cachestat", os.open(path, os.O_RDONLY), struct.pack("=QQ", 0, 0), found, 0)
+    return found[0] > 0
+
+
+def _by_nowait(path: str) -> bool:
+    try:
+        return os.preadv(os.open(path, os.O_RDONLY), [bytearray(1)], 0, os.RWF_NOWAIT) == 1
+    except BlockingIOError:
+        return False
+
+
+def _by_fault(path: str) -> bool:
+    with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as page:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_majflt
+        page[0]
+        return resource.getrusage(resource.RUSAGE_SELF).ru_majflt == before
+
+
+# ---------------------------------------------------------------- times and locks of shared files
+
+
+def _leave_access(spec: Spec) -> None:
+    _load(spec, "access_time")
+
+
+def _find_access(spec: Spec) -> int:
+    now = time.time()
+    return _byte(spec, "access_time", lambda path: now - Path(path).stat().st_atime < 3600)
+
+
+def _leave_change(spec: Spec) -> None:
+    for path in _marked(spec, "change_time"):
+        os.utime(path, (1, 1))
+
+
+def _find_change(spec: Spec) -> int:
+    return _byte(spec, "change_time", lambda path: Path(path).stat().st_mtime == 1)
+
+
+def _leave_lock(spec: Spec) -> None:
+    read, write = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        files = [os.open(path, os.O_RDONLY) for path in _marked(spec, "lock")]
+        for fd in files:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.write(write, b"x")
+        os.closerange(0, min(files))
+        time.sleep(HOLD_S)
+        os._exit(0)
+    os.close(write)
+    if not os.read(read, 1):
+        raise Refused("no lock")
+
+
+def _find_lock(spec: Spec) -> int:
+    return _byte(spec, "lock", _is_locked)
+
+
+def _is_locked(path: str) -> bool:
+    try:
+        fcntl.flock(os.open(path, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
+# ---------------------------------------------------------------- objects that outlive who made them
+
+
+def _leave_shm(spec: Spec) -> None:
+    one = checked(LIBC.shmget(spec.key, 4096, IPC_CREAT | 0o600), "shmget")
+    ctypes.c_ubyte.from_address(_attached(one)).value = spec.byte
+
+
+def _find_shm(spec: Spec) -> int:
+    one = checked(LIBC.shmget(spec.key, 0, 0), "shmget")
+    byte = ctypes.c_ubyte.from_address(_attached(one)).value
+    checked(LIBC.shmctl(one, IPC_RMID, None), "shmctl")
+    return byte
+
+
+def _attached(one: int) -> int:
+    LIBC.shmat.restype = ctypes.c_void_p
+    start: int = LIBC.shmat(one, None, 0)
+    if start == ctypes.c_void_p(-1).value:
+        checked(-1, "shmat")
+    return start
+
+
+def _leave_message(spec: Spec) -> None:
+    one = checked(LIBC.msgget(spec.key, IPC_CREAT | 0o600), "msgget")
+    checked(LIBC.msgsnd(one, struct.pack("=qB", 1, spec.byte), ctypes.c_size_t(1), 0), "msgsnd")
+
+
+def _find_message(spec: Spec) -> int:
+    one = checked(LIBC.msgget(spec.key, 0), "msgget")
+    found = ctypes.create_string_buffer(16)
+    checked(LIBC.msgrcv(one, found, ctypes.c_size_t(1), ctypes.c_long(0), IPC_NOWAIT), "msgrcv")
+    checked(LIBC.msgctl(one, IPC_RMID, None), "msgctl")
+    return found.raw[8]
+
+
+def _leave_semaphore(spec: Spec) -> None:
+    one = checked(LIBC.semget(spec.key, 1, IPC_CREAT | 0o600), "semget")
+    checked(LIBC.semctl(one, 0, SETVAL, spec.byte), "semctl")
+
+
+def _find_semaphore(spec: Spec) -> int:
+    one = checked(LIBC.semget(spec.key, 0, 0), "semget")
+    byte = checked(LIBC.semctl(one, 0, GETVAL), "semctl")
+    checked(LIBC.semctl(one, 0, IPC_RMID), "semctl")
+    return byte
+
+
+def _leave_queue(spec: Spec) -> None:
+    attributes = struct.pack("=8q", 0, 1, 1, 0, 0, 0, 0, 0)
+    one = call("mq_open", spec.word.encode(), os.O_CREAT | os.O_RDWR, 0o600, attributes)
+    call("mq_timedsend", one, bytes([spec.byte]), 1, 0, None)
+
+
+def _find_queue(spec: Spec) -> int:
+    found = ctypes.create_string_buffer(1)
+    one = call("mq_open", spec.word.encode(), os.O_RDONLY | os.O_NONBLOCK, 0, None)
+    call("mq_timedreceive", one, found, 1, None, None)
+    call("mq_unlink", spec.word.encode())
+    return found.raw[0]
+
+
+def _leave_key(spec: Spec) -> None:
+    call("add_key", b"user", spec.word.encode(), bytes([spec.byte]), 1, USER_KEYRING)
+
+
+def _find_key(spec: Spec) -> int:
+    key = call("keyctl", KEYCTL_SEARCH, USER_KEYRING, b"user", spec.word.encode(), 0)
+    call("keyctl", KEYCTL_LINK, key, PROCESS_KEYRING)  # who possesses a key may read it
+    found = ctypes.create_string_buffer(1)
+    call("keyctl", KEYCTL_READ, key, found, 1)
+    call("keyctl", KEYCTL_UNLINK, key, USER_KEYRING)
+    return found.raw[0]
+
+
+def _leave_file(spec: Spec, folder: str) -> None:
+    Path(folder, f"{spec.word}-left").write_bytes(bytes([spec.byte]))
+
+
+def _find_file(spec: Spec, folder: str) -> int:
+    left = Path(folder, f"{spec.word}-left")
+    byte = left.read_bytes()[0]
+    left.unlink()
+    return byte
+
+
+# ---------------------------------------------------------------- all of them
+
+Find = Callable[[Spec], int]
+DROP, LOAD = "Drop pages of a shared file from the page cache", "Read pages of a shared file into the page cache"
+
+
+class Cache(NamedTuple):
+    tries: str
+    mark: Callable[[Spec, str], None]
+    is_cached: Callable[[str], bool]
+    starts_cached: bool
+
+
+CACHE = {
+    "cache_drop_mincore": Cache(f"{DROP}; see it with mincore.", _drop, _by_mincore, True),
+    "cache_drop_cachestat": Cache(f"{DROP}; see it with cachestat.", _drop, _by_cachestat, True),
+    "cache_drop_nowait": Cache(f"{DROP}; see it with preadv2 and RWF_NOWAIT.", _drop, _by_nowait, True),
+    "cache_load_nowait": Cache(f"{LOAD}; see it with preadv2 and RWF_NOWAIT.", _load, _by_nowait, False),
+    "cache_load_fault": Cache(f"{LOAD}; see it by counting major faults.", _load, _by_fault, False),
+}
+FILES = {"left_in_tmp": "/tmp", "left_in_var_tmp": "/var/tmp", "left_in_shm": "/dev/shm"}
+# Channels that need a file for each bit.
+MARKED = (*CACHE, "access_time", "change_time", "lock")
+
+
+def _channel(name: str, tries: str, leave: Try, find: Find, *walls: str) -> None:
+    add(name, leave, tries, *walls, into=LEAVE)
+    add(name, find, tries, *walls, into=FIND)
+
+
+def _cache(name: str) -> None:
+    one = CACHE[name]
+    _channel(
+        name,
+        one.tries,
+        lambda spec: one.mark(spec, name),
+        lambda spec: _byte(spec, name, lambda path: one.is_cached(path) != one.starts_cached),
+    )
+
+
+def _file(name: str) -> None:
+    folder = FILES[name]
+    _channel(
+        name,
+        f"Leave a file in {folder}.",
+        lambda spec: _leave_file(spec, folder),
+        lambda spec: _find_file(spec, folder),
+        "namespaces",
+        "landlock",
+    )
+
+
+for _name in CACHE:
+    _cache(_name)
+for _name in FILES:
+    _file(_name)
+_channel("access_time", "Leave a time of access on a shared file.", _leave_access, _find_access, "namespaces")
+_channel("change_time", "Leave a time of change on a shared file.", _leave_change, _find_change, "namespaces", "uid")
+_channel("lock", "Leave a process that holds a lock on a shared file.", _leave_lock, _find_lock, "namespaces")
+_channel("shm", "Leave System V shared memory.", _leave_shm, _find_shm, "namespaces")
+_channel("message", "Leave a System V message.", _leave_message, _find_message, "namespaces")
+_channel("semaphore", "Leave a System V semaphore.", _leave_semaphore, _find_semaphore, "namespaces")
+_channel("queue", "Leave a message in a POSIX queue.", _leave_queue, _find_queue, "namespaces")
+_channel("key", "Leave a key in the keyring of the user.", _leave_key, _find_key, "seccomp")
