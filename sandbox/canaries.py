@@ -3,7 +3,6 @@
 Takes a folder; gives `Canaries`, and afterwards which attempts on files the host saw succeed.
 """
 
-import contextlib
 import ctypes
 import os
 import resource
@@ -78,7 +77,9 @@ def plant(root: Path, word: str) -> Canaries:
     if reader is not None and os.getuid() == 0:
         shutil.copy(reader, canaries.shared / "setuid_program")
         (canaries.shared / "setuid_program").chmod(0o4755)
-    shutil.copytree(Path(probe.__file__).parent, canaries.candidate / "probe")
+    shutil.copytree(
+        Path(probe.__file__).parent, canaries.candidate / "probe", ignore=shutil.ignore_patterns("__pycache__")
+    )
     return canaries
 
 
@@ -153,5 +154,3 @@ def tidy(word: str) -> None:
     for folder in {*WRITTEN.values(), *FILES.values()}:
         for path in Path(folder).glob(f"{word}-*"):
             path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        call("mq_unlink", word.encode())

@@ -23,6 +23,7 @@ from typing import Literal
 from sandbox.canaries import Canaries, handle_of, plant, seen_in_files, smooth, tidy
 from sandbox.limits import MB, Exit, Limits
 from sandbox.probe.attempts import ATTEMPTS, BOMBS, FIND
+from sandbox.probe.leftovers import OBJECTS
 from sandbox.probe.running import AREAS
 from sandbox.probe.sockets import SENT
 from sandbox.probe.spec import Spec, digest, to_json
@@ -34,13 +35,13 @@ NORMAL = Limits(wall_s=30, cpu_s=None, memory_mb=1500, disk_mb=50, log_mb=2, pro
 SMALL = Limits(wall_s=10, cpu_s=None, memory_mb=120, disk_mb=6, log_mb=1, processes=8)
 SMALLER = {"wall": replace(SMALL, wall_s=0.8), "cpu": replace(SMALL, cpu_s=0.6)}
 DOMAIN = Path("/proc/sys/kernel/domainname")
-EAR = signal.SIGRTMIN + 20  # noted by nobody but us
+EAR = getattr(signal, "SIGRTMIN", 0) + 20  # noted by nobody but us
 NOTICE_S = 0.2  # in which something that still writes has written again
 assert AREAS  # imported, so that the lists of attempts are full
 
 
 class ProbeError(RuntimeError):
-    """The probe did not run in its box: nothing is proved."""
+    """The probe did not run, so nothing is proved."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +70,19 @@ def prove(run: Run, *, bombs: bool = True, within: Path | None = None) -> dict[s
 
     `within` is where the canaries are put: on a disk, or nothing can be told about its page cache.
     Call it from the main thread: a signal that got through is heard there.
+
+    Raises:
+        ProbeError: nothing can be proved here.
     """
+    if not sys.platform.startswith("linux"):
+        raise ProbeError("the probe knows Linux only")
     with tempfile.TemporaryDirectory(prefix="caddie-probe-", dir=within, ignore_cleanup_errors=True) as root:
         proof = Proof(run, plant(Path(root), f"caddie-{secrets.token_hex(8)}"))
         try:
             results = proof.alone() | proof.sessions()
             return results | (proof.bombs() if bombs else {})
         finally:
-            tidy(proof.canaries.word)
+            proof.tidy()
 
 
 def compare(bare: Mapping[str, Result], boxed: Mapping[str, Result]) -> dict[str, Result]:
@@ -185,6 +191,13 @@ class Proof:
         if held and ended.ok:
             return Result("allowed")
         return Result("denied", ended.cause if ended.cause != "exited" else f"rc {ended.rc}, signal {ended.signal}")
+
+    def tidy(self) -> None:
+        """Take away what is left outside the folder."""
+        tidy(self.canaries.word)
+        for name in OBJECTS:
+            with contextlib.suppress(OSError):
+                FIND[name].do(self._spec)
 
     def _folder(self, name: str) -> Path:
         folder = self.canaries.root / "runs" / name

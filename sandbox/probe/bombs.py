@@ -89,8 +89,9 @@ def memory(spec: Spec) -> None:
 @attempt("Use more memory than it may, in several processes.", "watchdog", into=BOMBS)
 def memory_of_many(spec: Spec) -> None:
     def use() -> None:
-        _touch(spec.limits["memory_mb"] * 0.45)
+        kept = _touch(spec.limits["memory_mb"] * 0.45)
         time.sleep(2 * HOLD_S)
+        kept.close()
 
     for _ in range(3):
         _beside(use)

@@ -11,7 +11,7 @@ import platform
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.syscall.restype = ctypes.c_long
 
-NEWNS, NEWUTS, NEWUSER = 0x00020000, 0x04000000, 0x10000000
+NEWNS, NEWUSER = 0x00020000, 0x10000000
 
 _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "acct": (163, 89),
@@ -50,7 +50,7 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "ptrace": (101, 117),
     "quotactl": (179, 60),
     "request_key": (249, 218),
-    "rt_sigqueueinfo": (129, 138),
+    "sendmmsg": (307, 269),
     "setdomainname": (171, 162),
     "setns": (308, 268),
     "swapon": (167, 224),

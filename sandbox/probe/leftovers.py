@@ -238,6 +238,8 @@ CACHE = {
 FILES = {"left_in_tmp": "/tmp", "left_in_var_tmp": "/var/tmp", "left_in_shm": "/dev/shm"}
 # Channels that need a file for each bit.
 MARKED = (*CACHE, "access_time", "change_time", "lock")
+# Channels that whoever finds them takes away.
+OBJECTS = ("shm", "message", "semaphore", "queue", "key")
 
 
 def _channel(name: str, tries: str, leave: Try, find: Find, *walls: str) -> None:

@@ -3,11 +3,15 @@
 What is sent names the attempt; the harness looks at what arrived.
 """
 
+import ctypes
+import os
 import socket
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
 from .attempts import Refused, Try, add, attempt
+from .calls import IoVec, call
 from .spec import Spec
 
 LOOPBACK, LOOPBACK6 = "127.0.0.1", "::1"
@@ -161,6 +165,17 @@ def unix_from_pair_sendmsg(spec: Spec) -> None:
     one, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     address = str(Path(spec.shared, "datagram.sock"))
     one.sendmsg([message(spec, "unix_from_pair_sendmsg")], [], 0, address)
+
+
+@sends("The same by sendmmsg.", "seccomp")
+def unix_from_pair_sendmmsg(spec: Spec) -> None:
+    one, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    content = message(spec, "unix_from_pair_sendmmsg")
+    address = struct.pack("=H108s", socket.AF_UNIX, os.fsencode(Path(spec.shared, "datagram.sock")))
+    vector = IoVec(ctypes.cast(ctypes.c_char_p(content), ctypes.c_void_p).value, len(content))
+    name = ctypes.create_string_buffer(address)
+    header = (ctypes.c_uint64 * 8)(ctypes.addressof(name), len(address), ctypes.addressof(vector), 1)
+    call("sendmmsg", one.fileno(), header, 1, 0)
 
 
 @sends("Connect to an abstract unix socket of the host.", "namespaces", "seccomp", "landlock")
