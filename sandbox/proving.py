@@ -33,7 +33,7 @@ from sandbox.watch import MAX_ENTRIES
 Got = Literal["allowed", "denied", "absent"]
 NORMAL = Limits(wall_s=30, cpu_s=None, memory_mb=1500, disk_mb=50, log_mb=2, processes=64)
 SMALL = Limits(wall_s=10, cpu_s=None, memory_mb=120, disk_mb=6, log_mb=1, processes=8)
-SMALLER = {"wall": replace(SMALL, wall_s=0.8), "cpu": replace(SMALL, cpu_s=0.6)}
+SMALLER = {"wall": replace(SMALL, wall_s=0.8), "cpu": replace(SMALL, cpu_s=0.4)}
 DOMAIN = Path("/proc/sys/kernel/domainname")
 EAR = getattr(signal, "SIGRTMIN", 0) + 20  # noted by nobody but us
 NOTICE_S = 0.2  # in which something that still writes has written again
@@ -182,15 +182,15 @@ class Proof:
 
     def _bomb(self, name: str) -> Result:
         own, limits = self._folder(f"bomb-{name}"), SMALLER.get(name, SMALL)
-        _, ended = self._ask(self._spec, own, limits, "bomb", name)
+        said, ended = self._ask(self._spec, own, limits, "bomb", name)
+        through = (own / "held").exists() and ended.ok
         if name == "outlive":
-            return Result("allowed") if _is_growing(own / "beats") else Result("denied", ended.cause)
-        held = (own / "held").exists()
+            through = _is_growing(own / "beats")
         if name == "log":  # what is kept of it is what counts
-            held = held and self._log(own).stat().st_size > limits.log_mb * MB
-        if held and ended.ok:
+            through = through and self._log(own).stat().st_size > limits.log_mb * MB
+        if through:
             return Result("allowed")
-        return Result("denied", ended.cause if ended.cause != "exited" else f"rc {ended.rc}, signal {ended.signal}")
+        return Result("denied", ended.cause if ended.cause != "exited" else str(said.get(name, {}).get("why", "")))
 
     def tidy(self) -> None:
         """Take away what is left outside the folder."""
@@ -226,11 +226,11 @@ class Proof:
             )
         )
         lines = self._log(own).read_bytes()[-1_000_000:].splitlines()
-        if mode[0] == "bomb":
-            return {}, ended
         try:
             return json.loads(lines[-1]), ended
         except (IndexError, ValueError):
+            if mode[0] == "bomb":  # it was ended before it could speak
+                return {}, ended
             shown = b"\n".join(lines[-5:]).decode("utf-8", "replace")
             raise ProbeError(f"the probe said nothing in its box ({ended}): {shown}") from None
 

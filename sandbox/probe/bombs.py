@@ -21,7 +21,7 @@ from .spec import Spec
 
 MB = 1_000_000
 HOLD_S = 0.5
-BEATS_S = 1.5  # how long something writes that should not
+BEATS_S = 1.0  # how long something writes that should not
 STACK = 64 * 1024
 
 

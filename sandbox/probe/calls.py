@@ -11,7 +11,7 @@ import platform
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.syscall.restype = ctypes.c_long
 
-NEWNS, NEWUSER = 0x00020000, 0x10000000
+NEWNS, NEWUTS, NEWUSER = 0x00020000, 0x04000000, 0x10000000
 
 _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "acct": (163, 89),

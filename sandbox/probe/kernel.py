@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .attempts import Absent, Refused, attempt
-from .calls import LIBC, NEWNS, NEWUSER, call, checked, number
+from .calls import LIBC, NEWNS, NEWUSER, NEWUTS, call, checked, number
 from .files import is_it
 from .spec import Spec
 
@@ -33,7 +33,7 @@ def with_powers(do: Callable[[], object]) -> None:
         do()
     except PermissionError as refusal:
         try:
-            call("unshare", NEWUSER | NEWNS)
+            call("unshare", NEWUSER | NEWNS | NEWUTS)
         except OSError:
             raise refusal from None
         do()
@@ -125,7 +125,7 @@ def fsopen(spec: Spec) -> None:
 
 @attempt("Copy a mount with open_tree.", "namespaces", "seccomp", "uid")
 def open_tree(spec: Spec) -> None:
-    with_powers(lambda: call("open_tree", -100, b"/", 1))  # AT_FDCWD, OPEN_TREE_CLONE
+    with_powers(lambda: call("open_tree", -100, b"/", 0x8001))  # AT_FDCWD; AT_RECURSIVE, OPEN_TREE_CLONE
 
 
 @attempt("Put a key into a keyring.", "seccomp")

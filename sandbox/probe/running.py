@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> None:
     spec = read_spec(Path(arguments[0]))
     mode = arguments[1] if len(arguments) > 1 else "all"
     if mode == "bomb":
-        answer(BOMBS[arguments[2]], spec)
+        print(json.dumps({arguments[2]: answer(BOMBS[arguments[2]], spec)}), flush=True)
         return
     attempts = {"all": ATTEMPTS, "leave": LEAVE, "find": FIND}[mode]
     answers = dict(each(list(attempts.values()), spec))
