@@ -48,6 +48,7 @@ def _policy(track: Track, writable: str, files: tuple[str, ...], reach: Reach) -
         writable=writable,
         read=(*common.read, *files),
         hidden=common.hidden,
+        packages=common.packages,
         gpus=reach.gpus,
         loopback=track.hardware.gpus > 1,
         pinned=track.hardware.kind == "cpu",

@@ -3,7 +3,7 @@
 from sandbox.confined import Confined, StartError
 from sandbox.limits import CAPS, Cause, Exit, Limits
 from sandbox.policy import LEVELS, Level, Policy
-from sandbox.walls import NoWalls, level, stack, walls
+from sandbox.walls import NoWalls, in_force, level, stack
 
 __all__ = [
     "CAPS",
@@ -16,7 +16,7 @@ __all__ = [
     "NoWalls",
     "Policy",
     "StartError",
+    "in_force",
     "level",
     "stack",
-    "walls",
 ]

@@ -35,15 +35,16 @@ def prepare(
     core: int | None,
     groups: Sequence[int],
     uid: int | None = None,
+    becomes: bool = False,
     last: Callable[[], None] | None = None,
 ) -> Callable[[], None]:
     """The function to run in the child. All that can be worked out before the fork is.
 
-    `groups` are open files by which the child joins its control groups, `uid` is the user to become, and `last` is
-    done at the very end.
+    `groups` are open files by which the child joins its control groups, `uid` is the user that it will run as
+    (which it `becomes` here, or later), and `last` is done at the very end.
     """
     supervisor = os.getpid()
-    bounds = rlimits(limits)
+    bounds = rlimits(limits, uid)
     pin = core is not None and hasattr(os, "sched_setaffinity")
 
     def in_child() -> None:
@@ -57,7 +58,7 @@ def prepare(
             resource.setrlimit(which, (soft, hard))
         if pin and core is not None:
             os.sched_setaffinity(0, {core})
-        if uid is not None:
+        if becomes and uid is not None:
             os.setgroups([])
             os.setresgid(uid, uid, uid)
             os.setresuid(uid, uid, uid)

@@ -12,15 +12,17 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sandbox import child, tree
+from sandbox.doorman import Doorman
 from sandbox.gpus import Meter, Unanswered
 from sandbox.groups import Group
 from sandbox.limits import MB, Cause, Exit, Limits
 from sandbox.policy import Policy
 from sandbox.tree import Proc
-from sandbox.walls import ALWAYS, GROUPS, Launch, put_up, stack
+from sandbox.walls import ALWAYS, GROUPS, Launch, Stack, put_up, stack
 from sandbox.watch import Watch
 
 END_WITHIN_S = 3.0  # a killed process that is still there then is stuck in the kernel
@@ -47,18 +49,20 @@ class Confined:
         log: Path,
         folder: Path,
         policy: Policy | None,
+        walls: Stack | None = None,
         core: int | None = None,
         pass_fds: Sequence[int] = (),
     ) -> None:
         """`env` is all it gets; `folder` is counted against the disk limit; `log` takes stdout and stderr.
 
-        `policy` says what it may touch; None is for processes of ours, which limits alone bind.
+        `policy` says what it may touch; None is for processes of ours, which limits alone bind. `walls` are those to
+        put up; None: the strongest that are here.
 
         Raises:
             StartError: the command or the log can't be opened.
             NoWalls: this machine can't put up the walls that the policy asks for.
         """
-        standing = None if policy is None else stack(policy)
+        standing = walls or (None if policy is None else stack(policy))
         self._limits = limits
         self._exit: Exit | None = None
         self._status: int | None = None
@@ -74,12 +78,14 @@ class Confined:
             raise StartError(f"can't open log {log}: {error}") from error
         self._gpus = self._gpu_meter(env)
         self._group = Group.make(limits.tasks, limits.memory_bound)
+        self._twin: Doorman | None = None
         self._boxed = standing is not None and standing.box is not None
         bounds = () if self._group is None else self._group.bounds
         self.walls = (*ALWAYS, *(GROUPS[bound] for bound in bounds), *(standing.names if standing else ()))
         try:
             with put_up(standing, policy, argv, cwd, env, limits) as launch:
                 self._process = self._start(launch, cwd, core, pass_fds)
+                self._twin = self._watched_over(launch)
         except OSError as error:
             os.close(self._log_fd)
             self._release()
@@ -87,6 +93,8 @@ class Confined:
         self.pid = self._process.pid
         self._pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
         _alive[self.pid] = self
+        if self._boxed:  # bubblewrap's own two are in the tree
+            limits = replace(limits, processes=limits.processes + 2)
         self._watch = Watch(limits, folder, self._log_fd, self._group, self._gpus)
 
     def _gpu_meter(self, env: Mapping[str, str]) -> Meter | None:
@@ -113,7 +121,7 @@ class Confined:
                 start_new_session=True,
                 close_fds=True,
                 pass_fds=(*pass_fds, *launch.fds),
-                preexec_fn=child.prepare(self._limits, core, groups, launch.uid, launch.last),
+                preexec_fn=child.prepare(self._limits, core, groups, launch.uid, launch.becomes, launch.last),
             )
         except subprocess.SubprocessError as error:  # the child failed before its exec, and can't say how
             raise OSError(str(error)) from error
@@ -121,12 +129,24 @@ class Confined:
             for group in groups:
                 os.close(group)
 
+    def _watched_over(self, launch: Launch) -> Doorman | None:
+        if not launch.twin:
+            return None
+        try:
+            return Doorman.start(launch.handover.take() if launch.handover else None, self._process.pid)
+        except OSError:
+            self._process.kill()
+            self._process.wait()
+            raise
+
     def poll(self) -> Exit | None:
         """How it ended, or None while it runs. Looks at the limits when a look is due."""
         if self._exit is not None:
             return self._exit
         if self._reap_root():
             return self._finish("exited")
+        if self._twin is not None and not self._twin.alive():
+            return self._finish("killed")  # only the candidate can have ended it
         if time.monotonic() >= self._watch.due:
             cause = self._watch.look(self._rows(at_most=4 * self._limits.processes + 16))
             if cause is not None:
@@ -276,6 +296,8 @@ class Confined:
             _alive.pop(self.pid, None)
             if self._pidfd is not None:
                 os.close(self._pidfd)
+        if self._twin is not None:
+            self._twin.end()
         if self._group is not None:
             self._group.remove()
         if self._gpus is not None:

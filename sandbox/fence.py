@@ -15,13 +15,38 @@ from sandbox.policy import Policy
 NODES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 FACTS = ("/proc/cpuinfo", "/proc/meminfo", "/proc/filesystems", "/proc/sys/vm/overcommit_memory")
 SHARED = "/dev/shm"
+PACKAGES = ".packages"  # beside a run's one folder
 
 
 def readable(policy: Policy) -> list[Path]:
-    found = [*FACTS, *(("/sys", "/proc/driver/nvidia") if policy.gpus else ())]
+    packages = Path(policy.writable).with_name(PACKAGES) if policy.packages else None
+    found = [*FACTS, *([str(packages)] if packages else []), *(("/sys", "/proc/driver/nvidia") if policy.gpus else ())]
     for path in policy.read:
         found += _around(os.path.realpath(path), {os.path.realpath(hidden) for hidden in policy.hidden})
     return [Path(path) for path in dict.fromkeys(found) if os.path.lexists(path)]
+
+
+def listed(policy: Policy) -> list[Path]:
+    """Of which the names may be listed: where Python looks for its modules, it lists, and a part of it is hidden."""
+    under = {parent for hidden in policy.hidden for parent in PurePath(os.path.realpath(hidden)).parents}
+    return [Path(path) for path in policy.read if PurePath(path) in under]
+
+
+def importable(policy: Policy) -> dict[str, str]:
+    """A folder that holds no more than the packages which may be read, and the variable that leads Python there.
+
+    Rules hide what is in a file, not that it is there: Python would find a package, and fail to read it.
+    """
+    if not policy.packages:
+        return {}
+    folder = Path(policy.writable).with_name(PACKAGES)
+    folder.mkdir(mode=0o755, exist_ok=True)
+    folder.chmod(0o755)
+    for path in map(Path, policy.read):
+        link = folder / path.name
+        if str(path.parent) in policy.packages and not link.is_symlink():
+            link.symlink_to(path)
+    return {"PYTHONPATH": str(folder)}
 
 
 def writable(policy: Policy) -> list[Path]:

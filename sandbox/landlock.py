@@ -51,8 +51,9 @@ def handled(version: int) -> int:
     return rights
 
 
-def ruleset(read: Iterable[Path | int], write: Iterable[Path | int]) -> int:
-    """An open ruleset: `read` may be read and executed, `write` all but given device nodes, with all that is below.
+def ruleset(read: Iterable[Path | int], write: Iterable[Path | int], names: Iterable[Path | int] = ()) -> int:
+    """An open ruleset: `read` may be read and executed, `write` all but given device nodes, of `names` only the names
+    be listed, each with all that is below.
 
     A place is a path that is there (links are followed) or an open file, which can't be exchanged meanwhile.
 
@@ -70,6 +71,8 @@ def ruleset(read: Iterable[Path | int], write: Iterable[Path | int]) -> int:
     try:
         for place in read:
             _allow(fd, place, READ)
+        for place in names:
+            _allow(fd, place, READ_DIR)
         for place in write:
             _allow(fd, place, everything & ~DEVICES)
     except BaseException:

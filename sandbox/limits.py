@@ -67,8 +67,10 @@ class Exit:
         return self.cause == "exited" and self.rc == 0
 
 
-def rlimits(limits: Limits) -> list[tuple[int, int, int]]:
+def rlimits(limits: Limits, uid: int | None = None) -> list[tuple[int, int, int]]:
     """(resource, soft, hard) to set in the child: belts for the moments between two looks of the watchdog.
+
+    `uid` is the user that it will run as, where that is not ours.
 
     No RLIMIT_AS: CUDA reserves far more addresses than it uses.
     """
@@ -81,7 +83,9 @@ def rlimits(limits: Limits) -> list[tuple[int, int, int]]:
     if limits.cpu_s is not None:
         seconds = math.ceil(limits.cpu_s) + 1  # per process, so never tighter than the tree's limit
         wanted.append((resource.RLIMIT_CPU, seconds, seconds + 1))
-    if os.getuid() != 0:  # it means nothing for root
+    if uid is not None:
+        wanted.append((resource.RLIMIT_NPROC, limits.tasks, limits.tasks))  # nobody else is this user
+    elif os.getuid() != 0:  # it means nothing for root
         most = tasks_of_user() + limits.tasks + NPROC_SLACK
         wanted.append((resource.RLIMIT_NPROC, most, most))
     return [_within_hard(*row) for row in wanted]

@@ -20,6 +20,8 @@ class Policy:
     """Files and folders, and all that is under them."""
     hidden: tuple[str, ...] = ()
     """Folders under those of `read` that are not to be seen, but for what `read` lists under them in turn."""
+    packages: tuple[str, ...] = ()
+    """Folders of Python packages, of which it sees those that are in `read`."""
     gpus: tuple[int, ...] = ()
     """Numbers of the device nodes: /dev/nvidia0 is 0."""
     loopback: bool = False

@@ -46,8 +46,11 @@ BESIDE = ("lib*/python*/*-packages", "pkgs", "envs")
 
 
 class Seen(NamedTuple):
+    """As in a policy."""
+
     read: tuple[str, ...]
     hidden: tuple[str, ...]
+    packages: tuple[str, ...]
 
 
 @functools.cache
@@ -65,6 +68,7 @@ def seen(packages: tuple[str, ...] | None) -> Seen:
     return Seen(
         tuple(sorted({path for path in read if Path(path).exists()})),
         tuple(sorted({path for path in hidden if Path(path).is_dir()})),
+        () if packages is None else tuple(places),
     )
 
 

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from sandbox import bubblewrap, fence, landlock, seccomp
+from sandbox import bubblewrap, doorman, fence, landlock, seccomp
 from sandbox.bubblewrap import Box
+from sandbox.doorman import Handover
 from sandbox.groups import Group
 from sandbox.limits import MB, Limits
 from sandbox.policy import LEVELS, Level, Policy, reaches
@@ -55,12 +56,18 @@ class Launch(NamedTuple):
     fds: tuple[int, ...] = ()
     """Open files that are handed down."""
     uid: int | None = None
-    """The user to become before anything of the candidate runs."""
+    """The user that it runs as, where that is not ours."""
+    becomes: bool = False
+    """Whether the new process becomes that user itself, before its exec."""
     last: Callable[[], None] | None = None
     """The last step between fork and exec."""
+    twin: bool = False
+    """Whether nothing but a twin of the supervisor ends all of it when that is killed."""
+    handover: Handover | None = None
+    """Where the new process leaves the listener that the twin answers."""
 
 
-def walls(policy: Policy | None = None) -> tuple[str, ...]:
+def in_force(policy: Policy | None = None) -> tuple[str, ...]:
     """The names of what would stand around a run now; without a policy, around a process of ours."""
     group = Group.make(1, MB)
     bounds = () if group is None else tuple(GROUPS[bound] for bound in group.bounds)
@@ -129,26 +136,38 @@ def _boxed(
     limits: Limits,
     opened: ExitStack,
 ) -> Launch:
-    filtered = _memory_file(opened, seccomp.program("boxed", loopback=policy.loopback, pinned=policy.pinned))
+    filtered = None
+    if "seccomp" in stack.names:
+        filtered = _memory_file(opened, seccomp.program("boxed", loopback=policy.loopback, pinned=policy.pinned))
     words = bubblewrap.arguments(box, policy, str(cwd), env, limits.memory_mb, filtered)
     listed = _memory_file(opened, b"".join(os.fsencode(word) + b"\0" for word in words))
-    return Launch(bubblewrap.command(box, listed, argv, stack.uid), {}, (filtered, listed))
+    fds = (listed,) if filtered is None else (filtered, listed)
+    return Launch(bubblewrap.command(box, listed, argv, stack.uid), {}, fds, stack.uid)
 
 
 def _fenced(stack: Stack, policy: Policy, argv: Sequence[str], env: Mapping[str, str], opened: ExitStack) -> Launch:
     rules = None
     if "landlock" in stack.names:
-        rules = landlock.ruleset(fence.readable(policy), fence.writable(policy))
+        env = {**env, **fence.importable(policy)}
+        rules = landlock.ruleset(fence.readable(policy), fence.writable(policy), fence.listed(policy))
         opened.callback(os.close, rules)
-    program = seccomp.program("open", loopback=False, pinned=policy.pinned) if "seccomp" in stack.names else None
+    program, handover = None, None
+    if "seccomp" in stack.names:
+        program = seccomp.program("open", loopback="doorman" in stack.names, pinned=policy.pinned)
+    if "doorman" in stack.names:
+        handover = Handover()
+        opened.callback(handover.close)
 
     def last() -> None:
         if rules is not None:
             landlock.enforce(rules)
         if program is not None:
-            seccomp.install(program, listener=False)
+            listener = seccomp.install(program, listener=handover is not None)
+            if handover is not None and listener is not None:
+                handover.give(listener)
 
-    return Launch(list(argv), dict(env), uid=stack.uid, last=last)
+    becomes = stack.uid is not None
+    return Launch(list(argv), dict(env), (), stack.uid, becomes, last, program is not None, handover)
 
 
 def _memory_file(opened: ExitStack, data: bytes) -> int:
@@ -176,11 +195,15 @@ def lacking() -> str:
 
 
 def _strongest(policy: Policy) -> Stack:
-    filtered = ("seccomp",) if _filters() else ()
+    filtered: tuple[str, ...] = ("seccomp",) if _filters() else ()
     if filtered and (box := _box(open_to_all=all(map(_open_to_all, policy.read)))) is not None:
         uid = bubblewrap.uid_of(os.getpid()) if box.setpriv else None
         return Stack("namespaces", ("namespaces", *filtered, *_own(uid)), box, uid)
     uid = bubblewrap.uid_of(os.getpid()) if _can_be_another(policy) else None
+    if filtered and policy.loopback:
+        if not _doorman_works():
+            return Stack("base")
+        filtered = (*filtered, "doorman")
     if filtered and landlock.abi() >= OLDEST_LANDLOCK:
         return Stack("landlock", ("landlock", *filtered, *_own(uid)), None, uid)
     if filtered and policy.minimum == "pod":
@@ -199,6 +222,11 @@ def _filters() -> bool:
     except OSError:
         return False
     return True
+
+
+@functools.cache
+def _doorman_works() -> bool:
+    return doorman.works()
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import Confined, StartError, walls
+from sandbox import Confined, StartError, in_force
 from tests.confining import PYTHON, Lab
 from tests.processes import linux
 
@@ -168,4 +168,4 @@ def test_nothing_is_left_open(lab: Lab) -> None:
 
 
 def test_the_seam(tmp_path: Path) -> None:
-    assert {"env", "process-group", "rlimits", "watchdog"} <= set(walls())
+    assert {"env", "process-group", "rlimits", "watchdog"} <= set(in_force())

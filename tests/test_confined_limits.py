@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import walls, watch
+from sandbox import in_force, watch
 from tests.confining import BOMB, Lab
 from tests.processes import linux, mentioning
 
@@ -141,7 +141,7 @@ def test_fork_bomb(lab: Lab, each: str) -> None:
 
 
 @linux
-@pytest.mark.skipif("task-group" not in walls(), reason="no pids controller that we may use")
+@pytest.mark.skipif("task-group" not in in_force(), reason="no pids controller that we may use")
 def test_the_kernel_refuses_what_the_watchdog_does_not_see(lab: Lab) -> None:
     code = (
         "import os, signal, time\nsignal.alarm(6)\nfailed = 0\n"

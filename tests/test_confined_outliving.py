@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import groups, tree, walls
+from sandbox import groups, in_force, tree
 from tests.confining import BOMB, PYTHON, Lab
 from tests.processes import alive, linux, until
 
@@ -46,7 +46,7 @@ def test_a_daemon_does_not_survive(lab: Lab, after: str) -> None:
 @linux
 def test_a_daemon_does_not_survive_without_a_task_group(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups, "_places", list)
-    assert "task-group" not in walls()
+    assert "task-group" not in in_force()
     ended = lab.run(DAEMON)
     assert ended.exit.ok and not alive(int((ended.out / "pid").read_text()))
     assert lab.start(BOMB.format("pass")).wait().cause == "processes"
@@ -83,8 +83,8 @@ def test_it_dies_with_its_supervisor(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from sandbox import Confined, Limits\n"
         f"here = Path({str(tmp_path)!r})\n"
-        "c = Confined([sys.executable, '-c', 'import time; time.sleep(60)'], cwd=here, env={}, folder=here, policy=None,\n"
-        "  log=here / 'log', limits=Limits(60, None, 500, 10, 1, 5))\n"
+        "c = Confined([sys.executable, '-c', 'import time; time.sleep(60)'], cwd=here, env={}, folder=here,\n"
+        "  policy=None, log=here / 'log', limits=Limits(60, None, 500, 10, 1, 5))\n"
         "print(c.pid, flush=True); c.wait()"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as supervisor:

@@ -129,6 +129,7 @@ def test_too_much_ends_the_tree(tmp_path: Path, driver: Driver) -> None:
         limits=Lab(tmp_path).limits(gpu_memory_mb=314),  # 300 MiB are more
         log=tmp_path / "log",
         folder=out,
+        policy=None,
     )
     ended = confined.wait()
     assert ended.cause == "gpu-memory" and ended.wall_s < 8

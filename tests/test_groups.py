@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import groups, walls
+from sandbox import groups, in_force
 from sandbox.groups import Group, Place, left_behind
 from tests.processes import alive, linux, until
 
 MB = 1_000_000
-real = pytest.mark.skipif("memory-group" not in walls(), reason="no memory controller that we may use")
+real = pytest.mark.skipif("memory-group" not in in_force(), reason="no memory controller that we may use")
 UNIFIED = next((mount for mount, version, _ in groups._mounts() if version == 2), Path("/nowhere"))
 
 
@@ -211,7 +211,7 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
 @linux
 def test_version_2_beside_our_own_group(kernel: Kernel) -> None:
     kernel.hands_out(kernel.own.parent, "memory pids")
-    assert walls()[-2:] == ("task-group", "memory-group")
+    assert in_force()[-2:] == ("task-group", "memory-group")
     group = Group.make(70, 60 * MB)
     assert group is not None and group.bounds == ("pids", "memory")
     (folder,) = [path for path in kernel.own.parent.iterdir() if path.name.startswith(groups.PREFIX)]
@@ -235,7 +235,7 @@ def test_version_2_beside_our_own_group(kernel: Kernel) -> None:
 
 @linux
 def test_version_2_bounds_what_it_is_handed_and_no_more(kernel: Kernel) -> None:
-    assert Group.make(70, 60 * MB) is None and "task-group" not in walls()
+    assert Group.make(70, 60 * MB) is None and "task-group" not in in_force()
     kernel.hands_out(
         kernel.own, "memory"
     )  # the root of a hierarchy may have both processes and children that are bound

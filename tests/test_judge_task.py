@@ -13,7 +13,6 @@ from agent.track import Track
 from sandbox import Policy
 from tests.judging import SCORED, make_corpus, toy
 
-
 POLICY = Policy("", ("/usr/lib",))
 
 

@@ -54,6 +54,7 @@ def confined(errand: Errand) -> Exit:
         limits=errand.limits,
         log=errand.log,
         folder=errand.folder,
+        policy=None,
         core=errand.core,
     ).wait()
 

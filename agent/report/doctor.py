@@ -19,7 +19,7 @@ from agent import hardware, track
 from agent.errors import CaddieError, StoreError
 from agent.report.words import line, size
 from agent.store.mounts import network_file_system
-from sandbox.walls import walls
+from sandbox.walls import in_force
 
 State = Literal["good", "note", "bad"]
 NEEDED = ("torch", "numpy", "sentencepiece", "brotli", "zstandard", "sqlalchemy", "optuna", "matplotlib")
@@ -130,7 +130,7 @@ def _store(root: Path) -> list[Check]:
 
 
 def _walls() -> Check:
-    up = walls()
+    up = in_force()
     lacking = [name for name in ALL_WALLS if name not in up]
     more = f"; not in force: {', '.join(lacking)}" if lacking else ""
     return Check("walls", "note" if lacking else "good", f"{', '.join(up)}{more}")

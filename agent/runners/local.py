@@ -29,7 +29,7 @@ from agent.runners.job import (
 from agent.runners.progress import progress
 from agent.runners.reading import read_small, there
 from agent.runners.shepherd import BEAT_S
-from sandbox import walls
+from sandbox import in_force
 from sandbox.child import open_log
 
 SHEPHERD_ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -206,7 +206,7 @@ class LocalRunner:
             reason="cancelled while nobody held it",
             phases=(),
             slot_s=_used(paths, ran),
-            walls=walls(),
+            walls=in_force(),
             ran=ran,
         )
         write_aside(paths.result, result.to_json())

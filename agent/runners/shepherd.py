@@ -30,7 +30,7 @@ from agent.runners.job import (
 )
 from agent.runners.reading import read_small, there
 from agent.runners.removal import remove
-from sandbox import CAPS, Confined, Exit, StartError, tree, walls
+from sandbox import CAPS, Confined, Exit, StartError, in_force, tree
 from sandbox.limits import MB
 
 MARKER = "CADDIE_JOB"  # in the environment of all that a job starts
@@ -59,7 +59,7 @@ class Shepherd:
         self._phases: list[PhaseResult] = []
         self._asked_to_end = False
         self._ran = False
-        self._walls = walls()
+        self._walls = in_force()
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         self._asked_to_end = True
@@ -146,7 +146,7 @@ class Shepherd:
         if ended.cause == "killed":
             if self._cancelled():
                 return "cancelled", f"cancelled in phase {phase.name}"
-            return "crashed", "its job folder was taken away while it ran"
+            return "crashed", "it took its job folder away, or ended a process that watches over it"
         if ended.cause in CAPS:
             return "capped", f"{phase.name}: stopped at its {ended.cause} limit ({_limit(phase, ended)})"
         if not ended.ok:
