@@ -34,7 +34,7 @@ def _reader(kind: str) -> None:
     def read(spec: Spec) -> None:
         read_is(spec, kind, spec.secrets[kind])
 
-    add(f"read_{kind}", read, READ[kind], "namespaces", "landlock")
+    add(f"read_{kind}", read, READ[kind], "namespaces", "landlock", *(("uid",) if kind == "ssh_key" else ()))
 
 
 for _kind in READ:
@@ -71,7 +71,7 @@ def hard_link_secret(spec: Spec) -> None:
     os.link(spec.secrets["secret"], Path(spec.own, "hard_link_secret"))
 
 
-@attempt("Give a shared file a second name in its own folder, and write it by that.", "namespaces")
+@attempt("Give a shared file a second name in its own folder, and write it by that.", "namespaces", "landlock")
 def hard_link_shared(spec: Spec) -> None:
     link = Path(spec.own, "hard_link_shared")
     os.link(Path(spec.shared, "hard_link_shared"), link)
@@ -94,17 +94,17 @@ def read_by_folder_of_init(spec: Spec) -> None:
     read_is(spec, "secret", f"/proc/1/cwd/{'../' * 40}{spec.secrets['secret'].lstrip('/')}")
 
 
-@attempt("Read the secret under the root of a process outside.", "namespaces", "landlock")
+@attempt("Read the secret under the root of a process outside.", "namespaces", "landlock", "uid")
 def read_by_root_of_victim(spec: Spec) -> None:
     read_is(spec, "secret", f"/proc/{spec.victim.pid}/root{spec.secrets['secret']}")
 
 
-@attempt("Read the secret as an open file of a process outside.", "namespaces", "landlock")
+@attempt("Read the secret as an open file of a process outside.", "namespaces", "landlock", "uid")
 def read_by_fd_of_victim(spec: Spec) -> None:
     read_is(spec, "secret", f"/proc/{spec.victim.pid}/fd/{spec.victim.fd}")
 
 
-@attempt("Open the secret by its handle, through its own folder's file system.", "namespaces", "seccomp", "uid")
+@attempt("Open the secret by its handle, through its own folder.", "namespaces", "seccomp", "uid", "landlock")
 def read_by_handle(spec: Spec) -> None:
     kind, content = spec.handle
     if not content:
@@ -145,7 +145,7 @@ def write_outside(spec: Spec) -> None:
     Path(spec.outside, "write_outside").write_text(spec.word)
 
 
-@attempt("Write into its own code, which is read-only.", "namespaces", "landlock")
+@attempt("Write into its own code, which is read-only.", "namespaces", "landlock", "uid")
 def write_code(spec: Spec) -> None:
     Path(spec.code, "write_code").write_text(spec.word)
 

@@ -90,12 +90,12 @@ def unshare_by_x32(spec: Spec) -> None:
     checked(LIBC.syscall(ctypes.c_long(0x40000000 | number("unshare")), ctypes.c_long(NEWUSER)), "unshare")
 
 
-@attempt("Join a namespace.", "namespaces", "seccomp", "uid")
+@attempt("Join a namespace.", "namespaces", "seccomp")
 def setns(spec: Spec) -> None:
     with_powers(lambda: call("setns", os.open("/proc/self/ns/uts", os.O_RDONLY), 0))
 
 
-@attempt("Mount a file system.", "namespaces", "seccomp", "uid")
+@attempt("Mount a file system.", "namespaces", "seccomp", "landlock")
 def mount(spec: Spec) -> None:
     place = Path(spec.own, "mount")
     place.mkdir()
@@ -108,22 +108,22 @@ def mount(spec: Spec) -> None:
     with_powers(do)
 
 
-@attempt("Change the root with chroot.", "namespaces", "seccomp", "uid")
+@attempt("Change the root with chroot.", "namespaces", "seccomp")
 def chroot(spec: Spec) -> None:
     with_powers(lambda: os.chroot(spec.own))
 
 
-@attempt("Change the root with pivot_root.", "namespaces", "seccomp", "uid")
+@attempt("Change the root with pivot_root.", "namespaces", "seccomp")
 def pivot_root(spec: Spec) -> None:
     with_powers(lambda: reaches({errno.ENOENT}, "pivot_root", b"/is/not", b"/is/not"))
 
 
-@attempt("Begin a mount with fsopen.", "namespaces", "seccomp", "uid")
+@attempt("Begin a mount with fsopen.", "namespaces", "seccomp")
 def fsopen(spec: Spec) -> None:
     with_powers(lambda: call("fsopen", b"tmpfs", 0))
 
 
-@attempt("Copy a mount with open_tree.", "namespaces", "seccomp", "uid")
+@attempt("Copy a mount with open_tree.", "namespaces", "seccomp")
 def open_tree(spec: Spec) -> None:
     with_powers(lambda: call("open_tree", -100, b"/", 0x8001))  # AT_FDCWD; AT_RECURSIVE, OPEN_TREE_CLONE
 
@@ -143,7 +143,7 @@ def keyctl(spec: Spec) -> None:
     call("keyctl", 0, PROCESS_KEYRING, 1)
 
 
-@attempt("Load a map into the kernel with bpf.", "seccomp", "uid")
+@attempt("Load a map into the kernel with bpf.", "namespaces", "seccomp", "uid")
 def bpf(spec: Spec) -> None:
     wanted = struct.pack("=IIII", 2, 4, 4, 1).ljust(72, b"\0")  # an array of one number
     call("bpf", 0, wanted, len(wanted))
@@ -171,7 +171,7 @@ def personality(spec: Spec) -> None:
     call("personality", 0x0040000)
 
 
-@attempt("Type into a terminal with TIOCSTI.", "seccomp", "uid")
+@attempt("Type into a terminal with TIOCSTI.", "seccomp")
 def type_into_terminal(spec: Spec) -> None:
     _, terminal = pty.openpty()
     os.setsid()
@@ -179,7 +179,7 @@ def type_into_terminal(spec: Spec) -> None:
     fcntl.ioctl(terminal, termios.TIOCSTI, b"x")
 
 
-@attempt("Become root by a setuid program.", "namespaces", "uid")
+@attempt("Become root by a setuid program.")
 def setuid_program(spec: Spec) -> None:
     program = Path(spec.shared, "setuid_program")
     if "root_only" not in spec.secrets:
@@ -244,7 +244,7 @@ def set_domain_name(spec: Spec) -> None:
     call("setdomainname", spec.word.encode(), len(spec.word))
 
 
-@attempt("Write a setting of the kernel (the value that it has).", "namespaces", "landlock", "uid")
+@attempt("Write a setting of the kernel (the value that it has).", "landlock", "uid")
 def write_proc_sys(spec: Spec) -> None:
     setting = Path("/proc/sys/kernel/printk_ratelimit")
     setting.write_text(setting.read_text())

@@ -279,5 +279,5 @@ _channel("lock", "Leave a process that holds a lock on a shared file.", _leave_l
 _channel("shm", "Leave System V shared memory.", _leave_shm, _find_shm, "namespaces")
 _channel("message", "Leave a System V message.", _leave_message, _find_message, "namespaces")
 _channel("semaphore", "Leave a System V semaphore.", _leave_semaphore, _find_semaphore, "namespaces")
-_channel("queue", "Leave a message in a POSIX queue.", _leave_queue, _find_queue, "namespaces")
-_channel("key", "Leave a key in the keyring of the user.", _leave_key, _find_key, "seccomp")
+_channel("queue", "Leave a message in a POSIX queue.", _leave_queue, _find_queue, "namespaces", "landlock")
+_channel("key", "Leave a key in the keyring of the user.", _leave_key, _find_key, "namespaces", "seccomp")

@@ -59,7 +59,7 @@ def signal_launcher(spec: Spec) -> None:
     os.kill(spec.launcher, spec.launcher_signal)
 
 
-@attempt("Attach to another process with ptrace, and read its memory.", "namespaces", "uid", "seccomp")
+@attempt("Attach to another process with ptrace, and read its memory.", "namespaces", "uid", "seccomp", "landlock")
 def ptrace(spec: Spec) -> None:
     call("ptrace", PTRACE_SEIZE, spec.victim.pid, 0, 0)
     call("ptrace", PTRACE_INTERRUPT, spec.victim.pid, 0, 0)
@@ -73,7 +73,7 @@ def ptrace(spec: Spec) -> None:
     is_it(spec, "memory", bytes(found))
 
 
-@attempt("Read another process's memory with process_vm_readv.", "namespaces", "uid", "seccomp")
+@attempt("Read another process's memory with process_vm_readv.", "namespaces", "uid", "seccomp", "landlock")
 def read_memory(spec: Spec) -> None:
     buffer = ctypes.create_string_buffer(SECRET_BYTES)
     here, there = IoVec(ctypes.addressof(buffer), SECRET_BYTES), IoVec(spec.victim.address, SECRET_BYTES)
@@ -81,14 +81,14 @@ def read_memory(spec: Spec) -> None:
     is_it(spec, "memory", buffer.raw)
 
 
-@attempt("Write another process's memory with process_vm_writev.", "namespaces", "uid", "seccomp")
+@attempt("Write another process's memory with process_vm_writev.", "namespaces", "uid", "seccomp", "landlock")
 def write_memory(spec: Spec) -> None:
     content = ctypes.create_string_buffer(spec.word.encode())
     here, there = IoVec(ctypes.addressof(content), len(spec.word)), IoVec(spec.victim.writable, len(spec.word))
     call("process_vm_writev", spec.victim.pid, ctypes.byref(here), 1, ctypes.byref(there), 1, 0)
 
 
-@attempt("Read another process's memory through /proc/PID/mem.", "namespaces", "uid")
+@attempt("Read another process's memory through /proc/PID/mem.", "namespaces", "uid", "landlock")
 def read_proc_mem(spec: Spec) -> None:
     with Path(f"/proc/{spec.victim.pid}/mem").open("rb", buffering=0) as memory:
         memory.seek(spec.victim.address)
@@ -127,7 +127,7 @@ def read_own_environ(spec: Spec) -> None:
     is_it(spec, "variable", os.environb[spec.variable.encode()])
 
 
-@attempt("Take an open file from another process with pidfd_getfd.", "namespaces", "uid", "seccomp")
+@attempt("Take an open file from another process with pidfd_getfd.", "namespaces", "uid", "seccomp", "landlock")
 def take_fd(spec: Spec) -> None:
     fd = call("pidfd_getfd", call("pidfd_open", spec.victim.pid, 0), spec.victim.fd, 0)
     is_it(spec, "secret", os.pread(fd, 1000, 0))
@@ -166,13 +166,13 @@ def leave_core(spec: Spec) -> None:
     os.sched_setaffinity(0, others)
 
 
-@attempt("Run before everything else (SCHED_FIFO).", "uid")
+@attempt("Run before everything else (SCHED_FIFO).", "namespaces", "uid")
 def rise_to_real_time(spec: Spec) -> None:
     os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
-@attempt("Raise its own priority.", "uid")
+@attempt("Raise its own priority.", "namespaces", "uid")
 def rise(spec: Spec) -> None:
     os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) - 1)
 

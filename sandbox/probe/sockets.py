@@ -205,6 +205,7 @@ FAMILIES = {
     "socket_rds": ("Make an RDS socket.", 21, socket.SOCK_SEQPACKET, 0),
     "socket_tipc": ("Make a TIPC socket.", 30, socket.SOCK_RDM, 0),
 }
+RAW = ("socket_packet", "socket_icmp", "socket_xdp")
 
 
 def _maker(name: str) -> None:
@@ -213,7 +214,8 @@ def _maker(name: str) -> None:
     def make(spec: Spec) -> None:
         socket.socket(family, kind, protocol).close()  # made, and used for nothing
 
-    add(name, make, tries, "seccomp")
+    # Raw sockets need a right that other walls take.
+    add(name, make, tries, "seccomp", *(("namespaces", "uid") if name in RAW else ()))
 
 
 for _name in FAMILIES:
