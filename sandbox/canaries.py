@@ -69,7 +69,7 @@ def plant(root: Path, word: str) -> Canaries:
     )
     for kind in {"ssh_key", "root_only"} & set(held):
         Path(canaries.secrets[kind]).chmod(0o600)
-    for name in CHANGED:
+    for name in (*CHANGED, "watch_shared"):
         (canaries.shared / name).touch()
     canaries.outside.mkdir()
     canaries.outside.chmod(0o777)

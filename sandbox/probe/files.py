@@ -10,6 +10,7 @@ from .attempts import Absent, Refused, add, attempt
 from .calls import LIBC, FileHandle, call, checked
 from .spec import Spec, digest
 
+IN_OPEN = 0x20
 READ = {
     "secret": "Read a file of the person outside its folder.",
     "validation": "Read the validation data.",
@@ -184,3 +185,12 @@ def utimes_shared(spec: Spec) -> None:
 def setxattr_shared(spec: Spec) -> None:
     path = os.fsencode(Path(spec.shared, "setxattr_shared"))
     checked(LIBC.setxattr(path, b"user.probe", spec.word.encode(), len(spec.word), 0), "setxattr")
+
+
+@attempt("See when a shared file is read, with inotify.", "seccomp")
+def watch_shared(spec: Spec) -> None:
+    path = Path(spec.shared, "watch_shared")
+    fd = checked(LIBC.inotify_init1(os.O_NONBLOCK), "inotify_init1")
+    checked(LIBC.inotify_add_watch(fd, os.fsencode(path), IN_OPEN), "inotify_add_watch")
+    path.read_text()
+    os.read(fd, 1000)

@@ -39,7 +39,7 @@ def signal_thread(spec: Spec) -> None:
     call("tgkill", spec.victim.pid, spec.victim.pid, spec.victim.signals["signal_thread"])
 
 
-@attempt("Signal another process through a pidfd.", "namespaces", "uid", "landlock", "seccomp")
+@attempt("Signal another process through a pidfd.", "namespaces", "uid", "landlock")
 def signal_by_pidfd(spec: Spec) -> None:
     fd = call("pidfd_open", spec.victim.pid, 0)
     call("pidfd_send_signal", fd, spec.victim.signals["signal_by_pidfd"], None, 0)
@@ -143,12 +143,12 @@ def set_disk_priority(spec: Spec) -> None:
     call("ioprio_set", 1, spec.victim.pid, (3 << 13))
 
 
-@attempt("Change a limit of another process.", "namespaces", "uid")
+@attempt("Change a limit of another process.", "namespaces", "uid", "seccomp")
 def set_limit(spec: Spec) -> None:
     resource.prlimit(spec.victim.pid, resource.RLIMIT_NOFILE, (77, 777))
 
 
-@attempt("Move another process to one core.", "namespaces", "uid")
+@attempt("Move another process to one core.", "namespaces", "uid", "seccomp")
 def set_affinity(spec: Spec) -> None:
     os.sched_setaffinity(spec.victim.pid, {min(os.sched_getaffinity(spec.victim.pid))})
 
@@ -158,7 +158,7 @@ def set_oom_score(spec: Spec) -> None:
     Path(f"/proc/{spec.victim.pid}/oom_score_adj").write_text("777")
 
 
-@attempt("Leave the core that it was given.")
+@attempt("Leave the core that it was given.", "seccomp")
 def leave_core(spec: Spec) -> None:
     if spec.core is None:
         raise Absent("this machine has one core")

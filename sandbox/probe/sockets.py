@@ -15,7 +15,7 @@ from .calls import IoVec, call
 from .spec import Spec
 
 LOOPBACK, LOOPBACK6 = "127.0.0.1", "::1"
-MSG_FASTOPEN, IPPROTO_MPTCP = 0x20000000, 262
+MSG_FASTOPEN, TCP_FASTOPEN_CONNECT, IPPROTO_MPTCP = 0x20000000, 30, 262
 COME_WITHIN_S = 0.8
 
 
@@ -41,17 +41,17 @@ def _connect(family: int, kind: int, address: object, content: bytes, protocol: 
         one.send(content)
 
 
-@sends("Connect to a TCP listener of the host (IPv4).", "namespaces", "seccomp")
+@sends("Connect to a TCP listener of the host (IPv4).", "namespaces")
 def tcp4(spec: Spec) -> None:
     _connect(socket.AF_INET, socket.SOCK_STREAM, (LOOPBACK, spec.ports["tcp4"]), message(spec, "tcp4"))
 
 
-@sends("Connect to a TCP listener of the host (IPv6).", "namespaces", "seccomp")
+@sends("Connect to a TCP listener of the host (IPv6).", "namespaces")
 def tcp6(spec: Spec) -> None:
     _connect(socket.AF_INET6, socket.SOCK_STREAM, (LOOPBACK6, spec.ports["tcp6"]), message(spec, "tcp6"))
 
 
-@sends("Connect to a TCP listener of the host by an IPv4 address inside IPv6.", "namespaces", "seccomp")
+@sends("Connect to a TCP listener of the host by an IPv4 address inside IPv6.", "namespaces")
 def tcp4_in_6(spec: Spec) -> None:
     address = (f"::ffff:{LOOPBACK}", spec.ports["tcp4"])
     _connect(socket.AF_INET6, socket.SOCK_STREAM, address, message(spec, "tcp4_in_6"))
@@ -63,37 +63,45 @@ def tcp_multipath(spec: Spec) -> None:
     _connect(socket.AF_INET, socket.SOCK_STREAM, address, message(spec, "tcp_multipath"), IPPROTO_MPTCP)
 
 
-@sends("Connect to a TCP listener without connect: sendto with MSG_FASTOPEN.", "namespaces", "seccomp")
+@sends("Connect to a TCP listener without connect: sendto with MSG_FASTOPEN.", "namespaces")
 def tcp_fast_open(spec: Spec) -> None:
     with socket.socket() as one:
         one.sendto(message(spec, "tcp_fast_open"), MSG_FASTOPEN, (LOOPBACK, spec.ports["tcp4"]))
 
 
-@sends("Connect to a TCP listener without connect: sendmsg with MSG_FASTOPEN.", "namespaces", "seccomp")
+@sends("Connect to a TCP listener without connect: sendmsg with MSG_FASTOPEN.", "namespaces")
 def tcp_fast_open_sendmsg(spec: Spec) -> None:
     with socket.socket() as one:
         address = (LOOPBACK, spec.ports["tcp4"])
         one.sendmsg([message(spec, "tcp_fast_open_sendmsg")], [], MSG_FASTOPEN, address)
 
 
-@sends("Send a UDP datagram to the host by sendto.", "namespaces", "seccomp")
+@sends("Connect to a TCP listener with the first byte: TCP_FASTOPEN_CONNECT.", "namespaces")
+def tcp_fast_open_option(spec: Spec) -> None:
+    with socket.socket() as one:
+        one.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1)
+        one.connect((LOOPBACK, spec.ports["tcp4"]))
+        one.send(message(spec, "tcp_fast_open_option"))
+
+
+@sends("Send a UDP datagram to the host by sendto.", "namespaces")
 def udp4(spec: Spec) -> None:
     with socket.socket(type=socket.SOCK_DGRAM) as one:
         one.sendto(message(spec, "udp4"), (LOOPBACK, spec.ports["udp4"]))
 
 
-@sends("Send a UDP datagram to the host by sendmsg.", "namespaces", "seccomp")
+@sends("Send a UDP datagram to the host by sendmsg.", "namespaces")
 def udp4_sendmsg(spec: Spec) -> None:
     with socket.socket(type=socket.SOCK_DGRAM) as one:
         one.sendmsg([message(spec, "udp4_sendmsg")], [], 0, (LOOPBACK, spec.ports["udp4"]))
 
 
-@sends("Send a UDP datagram to the host by connect and send.", "namespaces", "seccomp")
+@sends("Send a UDP datagram to the host by connect and send.", "namespaces")
 def udp4_connected(spec: Spec) -> None:
     _connect(socket.AF_INET, socket.SOCK_DGRAM, (LOOPBACK, spec.ports["udp4"]), message(spec, "udp4_connected"))
 
 
-@sends("Send a UDP datagram to the host (IPv6).", "namespaces", "seccomp")
+@sends("Send a UDP datagram to the host (IPv6).", "namespaces")
 def udp6(spec: Spec) -> None:
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as one:
         one.sendto(message(spec, "udp6"), (LOOPBACK6, spec.ports["udp6"]))
@@ -114,20 +122,20 @@ def _be_reached(spec: Spec, name: str, one: socket.socket) -> None:
         raise Refused("nobody came") from None
 
 
-@attempt("Listen on all addresses, and be reached from the host.", "namespaces", "seccomp")
+@attempt("Listen on all addresses, and be reached from the host.", "namespaces")
 def listen_everywhere(spec: Spec) -> None:
     with socket.socket() as one:
         one.bind(("0.0.0.0", 0))
         _be_reached(spec, "listen_everywhere", one)
 
 
-@attempt("Listen without bind, and be reached from the host.", "namespaces", "seccomp")
+@attempt("Listen without bind, and be reached from the host.", "namespaces")
 def listen_without_bind(spec: Spec) -> None:
     with socket.socket() as one:
         _be_reached(spec, "listen_without_bind", one)
 
 
-@attempt("Receive a UDP datagram from the host.", "namespaces", "seccomp")
+@attempt("Receive a UDP datagram from the host.", "namespaces")
 def receive_udp(spec: Spec) -> None:
     with socket.socket(type=socket.SOCK_DGRAM) as one:
         one.bind(("0.0.0.0", 0))
@@ -142,32 +150,32 @@ def receive_udp(spec: Spec) -> None:
             raise Refused("something else came")
 
 
-@sends("Connect to a unix socket of the host in a folder that it may read.", "seccomp")
+@sends("Connect to a unix socket of the host in a folder that it may read.")
 def unix_path(spec: Spec) -> None:
     path = str(Path(spec.shared, "stream.sock"))
     _connect(socket.AF_UNIX, socket.SOCK_STREAM, path, message(spec, "unix_path"))
 
 
-@sends("Send a datagram to a unix socket of the host by sendto.", "seccomp")
+@sends("Send a datagram to a unix socket of the host by sendto.")
 def unix_datagram(spec: Spec) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
         one.sendto(message(spec, "unix_datagram"), str(Path(spec.shared, "datagram.sock")))
 
 
-@sends("Send a datagram to a unix socket of the host from one end of a socket pair.", "seccomp")
+@sends("Send a datagram to a unix socket of the host from one end of a socket pair.")
 def unix_from_pair(spec: Spec) -> None:
     one, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     one.sendto(message(spec, "unix_from_pair"), str(Path(spec.shared, "datagram.sock")))
 
 
-@sends("The same by sendmsg.", "seccomp")
+@sends("The same by sendmsg.")
 def unix_from_pair_sendmsg(spec: Spec) -> None:
     one, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     address = str(Path(spec.shared, "datagram.sock"))
     one.sendmsg([message(spec, "unix_from_pair_sendmsg")], [], 0, address)
 
 
-@sends("The same by sendmmsg.", "seccomp")
+@sends("The same by sendmmsg.")
 def unix_from_pair_sendmmsg(spec: Spec) -> None:
     one, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     content = message(spec, "unix_from_pair_sendmmsg")
@@ -178,12 +186,12 @@ def unix_from_pair_sendmmsg(spec: Spec) -> None:
     call("sendmmsg", one.fileno(), header, 1, 0)
 
 
-@sends("Connect to an abstract unix socket of the host.", "namespaces", "seccomp", "landlock")
+@sends("Connect to an abstract unix socket of the host.", "namespaces", "landlock")
 def unix_abstract(spec: Spec) -> None:
     _connect(socket.AF_UNIX, socket.SOCK_STREAM, f"\0{spec.word}", message(spec, "unix_abstract"))
 
 
-@sends("Send a datagram to an abstract unix socket of the host.", "namespaces", "seccomp", "landlock")
+@sends("Send a datagram to an abstract unix socket of the host.", "namespaces", "landlock")
 def unix_abstract_datagram(spec: Spec) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
         one.sendto(message(spec, "unix_abstract_datagram"), f"\0{spec.word}-datagram")
