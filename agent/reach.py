@@ -46,7 +46,8 @@ def _policy(track: Track, writable: str, files: tuple[str, ...], reach: Reach) -
     common = seen(track.sandbox.packages)
     return Policy(
         writable=writable,
-        read=(*common.read, *files),
+        read=files,
+        programs=common.programs,
         hidden=common.hidden,
         packages=common.packages,
         gpus=reach.gpus,

@@ -6,7 +6,7 @@ an open file: its first process, which the candidate can see, shows neither them
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
@@ -86,7 +86,7 @@ def namespaces(box: Box) -> list[str]:
 
 def _files(policy: Policy) -> list[str]:
     files = _Files()
-    wanted = {path: os.path.realpath(path) for path in (*policy.read, *(("/sys",) if policy.gpus else ()))}
+    wanted = {path: os.path.realpath(path) for path in (*policy.all_read, *(("/sys",) if policy.gpus else ()))}
     wanted |= {real: real for real in wanted.values()}
     # Parents come before what is in them, so that a folder can be hidden and a part of it shown again.
     for path in sorted({*wanted, *policy.hidden}, key=lambda path: PurePath(path).parts):
@@ -94,11 +94,27 @@ def _files(policy: Policy) -> list[str]:
             files.hide(path)
         if path in wanted:
             files.show(path, wanted[path])
+    for path in policy.read:
+        files.cover(doors(path))
     files.seal()
     for node in gpu_nodes(policy.gpus):
         files.arguments += ["--dev-bind", node, node]
     files.own(policy.writable)
     return files.arguments
+
+
+def doors(folder: str) -> Iterator[str]:
+    """Sockets and pipes: whoever sees one can talk to whoever is behind it, also where nothing can be written."""
+    try:
+        entries = os.scandir(folder)
+    except NotADirectoryError:
+        return
+    with entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from doors(entry.path)
+            elif not entry.is_file(follow_symlinks=False) and not entry.is_symlink():
+                yield entry.path
 
 
 class _Files:
@@ -122,6 +138,11 @@ class _Files:
             self.arguments += ["--perms", "0755", "--tmpfs", path]
             self._there[path] = False
             self._emptied.append(path)
+
+    def cover(self, doors: Iterable[str]) -> None:
+        """With a device that can't be opened there."""
+        for door in doors:
+            self.arguments += ["--ro-bind", "/dev/null", door]
 
     def own(self, path: str) -> None:
         self._make_parents(path)

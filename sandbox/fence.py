@@ -21,7 +21,7 @@ PACKAGES = ".packages"  # beside a run's one folder
 def readable(policy: Policy) -> list[Path]:
     packages = Path(policy.writable).with_name(PACKAGES) if policy.packages else None
     found = [*FACTS, *([str(packages)] if packages else []), *(("/sys", "/proc/driver/nvidia") if policy.gpus else ())]
-    for path in policy.read:
+    for path in policy.all_read:
         found += _around(os.path.realpath(path), {os.path.realpath(hidden) for hidden in policy.hidden})
     return [Path(path) for path in dict.fromkeys(found) if os.path.lexists(path)]
 
@@ -29,7 +29,7 @@ def readable(policy: Policy) -> list[Path]:
 def listed(policy: Policy) -> list[Path]:
     """Of which the names may be listed: where Python looks for its modules, it lists, and a part of it is hidden."""
     under = {parent for hidden in policy.hidden for parent in PurePath(os.path.realpath(hidden)).parents}
-    return [Path(path) for path in policy.read if PurePath(path) in under]
+    return [Path(path) for path in policy.all_read if PurePath(path) in under]
 
 
 def importable(policy: Policy) -> dict[str, str]:
@@ -42,7 +42,7 @@ def importable(policy: Policy) -> dict[str, str]:
     folder = Path(policy.writable).with_name(PACKAGES)
     folder.mkdir(mode=0o755, exist_ok=True)
     folder.chmod(0o755)
-    for path in map(Path, policy.read):
+    for path in map(Path, policy.programs):
         link = folder / path.name
         if str(path.parent) in policy.packages and not link.is_symlink():
             link.symlink_to(path)

@@ -17,11 +17,13 @@ class Policy:
     writable: str
     """Its one folder."""
     read: tuple[str, ...]
-    """Files and folders, and all that is under them."""
+    """Its own files and folders, with all that is under them."""
+    programs: tuple[str, ...] = ()
+    """The system's libraries and Python, as `seen` lists them."""
     hidden: tuple[str, ...] = ()
-    """Folders under those of `read` that are not to be seen, but for what `read` lists under them in turn."""
+    """Folders under those of `programs` that are not to be seen, but for what `programs` lists under them in turn."""
     packages: tuple[str, ...] = ()
-    """Folders of Python packages, of which it sees those that are in `read`."""
+    """Folders of Python packages, of which it sees those that are in `programs`."""
     gpus: tuple[int, ...] = ()
     """Numbers of the device nodes: /dev/nvidia0 is 0."""
     loopback: bool = False
@@ -30,6 +32,10 @@ class Policy:
     """Whether it must stay on the core that it was put on."""
     minimum: Level = "landlock"
     """The weakest level at which it may run at all."""
+
+    @property
+    def all_read(self) -> tuple[str, ...]:
+        return (*self.programs, *self.read)
 
 
 def reaches(level: Level, minimum: Level) -> bool:

@@ -77,6 +77,7 @@ def prove(run: Run, *, bombs: bool = True, within: Path | None = None) -> dict[s
     if not sys.platform.startswith("linux"):
         raise ProbeError("the probe knows Linux only")
     with tempfile.TemporaryDirectory(prefix="caddie-probe-", dir=within, ignore_cleanup_errors=True) as root:
+        Path(root).chmod(0o711)  # a box may run as another user
         proof = Proof(run, plant(Path(root), f"caddie-{secrets.token_hex(8)}"))
         try:
             results = proof.alone() | proof.sessions()

@@ -48,7 +48,7 @@ BESIDE = ("lib*/python*/*-packages", "pkgs", "envs")
 class Seen(NamedTuple):
     """As in a policy."""
 
-    read: tuple[str, ...]
+    programs: tuple[str, ...]
     hidden: tuple[str, ...]
     packages: tuple[str, ...]
 

@@ -196,7 +196,7 @@ def lacking() -> str:
 
 def _strongest(policy: Policy) -> Stack:
     filtered: tuple[str, ...] = ("seccomp",) if _filters() else ()
-    if filtered and (box := _box(open_to_all=all(map(_open_to_all, policy.read)))) is not None:
+    if filtered and (box := _box(open_to_all=all(map(_open_to_all, policy.all_read)))) is not None:
         uid = bubblewrap.uid_of(os.getpid()) if box.setpriv else None
         return Stack("namespaces", ("namespaces", *filtered, *_own(uid)), box, uid)
     uid = bubblewrap.uid_of(os.getpid()) if _can_be_another(policy) else None
@@ -263,6 +263,8 @@ def _can_be_another(policy: Policy) -> bool:
     """Without a box, another user has to get to the files by their whole path."""
     if os.getuid() != 0:
         return False
-    paths = [PurePath(os.path.realpath(path)) for path in (*policy.read, policy.writable)]
+    paths = [PurePath(os.path.realpath(path)) for path in (*policy.all_read, policy.writable)]
     above = {parent for path in paths for parent in path.parents}
-    return all(map(_open_to_all, policy.read)) and all(Path(folder).stat().st_mode & stat.S_IXOTH for folder in above)
+    return all(map(_open_to_all, policy.all_read)) and all(
+        Path(folder).stat().st_mode & stat.S_IXOTH for folder in above
+    )
