@@ -56,7 +56,7 @@ class Doorman:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        self._ended = False
+        self._status: int | None = None  # how it ended, or that it was stopped
 
     @classmethod
     def start(cls, listener: int | None, group: int) -> "Doorman":
@@ -75,16 +75,17 @@ class Doorman:
         return cls(pid)
 
     def alive(self) -> bool:
-        if not self._ended:
-            self._ended = os.waitpid(self.pid, os.WNOHANG)[0] != 0
-        return not self._ended
+        """Whether it does its work. One that was stopped does not, and stopping it was hostile."""
+        if self._status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)
+            self._status = status if pid else None
+        return self._status is None
 
     def end(self) -> None:
         """After the candidate has ended. What waits for an answer finds that there is none any more."""
-        if self.alive():
+        if self.alive() or os.WIFSTOPPED(self._status or 0):
             os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-            self._ended = True
+            self._status = os.waitpid(self.pid, 0)[1]
 
 
 def works() -> bool:

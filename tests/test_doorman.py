@@ -459,6 +459,59 @@ def test_the_twin_holds_none_of_the_supervisors_files(tmp_path: Path) -> None:
         assert [name for name in found if "seccomp" not in name and "pidfd" not in name] == ["/dev/null"] * 3
 
 
+def test_a_doorman_that_was_stopped_does_not_count_as_alive() -> None:
+    with visitor("import time; time.sleep(60)") as one:
+        assert one.doorman.alive()
+        os.kill(one.doorman.pid, signal.SIGSTOP)
+        until(lambda: not one.doorman.alive())
+        assert not one.doorman.alive()
+        one.doorman.end()
+        assert not alive(one.doorman.pid)
+        one.doorman.end()  # again is nothing
+
+
+# ---------------------------------------------------------------- on which machines
+
+# Root's capabilities go, so that it is like an ordinary user among its own.
+ORDINARY = """
+LIBC.prctl(28, 3, 0, 0, 0)
+LIBC.capset((ctypes.c_uint * 2)(0x20080522, 0), (ctypes.c_uint * 6)())
+"""
+
+
+def test_it_works_for_an_ordinary_user_too() -> None:
+    assert answered("from sandbox import doorman\nprint(json.dumps(doorman.works()))", ORDINARY) is True
+
+
+def test_a_candidate_of_another_user_is_answered_by_root() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root starts candidates as somebody else")
+    code = "os.setresuid(65534, 65534, 65534)\none = socket.socket()\n"
+    assert said(code + "print(json.dumps([tried(one.listen), one.getsockname()[0]]))") == [0, "127.0.0.1"]
+
+
+@pytest.mark.parametrize("call", ["pidfd_getfd", "process_vm_readv", "seccomp", "pidfd_open"])
+def test_where_the_machine_forbids_a_part_of_it_that_is_found_out(call: str) -> None:
+    number = {"pidfd_open": 434}.get(call) or seccomp.syscalls.number(call, seccomp.syscalls.this_machine())
+    forbid = f"""
+from sandbox import bpf, doorman, seccomp
+no = bpf.branch("==", {number}, bpf.fail(errno.EPERM), bpf.ret(bpf.ALLOW))
+seccomp.install(bpf.assemble(bpf.load(bpf.NUMBER, no)), listener=False)
+print(json.dumps(doorman.works()))"""
+    assert answered(forbid) is False
+
+
+def answered(code: str, before: str = "") -> Any:
+    ended = subprocess.run(
+        [sys.executable, "-c", HEAD + before + code],
+        env={"PYTHONPATH": str(REPOSITORY), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        timeout=30,
+    )
+    assert ended.returncode == 0, ended.stderr.decode()
+    return json.loads(ended.stdout)
+
+
 def test_nothing_given_is_an_error_that_says_so() -> None:
     with pytest.raises(OSError, match="filter was refused"):
         Handover().take()
