@@ -2,6 +2,9 @@
 
 Takes notifications from a seccomp listener; gives each its answer. Nothing that the candidate can still change is
 looked at twice, and no call is ever let through to the kernel as it was made.
+
+Processes of the candidate may also meet at unix sockets, as those that load data do: a name that one binds stands
+for a name that nobody knows, and leads nowhere outside.
 """
 
 import ctypes
@@ -9,11 +12,12 @@ import errno
 import fcntl
 import ipaddress
 import os
+import secrets
 import socket
 import struct
 import threading
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from sandbox import syscalls
 
@@ -31,6 +35,9 @@ FIRST_PORT = 1024  # those below are root's, and the doorman may be root
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
+
+_Name = TypeVar("_Name")
+_Real = TypeVar("_Real")
 
 
 class Call(NamedTuple):
@@ -60,7 +67,9 @@ class Desk:
         self._names = {syscalls.number(name, machine): name for name in ("connect", "bind", "listen")}
         self._getfd = syscalls.number("pidfd_getfd", machine)
         self._at_work = threading.Semaphore(AT_ONCE)
-        self._listening: dict[Address, None] = {}  # names that the candidate itself has listened on, oldest first
+        # Names that the candidate itself has listened on or bound, oldest first.
+        self._listening: dict[Address, None] = {}
+        self._unix: dict[bytes, str] = {}
         self._lock = threading.Lock()
         threading.stack_size(1 << 18)
 
@@ -131,6 +140,13 @@ class Desk:
             raise
 
     def _connect(self, copy: socket.socket, raw: bytes) -> None:
+        if _is_unix(copy):
+            with self._lock:
+                real = self._unix.get(_unix_name(raw))
+            if real is None:
+                raise OSError(errno.ECONNREFUSED, "no socket of the candidate's")
+            copy.connect(real)
+            return
         family = _internet(copy)
         to = _parse(raw, family)
         inside = _inside(to, copy, family)
@@ -156,6 +172,12 @@ class Desk:
         if _option(copy, _SO_DOMAIN) == _AF_NETLINK:
             _bind_netlink(copy, raw)
             return
+        if _is_unix(copy):
+            name, real = _unix_name(raw), f"\0caddie-{secrets.token_hex(16)}"
+            copy.bind(real)
+            for known in (name, real.encode()):  # its owner is told the real one by getsockname
+                self._remember(self._unix, known, real)
+            return
         family = _internet(copy)
         to = _parse(raw, family)
         inside = _inside(to, copy, family)
@@ -166,6 +188,9 @@ class Desk:
         copy.bind(inside)
 
     def _listen(self, copy: socket.socket, backlog: int) -> None:
+        if _is_unix(copy):
+            copy.listen(min(backlog, 0xFFFF))
+            return
         family = _internet(copy)
         if copy.getsockname()[1] == 0:
             anywhere = Address("0.0.0.0" if family == socket.AF_INET else "::", 0)
@@ -175,11 +200,14 @@ class Desk:
         if not ipaddress.ip_address(_plain(name).host).is_loopback:  # another thread undid the bind meanwhile
             copy.shutdown(socket.SHUT_RD)
             raise OSError(errno.EADDRNOTAVAIL, f"{name.host} is not loopback")
+        self._remember(self._listening, _plain(name), None)
+
+    def _remember(self, names: dict[_Name, _Real], name: _Name, real: _Real) -> None:
         with self._lock:
-            self._listening.pop(_plain(name), None)
-            self._listening[_plain(name)] = None
-            if len(self._listening) > NAMES_KEPT:
-                del self._listening[next(iter(self._listening))]
+            names.pop(name, None)
+            names[name] = real
+            if len(names) > NAMES_KEPT:
+                del names[next(iter(names))]
 
 
 def _address(call: Call) -> bytes:
@@ -226,6 +254,21 @@ def _internet(copy: socket.socket) -> int:
     if family not in _INTERNET or not tcp:
         raise OSError(errno.EPERM, "only TCP sockets may have addresses")
     return family
+
+
+def _is_unix(copy: socket.socket) -> bool:
+    """Whether it is a stream of the unix family; a datagram could be sent to any name without asking us."""
+    return _option(copy, _SO_DOMAIN) == socket.AF_UNIX and _option(copy, socket.SO_TYPE) == socket.SOCK_STREAM
+
+
+def _unix_name(raw: bytes) -> bytes:
+    """A path or an abstract name, as the candidate wrote it."""
+    if len(raw) < 3:
+        raise OSError(errno.EINVAL, "an address without a name")
+    if int.from_bytes(raw[:2], "little") != socket.AF_UNIX:
+        raise OSError(errno.EINVAL, "an address of another family than the socket's")
+    name = raw[2:]
+    return name if name[0] == 0 else name.split(b"\0")[0]
 
 
 def _option(copy: socket.socket, option: int) -> int:

@@ -134,10 +134,14 @@ def _by_argument() -> dict[str, Block]:
 
 def _sockets(kind: Kind, loopback: bool) -> dict[str, Block]:
     """Which sockets may be made, and how they come by an address."""
-    unix = YES if kind != "open" else NO  # a path or a name would lead to the host's own sockets
+    unix = NO if kind == "open" else YES
     internet, route = NO, NO
     if loopback:
-        internet = _kind_of_socket((STREAM,), TCP_ONLY) if kind == "open" else _kind_of_socket((STREAM, DGRAM), TCP_UDP)
+        if kind == "open":
+            # What has a name is bound and reached through the doorman; datagrams could go to any name.
+            unix, internet = _kind_of_socket((STREAM,), (0,)), _kind_of_socket((STREAM,), TCP_ONLY)
+        else:
+            internet = _kind_of_socket((STREAM, DGRAM), TCP_UDP)
         route = load(low(2), branch("==", NETLINK_ROUTE, YES, NO))  # which interfaces there are
     families = {socket.AF_UNIX: unix, socket.AF_INET: internet, socket.AF_INET6: internet, AF_NETLINK: route}
     calls = {"socket": load(low(0), lookup({int(family): block for family, block in families.items()}, NO))}

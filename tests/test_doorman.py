@@ -170,6 +170,31 @@ print(json.dumps(['lo' in [name for _, name in socket.if_nameindex()], tried(net
     assert said(code) == [True, 0, errno.EPERM, errno.EPERM]
 
 
+@pytest.mark.parametrize("name", ["'/nowhere/at/all'", "'plain'", "'\\0abstract'"])
+def test_unix_sockets_lead_to_the_candidates_own(name: str) -> None:
+    code = f"""
+server = socket.socket(1); server.bind({name}); server.listen()
+client = socket.socket(1); client.connect({name})
+met, _ = server.accept()
+client = socket.socket(1); client.connect(server.getsockname())
+met, _ = server.accept()
+socket.send_fds(client, [b'file'], [1])
+print(json.dumps([socket.recv_fds(met, 9, 1)[0].decode(), os.path.exists({name}) if {name}[0] else False]))"""
+    assert said(code) == ["file", False]
+
+
+LOAD = """
+from torch.utils.data import DataLoader
+import torch
+print([int(each.sum()) for each in DataLoader(torch.arange(8), batch_size=4, num_workers=2)])
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_load_data_hand_it_over() -> None:
+    assert said(LOAD) == [6, 22]
+
+
 ALL_REDUCE = """
 import torch, torch.distributed as group
 group.init_process_group("gloo")
@@ -243,30 +268,43 @@ REFUSED = {
     "call(N['listen'], 9999, 1)": errno.EBADF,
     "call(N['bind'], 1, LOOP, 16)": errno.ENOTSOCK,
     "call(N['listen'], 1, 1)": errno.ENOTSOCK,
-    "call(N['bind'], PAIR.fileno(), b'\\1\\0x', 3)": errno.EPERM,
-    "call(N['connect'], PAIR.fileno(), b'\\1\\0\\0x', 4)": errno.EPERM,
-    "call(N['listen'], PAIR.fileno(), 1)": errno.EPERM,
-    "tried(socket.socket, socket.AF_UNIX)": errno.EPERM,
+    "call(N['bind'], PACKETS.fileno(), b'\\1\\0x', 3)": errno.EPERM,
+    "call(N['connect'], PACKETS.fileno(), b'\\1\\0\\0x', 4)": errno.EPERM,
+    "call(N['listen'], PACKETS.fileno(), 1)": errno.EPERM,
+    "call(N['listen'], PAIR.fileno(), 1)": errno.EINVAL,
+    # Unix sockets of the host, with a path and without.
+    "tried(new(1).connect, PATH)": errno.ECONNREFUSED,
+    "tried(new(1).connect, NAME)": errno.ECONNREFUSED,
+    "tried(new(1).connect, '/dev/log')": errno.ECONNREFUSED,
+    "call(N['connect'], new(1).fileno(), b'\\1\\0', 2)": errno.EINVAL,
+    "call(N['connect'], new(1).fileno(), LOOP, 16)": errno.EINVAL,
+    "tried(socket.socket, socket.AF_UNIX, socket.SOCK_DGRAM)": errno.EPERM,
+    "tried(new(1).sendto, b'x', PATH)": errno.EPERM,
     "tried(new().sendto, b'x', 0x20000000, ('127.0.0.1', PORT))": errno.EPERM,
     "tried(new().sendto, b'x', ('127.0.0.1', PORT))": errno.EPERM,
     "tried(new().sendmsg, [b'x'], [], 0x20000000, ('127.0.0.1', PORT))": errno.EPERM,
 }
 
 
-def test_what_is_refused_and_how() -> None:
+def test_what_is_refused_and_how(tmp_path: Path) -> None:
     machine = seccomp.syscalls.this_machine()
     assert machine is not None
     numbers = {name: seccomp.syscalls.number(name, machine) for name in ("connect", "bind", "listen")}
-    with socket.create_server(("127.0.0.1", 0)) as host:
+    path, name = str(tmp_path / "socket"), f"\0caddie-test-{os.getpid()}"
+    named = [socket.socket(socket.AF_UNIX) for _ in range(2)]
+    for one, where in zip(named, (path, name), strict=True):
+        one.bind(where)
+        one.listen()
+    with socket.create_server(("127.0.0.1", 0)) as host, named[0], named[1]:
         port = host.getsockname()[1]
         code = f"""
 import mmap, struct
-N, PORT, OWN = {numbers}, {port}, {own_address()!r}
+N, PORT, OWN, PATH, NAME = {numbers}, {port}, {own_address()!r}, {path!r}, {name!r}
 KEPT = []
 def new(family=2):
     KEPT.append(socket.socket(family))
     return KEPT[-1]
-PAIR = socket.socketpair()[0]
+PAIR, PACKETS = socket.socketpair()[0], socket.socketpair(1, 5)[0]
 UNSPEC, LOOP = b'\\0' * 16, struct.pack('=H', 2) + struct.pack('>H', PORT) + b'\\x7f\\0\\0\\1' + b'\\0' * 200
 page = mmap.mmap(-1, 8192)
 start = ctypes.addressof(ctypes.c_char.from_buffer(page))
@@ -278,9 +316,10 @@ new().connect(one.getsockname())  # and the doorman still answers
 print(json.dumps(answers))"""
         found = dict(zip(REFUSED, said(code), strict=True))
         assert {asked: errno.errorcode.get(got, got) for asked, got in found.items() if got != REFUSED[asked]} == {}
-        host.settimeout(0.2)
-        with pytest.raises(TimeoutError):  # nobody came
-            host.accept()
+        for one in (host, *named):
+            one.settimeout(0.1)
+            with pytest.raises(TimeoutError):  # nobody came
+                one.accept()
 
 
 def test_an_address_that_changes_between_look_and_use_gains_nothing() -> None:
