@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from sandbox import doorman, seccomp, tree
+from sandbox import doorman, landlock, seccomp, tree
 from sandbox.doorman import Doorman, Handover
 from tests.filtering import HEAD
 from tests.processes import alive, until
@@ -30,11 +30,13 @@ REPOSITORY = Path(__file__).parents[1]
 class Visitor:
     """Code behind the filter, with a doorman."""
 
-    def __init__(self, code: str, *, env: dict[str, str] | None = None) -> None:
+    def __init__(self, code: str, *, rules: int | None = None) -> None:
         handover = Handover()
         program = seccomp.program("open", loopback=True, pinned=False)
 
         def in_child() -> None:
+            if rules is not None:
+                landlock.enforce(rules)
             listener = seccomp.install(program, listener=True)
             assert listener is not None
             handover.give(listener)
@@ -47,7 +49,7 @@ class Visitor:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             cwd=tempfile.gettempdir(),
-            env={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", **(env or {})},
+            env={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"},
         )
         self.doorman = Doorman.start(handover.take(), self.process.pid)
 
@@ -72,9 +74,9 @@ def visitor(code: str, **more: Any) -> Iterator[Visitor]:
         one.end()
 
 
-def said(code: str) -> Any:
+def said(code: str, **more: Any) -> Any:
     """What the code printed, after the doorman has gone home by itself."""
-    with visitor(code) as one:
+    with visitor(code, **more) as one:
         answer = one.said()
         until(lambda: not one.doorman.alive(), within_s=2)
         return answer
@@ -181,6 +183,16 @@ met, _ = server.accept()
 socket.send_fds(client, [b'file'], [1])
 print(json.dumps([socket.recv_fds(met, 9, 1)[0].decode(), os.path.exists({name}) if {name}[0] else False]))"""
     assert said(code) == ["file", False]
+
+
+@pytest.mark.skipif(landlock.abi() < 1, reason="this kernel has no Landlock")
+def test_landlock_does_not_keep_the_doorman_from_its_work(tmp_path: Path) -> None:
+    rules = landlock.ruleset([Path("/")], [tmp_path])
+    meet = MEET.replace("FAMILY", "2").replace("HOST", "'127.0.0.1'").replace("TO", "None")
+    unix = "one = socket.socket(1); one.bind('x'); one.listen(); socket.socket(1).connect('x')\n"
+    denied = f"assert tried(open, {str(tmp_path.parent / 'x')!r}, 'w') == errno.EACCES\n"
+    assert said(unix + denied + meet, rules=rules)[1] == "hello"
+    os.close(rules)
 
 
 LOAD = """
