@@ -92,7 +92,10 @@ class Desk:
         number, thread, _, asked, _, _, *arguments = _REQUEST.unpack(buffer)
         call = Call(number, thread, self._names.get(asked, ""), tuple(arguments))
         self._at_work.acquire()
-        threading.Thread(target=self._answer, args=(call,), daemon=True).start()
+        try:
+            threading.Thread(target=self._answer, args=(call,), daemon=True).start()
+        except RuntimeError:  # the machine has no more threads to give
+            self._reply(call, errno.EAGAIN)
 
     def _answer(self, call: Call) -> None:
         failed = errno.EPERM
@@ -102,12 +105,15 @@ class Desk:
         except OSError as error:
             failed = error.errno or errno.EPERM
         finally:
-            try:
-                fcntl.ioctl(self._listener, _SEND, _ANSWER.pack(call.id, 0, -failed, 0))
-            except OSError:
-                pass  # it was killed, or gave up
-            finally:
-                self._at_work.release()
+            self._reply(call, failed)
+
+    def _reply(self, call: Call, failed: int) -> None:
+        try:
+            fcntl.ioctl(self._listener, _SEND, _ANSWER.pack(call.id, 0, -failed, 0))
+        except OSError:
+            pass  # it was killed, or gave up
+        finally:
+            self._at_work.release()
 
     def _act(self, call: Call) -> None:
         raw = b"" if call.name == "listen" else _address(call)

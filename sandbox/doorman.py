@@ -12,6 +12,7 @@ import select
 import signal
 import socket
 import time
+from pathlib import Path
 from typing import NoReturn
 
 from sandbox import child, seccomp
@@ -135,13 +136,15 @@ def _be(listener: int | None, group: int, supervisor: int) -> NoReturn:
         os.setpgid(0, 0)  # whoever ends the supervisor's group does not end its twin
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        listener, supervisor = _close_all_but(listener, supervisor)
+        with contextlib.suppress(OSError):  # for people who look at processes
+            Path("/proc/self/comm").write_text("doorman")
+        _close_all_but(listener, supervisor)
         _watch(listener, group, supervisor)
     finally:
         os._exit(0)
 
 
-def _close_all_but(listener: int | None, supervisor: int) -> tuple[int | None, int]:
+def _close_all_but(listener: int | None, supervisor: int) -> None:
     """Locks, logs and pipes of the supervisor must not live on here."""
     nothing = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
@@ -149,7 +152,6 @@ def _close_all_but(listener: int | None, supervisor: int) -> tuple[int | None, i
     kept = sorted({supervisor, *(() if listener is None else (listener,))})
     for low, high in zip([2, *kept], [*kept, os.sysconf("SC_OPEN_MAX")], strict=True):
         os.closerange(low + 1, high)
-    return listener, supervisor
 
 
 def _watch(listener: int | None, group: int, supervisor: int) -> None:

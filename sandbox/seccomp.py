@@ -41,7 +41,9 @@ DENIED = (
     "fadvise64 mincore move_pages migrate_pages"
 )
 # Where there is a newer call that a filter can't look into (its arguments are in memory) or that is not ours to allow.
-PRETENDED_ABSENT = "clone3 io_uring_setup io_uring_enter io_uring_register cachestat inotify_init inotify_init1"
+PRETENDED_ABSENT = (
+    "clone3 io_uring_setup io_uring_enter io_uring_register io_setup io_submit cachestat inotify_init inotify_init1"
+)
 # Without an ipc namespace: objects that outlive a run and that others can open.
 SHARED_OBJECTS = (
     "shmget shmat shmctl shmdt semget semop semtimedop semctl msgget msgsnd msgrcv msgctl "

@@ -97,6 +97,8 @@ NUMBERS: dict[str, tuple[int, int | None]] = {
     "lremovexattr": (198, 15),
     "fremovexattr": (199, 16),
     "sched_setaffinity": (203, 122),
+    "io_setup": (206, 0),
+    "io_submit": (209, 2),
     "lookup_dcookie": (212, 18),
     "semtimedop": (220, 192),
     "fadvise64": (221, 223),

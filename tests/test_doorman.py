@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from sandbox import doorman, landlock, seccomp, tree
+from sandbox import desk, doorman, landlock, seccomp, tree
 from sandbox.doorman import Doorman, Handover
 from tests.filtering import HEAD
 from tests.processes import alive, until
@@ -407,6 +408,69 @@ def test_a_flood_of_hanging_connects_leaves_the_doorman_awake() -> None:
         os.killpg(one.process.pid, signal.SIGKILL)
         one.process.wait()
         until(lambda: not one.doorman.alive(), within_s=2)
+
+
+FLOOD = """
+import os, socket, threading
+def flood():
+    while True:
+        with socket.socket() as one:
+            one.listen()
+        with socket.socket(1) as one:
+            one.bind(os.urandom(8).hex())
+for _ in range(3):
+    os.fork()
+for _ in range(8):
+    threading.Thread(target=flood).start()
+open(os.environ["PIDS"], "a").write(f"{os.getpid()} ")
+"""
+
+
+def test_a_flood_of_calls_does_not_keep_the_twin_from_its_work(tmp_path: Path) -> None:
+    with supervised(tmp_path, "open", FLOOD) as (supervisor, candidate, twin):
+        family = pids(tmp_path, 8)
+        time.sleep(1)
+        assert alive(twin) and all(alive(pid) for pid in family)
+        supervisor.kill()
+        until(lambda: not any(alive(pid) for pid in [*family, candidate]), within_s=1)
+
+
+def test_names_are_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desk, "NAMES_KEPT", 4)
+    code = """
+servers = []
+for at in range(3):
+    servers.append(socket.socket(1)); servers[-1].bind(f'name{at}'); servers[-1].listen()
+print(json.dumps([tried(socket.socket(1).connect, f'name{at}') for at in range(3)]))"""
+    assert said(code) == [errno.ECONNREFUSED, 0, 0]  # each has two
+
+
+def test_without_threads_to_answer_a_call_fails_and_the_doorman_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with visitor("print(json.dumps([tried(socket.socket().listen) for _ in range(100)]))") as one:
+        monkeypatch.undo()
+        assert set(one.said()) == {errno.EAGAIN}
+
+
+def test_a_thread_is_found_on_older_kernels_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.pidfd_open
+
+    def older(pid: int, flags: int = 0) -> int:
+        if flags:
+            raise OSError(errno.EINVAL, "what is this flag?")
+        return real(pid)
+
+    monkeypatch.setattr(os, "pidfd_open", older)
+    code = """
+import threading
+found = []
+thread = threading.Thread(target=lambda: found.append(tried(socket.socket().listen)))
+thread.start(); thread.join()
+print(json.dumps(found))"""
+    assert said(code) == [0]
 
 
 def test_without_its_doorman_a_candidate_gets_no_address() -> None:
