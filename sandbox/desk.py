@@ -20,19 +20,17 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from sandbox import syscalls
+from sandbox.addresses import Address, inside, internet, is_netlink, is_unix, netlink_name, parse, plain, unix_name
 
 # From linux/seccomp.h: struct seccomp_notif is id, pid, flags, number, architecture, pointer, six arguments.
 _REQUEST = struct.Struct("=QIIiIQ6Q")
 _ANSWER = struct.Struct("=QqiI")
 _RECEIVE, _SEND, _VALID = 0xC0502100, 0xC0182101, 0x40082102
 _PIDFD_THREAD = os.O_EXCL
-_SO_PROTOCOL, _SO_DOMAIN = 38, 39
-_AF_NETLINK, _NETLINK_ROUTE = 16, 0
 LONGEST = 128  # struct sockaddr_storage
 AT_ONCE = 64  # answers in work; a candidate whose connects hang waits for itself
 NAMES_KEPT = 65_536
 FIRST_PORT = 1024  # those below are root's, and the doorman may be root
-_INTERNET = (socket.AF_INET, socket.AF_INET6)
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -47,13 +45,6 @@ class Call(NamedTuple):
     thread: int
     name: str
     arguments: tuple[int, ...]
-
-
-class Address(NamedTuple):
-    """A name that a socket may get or reach."""
-
-    host: str
-    port: int
 
 
 class Desk:
@@ -146,21 +137,21 @@ class Desk:
             raise
 
     def _connect(self, copy: socket.socket, raw: bytes) -> None:
-        if _is_unix(copy):
+        if is_unix(copy):
             with self._lock:
-                real = self._unix.get(_unix_name(raw))
+                real = self._unix.get(unix_name(raw))
             if real is None:
                 raise OSError(errno.ECONNREFUSED, "no socket of the candidate's")
             copy.connect(real)
             return
-        family = _internet(copy)
-        to = _parse(raw, family)
-        inside = _inside(to, copy, family)
-        if inside is None:
+        family = internet(copy)
+        to = parse(raw, family)
+        name = inside(to, copy, family)
+        if name is None:
             raise OSError(errno.ENETUNREACH, f"{to.host} is not loopback")
-        own = self._own(inside, family)
+        own = self._own(name, family)
         if own is None:  # a service of the host, or nobody: the candidate can't tell
-            raise OSError(errno.ECONNREFUSED, f"{inside} is no socket of the candidate's")
+            raise OSError(errno.ECONNREFUSED, f"{name} is no socket of the candidate's")
         copy.connect(own)
 
     def _own(self, name: Address, family: int) -> Address | None:
@@ -168,45 +159,45 @@ class Desk:
         by all others: many machines call themselves 127.0.1.1."""
         usual = Address("127.0.0.1", name.port)
         with self._lock:
-            if _plain(name) in self._listening:
+            if plain(name) in self._listening:
                 return name
             if usual not in self._listening:
                 return None
         return usual if family == socket.AF_INET else Address("::ffff:127.0.0.1", name.port)
 
     def _bind(self, copy: socket.socket, raw: bytes) -> None:
-        if _option(copy, _SO_DOMAIN) == _AF_NETLINK:
-            _bind_netlink(copy, raw)
+        if is_netlink(copy):
+            copy.bind(netlink_name(copy, raw))
             return
-        if _is_unix(copy):
-            name, real = _unix_name(raw), f"\0caddie-{secrets.token_hex(16)}"
+        if is_unix(copy):
+            called, real = unix_name(raw), f"\0caddie-{secrets.token_hex(16)}"
             copy.bind(real)
-            for known in (name, real.encode()):  # its owner is told the real one by getsockname
+            for known in (called, real.encode()):  # its owner is told the real one by getsockname
                 self._remember(self._unix, known, real)
             return
-        family = _internet(copy)
-        to = _parse(raw, family)
-        inside = _inside(to, copy, family)
-        if inside is None:
+        family = internet(copy)
+        to = parse(raw, family)
+        name = inside(to, copy, family)
+        if name is None:
             raise OSError(errno.EADDRNOTAVAIL, f"{to.host} is not loopback")
-        if 0 < inside.port < FIRST_PORT:
-            raise OSError(errno.EACCES, f"port {inside.port} is root's")
-        copy.bind(inside)
+        if 0 < name.port < FIRST_PORT:
+            raise OSError(errno.EACCES, f"port {name.port} is root's")
+        copy.bind(name)
 
     def _listen(self, copy: socket.socket, backlog: int) -> None:
-        if _is_unix(copy):
+        if is_unix(copy):
             copy.listen(min(backlog, 0xFFFF))
             return
-        family = _internet(copy)
+        family = internet(copy)
         if copy.getsockname()[1] == 0:
             anywhere = Address("0.0.0.0" if family == socket.AF_INET else "::", 0)
-            copy.bind(_inside(anywhere, copy, family) or anywhere)
+            copy.bind(inside(anywhere, copy, family) or anywhere)
         copy.listen(min(backlog, 0xFFFF))
         name = Address(*copy.getsockname()[:2])
-        if not ipaddress.ip_address(_plain(name).host).is_loopback:  # another thread undid the bind meanwhile
+        if not ipaddress.ip_address(plain(name).host).is_loopback:  # another thread undid the bind meanwhile
             copy.shutdown(socket.SHUT_RD)
             raise OSError(errno.EADDRNOTAVAIL, f"{name.host} is not loopback")
-        self._remember(self._listening, _plain(name), None)
+        self._remember(self._listening, plain(name), None)
 
     def _remember(self, names: dict[_Name, _Real], name: _Name, real: _Real) -> None:
         with self._lock:
@@ -247,78 +238,3 @@ def _open_process(thread: int) -> int:
         raise ProcessLookupError(errno.ESRCH, "it is gone") from None
     leader = next(line.split()[1] for line in status.splitlines() if line.startswith("Tgid:"))
     return os.pidfd_open(int(leader))
-
-
-def _internet(copy: socket.socket) -> int:
-    """The family of a TCP socket.
-
-    Raises:
-        OSError: it is another kind of socket; none of those gets an address here.
-    """
-    family = _option(copy, _SO_DOMAIN)
-    tcp = _option(copy, socket.SO_TYPE) == socket.SOCK_STREAM and _option(copy, _SO_PROTOCOL) == socket.IPPROTO_TCP
-    if family not in _INTERNET or not tcp:
-        raise OSError(errno.EPERM, "only TCP sockets may have addresses")
-    return family
-
-
-def _is_unix(copy: socket.socket) -> bool:
-    """Whether it is a stream of the unix family; a datagram could be sent to any name without asking us."""
-    return _option(copy, _SO_DOMAIN) == socket.AF_UNIX and _option(copy, socket.SO_TYPE) == socket.SOCK_STREAM
-
-
-def _unix_name(raw: bytes) -> bytes:
-    """A path or an abstract name, as the candidate wrote it."""
-    if len(raw) < 3:
-        raise OSError(errno.EINVAL, "an address without a name")
-    if int.from_bytes(raw[:2], "little") != socket.AF_UNIX:
-        raise OSError(errno.EINVAL, "an address of another family than the socket's")
-    name = raw[2:]
-    return name if name[0] == 0 else name.split(b"\0")[0]
-
-
-def _option(copy: socket.socket, option: int) -> int:
-    return copy.getsockopt(socket.SOL_SOCKET, option)
-
-
-def _parse(raw: bytes, family: int) -> Address:
-    """An internet address as the kernel takes it."""
-    shortest = 16 if family == socket.AF_INET else 24
-    if len(raw) < 2:
-        raise OSError(errno.EINVAL, f"an address of {len(raw)} bytes")
-    if int.from_bytes(raw[:2], "little") != family:  # also AF_UNSPEC, which would take an address away
-        raise OSError(errno.EAFNOSUPPORT, "an address of another family than the socket's")
-    if len(raw) < shortest:
-        raise OSError(errno.EINVAL, f"an address of {len(raw)} bytes")
-    host = ipaddress.ip_address(raw[4:8] if family == socket.AF_INET else raw[8:24])
-    return Address(str(host), int.from_bytes(raw[2:4], "big"))
-
-
-def _inside(to: Address, copy: socket.socket, family: int) -> Address | None:
-    """The loopback address that is meant, "any" included; None if it is outside."""
-    host = ipaddress.ip_address(to.host)
-    if family == socket.AF_INET6 and host.is_unspecified:
-        both = not copy.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-        return Address("::ffff:127.0.0.1" if both else "::1", to.port)
-    mapped = host.ipv4_mapped if isinstance(host, ipaddress.IPv6Address) else None
-    four = mapped or host
-    if four.is_unspecified:
-        four = ipaddress.ip_address("127.0.0.1")
-    if not four.is_loopback:
-        return None
-    return Address(f"::ffff:{four}" if mapped else str(four), to.port)
-
-
-def _plain(address: Address) -> Address:
-    """The same for a socket of either family."""
-    return Address(address.host.removeprefix("::ffff:"), address.port)
-
-
-def _bind_netlink(copy: socket.socket, raw: bytes) -> None:
-    """What asks the kernel for its interfaces binds first; listening to all that happens to them is another thing."""
-    if _option(copy, _SO_PROTOCOL) != _NETLINK_ROUTE or len(raw) < 12:
-        raise OSError(errno.EPERM, "not an address of a netlink socket for routes")
-    family, _, port, groups = struct.unpack("=HHII", raw[:12])
-    if family != _AF_NETLINK or groups:
-        raise OSError(errno.EPERM, "only the kernel's answers may be read")
-    copy.bind((port, 0))

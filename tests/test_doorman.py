@@ -1,15 +1,12 @@
-"""The doorman, with real processes behind a real filter that try to get past it."""
+"""The doorman as a process: whom it outlives, whom it ends, and where it can work at all."""
 
 import contextlib
 import errno
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,469 +14,16 @@ from typing import Any
 
 import pytest
 
-from sandbox import desk, doorman, landlock, seccomp, tree
-from sandbox.doorman import Doorman, Handover
+from sandbox import doorman, seccomp
+from sandbox.doorman import Handover
 from tests.filtering import HEAD
 from tests.processes import alive, until
+from tests.visiting import said, visitor
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux") or not doorman.works(), reason="no doorman can work here"
 )
 REPOSITORY = Path(__file__).parents[1]
-
-
-class Visitor:
-    """Code behind the filter, with a doorman."""
-
-    def __init__(self, code: str, *, rules: int | None = None) -> None:
-        handover = Handover()
-        program = seccomp.program("open", loopback=True, pinned=False)
-
-        def in_child() -> None:
-            if rules is not None:
-                landlock.enforce(rules)
-            listener = seccomp.install(program, listener=True)
-            assert listener is not None
-            handover.give(listener)
-
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", HEAD + code],
-            preexec_fn=in_child,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            cwd=tempfile.gettempdir(),
-            env={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"},
-        )
-        self.doorman = Doorman.start(handover.take(), self.process.pid)
-
-    def said(self, timeout: float = 60) -> Any:
-        out, err = self.process.communicate(timeout=timeout)
-        assert self.process.returncode == 0, err.decode()
-        return json.loads(out.splitlines()[-1])
-
-    def end(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.communicate()
-        self.doorman.end()
-
-
-@contextlib.contextmanager
-def visitor(code: str, **more: Any) -> Iterator[Visitor]:
-    one = Visitor(code, **more)
-    try:
-        yield one
-    finally:
-        one.end()
-
-
-def said(code: str, **more: Any) -> Any:
-    """What the code printed, after the doorman has gone home by itself."""
-    with visitor(code, **more) as one:
-        answer = one.said()
-        until(lambda: not one.doorman.alive(), within_s=2)
-        return answer
-
-
-# ---------------------------------------------------------------- what is allowed
-
-MEET = """
-server = socket.socket(FAMILY)
-server.bind((HOST, 0))
-server.listen()
-client = socket.socket(FAMILY)
-client.connect((TO or server.getsockname()[0], server.getsockname()[1]))
-met, peer = server.accept()
-client.sendall(b'hello')
-print(json.dumps([server.getsockname()[0], met.recv(5).decode(), peer[0]]))
-"""
-
-
-@pytest.mark.parametrize(
-    ("family", "host", "to", "found"),
-    [
-        ("socket.AF_INET", "127.0.0.1", None, "127.0.0.1"),
-        ("socket.AF_INET", "127.8.9.10", None, "127.8.9.10"),
-        ("socket.AF_INET", "0.0.0.0", None, "127.0.0.1"),
-        ("socket.AF_INET", "127.0.0.1", "0.0.0.0", "127.0.0.1"),
-        ("socket.AF_INET", "0.0.0.0", "127.0.1.1", "127.0.0.1"),
-        ("socket.AF_INET6", "::1", None, "::1"),
-        ("socket.AF_INET6", "::", "::1", "::ffff:127.0.0.1"),
-        ("socket.AF_INET6", "::", None, "::ffff:127.0.0.1"),
-        ("socket.AF_INET6", "::ffff:127.0.0.1", None, "::ffff:127.0.0.1"),
-        ("socket.AF_INET6", "::ffff:0.0.0.0", "::", "::ffff:127.0.0.1"),
-    ],
-)
-def test_two_sockets_meet_on_loopback(family: str, host: str, to: str | None, found: str) -> None:
-    values = {"FAMILY": family, "HOST": repr(host), "TO": repr(to)}
-    code = MEET
-    for name, value in values.items():
-        code = code.replace(name, value)
-    assert said(code)[:2] == [found, "hello"]
-
-
-def test_any_address_of_version_6_alone_is_its_loopback() -> None:
-    code = (
-        "one = socket.socket(socket.AF_INET6)\none.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)\n"
-        "one.bind(('::', 0))\nprint(json.dumps(one.getsockname()[0]))"
-    )
-    assert said(code) == "::1"
-
-
-def test_a_listener_without_a_name_gets_one_on_loopback() -> None:
-    code = "one = socket.socket({})\none.listen()\nprint(json.dumps(one.getsockname()[:2]))"
-    for family, host in (("socket.AF_INET", "127.0.0.1"), ("socket.AF_INET6", "::ffff:127.0.0.1")):
-        found = said(code.format(family))
-        assert found[0] == host and found[1] > 0
-
-
-def test_a_socket_that_does_not_wait_is_not_made_to() -> None:
-    code = """
-server = socket.socket(); server.listen()
-client = socket.socket(); client.setblocking(False)
-import select
-first = tried(client.connect, server.getsockname())
-select.select([], [client], [], 5)
-print(json.dumps([first, client.getsockopt(1, 4), client.getblocking(), os.get_blocking(client.fileno())]))"""
-    first, *rest = said(code)
-    assert first in (0, errno.EINPROGRESS) and rest == [0, False, False]
-
-
-def test_threads_and_children_are_answered_too() -> None:
-    code = """
-import threading
-server = socket.socket(); server.listen(64)
-def visit():
-    with socket.socket() as one:
-        one.connect(server.getsockname())
-threads = [threading.Thread(target=visit) for _ in range(8)]
-for one in threads: one.start()
-for one in threads: one.join()
-if os.fork() == 0:
-    visit(); os._exit(0)
-child = os.waitstatus_to_exitcode(os.wait()[1])
-server.settimeout(5)
-print(json.dumps([child, len([server.accept() for _ in range(9)])]))"""
-    assert said(code) == [0, 9]
-
-
-def test_interfaces_can_be_listed() -> None:
-    code = """
-netlink = socket.socket(16, 3, 0)
-print(json.dumps(['lo' in [name for _, name in socket.if_nameindex()], tried(netlink.bind, (0, 0)),
-                  tried(socket.socket(16, 3, 0).bind, (0, 1)), tried(netlink.connect, (0, 0))]))"""
-    assert said(code) == [True, 0, errno.EPERM, errno.EPERM]
-
-
-@pytest.mark.parametrize("name", ["'/nowhere/at/all'", "'plain'", "'\\0abstract'"])
-def test_unix_sockets_lead_to_the_candidates_own(name: str) -> None:
-    code = f"""
-server = socket.socket(1); server.bind({name}); server.listen()
-client = socket.socket(1); client.connect({name})
-met, _ = server.accept()
-client = socket.socket(1); client.connect(server.getsockname())
-met, _ = server.accept()
-socket.send_fds(client, [b'file'], [1])
-print(json.dumps([socket.recv_fds(met, 9, 1)[0].decode(), os.path.exists({name}) if {name}[0] else False]))"""
-    assert said(code) == ["file", False]
-
-
-@pytest.mark.skipif(landlock.abi() < 1, reason="this kernel has no Landlock")
-def test_landlock_does_not_keep_the_doorman_from_its_work(tmp_path: Path) -> None:
-    rules = landlock.ruleset([Path("/")], [tmp_path])
-    meet = MEET.replace("FAMILY", "2").replace("HOST", "'127.0.0.1'").replace("TO", "None")
-    unix = "one = socket.socket(1); one.bind('x'); one.listen(); socket.socket(1).connect('x')\n"
-    denied = f"assert tried(open, {str(tmp_path.parent / 'x')!r}, 'w') == errno.EACCES\n"
-    assert said(unix + denied + meet, rules=rules)[1] == "hello"
-    os.close(rules)
-
-
-LOAD = """
-from torch.utils.data import DataLoader
-import torch
-print([int(each.sum()) for each in DataLoader(torch.arange(8), batch_size=4, num_workers=2)])
-"""
-
-
-@pytest.mark.slow
-def test_processes_that_load_data_hand_it_over() -> None:
-    assert said(LOAD) == [6, 22]
-
-
-ALL_REDUCE = """
-import torch, torch.distributed as group
-group.init_process_group("gloo")
-sum = torch.ones(3) * (1 + group.get_rank())
-group.all_reduce(sum)
-print(group.get_rank(), sum.tolist(), flush=True)
-group.destroy_process_group()
-"""
-
-
-@pytest.mark.slow
-def test_torchrun_with_two_processes(tmp_path: Path) -> None:
-    (tmp_path / "all_reduce.py").write_text(ALL_REDUCE)
-    code = f"""
-os.execv(sys.executable, [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-                          "--local-addr", "127.0.0.1", {str(tmp_path / "all_reduce.py")!r}])"""
-    with visitor(code) as one:
-        out, err = one.process.communicate(timeout=120)
-        assert one.process.returncode == 0, err.decode()[-3000:]
-        assert sorted(out.splitlines()) == [b"0 [3.0, 3.0, 3.0]", b"1 [3.0, 3.0, 3.0]"]
-        until(lambda: not one.doorman.alive(), within_s=2)
-
-
-# ---------------------------------------------------------------- what is refused
-
-
-def own_address() -> str:
-    """An address of this machine that is not loopback; where it has none, nothing can leave it."""
-    import psutil
-
-    for addresses in psutil.net_if_addrs().values():
-        for one in addresses:
-            if one.family == socket.AF_INET and not one.address.startswith("127."):
-                return one.address
-    return "192.0.2.1"
-
-
-CONNECT, BIND = errno.ENETUNREACH, errno.EADDRNOTAVAIL
-REFUSED = {
-    "tried(new().connect, (OWN, PORT))": CONNECT,
-    "tried(new(10).connect, ('::ffff:' + OWN, PORT))": CONNECT,
-    "tried(new(10).connect, ('fe80::1', PORT))": CONNECT,
-    "tried(new(10).connect, ('::127.0.0.1', PORT))": CONNECT,
-    "tried(new().bind, (OWN, 0))": BIND,
-    "tried(new(10).bind, ('::ffff:' + OWN, 0))": BIND,
-    "tried(new().bind, ('224.0.0.1', 0))": BIND,
-    "tried(new().bind, ('127.0.0.1', 80))": errno.EACCES,
-    # A service of the host on loopback, and a port where nobody is, look the same.
-    "tried(new().connect, ('127.0.0.1', PORT))": errno.ECONNREFUSED,
-    "tried(new(10).connect, ('::ffff:127.0.0.1', PORT))": errno.ECONNREFUSED,
-    "tried(new().connect, ('0.0.0.0', PORT))": errno.ECONNREFUSED,
-    "tried(new().connect, ('127.0.0.1', 1))": errno.ECONNREFUSED,
-    # Addresses that are none.
-    "call(N['connect'], new().fileno(), UNSPEC, 16)": errno.EAFNOSUPPORT,
-    "call(N['bind'], new().fileno(), UNSPEC, 16)": errno.EAFNOSUPPORT,
-    "call(N['connect'], new().fileno(), b'\\1\\0/run/x', 9)": errno.EAFNOSUPPORT,
-    "call(N['connect'], new(10).fileno(), LOOP, 16)": errno.EAFNOSUPPORT,
-    "call(N['connect'], new().fileno(), LOOP, 8)": errno.EINVAL,
-    "call(N['connect'], new().fileno(), LOOP, 0)": errno.EINVAL,
-    "call(N['connect'], new().fileno(), LOOP, 1)": errno.EINVAL,
-    "call(N['connect'], new().fileno(), LOOP, 129)": errno.EINVAL,
-    "call(N['connect'], new().fileno(), LOOP, 1 << 31)": errno.EINVAL,
-    "call(N['connect'], new().fileno(), LOOP, -1)": errno.EINVAL,
-    "call(N['connect'], new().fileno(), LOOP, 16 | 1 << 32)": errno.ECONNREFUSED,  # the kernel drops the upper half
-    "call(N['connect'], new().fileno(), 0, 16)": errno.EFAULT,
-    "call(N['connect'], new().fileno(), -1, 16)": errno.EFAULT,
-    "call(N['connect'], new().fileno(), 1 << 62, 128)": errno.EFAULT,
-    "call(N['bind'], new().fileno(), EDGE, 16)": errno.EFAULT,
-    # Files that are no such sockets.
-    "call(N['connect'], -1, LOOP, 16)": errno.EBADF,
-    "call(N['listen'], 9999, 1)": errno.EBADF,
-    "call(N['bind'], 1, LOOP, 16)": errno.ENOTSOCK,
-    "call(N['listen'], 1, 1)": errno.ENOTSOCK,
-    "call(N['bind'], PACKETS.fileno(), b'\\1\\0x', 3)": errno.EPERM,
-    "call(N['connect'], PACKETS.fileno(), b'\\1\\0\\0x', 4)": errno.EPERM,
-    "call(N['listen'], PACKETS.fileno(), 1)": errno.EPERM,
-    "call(N['listen'], PAIR.fileno(), 1)": errno.EINVAL,
-    # Unix sockets of the host, with a path and without.
-    "tried(new(1).connect, PATH)": errno.ECONNREFUSED,
-    "tried(new(1).connect, NAME)": errno.ECONNREFUSED,
-    "tried(new(1).connect, '/dev/log')": errno.ECONNREFUSED,
-    "call(N['connect'], new(1).fileno(), b'\\1\\0', 2)": errno.EINVAL,
-    "call(N['connect'], new(1).fileno(), LOOP, 16)": errno.EINVAL,
-    "tried(socket.socket, socket.AF_UNIX, socket.SOCK_DGRAM)": errno.EPERM,
-    "tried(new(1).sendto, b'x', PATH)": errno.EPERM,
-    "tried(new().sendto, b'x', 0x20000000, ('127.0.0.1', PORT))": errno.EPERM,
-    "tried(new().sendto, b'x', ('127.0.0.1', PORT))": errno.EPERM,
-    "tried(new().sendmsg, [b'x'], [], 0x20000000, ('127.0.0.1', PORT))": errno.EPERM,
-}
-
-
-def test_what_is_refused_and_how(tmp_path: Path) -> None:
-    machine = seccomp.syscalls.this_machine()
-    assert machine is not None
-    numbers = {name: seccomp.syscalls.number(name, machine) for name in ("connect", "bind", "listen")}
-    path, name = str(tmp_path / "socket"), f"\0caddie-test-{os.getpid()}"
-    named = [socket.socket(socket.AF_UNIX) for _ in range(2)]
-    for one, where in zip(named, (path, name), strict=True):
-        one.bind(where)
-        one.listen()
-    with socket.create_server(("127.0.0.1", 0)) as host, named[0], named[1]:
-        port = host.getsockname()[1]
-        code = f"""
-import mmap, struct
-N, PORT, OWN, PATH, NAME = {numbers}, {port}, {own_address()!r}, {path!r}, {name!r}
-KEPT = []
-def new(family=2):
-    KEPT.append(socket.socket(family))
-    return KEPT[-1]
-PAIR, PACKETS = socket.socketpair()[0], socket.socketpair(1, 5)[0]
-UNSPEC, LOOP = b'\\0' * 16, struct.pack('=H', 2) + struct.pack('>H', PORT) + b'\\x7f\\0\\0\\1' + b'\\0' * 200
-page = mmap.mmap(-1, 8192)
-start = ctypes.addressof(ctypes.c_char.from_buffer(page))
-LIBC.munmap(ctypes.c_long(start + 4096), ctypes.c_long(4096))
-EDGE = start + 4096 - 8
-answers = [{", ".join(REFUSED)}]
-one = new(); one.listen()
-new().connect(one.getsockname())  # and the doorman still answers
-print(json.dumps(answers))"""
-        found = dict(zip(REFUSED, said(code), strict=True))
-        assert {asked: errno.errorcode.get(got, got) for asked, got in found.items() if got != REFUSED[asked]} == {}
-        for one in (host, *named):
-            one.settimeout(0.1)
-            with pytest.raises(TimeoutError):  # nobody came
-                one.accept()
-
-
-def test_an_address_that_changes_between_look_and_use_gains_nothing() -> None:
-    """A thread flips the address all the time between a socket of its own and one of the host."""
-    with socket.create_server(("127.0.0.1", 0)) as host:
-        code = f"""
-import struct, threading, time
-machine_number = {seccomp.syscalls.number("connect", seccomp.syscalls.this_machine())}
-own = socket.socket(); own.listen(4096)
-def packed(port): return struct.pack('=H', 2) + struct.pack('>H', port) + b'\\x7f\\0\\0\\1' + b'\\0' * 8
-good, bad = packed(own.getsockname()[1]), packed({host.getsockname()[1]})
-place = ctypes.create_string_buffer(16)
-ending = False
-def flip():
-    while not ending:
-        ctypes.memmove(place, good, 16); ctypes.memmove(place, bad, 16)
-flipper = threading.Thread(target=flip); flipper.start()
-sys.setswitchinterval(1e-5)
-counts = {{}}
-until = time.monotonic() + 3
-while time.monotonic() < until and sum(counts.values()) < 1500:
-    with socket.socket() as one:
-        got = call(machine_number, one.fileno(), place, 16)
-        counts[got] = counts.get(got, 0) + 1
-ending = True
-print(json.dumps(counts))"""
-        counts = said(code)
-        assert set(counts) == {"0", str(errno.ECONNREFUSED)}, counts  # both were seen
-        host.settimeout(0.2)
-        with pytest.raises(TimeoutError):
-            host.accept()
-
-
-def test_a_name_is_the_candidates_own_only() -> None:
-    """Two candidates on one machine don't reach each other, each with a doorman of its own."""
-    server = "one = socket.socket(); one.listen()\nprint(one.getsockname()[1], flush=True)\nimport time; time.sleep(60)"
-    with visitor(server) as first:
-        assert first.process.stdout is not None
-        port = int(first.process.stdout.readline())
-        code = f"print(tried(socket.socket().connect, ('127.0.0.1', {port})))"
-        assert said(code) == errno.ECONNREFUSED
-        socket.create_connection(("127.0.0.1", port)).close()  # it was there
-
-
-HANG = """
-import threading
-full = socket.socket(); full.listen(0)
-def hang():
-    one = socket.socket()
-    tried(one.connect, full.getsockname())
-for _ in range(COUNT): threading.Thread(target=hang, daemon=True).start()
-import time; time.sleep(0.5)
-"""
-
-
-def test_connects_that_hang_hold_up_nobody_but_themselves() -> None:
-    meet = MEET.replace("FAMILY", "2").replace("HOST", "'127.0.0.1'").replace("TO", "None")
-    with visitor(HANG.replace("COUNT", "20") + meet + "sys.stdout.flush()\nos._exit(0)") as one:
-        assert one.said(timeout=10)[1] == "hello"
-
-
-def test_a_flood_of_hanging_connects_leaves_the_doorman_awake() -> None:
-    """More than it answers at once: it still sees its supervisor, and still goes when the candidate does."""
-    with visitor(HANG.replace("COUNT", "150") + "print('there', flush=True)\ntime.sleep(60)") as one:
-        assert one.process.stdout is not None
-        assert one.process.stdout.readline() == b"there\n"
-        before = tree.look(one.doorman.pid)
-        time.sleep(0.5)
-        after = tree.look(one.doorman.pid)
-        assert before is not None and after is not None and one.doorman.alive()
-        assert after.cpu_s - before.cpu_s < 0.25
-        assert after.threads < 100
-        os.killpg(one.process.pid, signal.SIGKILL)
-        one.process.wait()
-        until(lambda: not one.doorman.alive(), within_s=2)
-
-
-FLOOD = """
-import os, socket, threading
-def flood():
-    while True:
-        with socket.socket() as one:
-            one.listen()
-        with socket.socket(1) as one:
-            one.bind(os.urandom(8).hex())
-for _ in range(3):
-    os.fork()
-for _ in range(8):
-    threading.Thread(target=flood).start()
-open(os.environ["PIDS"], "a").write(f"{os.getpid()} ")
-"""
-
-
-def test_a_flood_of_calls_does_not_keep_the_twin_from_its_work(tmp_path: Path) -> None:
-    with supervised(tmp_path, "open", FLOOD) as (supervisor, candidate, twin):
-        family = pids(tmp_path, 8)
-        time.sleep(1)
-        assert alive(twin) and all(alive(pid) for pid in family)
-        supervisor.kill()
-        until(lambda: not any(alive(pid) for pid in [*family, candidate]), within_s=1)
-
-
-def test_names_are_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(desk, "NAMES_KEPT", 4)
-    code = """
-servers = []
-for at in range(3):
-    servers.append(socket.socket(1)); servers[-1].bind(f'name{at}'); servers[-1].listen()
-print(json.dumps([tried(socket.socket(1).connect, f'name{at}') for at in range(3)]))"""
-    assert said(code) == [errno.ECONNREFUSED, 0, 0]  # each has two
-
-
-def test_without_threads_to_answer_a_call_fails_and_the_doorman_lives(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    with visitor("print(json.dumps([tried(socket.socket().listen) for _ in range(100)]))") as one:
-        monkeypatch.undo()
-        assert set(one.said()) == {errno.EAGAIN}
-
-
-def test_a_thread_is_found_on_older_kernels_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = os.pidfd_open
-
-    def older(pid: int, flags: int = 0) -> int:
-        if flags:
-            raise OSError(errno.EINVAL, "what is this flag?")
-        return real(pid)
-
-    monkeypatch.setattr(os, "pidfd_open", older)
-    code = """
-import threading
-found = []
-thread = threading.Thread(target=lambda: found.append(tried(socket.socket().listen)))
-thread.start(); thread.join()
-print(json.dumps(found))"""
-    assert said(code) == [0]
-
-
-def test_without_its_doorman_a_candidate_gets_no_address() -> None:
-    code = "import time; time.sleep(0.5)\nprint(json.dumps([tried(socket.socket().listen), tried(os.getcwd)]))"
-    with visitor(code) as one:
-        one.doorman.end()
-        assert not one.doorman.alive()
-        assert one.said() == [errno.ENOSYS, 0]
-
 
 # ---------------------------------------------------------------- the twin
 
@@ -547,6 +91,31 @@ def test_when_the_supervisor_is_killed_nobody_is_left_a_second_later(tmp_path: P
         until(lambda: not alive(twin), within_s=6)
 
 
+FLOOD = """
+import os, socket, threading
+def flood():
+    while True:
+        with socket.socket() as one:
+            one.listen()
+        with socket.socket(1) as one:
+            one.bind(os.urandom(8).hex())
+for _ in range(3):
+    os.fork()
+for _ in range(8):
+    threading.Thread(target=flood).start()
+open(os.environ["PIDS"], "a").write(f"{os.getpid()} ")
+"""
+
+
+def test_a_flood_of_calls_does_not_keep_the_twin_from_its_work(tmp_path: Path) -> None:
+    with supervised(tmp_path, "open", FLOOD) as (supervisor, candidate, twin):
+        family = pids(tmp_path, 8)
+        time.sleep(1)
+        assert alive(twin) and all(alive(pid) for pid in family)
+        supervisor.kill()
+        until(lambda: not any(alive(pid) for pid in [*family, candidate]), within_s=1)
+
+
 def test_the_twin_outlives_a_signal_to_the_supervisors_group(tmp_path: Path) -> None:
     with supervised(tmp_path, "open", FAMILY) as (supervisor, candidate, twin):
         family = pids(tmp_path, 7)
@@ -572,6 +141,14 @@ def test_the_twin_holds_none_of_the_supervisors_files(tmp_path: Path) -> None:
         until(lambda: len(list(Path(f"/proc/{twin}/fd").iterdir())) == 5)
         found = sorted(str(link.readlink()) for link in Path(f"/proc/{twin}/fd").iterdir())
         assert [name for name in found if "seccomp" not in name and "pidfd" not in name] == ["/dev/null"] * 3
+
+
+def test_without_its_doorman_a_candidate_gets_no_address() -> None:
+    code = "import time; time.sleep(0.5)\nprint(json.dumps([tried(socket.socket().listen), tried(os.getcwd)]))"
+    with visitor(code) as one:
+        one.doorman.end()
+        assert not one.doorman.alive()
+        assert one.said() == [errno.ENOSYS, 0]
 
 
 def test_a_doorman_that_was_stopped_does_not_count_as_alive() -> None:
