@@ -40,8 +40,8 @@ SLOW = "    channel.sendall(b'\\0')\n    time.sleep(0.4)\n"
 # What the process does, how the judge calls it, and how it may end: (program, status, words).
 TRICKS: dict[str, tuple[str, str, str]] = {
     "goes at once": (START, "failed", "ended with exit code 0 before it answered"),
-    "closes at once": (START + "channel.close()\ntime.sleep(60)\n", "failed", "closed its socket without an answer"),
-    "shuts its half": (START + "channel.shutdown(1)\ntime.sleep(60)\n", "failed", "closed its socket"),
+    "closes at once": (START + "channel.close()\ntime.sleep(60)\n", "capped failed", "process"),
+    "shuts its half": (START + "channel.shutdown(1)\ntime.sleep(60)\n", "capped failed", "process"),
     "stops reading": (START + "channel.shutdown(0)\ntime.sleep(60)\n", "capped failed", "process"),
     "part of a head": (ASKED + "channel.sendall(head(8)[:3])\n", "failed", "exit code 0 before it answered"),
     "a head alone": (ASKED + "channel.sendall(head(8))\n", "failed", "exit code 0 before it answered"),
