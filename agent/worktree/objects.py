@@ -5,6 +5,7 @@ attribute has a say, because nothing but `ls-tree` and `cat-file` is asked.
 """
 
 import os
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -65,8 +66,10 @@ class Objects:
     def _blobs(self, shas: list[str]) -> Iterator[bytes]:
         out = self._commands.raw("cat-file", "--batch", stdin="".join(f"{sha}\n" for sha in shas).encode())
         at = 0
-        for _ in shas:
+        for sha in shas:
             end = out.index(b"\n", at)
+            if out[at:end].endswith(b" missing"):
+                raise UserError(f"the repository misses object {sha[:10]} of its own: `git fsck` says more")
             size = int(out[at:end].split(b" ")[2])
             yield out[end + 1 : end + 1 + size]
             at = end + size + 2
@@ -74,8 +77,10 @@ class Objects:
 
 def text_on_disk(root: Path, path: str) -> str:
     """One file as it lies in the checkout, as UTF-8 text."""
-    file = root / safe(path)
-    if file.is_symlink() or not file.is_file():
+    relative = safe(path)
+    file = root / relative
+    # A folder on the way that is a link may lead out of the repository; git does not look behind one either.
+    if any((root / part).is_symlink() for part in (relative, *relative.parents)[:-1]) or not file.is_file():
         raise UserError(f"{path} is not a plain file in {root}")
     try:
         return _text(path, file.stat().st_size, file.read_bytes)
@@ -96,9 +101,15 @@ def safe(path: str) -> PurePosixPath:
     """The path, if it can't lead out of its folder or into git's own."""
     found = PurePosixPath(path)
     odd = found.is_absolute() or not found.parts or "\n" in path or "\0" in path
-    if odd or any(part in ("..", ".") or part.lower() == ".git" for part in path.split("/")):
+    if odd or any(part in ("..", ".") or _gits_own(part) for part in path.split("/")):
         raise UserError(f"{path!r} is not a path inside the repository")
     return found
+
+
+def _gits_own(part: str) -> bool:
+    """Whether some file system takes the name for git's folder: without its case, what is not seen, what is cut off."""
+    seen = "".join(char for char in part if unicodedata.category(char) != "Cf")
+    return seen.split(":")[0].rstrip(". ").lower() in (".git", "git~1")
 
 
 def _entries(listed: bytes) -> Iterator[Entry]:

@@ -1,6 +1,7 @@
 """How git is run: with settings of its own, so that nothing of the person's acts on what a candidate wrote.
 
-Takes arguments and bytes; gives bytes. No hook, filter, signature, pager, prompt, editor or fetch can start
+Takes arguments and bytes; gives bytes. Of the launcher's GIT_ variables only the place of git's own programs is kept.
+No hook, filter, signature, pager, prompt, editor or fetch can start
 from here, and a Ctrl-C in the terminal ends no git half-way. Filters by attributes can't be switched off in
 git 2.39, so only commands that never apply them touch candidates: fast-import, cat-file, ls-tree, diff-tree.
 """
@@ -9,9 +10,7 @@ import os
 from collections.abc import Collection
 from errno import ENOSPC
 from pathlib import Path
-from subprocess import PIPE
-
-from git import Git
+from subprocess import PIPE, Popen
 
 from agent.errors import UserError
 
@@ -49,8 +48,9 @@ class Commands:
     """Runs git on one checkout."""
 
     def __init__(self, root: Path, git_dir: Path, index: Path) -> None:
-        self._git = Git(str(root))
+        self._root = root
         self._env = {
+            **{name: value for name, value in os.environ.items() if _kept(name)},
             **_env(),
             "GIT_DIR": str(git_dir),
             "GIT_WORK_TREE": str(root),
@@ -63,35 +63,34 @@ class Commands:
     def raw(self, *args: str, stdin: bytes = b"", git_dir: Path | None = None, fine: Collection[int] = (0,)) -> bytes:
         """What git wrote to its output. Raises GitFailed for an exit code that is not `fine`."""
         env = {**self._env, "GIT_DIR": str(git_dir)} if git_dir else self._env
-        process = self._git.execute(
-            ["git", "--no-pager", *args], istream=PIPE, env=env, as_process=True, start_new_session=True
-        )
+        command = ["git", "--no-pager", *args]
+        process = Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=self._root, env=env, start_new_session=True)
         out, err = process.communicate(stdin)
         if process.returncode not in fine:
             raise GitFailed(args, process.returncode, err)
-        assert isinstance(out, bytes)
         return out
 
 
+def _kept(name: str) -> bool:
+    return not name.startswith("GIT_") or name == "GIT_EXEC_PATH"
+
+
 def _env() -> dict[str, str]:
-    """Set on every process, over whatever the person's environment says."""
+    """Set on every process, over what the repository's configuration says."""
     env = {
         "GIT_CONFIG_GLOBAL": "/dev/null",
         "GIT_CONFIG_SYSTEM": "/dev/null",
-        "GIT_CONFIG_PARAMETERS": "",
         "GIT_CONFIG_COUNT": str(len(SETTINGS)),
         "GIT_ATTR_NOSYSTEM": "1",
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_LITERAL_PATHSPECS": "1",
         "GIT_EDITOR": "false",
-        "GIT_TRACE": "0",
+        "GIT_ALLOW_PROTOCOL": "",  # none, whatever protocol.*.allow says: no missing object is fetched
         "LC_ALL": "C",
     }
     for n, (key, value) in enumerate(SETTINGS.items()):
         env[f"GIT_CONFIG_KEY_{n}"], env[f"GIT_CONFIG_VALUE_{n}"] = key, value
     for who in ("AUTHOR", "COMMITTER"):
         env[f"GIT_{who}_NAME"], env[f"GIT_{who}_EMAIL"] = NAME, EMAIL
-    if "GIT_NAMESPACE" in os.environ:
-        env["GIT_NAMESPACE"] = ""
     return env
