@@ -55,6 +55,9 @@ def read_ends(path: Path, head: int, tail: int) -> str:
 def read_plain(folder: Path, name: str, most: int) -> bytes:
     """A plain file with one name and no more than `most` bytes; anything else may be a trap.
 
+    How many names it has proves something only when no process of the candidate lives: the one by which it was opened
+    may be gone again.
+
     Raises:
         OSError: it can't be opened; a link is on the way.
         ValueError: it is no such file, or too big.
