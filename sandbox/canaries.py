@@ -8,12 +8,13 @@ import os
 import resource
 import secrets
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox import probe
 from sandbox.probe.calls import FileHandle, call
-from sandbox.probe.leftovers import CACHE, FILES, MARKED
+from sandbox.probe.leftovers import CACHE, FILES, MARKED, by_mincore
 from sandbox.probe.spec import digest
 
 HELD = {  # kind -> where, under the root
@@ -29,6 +30,7 @@ CHANGED = ("hard_link_shared", "chmod_shared", "chown_shared", "utimes_shared", 
 WRITTEN = {"write_tmp": "/tmp", "write_var_tmp": "/var/tmp", "write_dev_shm": "/dev/shm"}
 PAGES = 4
 DAY_S = 86_400
+DROP_TRIES = 20  # on a file system in memory none works
 
 
 @dataclass(frozen=True)
@@ -115,14 +117,22 @@ def smooth(canaries: Canaries) -> None:
     unread."""
     for channel, paths in canaries.marked.items():
         for path in paths:
-            fd = os.open(path, os.O_RDONLY)
-            os.fsync(fd)
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            _drop(path)
             if channel in CACHE and CACHE[channel].starts_cached:
-                os.read(fd, PAGES * resource.getpagesize())
-            os.close(fd)
+                Path(path).read_bytes()
             info = Path(path).stat()
             os.utime(path, (info.st_mtime - 3 * DAY_S, info.st_mtime - DAY_S))
+
+
+def _drop(path: str) -> None:
+    """Out of the page cache; a page that somebody holds for a moment takes another try."""
+    with Path(path).open("rb") as file:
+        os.fsync(file.fileno())
+        for _ in range(DROP_TRIES):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            if not by_mincore(path):
+                break
+            time.sleep(0.01)
 
 
 def seen_in_files(canaries: Canaries) -> dict[str, bool]:

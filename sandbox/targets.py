@@ -39,11 +39,11 @@ class Listeners:
             with contextlib.suppress(OSError):
                 one = self._open(family, kind, ("127.0.0.1" if family == socket.AF_INET else "::1", 0))
                 self.ports[name] = one.getsockname()[1]
-        for path in str(folder / "stream.sock"), f"\0{word}":
+        for path in str(folder / "stream.sock"), str(folder / "raced.sock"), f"\0{word}":
             self._open(socket.AF_UNIX, socket.SOCK_STREAM, path)
         for path in str(folder / "datagram.sock"), f"\0{word}-datagram":
             self._open(socket.AF_UNIX, socket.SOCK_DGRAM, path)
-        for name in "stream.sock", "datagram.sock":
+        for name in "stream.sock", "raced.sock", "datagram.sock":
             (folder / name).chmod(0o777)
 
     def _open(self, family: int, kind: int, address: object) -> socket.socket:

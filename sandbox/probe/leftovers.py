@@ -4,6 +4,7 @@ What is left is one byte. `find` says which it found, without having been told; 
 channel has a file for each bit, those are `spec.marked[channel]`.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import mmap
@@ -11,7 +12,7 @@ import os
 import resource
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,25 +53,29 @@ def _load(spec: Spec, channel: str) -> None:
 
 def _page_out(spec: Spec, channel: str) -> None:
     for path in _marked(spec, channel):
-        start, size = _mapped(path)
-        ctypes.string_at(start, size)  # only pages that we have can be sent out
-        checked(LIBC.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), MADV_PAGEOUT), "madvise")
+        with _mapped(path) as (start, size):
+            ctypes.string_at(start, size)  # only pages that we have can be sent out
+            checked(LIBC.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), MADV_PAGEOUT), "madvise")
 
 
-def _mapped(path: str) -> tuple[int, int]:
+@contextlib.contextmanager
+def _mapped(path: str) -> Iterator[tuple[int, int]]:
     """Where all of it is in memory now, and its size."""
-    fd = os.open(path, os.O_RDONLY)
-    size = os.fstat(fd).st_size
     LIBC.mmap.restype = ctypes.c_void_p
     LIBC.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
-    start: int = LIBC.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
-    return start, size
+    with Path(path).open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        start: int = LIBC.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, file.fileno(), 0)
+    try:
+        yield start, size
+    finally:
+        LIBC.munmap(ctypes.c_void_p(start), ctypes.c_size_t(size))
 
 
-def _by_mincore(path: str) -> bool:
-    start, size = _mapped(path)
-    pages = (ctypes.c_ubyte * (size // mmap.PAGESIZE))()
-    call("mincore", ctypes.c_void_p(start), size, pages)
+def by_mincore(path: str) -> bool:
+    with _mapped(path) as (start, size):
+        pages = (ctypes.c_ubyte * (size // mmap.PAGESIZE))()
+        call("mincore", ctypes.c_void_p(start), size, pages)
     return any(page & 1 for page in pages)
 
 
@@ -243,7 +248,7 @@ class Cache(NamedTuple):
 
 
 CACHE = {
-    "cache_drop_mincore": Cache(f"{DROP}; see it with mincore.", _drop, _by_mincore, True),
+    "cache_drop_mincore": Cache(f"{DROP}; see it with mincore.", _drop, by_mincore, True),
     "cache_drop_cachestat": Cache(f"{DROP}; see it with cachestat.", _drop, _by_cachestat, True),
     "cache_drop_nowait": Cache(f"{DROP}; see it with preadv2 and RWF_NOWAIT.", _drop, _by_nowait, True),
     "cache_page_out": Cache(f"{DROP} with madvise; see it with preadv2 and RWF_NOWAIT.", _page_out, _by_nowait, True),

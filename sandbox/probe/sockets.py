@@ -3,20 +3,24 @@
 What is sent names the attempt; the harness looks at what arrived.
 """
 
+import contextlib
 import ctypes
 import os
 import socket
 import struct
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from .attempts import Refused, Try, add, attempt
-from .calls import IoVec, call
+from .calls import LIBC, IoVec, call, checked
 from .spec import Spec
 
 LOOPBACK, LOOPBACK6 = "127.0.0.1", "::1"
 MSG_FASTOPEN, TCP_FASTOPEN_CONNECT, IPPROTO_MPTCP = 0x20000000, 30, 262
 COME_WITHIN_S = 0.8
+RACE_S = 0.5
 
 
 SENT: set[str] = set()  # attempts that succeed if their message arrives
@@ -184,6 +188,28 @@ def unix_from_pair_sendmmsg(spec: Spec) -> None:
     name = ctypes.create_string_buffer(address)
     header = (ctypes.c_uint64 * 8)(ctypes.addressof(name), len(address), ctypes.addressof(vector), 1)
     call("sendmmsg", one.fileno(), header, 1, 0)
+
+
+@sends("Connect to a unix socket of its own, and change the address while it is being looked at.")
+def unix_raced(spec: Spec) -> None:
+    own, theirs = str(Path(spec.own, "raced.sock")), str(Path(spec.shared, "raced.sock"))
+    addresses = [struct.pack("=H108s", socket.AF_UNIX, os.fsencode(path)) for path in (own, theirs)]
+    place, until = ctypes.create_string_buffer(addresses[0]), time.monotonic() + RACE_S
+
+    def change() -> None:
+        while time.monotonic() < until:
+            for address in addresses:
+                ctypes.memmove(place, address, len(address))
+
+    with socket.socket(socket.AF_UNIX) as here:
+        here.bind(own)
+        here.listen(4096)
+        threading.Thread(target=change, daemon=True).start()
+        while time.monotonic() < until:
+            with socket.socket(socket.AF_UNIX) as one, contextlib.suppress(OSError):
+                one.setblocking(False)
+                checked(LIBC.connect(one.fileno(), place, len(addresses[0])), "connect")
+                one.send(message(spec, "unix_raced"))
 
 
 @sends("Connect to an abstract unix socket of the host.", "namespaces", "landlock")
