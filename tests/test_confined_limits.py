@@ -1,10 +1,11 @@
 """Every limit of a confined process is kept, with real processes that pass it."""
 
+import time
 from pathlib import Path
 
 import pytest
 
-from sandbox import in_force, watch
+from sandbox import groups, in_force, watch
 from tests.confining import BOMB, Lab
 from tests.processes import linux, mentioning
 
@@ -79,6 +80,71 @@ def test_memory_hidden_behind_a_dead_first_thread(lab: Lab) -> None:
     assert ended.exit.cause == "memory", ended.exit
 
 
+grouped = pytest.mark.skipif("memory-group" not in in_force(), reason="no memory controller that we may use")
+
+
+@linux
+@pytest.mark.parametrize("bounded", [pytest.param(True, marks=grouped), False], ids=["by the kernel", "by looks"])
+@pytest.mark.parametrize(
+    ("code", "causes"),
+    [
+        ("import mmap; x = mmap.mmap(-1, 150_000_000); x[::4096] = bytes(len(x[::4096]))", {"memory"}),
+        (
+            "import os; x = [os.memfd_create('x') for _ in 'ab']; [os.write(f, bytes(75_000_000)) for f in x]",
+            {"memory", "disk"},
+        ),
+        ("[open(f'/dev/shm/caddie-test{i}', 'wb').write(bytes(75_000_000)) for i in (1, 2)]", {"memory"}),
+    ],
+    ids=["shared mapping", "memfd", "tmpfs"],
+)
+def test_memory_that_is_no_processs_own(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, code: str, causes: set[str], bounded: bool
+) -> None:
+    if not bounded:
+        monkeypatch.setattr(groups, "_places", list)
+        if "/dev/shm" in code:
+            pytest.skip("without a box only the kernel knows whose it is")
+    try:
+        ended = lab.run(f"{code}\nimport time; time.sleep(9)", memory_mb=100, disk_mb=100)
+        assert ended.exit.cause in causes
+        assert ended.exit.wall_s < 5 and ended.exit.peak_mb < 200
+    finally:
+        for path in Path("/dev/shm").glob("caddie-test*"):
+            path.unlink()
+
+
+@linux
+@grouped
+@pytest.mark.parametrize("then", ["os.wait()", "time.sleep(9)", "os.wait(); time.sleep(9)"])
+def test_memory_that_grows_faster_than_anybody_looks(lab: Lab, then: str) -> None:
+    """The kernel ends the child that took it; the verdict is that of the tree."""
+    bound = lab.limits(memory_mb=60).memory_bound
+    code = f"import os, time\nif os.fork() == 0:\n  x = bytearray({bound + 20_000_000})\n  time.sleep(20)\n{then}"
+    confined = lab.start(code, memory_mb=60)
+    time.sleep(0.6)  # nobody looks
+    ended = confined.wait()
+    assert ended.cause == "memory" and ended.wall_s < 3, ended
+
+
+@linux
+@grouped
+def test_memory_that_others_lack_is_not_ours(lab: Lab) -> None:
+    """Somebody else's process is killed for lack of memory, and this one by somebody's signal: no connection."""
+    other = Lab(lab.folder / "other")
+    other.folder.mkdir()
+    confined = lab.start("import os, time; time.sleep(0.2); os.kill(os.getpid(), 9)")
+    greedy = other.start("x = bytearray(200_000_000)", memory_mb=60)
+    time.sleep(0.6)
+    assert (greedy.wait().cause, confined.wait().cause) == ("memory", "exited")
+
+
+def test_reading_much_is_not_using_much(lab: Lab) -> None:
+    big = lab.folder / "shards"
+    big.write_bytes(bytes(300_000_000))
+    ended = lab.run(f"f = open({str(big)!r}, 'rb')\nwhile f.read(1 << 20): pass", memory_mb=60)
+    assert ended.exit.ok and ended.exit.peak_mb < 60, ended.exit
+
+
 @pytest.mark.parametrize(
     "code",
     [
@@ -121,6 +187,14 @@ def test_disk_of_one_huge_file_is_refused_by_the_kernel(lab: Lab) -> None:
     ended = lab.run("f = open('x', 'wb'); f.truncate(10_000_000_000)")
     assert not ended.exit.ok and b"too large" in ended.log
     assert (ended.out / "x").stat().st_size == 0
+
+
+def test_disk_of_sparse_files_is_what_they_hold(lab: Lab) -> None:
+    hollow = (
+        "for i in range(50):\n  f = open(str(i), 'wb'); f.truncate(19_000_000); f.seek(9_000_000); f.write(bytes({}))"
+    )
+    assert lab.run(hollow.format(4096), disk_mb=20).exit.ok
+    assert lab.run(hollow.format(900_000), disk_mb=20).exit.cause == "disk"
 
 
 def test_disk_is_looked_at_once_more_at_the_end(lab: Lab) -> None:

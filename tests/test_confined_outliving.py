@@ -1,5 +1,6 @@
 """Every way to outlive a confined process fails, with real processes that try."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -50,6 +51,54 @@ def test_a_daemon_does_not_survive_without_a_task_group(lab: Lab, monkeypatch: p
     ended = lab.run(DAEMON)
     assert ended.exit.ok and not alive(int((ended.out / "pid").read_text()))
     assert lab.start(BOMB.format("pass")).wait().cause == "processes"
+
+
+@linux
+def test_zombies_of_sessions_of_their_own_leave_nothing(lab: Lab) -> None:
+    """Grandchildren that end at once, unwaited for, below children that live on elsewhere."""
+    before = tree.children(os.getpid())
+    ended = lab.run(
+        "import os, time\n"
+        "for i in range(8):\n"
+        "  if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    for _ in range(4):\n"
+        "      if os.fork() == 0: os.setsid(); os._exit(0)\n"
+        "    open(f'pid{i}', 'w').write(str(os.getpid()))\n"
+        "    while True: time.sleep(0.05)\n"
+        "while len(os.listdir()) < 8: time.sleep(0.01)\n"
+    )
+    assert ended.exit.ok
+    assert not [path for path in ended.out.glob("pid*") if alive(int(path.read_text()))]
+    assert tree.children(os.getpid()) == before
+
+
+@linux
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP])
+def test_a_signal_to_its_group_reaches_nobody_else(lab: Lab, number: int) -> None:
+    """It has a session of its own. What stops a signal straight to its parent is a pid namespace."""
+    ended = lab.run(f"import os\nos.fork()\nos.killpg(0, {int(number)})\nwhile True: pass", wall_s=1.0).exit
+    stopped = number == signal.SIGSTOP
+    assert (ended.cause, ended.signal) == ("wall", 9) if stopped else ("exited", number)
+
+
+@linux
+def test_nothing_is_written_after_the_time_limit(lab: Lab) -> None:
+    """By nobody, whatever session it is in, to the log or to a file that was opened before."""
+    ended = lab.run(
+        "import os, time\n"
+        "f = open('late', 'ab', buffering=0)\n"
+        "for n in range(4):\n"
+        "  if os.fork() == 0: os.setsid() if n % 2 else None\n"
+        "while True: os.write(1, b'x'); f.write(b'x'); time.sleep(0.001)\n",
+        wall_s=0.5,
+        processes=20,
+    )
+    assert ended.exit.cause == "wall"
+    sizes = [path.stat().st_size for path in (lab.folder / "log", ended.out / "late")]
+    assert min(sizes) > 0
+    time.sleep(0.1)
+    assert [path.stat().st_size for path in (lab.folder / "log", ended.out / "late")] == sizes
 
 
 @linux
