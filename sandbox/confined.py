@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sandbox import child, tree
+from sandbox import child, scope, tree
 from sandbox.doorman import Doorman
 from sandbox.gpus import Meter, Unanswered
-from sandbox.groups import Group
+from sandbox.groups import BOUNDS, Group
 from sandbox.limits import MB, Cause, Exit, Limits
 from sandbox.policy import Policy
 from sandbox.tree import Proc
@@ -81,15 +81,18 @@ class Confined:
         self._twin: Doorman | None = None
         self._boxed = standing is not None and standing.box is not None
         bounds = () if self._group is None else self._group.bounds
-        self.walls = (*ALWAYS, *(GROUPS[bound] for bound in bounds), *(standing.names if standing else ()))
         try:
             with put_up(standing, policy, argv, cwd, env, limits) as launch:
+                if self._group is None and scope.fits(launch.uid is None and launch.last is None):
+                    launch = launch._replace(argv=scope.around(launch.argv, launch.env, limits))
+                    bounds = BOUNDS
                 self._process = self._start(launch, cwd, core, pass_fds)
                 self._twin = self._watched_over(launch)
         except OSError as error:
             os.close(self._log_fd)
             self._release()
             raise StartError(f"can't start {argv[0]}: {error}") from error
+        self.walls = (*ALWAYS, *(GROUPS[bound] for bound in bounds), *(standing.names if standing else ()))
         self.pid = self._process.pid
         self._pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
         _alive[self.pid] = self

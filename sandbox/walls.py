@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from sandbox import bubblewrap, doorman, fence, landlock, seccomp
+from sandbox import bubblewrap, doorman, fence, landlock, scope, seccomp
 from sandbox.bubblewrap import Box
 from sandbox.doorman import Handover
-from sandbox.groups import Group
+from sandbox.groups import BOUNDS, Group
 from sandbox.limits import MB, Limits
 from sandbox.policy import LEVELS, Level, Policy, reaches
 
@@ -69,11 +69,13 @@ class Launch(NamedTuple):
 
 def in_force(policy: Policy | None = None) -> tuple[str, ...]:
     """The names of what would stand around a run now; without a policy, around a process of ours."""
+    standing = None if policy is None else stack(policy)
     group = Group.make(1, MB)
-    bounds = () if group is None else tuple(GROUPS[bound] for bound in group.bounds)
     if group is not None:
         group.remove()
-    return (*ALWAYS, *bounds, *(() if policy is None else stack(policy).names))
+    scoped = group is None and scope.fits(standing is None or standing.box is not None)
+    bounds = BOUNDS if scoped else () if group is None else group.bounds
+    return (*ALWAYS, *(GROUPS[bound] for bound in bounds), *(() if standing is None else standing.names))
 
 
 def level(names: Collection[str]) -> Level:
