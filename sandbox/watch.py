@@ -73,7 +73,7 @@ class Watch:
         self.peak = max(self.peak, used["memory"])
         self.due = now + self._rest(used, now)
         self._last = (now, used)
-        if self._group is not None and self._group.out_of_memory():
+        if rows and self._group is not None and self._group.out_of_memory():
             return "memory"  # the kernel was first; whom it killed need not be the one that we started
         return next((cause for cause, limit in self._bounds().items() if used.get(cause, 0.0) > limit), None)
 
@@ -138,6 +138,8 @@ class Watch:
     def _memory(self, rows: dict[int, Proc], now: float) -> float:
         """Files in memory count too. Only the kernel knows which of their pages are in a process as well; where it
         does not say, those count twice."""
+        if not rows:
+            return 0
         counted = None if self._group is None else self._group.memory()
         resident = self._resident(rows, now)
         return resident + held(rows).bytes if counted is None else max(resident, counted)
