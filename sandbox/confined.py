@@ -83,7 +83,7 @@ class Confined:
         bounds = () if self._group is None else self._group.bounds
         try:
             with put_up(standing, policy, argv, cwd, env, limits) as launch:
-                if self._group is None and scope.fits(launch.uid is None and launch.last is None):
+                if self._group is None and scope.fits(launch.last is None):
                     launch = launch._replace(argv=scope.around(launch.argv, launch.env, limits))
                     bounds = BOUNDS
                 self._process = self._start(launch, cwd, core, pass_fds)
