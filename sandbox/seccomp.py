@@ -2,7 +2,8 @@
 
 Takes the kind of place that it runs in; gives the program for that place as bytes, for bubblewrap's --seccomp or
 for `install` in a new process before its exec. Everything is allowed but what is named here, so that libraries
-which train models find what they expect; the other walls (namespaces, Landlock) hold files and the network.
+which train models find what they expect, and what is newer than this list; the other walls (namespaces, Landlock)
+hold files and the network.
 """
 
 import ctypes
@@ -107,7 +108,7 @@ def build(machine: Machine, kind: Kind, *, loopback: bool, pinned: bool) -> byte
         calls["sched_setaffinity"] = NO
     numbers = {name: syscalls.number(name, machine) for name in calls}
     cases = {number: calls[name] for name, number in numbers.items() if number is not None}
-    body = lookup(cases, YES)
+    body = branch(">=", syscalls.NEWER, ABSENT, lookup(cases, YES))
     if machine.other_abi is not None:
         body = branch(">=", machine.other_abi, NO, body)
     checked = branch("==", machine.audit, load(bpf.NUMBER, body), ret(bpf.KILL_PROCESS))

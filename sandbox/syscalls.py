@@ -20,6 +20,9 @@ MACHINES = {
     "aarch64": Machine(0xC00000B7, 1, None),
 }
 
+# Calls from here on came after this list was made (Linux 6.18); every machine gives new ones the same numbers.
+NEWER = 470
+
 # name: (x86_64, aarch64). From 424 on all machines have the same numbers.
 NUMBERS: dict[str, tuple[int, int | None]] = {
     "ioctl": (16, 29),
