@@ -179,14 +179,14 @@ class Proof:
 
     def bombs(self) -> dict[str, Result]:
         """What passes a limit, each in a run of its own."""
-        return {f"bomb_{name}": self._bomb(name) for name in BOMBS}
+        return {f"bomb_{name}": self.bomb(name) for name in BOMBS}
 
-    def _bomb(self, name: str) -> Result:
+    def bomb(self, name: str) -> Result:
         own, limits = self._folder(f"bomb-{name}"), SMALLER.get(name, SMALL)
         said, ended = self._ask(self._spec, own, limits, "bomb", name)
         through = (own / "held").exists() and ended.ok
-        if name == "outlive":
-            through = _is_growing(own / "beats")
+        if name in ("outlive", "wall"):
+            through = through or _is_growing(own / "beats")
         if name == "log":  # what is kept of it is what counts
             through = through and self._log(own).stat().st_size > limits.log_mb * MB
         if through:

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from sandbox import Confined, proving
-from sandbox.canaries import HELD
+from sandbox.canaries import HELD, plant
 from sandbox.limits import Exit
 from sandbox.probe import running
 from sandbox.probe.attempts import ATTEMPTS, BOMBS, FIND, LEAVE, Absent, Attempt, Refused
 from sandbox.probe.spec import Spec, to_json
-from sandbox.proving import Errand, ProbeError, Result, bare, compare, prove
+from sandbox.proving import Errand, ProbeError, Proof, Result, bare, compare, prove
 from sandbox.targets import Listeners
 from tests.processes import linux
 
@@ -170,7 +170,6 @@ def test_attempts_that_this_machine_denies_can_get_through_elsewhere() -> None:
 
 def test_nothing_is_left_on_the_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     words: list[str] = []
-    plant = proving.plant
     monkeypatch.setattr(proving, "plant", lambda root, word: (words.append(word), plant(root, word))[1])
     domain = proving.DOMAIN.read_text()
     queues = Path("/proc/sysvipc/shm").read_text(), Path("/proc/sysvipc/msg").read_text()
@@ -190,6 +189,26 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         return b""
+
+
+def test_a_box_that_only_says_that_it_has_ended_a_run_is_found_out(tmp_path: Path) -> None:
+    """Its wall clock ends the first process, and a process that it started goes on."""
+
+    def run(errand: Errand) -> Exit:
+        process = subprocess.Popen(errand.argv, cwd=errand.folder, stdout=subprocess.DEVNULL)
+        started.append(process)
+        errand.log.touch()
+        while not (errand.folder / "beats").exists():
+            time.sleep(0.01)
+        return Exit(None, signal.SIGKILL, "wall", 0.8, 0.1, 10.0)
+
+    started: list[subprocess.Popen[bytes]] = []
+    proof = Proof(run, plant(tmp_path, "caddie-word"))
+    try:
+        assert proof.bomb("wall") == Result("allowed")
+    finally:
+        started[0].kill()
+        started[0].wait()
 
 
 def test_a_box_in_which_the_probe_does_not_run_proves_nothing() -> None:
