@@ -4,9 +4,11 @@ Everything that is sent goes over the judge's own socket pair, from a process un
 """
 
 import os
+import subprocess
 import sys
 import time
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,7 +36,7 @@ def asked():
         got += part
 """
 ASKED = START + "asked()\n"
-DEADLINE_S = 1.5
+DEADLINE_S, PATIENT_S = 1.5, 20.0  # of a process that is to meet it, and of one that is not
 SLOW = "    channel.sendall(b'\\0')\n    time.sleep(0.4)\n"
 
 # What the process does, how the judge calls it, and how it may end: (program, status, words).
@@ -95,17 +97,24 @@ TRICKS: dict[str, tuple[str, str, str]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def cleared(tmp_path: Path) -> Iterator[None]:
+    """A folder that is too deep for pytest, left by a test that failed, would end every later session."""
+    yield
+    subprocess.run(["rm", "-rf", "--", str(tmp_path)], check=True)
+
+
 def a_task(folder: Path, program: str) -> Task:
-    task = make_job(folder, wall_s=DEADLINE_S)
+    task = make_job(folder)
     Path(task.script).write_text(program)
     command = (sys.executable, "-I", "-S", "{script}", "{role}")
     return Task(**{**vars(task), "command": command, "log_mb": 1})
 
 
-def ask(task: Task, after_s: float = 0.0) -> bytes:
+def ask(task: Task, seconds: float = PATIENT_S, after_s: float = 0.0) -> bytes:
     """One question, and the end of the talk, as the judge asks it."""
     files = Files(Path(task.artifact).read_bytes(), b"")
-    with Candidate(task, files, "score", time.monotonic() + DEADLINE_S) as candidate:
+    with Candidate(task, files, "score", time.monotonic() + seconds) as candidate:
         time.sleep(after_s)
         payload = candidate.ask(protocol.SCORE, bytes(8), NATS, most=8)
         with candidate.reading():
@@ -127,15 +136,16 @@ def test_whatever_it_says_there_is_a_verdict_in_time_and_memory(tmp_path: Path, 
     program, status, words = TRICKS[trick]
     task = a_task(tmp_path / "job", program)
     files = open_files()
+    seconds = DEADLINE_S if "capped" in status else PATIENT_S
     began = time.monotonic()
     tracemalloc.start()
     try:
         with pytest.raises(CandidateError) as caught:
-            ask(task, 0.6 if "before" in trick else 0.0)
+            ask(task, seconds, 0.6 if "before" in trick else 0.0)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert time.monotonic() - began < DEADLINE_S + 3.5
+    assert time.monotonic() - began < seconds + 3.5
     assert peak < 6e6
     assert caught.value.status in status and words in str(caught.value), str(caught.value)
     assert str(caught.value).isascii() and len(str(caught.value)) < 1000
@@ -177,7 +187,7 @@ def noisy(tmp_path: Path, number: int) -> None:
         assert len(ask(task)) == 8
     except CandidateError as error:
         assert error.status == "failed" and str(error).isascii() and len(str(error)) < 2000
-    assert time.monotonic() - began < DEADLINE_S + 3.5
+    assert time.monotonic() - began < PATIENT_S
     nothing_left(task)
 
 

@@ -102,6 +102,13 @@ def little(most: float = 20e6, seconds: float = 3.0) -> Iterator[None]:
     assert set(os.listdir("/proc/self/fd")) == files  # noqa: PTH208
 
 
+@pytest.fixture(autouse=True)
+def cleared(tmp_path: Path) -> Iterator[None]:
+    """A folder that is too deep for pytest, left by a test that failed, would end every later session."""
+    yield
+    subprocess.run(["rm", "-rf", "--", str(tmp_path)], check=True)
+
+
 @pytest.fixture
 def secret(tmp_path: Path) -> Path:
     """A file of the person's."""
