@@ -122,6 +122,7 @@ def boxed(tmp_path: Path, code: str, **changed: float) -> Confined:
         limits=Lab(tmp_path).limits(**changed),
         log=tmp_path / "log",
         folder=out,
+        policy=None,
     )
 
 
