@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from sandbox import bubblewrap, doorman, fence, landlock, scope, seccomp
+from sandbox import bubblewrap, child, doorman, fence, landlock, scope, seccomp
 from sandbox.bubblewrap import Box
 from sandbox.doorman import Handover
 from sandbox.groups import BOUNDS, Group
@@ -160,7 +160,11 @@ def _fenced(stack: Stack, policy: Policy, argv: Sequence[str], env: Mapping[str,
         handover = Handover()
         opened.callback(handover.close)
 
+    becomes = stack.uid is not None
+
     def last() -> None:
+        if program is not None and not becomes:
+            child.drop_capabilities()
         if rules is not None:
             landlock.enforce(rules)
         if program is not None:
@@ -168,7 +172,6 @@ def _fenced(stack: Stack, policy: Policy, argv: Sequence[str], env: Mapping[str,
             if handover is not None and listener is not None:
                 handover.give(listener)
 
-    becomes = stack.uid is not None
     return Launch(list(argv), dict(env), (), stack.uid, becomes, last, program is not None, handover)
 
 
@@ -202,10 +205,10 @@ def _strongest(policy: Policy) -> Stack:
         uid = bubblewrap.uid_of(os.getpid()) if box.setpriv else None
         return Stack("namespaces", ("namespaces", *filtered, *_own(uid)), box, uid)
     uid = bubblewrap.uid_of(os.getpid()) if _can_be_another(policy) else None
-    if filtered and policy.loopback:
-        if not _doorman_works():
-            return Stack("base")
+    if filtered and _doorman_works():  # without one there is no loopback, and no unix sockets for data loaders
         filtered = (*filtered, "doorman")
+    elif policy.loopback:
+        filtered = ()
     if filtered and landlock.abi() >= OLDEST_LANDLOCK:
         return Stack("landlock", ("landlock", *filtered, *_own(uid)), None, uid)
     if filtered and policy.minimum == "pod":

@@ -49,7 +49,7 @@ from agent.runners.shepherd import boot
 from agent.steps.inert import losses as early_losses
 from agent.tools import curve, dry_run
 from agent.tools.window import bounded, window
-from sandbox import Exit, tree
+from sandbox import Exit, Policy, tree
 from tests.judging import toy
 from tests.test_judge_measure import RUN
 
@@ -158,7 +158,7 @@ GOOD = [
     no_score("failed", "because"),
     Manifest(256, 1, "none", "fp32"),
     JobSpec(1, (), "a.bin", None, 9.0),
-    Task(("a",), "s", ("s",), True, "a", {"A": "b"}, 1, None, 9, 9, 9, 9, 9, "/f"),
+    Task(("a",), "s", ("s",), True, "a", {"A": "b"}, Policy("", ("/r",)), 1, None, 9, 9, 9, 9, 9, "/f"),
 ]
 
 
