@@ -14,7 +14,8 @@ from pathlib import Path
 
 from sandbox import probe
 from sandbox.probe.calls import FileHandle, call
-from sandbox.probe.leftovers import CACHE, FILES, MARKED, by_mincore
+from sandbox.probe.leftovers import FILES, MARKED
+from sandbox.probe.page_cache import CACHE, by_mincore
 from sandbox.probe.spec import digest
 
 HELD = {  # kind -> where, under the root

@@ -36,6 +36,7 @@ SMALL = Limits(wall_s=10, cpu_s=None, memory_mb=120, disk_mb=6, log_mb=1, proces
 SMALLER = {"wall": replace(SMALL, wall_s=0.8), "cpu": replace(SMALL, cpu_s=0.4)}
 DOMAIN = Path("/proc/sys/kernel/domainname")
 EAR = getattr(signal, "SIGRTMIN", 0) + 20  # noted by nobody but us
+ROUNDS = 3  # of two sessions
 NOTICE_S = 0.2  # in which something that still writes has written again
 assert AREAS  # imported, so that the lists of attempts are full
 
@@ -164,12 +165,21 @@ class Proof:
         return {name: _judged(said.get(name), seen.get(name)) for name in ATTEMPTS}
 
     def sessions(self) -> dict[str, Result]:
-        """What one session leaves and the next one finds."""
+        """What one session leaves and the next one finds. A channel is noisy: if it worked once, it is open."""
+        results: dict[str, Result] = {}
+        for number in range(ROUNDS):
+            open_already = {name: result for name, result in results.items() if result.got == "allowed"}
+            if len(open_already) == len(FIND):
+                break
+            results = self._round(number) | open_already
+        return results
+
+    def _round(self, number: int) -> dict[str, Result]:
         smooth(self.canaries)
         byte = sum(1 << bit for bit in secrets.SystemRandom().sample(range(8), 4))
-        left, _ = self._ask(replace(self._spec, byte=byte), self._folder("leave"), NORMAL, "leave")
-        found, _ = self._ask(self._spec, self._folder("find"), NORMAL, "find")
-        results: dict[str, Result] = {}
+        left, _ = self._ask(replace(self._spec, byte=byte), self._folder(f"leave-{number}"), NORMAL, "leave")
+        found, _ = self._ask(self._spec, self._folder(f"find-{number}"), NORMAL, "find")
+        results = dict[str, Result]()
         for name in FIND:
             judged = _judged(found.get(name), found.get(name, {}).get("found") == byte)
             if judged.got == "denied" and left.get(name, {}).get("got") != "allowed":

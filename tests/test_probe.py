@@ -234,7 +234,13 @@ def test_how_one_attempt_ends_is_its_own_result(tmp_path: Path) -> None:
     def lack(spec: Spec) -> None:
         raise Absent("no such thing")
 
+    def split(spec: Spec) -> None:
+        if os.fork() == 0:
+            raise Refused("said by a child")
+        os.wait()
+
     tries = {
+        "split": split,
         "killed": lambda spec: os.kill(os.getpid(), signal.SIGSYS),
         "hanging": lambda spec: time.sleep(60),
         "ended": lambda spec: os._exit(3),
@@ -256,6 +262,7 @@ def test_how_one_attempt_ends_is_its_own_result(tmp_path: Path) -> None:
         "absent": {"got": "absent", "why": "no such thing"},
         "missing": {"got": "denied", "why": "EBADF"},
         "through": {"got": "allowed", "why": ""},
+        "split": {"got": "allowed", "why": ""},
     }
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)  # none is left

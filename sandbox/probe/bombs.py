@@ -49,10 +49,12 @@ def _beside(do: Callable[[], None]) -> int:
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        LIBC.prctl(1, signal.SIGKILL)
-        if os.getppid() == parent:
-            do()
-        os._exit(0)
+        try:
+            LIBC.prctl(1, signal.SIGKILL)
+            if os.getppid() == parent:
+                do()
+        finally:
+            os._exit(0)
     return pid
 
 
@@ -172,11 +174,13 @@ def cpu(spec: Spec) -> None:
 @attempt("Leave a grandchild in a session of its own, which goes on writing.", "watchdog", into=BOMBS)
 def outlive(spec: Spec) -> None:
     if os.fork() == 0:
-        os.setsid()
-        if os.fork() == 0:
-            _deaf()
-            os.closerange(0, 100)
-            _beat(spec, BEATS_S)
-        os._exit(0)
+        try:
+            os.setsid()
+            if os.fork() == 0:
+                _deaf()
+                os.closerange(0, 100)
+                _beat(spec, BEATS_S)
+        finally:
+            os._exit(0)
     while not Path(spec.own, "beats").exists():
         time.sleep(0.01)

@@ -4,106 +4,34 @@ What is left is one byte. `find` says which it found, without having been told; 
 channel has a file for each bit, those are `spec.marked[channel]`.
 """
 
-import contextlib
 import ctypes
 import fcntl
-import mmap
 import os
-import resource
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from .attempts import FIND, LEAVE, Refused, Try, add
 from .calls import LIBC, call, checked
+from .page_cache import CACHE, by_fault, load, marked
 from .spec import Spec
 
 HOLD_S = 4.0
-MADV_PAGEOUT = 21
 USER_KEYRING, PROCESS_KEYRING = -4, -2
 KEYCTL_LINK, KEYCTL_UNLINK, KEYCTL_SEARCH, KEYCTL_READ = 8, 9, 10, 11
 IPC_CREAT, IPC_NOWAIT, IPC_RMID, GETVAL, SETVAL = 0o1000, 0o4000, 0, 12, 16
-
-
-def _marked(spec: Spec, channel: str) -> list[str]:
-    """The files whose bit is set."""
-    return [path for at, path in enumerate(spec.marked[channel]) if spec.byte >> at & 1]
 
 
 def _byte(spec: Spec, channel: str, is_set: Callable[[str], bool]) -> int:
     return sum(is_set(path) << at for at, path in enumerate(spec.marked[channel]))
 
 
-# ---------------------------------------------------------------- the page cache
-
-
-def _drop(spec: Spec, channel: str) -> None:
-    for path in _marked(spec, channel):
-        fd = os.open(path, os.O_RDONLY)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(fd)
-
-
-def _load(spec: Spec, channel: str) -> None:
-    for path in _marked(spec, channel):
-        Path(path).read_bytes()
-
-
-def _page_out(spec: Spec, channel: str) -> None:
-    for path in _marked(spec, channel):
-        with _mapped(path) as (start, size):
-            ctypes.string_at(start, size)  # only pages that we have can be sent out
-            checked(LIBC.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), MADV_PAGEOUT), "madvise")
-
-
-@contextlib.contextmanager
-def _mapped(path: str) -> Iterator[tuple[int, int]]:
-    """Where all of it is in memory now, and its size."""
-    LIBC.mmap.restype = ctypes.c_void_p
-    LIBC.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
-    with Path(path).open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        start: int = LIBC.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, file.fileno(), 0)
-    try:
-        yield start, size
-    finally:
-        LIBC.munmap(ctypes.c_void_p(start), ctypes.c_size_t(size))
-
-
-def by_mincore(path: str) -> bool:
-    with _mapped(path) as (start, size):
-        pages = (ctypes.c_ubyte * (size // mmap.PAGESIZE))()
-        call("mincore", ctypes.c_void_p(start), size, pages)
-    return any(page & 1 for page in pages)
-
-
-def _by_cachestat(path: str) -> bool:
-    found = (ctypes.c_uint64 * 5)()
-    call("cachestat", os.open(path, os.O_RDONLY), struct.pack("=QQ", 0, 0), found, 0)
-    return found[0] > 0
-
-
-def _by_nowait(path: str) -> bool:
-    try:
-        return os.preadv(os.open(path, os.O_RDONLY), [bytearray(1)], 0, os.RWF_NOWAIT) == 1
-    except BlockingIOError:
-        return False
-
-
-def _by_fault(path: str) -> bool:
-    with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as page:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_majflt
-        page[0]
-        return resource.getrusage(resource.RUSAGE_SELF).ru_majflt == before
-
-
 # ---------------------------------------------------------------- times and locks of shared files
 
 
 def _leave_access(spec: Spec) -> None:
-    _load(spec, "access_time")
+    load(spec, "access_time")
 
 
 def _find_access(spec: Spec) -> int:
@@ -112,7 +40,7 @@ def _find_access(spec: Spec) -> int:
 
 
 def _leave_change(spec: Spec) -> None:
-    for path in _marked(spec, "change_time"):
+    for path in marked(spec, "change_time"):
         os.utime(path, (1, 1))
 
 
@@ -123,17 +51,23 @@ def _find_change(spec: Spec) -> int:
 def _leave_lock(spec: Spec) -> None:
     read, write = os.pipe()
     if os.fork() == 0:
-        os.setsid()
-        files = [os.open(path, os.O_RDONLY) for path in _marked(spec, "lock")]
-        for fd in files:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.write(write, b"x")
-        os.closerange(0, min(files))
-        time.sleep(HOLD_S)
-        os._exit(0)
+        try:
+            _hold_locks(spec, write)
+        finally:
+            os._exit(0)
     os.close(write)
     if not os.read(read, 1):
         raise Refused("no lock")
+
+
+def _hold_locks(spec: Spec, locked: int) -> None:
+    os.setsid()
+    files = [os.open(path, os.O_RDONLY) for path in marked(spec, "lock")]
+    for fd in files:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.write(locked, b"x")
+    os.closerange(0, min(files))
+    time.sleep(HOLD_S)
 
 
 def _find_lock(spec: Spec) -> int:
@@ -237,24 +171,6 @@ def _find_file(spec: Spec, folder: str) -> int:
 # ---------------------------------------------------------------- all of them
 
 Find = Callable[[Spec], int]
-DROP, LOAD = "Drop pages of a shared file from the page cache", "Read pages of a shared file into the page cache"
-
-
-class Cache(NamedTuple):
-    tries: str
-    mark: Callable[[Spec, str], None]
-    is_cached: Callable[[str], bool]
-    starts_cached: bool
-
-
-CACHE = {
-    "cache_drop_mincore": Cache(f"{DROP}; see it with mincore.", _drop, by_mincore, True),
-    "cache_drop_cachestat": Cache(f"{DROP}; see it with cachestat.", _drop, _by_cachestat, True),
-    "cache_drop_nowait": Cache(f"{DROP}; see it with preadv2 and RWF_NOWAIT.", _drop, _by_nowait, True),
-    "cache_page_out": Cache(f"{DROP} with madvise; see it with preadv2 and RWF_NOWAIT.", _page_out, _by_nowait, True),
-    "cache_load_nowait": Cache(f"{LOAD}; see it with preadv2 and RWF_NOWAIT.", _load, _by_nowait, False),
-    "cache_load_fault": Cache(f"{LOAD}; see it by counting major faults.", _load, _by_fault, False),
-}
 FILES = {"left_in_tmp": "/tmp", "left_in_var_tmp": "/var/tmp", "left_in_shm": "/dev/shm"}
 # Channels that need a file for each bit.
 MARKED = (*CACHE, "access_time", "change_time", "lock")
@@ -274,7 +190,7 @@ def _cache(name: str) -> None:
         one.tries,
         lambda spec: one.mark(spec, name),
         lambda spec: _byte(spec, name, lambda path: one.is_cached(path) != one.starts_cached),
-        *(() if one.is_cached is _by_fault else ("seccomp",)),  # no filter stops a fault
+        *(() if one.is_cached is by_fault else ("seccomp",)),  # no filter stops a fault
     )
 
 
