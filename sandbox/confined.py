@@ -67,6 +67,7 @@ class Confined:
         self._exit: Exit | None = None
         self._status: int | None = None
         self._seen: dict[int, int] = {}
+        self._reaped = 0  # orphans
         self._before = {(row.pid, row.start) for row in _children_of_self()}
         self._own_peak = _peak_of_self()
         self._oom_kills = child.oom_kills()
@@ -221,12 +222,17 @@ class Confined:
         except ChildProcessError:
             return
         if reaped:
+            self._reaped += 1
             self._watch.reaped_cpu_s += usage.ru_utime + usage.ru_stime
 
     def _end_tree(self) -> None:
         def find() -> dict[int, Proc]:
             self._reap_root()
-            return self._rows()
+            before = self._reaped
+            rows = self._rows()
+            # One that ended while we looked has left us its own dead children, too late to be seen in that look.
+            late = self._status is None or self._reaped > before
+            return self._rows() if late and not rows else rows
 
         with child.ahead_of_all():
             # In one step for the whole group, before anything is counted: the usual fork bomb ends here.
