@@ -169,7 +169,8 @@ def _reopen(
         campaign = known(tx.campaign(campaign.name))
     say(f"Resuming {campaign.name} (started {campaign.created}), with the budget and options that it has.")
     runner = make_runner(track, campaign.slots)
-    for note in runner.notes:
+    walls = opening.walled(track, runner, repo.root, campaign.planner, unsafe=campaign.unsafe)
+    for note in (*runner.notes, *walls):
         say(note)
     return _setting(campaign, track, store, repo, runner)
 

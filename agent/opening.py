@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent import guard, hardware, literals
+from agent import guard, hardware, literals, reach
 from agent import track as tracks
-from agent.errors import UserError, did_you_mean
+from agent.errors import MissingError, UserError, did_you_mean
 from agent.judge import verdict
 from agent.options import Options, default_slots, enough, planner_names, review_policy
 from agent.planner import Planner, making
@@ -22,6 +22,8 @@ from agent.store import Store, open_store
 from agent.syntax import NotParsed
 from agent.track import Track
 from agent.worktree import Repository
+from sandbox.policy import reaches
+from sandbox.walls import HELP
 from trainer.data import prepare
 
 Say = Callable[[str], None]
@@ -69,6 +71,7 @@ def check(
         raise UserError(f"track {track.name} needs --budget GPU_HOURS")
     enough(track, budget)
     planners = planner_names(options)
+    walls = walled(track, runner, repo.root, planners, unsafe=options.unsafe)
     caps, notes = _caps(options, budget, making.make(planners, track, repo.root), repo.root)
     name = options.name or _free_name(store, repo, track.name)
     repo.refuse_name(name)
@@ -80,7 +83,25 @@ def check(
         base, words = _base_of(known(store), onward) if onward else _base(options, store, repo, track, earlier)
         files = repo.files(base, track.script.editable)
     knobs, hashes = _read_base(track, files)
-    return New(options, track, text, runner, slots, planners, caps, notes, name, base, words, edits, knobs, hashes)
+    return New(
+        options, track, text, runner, slots, planners, caps, (*notes, *walls), name, base, words, edits, knobs, hashes
+    )
+
+
+def walled(track: Track, runner: Runner, root: Path, planners: str, *, unsafe: bool) -> tuple[str, ...]:
+    """What a person should know of the walls here.
+
+    Raises:
+        MissingError: what these planners write could not run.
+    """
+    level = runner.level(reach.asked(track, root))
+    if words := reach.lacking(track, level, unsafe=unsafe):
+        if planners != "knobs":
+            raise MissingError(f"{words}: {HELP}")
+        return (f"{words[0].upper()}{words[1:]}: only ideas run that change nothing but the track's knobs.",)
+    if unsafe and not reaches(level, track.sandbox.minimum):
+        return ("A model's code runs without walls here, as you; no such run is ever best valid.",)
+    return ()
 
 
 def _caps(

@@ -5,14 +5,16 @@ validation text, another run, the store or the judge's code: what is not listed 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent import literals
 from agent.runners.job import JobPaths
 from agent.track import Track
 from sandbox import Level, Policy
+from sandbox.policy import reaches
 from sandbox.seen import seen
+from sandbox.walls import why_not
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,19 @@ def minimum(track: Track, base: Mapping[str, str], files: Mapping[str, str], *, 
     if literals.only_knobs(track, base, files):
         return "base"
     return "unsafe" if unsafe else track.sandbox.minimum
+
+
+def lacking(track: Track, level: Level, *, unsafe: bool) -> str:
+    """Why a model's code can't run behind walls of this level; empty: it can."""
+    if unsafe or reaches(level, track.sandbox.minimum):
+        return ""
+    here = "no walls" if level == "base" else f"walls of level {level!r} only"
+    return f"this machine has {here} for code that nobody has read ({why_not()}), track {track.name} asks for more"
+
+
+def asked(track: Track, root: Path) -> Policy:
+    """What a run of this track is like, for asking a machine about its walls before there is any run."""
+    return replace(scoring(track, Reach("unsafe")), writable=str(root))
 
 
 def training(track: Track, paths: JobPaths, corpus: Path, reach: Reach) -> Policy:

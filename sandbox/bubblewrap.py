@@ -15,6 +15,8 @@ from sandbox.policy import Policy
 
 HOST = "box"  # torchrun looks its own name up
 HOSTS = Path(__file__).parent / "etc" / "hosts"
+# Where only a user's number says who may write, and root's is the same inside as outside.
+KERNEL = ("--ro-bind", "/proc/sys", "/proc/sys", "--ro-bind-try", "/dev/null", "/proc/sysrq-trigger")
 PRIVATE = ("/dev/shm", "/tmp")  # in memory, and gone with the box
 INNER_UID = 1000  # inside, where the user outside is the person
 # As root, a user for each run: above what people and services are given, below what a container maps.
@@ -64,7 +66,7 @@ def arguments(
     found = namespaces(box)
     if seccomp is not None:
         found += ["--seccomp", str(seccomp)]
-    found += ["--proc", "/proc", "--dev", "/dev"]
+    found += ["--proc", "/proc", "--dev", "/dev", *KERNEL]
     for folder in PRIVATE:
         found += ["--perms", "1777", "--size", str(memory_mb * MB), "--tmpfs", folder]
     found += _files(policy)

@@ -5,18 +5,24 @@ Gives a table of attempts and `Result`s. `python -m sandbox.table` prints it as 
 
 import os
 import sys
+from collections.abc import Callable, Mapping
 
-from sandbox import bubblewrap
+from sandbox import bubblewrap, landlock
 from sandbox.bubblewrap import Box
 from sandbox.confined import Confined
 from sandbox.limits import Exit
-from sandbox.policy import Policy
-from sandbox.probe.attempts import ATTEMPTS, BOMBS, FIND
-from sandbox.proving import Errand, Run, bare, compare, prove
+from sandbox.policy import Level, Policy
+from sandbox.probe.attempts import ATTEMPTS, BOMBS, FIND, Attempt
+from sandbox.proving import Errand, Got, Result, Run, bare, compare, prove
 from sandbox.seen import seen
-from sandbox.walls import Stack
+from sandbox.walls import OLDEST_LANDLOCK, Stack
 
-LIMITS, FULL = "limits", "full"
+SIGNS: dict[Got, str] = {"allowed": "out", "denied": "\u00b7", "absent": "?"}
+# What is known to get through, and is told in sandbox/README.md.
+KNOWN: dict[Level, frozenset[str]] = {
+    "namespaces": frozenset({"cache_load_fault"}),
+    "landlock": frozenset({"cache_load_fault", "access_time"}),
+}
 SYSTEM_PYTHON = "/usr/bin/python3"
 
 
@@ -59,28 +65,53 @@ def columns() -> dict[str, Stack | None]:
     """What can be put up here: each wall alone, then together, the weakest first."""
     uid = bubblewrap.uid_of(os.getpid()) if os.getuid() == 0 else None
     own = () if uid is None else ("uid",)
-    found: dict[str, Stack | None] = {LIMITS: Stack("base")}
+    found: dict[str, Stack | None] = {"limits": Stack("base")}
     if uid is not None:
         found["uid"] = Stack("base", own, None, uid)
     found["seccomp"] = Stack("base", ("seccomp",))
-    found["landlock"] = Stack("base", ("landlock",))
+    if landlock.abi() >= OLDEST_LANDLOCK:
+        found["landlock"] = Stack("base", ("landlock",))
     if box := next((one for one in bubblewrap.boxes() if one.setpriv is None), None):
         found["namespaces"] = Stack("base", ("namespaces",), Box(box.bwrap, None))
-    found["pod"] = Stack("pod", ("pod", "seccomp", *own), None, uid)
-    found["fallback"] = Stack("landlock", ("landlock", "seccomp", *own), None, uid)
-    return {**found, FULL: None}
+    guarded = ("seccomp", "doorman", *own)
+    found["pod"] = Stack("pod", ("pod", *guarded), None, uid)
+    if landlock.abi() >= OLDEST_LANDLOCK:
+        found["fallback"] = Stack("landlock", ("landlock", *guarded), None, uid)
+    return {**found, "full": None}
 
 
-def main() -> int:
+def attempts() -> dict[str, Attempt]:
+    """All of them, by the names that results have."""
+    return {**ATTEMPTS, **FIND, **{f"bomb_{name}": bomb for name, bomb in BOMBS.items()}}
+
+
+def got_through(results: Mapping[str, Result], level: Level) -> tuple[list[str], list[str]]:
+    """What got out of the walls of this level: what is known to, and what is not."""
+    out = [name for name, result in results.items() if result.got == "allowed"]
+    known = KNOWN.get(level, frozenset())
+    return [name for name in out if name in known], [name for name in out if name not in known]
+
+
+def measured(say: Callable[[str], None] = lambda _: None) -> dict[str, dict[str, Result]]:
+    """Attempt -> column -> what came of it; of `bare` first."""
     before = prove(bare)
-    table = {}
-    for name, stack in columns().items():
-        table[name] = compare(before, prove(behind(stack)))
-        print(name, sum(one.got == "allowed" for one in table[name].values()), file=sys.stderr)
-    for name in (*ATTEMPTS, *FIND, *(f"bomb_{bomb}" for bomb in BOMBS)):
-        print(name, before[name].got, *(table[column][name].got for column in table), sep="\t")
-    return 0
+    table = {name: {"bare": result} for name, result in before.items()}
+    for column, walls in columns().items():
+        for name, result in compare(before, prove(behind(walls))).items():
+            table[name][column] = result
+        say(f"{column}: {sum(row[column].got == 'allowed' for row in table.values())} get through")
+    return table
+
+
+def markdown(table: Mapping[str, Mapping[str, Result]]) -> str:
+    known = attempts()
+    names = list(next(iter(table.values())))
+    lines = [f"| attempt | what it tries | {' | '.join(names)} |", "|---|---|" + "---|" * len(names)]
+    for name, row in table.items():
+        signs = " | ".join(SIGNS[row[column].got] for column in names)
+        lines.append(f"| {name} | {known[name].tries} | {signs} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    print(markdown(measured(lambda words: print(words, file=sys.stderr, flush=True))))

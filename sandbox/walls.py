@@ -94,7 +94,7 @@ def stack(policy: Policy) -> Stack:
         return replace(found, level="unsafe", names=(*found.names, "unsafe"))
     if reaches(found.level, policy.minimum):
         return found
-    raise NoWalls(f"this machine has no walls for code that nobody has read ({lacking()}): {HELP}")
+    raise NoWalls(f"this machine has no walls for code that nobody has read ({why_not()}): {HELP}")
 
 
 @contextmanager
@@ -185,7 +185,7 @@ def _memory_file(opened: ExitStack, data: bytes) -> int:
 
 
 @functools.cache
-def lacking() -> str:
+def why_not() -> str:
     """Why there are no strong walls here, in words."""
     if not sys.platform.startswith("linux"):
         return "they are built for Linux"

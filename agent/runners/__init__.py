@@ -17,6 +17,7 @@ from agent.runners.job import (
     Progress,
     create,
 )
+from sandbox.policy import Level, Policy
 
 __all__ = [
     "JobPaths",
@@ -54,6 +55,10 @@ class Runner(Protocol):
 
     def gpus(self, slot: str) -> tuple[int, ...]:
         """Numbers of the slot's GPUs as the system's device nodes have them."""
+        ...
+
+    def level(self, policy: Policy) -> Level:
+        """How strong the walls are that it puts up around a run; found out once, before there are threads."""
         ...
 
     def submit(self, spec: JobSpec, folder: Path, slot: str) -> None:

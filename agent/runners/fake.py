@@ -29,6 +29,7 @@ from agent.runners.job import (
     write_aside,
 )
 from agent.runners.reading import read_small
+from sandbox import Level, Policy
 from sandbox.limits import Exit
 
 BYTES = 100_000  # of the imagined validation text
@@ -80,6 +81,9 @@ class FakeRunner:
 
     def gpus(self, slot: str) -> tuple[int, ...]:
         return ()
+
+    def level(self, policy: Policy) -> Level:
+        return "namespaces"
 
     def submit(self, spec: JobSpec, folder: Path, slot: str) -> None:
         paths = JobPaths(folder)

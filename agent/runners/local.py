@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from agent.errors import InfraError, UserError
@@ -29,7 +30,7 @@ from agent.runners.job import (
 from agent.runners.progress import progress
 from agent.runners.reading import read_small, there
 from agent.runners.shepherd import BEAT_S
-from sandbox import in_force
+from sandbox import Level, Policy, in_force, stack
 from sandbox.child import open_log
 
 SHEPHERD_ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -51,6 +52,7 @@ class LocalRunner:
         self._gpus, self._gpus_per_slot = gpus, gpus_per_slot
         self.slots = tuple(f"local/{n}" for n in range(slots))
         self.notes: tuple[str, ...] = ()
+        self._level: Level | None = None
         if gpus_per_slot:
             if slots * gpus_per_slot > len(gpus):
                 needed = f"{slots * gpus_per_slot} GPUs, this machine has {len(gpus)}"
@@ -78,6 +80,11 @@ class LocalRunner:
     def _of(self, slot: str) -> tuple[Gpu, ...]:
         first = self.slots.index(slot) * self._gpus_per_slot
         return self._gpus[first : first + self._gpus_per_slot]
+
+    def level(self, policy: Policy) -> Level:
+        if self._level is None:
+            self._level = stack(replace(policy, minimum="unsafe")).level
+        return self._level
 
     def submit(self, spec: JobSpec, folder: Path, slot: str) -> None:
         create(folder, spec, lambda code: None)

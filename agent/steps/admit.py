@@ -5,14 +5,16 @@ blocked, awaiting_review, approved.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
-from agent import guard, rebase, review, training, worktree
+from agent import guard, reach, rebase, review, training, worktree
 from agent.errors import EditError
 from agent.records import Draft, Proposal, ProposalState
 from agent.setting import Setting, known
 from agent.steps.sizing import sized_bytes
 from agent.store import Tx
+from sandbox.policy import reaches
 
 
 def record(setting: Setting, draft: Draft) -> Proposal:
@@ -124,7 +126,19 @@ def _examine(setting: Setting, proposal: Proposal, before: Mapping[str, str], af
         def seen_config(config_hash: str) -> str | None:
             return _other(reads.find_config(setting.campaign.id, config_hash), proposal)
 
-        return guard.check(setting.track, proposal, before, after, seen, seen_config)
+        report = guard.check(setting.track, proposal, before, after, seen, seen_config)
+    return report if report.failures else _walled(setting, report, after)
+
+
+def _walled(setting: Setting, report: guard.Report, after: Mapping[str, str]) -> guard.Report:
+    """Where there are no walls for what a model wrote, it goes no further."""
+    base = setting.repo.files(setting.campaign.base_commit, setting.track.script.editable)
+    least = reach.minimum(setting.track, base, after, unsafe=setting.campaign.unsafe)
+    level = setting.runner.level(reach.asked(setting.track, setting.repo.root))
+    if reaches(level, least):
+        return report
+    words = reach.lacking(setting.track, level, unsafe=setting.campaign.unsafe)
+    return replace(report, failures=(guard.Failure("no_walls", words),))
 
 
 def _other(twin: Proposal | None, proposal: Proposal) -> str | None:
