@@ -34,6 +34,7 @@ Got = Literal["allowed", "denied", "absent"]
 NORMAL = Limits(wall_s=30, cpu_s=None, memory_mb=1500, disk_mb=50, log_mb=2, processes=64)
 SMALL = Limits(wall_s=10, cpu_s=None, memory_mb=120, disk_mb=6, log_mb=1, processes=8)
 SMALLER = {"wall": replace(SMALL, wall_s=0.8), "cpu": replace(SMALL, cpu_s=0.4)}
+PREFIX = "caddie-"  # of the word of a proof
 DOMAIN = Path("/proc/sys/kernel/domainname")
 EAR = getattr(signal, "SIGRTMIN", 0) + 20  # noted by nobody but us
 ROUNDS = 3  # of two sessions
@@ -79,7 +80,7 @@ def prove(run: Run, *, bombs: bool = True, within: Path | None = None) -> dict[s
         raise ProbeError("the probe knows Linux only")
     with tempfile.TemporaryDirectory(prefix="caddie-probe-", dir=within, ignore_cleanup_errors=True) as root:
         Path(root).chmod(0o711)  # a box may run as another user
-        proof = Proof(run, plant(Path(root), f"caddie-{secrets.token_hex(8)}"))
+        proof = Proof(run, plant(Path(root), f"{PREFIX}{secrets.token_hex(8)}"))
         try:
             results = proof.alone() | proof.sessions()
             return results | (proof.bombs() if bombs else {})
@@ -146,7 +147,7 @@ class Proof:
         with contextlib.ExitStack() as stack:
             variable = stack.enter_context(_for_whoever_inherits(self.canaries.secrets["secret"]))
             heard = stack.enter_context(_ear())
-            domain = stack.enter_context(_domain_name())
+            stack.enter_context(_domain_name(self.canaries.word))
             listeners = stack.enter_context(contextlib.closing(Listeners(self.canaries.shared, self.canaries.word)))
             victim = stack.enter_context(
                 contextlib.closing(VictimProcess(self.canaries.word, self.canaries.secrets["secret"], own, variable))
@@ -161,7 +162,7 @@ class Proof:
             arrived = listeners.arrived()
             seen = seen_in_files(self.canaries) | victim.seen() | {name: name in arrived for name in SENT}
             seen["signal_launcher"] = bool(heard)
-            seen["set_domain_name"] = DOMAIN.read_text() != domain
+            seen["set_domain_name"] = DOMAIN.read_text().strip() == self.canaries.word
         return {name: _judged(said.get(name), seen.get(name)) for name in ATTEMPTS}
 
     def sessions(self) -> dict[str, Result]:
@@ -292,11 +293,11 @@ def _ear() -> Iterator[list[int]]:
 
 
 @contextlib.contextmanager
-def _domain_name() -> Iterator[str]:
-    """As it is now, and again at the end."""
+def _domain_name(word: str) -> Iterator[None]:
+    """If it is the word afterwards, it becomes what it was; what another proof made of it is not what it was."""
     before = DOMAIN.read_text()
     try:
-        yield before
+        yield
     finally:
-        if DOMAIN.read_text() != before:
-            DOMAIN.write_text(before)
+        if DOMAIN.read_text().strip() == word:
+            DOMAIN.write_text("(none)" if before.startswith(PREFIX) else before)
