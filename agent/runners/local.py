@@ -4,6 +4,7 @@ Takes job folders; every controller that comes later finds them as they are.
 """
 
 import contextlib
+import errno
 import json
 import os
 import subprocess
@@ -42,6 +43,7 @@ SHEPHERD = (
 ROOT = Path(__file__).resolve().parents[2]
 # A shepherd that was sent for and has not come by then never will.
 COME_WITHIN_S = 30.0
+NO_LOCK = (errno.ELOOP, errno.EISDIR, errno.ENXIO)  # a link, a folder or a socket lies in its place
 UNREADABLE = "the machine took it away without a word"
 
 
@@ -127,8 +129,10 @@ class LocalRunner:
             paths.cancel.touch(exist_ok=False)  # which follows no link
         try:
             held = lock.hold(paths.lock, patience_s=0.0)
-        except OSError:  # no lock any more: its shepherd sees that, and without one `poll` gives the job up
-            return
+        except OSError as error:
+            if error.errno not in NO_LOCK:
+                raise
+            return  # its shepherd sees that its lock is gone, and without one `poll` gives the job up
         if held is None:  # its shepherd looks for the file
             return
         try:
@@ -190,8 +194,10 @@ class LocalRunner:
         """With the lock in hand, so that it is final: a shepherd that comes later finds the tombstone."""
         try:
             held = lock.hold(paths.lock, patience_s=0.0)
-        except OSError:  # something else lies in its place, so no shepherd can take it
-            return _bury(paths)
+        except OSError as error:
+            if error.errno not in NO_LOCK:
+                raise
+            return _bury(paths)  # no shepherd can take it
         if held is None:
             return "starting"
         try:

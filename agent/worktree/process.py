@@ -1,9 +1,9 @@
 """How git is run: with settings of its own, so that nothing of the person's acts on what a candidate wrote.
 
-Takes arguments and bytes; gives bytes. Of the launcher's GIT_ variables only the place of git's own programs is kept.
-No hook, filter, signature, pager, prompt, editor or fetch can start
-from here, and a Ctrl-C in the terminal ends no git half-way. Filters by attributes can't be switched off in
-git 2.39, so only commands that never apply them touch candidates: fast-import, cat-file, ls-tree, diff-tree.
+Takes arguments and bytes; gives bytes. No hook, filter, signature, pager, prompt, editor or fetch can start
+from here, and a Ctrl-C in the terminal ends no git half-way. Of the launcher's GIT_ variables only the place of
+git's own programs is kept. Filters by attributes can't be switched off in git 2.39, so only commands that never
+apply them touch candidates: fast-import, cat-file, ls-tree, diff-tree.
 """
 
 import os
