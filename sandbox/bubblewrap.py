@@ -15,8 +15,8 @@ from sandbox.policy import Policy
 
 HOST = "box"  # torchrun looks its own name up
 HOSTS = Path(__file__).parent / "etc" / "hosts"
-# Where only a user's number says who may write, and root's is the same inside as outside.
-KERNEL = ("--ro-bind", "/proc/sys", "/proc/sys", "--ro-bind-try", "/dev/null", "/proc/sysrq-trigger")
+# Where only a user's number says who may write, and root's is the same inside as outside: what lies over it.
+KERNEL = {"/proc/sys": "/proc/sys", "/proc/sysrq-trigger": "/dev/null"}
 PRIVATE = ("/dev/shm", "/tmp")  # in memory, and gone with the box
 INNER_UID = 1000  # inside, where the user outside is the person
 # As root, a user for each run: above what people and services are given, below what a container maps.
@@ -66,7 +66,9 @@ def arguments(
     found = namespaces(box)
     if seccomp is not None:
         found += ["--seccomp", str(seccomp)]
-    found += ["--proc", "/proc", "--dev", "/dev", *KERNEL]
+    found += ["--proc", "/proc", "--dev", "/dev"]
+    for path, over in KERNEL.items():
+        found += ["--ro-bind", over, path] if Path(path).exists() else []
     for folder in PRIVATE:
         found += ["--perms", "1777", "--size", str(memory_mb * MB), "--tmpfs", folder]
     found += _files(policy)

@@ -12,14 +12,19 @@ if TYPE_CHECKING:
     from agent.track import Track
 
 
-def doctor(as_json: AsJson = False) -> None:
+def doctor(
+    probe: Annotated[
+        bool, typer.Option(help="Try to get out of the walls, in every way that is known; takes some seconds.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
     """What this machine has and lacks.
 
-    Software, disk, data, the walls around untrusted code, and which tracks can run here.
+    Software, disk, data, the walls around untrusted code and whether they hold, and which tracks can run here.
     """
     from agent.report import doctor as report
 
-    checks = report.examine(here())
+    checks = report.examine(here(), probe=probe)
     emit(checks, as_json, lambda: report.words(checks))
     broken = [check.what for check in checks if check.state == "bad"]
     if broken and as_json:  # what is broken is said already, and a second text would spoil the first

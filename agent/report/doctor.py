@@ -19,11 +19,15 @@ from agent import hardware, track
 from agent.errors import CaddieError, StoreError
 from agent.report.words import line, size
 from agent.store.mounts import network_file_system
-from sandbox.walls import in_force
+from sandbox.policy import Level, Policy, reaches
+from sandbox.proving import ProbeError, bare, compare, prove
+from sandbox.seen import seen
+from sandbox.table import behind, got_through
+from sandbox.walls import HELP, in_force, stack, why_not
 
 State = Literal["good", "note", "bad"]
 NEEDED = ("torch", "numpy", "sentencepiece", "brotli", "zstandard", "sqlalchemy", "optuna", "matplotlib")
-ALL_WALLS = ("env", "process-group", "rlimits", "watchdog", "namespaces", "landlock", "seccomp", "cgroups")
+STRONG: Level = "namespaces"
 DISK_FREE = 2e9
 
 
@@ -34,7 +38,8 @@ class Check:
     words: str
 
 
-def examine(root: Path) -> list[Check]:
+def examine(root: Path, *, probe: bool = False) -> list[Check]:
+    """`probe`: whether the walls are tried, which takes some seconds."""
     return [
         _python(),
         *_packages(),
@@ -42,7 +47,7 @@ def examine(root: Path) -> list[Check]:
         _machine(),
         _disk(root),
         *_store(root),
-        _walls(),
+        *_walls(probe),
         *_data(root),
         *_tracks(root),
     ]
@@ -129,11 +134,34 @@ def _store(root: Path) -> list[Check]:
     return [Check("runs.db", "good", f"{size(path.stat().st_size)}, whole, campaigns in it: {n}")]
 
 
-def _walls() -> Check:
-    up = in_force()
-    lacking = [name for name in ALL_WALLS if name not in up]
-    more = f"; not in force: {', '.join(lacking)}" if lacking else ""
-    return Check("walls", "note" if lacking else "good", f"{', '.join(up)}{more}")
+def _walls(probe: bool) -> list[Check]:
+    """Around code that nobody has read."""
+    policy = Policy(writable=str(Path.home()), read=(), programs=seen(()).programs, minimum="unsafe")
+    found = stack(policy)
+    names = ", ".join(name for name in in_force(policy) if name != "unsafe")
+    if reaches(found.level, STRONG):
+        checks = [Check("walls", "good", f"level {found.level}: {names}")]
+    elif reaches(found.level, "landlock"):
+        checks = [Check("walls", "note", f"level {found.level}: {names}. {why_not()}: {HELP}")]
+    else:
+        words = f"none for code that nobody has read ({why_not()}), so only the knobs planner can work. {HELP}"
+        return [Check("walls", "note", words)]
+    return [*checks, _probed(found.level)] if probe else checks
+
+
+def _probed(level: Level) -> Check:
+    try:
+        results = compare(prove(bare, bombs=False), prove(behind(None), bombs=False))
+    except (ProbeError, OSError) as error:
+        return Check("probe", "bad", line(f"can't be run: {error}", 300))
+    known, unknown = got_through(results, level)
+    tried = sum(result.got != "absent" for result in results.values())
+    words = f"{tried - len(known) - len(unknown)} of {tried} attempts to get out are denied"
+    if known:
+        words += f"; known to get through (sandbox/README.md): {', '.join(known)}"
+    if unknown:
+        return Check("probe", "bad", f"{words}; and these should not: {', '.join(unknown)}")
+    return Check("probe", "good", words)
 
 
 def _data(root: Path) -> list[Check]:

@@ -1,0 +1,203 @@
+"""Which walls stand: the strongest that a machine has, never weaker than asked; and the table of what they hold off."""
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent import reach
+from agent import track as tracks
+from sandbox import Confined, NoWalls, Policy, bubblewrap, landlock, level, stack, table, walls
+from sandbox.bubblewrap import doors
+from sandbox.policy import LEVELS, reaches
+from sandbox.seen import seen
+from sandbox.walls import Stack
+from tests.confining import Lab
+from tests.processes import linux
+from trainer.data.sources import VALIDATED
+
+ROOT = Path(__file__).parents[1]
+pytestmark = linux
+boxed = pytest.mark.skipif(not bubblewrap.boxes(), reason="bubblewrap is not installed")
+
+
+@pytest.fixture(autouse=True)
+def _asked_again() -> Iterator[None]:
+    """What a machine has is remembered; here it changes."""
+    memories = (walls._box, walls.why_not, walls._doorman_works)
+    for memory in memories:
+        memory.cache_clear()
+    yield
+    for memory in memories:
+        memory.cache_clear()
+
+
+def policy(folder: Path, *packages: str, **changes: object) -> Policy:
+    common = seen(packages)
+    usual = Policy(str(folder), (), common.programs, common.hidden, common.packages)
+    return replace(usual, **changes)  # type: ignore[arg-type]
+
+
+def run(lab: Lab, code: str, rules: Policy, put_up: Stack | None = None) -> str:
+    """What the code printed behind the walls."""
+    out = lab.folder / "out"
+    out.mkdir(exist_ok=True)
+    log = lab.folder / "log"
+    log.unlink(missing_ok=True)
+    command = (sys.executable, "-c", code)
+    limits = lab.limits(wall_s=60, memory_mb=2000)
+    ended = Confined(command, cwd=out, env={}, limits=limits, log=log, folder=out, policy=rules, walls=put_up).wait()
+    said = log.read_text()
+    assert ended.ok, said
+    return said
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    (tmp_path / "out").mkdir()
+    return Lab(tmp_path)
+
+
+def test_levels_are_in_order_and_names_say_which() -> None:
+    assert [reaches("landlock", asked) for asked in LEVELS] == [True, True, True, True, False]
+    assert level(("env", "seccomp", "namespaces", "uid")) == "namespaces"
+    assert level(("env", "unsafe")) == "unsafe" and level(("env", "seccomp")) == "base"
+
+
+@boxed
+def test_the_strongest_that_is_here_stands(lab: Lab) -> None:
+    found = stack(policy(lab.folder))
+    assert found.level == "namespaces" and {"namespaces", "seccomp"} <= set(found.names)
+    assert ("uid" in found.names) == (os.getuid() == 0)
+
+
+def test_without_namespaces_landlock_stands(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bubblewrap, "boxes", list)
+    if landlock.abi() < walls.OLDEST_LANDLOCK:
+        pytest.skip("this kernel has no Landlock that would do")
+    assert stack(policy(lab.folder)).level == "landlock"
+    with pytest.raises(NoWalls, match=r"bubblewrap is not installed.*--unsafe-no-sandbox"):
+        stack(policy(lab.folder, minimum="namespaces"))
+
+
+def test_with_neither_it_depends_on_who_wrote_the_code(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bubblewrap, "boxes", list)
+    monkeypatch.setattr(landlock, "abi", lambda: 0)
+    with pytest.raises(NoWalls, match="the kernel has no Landlock"):
+        stack(policy(lab.folder))
+    assert stack(policy(lab.folder, minimum="pod")).level == "pod"
+    known = stack(policy(lab.folder, minimum="base"))
+    assert known.level == "base" and "unsafe" not in known.names
+    risked = stack(policy(lab.folder, minimum="unsafe"))
+    assert risked.level == "unsafe" and "unsafe" in risked.names
+
+
+def test_a_box_that_does_not_work_is_none(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = lab.folder / "bwrap"
+    fake.write_text("#!/bin/sh\necho no permissions to create a new namespace >&2\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setattr(bubblewrap, "boxes", lambda: [bubblewrap.Box(str(fake), None)])
+    assert stack(policy(lab.folder)).level != "namespaces"
+    assert "no permissions to create a new namespace" in walls.why_not()
+
+
+@pytest.mark.parametrize("where", ["namespaces", "landlock"])
+def test_only_listed_packages_can_be_imported(lab: Lab, where: str) -> None:
+    put_up = None if where == "namespaces" else Stack("landlock", ("landlock", "seccomp"))
+    tries = (
+        "import numpy\nfor name in NAMES:\n  try: __import__(name); print('GOT', name)\n  except ImportError: pass\n"
+    )
+    names = [*VALIDATED, "agent", "trainer", "sandbox"]
+    said = run(lab, f"NAMES = {names}\n{tries}print('end')", policy(lab.folder / "out", "numpy"), put_up)
+    assert said == "end\n"
+
+
+@pytest.mark.parametrize("where", ["namespaces", "landlock"])
+def test_no_file_of_a_validated_package_is_to_be_had_on_the_shipped_track(lab: Lab, where: str) -> None:
+    track, _ = tracks.load("tiny", ROOT)
+    put_up = None if where == "namespaces" else Stack("landlock", ("landlock", "seccomp"))
+    rules = replace(reach.scoring(track, reach.Reach("base")), writable=str(lab.folder / "out"))
+    import importlib.util
+
+    files = [spec.origin for name in VALIDATED if (spec := importlib.util.find_spec(name)) and spec.origin]
+    assert len(files) == len(VALIDATED)
+    code = f"for path in {files}:\n  try: open(path).read(); print('GOT', path)\n  except OSError: pass\nprint('end')"
+    assert run(lab, code, rules, put_up) == "end\n"
+    assert run(lab, "import torch, numpy, sentencepiece, brotli, zstandard; print(1)", rules, put_up).endswith("1\n")
+
+
+@boxed
+def test_sockets_and_pipes_among_its_files_are_covered(lab: Lab) -> None:
+    given = lab.folder / "given"
+    (given / "deep").mkdir(parents=True)
+    (given / "deep" / "text").write_text("fine")
+    os.mkfifo(given / "deep" / "pipe")
+    assert list(doors(str(given))) == [str(given / "deep" / "pipe")]
+    code = (
+        f"print(open({str(given / 'deep' / 'text')!r}).read())\n"
+        f"try: open({str(given / 'deep' / 'pipe')!r}, 'rb+', 0); print('GOT')\nexcept OSError: pass"
+    )
+    assert run(lab, code, policy(lab.folder / "out", read=(str(given),))) == "fine\n"
+
+
+@boxed
+def test_what_is_read_cannot_be_written_and_what_is_its_own_can(lab: Lab) -> None:
+    given = lab.folder / "given"
+    given.mkdir()
+    code = (
+        "from pathlib import Path\nPath('mine').write_text('x')\n"
+        f"try: Path({str(given / 'x')!r}).write_text('x'); print('GOT')\nexcept OSError: print('end')"
+    )
+    assert run(lab, code, policy(lab.folder / "out", read=(str(given),))) == "end\n"
+    assert (lab.folder / "out" / "mine").read_text() == "x" and list(given.iterdir()) == []
+
+
+@boxed
+def test_the_first_process_of_a_box_shows_nothing_of_ours(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_KEY", "sk-secret")
+    code = (
+        "from pathlib import Path\n"
+        "for name in ('cmdline', 'environ'):\n"
+        "  try: print(Path('/proc/1', name).read_bytes())\n  except OSError: pass\n"
+    )
+    said = run(lab, code, policy(lab.folder / "out", read=(str(lab.folder / "log"),)))
+    assert "--args" in said and "sk-secret" not in said and "--bind" not in said
+
+
+@boxed
+@pytest.mark.parametrize(("code", "rc", "number"), [("raise SystemExit(3)", 3, None), ("os.kill(0, 11)", None, 11)])
+def test_a_box_ends_as_what_is_in_it_ends(lab: Lab, code: str, rc: int | None, number: int | None) -> None:
+    ended = Confined(
+        (sys.executable, "-c", f"import os; {code.replace('kill(0', 'kill(os.getpid()')}"),
+        cwd=lab.folder / "out",
+        env={},
+        limits=lab.limits(processes=1),  # bubblewrap's own do not count
+        log=lab.folder / "log",
+        folder=lab.folder / "out",
+        policy=policy(lab.folder / "out"),
+    ).wait()
+    assert (ended.cause, ended.rc, ended.signal) == ("exited", rc, number)
+
+
+@boxed
+@pytest.mark.slow
+@pytest.mark.skipif(os.getuid() != 0, reason="the columns of the table were measured as root")
+def test_the_table_of_attempts_is_as_documented() -> None:
+    """Each wall alone flips its own column; the full stack denies all but what the page says."""
+    text = (ROOT / "docs" / "SECURITY.md").read_text("utf-8")
+    rows = [
+        [cell.strip() for cell in line.strip("| ").split(" | ")] for line in text.splitlines() if line.count("|") > 9
+    ]
+    header, *rest = (row for row in rows if not set("".join(row)) <= set("-|"))
+    documented = {row[0]: dict(zip(header[2:], row[2:], strict=True)) for row in rest}
+    found = table.measured()
+    assert set(found) == set(documented) == set(table.attempts()) and len(found) > 40
+    signs = {name: {column: table.SIGNS[one.got] for column, one in row.items()} for name, row in found.items()}
+    here = [name for name in found if "?" not in (*signs[name].values(), *documented[name].values())]
+    assert len(here) > 100 and all(signs[name]["bare"] == "out" for name in here)
+    assert {name: signs[name] for name in here} == {name: documented[name] for name in here}
+    out = {name for name, row in signs.items() if row["full"] == "out"}
+    assert out == table.KNOWN["namespaces"]
