@@ -167,12 +167,12 @@ class Campaign:
     review: Review
     slots: int
     target_bpb: float | None
-    unsafe: bool  # where the machine has no walls, a model's code may run without
     hardware_class: str
     state: CampaignState
     reason: str
     created: str
     ended: str | None = None
+    unsafe: bool = False  # where the machine has no walls, a model's code may run without
 
 
 @dataclass(frozen=True)

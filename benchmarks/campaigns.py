@@ -68,7 +68,6 @@ CAMPAIGN = Campaign(
     review="none",
     slots=1,
     target_bpb=None,
-    unsafe=False,
     hardware_class="cpu",
     state="running",
     reason="",

@@ -124,6 +124,7 @@ def _give(folder: str, uid: int) -> None:
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.fchown(fd, uid, uid)
+        os.fchmod(fd, 0o711)  # bubblewrap goes there before it is that user, with no right of root's any more
     finally:
         os.close(fd)
 

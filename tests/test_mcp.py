@@ -21,6 +21,7 @@ from agent.mcp.proposing import MOST_WAITING, planner_name
 from agent.planner.clients import HOW
 from agent.records import Proposal
 from agent.store import Store, open_store
+from agent.store.schema import campaigns
 from agent.store.talks import conversations_of
 from tests.e2e import world
 from tests.filling import add_base, add_campaign, add_idea
@@ -104,6 +105,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for one in tx.proposals(1):
             if one.commit is not None:
                 tx.update_proposal(one.id, commit=sha)
+        tx.connection.execute(campaigns.update().values(base_commit=sha))
         answered = tx.proposals(1, {"awaiting_review"})
         assert len(answered) == 2
     store.close()

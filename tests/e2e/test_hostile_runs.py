@@ -247,10 +247,10 @@ NO_SCORE = "the base gives no score (r1): the log holds no final score"
         ((SCORE_LINE, "    print('val_bpb: nan', noise)\n"), NO_SCORE),
         (
             (SCORE_LINE, "    __import__('os').kill(__import__('os').getppid(), 9)\n"),
-            "a run of the base was lost 3 times",
+            "the base itself does not run (r1 crashed)",  # behind its walls nothing can
         ),
     ],
-    ids=["nothing", "nan", "kills its shepherd"],
+    ids=["nothing", "nan", "would kill its shepherd"],
 )
 def test_a_base_that_tells_no_score_ends_the_campaign(tmp_path: Path, change: tuple[str, str], words: str) -> None:
     script = SCRIPT.replace(*change)
