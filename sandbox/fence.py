@@ -14,13 +14,14 @@ from sandbox.policy import Policy
 # What nearly every program opens, and what says nothing of anybody.
 NODES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 FACTS = ("/proc/cpuinfo", "/proc/meminfo", "/proc/filesystems", "/proc/sys/vm/overcommit_memory")
+DEVICES = ("/sys", "/proc/driver/nvidia")  # what CUDA and gloo look through
 SHARED = "/dev/shm"
 PACKAGES = ".packages"  # beside a run's one folder
 
 
 def readable(policy: Policy) -> list[Path]:
-    packages = Path(policy.writable).with_name(PACKAGES) if policy.packages else None
-    found = [*FACTS, *([str(packages)] if packages else []), *(("/sys", "/proc/driver/nvidia") if policy.gpus else ())]
+    packages = [str(Path(policy.writable).with_name(PACKAGES))] if policy.packages else []
+    found = [*FACTS, *packages, *(DEVICES if policy.gpus or policy.loopback else ())]
     for path in policy.all_read:
         found += _around(os.path.realpath(path), {os.path.realpath(hidden) for hidden in policy.hidden})
     return [Path(path) for path in dict.fromkeys(found) if os.path.lexists(path)]

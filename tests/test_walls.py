@@ -201,3 +201,38 @@ def test_the_table_of_attempts_is_as_documented() -> None:
     assert {name: signs[name] for name in here} == {name: documented[name] for name in here}
     out = {name for name, row in signs.items() if row["full"] == "out"}
     assert out == table.KNOWN["namespaces"]
+
+
+RANKS = """
+import os, torch, torch.distributed as dist
+dist.init_process_group("gloo")
+x = torch.ones(4) * (dist.get_rank() + 1)
+dist.all_reduce(x)
+print("sum", x.sum().item(), flush=True)
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["namespaces", "landlock"])
+def test_processes_of_one_run_talk_by_loopback(lab: Lab, where: str) -> None:
+    """torchrun looks up its own host's name, listens, connects, and starts its workers in sessions of their own."""
+    put_up = None if where == "namespaces" else Stack("landlock", ("landlock", "seccomp", "doorman"))
+    (lab.folder / "out" / "ranks.py").write_text(RANKS)
+    code = (
+        "import sys\nfrom torch.distributed.run import main\n"
+        "main(['--nproc-per-node', '2', '--master-addr', '127.0.0.1', '--master-port', '29511', 'ranks.py'])"
+    )
+    env = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "TMPDIR": str(lab.folder / "out"), "USER": "candidate"}
+    ended = Confined(
+        (sys.executable, "-c", code),
+        cwd=lab.folder / "out",
+        env=env,
+        limits=lab.limits(wall_s=150, memory_mb=3000, processes=16),
+        log=lab.folder / "log",
+        folder=lab.folder / "out",
+        policy=policy(lab.folder / "out", "torch", "numpy", loopback=True),
+        walls=put_up,
+    ).wait()
+    said = (lab.folder / "log").read_text()
+    assert ended.ok and said.count("sum 12.0") == 2, f"{ended}\n{said[:6000]}"
