@@ -256,8 +256,13 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def tools(body: Json) -> list[str]:
-    """The names of the tools that the model may call."""
-    return [one.get("name") or one.get("function", {}).get("name", "") for one in body.get("tools") or []]
+    """The names of the tools that the model may call; `space/name` where a client groups them."""
+    found = []
+    for one in body.get("tools") or []:
+        name = one.get("name") or one.get("function", {}).get("name", "")
+        inner = one.get("tools") if one.get("type") == "namespace" else None
+        found += [name] if inner is None else [f"{name}/{tool['name']}" for tool in inner]
+    return found
 
 
 def results(body: Json) -> list[str]:

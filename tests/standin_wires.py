@@ -204,12 +204,14 @@ def _items(reply: Reply, number: int) -> list[Json]:
             {"type": "message", "id": f"msg_{number}", "role": "assistant", "status": "completed", "content": [part]}
         )
     for place, call in enumerate(reply.calls, start=1):
+        space, _, name = call.name.rpartition("/")  # a tool of a server that the client knows has both
         items.append(
             {
                 "type": "function_call",
                 "id": f"fc_{number}_{place}",
                 "call_id": call.id,
-                "name": call.name,
+                "name": name,
+                **({"namespace": space} if space else {}),
                 "arguments": arguments_of(call),
                 "status": "completed",
             }

@@ -1,13 +1,18 @@
-"""The real `claude` as the researcher through `agent mcp`, against a stand-in of its provider: `make clis`.
+"""The real `claude` and `codex` as the researcher through `agent mcp`, against a stand-in of their providers.
 
-What its model calls comes to our server, and what it proposes enters the campaign like any other idea.
+`make clis` runs them.
+What their model calls comes to our server, and what it proposes enters the campaign like any other idea.
 """
 
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import pytest
 
 from agent.llm import Call
 from agent.store import open_store
@@ -20,43 +25,76 @@ REPOSITORY = Path(__file__).parents[1]
 IDEA = world.idea("wider", ('"width": 4', '"width": 8'))
 
 
-ALLOWED = "mcp__caddie__status,mcp__caddie__propose,WaitForMcpServers"
-COMMAND = (
-    *("claude", "-p", "Have an idea.", "--model", "claude-sonnet-4-5", "--max-turns", "6"),
-    *("--mcp-config", ".mcp.json", "--strict-mcp-config", "--allowedTools", ALLOWED),
-)
+class Client(NamedTuple):
+    command: tuple[str, ...]
+    space: str
+    """What a tool of our server is called after, in the client's requests."""
+    wait: Call
+    """What its model can call while our server starts."""
 
 
-def test_a_client_has_an_idea_and_the_campaign_gets_it(tmp_path: Path) -> None:
+CLIENTS = {
+    "claude": Client(
+        (
+            *("claude", "-p", "Have an idea.", "--model", "claude-sonnet-4-5", "--max-turns", "6"),
+            *("--mcp-config", ".mcp.json", "--strict-mcp-config", "--allowedTools"),
+            "mcp__caddie__status,mcp__caddie__propose,WaitForMcpServers",
+        ),
+        "mcp__caddie__",
+        Call("w", "WaitForMcpServers", {}),
+    ),
+    "codex": Client(
+        (
+            *("codex", "exec", "--skip-git-repo-check", "-m", "gpt-5"),
+            *("-c", 'mcp_servers.caddie.default_tools_approval_mode="approve"', "Have an idea."),
+        ),
+        "mcp__caddie/",
+        Call("w", "list_mcp_resources", {"server": "caddie"}),
+    ),
+}
+
+
+def settings(client: str, home: Path, root: Path, url: str) -> Mapping[str, str]:
+    """Where it asks for answers; and that the person trusts the workspace, or its servers are not started."""
+    if client == "claude":
+        return {
+            "ANTHROPIC_API_KEY": KEY,
+            "ANTHROPIC_BASE_URL": url,
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        }
+    folder = home / ".codex"
+    folder.mkdir()
+    provider = f'[model_providers.standin]\nname = "standin"\nbase_url = "{url}/v1"\nenv_key = "OPENAI_API_KEY"\n'
+    trust = f'[projects."{root}"]\ntrust_level = "trusted"\n'
+    (folder / "config.toml").write_text(f'model_provider = "standin"\n{provider}wire_api = "responses"\n{trust}')
+    return {"OPENAI_API_KEY": KEY, "CODEX_HOME": str(folder)}
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_a_client_has_an_idea_and_the_campaign_gets_it(tmp_path: Path, name: str) -> None:
+    client = CLIENTS[name]
     root = world.make_workspace(tmp_path / "work")
     world.open_campaign(root, planner="mcp").store.close()
-    environ = {
-        "PATH": f"{BIN}:{os.environ['PATH']}",
-        "HOME": str(tmp_path),
-        "PYTHONPATH": str(REPOSITORY),
-        "ANTHROPIC_API_KEY": KEY,
-        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-    }
-    connect = [sys.executable, "-m", "agent.cli", "connect", "claude", "--write"]
+    environ = {"PATH": f"{BIN}:{os.environ['PATH']}", "HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
+    connect = [sys.executable, "-m", "agent.cli", "connect", name, "--write"]
     subprocess.run(connect, cwd=root, env=environ, check=True, capture_output=True)
 
     def model(body: dict[str, Any]) -> Reply:
         names, given = tools(body), results(body)
-        ours = [name for name in names if name.startswith("mcp__caddie__")]
-        if not ours:  # the server is still starting, or it is a side question of the client's own
-            wait = (Call(f"w{len(given)}", "WaitForMcpServers", {}),) if "WaitForMcpServers" in names else ()
-            return Reply("One moment.", calls=wait)
+        if not any(one.startswith(client.space) for one in names):  # it is starting, or this is a side question
+            wait = (replace(client.wait, id=f"w{len(given)}"),) if client.wait.name in names else ()
+            return Reply("One moment.", calls=wait if len(given) < 30 else ())
         if "toy-1" not in "\n".join(given):
-            return Reply("Let me see.", calls=(Call("c1", "mcp__caddie__status", {}),))
-        if "p2" not in given[-1]:
+            return Reply("Let me see.", calls=(Call("c1", f"{client.space}status", {}),))
+        if not any("requires approval" in one or "p2" in one for one in given):
             idea = {name: IDEA[name] for name in ("title", "hypothesis", "edits", "kind")}
-            return Reply("An idea.", calls=(Call("c2", "mcp__caddie__propose", idea),))
+            return Reply("An idea.", calls=(Call("c2", f"{client.space}propose", idea),))
         return Reply("Done.")
 
     with standin(model) as server:
-        environ["ANTHROPIC_BASE_URL"] = server.url
+        environ |= settings(name, tmp_path, root, server.url)
         ended = subprocess.run(
-            COMMAND, cwd=root, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240
+            client.command, cwd=root, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240
         )
         seen = "\n".join(told(one.body) + "\n".join(results(one.body)) for one in server.asked)
     assert ended.returncode == 0, ended.stdout + ended.stderr
