@@ -7,7 +7,7 @@ an open file: its first process, which the candidate can see, shows neither them
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import NamedTuple
 
 from sandbox.limits import MB
@@ -93,7 +93,7 @@ def _files(policy: Policy) -> list[str]:
     wanted = {path: os.path.realpath(path) for path in (*policy.all_read, *(("/sys",) if policy.gpus else ()))}
     wanted |= {real: real for real in wanted.values()}
     # Parents come before what is in them, so that a folder can be hidden and a part of it shown again.
-    for path in sorted({*wanted, *policy.hidden}, key=lambda path: PurePath(path).parts):
+    for path in sorted({*wanted, *policy.hidden}, key=lambda path: path.split("/")):
         if path in policy.hidden:
             files.hide(path)
         if path in wanted:
@@ -122,7 +122,7 @@ def doors(folder: str) -> Iterator[str]:
 
 
 class _Files:
-    """The file system of a box while it is put together."""
+    """The file system of a box while it is put together. Plain words for paths: this is in the start of every run."""
 
     def __init__(self) -> None:
         self.arguments = ["--perms", "0755", "--dir", "/etc", "--ro-bind", str(HOSTS), "/etc/hosts"]
@@ -158,12 +158,15 @@ class _Files:
             self.arguments += ["--remount-ro", path]
 
     def _shown(self, path: str) -> bool:
-        above = (str(folder) for folder in (PurePath(path), *PurePath(path).parents))
-        return next((self._there[folder] for folder in above if folder in self._there), False)
+        while path not in self._there:
+            path = path.rpartition("/")[0] or "/"
+        return self._there[path]
 
     def _make_parents(self, path: str) -> None:
         """Bubblewrap would make them so that another user could not go through them."""
-        for folder in map(str, reversed(PurePath(path).parents)):
+        parts = path.split("/")
+        for count in range(2, len(parts)):
+            folder = "/".join(parts[:count])
             if folder not in self._there and not self._shown(folder):
                 self.arguments += ["--perms", "0755", "--dir", folder]
                 self._there[folder] = False

@@ -22,8 +22,9 @@ PACKAGES = ".packages"  # beside a run's one folder
 def readable(policy: Policy) -> list[Path]:
     packages = [str(Path(policy.writable).with_name(PACKAGES))] if policy.packages else []
     found = [*FACTS, *packages, *(DEVICES if policy.gpus or policy.loopback else ())]
+    hidden = {os.path.realpath(path) for path in policy.hidden}
     for path in policy.all_read:
-        found += _around(os.path.realpath(path), {os.path.realpath(hidden) for hidden in policy.hidden})
+        found += _around(os.path.realpath(path), hidden)
     return [Path(path) for path in dict.fromkeys(found) if os.path.lexists(path)]
 
 
@@ -58,8 +59,9 @@ def writable(policy: Policy) -> list[Path]:
 
 
 def _around(path: str, hidden: Iterable[str]) -> Iterator[str]:
-    """The path, or what is in it but for what is hidden: a rule can't take back what another one gives."""
-    under = [one for one in hidden if PurePath(one).is_relative_to(path) and one != path]
+    """The path, or what is in it but for what is hidden: a rule can't take back what another one gives. Plain words
+    for paths: this is in the start of every run."""
+    under = {one for one in hidden if one.startswith(f"{path.rstrip('/')}/")}
     if path in hidden:
         return
     if not under:

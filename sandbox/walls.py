@@ -201,7 +201,7 @@ def why_not() -> str:
 
 
 def _strongest(policy: Policy) -> Stack:
-    filtered: tuple[str, ...] = ("seccomp",) if _filters() else ()
+    filtered: tuple[str, ...] = ("seccomp",) if _filters(policy.loopback, policy.pinned) else ()
     if filtered and (box := _box(open_to_all=all(map(_open_to_all, policy.all_read)))) is not None:
         uid = bubblewrap.uid_of(os.getpid()) if box.setpriv else None
         return Stack("namespaces", ("namespaces", *filtered, *_own(uid)), box, uid)
@@ -222,9 +222,10 @@ def _own(uid: int | None) -> tuple[str, ...]:
 
 
 @functools.cache
-def _filters() -> bool:
+def _filters(loopback: bool, pinned: bool) -> bool:
+    """Found out by building the one of a box, which is kept."""
     try:
-        seccomp.program("boxed", loopback=False, pinned=False)
+        seccomp.program("boxed", loopback=loopback, pinned=pinned)
     except OSError:
         return False
     return True
@@ -258,7 +259,7 @@ def _attempt(box: Box) -> str:
 def _open_to_all(path: str) -> bool:
     """Whether any user may read it, if he gets to it. Of a folder, and what is right in it."""
     try:
-        info = Path(path).stat()
+        info = os.stat(path)  # noqa: PTH116  this is in the start of every run
     except OSError:
         return True  # what is not there can't be missed
     wanted = stat.S_IROTH | (stat.S_IXOTH if stat.S_ISDIR(info.st_mode) else 0)

@@ -1,0 +1,222 @@
+"""What the walls around untrusted code cost: at the start of a run, and in each step of training.
+
+    python -m benchmarks.walls                                   # both, some minutes
+    python -m benchmarks.walls starts --starts 100
+    python -m benchmarks.walls steps --pairs 6 --corpus .caddie/data/docs
+
+Starts: a command that does nothing, under the limits and the policy of the tiny track's training, each in a new process
+as a shepherd is one. The kinds take turns, so that a busy minute hits all alike. Steps: the track's own trainer, with
+walls and without in turns on one core, its clock counting processor time; the ratio is made of neighbours.
+"""
+
+import argparse
+import math
+import os
+import re
+import shutil
+import statistics
+import struct
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from agent import reach, track, training
+from agent.reach import Reach
+from agent.runners.job import JobPaths
+from agent.track import BUDGET
+from benchmarks.store import machine
+from sandbox import Confined, Limits, Policy
+from trainer.data.prepare import prepare
+
+TARGET_MS = 15.0
+TOLERANCE = 0.02
+LIMITS = Limits(wall_s=600, cpu_s=None, memory_mb=3000, disk_mb=100, log_mb=10, processes=64)
+NOTHING = ("/bin/true",)
+# The trainer as it is, but for its clock.
+COUNTING = (
+    "import runpy, sys, time\ntime.perf_counter = time.process_time\nrunpy.run_path(sys.argv[2], run_name='__main__')"
+)
+STEP_MS = re.compile(r"step:(\d+)/\1 .* step_avg:([\d.]+)ms")
+HOLDOUT = "2000"  # bytes: what comes after the last step is not measured
+
+
+# What must stand.
+WANTED: dict[str, set[str]] = {"none": set(), "full": {"namespaces", "seccomp"}, "fallback": {"landlock", "seccomp"}}
+
+
+class Kind(NamedTuple):
+    """A way to start a run."""
+
+    name: str
+    walls: str
+    first: bool
+    """Whether its process has put up no walls before, and so tries out what works here."""
+
+    def __str__(self) -> str:
+        return f"{self.name}, first in its process" if self.first else self.name
+
+
+KINDS = tuple(
+    Kind(name, walls, first)
+    for name, walls in (("no walls", "none"), ("full stack", "full"), ("Landlock", "fallback"))
+    for first in (False, True)
+)
+
+
+class Bench(NamedTuple):
+    """A job folder and what its runs may touch."""
+
+    paths: JobPaths
+    env: dict[str, str]
+    policy: Policy
+
+    @classmethod
+    def make(cls, folder: Path, corpus: Path, budget_ms: int) -> "Bench":
+        tiny, _ = track.load("tiny", folder)
+        paths = JobPaths(folder / "r1")
+        paths.code.mkdir(parents=True)
+        paths.out.mkdir()
+        source = Path(sys.modules["trainer"].__path__[0]) / Path(tiny.script.path).name
+        shutil.copy(source, paths.code)
+        env = training.environment(tiny, tiny.rung[0], corpus, {}, run_id="r1", seed=1)
+        env = {**env, BUDGET: str(budget_ms), "HOLDOUT": HOLDOUT, "TMPDIR": str(paths.out)}
+        return cls(paths, env, reach.training(tiny, paths, corpus, Reach("landlock")))
+
+    def start(self, argv: Sequence[str], policy: Policy | None, log: str, core: int | None = None) -> Confined:
+        paths = self.paths
+        return Confined(
+            argv,
+            cwd=paths.out,
+            env=self.env,
+            limits=LIMITS,
+            log=paths.folder / log,
+            folder=paths.out,
+            policy=policy,
+            core=core,
+        )
+
+
+# ---------------------------------------------------------------- starts
+
+
+def starts(bench: Bench, count: int) -> bool:
+    taken: dict[Kind, list[float]] = {kind: [] for kind in KINDS}
+    for _ in range(count):
+        for kind, times in taken.items():
+            times.append(in_new_process(bench, kind))
+    print(f"{count} starts of each kind, in turns; milliseconds\n")
+    print("| start | median | minimum | more than without walls: median | minimum |\n|---|---|---|---|---|")
+    added = {}
+    for kind, times in taken.items():
+        without = taken[Kind("no walls", "none", kind.first)]
+        middle, least = statistics.median(times), min(times)
+        added[kind] = middle - statistics.median(without)
+        print(f"| {kind} | {middle:.1f} | {least:.1f} | {added[kind]:.1f} | {least - min(without):.1f} |")
+    full = added[Kind("full stack", "full", first=False)]
+    print(f"\nfull stack: {full:.1f} ms more (target: below {TARGET_MS:.0f} on a core with nothing else to do)")
+    return full < TARGET_MS
+
+
+def in_new_process(bench: Bench, kind: Kind) -> float:
+    """Milliseconds from the order to the end."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.write(writing, struct.pack("=d", _timed(bench, kind)))
+        except (OSError, RuntimeError) as error:
+            print(error, file=sys.stderr)
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        said = pipe.read()
+    os.waitpid(pid, 0)
+    if not said:
+        raise SystemExit("a start failed")
+    return float(struct.unpack("=d", said)[0])
+
+
+def _timed(bench: Bench, kind: Kind) -> float:
+    if kind.walls == "fallback":
+        os.environ["PATH"] = os.devnull  # bubblewrap is not found there
+    policy = None if kind.walls == "none" else bench.policy
+    for _ in range(1 if kind.first else 2):
+        began = time.perf_counter()
+        confined = bench.start(NOTHING, policy, "log")
+        ended = confined.wait()
+        took = 1e3 * (time.perf_counter() - began)
+        if not ended.ok or not set(confined.walls) >= WANTED[kind.walls]:
+            raise RuntimeError(f"{kind}: {ended} behind {', '.join(confined.walls)}")
+    return took
+
+
+# ---------------------------------------------------------------- steps
+
+
+def steps(bench: Bench, pairs: int, core: int) -> bool:
+    print(f"\nProcessor time of a training step on core {core}; milliseconds\n")
+    print("| pair | without walls | full stack | ratio |\n|---|---|---|---|")
+    ratios = []
+    for pair in range(pairs):
+        # Whoever comes first in one pair comes second in the next.
+        order = (None, bench.policy) if pair % 2 == 0 else (bench.policy, None)
+        took = {policy is not None: step_ms(bench, policy, core) for policy in order}
+        ratios.append(took[True] / took[False])
+        print(f"| {pair + 1} | {took[False]:.2f} | {took[True]:.2f} | {ratios[-1]:.3f} |", flush=True)
+    logs = [math.log(ratio) for ratio in ratios]
+    mean = math.exp(statistics.mean(logs))
+    error = statistics.stdev(logs) / math.sqrt(len(logs)) if pairs > 1 else math.inf
+    print(f"\nratio {mean:.3f} ± {error:.3f} (target: 1.00 ± {TOLERANCE})")
+    return abs(mean - 1) <= TOLERANCE
+
+
+def step_ms(bench: Bench, policy: Policy | None, core: int) -> float:
+    """Of one training, on average."""
+    log = bench.paths.folder / "train.log"
+    log.unlink(missing_ok=True)
+    script = next(bench.paths.code.iterdir())
+    # What is a candidate's own is made anew: with walls it may belong to a user of its own.
+    shutil.rmtree(bench.paths.out)
+    bench.paths.out.mkdir()
+    argv = (sys.executable, "-c", COUNTING, "train", str(script))
+    ended = bench.start(argv, policy, log.name, core).wait()
+    found = STEP_MS.findall(log.read_text("utf-8", errors="replace"))
+    if not ended.ok or not found:
+        raise SystemExit(f"the training failed: {ended}; see {log}")
+    return float(found[-1][1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=("both", "starts", "steps"), default="both")
+    parser.add_argument("--starts", type=int, default=100, help="of each kind")
+    parser.add_argument("--pairs", type=int, default=6, help="trainings with walls, and as many without")
+    parser.add_argument("--budget-ms", type=int, default=7000, help="of a training, as the track counts")
+    parser.add_argument("--core", type=int, default=min(os.sched_getaffinity(0)), help="where trainings run")
+    parser.add_argument("--corpus", type=Path, help="a prepared `docs`; made anew unless given")
+    chosen = parser.parse_args()
+    # Open to all, so that a run can be a user of its own.
+    root = Path(tempfile.mkdtemp(prefix="caddie-walls-"))
+    root.chmod(0o755)
+    try:
+        corpus = chosen.corpus or root / "docs"
+        if chosen.corpus is None:
+            prepare("docs", corpus, say=lambda text: None)
+        bench = Bench.make(root, corpus.resolve(), chosen.budget_ms)
+        print(f"{machine()}; load {os.getloadavg()[0]:.1f}")
+        met = [
+            *([starts(bench, chosen.starts)] if chosen.what != "steps" else []),
+            *([steps(bench, chosen.pairs, chosen.core)] if chosen.what != "starts" else []),
+        ]
+        print(f"load {os.getloadavg()[0]:.1f}")
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+    raise SystemExit(0 if all(met) else "too slow")
+
+
+if __name__ == "__main__":
+    main()
