@@ -26,6 +26,7 @@ ALWAYS = ("env", "process-group", "rlimits", "watchdog")
 GROUPS = {"pids": "task-group", "memory": "memory-group"}
 TRY_S = 10.0  # for an empty box, on a machine that is very busy
 OLDEST_LANDLOCK = 3  # before that a file that may only be read could be cut to nothing
+LANDLOCK_OF_SIGNALS = 6
 HELP = (
     "install bubblewrap (apt-get install bubblewrap) and see what `agent doctor` says of it; or let the code of a "
     "model run without walls, as you: --unsafe-no-sandbox"
@@ -211,10 +212,18 @@ def _strongest(policy: Policy) -> Stack:
     elif policy.loopback:
         filtered = ()
     if filtered and landlock.abi() >= OLDEST_LANDLOCK:
-        return Stack("landlock", ("landlock", *filtered, *_own(uid)), None, uid)
+        return Stack("landlock", ("landlock", *filtered, *_twin(uid, landlock.abi()), *_own(uid)), None, uid)
     if filtered and policy.minimum == "pod":
-        return Stack("pod", ("pod", *filtered, *_own(uid)), None, uid)
-    return Stack("base", (*filtered, *_own(uid)), None, uid)
+        return Stack("pod", ("pod", *filtered, *_twin(uid), *_own(uid)), None, uid)
+    return Stack("base", (*filtered, *(_twin(uid) if filtered else ()), *_own(uid)), None, uid)
+
+
+def _twin(uid: int | None, landlock: int = 0) -> tuple[str, ...]:
+    """A twin of the supervisor is there wherever there is a filter; it counts where the candidate can't end it first.
+
+    Without it, or namespaces, a run may outlive its killed supervisor until the next sweep.
+    """
+    return ("twin",) if uid is not None or landlock >= LANDLOCK_OF_SIGNALS else ()
 
 
 def _own(uid: int | None) -> tuple[str, ...]:
