@@ -7,11 +7,19 @@ from typing import NamedTuple
 
 from agent.runners import JobPaths, JobResult, JobSpec, Phase, create
 from agent.runners.local import LocalRunner
-from sandbox import Limits
+from sandbox import Level, Limits
 from tests.processes import mentioning, until
 
 LIMITS = Limits(wall_s=8, cpu_s=None, memory_mb=300, disk_mb=20, log_mb=1, processes=20)
 WAIT = "import os, time\nopen(f'ran-{os.getpid()}', 'w')\ntime.sleep(30)"
+
+# What processes of ours are started with, so that their machine seems to have no more than this level.
+NO_BUBBLEWRAP = "from sandbox import bubblewrap; bubblewrap.boxes = list; "
+LACKING: dict[Level, str] = {
+    "namespaces": "",
+    "landlock": NO_BUBBLEWRAP,
+    "pod": f"{NO_BUBBLEWRAP}from sandbox import landlock; landlock.abi = int; ",
+}
 
 
 def phase(paths: JobPaths, script: str, **changed: object) -> Phase:
@@ -78,3 +86,8 @@ def ran(job: Job) -> int:
 def gone(word: str) -> None:
     """Nothing of it is left; a shepherd may take a moment to go after its last word."""
     until(lambda: mentioning(word) == [], within_s=2)
+
+
+def started_at(level: Level, code: str) -> str:
+    """Code for `python -c` that is given where our code is, on a machine that has no more than this."""
+    return f"import sys; sys.path.insert(0, sys.argv[1]); {LACKING[level]}{code}"

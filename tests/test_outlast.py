@@ -23,19 +23,11 @@ from sandbox import Level, Limits, tree
 from sandbox.walls import lacking
 from tests.judging import make_job, toy
 from tests.processes import alive, linux, mentioning, until
-from tests.shepherding import Job, gone
+from tests.shepherding import LACKING, Job, gone, started_at
 
 pytestmark = [linux, pytest.mark.skipif(bool(lacking()), reason="not every level of walls can be put up here")]
 LIMITS = Limits(wall_s=30, cpu_s=None, memory_mb=400, disk_mb=20, log_mb=1, processes=40)
 GUARANTEES = {"namespaces", "twin"}
-# What its processes are started with, so that their machine seems to have no more than this level.
-NO_BUBBLEWRAP = "from sandbox import bubblewrap; bubblewrap.boxes = list; "
-LACKING: dict[Level, str] = {
-    "namespaces": "",
-    "landlock": NO_BUBBLEWRAP,
-    "pod": f"{NO_BUBBLEWRAP}from sandbox import landlock; landlock.abi = int; ",
-}
-
 BEGIN = """
 import ctypes, os, signal, sys, time
 prctl = ctypes.CDLL(None).prctl
@@ -109,10 +101,6 @@ def at_level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     level: Level = request.param
     monkeypatch.setattr(runners, "SHEPHERD", started_at(level, runners.SHEPHERD))
     return level
-
-
-def started_at(level: Level, code: str) -> str:
-    return f"import sys; sys.path.insert(0, sys.argv[1]); {LACKING[level]}{code}"
 
 
 def held(job: Job, code: str, level: Level) -> Job:
