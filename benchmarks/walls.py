@@ -5,13 +5,11 @@
     python -m benchmarks.walls steps --pairs 6 --corpus .caddie/data/docs
 
 Starts: a command that does nothing, under the limits and the policy of the tiny track's training, each in a new process
-as a shepherd is one. The kinds take turns, so that a busy minute hits all alike. Steps: the track's own trainer, with
-walls and without in turns on one core; the lower quartile of the processor times of its steps, and the ratio of
-neighbours.
+as a shepherd is one. The kinds take turns, so that a busy minute hits all alike. Steps: the track's own trainer, once
+with walls and once without at the same time on the same core, so that what else goes on hits both alike.
 """
 
 import argparse
-import json
 import math
 import os
 import shutil
@@ -29,7 +27,7 @@ from agent.reach import Reach
 from agent.runners.job import JobPaths
 from agent.track import BUDGET
 from benchmarks.store import machine
-from sandbox import Confined, Limits, Policy
+from sandbox import Confined, Exit, Limits, Policy
 from trainer.data.prepare import prepare
 
 TARGET_MS = 15.0
@@ -38,7 +36,7 @@ LIMITS = Limits(wall_s=600, cpu_s=None, memory_mb=3000, disk_mb=100, log_mb=10, 
 NOTHING = ("/bin/true",)
 # The trainer as it is, with a clock around each of its steps.
 TIMED = """
-import importlib.util, json, os, sys, time
+import importlib.util, os, sys, time
 spec = importlib.util.spec_from_file_location("candidate", sys.argv[2])
 module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
@@ -50,7 +48,7 @@ def timed(run, *rest):
     return loss
 module.Run.step = timed
 module.main(dict(os.environ))
-print("taken", json.dumps(taken))
+print("taken", *taken)
 """
 HOLDOUT = "2000"  # bytes: what comes after the last step is not measured
 
@@ -88,7 +86,7 @@ class Bench(NamedTuple):
     @classmethod
     def make(cls, folder: Path, corpus: Path, budget_ms: int) -> "Bench":
         tiny, _ = track.load("tiny", folder)
-        paths = JobPaths(folder / "r1")
+        paths = JobPaths(folder)
         paths.code.mkdir(parents=True)
         paths.out.mkdir()
         source = Path(sys.modules["trainer"].__path__[0]) / Path(tiny.script.path).name
@@ -109,6 +107,17 @@ class Bench(NamedTuple):
             policy=policy,
             core=core,
         )
+
+    def train(self, policy: Policy | None, core: int) -> Confined:
+        script = next(self.paths.code.iterdir())
+        return self.start((sys.executable, "-c", TIMED, "train", str(script)), policy, self.paths.train_log.name, core)
+
+    def taken(self, ended: Exit) -> list[float]:
+        """Milliseconds of each step of a training that has ended."""
+        last = self.paths.train_log.read_text("utf-8", errors="replace").splitlines()[-1:]
+        if not ended.ok or not last or not last[0].startswith("taken "):
+            raise SystemExit(f"the training failed: {ended}; {' '.join(last)}")
+        return [float(word) for word in last[0].split()[1:]]
 
 
 # ---------------------------------------------------------------- starts
@@ -133,7 +142,7 @@ def starts(bench: Bench, count: int) -> bool:
 
 
 def in_new_process(bench: Bench, kind: Kind) -> float:
-    """Milliseconds from the order to the end."""
+    """Milliseconds from its order to its end."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -169,16 +178,14 @@ def _timed(bench: Bench, kind: Kind) -> float:
 # ---------------------------------------------------------------- steps
 
 
-def steps(bench: Bench, pairs: int, core: int) -> bool:
-    print(f"\nProcessor time of a training step on core {core}; milliseconds\n")
+def steps(walled: Bench, bare: Bench, pairs: int, core: int) -> bool:
+    print(f"\nProcessor time of a training step, both trainings at once on core {core}; milliseconds\n")
     print("| pair | without walls | full stack | ratio |\n|---|---|---|---|")
     ratios = []
     for pair in range(pairs):
-        # Whoever comes first in one pair comes second in the next.
-        order = (None, bench.policy) if pair % 2 == 0 else (bench.policy, None)
-        took = {policy is not None: step_ms(bench, policy, core) for policy in order}
-        ratios.append(took[True] / took[False])
-        print(f"| {pair + 1} | {took[False]:.2f} | {took[True]:.2f} | {ratios[-1]:.3f} |", flush=True)
+        with_walls, without = side_by_side(walled, bare, core)
+        ratios.append(with_walls / without)
+        print(f"| {pair + 1} | {without:.2f} | {with_walls:.2f} | {ratios[-1]:.3f} |", flush=True)
     logs = [math.log(ratio) for ratio in ratios]
     mean = math.exp(statistics.mean(logs))
     error = statistics.stdev(logs) / math.sqrt(len(logs)) if pairs > 1 else math.inf
@@ -186,27 +193,23 @@ def steps(bench: Bench, pairs: int, core: int) -> bool:
     return abs(mean - 1) <= TOLERANCE
 
 
-def step_ms(bench: Bench, policy: Policy | None, core: int) -> float:
-    """The lower quartile of one training's: what other work on the machine adds is in the upper ones."""
-    log = bench.paths.folder / "train.log"
-    log.unlink(missing_ok=True)
-    script = next(bench.paths.code.iterdir())
-    # What is a candidate's own is made anew: with walls it may belong to a user of its own.
-    shutil.rmtree(bench.paths.out)
-    bench.paths.out.mkdir()
-    ended = bench.start((sys.executable, "-c", TIMED, "train", str(script)), policy, log.name, core).wait()
-    last = log.read_text("utf-8", errors="replace").splitlines()[-1:]
-    if not ended.ok or not last or not last[0].startswith("taken "):
-        raise SystemExit(f"the training failed: {ended}; {' '.join(last)}")
-    return float(statistics.quantiles(json.loads(last[0].removeprefix("taken ")), n=4)[0])
+def side_by_side(walled: Bench, bare: Bench, core: int) -> tuple[float, float]:
+    """Of a step with walls and of one without."""
+    running = [walled.train(walled.policy, core), bare.train(None, core)]
+    while None in [one.poll() for one in running]:
+        time.sleep(0.05)
+    taken = [bench.taken(one.wait()) for bench, one in zip((walled, bare), running, strict=True)]
+    # Who is left alone on the core at the end is faster there.
+    both = [times[: len(times) * 3 // 4] for times in taken]
+    return statistics.median(both[0]), statistics.median(both[1])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", choices=("both", "starts", "steps"), default="both")
     parser.add_argument("--starts", type=int, default=100, help="of each kind")
-    parser.add_argument("--pairs", type=int, default=6, help="trainings with walls, and as many without")
-    parser.add_argument("--budget-ms", type=int, default=7000, help="of a training, as the track counts")
+    parser.add_argument("--pairs", type=int, default=6, help="of trainings")
+    parser.add_argument("--budget-ms", type=int, default=4000, help="of a training, as the track counts")
     parser.add_argument("--core", type=int, default=min(os.sched_getaffinity(0)), help="where trainings run")
     parser.add_argument("--corpus", type=Path, help="a prepared `docs`; made anew unless given")
     chosen = parser.parse_args()
@@ -217,11 +220,11 @@ def main() -> None:
         corpus = chosen.corpus or root / "docs"
         if chosen.corpus is None:
             prepare("docs", corpus, say=lambda text: None)
-        bench = Bench.make(root, corpus.resolve(), chosen.budget_ms)
+        first, second = (Bench.make(root / name, corpus.resolve(), chosen.budget_ms) for name in ("r1", "r2"))
         print(f"{machine()}; load {os.getloadavg()[0]:.1f}")
         met = [
-            *([starts(bench, chosen.starts)] if chosen.what != "steps" else []),
-            *([steps(bench, chosen.pairs, chosen.core)] if chosen.what != "starts" else []),
+            *([starts(first, chosen.starts)] if chosen.what != "steps" else []),
+            *([steps(first, second, chosen.pairs, chosen.core)] if chosen.what != "starts" else []),
         ]
         print(f"load {os.getloadavg()[0]:.1f}")
     finally:
