@@ -12,6 +12,7 @@ with walls and once without at the same time on the same core, so that what else
 import argparse
 import math
 import os
+import resource
 import shutil
 import statistics
 import struct
@@ -123,31 +124,47 @@ class Bench(NamedTuple):
 # ---------------------------------------------------------------- starts
 
 
+class Cost(NamedTuple):
+    """Of one start, from its order to its end; milliseconds."""
+
+    wall: float
+    processor: float
+    """Of all its processes and of the one that started it: other work on the machine adds less to it."""
+
+
+PACKED = struct.Struct("=dd")
+
+
 def starts(bench: Bench, count: int) -> bool:
-    taken: dict[Kind, list[float]] = {kind: [] for kind in KINDS}
+    taken: dict[Kind, list[Cost]] = {kind: [] for kind in KINDS}
     for _ in range(count):
-        for kind, times in taken.items():
-            times.append(in_new_process(bench, kind))
-    print(f"{count} starts of each kind, in turns; milliseconds\n")
-    print("| start | median | minimum | more than without walls: median | minimum |\n|---|---|---|---|---|")
-    added = {}
-    for kind, times in taken.items():
+        for kind, costs in taken.items():
+            costs.append(in_new_process(bench, kind))
+    print(f"{count} starts of each kind, in turns; milliseconds: median, and minimum\n")
+    print(
+        "| start | wall | more than without walls | processor time | more than without walls |\n|---|---|---|---|---|"
+    )
+    for kind, costs in taken.items():
         without = taken[Kind("no walls", "none", kind.first)]
-        middle, least = statistics.median(times), min(times)
-        added[kind] = middle - statistics.median(without)
-        print(f"| {kind} | {middle:.1f} | {least:.1f} | {added[kind]:.1f} | {least - min(without):.1f} |")
-    full = added[Kind("full stack", "full", first=False)]
-    print(f"\nfull stack: {full:.1f} ms more (target: below {TARGET_MS:.0f} on a core with nothing else to do)")
-    return full < TARGET_MS
+        cells = []
+        for own, bare in zip(zip(*costs, strict=True), zip(*without, strict=True), strict=True):
+            middle, least = statistics.median(own), min(own)
+            cells += [f"{middle:.1f}, {least:.1f}", f"{middle - statistics.median(bare):.1f}, {least - min(bare):.1f}"]
+        print(f"| {kind} | {' | '.join(cells)} |")
+    full, none = (
+        taken[Kind(name, walls, first=False)] for name, walls in (("full stack", "full"), ("no walls", "none"))
+    )
+    added = statistics.median(cost.wall for cost in full) - statistics.median(cost.wall for cost in none)
+    print(f"\nfull stack: {added:.1f} ms more (target: below {TARGET_MS:.0f} on a core with nothing else to do)")
+    return added < TARGET_MS
 
 
-def in_new_process(bench: Bench, kind: Kind) -> float:
-    """Milliseconds from its order to its end."""
+def in_new_process(bench: Bench, kind: Kind) -> Cost:
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            os.write(writing, struct.pack("=d", _timed(bench, kind)))
+            os.write(writing, PACKED.pack(*_cost(bench, kind)))
         except (OSError, RuntimeError) as error:
             print(error, file=sys.stderr)
         finally:
@@ -158,21 +175,26 @@ def in_new_process(bench: Bench, kind: Kind) -> float:
     os.waitpid(pid, 0)
     if not said:
         raise SystemExit("a start failed")
-    return float(struct.unpack("=d", said)[0])
+    return Cost(*PACKED.unpack(said))
 
 
-def _timed(bench: Bench, kind: Kind) -> float:
+def _cost(bench: Bench, kind: Kind) -> Cost:
     if kind.walls == "fallback":
         os.environ["PATH"] = os.devnull  # bubblewrap is not found there
     policy = None if kind.walls == "none" else bench.policy
     for _ in range(1 if kind.first else 2):
-        began = time.perf_counter()
+        began, used = time.perf_counter(), processor_s()
         confined = bench.start(NOTHING, policy, "log")
         ended = confined.wait()
-        took = 1e3 * (time.perf_counter() - began)
+        cost = Cost(1e3 * (time.perf_counter() - began), 1e3 * (processor_s() - used))
         if not ended.ok or not set(confined.walls) >= WANTED[kind.walls]:
             raise RuntimeError(f"{kind}: {ended} behind {', '.join(confined.walls)}")
-    return took
+    return cost
+
+
+def processor_s() -> float:
+    both = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return sum(usage.ru_utime + usage.ru_stime for usage in both)
 
 
 # ---------------------------------------------------------------- steps
