@@ -21,6 +21,7 @@ from sandbox.gpus import Meter, Unanswered
 from sandbox.groups import BOUNDS, Group
 from sandbox.limits import MB, Cause, Exit, Limits
 from sandbox.policy import Policy
+from sandbox.traffic import Traffic
 from sandbox.tree import Proc
 from sandbox.walls import ALWAYS, GROUPS, Launch, Stack, put_up, stack
 from sandbox.watch import Watch
@@ -78,6 +79,7 @@ class Confined:
         except OSError as error:
             raise StartError(f"can't open log {log}: {error}") from error
         self._gpus = self._gpu_meter(env)
+        self._traffic = self._traffic_meter(standing)
         self._group = Group.make(limits.tasks, limits.memory_bound)
         self._twin: Doorman | None = None
         self._boxed = standing is not None and standing.box is not None
@@ -99,7 +101,7 @@ class Confined:
         _alive[self.pid] = self
         if self._boxed:  # bubblewrap's own two are in the tree
             limits = replace(limits, processes=limits.processes + 2)
-        self._watch = Watch(limits, folder, self._log_fd, self._group, self._gpus)
+        self._watch = Watch(limits, folder, self._log_fd, self._group, self._gpus, self._traffic)
 
     def _gpu_meter(self, env: Mapping[str, str]) -> Meter | None:
         if self._limits.gpu_memory_mb is None:
@@ -109,6 +111,17 @@ class Confined:
         except Unanswered as error:
             os.close(self._log_fd)
             raise StartError(str(error)) from error
+
+    def _traffic_meter(self, standing: Stack | None) -> Traffic | None:
+        if standing is None or "traffic" not in standing.names:
+            return None
+        try:
+            return Traffic(standing.uid)
+        except OSError as error:
+            os.close(self._log_fd)
+            if self._gpus is not None:
+                self._gpus.end()
+            raise StartError(f"can't count what it sends: {error}") from error
 
     def _start(self, launch: Launch, cwd: Path, core: int | None, pass_fds: Sequence[int]) -> "subprocess.Popen[bytes]":
         child.adopt_orphans(True)
@@ -256,6 +269,9 @@ class Confined:
         wall_s = time.monotonic() - self._started
         if cause == "exited":
             cause = self._hindsight()
+        network = None if self._traffic is None else self._traffic.counted()
+        if network is not None and network.own:
+            cause = "network"  # whatever else it did
         self._cut_log()
         code = self._code()
         self._exit = Exit(
@@ -265,6 +281,7 @@ class Confined:
             wall_s=round(wall_s, 3),
             cpu_s=round(self._watch.cpu_s, 3),
             peak_mb=round(self._watch.peak / MB, 1),
+            network=network,
         )
         self._release()
         return self._exit
@@ -311,6 +328,8 @@ class Confined:
             self._group.remove()
         if self._gpus is not None:
             self._gpus.end()
+        if self._traffic is not None:
+            self._traffic.end()
         if not _alive:
             child.adopt_orphans(False)
 

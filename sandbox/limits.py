@@ -12,8 +12,8 @@ from typing import Literal
 from sandbox import tree
 
 # `killed` is our own kill(); a signal from elsewhere is `exited` with that signal.
-Cause = Literal["exited", "wall", "cpu", "memory", "disk", "log", "processes", "gpu-memory", "killed"]
-CAPS: frozenset[Cause] = frozenset({"wall", "cpu", "memory", "disk", "log", "processes", "gpu-memory"})
+Cause = Literal["exited", "wall", "cpu", "memory", "disk", "log", "processes", "gpu-memory", "network", "killed"]
+CAPS: frozenset[Cause] = frozenset({"wall", "cpu", "memory", "disk", "log", "processes", "gpu-memory", "network"})
 
 MB = 1_000_000
 MIB = 1 << 20
@@ -52,6 +52,18 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Network:
+    """Bytes that went to or came from anything but loopback."""
+
+    own: int
+    """Of the tree's sockets: one is too many."""
+    unclaimed: int
+    """Of sockets that ended before anybody saw whose they were, and that nobody was listening for."""
+    machine_before: int
+    machine_after: int
+
+
+@dataclass(frozen=True)
 class Exit:
     """How a confined process ended: `rc` or `signal`. Times and memory are of the whole tree."""
 
@@ -61,6 +73,8 @@ class Exit:
     wall_s: float
     cpu_s: float
     peak_mb: float
+    network: Network | None = None
+    """Where it was counted."""
 
     @property
     def ok(self) -> bool:

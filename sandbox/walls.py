@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from sandbox import bubblewrap, child, doorman, fence, landlock, scope, seccomp
+from sandbox import bubblewrap, child, doorman, fence, landlock, scope, seccomp, traffic
 from sandbox.bubblewrap import Box
 from sandbox.doorman import Handover
 from sandbox.groups import BOUNDS, Group
@@ -211,10 +211,11 @@ def _strongest(policy: Policy) -> Stack:
         filtered = (*filtered, "doorman")
     elif policy.loopback:
         filtered = ()
+    counted = ("traffic",) if traffic.works() else ()
     if filtered and landlock.abi() >= OLDEST_LANDLOCK:
-        return Stack("landlock", ("landlock", *filtered, *_twin(uid, landlock.abi()), *_own(uid)), None, uid)
-    if filtered and policy.minimum == "pod":
-        return Stack("pod", ("pod", *filtered, *_twin(uid), *_own(uid)), None, uid)
+        return Stack("landlock", ("landlock", *filtered, *counted, *_twin(uid, landlock.abi()), *_own(uid)), None, uid)
+    if filtered and counted and policy.minimum == "pod":
+        return Stack("pod", ("pod", *filtered, *counted, *_twin(uid), *_own(uid)), None, uid)
     return Stack("base", (*filtered, *(_twin(uid) if filtered else ()), *_own(uid)), None, uid)
 
 

@@ -13,6 +13,7 @@ from sandbox.gpus import Meter
 from sandbox.groups import Group
 from sandbox.limits import MB, Cause, Limits
 from sandbox.memory_files import held
+from sandbox.traffic import Traffic
 from sandbox.tree import Proc
 
 EVERY_S = 0.1
@@ -49,10 +50,19 @@ def disk_used(folder: Path, enough: int) -> float:
 class Watch:
     """Looks at one tree; remembers what it needs for the next look."""
 
-    def __init__(self, limits: Limits, folder: Path, log_fd: int, group: Group | None, gpus: Meter | None) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        folder: Path,
+        log_fd: int,
+        group: Group | None,
+        gpus: Meter | None,
+        traffic: Traffic | None = None,
+    ) -> None:
         self._limits = limits
         self._group = group
         self._gpus = gpus
+        self._traffic = traffic
         self._folder = folder
         self._log_fd = log_fd
         self._started = time.monotonic()
@@ -92,6 +102,7 @@ class Watch:
     def _bounds(self) -> dict[Cause, float]:
         limits = self._limits
         return {
+            "network": 0,
             "wall": limits.wall_s,
             "cpu": math.inf if limits.cpu_s is None else limits.cpu_s,
             "memory": limits.memory_mb * MB,
@@ -112,6 +123,8 @@ class Watch:
         }
         if self._gpus is not None:
             used["gpu-memory"] = self._gpus.look(rows)
+        if self._traffic is not None:
+            used["network"] = self._traffic.look(rows)
         if now >= self._disk_due:
             used["disk"] = self._disk(rows)
             took = time.monotonic() - now

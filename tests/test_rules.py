@@ -1,6 +1,7 @@
 """Rules before statistics: what is broken, in which order, and what is not."""
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -136,6 +137,17 @@ def test_findings_bar_only_if_they_are_severe() -> None:
     assert check(run(11, 1, findings=flags)) is None
     broken = check(run(11, 1, findings=(*flags, Finding("below_floor", "invalid", "knew the text"))))
     assert broken == ("invalid", "r11: below_floor: knew the text")
+
+
+@pytest.mark.parametrize("judge", [rules.check, rules.at_trial])
+def test_what_talked_to_the_network_is_invalid_also_without_a_score(judge: Callable[..., rules.Broken | None]) -> None:
+    """It was ended for that; and a busy core is no excuse, as it is for other limits."""
+    found = (Finding("network", "invalid", "train: it talked to the network: 81 bytes"),)
+    one = run(11, 1, outcome="capped", train_wall_s=9.0, train_cpu_s=1.0, findings=found)
+    broken = judge(TRACK, [run(12, 2, outcome="crashed"), one], BASELINE)
+    assert broken == ("invalid", "r11: network: train: it talked to the network: 81 bytes")
+    flagged = run(11, 1, findings=(Finding("network", "flag", "nobody knows whose"),))
+    assert judge(TRACK, [flagged], BASELINE) is None
 
 
 def test_inert_is_the_same_scores_with_the_same_seed() -> None:

@@ -18,7 +18,8 @@ from typing import Literal
 from agent.errors import CaddieError, InfraError
 from agent.judge import protocol
 from agent.judge.protocol import HEAD, BadAnswer
-from agent.judge.task import Status, Task
+from agent.judge.task import NETWORK, Status, Task
+from agent.records import Finding
 from agent.runners.job import JobPaths
 from agent.runners.removal import remove
 from sandbox import CAPS, Confined, Exit, StartError
@@ -33,9 +34,10 @@ BLOCK = 1 << 18
 class CandidateError(CaddieError):
     """The author of the candidate must act: it did not answer as agreed."""
 
-    def __init__(self, status: Status, words: str) -> None:
+    def __init__(self, status: Status, words: str, found: tuple[Finding, ...] = ()) -> None:
         super().__init__(words)
         self.status: Status = status
+        self.found = found
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,8 @@ class Candidate:
             self._process.rest(LOOK_S)
         self.exit = ended or self._process.kill()
         remove(self._folder)
+        if self.exit.cause == "network":
+            raise self._ended(self.exit)
         if early:
             raise self.failed("sent more than it was asked for")
         return self.exit
@@ -206,6 +210,9 @@ class Candidate:
         return self._ended(ended) if ended is not None else self.failed("closed its socket without an answer")
 
     def _ended(self, ended: Exit) -> CandidateError:
+        if ended.cause == "network" and ended.network is not None:
+            words = f"the {self._role} process talked to the network: {ended.network.own:,} bytes"
+            return CandidateError("failed", words, (Finding(NETWORK, "invalid", words),))
         if ended.cause in CAPS:
             return CandidateError(
                 "capped", f"the {self._role} process was stopped by its {ended.cause} limit: no score"

@@ -9,7 +9,7 @@ import math
 from agent.errors import InfraError
 from agent.judge import JUDGE_VERSION, logs
 from agent.judge.logs import Reported
-from agent.judge.task import Measured, no_score
+from agent.judge.task import NETWORK, Measured, no_score
 from agent.records import Finding, Measurement, Run, Trust
 from agent.runners.job import JobPaths, JobResult
 from agent.runners.reading import read_ends, read_small
@@ -46,6 +46,7 @@ def measure(track: Track, run: Run, job: JobPaths, result: JobResult, data_sha: 
         findings.append(
             Finding("code_changed", "invalid", "the script that was scored is not the one that was started")
         )
+    findings += talk(result)
     if found.status != "ok":
         findings.append(Finding("no_score", "note", found.reason))
     return Measurement(
@@ -112,6 +113,25 @@ def from_log(said: Reported, result: JobResult) -> Measured:
     if said.bpb is None:
         return no_score("failed", said.reason)
     return no_score("ok", "")
+
+
+def talk(result: JobResult) -> list[Finding]:
+    """What the run's processes sent elsewhere than on loopback, where that was counted."""
+    found = []
+    for phase in result.phases:
+        network = phase.exit.network
+        if network is None:
+            continue
+        machine = f"the machine's {network.machine_after - network.machine_before:,} bytes meanwhile"
+        if network.own:
+            words = f"{phase.name}: it talked to the network: {network.own:,} of {machine}"
+            found.append(Finding(NETWORK, "invalid", words))
+        elif network.unclaimed and "pod" in result.walls:
+            words = f"{phase.name}: nobody knows whose connections sent {network.unclaimed:,} of {machine}"
+            found.append(Finding(NETWORK, "flag", words))
+        elif "pod" in result.walls:
+            found.append(Finding(NETWORK, "note", f"{phase.name}: none of {machine} were the run's"))
+    return found
 
 
 def differences(said: Reported, bpb: float | None, total: int | None, trust: Trust) -> list[Finding]:

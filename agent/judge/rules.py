@@ -9,6 +9,7 @@ from itertools import combinations
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
+from agent.judge.task import NETWORK
 from agent.records import Decision
 from agent.track import Track
 
@@ -35,7 +36,8 @@ def check(track: Track, candidate: Sequence["Scored"], baseline: Sequence["Score
     """The first rule that is broken, in the order that says most."""
     runs = effective(candidate)
     return (
-        without_score(track, runs, baseline)
+        barred(runs, NETWORK)  # the run was ended for it, so it has no score either
+        or without_score(track, runs, baseline)
         or without_size(track, runs)
         or barred(runs)
         or inert(runs, baseline)
@@ -51,7 +53,8 @@ def at_trial(track: Track, candidate: Sequence["Scored"], baseline: Sequence["Sc
     """
     runs = effective(candidate)
     return (
-        without_score(track, runs, baseline)
+        barred(runs, NETWORK)
+        or without_score(track, runs, baseline)
         or without_size(track, runs)
         or barred(runs)
         or over_budget(track, candidate, baseline)
@@ -113,10 +116,11 @@ def why(track: Track, one: "Scored") -> str:
     return words if words.endswith("no score") else f"{words}: no score"
 
 
-def barred(runs: Sequence["Scored"]) -> Broken | None:
+def barred(runs: Sequence["Scored"], rule: str = "") -> Broken | None:
+    """By any finding that is severe, or by one of this rule."""
     for one in runs:
         for finding in one.measurement.findings:
-            if finding.severity == "invalid":
+            if finding.severity == "invalid" and rule in ("", finding.rule):
                 return Broken("invalid", f"r{one.run.id}: {finding.rule}: {finding.text}")
     return None
 

@@ -57,7 +57,7 @@ def run(task: Task, since: float) -> Measured:
     try:
         return measured(task, counted, Files(counted.artifact, counted.script), texts, since)
     except CandidateError as error:
-        return no_score(error.status, str(error))
+        return no_score(error.status, str(error), error.found)
     except InfraError as error:
         return no_score("broken", str(error))
 
@@ -73,7 +73,7 @@ def measured(task: Task, counted: Counted, files: "Files", texts: list[bytes], s
     try:
         found = audit(task, files, scores, secrets.token_hex(16), end)
     except CandidateError as error:
-        raise CandidateError(error.status, f"audit: {error}") from error
+        raise CandidateError(error.status, f"audit: {error}", error.found) from error
     nats = math.fsum(scores.nats)
     size = sum(map(len, texts))
     floor = task.documents.floor_bits if task.documents else None

