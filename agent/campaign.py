@@ -37,7 +37,17 @@ def local_runner(track: Track, slots: int) -> Runner:
     return LocalRunner(slots, hardware.matching(track), track.hardware.gpus)
 
 
-def start(options: Options, where: Path, say: Say, make_runner: MakeRunner = local_runner) -> Setting:
+def sure_runner(track: Track, slots: int) -> Runner:
+    """Of this machine, where every run will see the GPUs that it needs."""
+    runner = local_runner(track, slots)
+    if track.hardware.kind == "cuda":
+        from agent import devices
+
+        devices.require(track, runner)
+    return runner
+
+
+def start(options: Options, where: Path, say: Say, make_runner: MakeRunner = sure_runner) -> Setting:
     """Resumes the unfinished campaign of this track, if there is one; else opens a new one."""
     check(options)
     repo = Repository(where)
@@ -72,7 +82,7 @@ def _refuse_name(options: Options, unfinished: list[Campaign], campaigns: list[C
         )
 
 
-def resume(name: str | None, where: Path, say: Say, make_runner: MakeRunner = local_runner) -> Setting:
+def resume(name: str | None, where: Path, say: Say, make_runner: MakeRunner = sure_runner) -> Setting:
     """Goes on with a campaign by name, or with the latest."""
     repo = Repository(where)
     path = repo.root / "runs.db"

@@ -34,7 +34,7 @@ def rejudge(
         runs = judging.chosen(found.store, owner, ids)
         done: list[Again] = []
         for one in judging.rejudge(
-            found.store, owner, found.root, runs, lambda of: campaigns.local_runner(of, 1), check=check
+            found.store, owner, found.root, runs, lambda of: campaigns.sure_runner(of, 1), check=check
         ):
             done.append(one)
             typer.echo(f"[{len(done)}/{len(runs)}] {line(one)}", err=as_json)
