@@ -92,7 +92,7 @@ class Sandbox(Table):
 
     packages: tuple[Package, ...] | None = None
     """Python packages that the script may import, with all that they need. None: whatever is installed."""
-    minimum: Literal["pod", "landlock", "namespaces"] = "landlock"
+    minimum: Literal["pod", "seatbelt", "landlock", "namespaces"] = "landlock"
     """The weakest walls behind which a model's code may run (sandbox/README.md)."""
 
 

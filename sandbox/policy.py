@@ -6,8 +6,8 @@ Takes nothing; gives the frozen record `Policy` and the order of `LEVELS`.
 from dataclasses import dataclass
 from typing import Literal
 
-Level = Literal["unsafe", "base", "pod", "landlock", "namespaces"]
-LEVELS: tuple[Level, ...] = ("unsafe", "base", "pod", "landlock", "namespaces")  # weakest first
+Level = Literal["unsafe", "base", "pod", "seatbelt", "landlock", "namespaces"]
+LEVELS: tuple[Level, ...] = ("unsafe", "base", "pod", "seatbelt", "landlock", "namespaces")  # weakest first
 
 
 @dataclass(frozen=True)

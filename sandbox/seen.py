@@ -40,8 +40,20 @@ SYSTEM = (
     "/opt/cuda*",
     "/sys/devices/system/cpu",
 )
+# The same on macOS, where nobody has tried it: frameworks, Apple's compiler, and what Homebrew installs.
+MACOS = (
+    "/System/Library",
+    "/System/Volumes/Preboot/Cryptexes",
+    "/Library/Frameworks",
+    "/Library/Developer/CommandLineTools",
+    "/private/var/db/dyld",
+    "/private/var/db/timezone",
+    "/usr/share/zoneinfo.default",
+    *(f"{prefix}/{folder}" for prefix in ("/opt/homebrew", "/usr/local") for folder in ("opt", "Cellar", "Frameworks")),
+    *(f"/opt/homebrew/{folder}" for folder in ("bin", "lib", "include")),
+)
 # Python packages of the system, and what conda keeps beside its Python.
-SYSTEM_PACKAGES = ("/usr/lib/python*/*-packages", "/usr/local/lib/python*/*-packages")
+SYSTEM_PACKAGES = tuple(f"{prefix}/lib/python*/*-packages" for prefix in ("/usr", "/usr/local", "/opt/homebrew"))
 BESIDE = ("lib*/python*/*-packages", "pkgs", "envs")
 
 
@@ -56,7 +68,8 @@ class Seen(NamedTuple):
 @functools.cache
 def seen(packages: tuple[str, ...] | None) -> Seen:
     """For a script that imports `packages` and what they need; None: whatever is installed."""
-    read = [path for pattern in SYSTEM for path in _matching("/", pattern)]
+    system = (*SYSTEM, *MACOS) if sys.platform == "darwin" else SYSTEM
+    read = [path for pattern in system for path in _matching("/", pattern)]
     hidden = [path for pattern in SYSTEM_PACKAGES for path in _matching("/", pattern)]
     base = Path(sys.base_prefix)
     if base not in (Path("/usr"), Path("/usr/local")):

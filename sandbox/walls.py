@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from sandbox import bubblewrap, child, doorman, fence, landlock, scope, seccomp, traffic
+from sandbox import bubblewrap, child, doorman, fence, landlock, scope, seatbelt, seccomp, traffic
 from sandbox.bubblewrap import Box
 from sandbox.doorman import Handover
 from sandbox.groups import BOUNDS, Group
@@ -116,6 +116,8 @@ def put_up(
             _give(policy.writable, stack.uid)
         if stack.box is not None:
             yield _boxed(stack.box, stack, policy, argv, cwd, env, limits, opened)
+        elif stack.level == "seatbelt":
+            yield Launch(seatbelt.command(policy, argv), dict(env))
         else:
             yield _fenced(stack, policy, argv, env, opened)
 
@@ -190,7 +192,8 @@ def _memory_file(opened: ExitStack, data: bytes) -> int:
 def why_not() -> str:
     """Why there are no strong walls here, in words."""
     if not sys.platform.startswith("linux"):
-        return "they are built for Linux"
+        never = 'that of macOS was never tried, and is for tracks that say minimum = "seatbelt" under [sandbox]'
+        return never if seatbelt.here() else "they are built for Linux"
     words = []
     if not bubblewrap.boxes():
         words.append("bubblewrap is not installed")
@@ -202,6 +205,8 @@ def why_not() -> str:
 
 
 def _strongest(policy: Policy) -> Stack:
+    if seatbelt.here():
+        return Stack("seatbelt", ("seatbelt",))
     filtered: tuple[str, ...] = ("seccomp",) if _filters(policy.loopback, policy.pinned) else ()
     if filtered and (box := _box(open_to_all=all(map(_open_to_all, policy.all_read)))) is not None:
         uid = bubblewrap.uid_of(os.getpid()) if box.setpriv else None
