@@ -4,14 +4,19 @@ Takes a policy; gives the profile as text, and the command that puts a program u
 """
 
 import errno
+import functools
 import os
+import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 from sandbox.policy import Policy
+from sandbox.seen import seen
 
 PROGRAM = Path("/usr/bin/sandbox-exec")
+TRY_S = 10.0
 # What every process opens before its own first line, and what says nothing of anybody.
 NODES_READ = ("/dev/random", "/dev/urandom", "/dev/zero", "/dev/dtracehelper")
 NODES_WRITTEN = ("/dev/null", "/dev/zero")
@@ -33,8 +38,22 @@ LOOPBACK = (
 )
 
 
-def here() -> bool:
-    return sys.platform == "darwin" and PROGRAM.exists()
+def fault() -> str:
+    """What is wrong with it here, found out by starting Python under it; empty: nothing."""
+    if sys.platform != "darwin":
+        return "it is for macOS"
+    return _trial(PROGRAM)
+
+
+@functools.cache
+def _trial(program: Path) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        words = command(Policy(folder, (), seen(()).programs), [sys.executable, "-I", "-S", "-c", "import socket"])
+        try:
+            done = subprocess.run(words, env={}, cwd=folder, capture_output=True, timeout=TRY_S, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return str(error)
+    return "" if done.returncode == 0 else done.stderr.decode("utf-8", "replace").strip()[-200:] or "it failed"
 
 
 def command(policy: Policy, argv: Sequence[str]) -> list[str]:

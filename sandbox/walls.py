@@ -193,7 +193,8 @@ def why_not() -> str:
     """Why there are no strong walls here, in words."""
     if not sys.platform.startswith("linux"):
         never = 'that of macOS was never tried, and is for tracks that say minimum = "seatbelt" under [sandbox]'
-        return never if seatbelt.here() else "they are built for Linux"
+        fault = seatbelt.fault()
+        return f"they are built for Linux, and sandbox-exec: {fault}" if fault else never
     words = []
     if not bubblewrap.boxes():
         words.append("bubblewrap is not installed")
@@ -205,7 +206,7 @@ def why_not() -> str:
 
 
 def _strongest(policy: Policy) -> Stack:
-    if seatbelt.here():
+    if not seatbelt.fault():
         return Stack("seatbelt", ("seatbelt",))
     filtered: tuple[str, ...] = ("seccomp",) if _filters(policy.loopback, policy.pinned) else ()
     if filtered and (box := _box(open_to_all=all(map(_open_to_all, policy.all_read)))) is not None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,12 +35,31 @@ def policy(tmp_path: Path) -> Policy:
 @pytest.fixture
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where it says what it was given."""
-    program, said = tmp_path / "sandbox-exec", tmp_path / "said"
-    program.write_text(STAND_IN.format(python=Path(sys.executable).resolve(), said=str(said)))
-    program.chmod(0o755)
-    monkeypatch.setattr(seatbelt, "PROGRAM", program)
-    monkeypatch.setattr(seatbelt, "sys", SimpleNamespace(platform="darwin"))
+    said = tmp_path / "said"
+    mac(tmp_path, monkeypatch, STAND_IN.format(python=Path(sys.executable).resolve(), said=str(said)))
     return said
+
+
+def mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str | None) -> None:
+    """This machine as if it were one, with this program or with none."""
+    program = tmp_path / "sandbox-exec"
+    if script is not None:
+        program.write_text(script)
+        program.chmod(0o755)
+    monkeypatch.setattr(seatbelt, "PROGRAM", program)
+    monkeypatch.setattr(seatbelt, "sys", SimpleNamespace(platform="darwin", executable=sys.executable))
+    monkeypatch.setattr(walls, "sys", SimpleNamespace(platform="darwin"))
+    seatbelt._trial.cache_clear()
+    walls.lacking.cache_clear()
+    monkeypatch.setattr(walls, "_box", lambda open_to_all: None)
+    monkeypatch.setattr(walls, "_filters", lambda: False)
+
+
+@pytest.fixture(autouse=True)
+def _forgotten() -> Iterator[None]:
+    yield
+    seatbelt._trial.cache_clear()
+    walls.lacking.cache_clear()
 
 
 def confined(tmp_path: Path, policy: Policy, *argv: str) -> Confined:
@@ -111,28 +131,33 @@ def test_it_is_chosen_on_macos_and_gets_the_whole_command(tmp_path: Path, policy
 
 def test_a_path_that_it_can_t_be_told_starts_nothing(tmp_path: Path, policy: Policy, stand_in: Path) -> None:
     with pytest.raises(StartError, match="control character"):
-        confined(tmp_path, replace(policy, read=(str(tmp_path / "a\tb"),)), sys.executable)
-    assert not stand_in.exists()
+        confined(tmp_path, replace(policy, read=(str(tmp_path / "a\tb"),)), sys.executable, "-c", "never")
+    assert "never" not in json.loads(stand_in.read_text())["argv"]
 
 
-def test_a_track_must_accept_it(policy: Policy, stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(walls, "sys", SimpleNamespace(platform="darwin"))
-    walls.lacking.cache_clear()
-    try:
-        with pytest.raises(NoWalls, match=r'never tried, .* minimum = "seatbelt" under \[sandbox\]'):
-            walls.stack(replace(policy, minimum="landlock"))
-        assert walls.stack(replace(policy, minimum="pod")).level == "seatbelt"
-    finally:
-        walls.lacking.cache_clear()
+def test_a_track_must_accept_it(policy: Policy, stand_in: Path) -> None:
+    with pytest.raises(NoWalls, match=r'never tried, .* minimum = "seatbelt" under \[sandbox\]'):
+        walls.stack(replace(policy, minimum="landlock"))
+    assert walls.stack(replace(policy, minimum="pod")).level == "seatbelt"
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [("#!/bin/sh\necho no such rule: sysctl-read >&2\nexit 65\n", "no such rule"), (None, "No such file")],
+)
+def test_where_it_does_not_work_it_stops_nobody_s_first_run(
+    tmp_path: Path, policy: Policy, monkeypatch: pytest.MonkeyPatch, script: str | None, why: str
+) -> None:
+    mac(tmp_path, monkeypatch, script)
+    assert walls.stack(replace(policy, minimum="base")).level == "base"
+    with pytest.raises(NoWalls, match=f"sandbox-exec: .*{why}"):
+        walls.stack(policy)
 
 
 def test_elsewhere_it_is_not_there(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert seatbelt.here()
+    assert seatbelt.fault() == ""
     monkeypatch.setattr(seatbelt, "sys", SimpleNamespace(platform="linux"))
-    assert not seatbelt.here()
-    monkeypatch.setattr(seatbelt, "sys", SimpleNamespace(platform="darwin"))
-    seatbelt.PROGRAM.unlink()
-    assert not seatbelt.here()
+    assert seatbelt.fault() == "it is for macOS"
 
 
 def test_what_macos_keeps_elsewhere_is_seen_there_only(monkeypatch: pytest.MonkeyPatch) -> None:
