@@ -39,6 +39,7 @@ cabled = pytest.mark.skipif(not works(), reason="no network namespaces with a ca
 class Ended(NamedTuple):
     cause: str
     rc: int | None
+    wall_s: float
     network: Network
     beside: str
     """What an innocent process said meanwhile."""
@@ -55,9 +56,10 @@ def outside(what: str, **asked: Any) -> str:
 def ended(code: str, **asked: Any) -> Ended:
     first, _, beside = outside("confined", code=code, **asked).partition("\n")
     said = json.loads(first)
-    return Ended(said["cause"], said["rc"], Network(**said["network"]), beside)
+    return Ended(said["cause"], said["rc"], said["wall_s"], Network(**said["network"]), beside)
 
 
+UNANSWERED = "import socket\ntalk = socket.socket()\ntalk.connect(('192.0.2.77', 7000))"
 AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="only root can make it a user of its own")
 
 
@@ -65,7 +67,7 @@ AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="only root can make it a u
 @pytest.mark.parametrize("uid", [False, pytest.param(True, marks=AS_ROOT)])
 def test_one_byte_ends_the_run(uid: bool) -> None:
     found = ended(CALL + "talk.send(b'x')\ntime.sleep(30)", uid=uid)
-    assert found.cause == "network" and found.rc is None
+    assert found.cause == "network" and found.rc is None and found.wall_s < 4, "its limit is 5 s"
     # At least hello and x, and the packets of a handshake.
     assert 6 + 5 * traffic.HEADERS <= found.network.own < 2000
     assert found.network.machine_after - found.network.machine_before >= found.network.own
@@ -80,8 +82,17 @@ def test_what_a_short_run_sent_is_found_after_its_end() -> None:
     assert found.cause == ("network" if found.network.own else "exited")
 
 
+@cabled
+def test_what_is_seen_at_the_end_counts() -> None:
+    """It ends by itself between two looks, and leaves one behind that is still calling."""
+    code = (
+        "import os, time\nif os.fork() == 0:\n  " + UNANSWERED.replace("\n", "\n  ") + "\ntime.sleep(0.04)\nos._exit(0)"
+    )
+    found = ended(code)
+    assert found.cause == "network" and found.rc == 0 and found.network.own, found
+
+
 GRANDCHILD = "import os\nif os.fork():\n  os.wait()\nos.setsid()\n" + CALL + "time.sleep(30)"
-UNANSWERED = "import socket\ntalk = socket.socket()\ntalk.connect(('192.0.2.77', 7000))"
 MAPPED = CALL.replace("192.0.2.2", "::ffff:192.0.2.2") + "time.sleep(30)"
 DATAGRAM = "import socket, time\ntalk = socket.socket(type=2)\ntalk.connect(('192.0.2.2', 7000))\ntime.sleep(30)"
 # What this thread has open is not among the open files of its process.
