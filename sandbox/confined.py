@@ -162,7 +162,7 @@ class Confined:
             return self._exit
         if self._reap_root():
             return self._finish("exited")
-        if self._twin is not None and not self._twin.alive():
+        if self._twin is not None and self._twin.failed():
             return self._finish("killed")  # only the candidate can have ended it
         if time.monotonic() >= self._watch.due:
             cause = self._watch.look(self._rows(at_most=4 * self._limits.processes + 16))

@@ -76,11 +76,16 @@ class Doorman:
         return cls(pid)
 
     def alive(self) -> bool:
-        """Whether it does its work. One that was stopped does not, and stopping it was hostile."""
+        """Whether it is at work. One that was stopped is not, and stopping it was hostile."""
         if self._status is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)
             self._status = status if pid else None
         return self._status is None
+
+    def failed(self) -> bool:
+        """Whether it left somebody behind. Where it found nobody any more, the candidate is about to end: the kernel
+        lets go of its filters first, and of its memory after that."""
+        return not self.alive() and self._status != 0
 
     def end(self) -> None:
         """After the candidate has ended. What waits for an answer finds that there is none any more."""
@@ -131,7 +136,8 @@ def _try_loopback(filter: bytes, handover: Handover) -> NoReturn:
 
 
 def _be(listener: int | None, group: int, supervisor: int) -> NoReturn:
-    """In the new process, which leaves only by the last line."""
+    """In the new process, which leaves only by the last line: with 0 when nobody is left."""
+    failed = 1
     try:
         os.setpgid(0, 0)  # whoever ends the supervisor's group does not end its twin
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -140,8 +146,9 @@ def _be(listener: int | None, group: int, supervisor: int) -> NoReturn:
             Path("/proc/self/comm").write_text("doorman")
         _close_all_but(listener, supervisor)
         _watch(listener, group, supervisor)
+        failed = 0
     finally:
-        os._exit(0)
+        os._exit(failed)
 
 
 def _close_all_but(listener: int | None, supervisor: int) -> None:

@@ -147,8 +147,15 @@ def test_without_its_doorman_a_candidate_gets_no_address() -> None:
     code = "import time; time.sleep(0.5)\nprint(json.dumps([tried(socket.socket().listen), tried(os.getcwd)]))"
     with visitor(code) as one:
         one.doorman.end()
-        assert not one.doorman.alive()
+        assert not one.doorman.alive() and one.doorman.failed()
         assert one.said() == [errno.ENOSYS, 0]
+
+
+def test_a_doorman_that_found_nobody_left_has_not_failed() -> None:
+    with visitor("print(1)") as one:
+        assert not one.doorman.failed()
+        until(lambda: not one.doorman.alive(), within_s=5)
+        assert not one.doorman.failed()
 
 
 def test_a_doorman_that_was_stopped_does_not_count_as_alive() -> None:
@@ -156,7 +163,7 @@ def test_a_doorman_that_was_stopped_does_not_count_as_alive() -> None:
         assert one.doorman.alive()
         os.kill(one.doorman.pid, signal.SIGSTOP)
         until(lambda: not one.doorman.alive())
-        assert not one.doorman.alive()
+        assert not one.doorman.alive() and one.doorman.failed()
         one.doorman.end()
         assert not alive(one.doorman.pid)
         one.doorman.end()  # again is nothing

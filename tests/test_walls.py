@@ -182,6 +182,16 @@ def test_a_box_ends_as_what_is_in_it_ends(lab: Lab, code: str, rc: int | None, n
     assert (ended.cause, ended.rc, ended.signal) == ("exited", rc, number)
 
 
+DOORKEPT = Stack("landlock", ("landlock", "seccomp", "doorman"))
+SLOW_TO_GO = "import os\nblob = bytearray(230_000_000)\nfor at in range(0, len(blob), 4096): blob[at] = 1\nos._exit(0)"
+
+
+def test_a_doorman_that_goes_first_ends_nobody(lab: Lab) -> None:
+    """The kernel tells it of the end before it takes the memory back, which takes a while."""
+    for _ in range(12):
+        assert run(lab, SLOW_TO_GO, policy(lab.folder / "out"), DOORKEPT) == ""
+
+
 @boxed
 @pytest.mark.slow
 @pytest.mark.skipif(os.getuid() != 0, reason="the columns of the table were measured as root")
