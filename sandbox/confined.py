@@ -312,7 +312,9 @@ class Confined:
         return code == -signal.SIGKILL and child.oom_kills() > self._oom_kills if known is None else known
 
     def _cut_log(self) -> None:
-        """Between two looks a log can grow past its limit; what is kept does not."""
+        """Between two looks a log can grow past its limit; what is kept does not. Whoever could write it may have taken
+        our rights to it, too, where it ran as our user."""
+        os.fchmod(self._log_fd, 0o600)
         if os.fstat(self._log_fd).st_size > self._limits.log_mb * MB:
             os.ftruncate(self._log_fd, self._limits.log_mb * MB)
         os.close(self._log_fd)

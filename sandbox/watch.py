@@ -135,8 +135,11 @@ class Watch:
         if held(rows).entries > MAX_ENTRIES:
             return math.inf
         nameless: dict[tuple[int, int], int] = {}
-        for pid in rows:
-            nameless |= tree.open_but_deleted(pid)
+        try:
+            for pid in rows:
+                nameless |= tree.open_but_deleted(pid)
+        except PermissionError:
+            return math.inf  # it made itself unreadable for us: honest code does not
         return disk_used(self._folder, self._limits.disk_mb * MB) + sum(nameless.values())
 
     def _count_cpu(self, rows: dict[int, Proc]) -> None:

@@ -116,6 +116,13 @@ def test_the_log_is_never_somebody_elses_file(lab: Lab, plant: str) -> None:
     assert precious.read_text() == "mine"
 
 
+def test_rights_to_its_log_cannot_be_taken_away(lab: Lab) -> None:
+    """Else it could not be opened for the next process, and that would look like the machine's fault."""
+    ended = lab.run("import os; print(oct(os.fstat(1).st_mode)); os.fchmod(1, 0)")
+    assert ended.exit.ok and ended.log == b"0o100600\n"
+    assert (lab.folder / "log").stat().st_mode & 0o777 == 0o600
+
+
 @pytest.mark.parametrize("bad", [0, -1, float("nan"), float("inf")])
 def test_limits_are_numbers_above_zero(lab: Lab, bad: float) -> None:
     with pytest.raises(ValueError, match="above 0"):

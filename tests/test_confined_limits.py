@@ -1,11 +1,14 @@
 """Every limit of a confined process is kept, with real processes that pass it."""
 
+import ctypes
+import os
+import signal
 import time
 from pathlib import Path
 
 import pytest
 
-from sandbox import groups, in_force, watch
+from sandbox import groups, in_force, tree, watch
 from tests.confining import BOMB, Lab
 from tests.processes import linux, mentioning
 
@@ -175,6 +178,43 @@ def test_disk_of_files_without_a_name(lab: Lab) -> None:
         disk_mb=20,
     )
     assert ended.exit.cause == "disk"
+
+
+@linux
+def test_files_that_an_ordinary_user_may_not_look_at_are_not_taken_for_none() -> None:
+    read, write = os.pipe()
+    ordinary = os.fork()
+    if ordinary == 0:
+        try:
+            if os.getuid() == 0:
+                os.setresuid(65534, 65534, 65534)
+            hides = os.fork()
+            if hides == 0:
+                ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
+                time.sleep(30)
+            time.sleep(0.3)
+            try:
+                said = str(tree.open_but_deleted(hides))
+            except PermissionError:
+                said = "hidden"
+            os.kill(hides, signal.SIGKILL)
+            time.sleep(0.1)
+            said += f", then {tree.open_but_deleted(hides)}"  # a zombie, which nobody may look at either
+            os.write(write, said.encode())
+        finally:
+            os._exit(0)
+    os.waitpid(ordinary, 0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        assert pipe.read() == "hidden, then {}"
+
+
+def test_hidden_files_are_too_many(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hidden(pid: int) -> dict[tuple[int, int], int]:
+        raise PermissionError
+
+    monkeypatch.setattr(tree, "open_but_deleted", hidden)
+    assert lab.run("import time; time.sleep(5)").exit.cause == "disk"
 
 
 def test_disk_of_too_many_entries(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
