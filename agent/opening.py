@@ -93,8 +93,11 @@ def walled(track: Track, runner: Runner, root: Path, planners: str, *, unsafe: b
 
     Raises:
         MissingError: what these planners write could not run.
+        UserError: every run could read all of the workspace.
     """
     level = runner.level(reach.asked(track, root))
+    if reaches(level, "landlock") and (folder := reach.exposed(track, root)):
+        raise UserError(f"{root} lies in {folder}, which every run may read: move the repository out of it")
     if words := reach.lacking(track, level, unsafe=unsafe):
         if planners != "knobs":
             raise MissingError(f"{words}: {HELP}")

@@ -4,9 +4,10 @@ Takes a track, a job folder and a corpus; gives a `Policy` for training and one 
 validation text, another run, the store or the judge's code: what is not listed here is not there.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from agent import literals
 from agent.runners.job import JobPaths
@@ -41,6 +42,16 @@ def lacking(track: Track, level: Level, *, unsafe: bool) -> str:
         return ""
     here = "no walls" if level == "base" else f"walls of level {level!r} only"
     return f"this machine has {here} for code that nobody has read ({why_not()}), track {track.name} asks for more"
+
+
+def exposed(track: Track, root: Path) -> str:
+    """The folder, readable for every run, in which the workspace lies with all its secrets; empty: in none."""
+    common = seen(track.sandbox.packages)
+    shown = {os.path.realpath(path) for path in common.programs}
+    hidden = {os.path.realpath(path) for path in common.hidden}
+    at = PurePath(os.path.realpath(root))
+    nearest = next((folder for folder in map(str, (at, *at.parents)) if folder in shown | hidden), "")
+    return nearest if nearest in shown else ""
 
 
 def asked(track: Track, root: Path) -> Policy:

@@ -52,9 +52,25 @@ MACOS = (
     *(f"{prefix}/{folder}" for prefix in ("/opt/homebrew", "/usr/local") for folder in ("opt", "Cellar", "Frameworks")),
     *(f"/opt/homebrew/{folder}" for folder in ("bin", "lib", "include")),
 )
-# Python packages of the system, and what conda keeps beside its Python.
+# Python packages of the system.
 SYSTEM_PACKAGES = tuple(f"{prefix}/lib/python*/*-packages" for prefix in ("/usr", "/usr/local", "/opt/homebrew"))
-BESIDE = ("lib*/python*/*-packages", "pkgs", "envs")
+# Of a Python elsewhere, and of conda's compilers and libraries. All of its folder may be much more: a person's home,
+# other environments, settings with tokens for an index of packages.
+BASE = (
+    "bin",
+    "include",
+    "lib",
+    "lib32",
+    "lib64",
+    "libexec",
+    "ssl",
+    "compiler_compat",
+    "*-linux-gnu",
+    "nvvm",
+    "targets",
+    "share/zoneinfo",
+)
+BASE_PACKAGES = "lib*/python*/*-packages"
 
 
 class Seen(NamedTuple):
@@ -73,8 +89,8 @@ def seen(packages: tuple[str, ...] | None) -> Seen:
     hidden = [path for pattern in SYSTEM_PACKAGES for path in _matching("/", pattern)]
     base = Path(sys.base_prefix)
     if base not in (Path("/usr"), Path("/usr/local")):
-        read.append(str(base))
-        hidden += [path for pattern in BESIDE for path in _matching(str(base), pattern)]
+        read += [path for pattern in BASE for path in _matching(str(base), pattern)]
+        hidden += _matching(str(base), BASE_PACKAGES)
     read += [sys.executable, str(Path(sys.prefix) / "pyvenv.cfg"), sysconfig.get_path("stdlib")]
     places = _places()
     read += places if packages is None else _entries(packages, places)

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from agent import reach
+from agent import opening, reach
 from agent import track as tracks
+from agent.errors import UserError
+from agent.runners.local import LocalRunner
 from sandbox import Confined, NoWalls, Policy, bubblewrap, landlock, level, stack, table, walls
 from sandbox.bubblewrap import doors
 from sandbox.policy import LEVELS, reaches
-from sandbox.seen import seen
+from sandbox.seen import Seen, seen
 from sandbox.walls import Stack
 from tests.confining import Lab
+from tests.judging import toy
 from tests.processes import linux
 from trainer.data.sources import VALIDATED
 
@@ -180,6 +183,52 @@ def test_a_box_ends_as_what_is_in_it_ends(lab: Lab, code: str, rc: int | None, n
         policy=policy(lab.folder / "out"),
     ).wait()
     assert (ended.cause, ended.rc, ended.signal) == ("exited", rc, number)
+
+
+def test_of_the_folder_of_a_python_no_more_is_seen_than_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be a person's home, or hold settings with tokens."""
+    for name in ("bin/python3", "lib/python3.11/os.py", "lib/python3.11/site-packages/x.py", "x86-linux-gnu/ld"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for name in (".condarc", "pip.conf", ".ssh/id", "share/keyrings/k", "etc/x", "envs/other/lib/y", "work/runs.db"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path))
+    found = seen.__wrapped__(())
+    assert {path for path in found.programs if Path(path).is_relative_to(tmp_path)} == {
+        str(tmp_path / name) for name in ("bin", "lib", "x86-linux-gnu")
+    }
+    assert str(tmp_path / "lib/python3.11/site-packages") in found.hidden
+
+
+@pytest.mark.parametrize(
+    "root, folder",
+    [
+        ("/usr/local/lib/mine", "/usr/local/lib"),
+        ("/usr/lib", "/usr/lib"),
+        ("/home/me/usr/lib", ""),
+        ("/usr/local/src/mine", ""),
+    ],
+)
+def test_no_campaign_starts_where_every_run_would_see_it(root: str, folder: str) -> None:
+    track = toy("")
+    assert reach.exposed(track, Path(root)) == folder
+    runner = LocalRunner(1)
+    if not reaches(runner.level(reach.asked(track, Path(root))), "landlock"):
+        pytest.skip("no walls here")
+    if folder:
+        with pytest.raises(UserError, match="move the repository"):
+            opening.walled(track, runner, Path(root), "scripted", unsafe=False)
+    else:
+        assert opening.walled(track, runner, Path(root), "scripted", unsafe=False) == ()
+
+
+def test_a_workspace_among_hidden_packages_is_not_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = tmp_path / "lib"
+    monkeypatch.setattr(reach, "seen", lambda packages: Seen((str(tmp_path),), (str(inside),), ()))
+    assert reach.exposed(toy(""), inside / "mine") == "" and reach.exposed(toy(""), tmp_path / "x") == str(tmp_path)
 
 
 DOORKEPT = Stack("landlock", ("landlock", "seccomp", "doorman"))
