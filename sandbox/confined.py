@@ -5,6 +5,7 @@ often, has one thread, and starts nothing else in a new session meanwhile (an or
 """
 
 import contextlib
+import math
 import os
 import resource
 import select
@@ -289,8 +290,8 @@ class Confined:
     def _hindsight(self) -> Cause:
         """What it really was that ended a command which seems to have ended by itself."""
         code = self._code() or 0
-        if code == -signal.SIGXCPU:
-            return "cpu"
+        if code == -signal.SIGXCPU and self._watch.cpu_s > (self._limits.cpu_s or math.inf):
+            return "cpu"  # of a limit that was met: anybody can end with that number
         if code == -signal.SIGXFSZ:
             return "disk"
         if self._out_of_memory(code):

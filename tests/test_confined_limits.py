@@ -46,6 +46,13 @@ def test_cpu_of_the_whole_tree(lab: Lab) -> None:
     assert 1.0 < ended.exit.cpu_s < 2.5
 
 
+@linux
+@pytest.mark.parametrize("cpu_s", [None, 5.0])
+def test_whoever_ends_like_a_process_without_time_left_has_not_met_a_limit(lab: Lab, cpu_s: float | None) -> None:
+    ended = lab.run("import os, signal; os.kill(os.getpid(), signal.SIGXCPU)", cpu_s=cpu_s)
+    assert (ended.exit.cause, ended.exit.signal) == ("exited", signal.SIGXCPU)
+
+
 def test_cpu_is_counted_when_children_are_waited_for(lab: Lab) -> None:
     busy = "while time.process_time() < 0.4: pass"
     code = f"import os, time\nif os.fork() == 0:\n  {busy}\n  os._exit(0)\nos.wait()"
