@@ -1,9 +1,11 @@
 """The judge session against real candidates: an honest one, and one for every way of being hostile."""
 
+import contextlib
 import hashlib
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -29,10 +31,12 @@ def run_with_notes(folder: Path, **artifact: object) -> Measured:
     over = threading.Event()
 
     def take_notes() -> None:
-        log, note = JobPaths(folder).score_log, folder / "code" / "note"
+        note = folder / "code" / "note"
         while not over.wait(0.01):
-            if log.exists() and "was here" in log.read_text():
-                note.touch()
+            for log in (*folder.glob(".*/log"), JobPaths(folder).score_log):
+                with contextlib.suppress(FileNotFoundError):
+                    if "was here" in log.read_text():
+                        note.touch()
 
     clerk = threading.Thread(target=take_notes)
     clerk.start()
@@ -149,6 +153,15 @@ def test_silence_ends_at_the_wall_limit(tmp_path: Path, how: str, where: str) ->
     assert found.status == "capped" and found.reason.startswith(where)
     assert "stopped by its wall limit" in found.reason
     assert time.monotonic() - began < 12
+
+
+def test_no_process_finds_in_its_log_what_another_one_knew(tmp_path: Path) -> None:
+    """Not as text, and not as a length."""
+    task = make_job(tmp_path / "job", how="spills")
+    assert run_session(task).status == "ok"
+    log = JobPaths(tmp_path / "job").score_log.read_bytes()
+    assert TEXTS[3].encode() in log and b"found 0 bytes" in log
+    assert set(re.findall(rb"found (\d+) bytes", log)) == {b"0"}
 
 
 def test_a_flooded_log_ends_the_run(tmp_path: Path) -> None:

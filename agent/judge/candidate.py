@@ -6,6 +6,7 @@ answering ends in `CandidateError`, whose text says what it did.
 """
 
 import contextlib
+import os
 import select
 import socket
 import tempfile
@@ -21,14 +22,17 @@ from agent.judge.protocol import HEAD, BadAnswer
 from agent.judge.task import NETWORK, Status, Task
 from agent.records import Finding
 from agent.runners.job import JobPaths
+from agent.runners.reading import read_plain
 from agent.runners.removal import remove
 from sandbox import CAPS, Confined, Exit, StartError
-from sandbox.limits import Limits
+from sandbox.child import open_log
+from sandbox.limits import MB, Limits
 
 Role = Literal["encode", "decode", "score"]
 LOOK_S = 0.05  # between two looks at the process while it thinks
 END_S = 2.0  # to go away once the socket is closed
 BLOCK = 1 << 18
+LOG = "log"
 
 
 class CandidateError(CaddieError):
@@ -98,7 +102,7 @@ class Candidate:
                     "TMPDIR": str(work),
                 },
                 limits=Limits(seconds, None, task.memory_mb, task.disk_mb, task.log_mb, task.processes),
-                log=JobPaths(Path(task.folder)).score_log,
+                log=self._folder / LOG,
                 folder=self._folder,
                 pass_fds=(fd,),
                 policy=policy,
@@ -147,12 +151,25 @@ class Candidate:
         while (ended := self._process.poll()) is None and time.monotonic() < until:
             self._process.rest(LOOK_S)
         self.exit = ended or self._process.kill()
+        self._keep_log()
         remove(self._folder)
         if self.exit.cause == "network":
             raise self._ended(self.exit)
         if early:
             raise self.failed("sent more than it was asked for")
         return self.exit
+
+    def _keep_log(self) -> None:
+        """Each process has a log of its own: in a common one the next could find what this one knew, as text where it
+        runs as our user, else as a length or a pattern of holes."""
+        most = self._task.log_mb * MB
+        with contextlib.suppress(OSError, ValueError):  # a process without walls may have put anything in its place
+            said = read_plain(self._folder, LOG, most)
+            kept = open_log(JobPaths(Path(self._task.folder)).score_log)
+            try:
+                os.write(kept, said[: max(0, most - os.fstat(kept).st_size)])
+            finally:
+                os.close(kept)
 
     def _send(self, data: bytes) -> None:
         view = memoryview(data)

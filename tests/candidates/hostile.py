@@ -58,6 +58,13 @@ class Hostile(honest.Answerer):
         if kind == DECODE:
             return BYTES, bytes(token - 1000 for (token,) in struct.iter_unpack("<I", payload))
 
+    def spills(self, kind, payload):
+        if kind == ENCODE:
+            os.write(1, payload)
+        if kind in (DECODE, SCORE) and not self.scored:
+            self.scored = 1
+            os.write(1, b"found %d bytes\n" % os.fstat(1).st_size)
+
     # ---------------------------------------------------------------- in score
 
     def silent(self, kind, payload):
