@@ -1,11 +1,21 @@
-"""Kinds of columns that the tables are made of; text and JSON that any database takes.
+"""What the tables are made of: one `metadata`, and kinds of columns; text and JSON that any database takes.
 
 Takes what candidates and models wrote, and stores it so that SQLite, PostgreSQL and people can all read it.
 """
 
 import json
 
-from sqlalchemy import BigInteger, Column, Dialect, Double, ForeignKey, Integer, Text, TypeDecorator
+from sqlalchemy import BigInteger, Column, Dialect, Double, ForeignKey, Integer, MetaData, Text, TypeDecorator
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
 
 
 class Words(TypeDecorator[str]):

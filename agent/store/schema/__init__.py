@@ -1,0 +1,59 @@
+"""The tables of runs.db, in SQLAlchemy Core: plain columns, ISO dates, JSON as text, flags as 0 or 1.
+
+Gives `metadata`, which knows them all, and one `Table` each, by subject: the work, what it is worth, language models.
+Flags are integers, so that the same SQL runs on SQLite and PostgreSQL. Columns marked "kept" are maintained by
+agent/store/standing.py or agent/budget.py in the transaction that changes what they are derived from; that is what
+makes the views fast at a million runs.
+"""
+
+from agent.store.columns import metadata
+from agent.store.schema.measured import (
+    boards,
+    doc_nats,
+    findings,
+    frontier_runs,
+    measurements,
+    scores,
+    verdicts,
+)
+from agent.store.schema.talks import (
+    calls,
+    conversations,
+    lessons,
+    texts,
+)
+from agent.store.schema.work import (
+    campaigns,
+    controllers,
+    events,
+    heads,
+    ledger,
+    proposals,
+    reviews,
+    runs,
+    trunk,
+)
+
+__all__ = [
+    "boards",
+    "calls",
+    "campaigns",
+    "controllers",
+    "conversations",
+    "doc_nats",
+    "events",
+    "findings",
+    "frontier_runs",
+    "heads",
+    "ledger",
+    "lessons",
+    "measurements",
+    "metadata",
+    "proposals",
+    "reviews",
+    "runs",
+    "scores",
+    "texts",
+    "trunk",
+    "verdicts",
+]
