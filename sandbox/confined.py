@@ -7,7 +7,6 @@ often, has one thread, and starts nothing else in a new session meanwhile (an or
 import contextlib
 import math
 import os
-import resource
 import select
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from sandbox import child, scope, tree
 from sandbox.doorman import Doorman
+from sandbox.family import Family
 from sandbox.gpus import Meter, Unanswered
 from sandbox.groups import BOUNDS, Group
 from sandbox.limits import MB, Cause, Exit, Limits
@@ -32,10 +32,6 @@ END_WITHIN_S = 3.0  # a killed process that is still there then is stuck in the 
 
 class StartError(OSError):
     """The command could not be started: the machine's fault or the caller's, not the candidate's."""
-
-
-# Roots that are alive, so that two confined trees of one supervisor don't claim each other's orphans.
-_alive: dict[int, "Confined"] = {}
 
 
 class Confined:
@@ -67,11 +63,7 @@ class Confined:
         standing = walls or (None if policy is None else stack(policy))
         self._limits = limits
         self._exit: Exit | None = None
-        self._status: int | None = None
-        self._seen: dict[int, int] = {}
-        self._reaped = 0  # orphans
-        self._before = {(row.pid, row.start) for row in _children_of_self()}
-        self._own_peak = _peak_of_self()
+        self._family = Family()
         self._oom_kills = child.oom_kills()
         self._started = time.monotonic()
         self.left: dict[int, Proc] = {}  # what could not be ended
@@ -99,7 +91,7 @@ class Confined:
         self.walls = (*ALWAYS, *(GROUPS[bound] for bound in bounds), *(standing.names if standing else ()))
         self.pid = self._process.pid
         self._pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
-        _alive[self.pid] = self
+        self._family.begin(self._process, self._group)
         if self._boxed:  # bubblewrap's own two are in the tree
             limits = replace(limits, processes=limits.processes + 2)
         self._watch = Watch(limits, folder, self._log_fd, self._group, self._gpus, self._traffic)
@@ -161,12 +153,12 @@ class Confined:
         """How it ended, or None while it runs. Looks at the limits when a look is due."""
         if self._exit is not None:
             return self._exit
-        if self._reap_root():
+        if self._family.reap_root():
             return self._finish("exited")
         if self._twin is not None and self._twin.failed():
             return self._finish("killed")  # only the candidate can have ended it
         if time.monotonic() >= self._watch.due:
-            cause = self._watch.look(self._rows(at_most=4 * self._limits.processes + 16))
+            cause = self._look(self._family.rows(at_most=4 * self._limits.processes + 16))
             if cause is not None:
                 return self._finish(cause)
         return None
@@ -191,77 +183,28 @@ class Confined:
 
     def processes(self) -> dict[int, int]:
         """Process id -> start of every process seen in the tree at the last look."""
-        return dict(self._seen)
+        return dict(self._family.seen)
 
-    def _reap_root(self) -> bool:
-        if self._status is None:
-            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
-            if pid == 0:
-                return False
-            self._status = status
-            self._process.returncode = os.waitstatus_to_exitcode(status)
-            self._watch.reaped_cpu_s += usage.ru_utime + usage.ru_stime
-            peak = usage.ru_maxrss * (1024 if child.LINUX else 1)
-            if peak > self._own_peak:  # up to there it may be ours, from before the exec
-                self._watch.peak = max(self._watch.peak, peak)
-        return True
-
-    def _rows(self, at_most: int = 1_000_000) -> dict[int, Proc]:
-        """Every living process of the tree; reaps the dead ones that came to us."""
-        members = () if self._group is None else self._group.pids()
-        roots = [] if self._status is not None else [self.pid]
-        for row in _children_of_self():
-            if (row.pid, row.start) in self._before or row.pid in _alive:
-                continue
-            if row.sid == os.getsid(0) or self._of_another(row):
-                continue  # no orphan can be in our own session: its root left it before exec
-            if row.zombie:
-                self._reap_orphan(row.pid)
-            else:
-                roots.append(row.pid)
-        if not child.LINUX:  # nobody brings us orphans there: follow those we have seen
-            roots += [pid for pid, start in self._seen.items() if _is(pid, start)]
-        rows = tree.descendants([*roots, *members], at_most)
-        self._seen = {pid: row.start for pid, row in rows.items()}
-        return rows
-
-    def _of_another(self, row: Proc) -> bool:
-        """Whether an orphan is known to belong to another tree. One that nobody knows is anyone's."""
-        others = [other for other in _alive.values() if other is not self]
-        return any(row.sid == other.pid or other._seen.get(row.pid) == row.start for other in others)
-
-    def _reap_orphan(self, pid: int) -> None:
-        try:
-            reaped, _, usage = os.wait4(pid, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if reaped:
-            self._reaped += 1
-            self._watch.reaped_cpu_s += usage.ru_utime + usage.ru_stime
+    def _look(self, rows: dict[int, Proc]) -> Cause | None:
+        self._watch.reaped_cpu_s = self._family.reaped_cpu_s
+        self._watch.peak = max(self._watch.peak, self._family.peak)
+        return self._watch.look(rows)
 
     def _end_tree(self) -> None:
-        def find() -> dict[int, Proc]:
-            self._reap_root()
-            before = self._reaped
-            rows = self._rows()
-            # One that ended while we looked has left us its own dead children, too late to be seen in that look.
-            late = self._status is None or self._reaped > before
-            return self._rows() if late and not rows else rows
-
         with child.ahead_of_all():
             # In one step for the whole group, before anything is counted: the usual fork bomb ends here.
             self._signal_group(signal.SIGSTOP)
-            self._watch.look(self._rows())  # the processor time of those that end now
+            self._look(self._family.rows())  # the processor time of those that end now
             self._signal_group(signal.SIGKILL)
             if self._group is not None:
                 self._group.kill()
-            self.left = tree.end_all(find, END_WITHIN_S)
-            while not self._reap_root() and self.pid not in self.left:
+            self.left = tree.end_all(self._family.last_rows, END_WITHIN_S)
+            while not self._family.reap_root() and self.pid not in self.left:
                 time.sleep(0.001)
-        self._watch.look({})
+        self._look({})
 
     def _signal_group(self, number: int) -> None:
-        if self._status is None:  # afterwards the id may be somebody else's
+        if self._family.status is None:  # afterwards the id may be somebody else's
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
 
@@ -302,9 +245,9 @@ class Confined:
 
     def _code(self) -> int | None:
         """Exit code, or a signal's number below 0. A box ends as shells do when what is in it died of a signal."""
-        if self._status is None:
+        if self._family.status is None:
             return None
-        code = os.waitstatus_to_exitcode(self._status)
+        code = os.waitstatus_to_exitcode(self._family.status)
         return 128 - code if self._boxed and 128 < code < 128 + signal.NSIG else code
 
     def _out_of_memory(self, code: int) -> bool:
@@ -321,10 +264,8 @@ class Confined:
         os.close(self._log_fd)
 
     def _release(self) -> None:
-        if self._exit is not None:
-            _alive.pop(self.pid, None)
-            if self._pidfd is not None:
-                os.close(self._pidfd)
+        if self._exit is not None and self._pidfd is not None:
+            os.close(self._pidfd)
         if self._twin is not None:
             self._twin.end()
         if self._group is not None:
@@ -333,19 +274,4 @@ class Confined:
             self._gpus.end()
         if self._traffic is not None:
             self._traffic.end()
-        if not _alive:
-            child.adopt_orphans(False)
-
-
-def _is(pid: int, start: int) -> bool:
-    row = tree.look(pid)
-    return row is not None and row.start == start
-
-
-def _children_of_self() -> list[Proc]:
-    rows = (tree.look(pid) for pid in tree.children(os.getpid()))
-    return [row for row in rows if row is not None]
-
-
-def _peak_of_self() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1024 if child.LINUX else 1)
+        self._family.end()
