@@ -51,10 +51,18 @@ def propose(desk: Desk, idea: Proposed, client: str) -> tuple[Proposal, str]:
     with desk.store.read() as reads:
         _refuse_backlog(reads, desk.campaign.id)
         source = _source(reads, desk, idea.source) if idea.source.strip() else reads.head(desk.campaign.id)
-    found = check(desk, on_head(desk, source), idea.edits, expected_bytes=idea.expected_bytes, rung=idea.rung)
+    mode = MODES.get(source.state, "exploit")
+    found = check(
+        desk,
+        on_head(desk, source),
+        idea.edits,
+        expected_bytes=idea.expected_bytes,
+        mode=mode,
+        kind=idea.kind,
+        rung=idea.rung,
+    )
     if not found.ok:
         raise EditError(found.words)
-    mode = MODES.get(source.state, "exploit")
     with desk.store.write() as tx:
         _refuse_backlog(tx, desk.campaign.id)  # two clients may have looked at the same moment
         talk = add_conversation(tx, desk.campaign.id, "mcp", planner, mode)
