@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Protocol, get_args
 
+from agent.literals import KnobValue
 from agent.records import Kind, Mode, ProposalState
-
-KnobValue = str | int | float
 
 ALL_MODES: frozenset[Mode] = frozenset(get_args(Mode)) - {"base"}
 
@@ -84,7 +83,7 @@ class Choice:
 
 
 class Tried(Protocol):
-    """What search needs to know of one earlier proposal; `agent.planner.Trial` is one."""
+    """What search needs to know of one earlier proposal; `agent.planner.Trial` is one, and so is a row of the store."""
 
     @property
     def proposal_id(self) -> int: ...

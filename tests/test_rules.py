@@ -6,34 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from agent import track as tracks
 from agent.judge import rules
-from agent.records import Finding, Outcome, Purpose, Run
+from agent.records import Finding, Outcome, Purpose
 from agent.store import Scored
-from tests.filling import measurement
-
-TRACK = tracks.parse(
-    """
-name = "toy"
-summary = "Toy."
-trust = "measured"
-script = { path = "a.py", editable = ["a.py"], train = ["a"], score = ["a", "score"], artifact = "m" }
-limits = { train_wall_s = 60, score_wall_s = 20, memory_mb = 100, artifact_bytes = 1000 }
-hardware = { kind = "cpu" }
-data = { corpus = "docs" }
-compute = { budget_ms = 20000, tolerance = 1.3, cost = { step = 1.0 } }
-rung = [{ name = "decide" }]
-
-[decision]
-rung = "decide"
-alpha = 0.01
-min_gain = 0.01
-max_seeds = 4
-report_seeds = 3
-prior_sigma = 0.01
-""",
-    "toy.toml",
-)
+from tests.scored import TRACK, scored
 
 
 def run(
@@ -51,9 +27,8 @@ def run(
     """A run with documents that differ from those of other seeds as honest training makes them differ."""
     draw = random.Random(run_id)
     documents = nats or tuple(1000.0 * (1 + spread * draw.gauss(0, 1)) for _ in range(60))
-    bpb = None if outcome != "ok" else 2.5
-    row = Run(run_id, 1, 7, 3, "decide", purpose, seed, 1, slot, "done", outcome, reason, "cpu", "sha", (), "now")
-    return Scored(row, measurement(run_id, bpb, **{"doc_nats": documents if bpb else (), **measured}))
+    measured = {"doc_nats": documents if outcome == "ok" else (), **measured}
+    return scored(run_id, 2.5, purpose=purpose, seed=seed, slot=slot, outcome=outcome, reason=reason, **measured)
 
 
 BASELINE = [run(n, n, purpose="report", slot=f"s{n % 2}", train_cpu_s=20.0 + n % 2) for n in (1, 2, 3)]

@@ -6,31 +6,11 @@ import pytest
 
 from agent import track as tracks
 from agent.judge import trial
-from agent.records import Finding, Outcome, Proposal, Purpose, Run, Verdict
+from agent.records import Finding, Outcome, Proposal, Purpose, Verdict
 from agent.store import Scored
 from agent.track import Track
-from tests.filling import measurement
+from tests.scored import TOML, TRACK, scored
 
-TOML = """
-name = "toy"
-summary = "Toy."
-trust = "measured"
-script = { path = "a.py", editable = ["a.py"], train = ["a"], score = ["a", "score"], artifact = "m" }
-limits = { train_wall_s = 60, score_wall_s = 20, memory_mb = 100, artifact_bytes = 1000 }
-hardware = { kind = "cpu" }
-data = { corpus = "docs" }
-compute = { budget_ms = 20000, tolerance = 1.3, cost = { step = 1.0 } }
-rung = [{ name = "decide" }, { name = "short", env = { COMPUTE_BUDGET_MS = "5000" } }]
-
-[decision]
-rung = "decide"
-alpha = 0.01
-min_gain = 0.01
-max_seeds = 4
-report_seeds = 3
-prior_sigma = 0.01
-"""
-TRACK = tracks.parse(TOML, "toy.toml")
 IDEA = Proposal(
     9, 1, "measured", "", 3, 3, "c", "an idea", "", "knobs", "exploit", "knob", "", "", "", "", "", {},
     0.0, 0.5, None, None, "short", (), (), "", "now", "now",
@@ -40,9 +20,8 @@ IDEA = Proposal(
 def run(
     run_id: int, bpb: float | None, *, purpose: Purpose = "trial", outcome: Outcome = "ok", **more: object
 ) -> Scored:
-    row = Run(run_id, 1, 9, 3, "short", purpose, 5, 1, "s0", "done", outcome, "it ended", "cpu", "sha", (), "now")
     values = {"total_bytes": 900, "train_cpu_s": 5.0, **more}
-    return Scored(row, measurement(run_id, bpb if outcome == "ok" else None, **values))
+    return scored(run_id, bpb, rung="short", purpose=purpose, outcome=outcome, reason="it ended", **values)
 
 
 def decide(

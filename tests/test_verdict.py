@@ -7,7 +7,6 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,10 @@ import pytest
 import benchmarks.verdict as simulation
 from agent.judge import verdict
 from agent.judge.noise import Noise
-from agent.records import Measurement, Proposal, Run, Verdict
+from agent.records import Proposal, Verdict
 from agent.store import Scored
 from agent.track import DecisionRule, load
+from tests.scored import scored as a_run
 
 TRACK, _ = load("tiny", Path.cwd())
 RULE = TRACK.decision
@@ -58,32 +58,7 @@ def scored(bpbs: Sequence[float], first_seed: int = 1, total_bytes: int = 150_00
 
 
 def one(seed: int, bpb: float, total_bytes: int) -> Scored:
-    given = {
-        "run_id",
-        "trust",
-        "judge_version",
-        "bpb",
-        "total_bytes",
-        "slot_s",
-        "data_sha",
-        "doc_nats",
-        "findings",
-    }
-    nothing = dict.fromkeys(field.name for field in fields(Measurement) if field.name not in given)
-    run = Run(seed, 1, 2, 1, "decide", "screen", seed, 1, "0", "done", "ok", "", "cpu", "", (), "")
-    return Scored(
-        run,
-        Measurement(
-            run_id=seed,
-            trust="measured",
-            judge_version=1,
-            bpb=bpb,
-            total_bytes=total_bytes,
-            slot_s=30.0,
-            data_sha="",
-            **nothing,
-        ),
-    )
+    return a_run(seed, bpb, seed=seed, total_bytes=total_bytes)
 
 
 def decide(bpbs: Sequence[float], *, confirming: bool = False, total_bytes: int = 150_000) -> Verdict:

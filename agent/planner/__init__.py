@@ -8,43 +8,17 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Protocol, Self, runtime_checkable
 
+from agent.literals import KnobValue
 from agent.records import Campaign, Draft, Kind, Mode, Proposal, ProposalState, Taught
+from agent.search import Tried
 from agent.track import Track
 
-KnobValue = str | int | float
 
-
-class TrialRow(Protocol):
+class TrialRow(Tried, Protocol):
     """What the store tells of one proposal: the columns a `Trial` is made from."""
 
     @property
-    def proposal_id(self) -> int: ...
-    @property
-    def state(self) -> ProposalState: ...
-    @property
-    def knobs(self) -> Mapping[str, KnobValue]: ...
-    @property
-    def gain(self) -> float | None: ...
-    @property
     def bpb(self) -> float | None: ...
-    @property
-    def total_bytes(self) -> int | None: ...
-    @property
-    def baseline_id(self) -> int | None: ...
-    @property
-    def runs(self) -> int: ...
-    @property
-    def mode(self) -> Mode: ...
-    @property
-    def source_id(self) -> int | None: ...
-    @property
-    def planner(self) -> str: ...
-    @property
-    def kind(self) -> Kind: ...
-    @property
-    def expected_gain(self) -> float: ...
-    @property
-    def confidence(self) -> float: ...
 
 
 @dataclass(frozen=True)
