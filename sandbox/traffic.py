@@ -10,6 +10,7 @@ import functools
 import os
 import socket
 import struct
+import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +28,8 @@ GOING = 0xFFFF & ~(1 << WAITING | 1 << CLOSED)
 MAPPED = bytes(10) + b"\xff\xff"  # an old address, written as a new one
 HEADERS = 40  # bytes of an empty packet: what the kernel counts is what is in them
 ANSWER_S = 1.0
+SHARE = 100  # an answer may take 1/100 of the time between two
+AT_LEAST_EVERY_S = 5.0
 DEVICES = Path("/proc/net/dev")
 
 _HEAD = struct.Struct("=IHHII")
@@ -67,7 +70,8 @@ class Traffic:
         self._others: set[bytes] = set()
         self._doubted: set[bytes] = set()
         self._unclaimed = 0
-        self._before = self._now = machine_bytes()
+        self._before = self._now = machine_bytes()  # at the last answer
+        self._due = self._ask_all_the_same = 0.0
         self._asking = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, SOCK_DIAG)
         self._hearing = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, SOCK_DIAG)
         try:
@@ -80,12 +84,26 @@ class Traffic:
             raise
 
     def look(self, rows: Collection[int]) -> int:
-        """Bytes of the tree's own sockets until now; `rows`: its processes."""
+        """Bytes of the tree's own sockets until now; `rows`: its processes.
+
+        The kernel walks through a large table for an answer: it is asked when the machine has sent or received
+        something, and now and then where a device tells that late.
+        """
+        began = time.monotonic()
         with contextlib.suppress(OSError):  # no memory for an answer: the next look asks again
-            there = self._dump()
-            self._claim([one for one in there if one.outside], rows)
-            self._hear({one.port for one in there if one.state == LISTENING})
+            now = machine_bytes()
+            if began >= self._due and (now != self._now or began >= self._ask_all_the_same):
+                there = self._dump()
+                self._claim([one for one in there if one.outside], rows)
+                self._hear({one.port for one in there if one.state == LISTENING})
+                ended = time.monotonic()
+                self._now, self._ask_all_the_same = now, ended + AT_LEAST_EVERY_S
+                self._due = ended + SHARE * (ended - began)
         return sum(self._own.values())
+
+    def hurry(self) -> None:
+        """The next look is one of the last, and asks whatever it costs."""
+        self._due = self._ask_all_the_same = 0.0
 
     def counted(self) -> Network:
         with contextlib.suppress(OSError):

@@ -94,7 +94,10 @@ def test_what_is_seen_at_the_end_counts() -> None:
 
 GRANDCHILD = "import os\nif os.fork():\n  os.wait()\nos.setsid()\n" + CALL + "time.sleep(30)"
 MAPPED = CALL.replace("192.0.2.2", "::ffff:192.0.2.2") + "time.sleep(30)"
-DATAGRAM = "import socket, time\ntalk = socket.socket(type=2)\ntalk.connect(('192.0.2.2', 7000))\ntime.sleep(30)"
+DATAGRAM = (
+    CALL.replace("create_connection((", "socket(type=2)\ntalk.connect((").replace("recv(5)", "send(b'x')")
+    + "time.sleep(30)"
+)
 # What this thread has open is not among the open files of its process.
 THREAD = (
     "import ctypes, threading\n"
