@@ -85,9 +85,8 @@ def test_what_a_short_run_sent_is_found_after_its_end() -> None:
 @cabled
 def test_what_is_seen_at_the_end_counts() -> None:
     """It ends by itself between two looks, and leaves one behind that is still calling."""
-    code = (
-        "import os, time\nif os.fork() == 0:\n  " + UNANSWERED.replace("\n", "\n  ") + "\ntime.sleep(0.04)\nos._exit(0)"
-    )
+    calling = "while ' 02 ' not in open('/proc/net/tcp').read():\n  time.sleep(0.001)\nos._exit(0)"
+    code = "import os, time\nif os.fork() == 0:\n  " + UNANSWERED.replace("\n", "\n  ") + "\n" + calling
     found = ended(code)
     assert found.cause == "network" and found.rc == 0 and found.network.own, found
 
