@@ -9,6 +9,7 @@ hold files and the network.
 import ctypes
 import errno
 import functools
+import signal
 import socket
 import stat
 import sys
@@ -63,7 +64,7 @@ PERSONALITIES = (0, 0xFFFF_FFFF)  # plain Linux, and the question which one it i
 TIOCSTI, TIOCLINUX, TIOCSETD = 0x5412, 0x541C, 0x5423  # typing for somebody else; line disciplines
 FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR = 0x4008_6602, 0x401C_5820  # what chattr does
 F_SETLEASE, F_NOTIFY = 1024, 1026
-PR_SET_SECCOMP, PR_SET_MEMORY_MERGE, PR_SET_NO_NEW_PRIVS = 22, 67, 38
+PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, PR_SET_MEMORY_MERGE = 1, 22, 38, 67
 RWF_NOWAIT_DONTCACHE = 0x08 | 0x80  # says whether a page is in memory; drops it
 MADV_MERGEABLE, MADV_COLD, MADV_PAGEOUT = 12, 20, 21  # who else has this page; drop it
 MSG_FASTOPEN = 0x2000_0000  # connects without connect()
@@ -118,13 +119,16 @@ def build(machine: Machine, kind: Kind, *, loopback: bool, pinned: bool) -> byte
 def _by_argument() -> dict[str, Block]:
     """Calls of which only some uses are denied. The kernel looks at the lower half of these arguments only."""
     of_tcp = load(low(2), among((TCP_ULP, TCP_FASTOPEN_CONNECT), NO, YES))
+    # Not to outlive whoever started it, and what runs as our user can write into the memory of its box's first process,
+    # which is under this filter, too. Libraries that ask for a softer end give up when that fails.
+    dies = load(low(1), branch("==", signal.SIGKILL, YES, PRETEND))
     device = mask(0o170000, among((stat.S_IFCHR, stat.S_IFBLK), NO, YES))
     return {
         "clone": load(low(0), branch("&", CLONE_NEW | CLONE_PARENT, NO, YES)),
         "personality": load(low(0), among(PERSONALITIES, YES, NO)),
         "ioctl": load(low(1), among((TIOCSTI, TIOCLINUX, TIOCSETD, FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR), NO, YES)),
         "fcntl": load(low(1), among((F_SETLEASE, F_NOTIFY), NO, YES)),
-        "prctl": load(low(0), among((PR_SET_SECCOMP, PR_SET_MEMORY_MERGE), NO, YES)),
+        "prctl": load(low(0), lookup({PR_SET_PDEATHSIG: dies, PR_SET_SECCOMP: NO, PR_SET_MEMORY_MERGE: NO}, YES)),
         "madvise": load(low(2), among((MADV_MERGEABLE, MADV_COLD, MADV_PAGEOUT), NO, YES)),
         "preadv2": load(low(5), branch("&", RWF_NOWAIT_DONTCACHE, NO, YES)),
         "pwritev2": load(low(5), branch("&", RWF_NOWAIT_DONTCACHE, NO, YES)),

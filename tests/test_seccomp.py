@@ -66,6 +66,18 @@ def test_shared_objects_are_allowed_where_nobody_else_sees_them() -> None:
     assert errnos(names, seccomp.program("boxed", loopback=False, pinned=False)) == errnos(names, None)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_nobody_takes_its_end_with_its_parent_back(kind: Kind) -> None:
+    """A library that asks for another signal is told that it got it."""
+    code = f"N = {{'prctl': {number('prctl')}}}\n" + (
+        "got = ctypes.c_int()\nsaid = []\nfor signal in (9, 0, 2, 17):\n"
+        "  said.append(call(N['prctl'], 1, signal, 0, 0, 0))\n"
+        "  LIBC.prctl(2, ctypes.byref(got), 0, 0, 0)\n  said.append(got.value)\nprint(json.dumps(said))"
+    )
+    assert said(code, None) == [0, 9, 0, 0, 0, 2, 0, 17]
+    assert said(code, seccomp.program(kind, loopback=False, pinned=False)) == [0, 9] * 4
+
+
 # ---------------------------------------------------------------- calls of which some uses are denied
 
 # code that gives an errno -> (bare, boxed, open, pod)
