@@ -5,7 +5,7 @@ progress on standard error. A folder that is ready is checked and left as it is.
 
     python -m trainer.data docs
     python -m trainer.data synth --out /data/synth
-    python -m trainer.data fineweb --variant sp1024 --train-shards 10
+    python -m trainer.data fineweb --variant sp1024 --train-shards 10 --documents
 """
 
 import argparse
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from agent.errors import CaddieError
 from trainer.data import Manifest, prepare
+from trainer.data.decoded import prepare_documents
 
 ABOUT = {
     "docs": "prose of the documentation strings of what is installed here (8 MB, 20 seconds)",
@@ -32,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
             one.add_argument("--variant", default="sp1024", help="whose tokens: sp1024 (default), ...")
             one.add_argument("--train-shards", type=int, default=1, metavar="N", help="100 M tokens each (default: 1)")
             one.add_argument("--verify", action="store_true", help="read all shards again, fetch damaged ones anew")
+            one.add_argument("--documents", action="store_true", help="also decode the validation text for the judge")
         else:
             one.add_argument("--remake", action="store_true", help="make it anew although it is there and intact")
     return top
@@ -40,8 +42,11 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     chosen = vars(parser().parse_args(arguments))
     folder = chosen.pop("out") or Path(".caddie/data") / chosen["corpus"]
+    decodes = chosen.pop("documents", False)
     try:
         manifest = prepare(chosen.pop("corpus"), folder, say=_to_stderr, **chosen)
+        if decodes:
+            prepare_documents(folder, _to_stderr)
     except CaddieError as error:
         _to_stderr(f"error: {error}")
         return error.exit_code

@@ -5,6 +5,7 @@ are the ones it describes, and the validation documents.
 """
 
 import hashlib
+import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -130,7 +131,7 @@ def validation_documents(folder: Path) -> list[bytes]:
     """The validation documents as raw UTF-8, in order. For the trusted side: candidates never see them."""
     manifest = load(folder, verify=False)
     if manifest.corpus == "fineweb":
-        raise UserError(f"{folder} holds token shards; their validation text is read through the tokenizer")
+        raise UserError(f"{folder} holds token shards: their documents are those of trainer.data.decoded")
     file = manifest.val.files[0]
     return read_documents(folder / file.path, file.sha256, manifest.val.docs, manifest.val.bytes)
 
@@ -151,7 +152,7 @@ def parse_documents(raw: bytes, where: str) -> list[bytes]:
     if not raw.endswith(b"\n"):
         raise Damaged(f"{where} ends inside a line")
     documents = []
-    for number, line in enumerate(raw[:-1].split(b"\n"), 1):
+    for number, line in enumerate(io.BytesIO(raw), 1):  # not split: that would be all of it once more
         try:
             document = json.loads(line)
         except ValueError as error:

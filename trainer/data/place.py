@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from agent.errors import MissingError, UserError
 from trainer.data.manifest import ENTRIES, Damaged, File, Manifest, Part, load, sha_of, sha_over
@@ -80,8 +80,11 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def place_in_parts(folder: Path, fetch: Callable[[], Manifest]) -> Manifest:
-    """A corpus that comes file by file, and keeps what has come if it is stopped."""
+T = TypeVar("T")
+
+
+def place_in_parts(folder: Path, fetch: Callable[[], T]) -> T:
+    """What comes file by file into a corpus folder, and keeps what has come if it is stopped."""
     try:
         with _alone(folder):
             _refuse_foreign(folder)

@@ -1,10 +1,15 @@
 """Token shards in the contest's format: a header of 256 little-endian int32, then uint16 tokens.
 
-Takes a path; gives the number of tokens. Strict: a file that is not exactly what its header says is a `ShardError`.
+Takes a path; gives the number of tokens, and the tokens. Strict: a file that is not exactly what its header says is a
+`ShardError`.
 """
 
 import struct
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from agent.errors import UserError
 
@@ -38,3 +43,13 @@ def count_tokens(path: Path) -> int:
     if tokens < 0 or size != expected:
         raise ShardError(f"{path} has {size:,} bytes; its header says {tokens:,} tokens, {expected:,} bytes")
     return int(tokens)
+
+
+def blocks(paths: Sequence[Path], size: int) -> Iterator[NDArray[np.uint16]]:
+    """The tokens of several shards as one stream, at most `size` at a time."""
+    for path in paths:
+        count_tokens(path)
+        with path.open("rb") as file:
+            file.seek(HEADER_BYTES)
+            while raw := file.read(TOKEN_BYTES * size):
+                yield np.frombuffer(raw, dtype="<u2").astype(np.uint16)

@@ -1,0 +1,68 @@
+"""The contest's own count of tokens and bytes over a validation stream.
+
+Takes the tokens block by block, in order; gives `Official`. The rules: the stream is cut into windows of equal length,
+and a rest that fills none is dropped; every token but the first is predicted, also the separators; a token has the
+bytes of its piece, a leading space counts unless a mark stands before it, a mark has none.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.data.pieces import SPACE, Pieces
+
+WINDOW = 1024  # tokens: what the contest's baseline trains and is scored with
+
+Tokens = NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class Official:
+    """What the contest divides by."""
+
+    window: int
+    tokens: int
+    """That are predicted, separators included."""
+    separators: int
+    """Of these; they cost nats and have no bytes."""
+    bytes: int
+
+
+class Count:
+    """Adds up a stream whose length is known."""
+
+    def __init__(self, pieces: Pieces, length: int) -> None:
+        self._last = max(0, (length - 1) // WINDOW * WINDOW)  # the position of the last token that counts
+        self._at = 0
+        self._before = np.zeros(0, dtype=np.uint16)
+        self._bytes = self._separators = 0
+        self._separator = pieces.separator
+        texts = pieces.texts
+        self._marks = np.array([text is None for text in texts])
+        self._spaced = np.array([token not in pieces.singles and _spaced(pieces, token) for token in range(len(texts))])
+        self._sizes = np.array([_size(pieces, token) for token in range(len(texts))]) - self._spaced
+
+    def add(self, block: Tokens) -> None:
+        stream = np.concatenate([self._before, block[: self._last + 1 - self._at]])
+        before, predicted = stream[:-1], stream[1:]
+        self._bytes += int((self._sizes[predicted] + (self._spaced[predicted] & ~self._marks[before])).sum())
+        self._separators += int((predicted == self._separator).sum())
+        self._at = min(self._last + 1, self._at + len(block))
+        self._before = stream[-1:]
+
+    def counted(self) -> Official:
+        return Official(WINDOW, self._last, self._separators, self._bytes)
+
+
+def _spaced(pieces: Pieces, token: int) -> bool:
+    return pieces.texts[token] is not None and pieces.names[token].startswith(SPACE)
+
+
+def _size(pieces: Pieces, token: int) -> int:
+    """Bytes with a leading space as one. A space mark further inside is not taken for a space: it has three."""
+    text = pieces.texts[token]
+    if text is None or token in pieces.singles:
+        return len(text or b"")
+    name = pieces.names[token]
+    return len(name.removeprefix(SPACE).encode()) + name.startswith(SPACE)
