@@ -18,6 +18,7 @@ import pytest
 from agent.judge.logs import reported
 from agent.judge.task import Measured
 from agent.runners.job import JobPaths
+from sandbox import in_force
 from tests.candidates import honest
 from tests.judging import TEXTS, make_job, run_session
 from trainer.pack import pack
@@ -200,6 +201,12 @@ def test_probabilities_must_sum_to_one(tmp_path: Path, how: str) -> None:
     found = run_session(make_job(tmp_path / "job", how=how))
     assert rules_of(found) == [("not_normalised", "invalid")]
     assert Measured.from_json(found.to_json()) == found
+
+
+def test_the_walls_around_scoring_are_on_record(tmp_path: Path) -> None:
+    job = make_job(tmp_path / "job", script="honest.py")
+    found = run_session(job)
+    assert found.status == "ok" and found.walls == in_force(replace(job.policy, writable=str(tmp_path)))
 
 
 def test_what_a_second_process_does_not_repeat_is_only_a_flag(tmp_path: Path) -> None:

@@ -110,6 +110,10 @@ class Candidate:
         except (StartError, OSError) as error:
             raise InfraError(f"can't start the candidate's {self._role} process: {error}") from error
 
+    @property
+    def walls(self) -> tuple[str, ...]:
+        return self._process.walls
+
     def ask(self, kind: int, payload: bytes, answer: int, most: int) -> bytes:
         """One request and its answer, of at most `most` bytes.
 

@@ -54,6 +54,7 @@ class Scores:
     wall_s: float
     cpu_s: float
     peak_mb: float
+    walls: tuple[str, ...]  # around the process that scored; its others had the same
 
     def doc_nats(self) -> tuple[float, ...]:
         return tuple(float(part) for part in np.add.reduceat(self.nats, np.asarray(self.stream.starts)))
@@ -94,6 +95,7 @@ def score(task: Task, files: Files, documents: Sequence[bytes], deadline: float)
         wall_s=time.monotonic() - began,
         cpu_s=sum(ended.cpu_s for ended in exits),
         peak_mb=max(ended.peak_mb for ended in exits),
+        walls=candidate.walls,
     )
 
 

@@ -103,6 +103,7 @@ def measured(task: Task, counted: Counted, files: "Files", texts: list[bytes], s
         code_bytes=counted.code_bytes,
         code_sha=counted.code_sha,
         peak_mb=scores.peak_mb,
+        walls=scores.walls,
         findings=found.findings + below_floor(nats / math.log(2), floor),
     )
 

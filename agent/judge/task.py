@@ -136,6 +136,7 @@ class Measured:
     code_sha: str | None
     peak_mb: float | None
     findings: tuple[Finding, ...]
+    walls: tuple[str, ...] = ()  # around the process that scored; none: there is no score
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), allow_nan=False)
