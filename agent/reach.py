@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from agent import literals
 from agent.runners.job import JobPaths
 from agent.track import Track
-from sandbox import Level, Policy
+from sandbox import BoxName, Level, Policy
 from sandbox.policy import reaches
 from sandbox.seen import seen
 from sandbox.walls import why_not
@@ -24,6 +24,8 @@ class Reach:
 
     minimum: Level
     gpus: tuple[int, ...] = ()
+    box: BoxName = ""
+    """How bubblewrap is known to work on the machine."""
 
 
 def minimum(track: Track, base: Mapping[str, str], files: Mapping[str, str], *, unsafe: bool) -> Level:
@@ -80,6 +82,7 @@ def _policy(track: Track, writable: str, files: tuple[str, ...], reach: Reach) -
         loopback=track.hardware.gpus > 1,
         pinned=track.hardware.kind == "cpu",
         minimum=reach.minimum,
+        box=reach.box,
     )
 
 

@@ -2,12 +2,13 @@
 
 from sandbox.confined import Confined, StartError
 from sandbox.limits import CAPS, Cause, Exit, Limits
-from sandbox.policy import LEVELS, Level, Policy
+from sandbox.policy import LEVELS, BoxName, Level, Policy
 from sandbox.walls import NoWalls, in_force, level, stack
 
 __all__ = [
     "CAPS",
     "LEVELS",
+    "BoxName",
     "Cause",
     "Confined",
     "Exit",

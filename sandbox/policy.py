@@ -10,6 +10,10 @@ Level = Literal["unsafe", "base", "pod", "seatbelt", "landlock", "namespaces"]
 LEVELS: tuple[Level, ...] = ("unsafe", "base", "pod", "seatbelt", "landlock", "namespaces")  # weakest first
 
 
+# How bubblewrap is called: so that the command is a user of its own, or plainly. "": whoever starts it tries.
+BoxName = Literal["", "own", "plain"]
+
+
 @dataclass(frozen=True)
 class Policy:
     """Everything that is not listed is out of reach, as far as the walls that stand go."""
@@ -32,6 +36,8 @@ class Policy:
     """Whether it must stay on the core that it was put on."""
     minimum: Level = "landlock"
     """The weakest level at which it may run at all."""
+    box: BoxName = ""
+    """What was found to work on the machine that it runs on, so that not every run has to try."""
 
     @property
     def all_read(self) -> tuple[str, ...]:

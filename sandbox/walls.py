@@ -20,7 +20,7 @@ from sandbox.bubblewrap import Box
 from sandbox.doorman import Handover
 from sandbox.groups import BOUNDS, Group
 from sandbox.limits import MB, Limits
-from sandbox.policy import LEVELS, Level, Policy, reaches
+from sandbox.policy import LEVELS, BoxName, Level, Policy, reaches
 
 ALWAYS = ("env", "process-group", "rlimits", "watchdog")
 GROUPS = {"pids": "task-group", "memory": "memory-group"}
@@ -209,7 +209,7 @@ def _strongest(policy: Policy) -> Stack:
     if not seatbelt.fault():
         return Stack("seatbelt", ("seatbelt",))
     filtered: tuple[str, ...] = ("seccomp",) if _filters(policy.loopback, policy.pinned) else ()
-    if filtered and (box := _box(open_to_all=all(map(_open_to_all, policy.all_read)))) is not None:
+    if filtered and (box := _box_for(policy)) is not None:
         uid = bubblewrap.uid_of(os.getpid()) if box.setpriv else None
         return Stack("namespaces", ("namespaces", *filtered, *_own(uid)), box, uid)
     uid = bubblewrap.uid_of(os.getpid()) if _can_be_another(policy) else None
@@ -252,9 +252,24 @@ def _doorman_works() -> bool:
     return doorman.works()
 
 
+def tried() -> BoxName:
+    """What this process has found to work; "" if it has not tried, or nothing does."""
+    box = _box(open_to_all=True) if _box.cache_info().currsize else None
+    return "" if box is None else "plain" if box.setpriv is None else "own"
+
+
+def _box_for(policy: Policy) -> Box | None:
+    """Another user than ours needs files that all may read."""
+    open_to_all = all(map(_open_to_all, policy.all_read))
+    boxes: dict[str, Box] = {"own" if box.setpriv else "plain": box for box in bubblewrap.boxes()}
+    if policy.box == "plain" or (policy.box == "own" and open_to_all):
+        return boxes.get(policy.box)
+    return _box(open_to_all)
+
+
 @functools.cache
 def _box(open_to_all: bool) -> Box | None:
-    """The best way to call bubblewrap that works here. Another user than ours needs files that all may read."""
+    """The best way to call bubblewrap that works here."""
     boxes = [box for box in bubblewrap.boxes() if open_to_all or box.setpriv is None]
     return next((box for box in boxes if _attempt(box) == ""), None)
 

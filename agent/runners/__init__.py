@@ -17,7 +17,7 @@ from agent.runners.job import (
     Progress,
     create,
 )
-from sandbox.policy import Level, Policy
+from sandbox.policy import BoxName, Level, Policy
 
 __all__ = [
     "JobPaths",
@@ -59,6 +59,10 @@ class Runner(Protocol):
 
     def level(self, policy: Policy) -> Level:
         """How strong the walls are that it puts up around a run; found out once, before there are threads."""
+        ...
+
+    def box(self) -> BoxName:
+        """How bubblewrap is known to work there, after `level` was asked."""
         ...
 
     def submit(self, spec: JobSpec, folder: Path, slot: str) -> None:

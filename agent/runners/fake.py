@@ -29,7 +29,7 @@ from agent.runners.job import (
     write_aside,
 )
 from agent.runners.reading import read_small
-from sandbox import Level, Policy
+from sandbox import BoxName, Level, Policy
 from sandbox.limits import Exit
 
 BYTES = 100_000  # of the imagined validation text
@@ -84,6 +84,9 @@ class FakeRunner:
 
     def level(self, policy: Policy) -> Level:
         return "namespaces"
+
+    def box(self) -> BoxName:
+        return ""
 
     def submit(self, spec: JobSpec, folder: Path, slot: str) -> None:
         paths = JobPaths(folder)

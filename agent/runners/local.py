@@ -31,8 +31,9 @@ from agent.runners.job import (
 from agent.runners.progress import progress
 from agent.runners.reading import read_small, there
 from agent.runners.shepherd import BEAT_S
-from sandbox import Level, Policy, in_force, stack
+from sandbox import BoxName, Level, Policy, in_force, stack
 from sandbox.child import open_log
+from sandbox.walls import tried
 
 SHEPHERD_ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
 # Isolated from the person's Python settings, and of the same code as the controller, installed or not.
@@ -87,6 +88,9 @@ class LocalRunner:
         if self._level is None:
             self._level = stack(replace(policy, minimum="unsafe")).level
         return self._level
+
+    def box(self) -> BoxName:
+        return tried()
 
     def submit(self, spec: JobSpec, folder: Path, slot: str) -> None:
         create(folder, spec, lambda code: None)

@@ -33,7 +33,8 @@ def make_job(setting: Setting, run: Run, proposal: Proposal, limits: track.Limit
 def job_spec(
     setting: Setting, run: Run, proposal: Proposal, paths: JobPaths, limits: track.Limits, paid_s: float
 ) -> JobSpec:
-    allowed = reach.Reach(minimum(setting, proposal), setting.runner.gpus(known(run.slot)))
+    runner = setting.runner
+    allowed = reach.Reach(minimum(setting, proposal), runner.gpus(known(run.slot)), runner.box())
     limited = on_slot(setting, run, limits)
     script = training.script_file(setting.track, paths.code)
     machine = setting.runner.env(known(run.slot))
