@@ -23,8 +23,8 @@ def readable(policy: Policy) -> list[Path]:
     packages = [str(Path(policy.writable).with_name(PACKAGES))] if policy.packages else []
     found = [*FACTS, *packages, *(DEVICES if policy.gpus or policy.loopback else ())]
     hidden = {os.path.realpath(path) for path in policy.hidden}
-    for path in policy.all_read:
-        found += _around(os.path.realpath(path), hidden)
+    for path in map(os.path.realpath, policy.all_read):
+        found += _around(path, hidden - {path})  # what is hidden as a part may be listed all the same
     return [Path(path) for path in dict.fromkeys(found) if os.path.lexists(path)]
 
 

@@ -6,6 +6,7 @@ because a corpus may have its validation text from others that are installed bes
 
 import functools
 import importlib.metadata
+import site
 import sys
 import sysconfig
 from collections.abc import Iterable
@@ -106,8 +107,9 @@ def _matching(folder: str, pattern: str) -> list[str]:
 
 
 def _places() -> list[str]:
-    """Where packages are installed."""
-    return sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+    """Where packages are installed; a virtual environment may look into its base's place, too."""
+    more = [place for place in site.getsitepackages() if place in sys.path]
+    return sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *more})
 
 
 def _entries(packages: Iterable[str], places: Iterable[str]) -> list[str]:

@@ -1,7 +1,9 @@
 """Which walls stand: the strongest that a machine has, never weaker than asked; and the table of what they hold off."""
 
 import os
+import site
 import sys
+import sysconfig
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +17,7 @@ from agent.runners.local import LocalRunner
 from sandbox import Confined, NoWalls, Policy, bubblewrap, landlock, level, stack, table, walls
 from sandbox.bubblewrap import doors
 from sandbox.policy import LEVELS, reaches
-from sandbox.seen import Seen, seen
+from sandbox.seen import Seen, _places, seen
 from sandbox.walls import Stack
 from tests.confining import Lab
 from tests.judging import toy
@@ -196,6 +198,33 @@ def test_a_box_ends_as_what_is_in_it_ends(lab: Lab, code: str, rc: int | None, n
         policy=policy(lab.folder / "out"),
     ).wait()
     assert (ended.cause, ended.rc, ended.signal) == ("exited", rc, number)
+
+
+@pytest.mark.parametrize("where", ["namespaces", "landlock"])
+def test_what_is_hidden_as_a_part_is_seen_where_it_is_listed(lab: Lab, where: str) -> None:
+    """As the packages of a Python without an environment of its own are, when a track allows whatever is installed."""
+    put_up = None if where == "namespaces" else Stack("landlock", ("landlock", "seccomp"))
+    base = lab.folder / "base"
+    for name in ("lib", "packages", "other"):
+        (base / name).mkdir(parents=True)
+        (base / name / "file").write_text(name)
+    usual = policy(lab.folder / "out")
+    hidden = (*usual.hidden, str(base / "packages"), str(base / "other"))
+    rules = replace(usual, programs=(*usual.programs, str(base), str(base / "packages")), hidden=hidden)
+    code = (
+        "from pathlib import Path\n"
+        "for name in ('lib', 'packages', 'other'):\n"
+        f"  try: print(Path({str(base)!r}, name, 'file').read_text())\n  except OSError: pass\n"
+    )
+    assert run(lab, code, rules, put_up).split() == ["lib", "packages"]
+
+
+def test_an_environment_that_looks_into_its_base_has_its_packages_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = sysconfig.get_path("purelib")
+    assert own in _places()
+    monkeypatch.setattr(site, "getsitepackages", lambda: [own, "/base/packages", "/not/on/the/path"])
+    monkeypatch.setattr(sys, "path", [*sys.path, "/base/packages"])
+    assert "/base/packages" in _places() and "/not/on/the/path" not in _places()
 
 
 def test_of_the_folder_of_a_python_no_more_is_seen_than_programs(
