@@ -4,12 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from agent.runners import JobResult
+from agent.runners import JobResult, lock
 from agent.runners.local import LocalRunner
+from agent.runners.shepherd import Broken, Shepherd
+from sandbox import Policy, walls
 from tests.processes import until
 from tests.shepherding import WAIT, Job, gone, ran
 
@@ -175,3 +178,22 @@ def test_two_controllers_submit_at_once(folder: Path) -> None:
     for runner in runners:
         assert job.end(runner) == "done"
     assert ran(job) == 1
+
+
+def test_a_machine_that_has_lost_its_walls_has_run_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "job" / "out"
+    rules = Policy(str(out), (), minimum="namespaces")
+    job = Job.make(tmp_path / "job", "print(1)", policy=rules)
+    monkeypatch.setenv("PATH", "")  # no bubblewrap
+    walls._box.cache_clear()
+    walls.why_not.cache_clear()
+    held = lock.hold(job.paths.lock)
+    assert held is not None
+    try:
+        with pytest.raises(Broken, match="no walls"):
+            Shepherd(job.paths, job.spec, held, None, time.monotonic()).run()
+    finally:
+        os.close(held)
+        walls._box.cache_clear()
+        walls.why_not.cache_clear()
+    assert not job.paths.started.exists()

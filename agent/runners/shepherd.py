@@ -30,7 +30,7 @@ from agent.runners.job import (
 )
 from agent.runners.reading import read_small, there
 from agent.runners.removal import remove
-from sandbox import CAPS, Confined, Exit, StartError, in_force, tree
+from sandbox import CAPS, Confined, Exit, NoWalls, StartError, in_force, tree
 from sandbox.limits import MB
 
 MARKER = "CADDIE_JOB"  # in the environment of all that a job starts
@@ -98,7 +98,7 @@ class Shepherd:
             )
             if phase.policy is not None:
                 self._walls = confined.walls
-        except StartError as error:
+        except (StartError, NoWalls) as error:
             if not self._phases:
                 self._paths.started.unlink()
             raise Broken(str(error)) from error
