@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,3 +33,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 def base(store: Store) -> Proposal:
     with store.write() as tx:
         return add_base(tx, add_campaign(tx))
+
+
+@pytest.fixture
+def cleared(tmp_path: Path) -> Iterator[None]:
+    """A folder that is too deep for pytest, left by a test that failed, would end every later session."""
+    yield
+    subprocess.run(["rm", "-rf", "--", str(tmp_path)], check=True)

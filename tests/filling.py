@@ -131,6 +131,14 @@ def add_measured(
     return run
 
 
+def fill(store: Store, ideas: int = 3) -> None:
+    """A campaign whose ideas have a run each."""
+    with store.write() as tx:
+        base = add_base(tx, add_campaign(tx))
+        for number in range(ideas):
+            add_measured(tx, add_idea(tx, base), number, 2.0 + number)
+
+
 def reserve(store: Store, campaign_id: int, gpu_s: float) -> int:
     with store.write() as tx:
         return budget.reserve(tx, campaign_id, Amount(gpu_s=gpu_s), "run")

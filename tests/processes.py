@@ -13,11 +13,12 @@ from sandbox import tree
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 
 
-def until(true: Callable[[], object], within_s: float = 20.0) -> None:
+def until(true: Callable[[], object], within_s: float = 60.0, what: str = "") -> None:
+    """Waits until something is so; fails after a deadline."""
     deadline = time.monotonic() + within_s
     while not true():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.005)
+        assert time.monotonic() < deadline, f"did not come about in {within_s} s: {what}"
+        time.sleep(0.01)
 
 
 def alive(pid: int) -> bool:

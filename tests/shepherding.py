@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.runners import JobPaths, JobResult, JobSpec, Phase, create
+from agent.runners.job import write_aside
 from agent.runners.local import LocalRunner
 from sandbox import Level, Limits
 from tests.processes import mentioning, until
@@ -33,6 +34,15 @@ def phase(paths: JobPaths, script: str, **changed: object) -> Phase:
         "log": f"{script}.log",
     }
     return Phase(**{**usual, **changed})  # type: ignore[arg-type]
+
+
+def begun(tmp_path: Path) -> JobPaths:
+    """A job without a phase that somebody began, and nobody has in hand."""
+    paths = JobPaths(tmp_path / "jobs" / "r1")
+    create(paths.folder, JobSpec(1, (), None, None, 9.0), lambda code: None)
+    write_aside(paths.pid, "{}")
+    write_aside(paths.started, "now")
+    return paths
 
 
 class Job(NamedTuple):

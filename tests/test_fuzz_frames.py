@@ -4,11 +4,9 @@ Everything that is sent goes over the judge's own socket pair, from a process un
 """
 
 import os
-import subprocess
 import sys
 import time
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,8 @@ from agent.judge.candidate import Candidate, CandidateError, Files
 from agent.judge.protocol import NATS
 from agent.judge.task import Task
 from tests.judging import make_job, run_session
+
+pytestmark = pytest.mark.usefixtures("cleared")
 
 START = """import os, random, socket, struct, sys, time
 fd = int(os.environ["SCORE_FD"])
@@ -95,13 +95,6 @@ TRICKS: dict[str, tuple[str, str, str]] = {
         "exit code 0 before it answered",
     ),
 }
-
-
-@pytest.fixture(autouse=True)
-def cleared(tmp_path: Path) -> Iterator[None]:
-    """A folder that is too deep for pytest, left by a test that failed, would end every later session."""
-    yield
-    subprocess.run(["rm", "-rf", "--", str(tmp_path)], check=True)
 
 
 def a_task(folder: Path, program: str) -> Task:

@@ -20,8 +20,8 @@ import pytest
 from agent.cli import pruning
 from agent.errors import InfraError
 from agent.report.words import line, markup
-from agent.runners import JobPaths, artifact, lock
-from agent.runners.job import JobSpec, create, write_aside
+from agent.runners import artifact, lock
+from agent.runners.job import JobSpec
 from agent.runners.local import LocalRunner
 from agent.runners.progress import progress, tail
 from agent.runners.reading import open_below, read_ends, read_plain, read_small
@@ -29,8 +29,10 @@ from agent.runners.removal import remove
 from agent.steps.inert import losses
 from agent.tools import dry_run
 from tests.judging import make_job, run_session
-from tests.shepherding import Job
+from tests.shepherding import Job, begun
 from tests.test_judge_measure import RUN
+
+pytestmark = pytest.mark.usefixtures("cleared")
 
 ROOT = Path(__file__).parents[1]
 SECRET = b"step:1/2 train_loss:1.0 key\n"
@@ -100,13 +102,6 @@ def little(most: float = 20e6, seconds: float = 3.0) -> Iterator[None]:
         tracemalloc.stop()
     assert time.monotonic() - began < seconds
     assert set(os.listdir("/proc/self/fd")) == files  # noqa: PTH208
-
-
-@pytest.fixture(autouse=True)
-def cleared(tmp_path: Path) -> Iterator[None]:
-    """A folder that is too deep for pytest, left by a test that failed, would end every later session."""
-    yield
-    subprocess.run(["rm", "-rf", "--", str(tmp_path)], check=True)
 
 
 @pytest.fixture
@@ -286,21 +281,13 @@ def test_an_answer_that_is_no_answer(tmp_path: Path, text: str) -> None:
 # ---------------------------------------------------------------- the controller's own files
 
 
-def a_job(tmp_path: Path) -> JobPaths:
-    paths = JobPaths(tmp_path / "jobs" / "r1")
-    create(paths.folder, JobSpec(1, (), None, None, 9.0), lambda code: None)
-    write_aside(paths.pid, "{}")
-    write_aside(paths.started, "now")
-    return paths
-
-
 @planted
 @pytest.mark.parametrize("name", ["lock", "spec", "cancel", "heartbeat", "result", "lost", "spawned", "shepherd_log"])
 def test_no_file_in_its_place_ends_the_controller(
     tmp_path: Path, secret: Path, plant: Callable[[Path, Path], None], name: str
 ) -> None:
     """Whichever is replaced, a job without a shepherd comes to an end, and the person's file stays as it is."""
-    paths, runner = a_job(tmp_path), LocalRunner(1)
+    paths, runner = begun(tmp_path), LocalRunner(1)
     path: Path = getattr(paths, name)
     path.unlink(missing_ok=True)
     plant(path, secret)
@@ -319,7 +306,7 @@ def test_no_file_in_its_place_ends_the_controller(
 
 @pytest.mark.parametrize("name", ["cancel", "spawned", "shepherd_log"])
 def test_nothing_is_made_behind_a_dangling_link(tmp_path: Path, name: str) -> None:
-    paths, runner = a_job(tmp_path), LocalRunner(1)
+    paths, runner = begun(tmp_path), LocalRunner(1)
     for other in (paths.pid, paths.started):
         other.unlink()
     getattr(paths, name).symlink_to(tmp_path / "made")
@@ -335,7 +322,7 @@ def test_nothing_is_made_behind_a_dangling_link(tmp_path: Path, name: str) -> No
 
 
 def test_a_time_to_come_is_no_reason_to_wait(tmp_path: Path) -> None:
-    paths = a_job(tmp_path)
+    paths = begun(tmp_path)
     paths.pid.unlink()
     os.utime(paths.spec, (time.time() + 10**9,) * 2)
     assert LocalRunner(1).poll(paths.folder) == "lost"

@@ -9,7 +9,7 @@ import pytest
 from agent.llm import Call, ModelError, Part, Prompt, Usage
 from tests.asking import KEY, QUESTION, model
 from tests.standin import Reply, Seen, standin
-from tests.test_llm_wire import raw_server
+from tests.wire_replies import raw_server
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 

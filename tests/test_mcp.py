@@ -1,115 +1,27 @@
-"""The MCP server as clients use it: the official SDK's client over stdio, hostile ones, and one whose idea runs."""
+"""The MCP server as its clients use it: the SDK's own over stdio, and hostile ones. Ideas: test_mcp_proposing.py."""
 
-import asyncio
 import json
 import shutil
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
-from mcp import Client, MCPError, StdioServerParameters
-from mcp.types import Implementation
+from mcp import MCPError
 
-from agent.loop import Loop
-from agent.mcp.proposing import MOST_WAITING, planner_name
-from agent.planner.clients import HOW
-from agent.records import Proposal
 from agent.store import Store, open_store
-from agent.store.schema import campaigns
-from agent.store.talks import conversations_of
-from tests.e2e import world
 from tests.filling import add_base, add_campaign, add_idea
-from tests.fixture_campaign import build
+from tests.serving import IDEA, REPOSITORY, Served, served, workspace
 
-T = TypeVar("T")
-REPOSITORY = Path(__file__).parents[1]
 OURS = ("status", "context", "skills", "lineage", "review", "propose")
 SHARED = ("read_skill", "read_script", "query", "show_diff", "show_proposal", "read_log", "compare_runs", "check_edits")
-SCRIPT = 'TINY = {\n    "num_layers": 3,\n    "matrix_lr": 0.02,\n    "seed": 1,\n}\nprint(TINY)\n'
-WITHIN_S = 60.0
-
-
-def edit(old: str = '"matrix_lr": 0.02', new: str = '"matrix_lr": 0.03', path: str = "trainer/train_gpt.py") -> str:
-    return f"{path}\n<<<<<<< SEARCH\n    {old},\n=======\n    {new},\n>>>>>>> REPLACE\n"
-
-
-IDEA = {"title": "a higher rate", "hypothesis": "it is too low", "edits": edit(), "kind": "optimiser"}
-
-
-@dataclass
-class Served:
-    """One server, as a test speaks with it."""
-
-    client: Client
-
-    async def call(self, name: str, /, **arguments: object) -> tuple[str, bool]:
-        """What the tool said, and whether it failed."""
-        result = await self.client.call_tool(name, arguments)
-        return "".join(block.text for block in result.content if block.type == "text"), bool(result.is_error)
-
-    async def said(self, name: str, /, **arguments: object) -> str:
-        text, failed = await self.call(name, **arguments)
-        assert not failed, text
-        return text
-
-    async def refused(self, name: str, /, **arguments: object) -> str:
-        text, failed = await self.call(name, **arguments)
-        assert failed, text
-        return text
-
-
-def served(
-    where: Path, work: Callable[[Served], Awaitable[T]], *args: str, name: str = "Claude Code", mode: str = "legacy"
-) -> T:
-    """Starts `agent mcp` in a folder and lets a client of the SDK work with it."""
-    command = StdioServerParameters(
-        command=sys.executable,
-        args=["-m", "agent.cli", "mcp", *args],
-        cwd=where,
-        env={"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
-    )
-
-    async def session() -> T | Exception:
-        async with Client(command, mode=mode, client_info=Implementation(name=name, version="1")) as client:
-            try:
-                return await work(Served(client))
-            except Exception as error:  # told outside: within, the SDK's task groups would wrap it
-                return error
-
-    found = asyncio.run(asyncio.wait_for(session(), 120))
-    if isinstance(found, Exception):
-        raise found
-    return found
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The fixture's campaign in a git repository whose commit is the script of all that have one."""
-    root = tmp_path_factory.mktemp("made") / "a workspace"
-    store = build(root)
-    (root / "trainer").mkdir()
-    (root / "trainer" / "train_gpt.py").write_text(SCRIPT)
-    (root / "skills").symlink_to(REPOSITORY / "skills")
-    (root / ".gitignore").write_text("runs.db*\n.caddie/\n")
-    world.git(root, "init", "-q")
-    world.git(root, "add", ".")
-    world.git(root, "commit", "-q", "-m", "Start")
-    sha = world.git(root, "rev-parse", "HEAD").strip()
-    with store.write() as tx:
-        for one in tx.proposals(1):
-            if one.commit is not None:
-                tx.update_proposal(one.id, commit=sha)
-        tx.connection.execute(campaigns.update().values(base_commit=sha))
-        answered = tx.proposals(1, {"awaiting_review"})
-        assert len(answered) == 2
-    store.close()
-    return root
+    return workspace(tmp_path_factory.mktemp("made") / "a workspace")
 
 
 @pytest.fixture
@@ -122,11 +34,6 @@ def store(root: Path) -> Iterator[Store]:
     opened = open_store(root / "runs.db", create=False)
     yield opened
     opened.close()
-
-
-def of_clients(store: Store) -> list[Proposal]:
-    with store.read() as reads:
-        return [one for one in reads.proposals(1) if one.planner.startswith("mcp")]
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
@@ -179,63 +86,6 @@ def test_what_stands_in_the_store_is_told(root: Path) -> None:
             assert "\x1b" not in text and "\x07" not in text and "\u202e" not in text
 
     served(root, work)
-
-
-def test_an_idea_becomes_a_drafted_proposal_and_its_origin_is_on_record(root: Path, store: Store) -> None:
-    async def work(at: Served) -> str:
-        return await at.said("propose", **IDEA, expected_gain=0.01, evidence=["r12"], source="p26")
-
-    said = served(root, work, name="Claude Code\n\x1b[31m" + "x" * 500)
-    (one,) = of_clients(store)
-    assert f"p{one.id} is written down" in said and "agent resume" in said
-    assert one.state == "drafted" and one.planner.startswith("mcp:Claude-Code-") and len(one.planner) <= 44
-    assert (one.source_id, one.baseline_id, one.mode, one.kind) == (26, 26, "exploit", "optimiser")
-    assert (one.expected_gain, one.evidence) == (0.01, ("r12",))
-    with store.read() as reads:
-        (talk,) = conversations_of(reads, one.id)
-    assert (talk.what, talk.planner, talk.outcome) == ("mcp", one.planner, f"p{one.id}") and talk.ended
-    assert planner_name("\n") == planner_name("") == "mcp"
-
-
-HOSTILE: tuple[tuple[dict[str, Any], str], ...] = (
-    ({}, "title is missing"),
-    ({**IDEA, "edits": "x" * 10_000_000}, "edits"),
-    ({**IDEA, "edits": 7}, "edits"),
-    ({**IDEA, "edits": None}, "edits"),
-    ({**IDEA, "title": ["a"]}, "title"),
-    ({**IDEA, "titel": "a"}, "Did you mean 'title'"),
-    ({**IDEA, "kind": "base"}, "kind"),
-    ({**IDEA, "kind": "magic"}, "kind"),
-    ({**IDEA, "expected_gain": float("nan")}, "expected_gain"),
-    ({**IDEA, "expected_gain": float("inf")}, "expected_gain"),
-    ({**IDEA, "expected_gain": "0.1"}, "expected_gain"),
-    ({**IDEA, "confidence": 2}, "confidence"),
-    ({**IDEA, "expected_bytes": 10**30}, "expected_bytes"),
-    ({**IDEA, "risk": ["r" * 501]}, "risk"),
-    ({**IDEA, "rung": "fnial"}, "no rung 'fnial'"),
-    ({**IDEA, "source": "p9999"}, "no proposal p9999"),
-    ({**IDEA, "source": "'; DROP TABLE runs"}, "is not a proposal"),
-    ({**IDEA, "source": "r12"}, "is a run"),
-    ({**IDEA, "edits": "nothing"}, "SEARCH"),
-    ({**IDEA, "edits": edit(old='"matrix_lr": 0.99')}, "matrix_lr"),
-    ({**IDEA, "edits": edit(path="runs.db")}, "runs.db"),
-    ({**IDEA, "edits": edit(path="../../etc/passwd")}, "passwd"),
-    ({**IDEA, "edits": edit(new='"matrix_lr": (')}, "trainer/train_gpt.py"),
-    ({**IDEA, "edits": edit(new='"matrix_lr": 0.02,  # a comment')}, "changes nothing"),
-    ({**IDEA, "edits": edit(new='"matrix_lr": 0.0\0')}, "NUL"),
-)
-
-
-def test_hostile_ideas_are_refused_in_words_and_nothing_is_written(root: Path, store: Store) -> None:
-    async def work(at: Served) -> list[str]:
-        said = [await at.refused("propose", **arguments) for arguments, _ in HOSTILE]
-        assert "campaign tiny-1" in (await at.client.get_prompt("research")).messages[0].content.text  # type: ignore[union-attr]
-        return said
-
-    for said, (_, words) in zip(served(root, work), HOSTILE, strict=True):
-        assert words in said and len(said) < 3000, (words, said[:300])
-        assert "fault of Caddie's" not in said
-    assert of_clients(store) == []
 
 
 def test_hostile_calls_of_other_tools_are_answered(root: Path, store: Store) -> None:
@@ -300,27 +150,6 @@ def test_nothing_is_approved_through_the_server_unless_a_person_said_so(root: Pa
         ("approve", "mcp:codex", ""),
         ("reject", "mcp:codex", "no"),
     ]
-
-
-def test_no_key_is_written_down_for_a_client(root: Path, store: Store) -> None:
-    key = "sk-proj-abcdefghijklmnop0123"
-
-    async def work(at: Served) -> str:
-        return await at.said("propose", **{**IDEA, "hypothesis": f"with {key}", "evidence": [key]})
-
-    served(root, work)
-    (one,) = of_clients(store)
-    assert (one.hypothesis, one.evidence) == ("with [redacted]", ("[redacted]",))
-
-
-def test_ideas_without_end_have_to_wait(root: Path, store: Store) -> None:
-    async def work(at: Served) -> str:
-        for n in range(MOST_WAITING):
-            await at.said("propose", **{**IDEA, "edits": edit(new=f'"matrix_lr": 0.1{n}')})
-        return await at.refused("propose", **{**IDEA, "edits": edit(new='"matrix_lr": 0.2')})
-
-    assert "8 ideas of clients wait already" in served(root, work)
-    assert len(of_clients(store)) == MOST_WAITING
 
 
 def test_without_a_campaign_the_tools_say_how_to_start_one(root: Path, store: Store, tmp_path: Path) -> None:
@@ -407,51 +236,3 @@ def test_broken_lines_end_nothing_and_stdout_is_the_protocols_alone(root: Path) 
     assert "36 ideas" in answer["content"][0]["text"] and not answer.get("isError")
     errors = {one["id"]: one["error"]["code"] for one in found if "error" in one}
     assert errors == {4: -32601, 6: -32602}  # the SDK says nothing to what is no message at all
-
-
-def test_an_idea_of_a_client_runs_and_ends_in_a_final_state(tmp_path: Path) -> None:
-    """The loop works here, the client in a thread of its own, the server in its process; the planner is `mcp` alone."""
-    where = world.make_workspace(tmp_path / "work")
-    setting = world.open_campaign(where, planner="mcp", review="risky")
-    said: list[str] = []
-
-    async def research(at: Served) -> None:
-        await until(at, "status", lambda text: f"ideas    waits for those of clients; {HOW}" in text)
-        better = world.idea("wider", ('"width": 4', '"width": 6'), expected_gain=0.05)
-        assert "applies and compiles" in await at.said("check_edits", edits=better["edits"])
-        said.append(await at.said("propose", **better))
-        proposal = said[-1].split()[0]
-        said.append(await until(at, "show_proposal", lambda text: "state: promoted" in text, proposal=proposal))
-        said.append(await at.refused("propose", **better))
-        free = world.idea(
-            "free",
-            ("print(KNOBS)", "print(KNOBS, 1)"),
-            script=setting.repo.files("caddie/toy-1", ["train.py"])["train.py"],
-        )
-        waits = (await at.said("propose", **free)).split()[0]
-        said.append(await until(at, "review", lambda text: waits in text))
-
-    client = threading.Thread(target=served, args=(where, research), daemon=True)
-    until_s = time.monotonic() + WITHIN_S
-
-    def show() -> None:
-        if not client.is_alive() or time.monotonic() > until_s:
-            with setting.store.write() as tx:
-                tx.ask(setting.campaign.id, "drain")
-
-    client.start()
-    Loop(setting, show).run()
-    client.join(WITHIN_S)
-    assert len(said) == 4, said
-    with setting.store.read() as reads:
-        made = [one for one in reads.proposals(setting.campaign.id) if one.planner == "mcp:Claude-Code"]
-    assert [(one.title, one.state) for one in made] == [("wider", "promoted"), ("free", "awaiting_review")]
-    assert "written down" in said[0] and "is already applied" in said[2]
-
-
-async def until(at: Served, tool: str, seen: Callable[[str], bool], **arguments: object) -> str:
-    deadline = time.monotonic() + WITHIN_S
-    while not seen(text := await at.said(tool, **arguments)):
-        assert time.monotonic() < deadline, text
-        await asyncio.sleep(0.2)
-    return text

@@ -19,7 +19,7 @@ from agent.store import Store, migrate, open_store, views
 from agent.store.open import migrate_file
 from agent.store.schema import metadata
 from tests import postgres
-from tests.filling import add_base, add_campaign, add_idea, add_measured, draft
+from tests.filling import add_base, add_campaign, add_idea, draft, fill
 
 NEXT = """
 import os, signal
@@ -52,13 +52,6 @@ def scripts_with(folder: Path, then: str) -> Path:
     text = NEXT.format(revision="9000", before=migrate.HEAD, then=then)
     (scripts / "versions" / "9000_mood.py").write_text(text)
     return scripts
-
-
-def fill(store: Store) -> None:
-    with store.write() as tx:
-        base = add_base(tx, add_campaign(tx))
-        for number in range(3):
-            add_measured(tx, add_idea(tx, base), number, 2.0 + number)
 
 
 def test_migrations_give_the_tables_of_the_schema(store: Store) -> None:

@@ -5,8 +5,6 @@ import os
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,14 +71,6 @@ def listing(root: Path) -> dict[str, str]:
             content = ""
         found[str(path.relative_to(root))] = f"{stat.filemode(info.st_mode)} {content}"
     return found
-
-
-def until(true: Callable[[], bool], *, within_s: float = 60, what: str = "") -> None:
-    """Waits until something is so; fails after a deadline."""
-    end = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < end, f"did not come about in {within_s} s: {what}"
-        time.sleep(0.02)
 
 
 def nothing_runs(root: Path) -> None:

@@ -14,9 +14,10 @@ import pytest
 from agent import budget
 from agent.store import open_store
 from tests.e2e import world
-from tests.e2e.terminal import START, agent, background, listing, needs_mounts, nothing_runs, refused, until
+from tests.e2e.terminal import START, agent, background, listing, needs_mounts, nothing_runs, refused
 from tests.e2e.test_kill import REAL_SCRIPT as SLOW_SCRIPT
 from tests.e2e.test_kill import REAL_TRACK
+from tests.processes import until
 
 REAL_SCRIPT = SLOW_SCRIPT.replace("sleep(0.1)", "sleep(0.01)")
 IDEAS = [world.idea("narrow", ('"width": 4', '"width": 2'), script=REAL_SCRIPT)]

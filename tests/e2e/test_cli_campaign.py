@@ -13,8 +13,9 @@ from agent import budget
 from agent.records import FINAL
 from agent.store import open_store
 from tests.e2e import terminal, world
-from tests.e2e.terminal import START, agent, background, nothing_runs, refused, until
+from tests.e2e.terminal import START, agent, background, nothing_runs, refused
 from tests.e2e.test_kill import REAL_SCRIPT, REAL_TRACK
+from tests.processes import until
 
 # Each experiment takes 8 steps of what its knob says; seconds enough to be met by a signal.
 SCRIPT = REAL_SCRIPT.replace("time.sleep(0.1)", "time.sleep(KNOBS['rate'])").replace('"rate": 0.10', '"rate": 0.01')

@@ -13,7 +13,7 @@ from agent.setting import Setting
 from agent.store import Tx
 from agent.track import load
 from tests.e2e import world
-from tests.e2e.test_planning import watched
+from tests.e2e.planning import watched
 
 BETTER = world.idea("wider", ('"width": 4', '"width": 6'))
 

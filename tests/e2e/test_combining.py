@@ -15,7 +15,7 @@ from agent.records import Draft, Mode
 from agent.runners.fake import Imagined
 from agent.search import pairs_in
 from tests.e2e import world
-from tests.e2e.test_planning import by_title, scripted, worse
+from tests.e2e.planning import by_title, scripted, worse
 
 
 def small(title: str, old: str, new: str) -> dict[str, object]:

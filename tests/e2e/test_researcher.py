@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +15,8 @@ import pytest
 from sqlalchemy import select
 
 from agent import budget
-from agent.llm import Call, Usage
 from agent.loop import Loop
-from agent.planner.edits import make_edits
-from agent.records import FINAL, Amount, Proposal
+from agent.records import FINAL, Amount
 from agent.report.transcript import transcript, transcript_words
 from agent.setting import Setting
 from agent.steps import plan
@@ -27,69 +24,16 @@ from agent.store import lessons, talks
 from agent.store.schema import conversations
 from benchmarks import planner_replay
 from tests.e2e import world
+from tests.e2e.night import KEY, MODELS, NIGHT, USED, WIDER, calls, edits, proposes
+from tests.e2e.planning import by_title
+from tests.processes import until
 from tests.standin import Script, Standin, results, standin, told, tools
 from tests.standin_wires import Reply
 
 REPOSITORY = Path(__file__).parents[2]
 SPENT = "the budget for language models does not cover another call"
-KEY = "sk-test-0123456789abcdefghijklmn"
-MODELS = """
-[limits]
-parallel = 1
-lessons = false
-
-[{provider}."stand-in"]
-input = 3.0
-output = 15.0
-cache_read = 0.3
-cache_write = 3.75
-date = "2025-11"
-context = 200_000
-max_output = 16_000
-"""
-USED = Usage(input=1000, cache_read=4000, output=200)
 USD = (1000 * 3.0 + 4000 * 0.3 + 200 * 15.0) / 1e6
 PROVIDERS = ("anthropic", "openai", "openai-compatible")
-
-
-def edits(*changes: tuple[str, str]) -> str:
-    after = world.SCRIPT
-    for old, new in changes:
-        assert old in after
-        after = after.replace(old, new)
-    return make_edits("train.py", world.SCRIPT, after)
-
-
-def proposes(title: str, *changes: tuple[str, str], **fields: object) -> Reply:
-    return calls(
-        (
-            "propose",
-            {"title": title, "hypothesis": f"{title} helps", "edits": edits(*changes), "kind": "knob", **fields},
-        )
-    )
-
-
-def calls(*made: tuple[str, dict[str, object] | str]) -> Reply:
-    return Reply(
-        text="Let me see.",
-        calls=tuple(Call(f"call_{n}", name, arguments) for n, (name, arguments) in enumerate(made)),
-        usage=USED,
-    )
-
-
-WIDER = ('"width": 4', '"width": 8')
-FASTER = ('"rate": 0.10', '"rate": 0.20')
-NIGHT = [
-    # The first idea: it looks around, tries its edit, proposes.
-    calls(("query", {"sql": "SELECT title FROM proposals"}), ("read_script", {})),
-    calls(("check_edits", {"edits": edits(WIDER)})),
-    proposes("wider", WIDER, expected_gain=0.1, confidence=0.7, evidence=["r1"], expected_step=1.5, expected_bytes=900),
-    # The second: its edit does not apply, and is mended.
-    calls(("propose", {"title": "a better rate", "edits": "train.py\n<<<<<<< SEARCH\nrate\n=======\n>>>>>>> REPLACE"})),
-    proposes("a better rate", FASTER),
-    # The third never learns.
-    *[proposes("wider again", WIDER)] * 4,
-]
 
 
 @pytest.fixture
@@ -125,18 +69,6 @@ def plays(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...,
         setting.store.close()
     for server in servers:
         server.__exit__(None, None, None)
-
-
-def until(happened: Callable[[], bool], within_s: float = 60.0) -> None:
-    end = time.monotonic() + within_s
-    while not happened():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-def by_title(setting: Setting) -> dict[str, Proposal]:
-    with setting.store.read() as reads:
-        return {one.title: one for one in reads.proposals(setting.campaign.id)}
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)

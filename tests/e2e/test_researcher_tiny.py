@@ -15,7 +15,7 @@ from agent.records import Proposal
 from agent.runners.fake import FakeRunner, Imagined
 from benchmarks.campaigns import setup
 from tests.e2e import world
-from tests.e2e.test_researcher import KEY, MODELS, USED
+from tests.e2e.night import KEY, MODELS, USED
 from tests.standin import results, standin, told
 from tests.standin_wires import Reply
 from trainer.pack import pack

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from agent.store import open_store
-from tests.e2e.terminal import AGENT, ENV, REPO, until
+from tests.e2e.terminal import AGENT, ENV, REPO
+from tests.processes import until
 from trainer.data import manifest
 
 ALONE = ("unshare", "--map-root-user", "--net")

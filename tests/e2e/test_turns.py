@@ -13,7 +13,7 @@ from agent.setting import Setting, known
 from agent.steps import wanted
 from agent.store import Tx
 from tests.e2e import world
-from tests.e2e.test_planning import by_title, scripted, watched, worse
+from tests.e2e.planning import by_title, scripted, watched, worse
 from tests.filling import draft
 
 
