@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from sandbox import tree
+from sandbox.mounts import mounts
 
 PREFIX = "caddie-"
 Bound = Literal["pids", "memory"]
@@ -228,20 +229,13 @@ def _hierarchies() -> list[_Hierarchy]:
 
 @functools.cache
 def _mounts() -> tuple[tuple[Path, int, tuple[Bound, ...]], ...]:
-    try:
-        lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    except OSError:
-        return ()
     found: list[tuple[Path, int, tuple[Bound, ...]]] = []
-    for line in lines:
-        left, _, right = line.partition(" - ")
-        kind, _, options = right.split(" ", 2)
-        mount = Path(left.split()[4])
-        bounds = tuple(bound for bound in BOUNDS if bound in options.split(","))
-        if kind == "cgroup" and bounds:
-            found.append((mount, 1, bounds))
-        elif kind == "cgroup2":
-            found.append((mount, 2, ()))
+    for mount in mounts("self", "cgroup", "cgroup2"):
+        bounds = tuple(bound for bound in BOUNDS if bound in mount.options)
+        if mount.kind == "cgroup2":
+            found.append((Path(mount.place), 2, ()))
+        elif bounds:
+            found.append((Path(mount.place), 1, bounds))
     return tuple(found)
 
 

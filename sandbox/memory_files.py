@@ -8,27 +8,21 @@ files themselves are never looked at, so it costs the same for one as for a mill
 import contextlib
 import ctypes
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from sandbox.mounts import Mount, mounts
 from sandbox.tree import LINUX
 
 TMPFS = 0x01021994
 _DIRECTORY = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", 0)  # O_PATH: looks, opens nothing
-_OCTAL = re.compile(r"\\([0-7]{3})")
 _LIBC = ctypes.CDLL(None, use_errno=True) if LINUX else None
 
 
 class Held(NamedTuple):
     bytes: int
     entries: int
-
-
-class _Mount(NamedTuple):
-    place: str
-    device: int
 
 
 def held(pids: Iterable[int]) -> Held:
@@ -46,12 +40,12 @@ def held(pids: Iterable[int]) -> Held:
 
 
 def _in_box(pid: int) -> dict[int, Held]:
-    known = {mount.device for mount in _mounts("self")}  # what was here before, and is only shown there
+    known = {mount.device for mount in mounts("self", "tmpfs")}  # what was here before, and is only shown there
     found: dict[int, Held] = {}
     with contextlib.suppress(OSError):  # the process has ended
         root = os.open(f"/proc/{pid}/root", os.O_DIRECTORY | os.O_CLOEXEC | os.O_PATH)
         try:
-            for mount in _mounts(str(pid)):
+            for mount in mounts(str(pid), "tmpfs"):
                 if mount.device in known or mount.device in found:
                     continue
                 if (size := _size(root, mount)) is not None:
@@ -61,7 +55,7 @@ def _in_box(pid: int) -> dict[int, Held]:
     return found
 
 
-def _size(root: int, mount: _Mount) -> Held | None:
+def _size(root: int, mount: Mount) -> Held | None:
     """None where another file system lies over it, or it has gone: then its row is another's."""
     try:
         fd = _open_below(root, mount.place)
@@ -99,20 +93,3 @@ def _namespace(pid: str) -> int | None:
         return Path(f"/proc/{pid}/ns/mnt").stat().st_ino
     except OSError:
         return None
-
-
-def _mounts(pid: str) -> list[_Mount]:
-    """Its file systems of type tmpfs, by the kernel's list. Names in it are escaped as octal numbers."""
-    try:
-        lines = Path(f"/proc/{pid}/mountinfo").read_text("utf-8", "surrogateescape").splitlines()
-    except OSError:
-        return []
-    found: list[_Mount] = []
-    for line in lines:
-        left, _, right = line.partition(" - ")
-        words = left.split(" ")
-        if right.startswith("tmpfs ") and len(words) > 4:
-            major, _, minor = words[2].partition(":")
-            place = _OCTAL.sub(lambda match: chr(int(match[1], 8)), words[4])
-            found.append(_Mount(place, os.makedev(int(major), int(minor))))
-    return found

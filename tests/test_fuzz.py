@@ -1,7 +1,7 @@
-"""Every parser of what a candidate wrote, fed with noise made of its own words, and with what takes longest.
+"""Every parser of what a candidate wrote, fed with noise made of its own words.
 
-Each gives a value or an error that its caller knows, in bounded time and memory. Frames are in test_fuzz_frames.py,
-what lies in the place of a file in test_hostile_files.py.
+Each gives a value or an error that its caller knows. What was found, and what takes longest, is in test_fuzz_found.py,
+frames are in test_fuzz_frames.py, what lies in the place of a file in test_hostile_files.py.
 """
 
 import json
@@ -19,9 +19,7 @@ from agent.context.fence import fence, visible
 from agent.judge import logs, protocol, sizes
 from agent.judge.task import Manifest
 from agent.report import recorder, words
-from agent.runners.job import (
-    strict,
-)
+from agent.runners.job import strict
 from agent.runners.progress import last_step
 from agent.tools import curve, dry_run
 from agent.tools.window import bounded, window

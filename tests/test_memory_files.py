@@ -10,6 +10,7 @@ import pytest
 
 from sandbox import Confined, groups, memory_files, tree, watch
 from sandbox.memory_files import Held, held
+from sandbox.mounts import mounts
 from tests.confining import PYTHON, Lab
 from tests.processes import linux, until
 
@@ -97,7 +98,7 @@ def test_no_link_is_followed_and_no_other_file_system_measured(tmp_path: Path) -
 def test_a_file_system_that_lies_over_another_is_not_taken_for_it(box: Box) -> None:
     box.does("head -c 5000000 /dev/zero > /tmp/a")
     pid = max(tree.descendants([box.process.pid]))
-    rows = {mount.place: mount for mount in memory_files._mounts(str(pid))}
+    rows = {mount.place: mount for mount in mounts(str(pid), "tmpfs")}
     root = os.open(f"/proc/{pid}/root", os.O_PATH)
     size = memory_files._size(root, rows["/tmp"])
     assert size is not None and size.bytes > 5_000_000
@@ -109,7 +110,9 @@ def test_strange_names_of_mounts_are_read_as_they_are(tmp_path: Path, monkeypatc
     rows = ("0:9 / /a\\040b\\134\\012é rw - tmpfs none", "0:8 / /x rw - ext4 none", "8:1 / / rw - tmpfs t")
     text = "".join(f"1 0 {row} rw\n" for row in rows)
     monkeypatch.setattr(Path, "read_text", lambda *_: text)
-    assert memory_files._mounts("7") == [("/a b\\\né", os.makedev(0, 9)), ("/", os.makedev(8, 1))]
+    found = [(mount.place, mount.device) for mount in mounts("7", "tmpfs")]
+    assert found == [("/a b\\\né", os.makedev(0, 9)), ("/", os.makedev(8, 1))]
+    assert mounts("7", "ext4") == [("/x", os.makedev(0, 8), "ext4", ("rw",))]
 
 
 def boxed(tmp_path: Path, code: str, **changed: float) -> Confined:

@@ -11,10 +11,10 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from agent.errors import StoreError
-from agent.store import Store, faults, open_store
+from agent.store import faults, open_store
 from agent.store.mounts import network_file_system
 from tests import postgres
-from tests.filling import add_base, add_campaign, add_idea, add_measured
+from tests.filling import add_campaign, add_idea, fill
 
 MOUNTS = """\
 /dev/vda / ext4 rw,relatime 0 0
@@ -37,13 +37,6 @@ def path(tmp_path: Path) -> Path:
     fill(store)
     store.close()
     return tmp_path / "runs.db"
-
-
-def fill(store: Store, ideas: int = 3) -> None:
-    with store.write() as tx:
-        base = add_base(tx, add_campaign(tx))
-        for number in range(ideas):
-            add_measured(tx, add_idea(tx, base), number, 2.0 + number)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +79,7 @@ def test_an_error_of_the_disk_where_there_is_no_room_is_called_a_full_disk(
 
 
 def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.store.open.network_file_system", lambda mounts, path: "nfs4")
+    monkeypatch.setattr("agent.store.open.network_file_system_of", lambda path: "nfs4")
     with pytest.raises(StoreError, match=r"network file system \(nfs4\).*PostgreSQL"):
         open_store(tmp_path / "runs.db")
     assert list(tmp_path.iterdir()) == []

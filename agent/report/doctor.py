@@ -10,7 +10,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 import psutil
@@ -18,7 +18,7 @@ import psutil
 from agent import hardware, track
 from agent.errors import CaddieError, StoreError
 from agent.report.words import line, size
-from agent.store.mounts import network_file_system
+from agent.store.mounts import network_file_system_of
 from sandbox.policy import Level, Policy, reaches
 from sandbox.proving import ProbeError, bare, compare, prove
 from sandbox.seen import seen
@@ -110,11 +110,7 @@ def _disk(root: Path) -> Check:
 
 def _store(root: Path) -> list[Check]:
     path = root / "runs.db"
-    try:
-        mounts = Path("/proc/mounts").read_text("utf-8", "replace")
-    except OSError:
-        mounts = ""
-    name = network_file_system(mounts, PurePosixPath(path.resolve()))
+    name = network_file_system_of(path)
     if name is not None:
         return [Check("runs.db", "bad", f"{path} would be on {name}, where SQLite's locks can't be trusted")]
     if not os.path.lexists(path):

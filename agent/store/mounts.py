@@ -1,10 +1,10 @@
 """Says whether a path lies on a file system where SQLite's locks can't be trusted.
 
-Takes the text of /proc/mounts and a resolved path; gives the file system's name, or None if it is fine.
+Takes a path; gives the file system's name, or None if it is fine or nobody tells.
 """
 
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 # Locks and shared memory of these are advisory, late or missing: two writers can corrupt a database.
 _NETWORK = re.compile(
@@ -17,8 +17,16 @@ _FUSE_NETWORK = re.compile(
 )
 
 
+def network_file_system_of(path: Path) -> str | None:
+    try:
+        mounts = Path("/proc/mounts").read_text("utf-8", "replace")
+    except OSError:
+        return None
+    return network_file_system(mounts, PurePosixPath(path.resolve()))
+
+
 def network_file_system(mounts: str, path: PurePosixPath) -> str | None:
-    """The network file system that holds `path`, by the deepest and latest mount above it."""
+    """By the text of /proc/mounts and a resolved path: what the deepest and latest mount above it is."""
     found = ("", -1)
     for line in mounts.splitlines():
         fields = line.split()

@@ -10,7 +10,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
@@ -21,7 +21,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from agent.errors import StoreError, to_install
 from agent.store import migrate
 from agent.store.faults import explained
-from agent.store.mounts import network_file_system
+from agent.store.mounts import network_file_system_of
 from agent.store.reads import Reads
 from agent.store.writes import Tx
 
@@ -183,14 +183,12 @@ def _refuse(path: Path) -> None:
         raise StoreError(f"{path}: {what}. Move it away.")
     if not path.parent.is_dir():
         raise StoreError(f"{path.parent}: no such folder")
-    mounts = Path("/proc/mounts")
-    if mounts.exists():
-        kind = network_file_system(mounts.read_text("utf-8", "replace"), PurePosixPath(path.resolve()))
-        if kind is not None:
-            raise StoreError(
-                f"{path}: lies on a network file system ({kind}), where SQLite's locks can't be trusted and "
-                "runs could be lost. Work in a folder on a local disk, or give a PostgreSQL URL."
-            )
+    kind = network_file_system_of(path)
+    if kind is not None:
+        raise StoreError(
+            f"{path}: lies on a network file system ({kind}), where SQLite's locks can't be trusted and "
+            "runs could be lost. Work in a folder on a local disk, or give a PostgreSQL URL."
+        )
     if not os.access(path.parent, os.W_OK):
         raise StoreError(
             f"{path.parent}: can't be written. SQLite keeps files beside runs.db while it is in use. "
