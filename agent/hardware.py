@@ -57,11 +57,7 @@ def matching(track: Track) -> tuple[Gpu, ...]:
 
 def missing(track: Track, workspace: Path) -> list[str]:
     """What keeps this track from running here, one sentence each; empty: nothing."""
-    from agent.judge.task import unscored  # late: who only wants the GPUs needs no judge
-
-    words = unscored(track)  # first: while it holds, getting the rest would not help
-    rest = [*_missing_gpus(track), *_missing_data(track, workspace), *_missing_script(track, workspace)]
-    return [words, *rest] if words else rest
+    return [*_missing_gpus(track), *_missing_data(track, workspace), *_missing_script(track, workspace)]
 
 
 def require(track: Track, workspace: Path) -> None:
@@ -87,14 +83,16 @@ def _missing_gpus(track: Track) -> list[str]:
 def _missing_data(track: Track, workspace: Path) -> list[str]:
     if track.data.corpus != "fineweb":
         return []  # made on this machine by `agent start`
-    folder = corpus_folder(track, workspace)
-    shards = len(list(folder.glob(f"datasets/fineweb10B_{track.data.variant}/fineweb_train_*.bin")))
-    if shards >= track.data.train_shards and any(folder.glob("datasets/*/fineweb_val_*.bin")):
+    folder, data = corpus_folder(track, workspace), track.data
+    dataset = folder / "datasets" / f"fineweb10B_{data.variant}"
+    shards = len(list(dataset.glob("fineweb_train_*.bin")))
+    if shards >= data.train_shards and any(dataset.glob("fineweb_val_*.bin")):
         return []
+    decoded = " --documents" if track.script.score else ""  # `agent start` would do it too
     return [
-        f"needs {track.data.train_shards} training shards of FineWeb ({track.data.variant}) and its validation shard; "
-        f"{folder} has {shards}. Get them with: python -m trainer.data fineweb --variant {track.data.variant} "
-        f"--train-shards {track.data.train_shards} --out {folder}"
+        f"needs {data.train_shards} training shards of FineWeb ({data.variant}) and its validation shard; "
+        f"{folder} has {shards}. Get them with: python -m trainer.data fineweb --variant {data.variant} "
+        f"--train-shards {data.train_shards}{decoded} --out {folder}"
     ]
 
 

@@ -25,6 +25,7 @@ from agent.worktree import Repository
 from sandbox.policy import reaches
 from sandbox.walls import HELP
 from trainer.data import prepare
+from trainer.data.decoded import prepare_documents
 
 Say = Callable[[str], None]
 MakeRunner = Callable[[Track, int], Runner]
@@ -181,9 +182,16 @@ def write(new: New, store: Store | None, repo: Repository, say: Say) -> tuple[St
 
 def corpus(track: Track, repo: Repository, say: Say) -> str:
     """Makes the data where it is missing; gives its sha256."""
-    if track.data.corpus == "none":
+    data = track.data
+    if data.corpus == "none":
         return ""
-    return prepare(track.data.corpus, hardware.corpus_folder(track, repo.root), say=say).data_sha
+    folder = hardware.corpus_folder(track, repo.root)
+    if data.corpus != "fineweb":
+        return prepare(data.corpus, folder, say=say).data_sha
+    manifest = prepare("fineweb", folder, say=say, variant=data.variant, train_shards=max(1, data.train_shards))
+    if track.script.score:
+        prepare_documents(folder, say)
+    return manifest.data_sha
 
 
 def base_draft(words: str) -> Draft:

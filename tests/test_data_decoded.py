@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sentencepiece import SentencePieceProcessor
 
 from agent.errors import MissingError, UserError
 from tests.fineweb import BOS, MODEL, make_corpus, processor, stories, tokens_of, train_model
@@ -41,21 +42,20 @@ def contest_loop(tokens: list[int], window: int) -> Official:
     """The contest's count, token by token."""
     one = processor()
     last = (len(tokens) - 1) // window * window
-    size = separators = 0
-    for before, token in pairwise(tokens[: last + 1]):
-        separators += token == BOS
-        if one.is_control(token) or one.is_unknown(token) or one.is_unused(token):
-            continue
+    sizes = []
+    for before, token in pairwise(tokens):
+        size = 0
         if one.is_byte(token):
-            size += 1
-            continue
-        piece = one.id_to_piece(token)
-        if piece.startswith("\u2581"):
-            boundary = one.is_control(before) or one.is_unknown(before) or one.is_unused(before)
-            size += not boundary
-            piece = piece[1:]
-        size += len(piece.encode())
-    return Official(window, last, separators, size)
+            size = 1
+        elif not marks(one, token):
+            piece = one.id_to_piece(token)
+            size = len(piece.removeprefix("\u2581").encode()) + (piece[0] == "\u2581" and not marks(one, before))
+        sizes.append(size)
+    return Official(window, last, tokens[1 : last + 1].count(BOS), sum(sizes[:last]), sum(sizes[last:]))
+
+
+def marks(one: SentencePieceProcessor, token: int) -> bool:
+    return one.is_control(token) or one.is_unknown(token) or one.is_unused(token)
 
 
 @pytest.mark.parametrize(("block", "shards"), [(1 << 20, 1), (1 << 20, 3), (7, 3), (1, 1), (1000, 2)])

@@ -1,5 +1,6 @@
 """The judge's phase of a job: what it may see, what counts as code."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -7,11 +8,14 @@ import pytest
 from agent import hardware
 from agent import track as tracks
 from agent.errors import MissingError, TrackError
-from agent.judge.task import Task, documents, judge_phase
+from agent.judge.task import Documents, Task, documents, judge_phase, own_mb
 from agent.runners.job import JobPaths
-from agent.track import Track
+from agent.track import Data, Track
 from sandbox import Policy
+from tests import fineweb
 from tests.judging import SCORED, make_corpus, toy
+from trainer.data.decoded import prepare_documents
+from trainer.data.manifest import Damaged
 
 POLICY = Policy("", ("/usr/lib",))
 
@@ -49,13 +53,38 @@ def test_a_scoring_command_ends_with_its_role(tmp_path: Path) -> None:
         phase_task(tmp_path, toy(SCORED.replace('"score"]', '"serve"]')))
 
 
-def test_shards_are_refused_before_anybody_gets_a_machine_or_data_for_them(tmp_path: Path) -> None:
+def test_shards_are_scored_by_the_documents_decoded_from_them(tmp_path: Path) -> None:
+    track = toy().model_copy(update={"data": Data(corpus="fineweb", variant=fineweb.VARIANT, train_shards=1)})
+    fineweb.make_corpus(tmp_path, fineweb.tokens_of(fineweb.stories(9, 1)))
+    with pytest.raises(MissingError, match="not decoded yet"):
+        documents(track, tmp_path)
+    made = prepare_documents(tmp_path, lambda line: None)
+    found = documents(track, tmp_path)
+    assert found is not None and found.floor_bits is None
+    assert (found.docs, found.bytes, found.path) == (9, made.bytes, str(tmp_path / "val/docs.jsonl"))
+    assert found.official is not None and asdict(found.official) == asdict(made.official)
+    fineweb.make_corpus(tmp_path, fineweb.tokens_of(fineweb.stories(9, 2)))
+    with pytest.raises(Damaged, match="other shards"):
+        documents(track, tmp_path)
+
+
+def test_what_the_session_holds_of_long_texts_is_allowed_for() -> None:
+    """Measured: 20 bytes for each of the text's where a token has two and a half."""
+    assert own_mb(None) == 400
+    assert own_mb(Documents("", "", 50_000, 151_000_000, None)) == 400 + 4832
+
+
+def test_no_track_is_refused_for_its_shards_and_the_command_that_gets_them_is_named(tmp_path: Path) -> None:
     golf, upstream = (tracks.load(name, tmp_path)[0] for name in ("golf-1xh100", "golf-upstream"))
-    missing = hardware.missing(golf, tmp_path)[0]
-    assert missing.startswith("the judge can't score FineWeb shards yet") and "golf-upstream" in missing
-    with pytest.raises(MissingError, match="the judge can't score FineWeb shards yet"):
-        hardware.require(golf, tmp_path)
-    with pytest.raises(TrackError) as refused:
-        documents(golf, tmp_path)
-    assert missing in str(refused.value)
-    assert not [words for words in hardware.missing(upstream, tmp_path) if "judge can't" in words]
+    folder = hardware.corpus_folder(golf, tmp_path)
+    for track, decodes in ((golf, True), (upstream, False)):
+        (words,) = [line for line in hardware.missing(track, tmp_path) if "FineWeb" in line]
+        assert f"{folder} has 0" in words and f"--train-shards {track.data.train_shards}" in words
+        assert ("--documents" in words) is decodes
+    dataset = folder / "datasets/fineweb10B_sp1024"
+    dataset.mkdir(parents=True)
+    for name in ("val_000000", *(f"train_{number:06d}" for number in range(10))):
+        (dataset / f"fineweb_{name}.bin").touch()
+    assert not [line for line in hardware.missing(golf, tmp_path) if "FineWeb" in line]
+    (dataset / "fineweb_val_000000.bin").rename(dataset / "other.bin")
+    assert [line for line in hardware.missing(golf, tmp_path) if "has 10" in line]

@@ -41,7 +41,7 @@ def measure(track: Track, run: Run, job: JobPaths, result: JobResult, data_sha: 
         total = found.artifact_bytes + found.code_bytes
     elif trust == "reported":
         total = said.total_bytes
-    findings = [*found.findings, *differences(said, bpb, total, trust)]
+    findings = [*found.findings, *differences(said, bpb, total, trust), *contest_count(found)]
     if found.code_sha is not None and found.code_sha != run.script_sha:
         findings.append(
             Finding("code_changed", "invalid", "the script that was scored is not the one that was started")
@@ -104,6 +104,19 @@ def score_of(found: Measured) -> float | None:
     if found.status != "ok" or found.nats is None or not found.bytes:
         return None
     return found.nats / math.log(2) / found.bytes
+
+
+def contest_count(found: Measured) -> list[Finding]:
+    """The score by the contest's bytes. Not the contest's score: there, separators cost nats too."""
+    official = found.official
+    if official is None or found.status != "ok" or found.nats is None or not official.bytes:
+        return []
+    bpb = found.nats / math.log(2) / (official.bytes + official.rest_bytes)
+    text = (
+        f"{bpb:.5f} BPB by the contest's count: {official.bytes:,} bytes in {official.tokens:,} tokens, and "
+        f"{official.rest_bytes:,} in the rest that it drops. Its {official.separators:,} separators are not scored here"
+    )
+    return [Finding("contest_count", "note", text)]
 
 
 def from_log(said: Reported, result: JobResult) -> Measured:

@@ -105,6 +105,7 @@ def measured(task: Task, counted: Counted, files: "Files", texts: list[bytes], s
         peak_mb=scores.peak_mb,
         walls=scores.walls,
         findings=found.findings + below_floor(nats / math.log(2), floor),
+        official=task.documents.official if task.documents else None,
     )
 
 

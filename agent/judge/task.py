@@ -11,12 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from agent.errors import TrackError
 from agent.judge import JUDGE_VERSION
 from agent.records import Finding
 from agent.runners.job import JobPaths, Phase, strict
 from agent.track import Track
-from sandbox.limits import Limits
+from sandbox.limits import MB, Limits
 from sandbox.policy import Policy
 
 LOG = "judge.log"  # of the session itself; candidates write to score.log
@@ -35,9 +34,21 @@ SESSION_ENV = {
 }
 NETWORK = "network"  # the rule that a run sends nothing elsewhere
 OWN_MB = 400  # what the session needs on top of the candidate
+OWN_SHARE = 32  # and for every byte of the documents: they, their tokens and the nats are held
 
 # ok: there is a score. failed, capped: the candidate's doing. broken: ours or the machine's.
 Status = Literal["ok", "failed", "capped", "broken"]
+
+
+@dataclass(frozen=True)
+class Official:
+    """What the contest counts in the validation shards that the documents were decoded from."""
+
+    window: int  # tokens; a rest that fills no window is dropped
+    tokens: int  # that are predicted, separators included
+    separators: int  # of these: they cost nats there and have no bytes
+    bytes: int
+    rest_bytes: int  # of that rest
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,7 @@ class Documents:
     docs: int
     bytes: int
     floor_bits: float | None
+    official: Official | None = None  # tracks of token shards only
 
 
 @dataclass(frozen=True)
@@ -137,6 +149,7 @@ class Measured:
     peak_mb: float | None
     findings: tuple[Finding, ...]
     walls: tuple[str, ...] = ()  # around the process that scored; none: there is no score
+    official: Official | None = None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), allow_nan=False)
@@ -184,7 +197,7 @@ def judge_phase(track: Track, paths: JobPaths, *, script: Path, seed: int, corpu
         limits=Limits(
             wall_s=limits.score_wall_s,
             cpu_s=None,
-            memory_mb=limits.memory_mb + OWN_MB,
+            memory_mb=limits.memory_mb + own_mb(task.documents),
             disk_mb=2 * limits.disk_mb + OWN_MB,
             log_mb=limits.log_mb + 1,
             processes=limits.processes + 8,
@@ -193,6 +206,11 @@ def judge_phase(track: Track, paths: JobPaths, *, script: Path, seed: int, corpu
         policy=None,
         log=LOG,
     )
+
+
+def own_mb(held: Documents | None) -> int:
+    """Memory of the session itself."""
+    return OWN_MB + (OWN_SHARE * held.bytes // MB if held else 0)
 
 
 def session_command(task: Task) -> tuple[str, ...]:
@@ -221,25 +239,18 @@ def candidate_env(track: Track) -> dict[str, str]:
     }
 
 
-def unscored(track: Track) -> str:
-    """Why the judge can't score this track, on whatever machine; empty: it can, or is not asked to."""
-    if track.script.score and track.data.corpus == "fineweb":
-        return (
-            "the judge can't score FineWeb shards yet, so no machine can run it. Track golf-upstream is judged from "
-            "its script's own log; track tiny has the contest's rules at the size of a laptop"
-        )
-    return ""
-
-
 def documents(track: Track, corpus: Path) -> Documents | None:
-    """What the corpus' manifest says of its validation text. None: this track has no corpus of ours."""
+    """What is known of the corpus' validation text. None: this track has no corpus of ours."""
     if track.data.corpus == "none":
         return None
-    if words := unscored(track):
-        raise TrackError(f"track {track.name}: {words}")
+    from trainer.data import decoded
     from trainer.data.manifest import load
 
     manifest = load(corpus, verify=False)
+    if track.data.corpus == "fineweb":
+        found = decoded.load(corpus, manifest, verify=False)
+        official = Official(**asdict(found.official))
+        return Documents(str(corpus / found.file.path), found.file.sha256, found.docs, found.bytes, None, official)
     part = manifest.val
     assert part.docs is not None  # only shards don't say
     return Documents(str(corpus / part.files[0].path), part.files[0].sha256, part.docs, part.bytes, manifest.floor_bits)

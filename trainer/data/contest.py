@@ -27,16 +27,18 @@ class Official:
     separators: int
     """Of these; they cost nats and have no bytes."""
     bytes: int
+    rest_bytes: int
+    """Of the tokens that fill no window, by the same rule."""
 
 
 class Count:
     """Adds up a stream whose length is known."""
 
     def __init__(self, pieces: Pieces, length: int) -> None:
-        self._last = max(0, (length - 1) // WINDOW * WINDOW)  # the position of the last token that counts
-        self._at = 0
+        self._last = max(0, (length - 1) // WINDOW * WINDOW)  # so many predicted tokens count
+        self._predicted = 0
         self._before = np.zeros(0, dtype=np.uint16)
-        self._bytes = self._separators = 0
+        self._bytes = self._rest_bytes = self._separators = 0
         self._separator = pieces.separator
         texts = pieces.texts
         self._marks = np.array([text is None for text in texts])
@@ -44,15 +46,18 @@ class Count:
         self._sizes = np.array([_size(pieces, token) for token in range(len(texts))]) - self._spaced
 
     def add(self, block: Tokens) -> None:
-        stream = np.concatenate([self._before, block[: self._last + 1 - self._at]])
+        stream = np.concatenate([self._before, block])
         before, predicted = stream[:-1], stream[1:]
-        self._bytes += int((self._sizes[predicted] + (self._spaced[predicted] & ~self._marks[before])).sum())
-        self._separators += int((predicted == self._separator).sum())
-        self._at = min(self._last + 1, self._at + len(block))
+        sizes = self._sizes[predicted] + (self._spaced[predicted] & ~self._marks[before])
+        counted = max(0, self._last - self._predicted)  # of this block
+        self._bytes += int(sizes[:counted].sum())
+        self._rest_bytes += int(sizes[counted:].sum())
+        self._separators += int((predicted[:counted] == self._separator).sum())
+        self._predicted += len(predicted)
         self._before = stream[-1:]
 
     def counted(self) -> Official:
-        return Official(WINDOW, self._last, self._separators, self._bytes)
+        return Official(WINDOW, self._last, self._separators, self._bytes, self._rest_bytes)
 
 
 def _spaced(pieces: Pieces, token: int) -> bool:

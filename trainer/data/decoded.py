@@ -165,7 +165,7 @@ def _write(folder: Path, aside: Path, manifest: Manifest, model: File, say: Say)
         docs=tally.docs,
         empty=tally.empty,
         changed=tally.changed,
-        bytes=tally.bytes,
+        bytes=tally.text_bytes,
         tokens=tally.tokens,
         official=count.counted(),
     )
@@ -180,7 +180,7 @@ class Tally:
     docs: int = 0
     empty: int = 0
     changed: int = 0
-    bytes: int = 0
+    text_bytes: int = 0
     tokens: int = 0
     file_bytes: int = 0
     digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
@@ -194,7 +194,7 @@ class Tally:
         self.docs += len(full)
         self.empty += len(batch) - len(full)
         self.changed += sum(found != document.tolist() for found, document in zip(again, full, strict=True))
-        self.bytes += sum(len(text.encode()) for text in texts)
+        self.text_bytes += sum(len(text.encode()) for text in texts)
         self.tokens += sum(map(len, full))
         self.file_bytes += len(lines)
         self.digest.update(lines)
