@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --disable-pip-version-check --quiet
 
-.PHONY: start test check fast slow clis bench clean
+.PHONY: start test check fast slow walls clis clean
 
 start: $(VENV)/.installed            ## make everything that is needed, then start or resume research on the tiny track
 	$(BIN)/agent start --track tiny
@@ -18,10 +18,13 @@ check: $(VENV)/.tested
 	$(BIN)/mypy
 
 fast: $(VENV)/.tested
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m "not slow and not clis" -n 2
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m "not slow and not walls and not clis" -n 2
 
 slow: $(VENV)/.tested
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m "slow and not clis"
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m "slow and not walls and not clis"
+
+walls: $(VENV)/.tested                ## what hostile code can't do, tried behind every wall that is here
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m walls -n 2
 
 clis: $(VENV)/.tested                ## the real agent CLIs, installed with npm, against a stand-in of their providers
 	bash scripts/agent-clis.sh $(VENV)/agent-clis

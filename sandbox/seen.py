@@ -54,7 +54,10 @@ MACOS = (
     *(f"/opt/homebrew/{folder}" for folder in ("bin", "lib", "include")),
 )
 # Python packages of the system.
-SYSTEM_PACKAGES = tuple(f"{prefix}/lib/python*/*-packages" for prefix in ("/usr", "/usr/local", "/opt/homebrew"))
+SYSTEM_PACKAGES = (
+    *(f"{prefix}/lib*/python*/*-packages" for prefix in ("/usr", "/usr/local", "/opt/homebrew")),
+    "/usr/lib*/pypy*/*-packages",
+)
 # Of a Python elsewhere, and of conda's compilers and libraries. All of its folder may be much more: a person's home,
 # other environments, settings with tokens for an index of packages.
 BASE = (
@@ -94,6 +97,7 @@ def seen(packages: tuple[str, ...] | None) -> Seen:
         hidden += _matching(str(base), BASE_PACKAGES)
     read += [sys.executable, str(Path(sys.prefix) / "pyvenv.cfg"), sysconfig.get_path("stdlib")]
     places = _places()
+    hidden += places
     read += places if packages is None else _entries(packages, places)
     return Seen(
         tuple(sorted({path for path in read if Path(path).exists()})),

@@ -34,7 +34,7 @@ from tests.test_judge_measure import RUN
 
 pytestmark = pytest.mark.usefixtures("cleared")
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SECRET = b"step:1/2 train_loss:1.0 key\n"
 GB10 = 10 * 10**9
 

@@ -21,7 +21,7 @@ from tests.judging import toy
 from tests.test_judge_measure import RUN
 from tests.test_judge_measure import make_job as make_measured
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NEW_NETWORK = ["unshare", *(() if os.getuid() == 0 else ("--map-root-user",)), "--net", "--"]
 CALL = "import socket, time, os\ntalk = socket.create_connection(('192.0.2.2', 7000))\ntalk.recv(5)\n"
 

@@ -138,7 +138,7 @@ def environ(inside, of):
     pid = os.fork()
     if pid == 0:
         if inside:
-            sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+            sys.path.insert(0, {str(Path(__file__).parents[2])!r})
             from sandbox import landlock
             landlock.enforce({rules})
         os._exit(tried(Path(f'/proc/{{of or os.getpid()}}/environ').read_bytes))

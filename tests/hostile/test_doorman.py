@@ -23,7 +23,7 @@ from tests.visiting import said, visitor
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux") or not doorman.works(), reason="no doorman can work here"
 )
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 
 # ---------------------------------------------------------------- the twin
 

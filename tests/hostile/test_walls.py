@@ -6,7 +6,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pytest
 
@@ -17,14 +17,14 @@ from agent.runners.local import LocalRunner
 from sandbox import Confined, NoWalls, Policy, bubblewrap, landlock, level, stack, table, walls
 from sandbox.bubblewrap import doors
 from sandbox.policy import LEVELS, reaches
-from sandbox.seen import Seen, _places, seen
+from sandbox.seen import SYSTEM_PACKAGES, Seen, _places, seen
 from sandbox.walls import Stack
 from tests.confining import Lab
 from tests.judging import toy
 from tests.processes import linux
 from trainer.data.sources import VALIDATED
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 pytestmark = linux
 boxed = pytest.mark.skipif(not bubblewrap.boxes(), reason="bubblewrap is not installed")
 
@@ -217,6 +217,14 @@ def test_what_is_hidden_as_a_part_is_seen_where_it_is_listed(lab: Lab, where: st
         f"  try: print(Path({str(base)!r}, name, 'file').read_text())\n  except OSError: pass\n"
     )
     assert run(lab, code, rules, put_up).split() == ["lib", "packages"]
+
+
+@pytest.mark.parametrize(
+    "place", ["/usr/lib64/python3.12/site-packages", "/usr/lib/python3/dist-packages", "/usr/lib/pypy3/dist-packages"]
+)
+def test_packages_of_the_system_are_hidden_wherever_it_keeps_them(place: str) -> None:
+    assert any(PurePath(place).match(pattern) for pattern in SYSTEM_PACKAGES)
+    assert set(_places()) <= set(seen(()).hidden)
 
 
 def test_an_environment_that_looks_into_its_base_has_its_packages_too(monkeypatch: pytest.MonkeyPatch) -> None:
