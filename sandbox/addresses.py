@@ -4,14 +4,18 @@ Takes bytes and the socket that they are for; gives a checked address to use ins
 would have given.
 """
 
+import contextlib
 import errno
 import ipaddress
 import socket
 import struct
+import sys
+from pathlib import Path
 from typing import NamedTuple
 
 _SO_PROTOCOL, _SO_DOMAIN = 38, 39
 AF_NETLINK, _NETLINK_ROUTE = 16, 0
+_LISTENS = "0A"
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
 
 
@@ -89,6 +93,26 @@ def inside(to: Address, copy: socket.socket, family: int) -> Address | None:
 def plain(address: Address) -> Address:
     """The same for a socket of either family."""
     return Address(address.host.removeprefix("::ffff:"), address.port)
+
+
+def listeners(at: Address) -> set[int]:
+    """The inodes of all sockets of this machine that a connection to this address may end at."""
+    host = ipaddress.ip_address(at.host)
+    rows: set[int] = set()
+    for table, version in (("/proc/net/tcp", 4), ("/proc/net/tcp6", 6)):
+        if version < host.version:
+            continue
+        same = ipaddress.ip_address(f"::ffff:{host}") if version > host.version else host
+        wanted = {f"{_words(same.packed)}:{at.port:04X}", f"{_words(bytes(len(same.packed)))}:{at.port:04X}"}
+        with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
+            lines = map(str.split, Path(table).read_text("ascii").splitlines()[1:])
+            rows |= {int(words[9]) for words in lines if words[1] in wanted and words[3] == _LISTENS}
+    return rows
+
+
+def _words(packed: bytes) -> str:
+    """An address as the kernel's tables show it: each four bytes as a number of this machine's order."""
+    return "".join(f"{int.from_bytes(packed[at : at + 4], sys.byteorder):08X}" for at in range(0, len(packed), 4))
 
 
 def netlink_name(copy: socket.socket, raw: bytes) -> tuple[int, int]:

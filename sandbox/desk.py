@@ -20,7 +20,18 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from sandbox import syscalls
-from sandbox.addresses import Address, inside, internet, is_netlink, is_unix, netlink_name, parse, plain, unix_name
+from sandbox.addresses import (
+    Address,
+    inside,
+    internet,
+    is_netlink,
+    is_unix,
+    listeners,
+    netlink_name,
+    parse,
+    plain,
+    unix_name,
+)
 
 # From linux/seccomp.h: struct seccomp_notif is id, pid, flags, number, architecture, pointer, six arguments.
 _REQUEST = struct.Struct("=QIIiIQ6Q")
@@ -60,6 +71,7 @@ class Desk:
         self._at_work = threading.Semaphore(AT_ONCE)
         # Names that the candidate itself has listened on or bound, oldest first.
         self._listening: dict[Address, None] = {}
+        self._sockets: dict[int, None] = {}  # by inode: those that it has listened with
         self._unix: dict[bytes, str] = {}
         self._lock = threading.Lock()
         threading.stack_size(1 << 18)
@@ -150,7 +162,7 @@ class Desk:
         if name is None:
             raise OSError(errno.ENETUNREACH, f"{to.host} is not loopback")
         own = self._own(name, family)
-        if own is None:  # a service of the host, or nobody: the candidate can't tell
+        if own is None or not self._answers(plain(own)):  # a service of the host, or nobody: it can't tell
             raise OSError(errno.ECONNREFUSED, f"{name} is no socket of the candidate's")
         copy.connect(own)
 
@@ -164,6 +176,12 @@ class Desk:
             if usual not in self._listening:
                 return None
         return usual if family == socket.AF_INET else Address("::ffff:127.0.0.1", name.port)
+
+    def _answers(self, name: Address) -> bool:
+        """Whether the candidate is still who listens there: a name that it gave up may be another's by now."""
+        found = listeners(name)
+        with self._lock:
+            return bool(found) and found <= self._sockets.keys()
 
     def _bind(self, copy: socket.socket, raw: bytes) -> None:
         if is_netlink(copy):
@@ -198,6 +216,7 @@ class Desk:
             copy.shutdown(socket.SHUT_RD)
             raise OSError(errno.EADDRNOTAVAIL, f"{name.host} is not loopback")
         self._remember(self._listening, plain(name), None)
+        self._remember(self._sockets, os.fstat(copy.fileno()).st_ino, None)
 
     def _remember(self, names: dict[_Name, _Real], name: _Name, real: _Real) -> None:
         with self._lock:

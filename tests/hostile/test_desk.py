@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -311,6 +312,28 @@ def test_a_name_is_the_candidates_own_only() -> None:
         code = f"print(tried(socket.socket().connect, ('127.0.0.1', {port})))"
         assert said(code) == errno.ECONNREFUSED
         socket.create_connection(("127.0.0.1", port)).close()  # it was there
+
+
+@pytest.mark.parametrize(("own", "others"), [("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "0.0.0.0"), ("::1", "::1")])
+def test_a_name_that_the_candidate_gave_up_may_be_anothers(own: str, others: str) -> None:
+    """It could have listened once on every port, and waited for services to come."""
+    code = (
+        f"one = socket.create_server(({own!r}, 0), family=socket.AF_INET6 if ':' in {own!r} else socket.AF_INET)\n"
+        "name = one.getsockname()\nprint(tried(socket.socket(one.family).connect, name))\none.close()\n"
+        "print(name[1], flush=True)\nimport time\nwhile not os.path.exists(f'there-{name[1]}'): time.sleep(0.01)\n"
+        "print(json.dumps(tried(socket.socket(one.family).connect, name)))"
+    )
+    with visitor(code) as one:
+        assert one.process.stdout is not None
+        assert int(one.process.stdout.readline()) == 0  # its own
+        port = int(one.process.stdout.readline())
+        there = Path(tempfile.gettempdir(), f"there-{port}")
+        with socket.create_server((others, port), family=socket.AF_INET6 if ":" in own else socket.AF_INET):
+            there.touch()
+            try:
+                assert one.said() == errno.ECONNREFUSED
+            finally:
+                there.unlink()
 
 
 HANG = """
