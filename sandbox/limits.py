@@ -18,6 +18,7 @@ CAPS: frozenset[Cause] = frozenset({"wall", "cpu", "memory", "disk", "log", "pro
 MB = 1_000_000
 MIB = 1 << 20
 OPEN_FILES = 1024
+NO_CORE = 1  # less than any core dump has; at 0 the kernel still starts the machine's own program for one, as root
 NPROC_SLACK = 1024  # RLIMIT_NPROC counts all that the person runs: room for that to grow
 
 
@@ -90,7 +91,7 @@ def rlimits(limits: Limits, uid: int | None = None) -> list[tuple[int, int, int]
     """
     largest_file = max(limits.disk_mb, limits.log_mb) * MB
     wanted = [
-        (resource.RLIMIT_CORE, 0, 0),
+        (resource.RLIMIT_CORE, NO_CORE, NO_CORE),
         (resource.RLIMIT_FSIZE, largest_file, largest_file),
         (resource.RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES),
     ]

@@ -35,7 +35,7 @@ print(json.dumps({
         "env": {"ONLY": "this", "LC_CTYPE": "C.UTF-8"},
         "fds": ["0", "1", "2"],
         "sid": True,
-        "core": 0,
+        "core": 1,
         "fsize": 20_000_000,
         "stdin": "",
         "files": 1024,
@@ -114,6 +114,11 @@ def test_the_log_is_never_somebody_elses_file(lab: Lab, plant: str) -> None:
     with pytest.raises(StartError, match="log"):
         lab.start("print('overwritten')")
     assert precious.read_text() == "mine"
+
+
+def test_a_crash_leaves_no_core_dump(lab: Lab) -> None:
+    ended = lab.run("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    assert ended.exit.signal == signal.SIGSEGV and list(ended.out.iterdir()) == []
 
 
 def test_rights_to_its_log_cannot_be_taken_away(lab: Lab) -> None:
