@@ -69,7 +69,7 @@ def test_shards_are_scored_by_the_documents_decoded_from_them(tmp_path: Path) ->
 
 
 def test_what_the_session_holds_of_long_texts_is_allowed_for() -> None:
-    """Measured: 20 bytes for each of the text's where a token has two and a half."""
+    """Measured: about 10 bytes for each byte of the text, with two and a half to a token."""
     assert own_mb(None) == 400
     assert own_mb(Documents("", "", 50_000, 151_000_000, None)) == 400 + 4832
 
