@@ -247,15 +247,13 @@ def documents(stream: Iterator[Tokens], separator: int) -> Iterator[Tokens]:
 
 def text_of(document: Tokens, pieces: Pieces, number: int) -> str:
     """What the tokens say, and nothing that the model would add or take away."""
-    parts = [pieces.texts[token] for token in document.tolist()]
+    parts = [text for token in document.tolist() if (text := pieces.texts[token]) is not None]
+    if len(parts) != len(document):
+        raise UserError(f"document {number} of the validation shards holds a token that stands for no text")
     try:
-        return b"".join(part for part in parts if part is not None or _no_text(number)).decode()
+        return b"".join(parts).decode()
     except UnicodeDecodeError as error:
         raise UserError(f"document {number} of the validation shards is no text: {error}") from error
-
-
-def _no_text(number: int) -> bool:
-    raise UserError(f"document {number} of the validation shards holds a token that stands for no text")
 
 
 def _sync(path: Path, content: bytes) -> None:
