@@ -122,7 +122,7 @@ def test_a_planner_with_a_fault_ends_nothing_that_runs_and_is_named(
     ending = Loop(setting).run()
     assert (ending.state, ending.failed) == ("stopped", True)
     assert (
-        "planner broken is broken: KeyError: 'no such key' (" in ending.reason and "test_planning.py" in ending.reason
+        "planner broken is broken: KeyError: 'no such key' (" in ending.reason and Path(__file__).name in ending.reason
     )
     assert [one.state for one in by_title(setting).values()][1:] == ["worse"] * 3
     with setting.store.read() as reads:
