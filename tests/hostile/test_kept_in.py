@@ -18,12 +18,12 @@ from agent.reach import Reach
 from agent.runners import JobPaths
 from agent.runners import local as runners
 from sandbox import Level
-from sandbox.walls import lacking
+from sandbox.walls import why_not
 from tests.judging import make_corpus, make_job, toy
 from tests.processes import linux
 from tests.shepherding import Job, started_at
 
-pytestmark = [linux, pytest.mark.skipif(bool(lacking()), reason="not every level of walls can be put up here")]
+pytestmark = [linux, pytest.mark.skipif(bool(why_not()), reason="not every level of walls can be put up here")]
 BOXED: tuple[Level, ...] = ("namespaces", "landlock")
 
 # Each deed against each target; what got through is written down. Those that destroy come last.

@@ -20,12 +20,12 @@ from agent.runners import JobPaths, JobSpec, Phase
 from agent.runners import local as runners
 from agent.runners.local import LocalRunner
 from sandbox import Level, Limits, tree
-from sandbox.walls import lacking
+from sandbox.walls import why_not
 from tests.judging import make_job, toy
 from tests.processes import alive, linux, mentioning, until
 from tests.shepherding import LACKING, Job, gone, started_at
 
-pytestmark = [linux, pytest.mark.skipif(bool(lacking()), reason="not every level of walls can be put up here")]
+pytestmark = [linux, pytest.mark.skipif(bool(why_not()), reason="not every level of walls can be put up here")]
 LIMITS = Limits(wall_s=30, cpu_s=None, memory_mb=400, disk_mb=20, log_mb=1, processes=40)
 GUARANTEES = {"namespaces", "twin"}
 BEGIN = """

@@ -50,16 +50,16 @@ def mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str | None) -> 
     monkeypatch.setattr(seatbelt, "sys", SimpleNamespace(platform="darwin", executable=sys.executable))
     monkeypatch.setattr(walls, "sys", SimpleNamespace(platform="darwin"))
     seatbelt._trial.cache_clear()
-    walls.lacking.cache_clear()
+    walls.why_not.cache_clear()
     monkeypatch.setattr(walls, "_box", lambda open_to_all: None)
-    monkeypatch.setattr(walls, "_filters", lambda: False)
+    monkeypatch.setattr(walls, "_filters", lambda loopback, pinned: False)
 
 
 @pytest.fixture(autouse=True)
 def _forgotten() -> Iterator[None]:
     yield
     seatbelt._trial.cache_clear()
-    walls.lacking.cache_clear()
+    walls.why_not.cache_clear()
 
 
 def confined(tmp_path: Path, policy: Policy, *argv: str) -> Confined:
