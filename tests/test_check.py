@@ -112,7 +112,8 @@ BAD = {
     "is no number": ('loss = float("nan")', "its loss is no number from step 1 on", ""),
     "never ends": ("while True: pass", "stopped at its wall limit (3 s", ""),
     "prints 100 MB": ('print("x" * 1000000) if step else 0; print(("y" * 99 + chr(10)) * 1000000)', "log limit", ""),
-    "forks": ("import os\n        while True: os.fork()", "processes limit", ""),
+    # Whichever is met first: their number, or what they need together.
+    "forks": ("import os\n        while True: os.fork()", "stopped at its", ""),
     "eats memory": ("x = bytearray(900_000_000)", "memory limit", ""),
     "fills the disk": ('open("x", "wb").write(bytes(40_000_000))', "train", ""),
     "leaves no artifact": ("import os; os._exit(0)", "no artifact final_model.bin was written", ""),

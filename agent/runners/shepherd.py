@@ -165,12 +165,12 @@ class Shepherd:
         try:
             answer = from_json(read_small(self._paths.measure) or "")
             status, reason = str(answer["status"]), str(answer["reason"])  # type: ignore[index]
-            standing = list(answer["walls"])  # type: ignore[index]
+            standing = answer.get("walls")  # type: ignore[attr-defined]
         except (ValueError, KeyError, TypeError) as error:
             return "score_failed", f"no readable answer of the judge: {error}"
         if status == "broken":
             raise Broken(f"the judge could not work: {reason}")
-        if standing:  # what did not stand in both phases did not stand
+        if isinstance(standing, list) and standing:  # what did not stand in both phases did not stand
             self._walls = tuple(name for name in self._walls if name in standing)
         outcomes: dict[str, Outcome] = {"ok": "ok", "capped": "capped"}
         return outcomes.get(status, "score_failed"), reason
