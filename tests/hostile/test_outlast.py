@@ -74,7 +74,7 @@ for _ in range(6):
                 if os.fork(): os._exit(0)
                 clear()
             except OSError: time.sleep(0.01)  # so many have ended that nobody has waited for yet
-            time.sleep(0.002)
+            time.sleep(0.05)  # long enough to be seen by who looks for it
 clear()
 open('ready', 'w')
 sleep()
@@ -216,7 +216,9 @@ def test_who_scattered_itself_while_it_is_scored(tmp_path: Path, at_level: Level
     phase = Phase("judge", argv, SESSION_ENV, task.folder, replace(LIMITS, memory_mb=900), None, "judge.log")
     job = Job(paths, JobSpec(1, (phase,), None, None, 40))
     paths.spec.write_text(job.spec.to_json())
-    with running(job, lambda: paths.score_log.exists() and "scattered" in paths.score_log.read_text()) as shepherd:
+    with running(
+        job, lambda: any("scattered" in log.read_text() for log in paths.folder.glob(".score-*/log"))
+    ) as shepherd:
         family = of_candidate(job, shepherd)
         assert len(family) >= 6  # the session itself is among them
         dies_with_its_shepherd(job, shepherd)
