@@ -24,7 +24,7 @@ slow: $(VENV)/.tested
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m "slow and not walls and not clis"
 
 walls: $(VENV)/.tested                ## what hostile code can't do, tried behind every wall that is here
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m walls -n 2
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m walls
 
 clis: $(VENV)/.tested                ## the real agent CLIs, installed with npm, against a stand-in of their providers
 	bash scripts/agent-clis.sh $(VENV)/agent-clis
