@@ -100,7 +100,14 @@ def measure(store: Store, campaign_count: int) -> Iterator[Line]:
     yield timed("spend, all campaigns", 20, view("SELECT * FROM spend", campaign_count))
     with store.write() as tx:
         caps = {"caps": Caps(None), "planner": "knobs", "review": "none", "slots": 2, "target_bpb": None}
-        texts = {"track": "tiny", "track_toml": TOML, "track_sha": "t", "data_sha": "d", "base_commit": "c"}
+        texts = {
+            "track": "tiny",
+            "track_file": "tiny",
+            "track_toml": TOML,
+            "track_sha": "t",
+            "data_sha": "d",
+            "base_commit": "c",
+        }
         rest = {"name": f"bench-{os.getpid()}", "branch": "b", "seed": 1, "hardware_class": "cpu-0"}
         campaign = tx.add_campaign(**caps, **texts, **rest)  # type: ignore[arg-type]
     yield from writes(store, campaign.id)
