@@ -65,6 +65,7 @@ TRANSITIONS: dict[ProposalState, tuple[ProposalState, ...]] = {
         "inconclusive",
         "unfunded",
         "cancelled",
+        "duplicate",  # inert, which only a seed that its baseline was run with can tell
     ),
     "auditing": ("replaying", "accepted", "invalid", "cancelled"),
     "replaying": ("confirming", "awaiting_review", "inconclusive", "unfunded", "cancelled", "crashed"),

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from agent.judge import rules
-from agent.records import Finding, Outcome, Purpose
+from agent.records import TRANSITIONS, Finding, Outcome, ProposalState, Purpose
+from agent.steps.decide import NEXT_STATE
 from agent.store import Scored
 from tests.scored import TRACK, scored
 
@@ -187,3 +188,11 @@ def test_order_what_says_most_comes_first() -> None:
     assert check(everything).words.startswith("r12: not_normalised")  # type: ignore[union-attr]
     bare = Scored(everything.run, replace(everything.measurement, findings=()))
     assert check(bare).decision == "inert"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("before", ["measured", "confirming"])
+def test_whatever_may_be_decided_of_an_idea_may_follow(before: ProposalState) -> None:
+    """An idea can turn out to be inert, oversize or invalid at any of its seeds, not only at the first."""
+    asked = {"measured": {"accept"}, "confirming": {"confirm"}}  # said only of the others
+    for decision, state in NEXT_STATE.items():
+        assert decision in asked[before] or state in TRANSITIONS[before], (before, decision)
