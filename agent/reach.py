@@ -8,14 +8,19 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 from agent import literals
+from agent.records import Campaign
 from agent.runners.job import JobPaths
 from agent.track import Track
 from sandbox import BoxName, Level, Policy
 from sandbox.policy import reaches
 from sandbox.seen import seen
 from sandbox.walls import why_not
+
+if TYPE_CHECKING:
+    from agent.worktree import Repository
 
 
 @dataclass(frozen=True)
@@ -28,14 +33,14 @@ class Reach:
     """How bubblewrap is known to work on the machine."""
 
 
-def minimum(track: Track, base: Mapping[str, str], files: Mapping[str, str], *, unsafe: bool) -> Level:
-    """The weakest walls behind which these files may run; `base`: the person's own.
+def minimum(track: Track, repo: "Repository", campaign: Campaign, files: Mapping[str, str]) -> Level:
+    """The weakest walls behind which these files may run in the campaign.
 
     What differs from a person's script in nothing but literals of declared knobs was written by no model.
     """
-    if literals.only_knobs(track, base, files):
+    if literals.only_knobs(track, repo.files(campaign.base_commit, track.script.editable), files):
         return "base"
-    return "unsafe" if unsafe else track.sandbox.minimum
+    return "unsafe" if campaign.unsafe else track.sandbox.minimum
 
 
 def lacking(track: Track, level: Level, *, unsafe: bool) -> str:

@@ -132,8 +132,7 @@ def _examine(setting: Setting, proposal: Proposal, before: Mapping[str, str], af
 
 def _walled(setting: Setting, report: guard.Report, after: Mapping[str, str]) -> guard.Report:
     """Where there are no walls for what a model wrote, it goes no further."""
-    base = setting.repo.files(setting.campaign.base_commit, setting.track.script.editable)
-    least = reach.minimum(setting.track, base, after, unsafe=setting.campaign.unsafe)
+    least = reach.minimum(setting.track, setting.repo, setting.campaign, after)
     level = setting.runner.level(reach.asked(setting.track, setting.repo.root))
     if reaches(level, least):
         return report

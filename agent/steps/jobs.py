@@ -55,10 +55,8 @@ def job_spec(
 
 def minimum(setting: Setting, proposal: Proposal) -> Level:
     """The weakest walls behind which the proposal's commit may run."""
-    paths = setting.track.script.editable
-    base = setting.repo.files(setting.campaign.base_commit, paths)
-    files = setting.repo.files(known(proposal.commit), paths)
-    return reach.minimum(setting.track, base, files, unsafe=setting.campaign.unsafe)
+    files = setting.repo.files(known(proposal.commit), setting.track.script.editable)
+    return reach.minimum(setting.track, setting.repo, setting.campaign, files)
 
 
 def on_slot(setting: Setting, run: Run, limits: track.Limits) -> track.Track:

@@ -144,8 +144,7 @@ def _place(desk: Desk, basis: Basis, files: Mapping[str, str]) -> Place:
     folder = campaign_folder(desk.root, desk.campaign.name)
     commit = basis.head.commit
     assert commit is not None
-    base = desk.repo.files(desk.campaign.base_commit, desk.track.script.editable)
-    least = reach.minimum(desk.track, base, files, unsafe=desk.campaign.unsafe)
+    least = reach.minimum(desk.track, desk.repo, desk.campaign, files)
     return Place(
         track=desk.track,
         corpus=desk.corpus,
