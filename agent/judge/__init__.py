@@ -1,7 +1,7 @@
 """The judge: measures what a run left behind, and says what becomes of the idea.
 
-`session` scores an artifact in a trusted process, `measure` makes a `Measurement` of a finished job, `rules`
-looks for broken rules, `noise` and `verdict` do the statistics.
+`session` scores an artifact in a trusted process, `measure` makes a `Measurement` of a finished job, `gates`
+ask what bars an idea before any statistics, `noise` and `verdict` do those.
 """
 
 JUDGE_VERSION = 1

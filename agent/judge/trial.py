@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from agent.judge import rules
+from agent.judge import gates
 from agent.records import Decision, Proposal, Verdict
 from agent.track import Rung, Track
 
@@ -37,10 +37,10 @@ def decide(
     if baseline is None or baseline.measurement.bpb is None:
         on = f"p{proposal.baseline_id} has no score there, so there is nothing to compare with"
         return _verdict(rung, proposal, "screen", f"{on}; screened at {track.decision.rung}")
-    broken = rules.at_trial(track, candidate, [baseline])
+    broken = gates.at_trial(track, candidate, [baseline])
     if broken is not None:
         return _verdict(rung, proposal, broken.decision, broken.words)
-    mine = rules.effective(candidate)[-1].measurement
+    mine = gates.effective(candidate)[-1].measurement
     assert mine.bpb is not None
     before = baseline.measurement.bpb
     seen = f"{before:.4f} -> {mine.bpb:.4f} with one seed"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agent import budget
 from agent.errors import BudgetExceeded
-from agent.judge import noise, rules, trial, verdict
+from agent.judge import gates, noise, trial, verdict
 from agent.records import Decision, Proposal, ProposalState, Verdict
 from agent.setting import Setting, known
 from agent.steps.fresh import fresh
@@ -105,13 +105,13 @@ def judge(setting: Setting, proposal: Proposal, found: Evidence | Tried) -> Verd
     track = setting.track
     if isinstance(found, Tried):
         return trial.decide(track, found.rung, proposal, found.candidate, found.baseline, found.sizes)
-    broken = rules.check(track, found.candidate, found.baseline)
+    broken = gates.check(track, found.candidate, found.baseline)
     if broken is not None:
         return Verdict(proposal.id, known(proposal.baseline_id), broken.decision, broken.words)
     return verdict.decide(
         track,
         proposal,
-        candidate=rules.effective(found.candidate),
+        candidate=gates.effective(found.candidate),
         baseline=found.baseline,
         noise=found.noise,
         confirming=proposal.state == "confirming",

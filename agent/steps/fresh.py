@@ -4,7 +4,7 @@ Takes the store's rows. A fresh run that hit its limit on a core that others use
 one more try at its seed, which then stands in its place, however that ends.
 """
 
-from agent.judge import rules
+from agent.judge import gates
 from agent.records import Proposal, Run
 from agent.setting import Setting
 from agent.store import Reads, Scored
@@ -33,5 +33,5 @@ def disturbed(setting: Setting, reads: Reads, head: Proposal, runs: list[Run]) -
     ]
     quiet = [one for one in scored if one.run.rung == setting.track.decision.rung and one.measurement.bpb is not None]
     return frozenset(
-        one.run.seed for one in scored if one.run.id in capped and rules.starved(setting.track, one, quiet)
+        one.run.seed for one in scored if one.run.id in capped and gates.starved(setting.track, one, quiet)
     )

@@ -5,7 +5,7 @@ Takes a run in flight and the logs of both; ends the idea as a duplicate, called
 The same losses early on prove nothing of an idea that acts later: a schedule, an average of weights, rounding, scoring.
 So this is only for kinds that claim to act from the first step, and only when the same losses reach so far that no
 branch that starts as nothing could hide in their digits. An idea of another kind runs to its end, where the same scores
-say it (`rules.inert`). What a candidate prints about itself can at worst end its own idea.
+say it (`gates.inert`). What a candidate prints about itself can at worst end its own idea.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Rules before statistics: what is broken, in which order, and what is not."""
+"""Gates before statistics: what is broken, in which order, and what is not."""
 
 import random
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.judge import rules
+from agent.judge import gates
 from agent.records import TRANSITIONS, Finding, Outcome, ProposalState, Purpose
 from agent.steps.decide import NEXT_STATE
 from agent.store import Scored
@@ -35,8 +35,8 @@ def run(
 BASELINE = [run(n, n, purpose="report", slot=f"s{n % 2}", train_cpu_s=20.0 + n % 2) for n in (1, 2, 3)]
 
 
-def check(*runs: Scored, baseline: list[Scored] = BASELINE) -> rules.Broken | None:
-    return rules.check(TRACK, runs, baseline)
+def check(*runs: Scored, baseline: list[Scored] = BASELINE) -> gates.Broken | None:
+    return gates.check(TRACK, runs, baseline)
 
 
 def test_nothing_is_broken() -> None:
@@ -98,7 +98,7 @@ def test_a_run_that_hit_its_limit_on_a_busy_core_has_a_second_try(
     broken = check(one)
     assert broken is not None and broken.decision == decision
     on_gpus = TRACK.model_copy(update={"hardware": TRACK.hardware.model_copy(update={"kind": "cuda"})})
-    broken = rules.check(on_gpus, [one], BASELINE)
+    broken = gates.check(on_gpus, [one], BASELINE)
     assert broken is not None and broken.decision == "crashed"
 
 
@@ -115,8 +115,8 @@ def test_findings_bar_only_if_they_are_severe() -> None:
     assert broken == ("invalid", "r11: below_floor: knew the text")
 
 
-@pytest.mark.parametrize("judge", [rules.check, rules.at_trial])
-def test_what_talked_to_the_network_is_invalid_also_without_a_score(judge: Callable[..., rules.Broken | None]) -> None:
+@pytest.mark.parametrize("judge", [gates.check, gates.at_trial])
+def test_what_talked_to_the_network_is_invalid_also_without_a_score(judge: Callable[..., gates.Broken | None]) -> None:
     """It was ended for that; and a busy core is no excuse, as it is for other limits."""
     found = (Finding("network", "invalid", "train: it talked to the network: 81 bytes"),)
     one = run(11, 1, outcome="capped", train_wall_s=9.0, train_cpu_s=1.0, findings=found)
@@ -147,12 +147,12 @@ def test_over_budget_is_asked_twice() -> None:
     assert check(run(11, 1, slot="s1", train_cpu_s=26.5)) is None  # that slot's baseline took 21
     elsewhere = check(run(11, 1, slot="s9", train_cpu_s=27.5))  # all slots: 1.3 * 20.67
     assert elsewhere is not None and "26.9" in elsewhere.words
-    assert rules.check(TRACK.model_copy(update={"compute": None}), [slow], BASELINE) is None
+    assert gates.check(TRACK.model_copy(update={"compute": None}), [slow], BASELINE) is None
 
 
 def test_a_recheck_replaces_what_it_repeats() -> None:
     runs = [run(11, 1), run(12, 2), run(13, 2, purpose="recheck"), run(14, 3)]
-    assert [one.run.id for one in rules.effective(runs)] == [11, 13, 14]
+    assert [one.run.id for one in gates.effective(runs)] == [11, 13, 14]
     slow_then_dead = check(run(11, 1, train_cpu_s=99.0), run(12, 1, purpose="recheck", outcome="crashed"))
     assert slow_then_dead is not None and slow_then_dead.decision == "crashed"
 
@@ -174,7 +174,7 @@ def test_an_unknown_size_never_passes_a_limit() -> None:
     assert found is not None
     assert (found.decision, found.words) == ("invalid", "r12: its size is unknown, and the track allows 1,000 bytes")
     unlimited = TRACK.model_copy(update={"limits": TRACK.limits.model_copy(update={"artifact_bytes": None})})
-    assert rules.check(unlimited, [run(12, 2, total_bytes=None)], BASELINE) is None
+    assert gates.check(unlimited, [run(12, 2, total_bytes=None)], BASELINE) is None
 
 
 def test_the_size_is_no_rule() -> None:

@@ -1,4 +1,4 @@
-"""Rules that an idea must not break before its score counts: first findings, then time, then seeds.
+"""Gates that an idea must pass before its score counts: first findings, then time, then seeds.
 
 Takes the measured runs of a candidate and of its baseline; gives what is broken, or None. Pure.
 """
@@ -33,7 +33,7 @@ class Broken(NamedTuple):
 
 
 def check(track: Track, candidate: Sequence["Scored"], baseline: Sequence["Scored"]) -> Broken | None:
-    """The first rule that is broken, in the order that says most."""
+    """The first gate that it does not pass, in the order that says most."""
     runs = effective(candidate)
     return (
         barred(runs, NETWORK)  # the run was ended for it, so it has no score either
