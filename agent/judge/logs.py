@@ -1,53 +1,29 @@
-"""What a script says of itself: its final score, its sizes, its steps, in every format that is in use.
+"""What a script says of itself: its final score, its sizes, its steps, its clocks, in every format that is in use.
 
 Takes the text of a log; gives `Reported`. Pure. A candidate wrote the text, so it is evidence of nothing: the
 figure is kept beside what was measured, and is the score only on tracks that say so.
 """
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
+from agent.judge import several
+from agent.judge.finals import MOST_BPB as MOST_BPB
+from agent.judge.finals import Family, Final, official, read_final
+from agent.judge.lines import Row, of_first_rank, rows
+from agent.judge.recount import Recount, recount
 from agent.judge.sizes import Sizes, read_sizes
 
-# A script may report several finals. The first of these that is present is the official one.
-Family = Literal[
-    "phased ttt",
-    "lora ttt",
-    "quantized ttt",
-    "legal ttt",
-    "early lora ttt",
-    "sliding",
-    "int8 roundtrip",
-    "other roundtrip",
-    "quantized",
-    "other final",
-    "json trailer",
-    "trailer",
-]
-
-MOST_BPB = 1e6  # more is no score but an accident, or meant to break whoever squares it
-HEAD_CHARS, TAIL_CHARS, LINE_CHARS = 1 << 18, 1 << 21, 2000
-_ESCAPE = re.compile(r"\x1b(?:\[[0-9;?]{0,32}[ -/]{0,4}[@-~]|[@-Z\\-_])")
-_STAMP = re.compile(r"\d{9,20}\.\d{1,12}\s{1,8}")
-# ASCII: else a dotless i is an i, and float() does not think so.
-_NUMBER = r"([+-]?(?:nan|inf(?:inity)?|\d{1,20}(?:\.\d{0,20})?(?:e[+-]?\d{1,4})?))(?![\w.])"
-_LOSS = re.compile(rf"(?:(?<= )sliding )?val_loss[:=]\s?{_NUMBER}", re.IGNORECASE | re.ASCII)
-_BPB = re.compile(rf"(?:(?<= )sliding )?val_bpb[:=]\s?{_NUMBER}", re.IGNORECASE | re.ASCII)
-_LABEL = re.compile(r"[A-Za-z][\w:-]{0,60}")
-_DETAIL = re.compile(r"[a-z_]{1,30}:\S{1,40}")
-_TRAILER = re.compile(rf"val_bpb:\s{{0,40}}{_NUMBER}\s*", re.IGNORECASE | re.ASCII)
-_JSON = re.compile(rf'"(post_ttt_val_bpb|val_bpb)":\s{{0,8}}{_NUMBER},?\s*', re.IGNORECASE | re.ASCII)
-_NOT_VALID = re.compile(r"valid:\s{1,20}false", re.IGNORECASE | re.ASCII)
 _STEPS = re.compile(r"step:\s?(\d{1,12})/\d{1,12}\b")
 _STEP_LINE = re.compile(r"(?:step:)?(\d{1,12})/\d{1,12} .{0,200}loss")
 _STEPS_SAID = re.compile(r"num_steps:\s{1,20}(\d{1,12})\s*")
 _TRAINED = re.compile(r"train_time:\s?(\d{1,12})ms\b")
-_SEED = re.compile(r"\s{0,4}seed:\s?(\d{1,20})\s*")
-# Steps, diagnostics and hold-outs begin otherwise.
-_FINAL = ("final_", "quantized", "legal_ttt", "ttt_sliding:done")
-_NEVER = re.compile(r"final_temped|post[-_]ema")
+_EVALUATED = re.compile(r"\b(?:eval_time|time):\s?(\d{1,12})ms\b|\belapsed=(\d{1,9})s\b")
+_SEED = re.compile(r'\s{0,4}(?:seed|"seed"):\s?(\d{1,20}),?\s*')
+_PEAK = re.compile(r"peak memory allocated: (\d{1,12}) MiB|peak_vram_mb:\s{1,20}(\d{1,12})")
+_SCORED = re.compile(r"(?:val_loader:.{0,400} tokens:|\s{0,4}val_tokens:\s?)(\d{1,15})\b")
+_TOKENIZER = re.compile(r"(?:val_bpb:enabled .{0,200}tokenizer_(?:path|kind)=|\s{0,4}tokenizer_path: )(\S{1,300})")
 
 
 @dataclass(frozen=True)
@@ -64,138 +40,91 @@ class Reported:
     label: str
     reason: str  # why there is no score; empty if there is one
     notes: tuple[str, ...]  # what does not add up
+    line: str = ""  # that was used
+    line_number: int | None = None
+    why: str = ""  # this line and no other
+    eval_ms: int | None = None
+    peak_mb: int | None = None
+    tokens: int | None = None  # that were scored
+    tokenizer: str = ""
+    runs: tuple["Reported", ...] = ()  # each by itself, where the log holds several
 
-
-class Final(NamedTuple):
-    """One line that claims a final score."""
-
-    family: Family
-    label: str
-    loss: float | None
-    bpb: float
-    digits: int
+    def recount(self) -> Recount | None:
+        """Whether score and loss belong together."""
+        return recount(self.bpb, self.loss, self.tokens, self.tokenizer)
 
 
 def reported(text: str) -> Reported:
-    """Everything the log says of the run that printed it."""
-    rows = list(lines(text))
-    final, reason = choose(one for row in rows if (one := read_final(row)) is not None)
-    if final is not None and final.family == "trailer" and any(_NOT_VALID.fullmatch(row) for row in rows):
-        final, reason = None, "the script calls its own result invalid"
-    sizes: Sizes = read_sizes(rows)
+    """Everything the log says of the run that printed it; of several runs what it says of the last complete one."""
+    found = tuple(_of_one(run) for run in several.runs(rows(text)))
+    if len(found) == 1:
+        return found[0]
+    complete = [at for at, one in enumerate(found) if one.bpb is not None]
+    at = complete[-1] if complete else len(found) - 1
+    which = f"the log holds {len(found)} runs, {len(complete)} with a score; these figures are of run {at + 1}"
+    one_seed = len({one.seed for one in found}) == 1
+    last = found[at]
+    return replace(last, seed=last.seed if one_seed else None, notes=(*last.notes, which), runs=found)
+
+
+def _of_one(said: Sequence[Row]) -> Reported:
+    first = of_first_rank(said)
+    final, words = official(first)
+    texts = [row.text for row in first]
+    sizes: Sizes = read_sizes(texts)
     return Reported(
         bpb=None if final is None else final.bpb,
         loss=None if final is None else final.loss,
         artifact_bytes=sizes.artifact,
         code_bytes=sizes.code,
         total_bytes=sizes.total,
-        steps=read_steps(rows),
-        train_ms=_last(_TRAINED, rows),
-        seed=next((int(found[1]) for row in rows if (found := _SEED.fullmatch(row))), None),
+        steps=read_steps(texts),
+        train_ms=_last(_TRAINED, texts),
+        seed=next((int(found[1]) for text in texts if (found := _SEED.fullmatch(text))), None),
         family=None if final is None else final.family,
         label="" if final is None else final.label,
-        reason=reason,
-        notes=sizes.notes,
+        reason=words if final is None else "",
+        notes=(*sizes.notes, *_ranks_differ(said)),
+        line="" if final is None else final.row.text,
+        line_number=None if final is None else final.row.number,
+        why="" if final is None else words,
+        eval_ms=None if final is None else _evaluated(final, texts),
+        peak_mb=_last(_PEAK, texts),
+        tokens=_last(_SCORED, texts),
+        tokenizer=next((found[1] for text in texts if (found := _TOKENIZER.match(text))), ""),
     )
 
 
-def lines(text: str) -> Iterator[str]:
-    """The lines worth reading: of a huge log its head and its tail, no terminal escapes, no time stamps."""
-    if len(text) > HEAD_CHARS + TAIL_CHARS:
-        text = f"{text[:HEAD_CHARS]}\n{text[-TAIL_CHARS:]}"
-    for line in text.replace("\r", "\n").split("\n"):
-        if ":" not in line[:LINE_CHARS]:  # no format does without
-            continue
-        line = _ESCAPE.sub("", line[:LINE_CHARS])
-        stamp = _STAMP.match(line)
-        yield line[stamp.end() :] if stamp else line
-
-
-def read_final(line: str) -> Final | None:
-    """The final score that a line claims, if it does."""
-    if "val_bpb" not in line:
-        return None
-    if trailer := _TRAILER.fullmatch(line):
-        return _final("trailer", "val_bpb", None, trailer[1])
-    if member := _JSON.fullmatch(line.strip()):
-        return _final("json trailer", f"json {member[1]}", None, member[2])
-    loss, bpb = _LOSS.search(line), _BPB.search(line)
-    if loss is None or bpb is None or loss.start() > bpb.start():
-        return None
-    label = read_label(line[: loss.start()], sliding=loss[0].startswith("sliding"))
-    family = None if label is None else family_of(label)
-    return None if label is None or family is None else _final(family, label, float(loss[1]), bpb[1])
-
-
-def read_label(before: str, *, sliding: bool) -> str | None:
-    """What stands before the loss: one or two words and perhaps details such as stride:64."""
-    words = [word for word in before.split(" ") if word]
-    while len(words) > 1 and _DETAIL.fullmatch(words[-1]):
-        words.pop()
-    if not 1 <= len(words) <= 3 or before[:1].isspace() or not all(map(_LABEL.fullmatch, words)):
-        return None
-    return " ".join(words) + (" sliding" if sliding else "")
-
-
-def family_of(label: str) -> Family | None:
-    """By the words of its label; None if it is no final score at all."""
-    name = label.lower()
-    if not name.startswith(_FINAL) or _NEVER.search(name):
-        return None
-    ttt: dict[str, Family] = {
-        "quantized_ttt_phased": "phased ttt",
-        "quantized_ttt_lora": "lora ttt",
-        "quantized_ttt": "quantized ttt",
-        "legal_ttt": "legal ttt",
-        "ttt_sliding:done": "legal ttt",
-    }
-    if (known := ttt.get(name.removesuffix("_exact"))) is not None:
-        return known
-    if name.endswith("_ttt_lora"):
-        return "early lora ttt"
-    if "sliding" in name:
-        return "sliding"
-    if "roundtrip" in name:
-        return "int8 roundtrip" if "_int8_" in name else "other roundtrip"
-    return "quantized" if name == "quantized" else "other final"
-
-
-_ORDER: tuple[Family, ...] = Family.__args__  # type: ignore[attr-defined]
-
-
-def choose(finals: Iterable[Final]) -> tuple[Final | None, str]:
-    """The official one: by family, then the most digits, then the last; or why there is none."""
-    best: Final | None = None
-    broken: Final | None = None  # of the best family
-    for final in finals:
-        if best is None or _ORDER.index(final.family) < _ORDER.index(best.family):
-            best, broken = final, None
-        if final.family == best.family:
-            if not 0 < final.bpb < MOST_BPB:
-                broken = final
-            elif broken is not None and broken.label == final.label:
-                broken = None  # said again, and better
-            best = final if final.digits >= best.digits else best
-    if best is None:
-        return None, "the log holds no final score"
-    if broken is not None:
-        return None, f"its final score is {broken.bpb:g} ({broken.label})"
-    return best, ""
-
-
-def read_steps(rows: list[str]) -> int | None:
+def read_steps(texts: Sequence[str]) -> int | None:
     """Steps that were made: where it says that it stopped, or the furthest step line."""
-    stopped = _last(_STEPS, [row for row in rows if row.startswith("stopping_early")])
-    said = next((int(found[1]) for row in rows if (found := _STEPS_SAID.fullmatch(row))), None)
-    reached = (int(found[1]) for row in rows if (found := _STEP_LINE.match(row)))
+    stopped = _last(_STEPS, [text for text in texts if text.startswith("stopping_early")])
+    said = next((int(found[1]) for text in texts if (found := _STEPS_SAID.fullmatch(text))), None)
+    reached = (int(found[1]) for text in texts if (found := _STEP_LINE.match(text)))
     return stopped if stopped is not None else said if said is not None else max(reached, default=None)
 
 
-def _final(family: Family, label: str, loss: float | None, bpb: str) -> Final:
-    _, _, decimals = bpb.partition(".")
-    return Final(family, label, loss, float(bpb), len(decimals))
+def _ranks_differ(said: Sequence[Row]) -> tuple[str, ...]:
+    """Processes of one run have one score; the first one's counts."""
+    by_rank: dict[int, list[Row]] = {}
+    for row in said:
+        if row.rank is not None and read_final(row) is not None:
+            by_rank.setdefault(row.rank, []).append(row)
+    chosen = {rank: final.bpb for rank, mine in sorted(by_rank.items()) if (final := official(mine).final) is not None}
+    if len(set(chosen.values())) < 2:
+        return ()
+    few = ", ".join(f"{bpb:g} (rank {rank})" for rank, bpb in list(chosen.items())[:4])
+    return (f"its processes print different scores: {few}; the first one's counts",)
 
 
-def _last(pattern: re.Pattern[str], rows: Iterable[str]) -> int | None:
-    found = [match for row in rows if (match := pattern.search(row))]
-    return int(found[-1][1]) if found else None
+def _evaluated(final: Final, texts: Sequence[str]) -> int | None:
+    """On its own line, or on that of the same figure with fewer digits, which stands before it."""
+    label = final.label.replace("_exact", "")
+    for line in (final.row.text, *(text for text in texts if text.startswith(f"{label} "))):
+        if found := _EVALUATED.search(line):
+            return int(found[1]) if found[1] is not None else 1000 * int(found[2])
+    return None
+
+
+def _last(pattern: re.Pattern[str], texts: Iterable[str]) -> int | None:
+    found = [match for text in texts if (match := pattern.search(text))]
+    return int(found[-1][found[-1].lastindex or 1]) if found else None
