@@ -85,12 +85,6 @@ def _set(env: dict[str, str]) -> dict[str, str]:
     return env
 
 
-def _judged(trust: str) -> str:
-    if trust == "blind":
-        raise ValueError("no judge gives 'blind' yet; write 'measured'")
-    return trust
-
-
 def _dotted(at: str) -> str:
     table, *keys = at.split(".")
     if not table.isidentifier() or not keys or not all(keys):
@@ -169,7 +163,6 @@ TrainCommand = Annotated[Command, Field(min_length=1)]
 ScoreCommand = Annotated[Command, AfterValidator(_scores)]
 Env = Annotated[dict[str, str], AfterValidator(_set)]
 At = Annotated[str, AfterValidator(_dotted)]
-Judged = AfterValidator(_judged)
 Choices = Annotated[
     tuple[Annotated[int | float | str, BeforeValidator(_plain)], ...],
     AfterValidator(_choosable),

@@ -16,7 +16,7 @@ from agent.errors import InfraError, MissingError, UserError
 from agent.judge import JUDGE_VERSION
 from agent.judge.measure import measure
 from agent.judge.session import MAX_CODE
-from agent.judge.task import judge_phase
+from agent.judge.task import Auditing, judge_phase
 from agent.records import Campaign, Measurement, Run
 from agent.runners import JobPaths, JobResult, JobSpec, Runner, create
 from agent.runners.reading import read_plain, read_small, there
@@ -68,7 +68,7 @@ class Kept(NamedTuple):
     code: dict[str, bytes]
     train_log: bytes
     result: JobResult
-    score_wall_s: float
+    judge_wall_s: float
 
 
 class Bench(NamedTuple):
@@ -221,7 +221,7 @@ def read_kept(bench: Bench, run: Run, old: Measurement) -> Kept:
     ran = code.get(Path(script.path).name if script.pack else script.path, b"")
     if hashlib.sha256(ran).hexdigest() != run.script_sha:
         raise _Altered("its script is not the one that ran")
-    return Kept(artifact, code, log, ended, _score_wall(paths, limits.score_wall_s))
+    return Kept(artifact, code, log, ended, _judge_wall(paths, limits.judge_wall_s()))
 
 
 def read_code(folder: Path, only: str | None, most: int) -> dict[str, bytes]:
@@ -240,7 +240,7 @@ def read_code(folder: Path, only: str | None, most: int) -> dict[str, bytes]:
     return found
 
 
-def _score_wall(paths: JobPaths, otherwise: float) -> float:
+def _judge_wall(paths: JobPaths, otherwise: float) -> float:
     """The limit under which the run was scored: tighter than the track's once the base had run."""
     try:
         spec = JobSpec.from_json(read_small(paths.spec) or "")
@@ -255,12 +255,13 @@ def score(bench: Bench, run: Run, kept: Kept) -> Measurement:
     slot = bench.runner.slots[0]
     of = bench.track
     script = of.script.model_copy(update={"env": {**bench.runner.env(slot), **of.script.env}})
-    limits = of.limits.model_copy(update={"score_wall_s": kept.score_wall_s})
+    limits = of.limits.model_copy(update={"score_wall_s": kept.judge_wall_s, "audit_wall_s": None})
     of = of.model_copy(update={"script": script, "limits": limits})
     file = paths.code / (Path(script.path).name if script.pack else script.path)
     # As when it was measured: what may run behind weaker walls, or none, was decided then.
     policy = reach.scoring(of, reach.Reach(level(run.walls), bench.runner.gpus(slot)))
-    phase = judge_phase(of, paths, script=file, seed=run.seed, corpus=bench.corpus, policy=policy)
+    auditing = Auditing("full" if of.trust == "blind" else "quick", min_gain=of.decision.min_gain)
+    phase = judge_phase(of, paths, script=file, seed=run.seed, corpus=bench.corpus, policy=policy, auditing=auditing)
 
     def fill(code: Path) -> None:
         for name, data in kept.code.items():
@@ -271,7 +272,7 @@ def score(bench: Bench, run: Run, kept: Kept) -> Measurement:
         (aside.out / script.artifact).write_bytes(kept.artifact)
         aside.train_log.write_bytes(kept.train_log)
 
-    spec = JobSpec(run_id=run.id, phases=(phase,), artifact=None, core=None, wall_s=kept.score_wall_s + GRACE_S)
+    spec = JobSpec(run_id=run.id, phases=(phase,), artifact=None, core=None, wall_s=kept.judge_wall_s + GRACE_S)
     create(paths.folder, spec, fill)
     ended = _ended(bench.runner, spec, paths, slot)
     if ended.outcome == "capped":  # a busy machine, as like as not: no reason to touch an older score

@@ -20,7 +20,6 @@ from agent.fields import (
     Editable,
     Env,
     Inside,
-    Judged,
     Loc,
     Package,
     ScoreCommand,
@@ -53,6 +52,8 @@ class Limits(Table):
     """Code and artifact together."""
     train_wall_s: Annotated[float, Field(gt=0)]
     score_wall_s: Annotated[float, Field(gt=0)]
+    audit_wall_s: Annotated[float, Field(gt=0)] | None = None
+    """For the judge's second look at a score, on top of score_wall_s. None: it gets what scoring leaves of that."""
     headroom: Annotated[float, Field(ge=1)] = 2.0
     """Once the base has run, later runs get this many times its own wall time, the limits above at most."""
     train_cpu_s: Annotated[float, Field(gt=0)] | None = None
@@ -65,7 +66,11 @@ class Limits(Table):
 
     def worst_s(self) -> float:
         """The longest one run can hold a slot, what the ledger reserves."""
-        return self.train_wall_s + self.score_wall_s + GRACE_S
+        return self.train_wall_s + self.judge_wall_s() + GRACE_S
+
+    def judge_wall_s(self) -> float:
+        """Scoring and its audit."""
+        return self.score_wall_s + (self.audit_wall_s or 0.0)
 
 
 # Between a limit and a slot that is free again: killing a tree, hashing, writing the result.
@@ -191,8 +196,9 @@ class Track(Table):
     direction: Literal["lower"] = "lower"
     budget_hours: Annotated[float, Field(gt=0)] | None = None
     """What `agent start` may spend unless --budget says otherwise."""
-    trust: Annotated[Literal["reported", "measured", "blind"], Judged]
-    """The least trust that a verdict may rest on."""
+    trust: Literal["reported", "measured", "blind"]
+    """The least trust that an acceptance may rest on: what the script says, what the judge measured, or what it
+    measured and audited in full."""
     script: Script
     limits: Limits
     hardware: Hardware

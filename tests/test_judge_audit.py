@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.judge.audit import LANE_CONTEXTS, Lanes, draw, frames
+from agent.judge.audit.lanes import LANE_CONTEXTS, Lanes, draw, frames
 from agent.judge.scoring import Stream, chunks
 
 

@@ -70,7 +70,7 @@ def test_an_honest_candidate_gets_its_score(tmp_path: Path) -> None:
     assert (found.artifact_bytes, found.artifact_sha) == (len(artifact), hashlib.sha256(artifact).hexdigest())
     assert found.code_bytes == Path(task.script).stat().st_size
     assert found.manifest is not None and found.manifest.vocab == 256
-    assert found.audit is not None and found.audit.peeks == 64
+    assert found.audit is not None and found.audit.peeks >= 64
     assert found.audit.largest_difference < 1e-5 and found.audit.largest_sum < 1e-4
     assert found.clocks is not None
     assert 0 < found.clocks.score_answers < found.clocks.scoring_wall < found.clocks.session_wall
@@ -291,6 +291,6 @@ def test_the_trainer_and_the_judge_agree(tmp_path: Path) -> None:
     changes = {"script": str(script), "code": (str(script),), "alone": True, "memory_mb": 2000, "wall_s": 60}
     found = run_session(replace(task, **changes), env={**task.env, **env})  # type: ignore[arg-type]
     assert found.status == "ok" and found.findings == ()
-    assert found.audit is not None and found.audit.peeks == 64 and found.audit.largest_difference < 1e-4
+    assert found.audit is not None and found.audit.peeks >= 64 and found.audit.largest_difference < 1e-4
     assert found.artifact_bytes is not None and found.code_bytes is not None
     assert reported(trained.stdout).total_bytes == found.artifact_bytes + found.code_bytes

@@ -29,7 +29,6 @@ from tests.e2e.world import TRACK
         ("pack = false", "pack = 0", "script.pack: must be true or false"),
         ('name = "toy"', "name = 1979-05-27", 'name: must be text in quotes, such as "x"'),
         ('editable = ["train.py"]', 'editable = "train.py"', 'script.editable: must be a list, such as ["x", "y"]'),
-        ('trust = "measured"', 'trust = "blind"', "trust: no judge gives 'blind' yet; write 'measured'"),
         ('"{script}", "score"', '"{script}", "evaluate"', "script.score: its last word must be 'score', the role, not"),
         ('"{script}", "train"', '"{script.x}"', "only {python} and {script} are filled in"),
         ('"{script}", "score"', '"{script[x]}", "score"', "script.score.1: '{script[x]}': only {python}"),

@@ -28,9 +28,10 @@ def measure(track: Track, run: Run, job: JobPaths, result: JobResult, data_sha: 
     """
     said = logs.reported(read_ends(job.train_log, HEAD, TAIL))
     trust: Trust = "measured" if track.script.score else "reported"
-    if trust == "measured":
+    if trust != "reported":
         found = session_answer(job, result)
         bpb, nats = score_of(found), found.nats
+        trust = trust_of(found)
     else:
         found = from_log(said, result)
         bpb, nats = (said.bpb if found.status == "ok" else None), None
@@ -104,6 +105,21 @@ def score_of(found: Measured) -> float | None:
     if found.status != "ok" or found.nats is None or not found.bytes:
         return None
     return found.nats / math.log(2) / found.bytes
+
+
+def trust_of(found: Measured) -> Trust:
+    """A score is blind once a full audit found nothing against it."""
+    full = found.audit is not None and found.audit.strength == "full"
+    return "blind" if full and not any(one.severity == "invalid" for one in found.findings) else "measured"
+
+
+def kept_reference(job: JobPaths) -> str | None:
+    """sha256 of the scores that the session kept for later audits."""
+    try:
+        found = Measured.from_json(read_small(job.measure) or "")
+    except ValueError:
+        return None
+    return found.audit.reference_sha if found.audit is not None else None
 
 
 def contest_count(found: Measured) -> list[Finding]:

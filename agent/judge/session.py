@@ -5,6 +5,7 @@ whether there is a score, and in words why not. The process reads the validation
 them piece by piece.
 """
 
+import contextlib
 import hashlib
 import math
 import secrets
@@ -24,7 +25,7 @@ from sandbox.limits import MB
 if TYPE_CHECKING:
     from agent.judge.candidate import Files
 
-SCORING_SHARE = 0.8  # of the session's time; the audit may use what is left
+SCORING_SHARE = 0.8  # of the session's time, where none is kept for the audit, which may use what is left
 KEPT_S = 1.0  # at the end, for ending processes and writing the answer
 MAX_CODE = 8 * MB
 # Nobody ends 64 bits below the information content of generated text by luck: the chance is 2^-64.
@@ -68,10 +69,10 @@ def measured(task: Task, counted: Counted, files: "Files", texts: list[bytes], s
     from agent.judge.scoring import score
 
     end = since + task.wall_s - KEPT_S
-    scores = score(task, files, texts, min(end, since + SCORING_SHARE * task.wall_s))
+    scores = score(task, files, texts, min(end, since + scoring_s(task)))
     began = time.monotonic()
     try:
-        found = audit(task, files, scores, secrets.token_hex(16), end)
+        found = audit(task, files, scores, texts, secrets.token_hex(16), end, run_s(task, began - since))
     except CandidateError as error:
         raise CandidateError(error.status, f"audit: {error}", error.found) from error
     nats = math.fsum(scores.nats)
@@ -107,6 +108,17 @@ def measured(task: Task, counted: Counted, files: "Files", texts: list[bytes], s
         findings=found.findings + below_floor(nats / math.log(2), floor),
         official=task.documents.official if task.documents else None,
     )
+
+
+def scoring_s(task: Task) -> float:
+    return SCORING_SHARE * task.wall_s if task.audit_wall_s is None else task.wall_s - task.audit_wall_s
+
+
+def run_s(task: Task, session_s: float) -> float:
+    """Seconds since the job took its slot, training included; those of this session where that is not known."""
+    with contextlib.suppress(OSError):
+        return max(session_s, time.time() - JobPaths(Path(task.folder)).started.stat().st_mtime)
+    return session_s
 
 
 def below_floor(bits: float, floor: float | None) -> tuple[Finding, ...]:

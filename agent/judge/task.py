@@ -20,6 +20,7 @@ from sandbox.policy import Policy
 
 LOG = "judge.log"  # of the session itself; candidates write to score.log
 PEEKS = 64
+UNIFORM, SURPRISING = 5000, 1000  # positions of a full audit
 CHUNK_TOKENS = 8192  # a chunk ends at the first end of a document after so many tokens
 # Isolated from the person's Python settings, and of the same code as the controller, installed or not.
 SESSION = (
@@ -38,6 +39,8 @@ OWN_SHARE = 32  # and for every byte of the documents: they, their tokens and th
 
 # ok: there is a score. failed, capped: the candidate's doing. broken: ours or the machine's.
 Status = Literal["ok", "failed", "capped", "broken"]
+Numerics = Literal["fp32", "bf16"]
+Strength = Literal["quick", "full"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,28 @@ class Documents:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """The scores of a model that the candidate never saw, as an earlier session kept them."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Auditing:
+    """How closely a score is looked at."""
+
+    strength: Strength = "quick"
+    full_below: float | None = None  # BPB; a score below is audited in full in any case
+    min_gain: float | None = None  # BPB; half of it must not stay hidden from a full audit
+    reference: Reference | None = None
+
+    def full(self, bpb: float) -> bool:
+        """A good score is looked at closely, whoever made it."""
+        return self.strength == "full" or (self.full_below is not None and bpb < self.full_below)
+
+
+@dataclass(frozen=True)
 class Task:
     """One scoring session."""
 
@@ -82,7 +107,11 @@ class Task:
     log_mb: int
     processes: int
     folder: str  # the job folder
-    peeks: int = PEEKS
+    peeks: int = PEEKS  # of a quick audit, at least
+    auditing: Auditing = Auditing()
+    audit_wall_s: float | None = None  # of the session, kept for the audit; None: what scoring leaves
+    uniform: int = UNIFORM
+    surprising: int = SURPRISING
     chunk_tokens: int = CHUNK_TOKENS
 
     def to_json(self) -> str:
@@ -100,7 +129,7 @@ class Manifest:
     vocab: int
     context: int  # tokens before a token that may matter
     state: Literal["none", "chunk"]
-    numerics: Literal["fp32", "bf16"]
+    numerics: Numerics
 
 
 @dataclass(frozen=True)
@@ -121,10 +150,25 @@ class Clocks:
 class Audit:
     """What was asked again, in a second process that did not know the tokens."""
 
-    peeks: int
+    peeks: int  # positions
     secret: str  # draws the lanes and the positions: whoever has it can repeat the audit
     largest_difference: float  # nats; |asked again - claimed|
     largest_sum: float  # |log of the sum of probabilities|
+    strength: Strength = "quick"
+    uniform: int = 0  # of the positions, drawn with equal chances
+    surprising: int = 0  # and by how much better they were scored than by the reference
+    twice: int = 0  # positions that were asked a second time
+    replayed: int = 0  # tokens that were scored a second time, for the model's state
+    tolerance: float = 0.0  # nats: more at any position is too much
+    tolerance_why: str = ""
+    unfair: float = 0.0  # nats per token, claimed minus deserved: an unbiased estimate, small as it may be
+    unfair_stderr: float = 0.0
+    reference: str = ""  # what the surprise was measured by
+    reference_sha: str | None = None  # of the scores kept for later audits
+    even: float = 0.0  # nats per token: the smallest leak at every token that is caught with 99 % probability
+    rare: float = 0.0  # the same, at few tokens by 1 to 14 nats
+    wanted: float = 0.0  # the leak that a full audit has to catch
+    start_s: float = 0.0  # of its process: not counted as audit
 
 
 @dataclass(frozen=True)
@@ -167,7 +211,16 @@ def no_score(status: Status, reason: str, found: tuple[Finding, ...] = ()) -> Me
     )
 
 
-def judge_phase(track: Track, paths: JobPaths, *, script: Path, seed: int, corpus: Path, policy: Policy) -> Phase:
+def judge_phase(
+    track: Track,
+    paths: JobPaths,
+    *,
+    script: Path,
+    seed: int,
+    corpus: Path,
+    policy: Policy,
+    auditing: Auditing = Auditing(),
+) -> Phase:
     """The phase that scores: a trusted process, which starts the candidate's processes itself, each bound by the
     policy with its own files and folder in it."""
     limits = track.limits
@@ -182,12 +235,14 @@ def judge_phase(track: Track, paths: JobPaths, *, script: Path, seed: int, corpu
         policy=policy,
         seed=seed,
         documents=documents(track, corpus),
-        wall_s=limits.score_wall_s,
+        wall_s=limits.judge_wall_s(),
+        audit_wall_s=limits.audit_wall_s,
         memory_mb=limits.memory_mb,
         disk_mb=limits.disk_mb,
         log_mb=limits.log_mb,
         processes=limits.processes,
         folder=str(paths.folder),
+        auditing=auditing,
     )
     return Phase(
         name="judge",
@@ -195,7 +250,7 @@ def judge_phase(track: Track, paths: JobPaths, *, script: Path, seed: int, corpu
         env=dict(SESSION_ENV),
         cwd=str(paths.folder),
         limits=Limits(
-            wall_s=limits.score_wall_s,
+            wall_s=limits.judge_wall_s(),
             cpu_s=None,
             memory_mb=limits.memory_mb + own_mb(task.documents),
             disk_mb=2 * limits.disk_mb + OWN_MB,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from agent import syntax
 from agent.errors import InfraError
-from agent.judge.task import Clocks, Manifest, Measured, no_score
+from agent.judge.task import Audit, Clocks, Manifest, Measured, Task, no_score
 from agent.records import Outcome
 from agent.runners.job import (
     JobPaths,
@@ -129,6 +129,8 @@ class FakeRunner:
         seconds = min(run.seconds, spec.wall_s)
         digest = hashlib.sha256(repr(run).encode()).hexdigest()
         measured = replace(self._measured(run, digest), code_sha=code_sha, code_bytes=code_bytes)
+        if measured.status == "ok":
+            measured = replace(measured, audit=_audited(spec, run.bpb))
         write_aside(paths.measure, measured.to_json(), durable=False)
         ended = Exit(
             rc=0, signal=None, cause="exited", wall_s=seconds * 0.9, cpu_s=seconds * 0.9 * run.share, peak_mb=300.0
@@ -165,6 +167,13 @@ class FakeRunner:
             artifact_sha=digest,
             peak_mb=300.0,
         )
+
+
+def _audited(spec: JobSpec, bpb: float) -> Audit:
+    """As strong as the judge was asked for."""
+    asked = next((phase.argv[-1] for phase in spec.phases if phase.name == "judge"), None)
+    full = asked is not None and Task.from_json(asked).auditing.full(bpb)
+    return Audit(6000, "fake", 1e-6, 1e-6, "full") if full else Audit(64, "fake", 1e-6, 1e-6)
 
 
 def read_knobs(script: str | bytes, name: str = "KNOBS") -> Knobs:

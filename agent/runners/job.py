@@ -85,6 +85,11 @@ class JobPaths:
         return self.folder / "measure.json"
 
     @property
+    def reference(self) -> Path:
+        """Nats of every token, which the judge keeps for the audits of later runs."""
+        return self.folder / "reference.npz"
+
+    @property
     def code(self) -> Path:
         return self.folder / "code"
 

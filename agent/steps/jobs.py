@@ -7,17 +7,19 @@ import hashlib
 from pathlib import Path
 
 from agent import reach, track, training
-from agent.judge.task import judge_phase
+from agent.judge.task import Auditing, judge_phase
 from agent.records import Proposal, Run
 from agent.runners import JobPaths, JobSpec, create
 from agent.setting import Setting, known
 from sandbox import Level
 
 
-def make_job(setting: Setting, run: Run, proposal: Proposal, limits: track.Limits, paid_s: float) -> JobSpec:
+def make_job(
+    setting: Setting, run: Run, proposal: Proposal, limits: track.Limits, paid_s: float, auditing: Auditing
+) -> JobSpec:
     """The job folder of a run, made once; a second call finds it. `paid_s`: what was reserved, never passed."""
     paths = JobPaths(setting.job(run.id))
-    spec = job_spec(setting, run, proposal, paths, limits, paid_s)
+    spec = job_spec(setting, run, proposal, paths, limits, paid_s, auditing)
 
     def fill(code: Path) -> None:
         if setting.track.script.pack:
@@ -31,7 +33,13 @@ def make_job(setting: Setting, run: Run, proposal: Proposal, limits: track.Limit
 
 
 def job_spec(
-    setting: Setting, run: Run, proposal: Proposal, paths: JobPaths, limits: track.Limits, paid_s: float
+    setting: Setting,
+    run: Run,
+    proposal: Proposal,
+    paths: JobPaths,
+    limits: track.Limits,
+    paid_s: float,
+    auditing: Auditing,
 ) -> JobSpec:
     runner = setting.runner
     allowed = reach.Reach(minimum(setting, proposal), runner.gpus(known(run.slot)), runner.box())
@@ -43,7 +51,17 @@ def job_spec(
     phases = [training.train_phase(limited, paths, env, reach.training(limited, paths, setting.corpus, allowed))]
     if limited.script.score:
         policy = reach.scoring(limited, allowed)
-        phases.append(judge_phase(limited, paths, script=script, seed=run.seed, corpus=setting.corpus, policy=policy))
+        phases.append(
+            judge_phase(
+                limited,
+                paths,
+                script=script,
+                seed=run.seed,
+                corpus=setting.corpus,
+                policy=policy,
+                auditing=auditing,
+            )
+        )
     return JobSpec(
         run_id=run.id,
         phases=tuple(phases),

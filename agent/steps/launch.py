@@ -9,6 +9,7 @@ from agent import budget
 from agent.errors import BudgetExceeded
 from agent.records import Amount, Proposal, Run
 from agent.setting import Setting, known
+from agent.steps.auditing import auditing
 from agent.steps.jobs import make_job, script_sha
 from agent.steps.limits import affordable, run_limits, worst_run
 from agent.steps.wanted import Wanted
@@ -53,7 +54,8 @@ def submit(setting: Setting, run: Run) -> Run:
         proposal = reads.proposal(run.proposal_id)
         limits = run_limits(setting, reads, run.rung)
         paid_s = reserved_s(setting, reads, run)
-    spec = make_job(setting, run, proposal, limits, paid_s)
+        closely = auditing(setting, reads, run)
+    spec = make_job(setting, run, proposal, limits, paid_s, closely)
     setting.runner.submit(spec, setting.job(run.id), known(run.slot))
     with setting.store.write() as tx:
         if proposal.state == "queued":

@@ -11,6 +11,8 @@ from agent.setting import Setting
 from agent.store import Reads
 from agent.track import Limits
 
+LEAST_AUDIT_S = 1.0
+
 
 def run_limits(setting: Setting, reads: Reads, rung: str) -> Limits:
     """The track's limits, tightened by what the base needed, and at a cheaper rung by what that takes of it.
@@ -38,13 +40,15 @@ def _deciding_limits(setting: Setting, reads: Reads) -> Limits:
         return limits
     train = max(s.measurement.train_wall_s or limits.train_wall_s for s in scored)
     # All that is not training: scoring, its audit, and what lies between.
-    score = max(s.measurement.slot_s - (s.measurement.train_wall_s or 0.0) for s in scored)
-    return limits.model_copy(
-        update={
-            "train_wall_s": min(limits.train_wall_s, limits.headroom * train),
-            "score_wall_s": min(limits.score_wall_s, limits.headroom * score),
-        }
-    )
+    rest = max(s.measurement.slot_s - (s.measurement.train_wall_s or 0.0) for s in scored)
+    tighter = {"train_wall_s": min(limits.train_wall_s, limits.headroom * train)}
+    if limits.audit_wall_s is None:
+        tighter["score_wall_s"] = min(limits.score_wall_s, limits.headroom * rest)
+    else:
+        score = max(s.measurement.score_wall_s or limits.score_wall_s for s in scored)
+        tighter["score_wall_s"] = min(limits.score_wall_s, limits.headroom * score)
+        tighter["audit_wall_s"] = min(limits.audit_wall_s, limits.headroom * max(rest - score, LEAST_AUDIT_S))
+    return limits.model_copy(update=tighter)
 
 
 def worst_run(setting: Setting, reads: Reads, rung: str = "") -> Amount:

@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 from agent import budget, worktree
 from agent.errors import EditError, UserError
-from agent.judge import noise, verdict
+from agent.judge import noise, rules, verdict
 from agent.records import Proposal, ProposalState
 from agent.setting import Setting, known
 from agent.steps import admit
+from agent.steps.auditing import unaudited
 from agent.steps.fresh import fresh
 from agent.steps.limits import worst_run
 from agent.steps.wanted import MAX_ATTEMPTS, given_up
@@ -38,11 +39,17 @@ def _each(setting: Setting, state: ProposalState, step: Callable[[Setting, Propo
 
 
 def _audited(setting: Setting, proposal: Proposal) -> None:
-    """Two gains measured apart are not yet a gain together: a stale baseline means a replay.
+    """An idea is what its audited runs say that it is.
+
+    Two gains measured apart are not yet a gain together: a stale baseline means a replay.
 
     An accepted idea goes to the trunk at once, so that the next one in line sees the new head.
     """
     with setting.store.write() as tx:
+        if (lacking := unaudited(setting, tx, proposal)) is not None:
+            tx.move(proposal.id, "inconclusive", lacking)
+            budget.let_go(tx, proposal.id, "inconclusive")
+            return
         head = tx.head(setting.campaign.id)
         if proposal.baseline_id != head.id:
             tx.move(proposal.id, "replaying", f"the head is now p{head.id}")
@@ -158,6 +165,8 @@ def _contradicted(setting: Setting) -> int:
 
 def _unfit(setting: Setting, own: list[Scored], scored: list[Scored]) -> str | None:
     """Why fresh runs give the head no figure, or none that could be submitted; None: they do."""
+    if (broken := rules.barred(scored)) is not None:
+        return broken.words
     if len(scored) < LEAST_FRESH:
         return f"{len(own) - len(scored)} of its {len(own)} fresh runs have no score ({own[-1].run.reason})"
     limit = setting.track.limits.artifact_bytes

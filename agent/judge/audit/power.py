@@ -1,0 +1,62 @@
+"""What an audit would have caught with 99 % probability: said beside every score, so that a pass means something.
+
+Takes how many positions were asked, the noise that was seen and the weights of the surprise draw; gives nats per token.
+Pure. benchmarks/audit.py checks these figures by simulation.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from agent.judge.audit.rules import DEVIATIONS, LARGE, Mean, Tolerance
+from agent.judge.protocol import Floats
+
+SURE = 2.33  # standard deviations: 99 % of a normal distribution
+HITS = -math.log(0.01)  # expected hits, of which none is seen once in a hundred times
+SIZES = (1.0, 2.0, 5.0, 10.0, 14.0)  # nats at one token
+MARGIN = 0.5  # nats by which a model may be better than the reference and surprise nobody
+
+
+class Power(NamedTuple):
+    """The smallest mean leak, in nats per token, that is caught with 99 % probability."""
+
+    even: float  # a little at every token
+    rare: float  # at few tokens, by 1 to 14 nats; the worst of these
+
+
+def weights(reference: Floats, claimed: Floats) -> Floats:
+    """How surprising each score is: by how much it is better than the reference, beyond a margin, squared."""
+    found: Floats = np.square(np.maximum(0.0, reference - claimed - MARGIN))
+    return found
+
+
+def even(found: Mean, tolerance: Tolerance) -> float:
+    if not found.positions:
+        return math.inf
+    believed = max(found.noise, tolerance.noise) / math.sqrt(found.positions)
+    return min(tolerance.mean + (DEVIATIONS + SURE) * believed, tolerance.largest)
+
+
+def rare(uniform: int, surprise: int, reference: Floats, claimed: Floats, tolerance: Tolerance) -> float:
+    """The worst over `SIZES` of leaks at tokens that cost at least so much."""
+    usual = float(weights(reference, claimed).mean())
+    worst = 0.0
+    for size in SIZES:
+        costly = claimed >= size
+        if size <= LARGE * tolerance.largest or not costly.any():
+            continue
+        leaked = float(weights(reference[costly], claimed[costly] - size).mean())
+        worst = max(worst, size * _share(uniform, surprise, usual, leaked))
+    return worst
+
+
+def _share(uniform: int, surprise: int, usual: float, leaked: float) -> float:
+    """The share of leaking tokens from which on one is asked with 99 % probability."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        share = (low + high) / 2
+        part = share * leaked
+        seen = surprise * part / (usual + part) if part > 0 else 0.0
+        low, high = (low, share) if uniform * share + seen >= HITS else (share, high)
+    return high

@@ -1,0 +1,69 @@
+"""Says how closely the judge looks at a run's score, before the run starts; and whether that was close enough.
+
+Takes a run, or an idea that passed; gives `Auditing`, or what is lacking. Reads only. Runs that an acceptance may rest
+on are audited in full: those that confirm or report, and a first one whose score comes out good enough to count for
+its idea. What screens badly is not worth it.
+"""
+
+from agent.judge import rules
+from agent.judge.measure import kept_reference
+from agent.judge.task import Auditing, Reference
+from agent.records import Proposal, Purpose, Run
+from agent.runners.job import JobPaths
+from agent.setting import Setting, known
+from agent.steps.fresh import fresh
+from agent.store import Reads, Scored
+
+RESTED_ON: frozenset[Purpose] = frozenset({"confirm", "replay", "report", "recheck"})
+
+
+def auditing(setting: Setting, reads: Reads, run: Run) -> Auditing:
+    rule = setting.track.decision
+    if setting.track.trust != "blind" or run.rung != rule.rung:
+        return Auditing()
+    proposal = reads.proposal(run.proposal_id)
+    baseline = [] if proposal.baseline_id is None else fresh_of(setting, reads, proposal.baseline_id)
+    kept = next((found for one in reversed(baseline) if (found := reference(setting, one)) is not None), None)
+    full = run.purpose in RESTED_ON or not baseline
+    return Auditing(
+        strength="full" if full else "quick",
+        full_below=None if full else mean_bpb(baseline) - rule.min_gain,
+        min_gain=rule.min_gain,
+        reference=kept,
+    )
+
+
+def unaudited(setting: Setting, reads: Reads, proposal: Proposal) -> str | None:
+    """Why a track that demands `blind` can't have the idea yet, in words: what was not audited in full must not make
+    it look better than what was."""
+    if setting.track.trust != "blind":
+        return None
+    rung = setting.track.decision.rung
+    scored = reads.scored(setting.campaign.id, proposal_id=proposal.id, documents=False)
+    mine = [one for one in scored if one.run.baseline_id == proposal.baseline_id and one.run.rung == rung]
+    runs = [one for one in rules.effective(mine) if one.measurement.bpb is not None]
+    blind = [one for one in runs if one.measurement.trust == "blind"]
+    others = [one for one in runs if one.measurement.trust != "blind"]
+    if not blind:
+        return "none of its runs was audited in full"
+    if others and mean_bpb(others) < mean_bpb(blind):
+        names = ", ".join(f"r{one.run.id}" for one in others)
+        return f"its gain rests on {names}, which the judge did not audit in full"
+    return None
+
+
+def fresh_of(setting: Setting, reads: Reads, proposal_id: int) -> list[Scored]:
+    """The fresh runs of what an idea is compared with, those that have a score."""
+    found = fresh(setting, reads, reads.proposal(proposal_id), documents=False)
+    return [one for one in found if one.measurement.bpb is not None]
+
+
+def mean_bpb(runs: list[Scored]) -> float:
+    return sum(known(one.measurement.bpb) for one in runs) / len(runs)
+
+
+def reference(setting: Setting, one: Scored) -> Reference | None:
+    """The scores that the judge kept of a run, if they are still there."""
+    paths = JobPaths(setting.job(one.run.id))
+    sha = kept_reference(paths)
+    return Reference(str(paths.reference), sha) if sha is not None and paths.reference.is_file() else None
