@@ -1,9 +1,11 @@
 """What people see of a campaign: figures that agree with the store, and hostile text that stays text."""
 
+import contextlib
 import csv
 import io
 import json
 import re
+import sqlite3
 import unicodedata
 import xml.etree.ElementTree as ET
 from collections import Counter
@@ -292,9 +294,25 @@ def test_the_doctor_names_what_is_missing(root: Path, tmp_path: Path) -> None:
     assert "H100" in checks["track golf-upstream"].words
     golf = checks["track golf-8xh100"].words
     assert golf.startswith("needs 8 x H100") and "needs 80 training shards of FineWeb" in golf
+    assert "track agent.toml" not in checks
     (tmp_path / "runs.db").write_bytes(b"SQLite format 3\0 but no more")
     assert next(check for check in doctor.examine(tmp_path) if check.what == "runs.db").state == "bad"
     assert "BAD   runs.db" in doctor.words(doctor.examine(tmp_path))
+
+
+def test_the_doctor_adds_the_ledger_up_and_looks_at_a_track_of_ones_own(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_text("name = 'mine'\n")
+    with (
+        contextlib.closing(sqlite3.connect(root / "runs.db")) as night,
+        contextlib.closing(sqlite3.connect(tmp_path / "runs.db")) as copy,
+    ):
+        night.backup(copy)
+        copy.execute("UPDATE campaigns SET settled_gpu_s = settled_gpu_s + 5")
+        copy.commit()
+    checks = {check.what: check for check in doctor.examine(tmp_path)}
+    assert checks["runs.db"].state == "bad"
+    assert "does not add up: tiny-1: settled gpu_s: the entries add up to " in checks["runs.db"].words
+    assert checks["track agent.toml"].state == "bad" and "script" in checks["track agent.toml"].words
 
 
 @pytest.mark.parametrize(

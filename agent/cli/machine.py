@@ -48,9 +48,8 @@ def tracks(
         row = {**found.model_dump(mode="json"), "missing": missing}
         emit(row, as_json, lambda: report.explain(found, missing))
         return
-    known = list(track.shipped()) + (["agent.toml"] if (root / "agent.toml").is_file() else [])
     loaded: list[tuple[Track, list[str]]] = []
-    for one in known:
+    for one in report.known(root):
         found, _ = track.load(one, root)
         loaded.append((found, hardware.missing(found, root)))
     rows = [{"track": t.name, "summary": " ".join(t.summary.split()), "missing": m} for t, m in loaded]

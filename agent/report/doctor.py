@@ -17,6 +17,7 @@ import psutil
 
 from agent import hardware, track
 from agent.errors import CaddieError, StoreError
+from agent.report.tracks import known
 from agent.report.words import line, size
 from agent.store.mounts import network_file_system_of
 from sandbox.policy import Level, Policy, reaches
@@ -115,6 +116,7 @@ def _store(root: Path) -> list[Check]:
         return [Check("runs.db", "bad", f"{path} would be on {name}, where SQLite's locks can't be trusted")]
     if not os.path.lexists(path):
         return [Check("runs.db", "good", f"none yet; its place ({root}) is on a local file system")]
+    from agent import budget
     from agent.store import open_store
 
     try:
@@ -122,12 +124,15 @@ def _store(root: Path) -> list[Check]:
         try:
             store.check()
             with store.read() as reads:
-                n = len(reads.campaigns())
+                campaigns = reads.campaigns()
+                wrong = [f"{one.name}: {fault}" for one in campaigns for fault in budget.audit(reads, one.id)]
         finally:
             store.close()
     except StoreError as error:
         return [Check("runs.db", "bad", line(str(error), 300))]
-    return [Check("runs.db", "good", f"{size(path.stat().st_size)}, whole, campaigns in it: {n}")]
+    if wrong:
+        return [Check("runs.db", "bad", line(f"its ledger does not add up: {'; '.join(wrong)}", 300))]
+    return [Check("runs.db", "good", f"{size(path.stat().st_size)}, whole, campaigns in it: {len(campaigns)}")]
 
 
 def _walls(probe: bool) -> list[Check]:
@@ -176,7 +181,7 @@ def _data(root: Path) -> list[Check]:
 
 def _tracks(root: Path) -> list[Check]:
     checks = []
-    for name in track.shipped():
+    for name in known(root):
         try:
             found, _ = track.load(name, root)
             missing = hardware.missing(found, root)

@@ -5,9 +5,15 @@ Takes a `Track` and the sentences of agent/hardware.py; gives text.
 
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 
 from agent.report.words import duration, line, plain, table
-from agent.track import DecisionRule, Rung, Track
+from agent.track import DecisionRule, Rung, Track, shipped
+
+
+def known(root: Path) -> list[str]:
+    """What `--track` takes in this workspace: the tracks that are shipped, and its own."""
+    return [*shipped(), *(["agent.toml"] if (root / "agent.toml").is_file() else [])]
 
 
 def listed(tracks: Sequence[tuple[Track, Sequence[str]]]) -> str:
