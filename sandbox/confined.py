@@ -79,7 +79,7 @@ class Confined:
         bounds = () if self._group is None else self._group.bounds
         try:
             with put_up(standing, policy, argv, cwd, env, limits) as launch:
-                if self._group is None and scope.fits(launch.last is None):
+                if self._group is None and scope.fits(standing is None or self._boxed):
                     launch = launch._replace(argv=scope.around(launch.argv, launch.env, limits))
                     bounds = BOUNDS
                 self._process = self._start(launch, cwd, core, pass_fds)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 
-from sandbox.bubblewrap import gpu_nodes
+from sandbox.layout import gpu_nodes
 from sandbox.policy import Policy
 
 # What nearly every program opens, and what says nothing of anybody.

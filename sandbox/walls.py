@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from sandbox import bubblewrap, child, doorman, fence, landlock, scope, seatbelt, seccomp, traffic
+from sandbox import bubblewrap, child, doorman, fence, landlock, layout, scope, seatbelt, seccomp, staging, traffic
 from sandbox.bubblewrap import Box
 from sandbox.doorman import Handover
 from sandbox.groups import BOUNDS, Group
@@ -145,10 +145,17 @@ def _boxed(
     filtered = None
     if "seccomp" in stack.names:
         filtered = _memory_file(opened, seccomp.program("boxed", loopback=policy.loopback, pinned=policy.pinned))
-    words = bubblewrap.arguments(box, policy, str(cwd), env, limits.memory_mb, filtered)
+    steps, last = layout.steps(policy), None
+    if stack.uid is not None and staging.works():
+        stage = staging.place(policy.writable)
+        last = functools.partial(staging.make, steps, stage, limits.memory_mb * MB)
+        files = bubblewrap.staged(stage)
+    else:
+        files = bubblewrap.built(steps, limits.memory_mb)
+    words = bubblewrap.arguments(box, files, str(cwd), env, filtered)
     listed = _memory_file(opened, b"".join(os.fsencode(word) + b"\0" for word in words))
     fds = (listed,) if filtered is None else (filtered, listed)
-    return Launch(bubblewrap.command(box, listed, argv, stack.uid), {}, fds, stack.uid)
+    return Launch(bubblewrap.command(box, listed, argv, stack.uid), {}, fds, stack.uid, last=last)
 
 
 def _fenced(stack: Stack, policy: Policy, argv: Sequence[str], env: Mapping[str, str], opened: ExitStack) -> Launch:

@@ -15,7 +15,7 @@ from agent import track as tracks
 from agent.errors import UserError
 from agent.runners.local import LocalRunner
 from sandbox import Confined, NoWalls, Policy, bubblewrap, landlock, level, stack, table, walls
-from sandbox.bubblewrap import doors
+from sandbox.layout import doors
 from sandbox.policy import LEVELS, reaches
 from sandbox.seen import SYSTEM_PACKAGES, Seen, _places, seen
 from sandbox.walls import Stack
