@@ -223,9 +223,25 @@ def judge_phase(
 ) -> Phase:
     """The phase that scores: a trusted process, which starts the candidate's processes itself, each bound by the
     policy with its own files and folder in it."""
+    task = scoring_task(
+        track, paths, script=script, seed=seed, held=documents(track, corpus), policy=policy, auditing=auditing
+    )
+    return session_phase(track, task, session_command(task))
+
+
+def scoring_task(
+    track: Track,
+    paths: JobPaths,
+    *,
+    script: Path,
+    seed: int,
+    held: Documents | None,
+    policy: Policy,
+    auditing: Auditing = Auditing(),
+) -> Task:
     limits = track.limits
     counted = (script.name,) if track.script.pack else (track.script.path, *track.script.editable)
-    task = Task(
+    return Task(
         command=command(track),
         script=str(script),
         code=tuple(dict.fromkeys(str(paths.code / name) for name in counted)),
@@ -234,7 +250,7 @@ def judge_phase(
         env=candidate_env(track),
         policy=policy,
         seed=seed,
-        documents=documents(track, corpus),
+        documents=held,
         wall_s=limits.judge_wall_s(),
         audit_wall_s=limits.audit_wall_s,
         memory_mb=limits.memory_mb,
@@ -244,11 +260,16 @@ def judge_phase(
         folder=str(paths.folder),
         auditing=auditing,
     )
+
+
+def session_phase(track: Track, task: Task, argv: tuple[str, ...]) -> Phase:
+    """The phase of a process of ours that talks to the candidate's."""
+    limits = track.limits
     return Phase(
         name="judge",
-        argv=session_command(task),
+        argv=argv,
         env=dict(SESSION_ENV),
-        cwd=str(paths.folder),
+        cwd=task.folder,
         limits=Limits(
             wall_s=limits.judge_wall_s(),
             cpu_s=None,
