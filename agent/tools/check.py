@@ -9,18 +9,21 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from agent import guard, reach
+from agent import guard, literals, reach
 from agent.errors import EditError
+from agent.judge.conform import How
 from agent.rebase import Basis, rebased
 from agent.records import Kind, Mode
 from agent.setting import campaign_folder, packed_folder
 from agent.tools.curve import same_start
 from agent.tools.desk import Desk
 from agent.tools.dry_run import DryRun, Place
+from agent.track import Track
 
 FLOPS_PER_WEIGHT = 6  # of one token: two forward, four backward
 # Sizes are estimated from a few steps of training: they hold to a few per cent.
 DOUBT = 0.02
+MOST_CLAUSES = 3  # that are told at once: one fault breaks several
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def check(
         words = "The edit applies and compiles. It was not run: this track has no dry run."
         return Check(True, _risky(words, report.risks), (), report.risks, report.ast_hash, after)
     try:
-        found = desk.dry_runs.of(_place(desk, basis, after), after)
+        found = desk.dry_runs.of(_place(desk, basis, after), after, _tested(desk.track, basis, after))
     except EditError as error:
         return _failed([str(error)], report.risks, report.ast_hash, after)
     known = desk.dry_runs.of(_place(desk, basis, basis.head_files), basis.head_files)
@@ -117,9 +120,9 @@ def check(
         text = f"it applies and compiles, but a dry run of the training command failed: {found.failure}{tail}"
         return _failed([text], report.risks, report.ast_hash, after, tried=True)
     estimates = _estimates(desk, basis, found, known)
-    failures = _too_much(desk, estimates)
+    failures = _against_the_contract(desk, basis, found) + _too_much(desk, estimates)
     facts = _facts(desk, basis, estimates, found, known)
-    said = f"The edit would not pass: {failures[0]}." if failures else "The edit applies, compiles and trains."
+    said = f"The edit would not pass: {'; '.join(failures)}." if failures else "The edit applies, compiles and trains."
     words = _risky("\n".join([said, *facts]), report.risks)
     return Check(not failures, words, tuple(failures), report.risks, report.ast_hash, after, True, estimates)
 
@@ -138,6 +141,27 @@ def _failed(
 
 def _risky(words: str, risks: tuple[str, ...]) -> str:
     return "\n".join([words, *(f"A reviewer will be told: {risk}" for risk in risks)])
+
+
+def _tested(track: Track, basis: Basis, after: Mapping[str, str]) -> How | None:
+    """How its scoring is tested: what changes literals of knobs alone answers as its head does."""
+    if not track.script.score or literals.only_knobs(track, basis.head_files, after):
+        return None
+    return "quick"
+
+
+def _against_the_contract(desk: Desk, basis: Basis, found: DryRun) -> list[str]:
+    """What its scoring breaks of the contract, and the head's does not."""
+    broken = found.conformance.broken if found.conformance else ()
+    if not broken:
+        return []
+    known = desk.dry_runs.of(_place(desk, basis, basis.head_files), basis.head_files, "quick").conformance
+    before = {one.name for one in known.broken} if known else set()
+    new = [one for one in broken if one.name not in before][:MOST_CLAUSES]
+    words = [f"its scoring breaks the contract, {one.name}: {one.asks}. Seen: {one.seen}. {one.fix}" for one in new]
+    if new and found.tail:
+        words[-1] += f"\nThe end of its scoring's log:\n{found.tail}"
+    return words
 
 
 def _place(desk: Desk, basis: Basis, files: Mapping[str, str]) -> Place:

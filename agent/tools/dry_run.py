@@ -1,6 +1,7 @@
 """A few steps of training in the sandbox, to see whether a script works at all: no slot, no score, nothing kept.
 
-Takes a track, a corpus and a script's files; gives a `DryRun`. A dry run is a job like any other, held by a shepherd of
+Takes a track, a corpus and a script's files; gives a `DryRun`. If asked to, what it has trained is tried against the
+contract of scoring, too (agent/judge/conform.py). A dry run is a job like any other, held by a shepherd of
 its own (a process with one thread, which is what starts confined ones), in a folder that goes away with it.
 """
 
@@ -19,6 +20,8 @@ from pathlib import Path
 
 from agent import reach, training
 from agent.errors import InfraError
+from agent.judge.conform import How
+from agent.judge.contract import Conformance
 from agent.judge.logs import lines
 from agent.reach import Reach
 from agent.report.words import plain
@@ -26,6 +29,7 @@ from agent.runners import JobPaths, JobResult, JobSpec, create, leftovers, lock
 from agent.runners.local import ROOT, SHEPHERD, SHEPHERD_ENV
 from agent.runners.reading import read_ends, read_small
 from agent.runners.removal import remove
+from agent.tools import conforming
 from agent.tools.curve import losses
 from agent.track import GRACE_S, Track
 from sandbox import Exit
@@ -61,7 +65,7 @@ class DryRun:
     failure: str
     """Why it is no good, in words; empty: it trained and left its artifact."""
     tail: str
-    """The last lines of its log, of a failed one."""
+    """The last lines of its log, of a failed one; of one that breaks the contract, those of its scoring's log."""
     losses: Mapping[int, float]
     parameters: int | None
     step_cost_ms: float | None
@@ -73,6 +77,8 @@ class DryRun:
     """Whether it ended with a traceback."""
     slow: bool = False
     """It met its wall clock: on a machine that has less to do it may not."""
+    conformance: Conformance | None = None
+    """What came of the test of its scoring. None: that was not asked, or training failed."""
 
 
 class DryRuns:
@@ -83,9 +89,12 @@ class DryRuns:
         self._kept: OrderedDict[str, DryRun] = OrderedDict()
         self._swept = False
 
-    def of(self, place: Place, files: Mapping[str, str]) -> DryRun:
-        """Of these editable files. Raises EditError when they can't be packed, InfraError when none can start."""
-        key = _key(place, files)
+    def of(self, place: Place, files: Mapping[str, str], how: How | None = None) -> DryRun:
+        """Of these editable files; `how` their scoring is tested, where it is.
+
+        Raises EditError when they can't be packed, InfraError when none can start.
+        """
+        key = _key(place, files, how)
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
@@ -93,7 +102,7 @@ class DryRuns:
             if not self._swept:
                 self._swept = True
                 sweep(place.folder)
-            found = _explained(place, files)
+            found = _explained(place, files, how)
             if not found.slow:
                 self._kept[key] = found
             while len(self._kept) > KEPT:
@@ -110,26 +119,26 @@ def sweep(folder: Path) -> None:
             remove(one)
 
 
-def _key(place: Place, files: Mapping[str, str]) -> str:
-    whole = hashlib.sha256(f"{place.folder}\0".encode())
+def _key(place: Place, files: Mapping[str, str], how: How | None) -> str:
+    whole = hashlib.sha256(f"{place.folder}\0{how}\0".encode())
     for path in sorted(files):
         text = files[path].encode("utf-8", "surrogatepass")
         whole.update(f"{path}\0{len(text)}\0".encode() + text)
     return whole.hexdigest()
 
 
-def _explained(place: Place, files: Mapping[str, str]) -> DryRun:
+def _explained(place: Place, files: Mapping[str, str], how: How | None) -> DryRun:
     """A packed script's traceback shows minified lines, so a crash is shown as the readable script has it."""
     script = place.track.script
     if not script.pack:
         size = sum(len(text.encode()) for text in files.values())
-        return _tried(place, lambda code: _export(place, files, code), size)
+        return _tried(place, lambda code: _export(place, files, code), size, how)
     packed = training.pack(place.packed, files[script.path]).read_bytes()
     name = Path(script.path).name
-    found = _tried(place, lambda code: _write(code / name, packed), len(packed))
+    found = _tried(place, lambda code: _write(code / name, packed), len(packed), how)
     if not found.raised:
         return found
-    readable = _tried(place, lambda code: _write(code / name, files[script.path].encode()), len(packed))
+    readable = _tried(place, lambda code: _write(code / name, files[script.path].encode()), len(packed), how)
     if not readable.failure:
         return replace(found, failure=f"{found.failure}. Only the packed script fails, the readable one works: {_WHY}")
     return readable
@@ -148,17 +157,17 @@ def _write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def _tried(place: Place, fill: Callable[[Path], None], code_bytes: int) -> DryRun:
+def _tried(place: Place, fill: Callable[[Path], None], code_bytes: int, how: How | None) -> DryRun:
     """Once more where nobody wrote a result: a shepherd can be killed by the machine, and by what it holds."""
     words = "twice there was no result: it ended the process that watches over it, or took its folder away"
     lost = DryRun(words, "", {}, None, None, None, code_bytes, 0.0, 0.0)
     for _ in range(2):
-        if (found := _once(place, fill, code_bytes)) is not None:
+        if (found := _once(place, fill, code_bytes, how)) is not None:
             return found
     return lost
 
 
-def _once(place: Place, fill: Callable[[Path], None], code_bytes: int) -> DryRun | None:
+def _once(place: Place, fill: Callable[[Path], None], code_bytes: int, how: How | None) -> DryRun | None:
     dry = place.track.check
     assert dry is not None
     paths = JobPaths(place.folder / secrets.token_hex(8))
@@ -166,8 +175,11 @@ def _once(place: Place, fill: Callable[[Path], None], code_bytes: int) -> DryRun
     track = place.track.model_copy(update={"limits": limits})
     env = training.environment(track, track.deciding(), place.corpus, place.machine, run_id="check", seed=SEED)
     policy = reach.training(track, paths, place.corpus, place.reach)
-    phase = training.train_phase(track, paths, {**env, **dry.env}, policy)
-    spec = JobSpec(0, (phase,), track.script.artifact or None, None, dry.wall_s + GRACE_S)
+    phases = [training.train_phase(track, paths, {**env, **dry.env}, policy)]
+    if how is not None:
+        phases.append(conforming.phase(track, place.machine, place.reach, paths, dry.wall_s, SEED, how))
+    seconds = sum(phase.limits.wall_s for phase in phases)
+    spec = JobSpec(0, tuple(phases), track.script.artifact or None, None, seconds + GRACE_S)
     try:
         create(paths.folder, spec, fill)
         _shepherd(paths, spec.wall_s)
@@ -216,11 +228,13 @@ def _read(place: Place, paths: JobPaths, code_bytes: int) -> DryRun | None:
     ended = result.phase("train") or Exit(None, None, "killed", 0.0, 0.0, 0.0)
     seen = losses(text)
     failure = _failure(result, seen)
+    tested = conforming.found(paths, result)
+    wrong = failure or (tested is not None and tested.broken)
     rows = list(lines(text))
     cost = next((found for row in rows if (found := _COST.match(row))), None)
     return DryRun(
         failure=failure,
-        tail=_tail(paths, text) if failure else "",
+        tail=_tail(paths, text if failure else read_ends(paths.score_log, 1 << 16, 1 << 16)) if wrong else "",
         losses=seen,
         parameters=next((int(found[1]) for row in rows if (found := _PARAMETERS.match(row))), None),
         step_cost_ms=float(cost[2]) / int(cost[1]) if cost and int(cost[1]) else None,
@@ -229,7 +243,8 @@ def _read(place: Place, paths: JobPaths, code_bytes: int) -> DryRun | None:
         peak_mb=ended.peak_mb,
         seconds=ended.wall_s,
         raised=bool(failure) and "Traceback (most recent call last)" in text,
-        slow=ended.cause == "wall",
+        slow=any(phase.exit.cause == "wall" for phase in result.phases),
+        conformance=tested,
     )
 
 
@@ -237,7 +252,9 @@ def _failure(result: JobResult, seen: Mapping[int, float]) -> str:
     bad = [step for step, loss in seen.items() if not abs(loss) < float("inf")]
     if bad:
         return f"its loss is no number from step {bad[0]} on"
-    return result.reason.removeprefix("train: ").removesuffix("; see train.log") if result.outcome != "ok" else ""
+    if result.outcome == "ok" or result.phase("judge") is not None:
+        return ""
+    return result.reason.removeprefix("train: ").removesuffix("; see train.log")
 
 
 def _size(artifact: Path) -> int | None:

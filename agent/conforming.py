@@ -1,0 +1,93 @@
+"""Tries a script against the contract of scoring: trained for a few steps in the sandbox, then asked in several ways.
+
+Takes a script and a track, in any folder; gives a `Conformance`. Nothing is kept, and no validation text is touched.
+"""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from agent import campaign, hardware, reach
+from agent.errors import MissingError, UserError
+from agent.judge.contract import Conformance, up_to
+from agent.tools.dry_run import DryRun, DryRuns, Place
+from agent.track import Track
+from sandbox.walls import HELP
+from trainer.data.prepare import prepare
+
+Say = Callable[[str], None]
+MOST_SCRIPT = 4_000_000
+
+
+def conform(script: Path, track: Track, root: Path, say: Say, *, unsafe: bool = False) -> Conformance:
+    """What holds of this script.
+
+    Raises:
+        UserError: the track has no scoring to test, or the script can't be read.
+        MissingError: the machine lacks walls, data or GPUs.
+    """
+    if not track.script.score or track.check is None:
+        what = "answers no judge: it is judged from its log" if not track.script.score else "has no [check] table"
+        raise UserError(f"track {track.name} {what}, so there is nothing to conform to. `agent tracks` lists others")
+    files = _files(script, track, root)
+    corpus = _corpus(track, root, say)
+    runner = campaign.sure_runner(track, 1)
+    slot = runner.slots[0]
+    level = runner.level(reach.asked(track, root))
+    if words := reach.lacking(track, level, unsafe=unsafe):
+        raise MissingError(f"{words}: {HELP}. For a script that you trust: --unsafe-no-sandbox")
+    allowed = reach.Reach("unsafe" if unsafe else track.sandbox.minimum, runner.gpus(slot), runner.box())
+    with tempfile.TemporaryDirectory(prefix="caddie-conform-") as name:
+        folder = Path(name)
+        place = Place(
+            track=track,
+            corpus=corpus,
+            machine=runner.env(slot),
+            reach=allowed,
+            folder=folder / "checks",
+            packed=folder / "packed",
+            export=lambda code: _fill(code, files),
+        )
+        say(f"training a few steps of {track.name}, at most {track.check.wall_s:g} s; then its scoring is asked")
+        return of(DryRuns().of(place, files, "dense"))
+
+
+def of(found: DryRun) -> Conformance:
+    """A script that does not train conforms to nothing."""
+    if found.conformance is None or found.failure:
+        return Conformance("ok", "", 0, 0, up_to("trains", f"{found.failure}\n{found.tail}".rstrip()))
+    return found.conformance
+
+
+def _files(script: Path, track: Track, root: Path) -> Mapping[str, str]:
+    """The script in the place of the track's own, and beside it the other files that the track names."""
+    files = {track.script.path: _text(script)}
+    for name in () if track.script.pack else track.script.editable:
+        if name not in files and (root / name).is_file():
+            files[name] = _text(root / name)
+    return files
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > MOST_SCRIPT:
+            raise UserError(f"{path} has more than {MOST_SCRIPT:,} bytes: that is no script")
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"can't read {path}: {error}") from error
+
+
+def _fill(code: Path, files: Mapping[str, str]) -> None:
+    """Folders for what is written next."""
+    for name in files:
+        (code / name).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _corpus(track: Track, root: Path, say: Say) -> Path:
+    """Training data, made where it is missing and can be made."""
+    folder = hardware.corpus_folder(track, root)
+    if track.data.corpus in ("docs", "synth"):
+        prepare(track.data.corpus, folder, say=say)
+    elif lines := [line for line in hardware.missing(track, root) if "shards" in line]:
+        raise MissingError("\n".join(lines))
+    return folder
