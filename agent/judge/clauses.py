@@ -11,20 +11,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.judge.audit import SUM_TOLERANCE, TAU
+from agent.judge.audit.rules import DEVIATIONS, SUM_TOLERANCE, TOLERANCES
 from agent.judge.contract import ASKS, Clause, clause
 from agent.judge.protocol import Floats
 from agent.judge.scoring import Chunk, Stream
 from agent.judge.task import Manifest
 
 Mask = NDArray[np.bool_]
-
-# Of differences that are noise: they lean to no side, and have no more than this standard deviation.
-LEANING = 5e-4
-NOISE = 0.02
-SIGMAS = 4.5
-LEAST_SIGMA = {"fp32": 1e-5, "bf16": 1e-3}
-LEAST_MEAN = {"fp32": 1e-5, "bf16": LEANING}
 
 
 class Peeked(NamedTuple):
@@ -183,7 +176,7 @@ def _mismatch(asked: Asked) -> dict[str, str]:
     """By which pattern `peek` and `score` differ, if they do; the most special one that fits."""
     positions, claimed = asked.peeks.positions, asked.small[asked.peeks.positions]
     apart = asked.peeks.nats - claimed
-    moved = ~(np.abs(apart) <= TAU[asked.manifest.numerics])
+    moved = ~(np.abs(apart) <= TOLERANCES[asked.manifest.numerics].largest)
     if not moved.any():
         return _leaning(asked, apart)
     worst = _worst(asked.peeks.nats, claimed)
@@ -205,25 +198,27 @@ def _mismatch(asked: Asked) -> dict[str, str]:
 
 def _leaning(asked: Asked, apart: Floats) -> dict[str, str]:
     """Differences that are small everywhere and all of one sign."""
-    numerics = asked.manifest.numerics
-    sigma = max(float(apart.std()), LEAST_SIGMA[numerics])
+    tolerance = TOLERANCES[asked.manifest.numerics]
+    sigma = max(float(apart.std()), tolerance.noise)
     mean = float(apart.mean())
-    if mean <= LEAST_MEAN[numerics] + SIGMAS * sigma / np.sqrt(len(apart)):
+    if mean <= tolerance.mean + DEVIATIONS * sigma / np.sqrt(len(apart)):
         return {}
     return {"same_answer": f"`score` claims {mean:.3g} nats a token less than `peek` gives, on the average"}
 
 
 def _only_noise(apart: Floats) -> bool:
-    if not np.isfinite(apart).all() or np.abs(apart).max() > TAU["bf16"] or apart.std() > NOISE:
+    coarse = TOLERANCES["bf16"]
+    if not np.isfinite(apart).all() or np.abs(apart).max() > coarse.largest or apart.std() > coarse.most_noise:
         return False
-    return bool(abs(apart.mean()) <= LEANING + SIGMAS * max(apart.std(), LEAST_SIGMA["bf16"]) / np.sqrt(len(apart)))
+    sigma = max(apart.std(), coarse.noise)
+    return bool(abs(apart.mean()) <= coarse.mean + DEVIATIONS * sigma / np.sqrt(len(apart)))
 
 
 # ---------------------------------------------------------------- in words
 
 
 def _apart(asked: Asked, one: Floats, other: Floats) -> Mask:
-    found: Mask = ~(np.abs(one - other) <= TAU[asked.manifest.numerics])  # true for NaN
+    found: Mask = ~(np.abs(one - other) <= TOLERANCES[asked.manifest.numerics].largest)  # true for NaN
     return found
 
 

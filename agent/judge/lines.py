@@ -1,4 +1,4 @@
-"""The lines of a log that a script may have written about itself: cleaned, numbered, without the source that it printed.
+"""The lines of a log that a script may have written about itself: cleaned, numbered, without printed source.
 
 Takes the text of a log; gives `Row`s. Pure, and bounded: of a huge log the head and the tail are read.
 """

@@ -5,7 +5,7 @@ on are audited in full: those that confirm or report, and a first one whose scor
 its idea. What screens badly is not worth it.
 """
 
-from agent.judge import rules
+from agent.judge import gates
 from agent.judge.measure import kept_reference
 from agent.judge.task import Auditing, Reference
 from agent.records import Proposal, Purpose, Run
@@ -41,7 +41,7 @@ def unaudited(setting: Setting, reads: Reads, proposal: Proposal) -> str | None:
     rung = setting.track.decision.rung
     scored = reads.scored(setting.campaign.id, proposal_id=proposal.id, documents=False)
     mine = [one for one in scored if one.run.baseline_id == proposal.baseline_id and one.run.rung == rung]
-    runs = [one for one in rules.effective(mine) if one.measurement.bpb is not None]
+    runs = [one for one in gates.effective(mine) if one.measurement.bpb is not None]
     blind = [one for one in runs if one.measurement.trust == "blind"]
     others = [one for one in runs if one.measurement.trust != "blind"]
     if not blind:

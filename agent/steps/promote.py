@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from agent import budget, worktree
 from agent.errors import EditError, UserError
-from agent.judge import noise, rules, verdict
+from agent.judge import gates, noise, verdict
 from agent.records import Proposal, ProposalState
 from agent.setting import Setting, known
 from agent.steps import admit
@@ -165,7 +165,7 @@ def _contradicted(setting: Setting) -> int:
 
 def _unfit(setting: Setting, own: list[Scored], scored: list[Scored]) -> str | None:
     """Why fresh runs give the head no figure, or none that could be submitted; None: they do."""
-    if (broken := rules.barred(scored)) is not None:
+    if (broken := gates.barred(scored)) is not None:
         return broken.words
     if len(scored) < LEAST_FRESH:
         return f"{len(own) - len(scored)} of its {len(own)} fresh runs have no score ({own[-1].run.reason})"

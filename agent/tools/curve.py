@@ -5,7 +5,7 @@ Takes the text of a log, which a candidate wrote; gives numbers to show, never t
 
 import re
 
-from agent.judge.logs import lines
+from agent.judge.lines import rows
 
 # step:120/300 train_loss:5.1
 _NUMBER = r"[+-]?(?:nan|inf|\d{1,12}(?:\.\d{0,12})?(?:e[+-]?\d{1,3})?)"
@@ -18,8 +18,8 @@ _STEP = re.compile(
 def losses(text: str) -> dict[int, float]:
     """By step, in the order of the log; the first loss of a step counts."""
     found: dict[int, float] = {}
-    for row in lines(text):
-        if step := _STEP.match(row):
+    for row in rows(text):
+        if step := _STEP.match(row.text):
             found.setdefault(int(step[1]), float(step[2]))
     return found
 

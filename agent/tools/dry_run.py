@@ -22,7 +22,7 @@ from agent import reach, training
 from agent.errors import InfraError
 from agent.judge.conform import How
 from agent.judge.contract import Conformance
-from agent.judge.logs import lines
+from agent.judge.lines import rows
 from agent.reach import Reach
 from agent.report.words import plain
 from agent.runners import JobPaths, JobResult, JobSpec, create, leftovers, lock
@@ -230,13 +230,13 @@ def _read(place: Place, paths: JobPaths, code_bytes: int) -> DryRun | None:
     failure = _failure(result, seen)
     tested = conforming.found(paths, result)
     wrong = failure or (tested is not None and tested.broken)
-    rows = list(lines(text))
-    cost = next((found for row in rows if (found := _COST.match(row))), None)
+    printed = rows(text)
+    cost = next((found for row in printed if (found := _COST.match(row.text))), None)
     return DryRun(
         failure=failure,
         tail=_tail(paths, text if failure else read_ends(paths.score_log, 1 << 16, 1 << 16)) if wrong else "",
         losses=seen,
-        parameters=next((int(found[1]) for row in rows if (found := _PARAMETERS.match(row))), None),
+        parameters=next((int(found[1]) for row in printed if (found := _PARAMETERS.match(row.text))), None),
         step_cost_ms=float(cost[2]) / int(cost[1]) if cost and int(cost[1]) else None,
         artifact_bytes=_size(paths.out / place.track.script.artifact) if place.track.script.artifact else None,
         code_bytes=code_bytes,
@@ -268,5 +268,5 @@ def _tail(paths: JobPaths, text: str) -> str:
     """Its last lines, without the paths of this machine."""
     for here in (f"{paths.code}/", f"{paths.out}/", f"{paths.folder}/", f"{sys.prefix}/", f"{sys.base_prefix}/"):
         text = text.replace(here, "")
-    rows = plain(text[-8 * TAIL_CHARS :], limit=8 * TAIL_CHARS).rstrip().split("\n")[-TAIL_LINES:]
-    return "\n".join(row[:TAIL_WIDTH] for row in rows)[-TAIL_CHARS:]
+    last = plain(text[-8 * TAIL_CHARS :], limit=8 * TAIL_CHARS).rstrip().split("\n")[-TAIL_LINES:]
+    return "\n".join(row[:TAIL_WIDTH] for row in last)[-TAIL_CHARS:]

@@ -127,13 +127,14 @@ def mean(differences: Floats, tolerance: Tolerance, chunks: Sequence[int] = ()) 
 def too_good(found: Mean, tolerance: Tolerance) -> list[Accusation]:
     if found.value > found.limit:
         words = (
-            f"over {found.positions:,} positions it claimed {found.value:.2g} nats a token less than before it has seen "
-            f"them (standard error {found.error:.2g}); {found.limit:.2g} is allowed"
+            f"over {found.positions:,} positions it claimed {found.value:.2g} nats a token less than before it has "
+            f"seen them (standard error {found.error:.2g}); {found.limit:.2g} is allowed"
         )
     elif found.noise > tolerance.most_noise or found.noisy:
         words = (
-            f"over {found.positions:,} positions its claims scatter by {found.noise:.2g} nats around its distributions, "
-            f"and {found.large} are off by more than {LARGE * tolerance.largest:g}: more than such arithmetic explains"
+            f"over {found.positions:,} positions its claims scatter by {found.noise:.2g} nats around its "
+            f"distributions, and {found.large} are off by more than {LARGE * tolerance.largest:g}: more than such "
+            "arithmetic explains"
         )
     else:
         return []
