@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from agent import calibration, literals
-from agent.errors import UserError
+from agent.errors import EditError, UserError
 from agent.planner import edits
 from agent.records import Draft, Proposal, Review
 from agent.syntax import NotParsed
@@ -106,12 +106,12 @@ def edit(
     """Puts the person's version in the place of a waiting idea, as a new draft that the guard checks.
 
     Whoever wrote it has approved it. `files` are those of its baseline, which the edited diff applies to.
-    EditError: it does not apply.
+    EditError: it does not apply, or says the same.
     """
     old, editable = _waits(tx, proposal_id), track.script.editable
     after = edits.apply(edited, files, editable)
     if after == edits.apply(old.diff, files, editable):
-        raise UserError(f"p{proposal_id}: the edited diff says the same; approve it instead")
+        raise EditError(f"p{proposal_id}: the edited diff says the same; approve it instead")
     assert old.baseline_id is not None
     tx.add_review(proposal_id, "edit", who, comment)
     new = tx.add_proposal(

@@ -181,14 +181,9 @@ def test_what_was_edited_is_called_by_what_it_does_now(
         assert review.edit(tx, old.id, "ann", f"{diff}{line}\n", files, TOY).title == title
 
 
-@pytest.mark.parametrize(
-    ("edited", "error"),
-    [(DIFF, UserError), (DIFF.replace("-b = 2", "-b = 9"), EditError), ("", EditError)],
-)
-def test_an_edit_that_says_nothing_new_changes_nothing(
-    store: Store, waiting: list[Proposal], edited: str, error: type[Exception]
-) -> None:
-    with pytest.raises(error), store.write() as tx:
+@pytest.mark.parametrize("edited", [DIFF, DIFF.replace("-b = 2", "-b = 9"), ""])
+def test_an_edit_that_says_nothing_new_changes_nothing(store: Store, waiting: list[Proposal], edited: str) -> None:
+    with pytest.raises(EditError), store.write() as tx:
         review.edit(tx, waiting[0].id, "ann", edited, FILES, TOY)
     with store.read() as reads:
         assert reads.proposal(waiting[0].id).state == "awaiting_review"
