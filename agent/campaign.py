@@ -92,8 +92,12 @@ def resume(name: str | None, where: Path, say: Say, make_runner: MakeRunner = su
     campaigns = opening.campaigns_of(store)
     chosen = [c for c in campaigns if name in (None, c.name)]
     if not chosen:
-        hint = did_you_mean(name or "", [c.name for c in campaigns])
-        raise UserError(f"no campaign {name!r} in {path}.{hint}")
+        names = [c.name for c in campaigns]
+        if not names:
+            raise UserError(f"{path} holds no campaign yet: `agent start` opens one")
+        raise UserError(
+            f"no campaign {name!r} in {path}.{did_you_mean(name or '', names)} There are: {', '.join(names)}"
+        )
     campaign = chosen[-1]
     if campaign.state == "finished":
         raise UserError(f"campaign {campaign.name} is finished ({campaign.reason}); `agent start` opens the next one")

@@ -78,6 +78,7 @@ def test_figures_agree_between_words_and_json(agent: Agent) -> None:
 WRONG = (
     (("stauts",), 2, "Did you mean 'status'"),
     (("runs", "--campaign", "tny-1"), 2, "Did you mean 'tiny-1'?"),
+    (("resume", "tny-1"), 2, "Did you mean 'tiny-1'? There are: tiny-1"),
     (("show", "p99"), 2, "no proposal p99 here. Did you mean p37?"),
     (("show", "r99"), 2, "no run r99 here. The newest is r66."),
     (("diff", "r3"), 2, "is a run, not a proposal"),
