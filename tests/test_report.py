@@ -23,7 +23,7 @@ from agent.report.export import COLUMNS, export
 from agent.report.live import LiveView, render, scene, snapshot
 from agent.report.points import Picture, picture
 from agent.report.status import status
-from agent.report.summary import summary
+from agent.report.summary import figures, summary
 from agent.report.terminal import frontier
 from agent.report.tracks import explain
 from agent.store import Store, open_store
@@ -285,6 +285,22 @@ def test_the_summary_tells_lineage_cost_and_place_of_the_plots(store: Store, roo
     assert "ideas    36: 14 worse, 6 inconclusive, 3 promoted" in text
     assert f"plots    {tmp_path / 'plots'}: frontier.png" in text and (tmp_path / "plots/frontier.png").is_file()
     assert "agent adopt" in text and "2 ideas wait for you" in text
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_summary_has_colours_where_nobody_wants_none(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with store.read() as reads:
+        picture_of = picture(reads, 1)
+        for name, value, expected in (("TERM", "xterm", True), ("TERM", "dumb", False), ("NO_COLOR", "1", False)):
+            monkeypatch.setenv("TERM", "xterm")
+            monkeypatch.delenv("NO_COLOR", raising=False)
+            monkeypatch.setenv(name, value)
+            monkeypatch.setattr("sys.stdout", Terminal())
+            assert ("\x1b[" in figures(reads, 1, picture_of, 80)) is expected, name
 
 
 def test_the_doctor_names_what_is_missing(root: Path, tmp_path: Path) -> None:

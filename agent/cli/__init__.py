@@ -86,8 +86,7 @@ def _as_json(error: str, code: int) -> None:
 
 
 def _red(text: str) -> None:
-    from agent.cli.opened import colourful
-    from agent.report.words import plain
+    from agent.report.words import colourful, plain
 
     shown = plain(text)
     print(f"\x1b[31m{shown}\x1b[0m" if colourful(sys.stderr) else shown, file=sys.stderr)

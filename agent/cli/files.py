@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.cli.opened import AsJson, CampaignName, colourful, emit, opened, width
+from agent.cli.opened import AsJson, CampaignName, emit, opened, width
 from agent.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def plot(
     """
     from agent.report.points import picture
     from agent.report.terminal import for_terminal
+    from agent.report.words import colourful
 
     with opened(campaign) as found:
         with found.store.read() as reads:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -133,13 +133,10 @@ def emit(data: object, as_json: bool, render: Callable[[], str]) -> None:
         typer.echo(render())
 
 
-def colourful(stream: IO[str]) -> bool:
-    """Whether colours can be read there, and nobody asked for none."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
 def coloured(diff: str) -> str:
     """A diff as it is, or in colours."""
+    from agent.report.words import colourful
+
     if not colourful(sys.stdout):
         return diff
     paint = {"+": "\x1b[32m", "-": "\x1b[31m", "@": "\x1b[36m"}

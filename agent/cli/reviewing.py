@@ -208,11 +208,11 @@ def _listed(waiting: "list[Pending]") -> str:
 
 def _card(item: "Pending", place: str) -> str:
     """One idea, with all that a person needs for an answer."""
-    from agent.report.words import duration, line, plain
+    from agent.report.words import colourful, duration, line, plain
 
     one = item.proposal
     risk = line(", ".join(one.risk), 300) or "none seen"
-    bold = ("\x1b[1m", "\x1b[0m") if at.colourful(sys.stdout) else ("", "")
+    bold = ("\x1b[1m", "\x1b[0m") if colourful(sys.stdout) else ("", "")
     lines = [
         "",
         f"{bold[0]}p{one.id}  {line(one.title, 100)}{bold[1]}  ({place})",

@@ -12,7 +12,7 @@ from agent.report.points import Picture, picture
 from agent.report.status import models_words
 from agent.report.tables import lineage, lineage_words
 from agent.report.terminal import for_terminal
-from agent.report.words import duration
+from agent.report.words import colourful, duration
 from agent.store import Reads, Store
 
 
@@ -34,7 +34,7 @@ def summary(store: Store, campaign_id: int, folder: Path, *, width: int = 80) ->
 
 def figures(reads: Reads, campaign_id: int, drawn: Picture, width: int) -> str:
     """The frontier as the terminal can draw it, the lineage with its deltas, what became of ideas, what it cost."""
-    parts = [for_terminal(drawn, width, colour=sys.stdout.isatty()) + "\n"] if drawn.dots else []
+    parts = [for_terminal(drawn, width, colour=colourful(sys.stdout)) + "\n"] if drawn.dots else []
     parts += [lineage_words(lineage(reads, reads.head(campaign_id).id)), _ideas(reads, campaign_id)]
     return "\n".join([*parts, f"cost     {_cost(reads.balance(campaign_id))}"])
 

@@ -1,15 +1,22 @@
-"""Text that a model or a candidate wrote, made safe to show; and numbers as people read them.
+"""Text that a model or a candidate wrote, made safe to show; numbers as people read them; where colours may be.
 
 Takes any text; gives text that no terminal and no markup can be tricked with. Standard library only.
 """
 
+import os
 import re
 import unicodedata
 from collections.abc import Sequence
+from typing import IO
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]P^_X][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 # Cc: escapes, bells, backspaces. Cf: marks that are not seen or turn the direction. Cs: halves of characters.
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+
+
+def colourful(stream: IO[str]) -> bool:
+    """Whether colours can be read there, and nobody asked for none."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def plain(text: str, *, limit: int = 20_000) -> str:
