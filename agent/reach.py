@@ -71,8 +71,9 @@ def training(track: Track, paths: JobPaths, corpus: Path, reach: Reach) -> Polic
 
 
 def scoring(track: Track, reach: Reach) -> Policy:
-    """Of the judge's candidate processes; the session adds each one's files and folder."""
-    return _policy(track, "", (), reach)
+    """Of the judge's candidate processes; the session adds each one's files and folder. What one of them has read of
+    the validation text must not reach the next one by the files that it has had read in."""
+    return replace(_policy(track, "", (), reach), traceless=True)
 
 
 def _policy(track: Track, writable: str, files: tuple[str, ...], reach: Reach) -> Policy:

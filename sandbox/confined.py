@@ -62,6 +62,7 @@ class Confined:
         """
         standing = walls or (None if policy is None else stack(policy))
         self._limits = limits
+        self._traceless = policy is not None and policy.traceless
         self._exit: Exit | None = None
         self._family = Family()
         self._oom_kills = child.oom_kills()
@@ -275,6 +276,8 @@ class Confined:
         if self._twin is not None:
             self._twin.end()
         if self._group is not None:
+            if self._traceless:
+                self._group.forget()
             self._group.remove()
         if self._gpus is not None:
             self._gpus.end()

@@ -19,6 +19,7 @@ from sandbox.mounts import mounts
 PREFIX = "caddie-"
 Bound = Literal["pids", "memory"]
 BOUNDS: tuple[Bound, ...] = ("pids", "memory")
+EVERYTHING = 1 << 50  # bytes, more than there are
 _made = itertools.count()
 
 
@@ -91,6 +92,17 @@ class Group:
         numbers = _numbers(self._memory.folder / "memory.stat")
         return sum(numbers[name] for name in names) if numbers.keys() >= set(names) else None
 
+    @property
+    def forgets(self) -> bool:
+        """Whether it can be made to."""
+        return self._memory is not None and os.access(_forgetting(self._memory), os.W_OK)
+
+    def forget(self) -> None:
+        """What its processes were the first to read of any file leaves memory again, once all of them have ended: then
+        nobody can tell by the time that a read takes what they have read. What others had read before stays."""
+        if self._memory is not None:
+            _set(_forgetting(self._memory), EVERYTHING)
+
     def remove(self) -> None:
         """It must be empty; a group that is not stays, and is found by `left_behind`."""
         for part in self._parts:
@@ -113,6 +125,22 @@ def left_behind() -> list[int]:
         with contextlib.suppress(OSError):
             folder.rmdir()
     return sorted(found)
+
+
+def forgets() -> bool:
+    """Whether a group that is made here forgets what was read in it."""
+    group = Group.make(1, EVERYTHING)
+    if group is None:
+        return False
+    try:
+        return group.forgets
+    finally:
+        group.remove()
+
+
+def _forgetting(memory: Place) -> str:
+    """The file that takes back what is held in memory: version 2 (from Linux 5.19) is told how much."""
+    return f"{memory.folder}/{'memory.force_empty' if memory.version == 1 else 'memory.reclaim'}"
 
 
 def _make(place: Place, name: str, tasks: int, memory: int) -> Place | None:

@@ -34,6 +34,9 @@ class Policy:
     """Whether its processes talk to each other by TCP, as torchrun's do."""
     pinned: bool = False
     """Whether it must stay on the core that it was put on."""
+    traceless: bool = False
+    """Whether what it was the first to read of any file leaves memory with it, so that no later run can tell. What it
+    reads anew it then waits for."""
     minimum: Level = "landlock"
     """The weakest level at which it may run at all."""
     box: BoxName = ""

@@ -66,7 +66,9 @@ FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR = 0x4008_6602, 0x401C_5820  # what chattr doe
 F_SETLEASE, F_NOTIFY = 1024, 1026
 PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, PR_SET_MEMORY_MERGE = 1, 22, 38, 67
 RWF_NOWAIT_DONTCACHE = 0x08 | 0x80  # says whether a page is in memory; drops it
-MADV_MERGEABLE, MADV_COLD, MADV_PAGEOUT = 12, 20, 21  # who else has this page; drop it
+MADV_MERGEABLE = 12  # says who else has this page
+MADV_COLD, MADV_PAGEOUT, MADV_COLLAPSE = 20, 21, 25  # drop it; replace it by one of its own, which goes with it
+MADVICE = (MADV_MERGEABLE, MADV_COLD, MADV_PAGEOUT, MADV_COLLAPSE)
 MSG_FASTOPEN = 0x2000_0000  # connects without connect()
 SOL_TCP, TCP_FASTOPEN_CONNECT, TCP_ULP = 6, 30, 31
 SOCKADDR_NL = 12  # bytes
@@ -129,7 +131,7 @@ def _by_argument() -> dict[str, Block]:
         "ioctl": load(low(1), among((TIOCSTI, TIOCLINUX, TIOCSETD, FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR), NO, YES)),
         "fcntl": load(low(1), among((F_SETLEASE, F_NOTIFY), NO, YES)),
         "prctl": load(low(0), lookup({PR_SET_PDEATHSIG: dies, PR_SET_SECCOMP: NO, PR_SET_MEMORY_MERGE: NO}, YES)),
-        "madvise": load(low(2), among((MADV_MERGEABLE, MADV_COLD, MADV_PAGEOUT), NO, YES)),
+        "madvise": load(low(2), among(MADVICE, NO, YES)),
         "preadv2": load(low(5), branch("&", RWF_NOWAIT_DONTCACHE, NO, YES)),
         "pwritev2": load(low(5), branch("&", RWF_NOWAIT_DONTCACHE, NO, YES)),
         "mknod": load(low(1), device),

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 
-from sandbox import bubblewrap, landlock
+from sandbox import bubblewrap, groups, landlock
 from sandbox.bubblewrap import Box
 from sandbox.confined import Confined
 from sandbox.limits import Exit
@@ -20,14 +20,14 @@ from sandbox.walls import OLDEST_LANDLOCK, Stack
 SIGNS: dict[Got, str] = {"allowed": "out", "denied": "\u00b7", "absent": "?"}
 # What is known to get through, and is told in sandbox/README.md.
 KNOWN: dict[Level, frozenset[str]] = {
-    "namespaces": frozenset({"cache_load_fault"}),
-    "landlock": frozenset({"cache_load_fault", "access_time", "listen_everywhere", "listen_without_bind"}),
+    "landlock": frozenset({"access_time", "listen_everywhere", "listen_without_bind"})
 }
+REMEMBERED = frozenset({"cache_load_fault"})  # where no control group forgets what a session has read
 SYSTEM_PYTHON = "/usr/bin/python3"
 
 
 def policy_of(errand: Errand) -> Policy:
-    """As a run gets it: its one folder, Python without packages, and what it is given to read."""
+    """As a scoring process gets it: its one folder, Python without packages, and what it is given to read."""
     common = seen(())
     return Policy(
         writable=str(errand.folder),
@@ -36,6 +36,7 @@ def policy_of(errand: Errand) -> Policy:
         hidden=common.hidden,
         packages=common.packages,
         pinned=errand.core is not None,
+        traceless=True,
     )
 
 
@@ -88,8 +89,13 @@ def attempts() -> dict[str, Attempt]:
 def got_through(results: Mapping[str, Result], level: Level) -> tuple[list[str], list[str]]:
     """What got out of the walls of this level: what is known to, and what is not."""
     out = [name for name, result in results.items() if result.got == "allowed"]
-    known = KNOWN.get(level, frozenset())
-    return [name for name in out if name in known], [name for name in out if name not in known]
+    told = known(level)
+    return [name for name in out if name in told], [name for name in out if name not in told]
+
+
+def known(level: Level) -> frozenset[str]:
+    """What is known to get out of the walls of this level here."""
+    return KNOWN.get(level, frozenset()) | (frozenset() if groups.forgets() else REMEMBERED)
 
 
 def measured(say: Callable[[str], None] = lambda _: None) -> dict[str, dict[str, Result]]:
@@ -104,12 +110,12 @@ def measured(say: Callable[[str], None] = lambda _: None) -> dict[str, dict[str,
 
 
 def markdown(table: Mapping[str, Mapping[str, Result]]) -> str:
-    known = attempts()
+    tried = attempts()
     names = list(next(iter(table.values())))
     lines = [f"| attempt | what it tries | {' | '.join(names)} |", "|---|---|" + "---|" * len(names)]
     for name, row in table.items():
         signs = " | ".join(SIGNS[row[column].got] for column in names)
-        lines.append(f"| {name} | {known[name].tries} | {signs} |")
+        lines.append(f"| {name} | {tried[name].tries} | {signs} |")
     return "\n".join(lines)
 
 

@@ -1,16 +1,19 @@
 """Control groups: the real ones of this machine where it lets us, and version 2 laid out as its kernel does."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from sandbox import groups, in_force
+from sandbox import canaries, groups, in_force
 from sandbox.groups import Group, Place, left_behind
+from sandbox.probe.page_cache import by_mincore
 from tests.processes import alive, linux, until
 
 MB = 1_000_000
@@ -90,6 +93,30 @@ def test_files_that_are_only_read_do_not_count(group: Group, tmp_path: Path) -> 
         assert process.stdout is not None and process.stdout.readline() == "done\n"
         assert (group.memory() or 0) < 30 * MB and group.out_of_memory() is False
         process.kill()
+
+
+@real
+def test_it_forgets_what_it_was_the_first_to_read_and_nothing_else(group: Group, tmp_path: Path) -> None:
+    here = Path(tempfile.mkdtemp(dir=Path(__file__).parent))  # on a disk: what is in memory only is never forgotten
+    files = [here / name for name in ("first", "second", "before")]
+    try:
+        for file in files:
+            file.write_bytes(os.urandom(30_000))
+            canaries._drop(str(file))
+        files[2].read_bytes()
+        if by_mincore(str(files[0])):
+            pytest.skip("these files are in memory for good")
+        reads = f"[open(path, 'rb').read() for path in {list(map(str, files))}]"
+        with joined(group, f"{reads}\nprint('done', flush=True)\nsys.stdin.read()") as process:
+            assert process.stdout is not None and process.stdout.readline() == "done\n"
+            assert [by_mincore(str(file)) for file in files] == [True, True, True]
+            process.kill()
+        until(lambda: not group.pids())
+        assert group.forgets and groups.forgets()
+        group.forget()
+        assert [by_mincore(str(file)) for file in files] == [False, False, True]
+    finally:
+        shutil.rmtree(here)
 
 
 @real
@@ -229,6 +256,12 @@ def test_version_2_beside_our_own_group(kernel: Kernel) -> None:
     group.remove()
     assert folder.exists()  # it was not empty
     (folder / "cgroup.procs").write_text("")
+    assert not group.forgets  # Linux before 5.19
+    group.forget()
+    (folder / "memory.reclaim").touch()
+    assert group.forgets
+    group.forget()
+    assert int((folder / "memory.reclaim").read_text()) > 10**15
     group.remove()
     assert not folder.exists()
 

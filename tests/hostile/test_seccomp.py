@@ -102,6 +102,7 @@ ASKED = {
     "call(N['madvise'], 0, 0, 12)": (OK, E, E, E),
     "call(N['madvise'], 0, 0, 20)": (OK, E, E, E),
     "call(N['madvise'], 0, 0, 21)": (OK, E, E, E),
+    "call(N['madvise'], 0, 0, 25)": (OK, E, E, E),
     "call(N['madvise'], 0, 0, 4)": (OK, OK, OK, OK),
     "call(N['preadv2'], -1, 0, 0, 0, 0, 8)": (BADF, E, E, E),
     "call(N['preadv2'], -1, 0, 0, 0, 0, 0x80)": (BADF, E, E, E),

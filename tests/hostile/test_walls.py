@@ -309,7 +309,7 @@ def test_the_table_of_attempts_is_as_documented() -> None:
     assert len(here) > 100 and all(signs[name]["bare"] == "out" for name in here)
     assert {name: signs[name] for name in here} == {name: documented[name] for name in here}
     out = {name for name, row in signs.items() if row["full"] == "out"}
-    assert out == table.KNOWN["namespaces"]
+    assert out == table.known("namespaces")
 
 
 RANKS = """
