@@ -19,7 +19,7 @@ KERNEL = {"/proc/sys": "/proc/sys", "/proc/sysrq-trigger": "/dev/null"}
 INNER_UID = 1000  # inside, where the user outside is the person
 # As root, a user for each run: above what people and services are given, below what a container maps.
 FIRST_UID, UIDS = 61_184, 4_000
-BINDS = {"show": "--ro-bind", "device": "--dev-bind", "own": "--bind"}
+BINDS = {"show": "--ro-bind", "file": "--ro-bind", "device": "--dev-bind", "own": "--bind"}
 
 
 class Box(NamedTuple):
@@ -82,7 +82,7 @@ def built(steps: Sequence[Step], memory_mb: int) -> list[str]:
                 found += ["--perms", "0755", "--tmpfs", step.path]
             case "memory":
                 found += ["--perms", "1777", "--size", str(memory_mb * MB), "--tmpfs", step.path]
-            case "show" | "device" | "own":
+            case "show" | "file" | "device" | "own":
                 found += [BINDS[step.kind], step.source, step.path]
     for step in steps:
         if step.kind == "empty":  # memory that could be written to

@@ -16,10 +16,10 @@ HOSTS = Path(__file__).parent / "etc" / "hosts"
 PRIVATE = ("/dev/shm", "/tmp")  # in memory, and gone with the box
 GPU_NODES = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-caps", "nvidia-modeset")
 
-# folder: made, empty. show: the source, to be read. link: a symbolic link to the source. empty: memory that nobody may
-# write, over what is to be hidden. memory: memory that all may write. device: the source, a node that may be opened.
-# own: the source, to be written.
-Kind = Literal["folder", "show", "link", "empty", "memory", "device", "own"]
+# folder: made, empty. show, file: the source, a folder or a file to be read. link: a symbolic link to the source.
+# empty: memory that nobody may write, over what is to be hidden. memory: memory that all may write. device: the source,
+# a node that may be opened. own: the source, a folder to be written.
+Kind = Literal["folder", "show", "file", "link", "empty", "memory", "device", "own"]
 
 
 class Step(NamedTuple):
@@ -30,16 +30,15 @@ class Step(NamedTuple):
 
 def steps(policy: Policy) -> list[Step]:
     files = _Files()
-    wanted = {path: os.path.realpath(path) for path in policy.read} | _real(policy.programs)
+    wanted = _found(policy.read) | _found_before(policy.programs)
     if policy.gpus:
-        wanted["/sys"] = "/sys"
-    wanted |= {real: real for real in wanted.values()}
+        wanted |= _found(("/sys",))
     # Parents come before what is in them, so that a folder can be hidden and a part of it shown again.
     for path in sorted({*wanted, *policy.hidden}, key=lambda path: path.split("/")):
         if path in policy.hidden:
             files.hide(path)
         if path in wanted:
-            files.show(path, wanted[path])
+            files.show(path, *wanted[path])
     for path in policy.read:
         files.cover(doors(path))
     for node in gpu_nodes(policy.gpus):
@@ -48,10 +47,22 @@ def steps(policy: Policy) -> list[Step]:
     return files.steps
 
 
+class Found(NamedTuple):
+    real: str
+    is_folder: bool
+
+
+def _found(paths: Iterable[str]) -> dict[str, Found]:
+    """The paths, and where links among them lead."""
+    found = {path: os.path.realpath(path) for path in paths}
+    found |= {real: real for real in found.values()}
+    return {path: Found(real, os.path.isdir(real)) for path, real in found.items()}  # noqa: PTH112
+
+
 @functools.lru_cache(maxsize=4)
-def _real(programs: tuple[str, ...]) -> dict[str, str]:
-    """Where the programs really are: the same for all runs of a supervisor, and slow to find out."""
-    return {path: os.path.realpath(path) for path in programs}
+def _found_before(programs: tuple[str, ...]) -> dict[str, Found]:
+    """The same for all runs of a supervisor, and slow to find out."""
+    return _found(programs)
 
 
 def doors(folder: str) -> Iterator[str]:
@@ -80,15 +91,15 @@ class _Files:
 
     def __init__(self) -> None:
         self.steps = [Step("memory", folder) for folder in PRIVATE]
-        self.steps += [Step("folder", "/etc"), Step("show", "/etc/hosts", str(HOSTS))]
+        self.steps += [Step("folder", "/etc"), Step("file", "/etc/hosts", str(HOSTS))]
         # Folders that are there; True: with all that is in them outside.
         self._there = dict.fromkeys(("/", "/dev", "/etc", "/proc", *PRIVATE), False)
 
-    def show(self, path: str, real: str) -> None:
+    def show(self, path: str, real: str, is_folder: bool) -> None:
         if self._shown(path):
             return
         self._make_parents(path)
-        self.steps.append(Step("show" if path == real else "link", path, real))
+        self.steps.append(Step("link" if path != real else "show" if is_folder else "file", path, real))
         self._there[path] = True
 
     def hide(self, path: str) -> None:
@@ -98,7 +109,7 @@ class _Files:
 
     def cover(self, doors: Iterable[str]) -> None:
         """With a device that can't be opened there."""
-        self.steps += [Step("show", door, "/dev/null") for door in doors]
+        self.steps += [Step("file", door, "/dev/null") for door in doors]
 
     def own(self, path: str) -> None:
         self._make_parents(path)

@@ -5,12 +5,12 @@ bubblewrap makes it the root of its box. Bubblewrap would read the list of all m
 fifty that is most of what a start costs. Plain words for paths: it is done between fork and exec.
 """
 
-# ruff: noqa: PTH102, PTH110, PTH116, PTH211
+# ruff: noqa: PTH102, PTH110, PTH211
+import contextlib
 import ctypes
 import errno
 import functools
 import os
-import stat
 import struct
 import sys
 from collections.abc import Sequence
@@ -91,8 +91,9 @@ def _devices(folder: str) -> None:
     os.mkdir(folder)
     for name in NODES:
         if os.path.exists(f"/dev/{name}"):
+            _file(f"{folder}/{name}")
             _show(f"/dev/{name}", f"{folder}/{name}", RDONLY | NOSUID)
-    os.mkdir(f"{folder}/pts")
+    _folder(f"{folder}/pts")
     _mount("devpts", f"{folder}/pts", "devpts", MS_NOSUID | MS_NOEXEC, TERMINALS)
     for name, to in LINKS.items():
         os.symlink(to, f"{folder}/{name}")
@@ -100,8 +101,14 @@ def _devices(folder: str) -> None:
 
 def _step(step: Step, at: str, memory: int) -> None:
     match step.kind:
+        case "show":
+            _folder(at)
+            _show(step.source, at, RDONLY | NOSUID | NODEV)
         case "folder":
             _folder(at)
+        case "file":
+            _file(at)
+            _show(step.source, at, RDONLY | NOSUID | NODEV)
         case "link":
             os.symlink(step.source, at)
         case "empty":
@@ -109,34 +116,35 @@ def _step(step: Step, at: str, memory: int) -> None:
         case "memory":
             _folder(at)
             _mount("tmpfs", at, "tmpfs", MS_NOSUID | MS_NODEV, f"mode=1777,size={memory}")
-        case "show":
-            _show(step.source, at, RDONLY | NOSUID | NODEV)
         case "device":
+            _file(at)
             _show(step.source, at, RDONLY | NOSUID)
         case "own":
+            _folder(at)
             _show(step.source, at, NOSUID | NODEV)
+
+
+def _folder(at: str) -> None:
+    """Unless it is there. Inside of what is shown nothing can be made."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(at)
+
+
+def _file(at: str) -> None:
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(at, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
 
 
 def _show(source: str, at: str, withheld: int) -> None:
     """With all that is mounted under it. What may only be read is so before the next step."""
-    if not os.path.lexists(at):
-        if stat.S_ISDIR(os.stat(source).st_mode):
-            os.mkdir(at)
-        else:
-            os.close(os.open(at, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
     _mount(source, at, "", MS_BIND | MS_REC)
     _set(at, AT_RECURSIVE, withheld)
-
-
-def _folder(at: str) -> None:
-    if not os.path.lexists(at):
-        os.mkdir(at)
 
 
 def _mount(source: str, at: str, kind: str, flags: int, options: str = "") -> None:
     words = (os.fsencode(source), os.fsencode(at), kind.encode() or None)
     if _LIBC is None or _LIBC.mount(*words, ctypes.c_ulong(flags), options.encode() or None) != 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), at)
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), source, None, at)
 
 
 def _set(at: str, how: int, withheld: int) -> None:

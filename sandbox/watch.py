@@ -70,7 +70,7 @@ class Watch:
         self._shared, self._shared_until = 0, 0.0
         self._own_cpu: dict[tuple[int, int], float] = {}
         self._last: tuple[float, dict[Cause, float]] = (self._started, {})
-        self.due = self._started
+        self.due = self._started + HASTE_S
         self.reaped_cpu_s = 0.0  # of children we waited for, set by whoever waits
         self.cpu_s = 0.0
         self.peak = 0.0

@@ -131,7 +131,7 @@ def test_a_file_that_is_to_be_read_is_never_made_in_its_place(lab: Lab) -> None:
     """Of a part of what is shown already that has gone meanwhile: the folder outside stays as it is."""
     given = lab.folder / "given"
     given.mkdir()
-    steps = [*layout.steps(policy(lab, str(given))), Step("show", str(given / "gone"), "/dev/null")]
+    steps = [*layout.steps(policy(lab, str(given))), Step("file", str(given / "gone"), "/dev/null")]
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
