@@ -5,12 +5,14 @@ risks that a reviewer should see, and the hashes by which the store knows it aga
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from agent import literals
 from agent.errors import did_you_mean
+from agent.judge.rules import static
+from agent.judge.rules.signs import Sign
 from agent.records import Kind, Mode
 from agent.syntax import NotParsed, defaults, digest, resolve, risks
 from agent.track import Track
@@ -89,7 +91,9 @@ def check(
     if limit is not None and expected is not None and expected > HOPELESS * limit:
         text = f"expected size {expected:,} bytes is more than {HOPELESS} times the limit of {limit:,}"
         failures.append(Failure("too_big", text))
-    flags = _risks(track, claims, before, after)
+    added = _signs(track, before, after)
+    failures += [Failure("illegal", f"{path}: {_illegal(one)}") for path, one in added if one.severity == "invalid"]
+    flags = _risks(track, claims, before, after, added)
     return Report(tuple(failures), flags, after_hash, after_config, values)
 
 
@@ -190,7 +194,21 @@ def _parses(after: Mapping[str, str]) -> list[Failure]:
     return failures
 
 
-def _risks(track: Track, claims: Claims, before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, ...]:
+def _signs(track: Track, before: Mapping[str, str], after: Mapping[str, str]) -> list[tuple[str, Sign]]:
+    """What an edit adds that may break a rule of the contest, with the file it is in. Knobs alone can't."""
+    if literals.only_knobs(track, before, after):
+        return []
+    paths = [path for path in sorted(after) if path.endswith(".py")]
+    return [(path, one) for path in paths for one in static.new(before.get(path, ""), after[path])]
+
+
+def _illegal(sign: Sign) -> str:
+    return f"rule {sign.rule} of the contest, {sign}. Leave that out; the idea may come back without it"
+
+
+def _risks(
+    track: Track, claims: Claims, before: Mapping[str, str], after: Mapping[str, str], added: Sequence[tuple[str, Sign]]
+) -> tuple[str, ...]:
     flags = list(claims.risk)
     limit, expected = track.limits.artifact_bytes, _size(claims)
     if limit is not None and expected is not None and expected > limit:
@@ -200,4 +218,5 @@ def _risks(track: Track, claims: Claims, before: Mapping[str, str], after: Mappi
         for path in sorted(after):
             if path.endswith(".py"):
                 flags += [f"{path}: {flag}" for flag in risks(before.get(path, ""), after[path])]
+    flags += [one.risk(path) for path, one in added if one.severity != "invalid"]
     return tuple(dict.fromkeys(flags))

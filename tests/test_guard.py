@@ -279,6 +279,26 @@ def test_what_reaches_out_is_flagged(track: Track, proposal: Proposal, line: str
     assert risks(SCRIPT + line, SCRIPT + line) == []
 
 
+def test_what_the_contest_forbids_is_blocked_with_its_rule(track: Track, proposal: Proposal) -> None:
+    report = check(track, proposal, SCRIPT + "import requests\n")
+    assert names(report) == ["illegal"]
+    assert "train.py: rule 22 of the contest, line " in report.failures[0].text
+    assert ": it imports requests: nothing may come from a network" in report.failures[0].text
+    assert "may come back without it" in report.failures[0].text
+    flagged = check(track, proposal, SCRIPT + "import pickle\npickle.load(f)\n")
+    assert not flagged.failures
+    assert (
+        "train.py: rule 25, unpickles: it calls pickle.load: reading a pickle executes what is in it" in flagged.risks
+    )
+
+
+def test_what_the_head_does_already_is_no_fault_of_the_idea(track: Track, proposal: Proposal) -> None:
+    before = {PATH: SCRIPT + "import requests\n", "notes.txt": ""}
+    after = {**before, PATH: before[PATH] + "more = 1\n"}
+    report = guard.check(track, proposal, before, after, lambda _: None)
+    assert not report.failures and not any("rule 22" in risk for risk in report.risks)
+
+
 def test_the_guard_never_runs_the_code(track: Track, proposal: Proposal, tmp_path: Path) -> None:
     trap = tmp_path / "ran"
     check(track, proposal, SCRIPT + f"open({os.fspath(trap)!r}, 'w')\n")

@@ -1,8 +1,11 @@
 """runner -> judge: takes what finished, measures it, settles what it cost."""
 
+from dataclasses import replace
+
 from agent import budget
 from agent.errors import InfraError
 from agent.judge.measure import measure
+from agent.judge.rules import signs
 from agent.records import Amount, Run, RunState
 from agent.runners.job import JobPaths, JobResult
 from agent.setting import Setting, known
@@ -59,6 +62,8 @@ def _finish(setting: Setting, run: Run) -> float:
     except InfraError as error:
         return _lose(setting, run, "lost", str(error), None)
     with setting.store.write() as tx:
+        flagged = signs.findings(tx.proposal(run.proposal_id).risk)
+        measurement = replace(measurement, findings=measurement.findings + flagged)
         tx.update_run(
             run.id, state="done", outcome=result.outcome, reason=result.reason, walls=result.walls, ended=now()
         )

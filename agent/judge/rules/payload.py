@@ -1,0 +1,224 @@
+"""Unpacks scripts that carry their source compressed in a literal, as data: nothing of them is executed.
+
+Takes a file's bytes; gives `Source`s, the outermost first. Understood are literals, names that are bound to them, and
+calls of the usual decoders, in any order; what an `exec` runs beyond that is `hidden`. Bounded in depth and size.
+"""
+
+import ast
+import lzma
+import zlib
+from dataclasses import dataclass, field
+
+from agent.judge.rules.decoders import DECODERS, Decoder
+from agent.judge.rules.names import Names
+
+MOST_BYTES = 4_000_000  # of all texts together
+MOST_DEPTH = 4
+_CODINGS = ("utf-8", "utf8", "latin-1", "latin1", "iso-8859-1", "ascii")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One layer of a script."""
+
+    name: str
+    text: str
+    tree: ast.Module | None  # None: it is no Python
+    why: str = ""  # it is none
+    hidden: tuple[str, ...] = ()  # what an exec runs that can't be read here, in words
+    runs_files: tuple[str, ...] = ()  # files beside it whose text it executes
+    payload: frozenset[tuple[int, int]] = frozenset()  # where the literals stand that it executes
+
+
+class _Unknown(Exception):
+    """The value is not known before it is run."""
+
+
+def unpack(name: str, data: bytes) -> tuple[Source, ...]:
+    """The file, and what it would execute of its own literals, layer by layer."""
+    found: list[Source] = []
+    left, layer, data_here = MOST_BYTES, name, data
+    while len(found) < MOST_DEPTH:
+        source, inner = _layer(layer, data_here, left)
+        found.append(source)
+        if inner is None:
+            break
+        left -= len(inner)
+        layer, data_here = f"{name}, unpacked", inner
+    return tuple(found)
+
+
+def _layer(name: str, data: bytes, left: int) -> tuple[Source, bytes | None]:
+    if len(data) > left:
+        return Source(name, "", None, f"it has more than {MOST_BYTES:,} bytes"), None
+    text = data.decode("latin-1" if _latin(data) else "utf-8", errors="replace")
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        return Source(name, text, None, f"it is no Python: {str(error)[:120]}"), None
+    reader = _Reader(Names.of(tree), left - len(data))
+    try:
+        reader.module(tree)
+    except RecursionError:
+        reader.hidden.append("an exec that is nested too deeply to be read")
+    source = Source(name, text, tree, "", tuple(reader.hidden), tuple(reader.files), frozenset(reader.payload))
+    return source, reader.inner
+
+
+def _latin(data: bytes) -> bool:
+    """As its coding line says. A script in any other coding is read as UTF-8."""
+    head = b"\n".join(data.split(b"\n", 2)[:2])
+    return b"latin" in head and b"coding" in head
+
+
+@dataclass
+class _Reader:
+    """Goes through a module's statements and keeps what names are bound to."""
+
+    names: Names
+    most: int
+    values: dict[str, str | bytes] = field(default_factory=dict)
+    made_of: dict[str, set[tuple[int, int]]] = field(default_factory=dict)
+    payload: set[tuple[int, int]] = field(default_factory=set)
+    used: set[tuple[int, int]] = field(default_factory=set)  # literals of the value that is worked out
+    inner: bytes | None = None
+    hidden: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+
+    def module(self, tree: ast.Module) -> None:
+        for statement in tree.body:
+            if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+                self._bind(statement.targets[0], statement.value)
+            for node in ast.walk(statement):
+                if isinstance(node, ast.Call) and self.names.dotted(node.func) in ("exec", "eval", "builtins.exec"):
+                    self._executed(node)
+
+    def _bind(self, target: ast.expr, value: ast.expr) -> None:
+        if not isinstance(target, ast.Name):
+            return
+        self.used = set()
+        try:
+            self.values[target.id] = self._value(value)
+            self.made_of[target.id] = self.used
+        except _Unknown:
+            self.values.pop(target.id, None)
+
+    def _executed(self, call: ast.Call) -> None:
+        what = call.args[0] if call.args else None
+        if isinstance(what, ast.Call) and self.names.dotted(what.func) == "compile" and what.args:
+            what = what.args[0]
+        if what is None:
+            return
+        if (path := self._read_file(what)) is not None:
+            self.files.append(path)
+            return
+        self.used = set()
+        try:
+            value = self._value(what)
+        except _Unknown:
+            line = getattr(call, "lineno", 0)
+            self.hidden.append(f"line {line}: {self.names.dotted(call.func)} of what is only known when it runs")
+            return
+        self.payload |= self.used
+        if self.inner is None:
+            self.inner = value.encode() if isinstance(value, str) else value
+
+    def _read_file(self, node: ast.expr) -> str | None:
+        """The name in open("x.py").read() or Path("x.py").read_text()."""
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            return None
+        if node.func.attr not in ("read", "read_text", "read_bytes") or not isinstance(node.func.value, ast.Call):
+            return None
+        opened = node.func.value
+        if self.names.dotted(opened.func) not in ("open", "io.open", "pathlib.Path", "codecs.open") or not opened.args:
+            return None
+        path = opened.args[0]
+        return path.value if isinstance(path, ast.Constant) and isinstance(path.value, str) else None
+
+    # ------------------------------------------------------------ values of expressions
+
+    def _value(self, node: ast.expr) -> str | bytes:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
+            self.used.add((node.lineno, node.col_offset))
+            return node.value
+        if isinstance(node, ast.Name) and node.id in self.values:
+            self.used |= self.made_of[node.id]
+            return self.values[node.id]
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+            left, right = self._value(node.left), self._value(node.right)
+            if isinstance(left, str) and isinstance(right, str):
+                return self._bounded(left + right)
+            if isinstance(left, bytes) and isinstance(right, bytes):
+                return self._bounded(left + right)
+        if isinstance(node, ast.Call):
+            return self._called(node)
+        raise _Unknown
+
+    def _called(self, node: ast.Call) -> str | bytes:
+        name = self.names.dotted(node.func)
+        if name in DECODERS and node.args:
+            return self._decoded(DECODERS[name], node)
+        if not isinstance(node.func, ast.Attribute):
+            raise _Unknown
+        value = self._value(node.func.value)
+        coding = self._coding(node)
+        try:
+            if node.func.attr == "encode" and isinstance(value, str):
+                return value.encode(coding)
+            if node.func.attr == "decode" and isinstance(value, bytes):
+                return value.decode(coding)
+            if node.func.attr == "strip" and not node.args:
+                return value.strip()
+        except UnicodeError:
+            pass
+        raise _Unknown
+
+    def _coding(self, node: ast.Call) -> str:
+        if not node.args:
+            return "utf-8"
+        first = node.args[0]
+        if isinstance(first, ast.Constant) and str(first.value).lower() in _CODINGS:
+            return str(first.value)
+        raise _Unknown
+
+    def _decoded(self, decoder: Decoder, node: ast.Call) -> bytes:
+        value = self._value(node.args[0])
+        data = value.encode("latin-1", errors="replace") if isinstance(value, str) else value
+        options: dict[str, object] = {}
+        try:
+            for keyword in node.keywords:
+                options[str(keyword.arg)] = ast.literal_eval(_plain(keyword.value))
+            options.update(
+                zip(("second", "third", "fourth"), (ast.literal_eval(_plain(a)) for a in node.args[1:4]), strict=False)
+            )
+            return decoder(data, self.most, options)
+        except (
+            ValueError,
+            TypeError,
+            OverflowError,
+            SyntaxError,
+            EOFError,
+            zlib.error,
+            lzma.LZMAError,
+            MemoryError,
+        ) as error:
+            raise _Unknown from error
+
+    def _bounded(self, value: str | bytes) -> str | bytes:
+        if len(value) > self.most:
+            raise _Unknown
+        return value
+
+
+def _plain(node: ast.expr) -> ast.expr:
+    """1<<20 as the number that it is, also inside lists and dicts of filters."""
+    return _Shifts().visit(node)  # type: ignore[no-any-return]
+
+
+class _Shifts(ast.NodeTransformer):
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        left, right = self.visit(node.left), self.visit(node.right)
+        sides = [side.value for side in (left, right) if isinstance(side, ast.Constant) and type(side.value) is int]
+        if isinstance(node.op, ast.LShift) and len(sides) == 2 and 0 <= sides[0] < 256 and 0 <= sides[1] <= 40:
+            return ast.copy_location(ast.Constant(sides[0] << sides[1]), node)
+        return node

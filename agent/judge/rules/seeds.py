@@ -1,0 +1,90 @@
+"""Signs that a script chooses its luck: several seeds in one run, an end that depends on the loss.
+
+Takes a syntax tree and its names; gives `Sign`s. Of several seeds the best may not be kept (the contest says so of
+seeds that are found by brute force), and whoever does it in a loop is plain to see.
+"""
+
+import ast
+from collections.abc import Iterator
+
+from agent.judge.rules.flow import LOSS, all_names
+from agent.judge.rules.names import Names
+from agent.judge.rules.signs import Sign
+
+_SEEDERS = (
+    "torch.manual_seed", "torch.cuda.manual_seed", "torch.cuda.manual_seed_all", "random.seed", "numpy.random.seed",
+    "numpy.random.default_rng", "random.Random",
+)  # fmt: skip
+_EXITS = ("sys.exit", "os._exit", "os.abort", "os.kill", "quit", "exit", "os.execv", "os.execve", "os.execvp")
+
+
+def signs(tree: ast.Module, names: Names) -> Iterator[Sign]:
+    yield from _seeds(tree, names)
+    yield from _ends_by_loss(tree, names)
+
+
+def _seeds(tree: ast.Module, names: Names) -> Iterator[Sign]:
+    """Rule 21: several seeds in one run."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.For | ast.While):
+            continue
+        variables = all_names(node.target) if isinstance(node, ast.For) else _counted(node)
+        seeded = [
+            call
+            for call in ast.walk(node)
+            if isinstance(call, ast.Call)
+            and (
+                names.dotted(call.func) in _SEEDERS
+                or names.dotted(call.func).endswith("manual_seed")
+                or getattr(call.func, "attr", "") == "manual_seed"
+            )
+            and all_names(ast.Tuple([*call.args, *(word.value for word in call.keywords)], ast.Load())) & variables
+        ]
+        if not seeded:
+            continue
+        if _keeps_best(node):
+            words = "it tries several seeds and keeps the best: a run has one seed, the one in its environment"
+            yield Sign(21, "invalid", "seed_hunting", words, node.lineno)
+        else:
+            yield Sign(21, "flag", "many_seeds", "it uses several seeds in a loop", node.lineno)
+
+
+def _counted(loop: ast.While) -> set[str]:
+    return {
+        one.target.id for one in ast.walk(loop) if isinstance(one, ast.AugAssign) and isinstance(one.target, ast.Name)
+    }
+
+
+def _keeps_best(loop: ast.For | ast.While) -> bool:
+    """A comparison of losses that keeps something, or a minimum over them."""
+    for node in ast.walk(loop):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Compare):
+            if not isinstance(node.test.ops[0], ast.Lt | ast.LtE | ast.Gt | ast.GtE):
+                continue
+            compared = ast.unparse(node.test)[:200]
+            kept = any(isinstance(inner, ast.Assign) for one in node.body for inner in ast.walk(one))
+            if kept and (LOSS.search(compared) or "best" in compared):
+                return True
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "min":
+            compared = " ".join(ast.unparse(argument)[:80] for argument in node.args)
+            if LOSS.search(compared) or "best" in compared:
+                return True
+    return False
+
+
+def _ends_by_loss(tree: ast.Module, names: Names) -> Iterator[Sign]:
+    """Rule 21: a run that ends itself where its seed was unlucky."""
+    for node in ast.walk(tree):
+        if not (
+            isinstance(node, ast.If)
+            and isinstance(node.test, ast.Compare)
+            and LOSS.search(ast.unparse(node.test)[:200])
+        ):
+            continue
+        if not isinstance(node.test.ops[0], ast.Lt | ast.LtE | ast.Gt | ast.GtE):
+            continue
+        for call in (part for one in node.body for part in ast.walk(one) if isinstance(part, ast.Call)):
+            if names.dotted(call.func) in _EXITS:
+                yield Sign(
+                    21, "flag", "ends_by_loss", "it ends itself depending on its loss: every run counts", call.lineno
+                )

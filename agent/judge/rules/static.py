@@ -1,0 +1,256 @@
+"""Signs of broken rules in the text of a script. It is parsed, never executed.
+
+Takes a syntax tree; gives `Sign`s in the order of lines. What a text can prove is little: a sign that is `invalid` is
+something that no honest script needs, the rest are for a person's eye. What blind scoring proves is in dynamic.py.
+"""
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator
+from functools import lru_cache
+
+from agent.judge.rules import flow, seeds
+from agent.judge.rules.names import Names
+from agent.judge.rules.payload import Source, unpack
+from agent.judge.rules.signs import Sign
+
+# Modules whose only use is to talk to other machines, or to fetch.
+FETCHES = (
+    "aiohttp", "boto3", "botocore", "ftplib", "gdown", "http.client", "httpx", "huggingface_hub", "kagglehub",
+    "paramiko", "poplib", "requests", "smtplib", "telnetlib", "torch.hub", "torch.utils.model_zoo", "urllib.request",
+    "urllib3", "websocket", "websockets", "wget", "xmlrpc.client",
+)  # fmt: skip
+MAY_FETCH = ("datasets", "transformers", "wandb", "tiktoken", "torchvision.datasets", "socketserver", "asyncio.streams")
+CONNECTS = ("socket.create_connection", "socket.gethostbyname", "socket.getaddrinfo", "asyncio.open_connection")
+STARTS = (
+    "subprocess.run", "subprocess.call", "subprocess.check_call", "subprocess.check_output", "subprocess.Popen",
+    "subprocess.getoutput", "subprocess.getstatusoutput", "os.system", "os.popen", "os.execv", "os.execvp",
+    "os.spawnv", "os.posix_spawn", "asyncio.create_subprocess_exec", "asyncio.create_subprocess_shell",
+)  # fmt: skip
+FETCHING_PROGRAMS = frozenset(
+    (
+        "aria2c",
+        "aws",
+        "curl",
+        "git",
+        "gsutil",
+        "hf",
+        "huggingface-cli",
+        "nc",
+        "ncat",
+        "rclone",
+        "rsync",
+        "scp",
+        "ssh",
+        "wget",
+    )
+)
+INSTALLS = frozenset(("apt", "apt-get", "conda", "pip", "pip3", "uv"))
+UNPICKLES = (
+    "pickle.load", "pickle.loads", "pickle.Unpickler", "cPickle.loads", "dill.load", "dill.loads", "joblib.load",
+    "cloudpickle.load", "cloudpickle.loads", "marshal.loads", "marshal.load", "shelve.open", "pandas.read_pickle",
+)  # fmt: skip
+LONGEST = 400_000  # characters of a script: a longer one would take seconds
+# A literal that is longer holds text or weights, which belong into the artifact; a list of a vocabulary is shorter.
+LONG, TOO_LONG = 2_000, 16_384  # characters
+MANY, TOO_MANY = 1_000, 8_192  # items of a list
+_PER_TOKEN = re.compile(
+    r"bytes_per_token|tokens_per_byte|token_bytes_ratio|val_bytes|total_bytes|num_bytes", re.IGNORECASE
+)
+ALL_LITERALS = 65_536  # characters of all together
+
+
+@lru_cache(maxsize=32)
+def of_text(text: str) -> tuple[Sign, ...]:
+    """Of a script that is not packed yet, and of all that it unpacks."""
+    if len(text) > LONGEST:
+        return (Sign(24, "flag", "too_long", f"it is too long to be looked at: {len(text):,} characters", 0),)
+    try:
+        return tuple(of_layers(unpack("script", text.encode("utf-8", "surrogatepass"))))
+    except RecursionError:
+        return (Sign(24, "flag", "too_deep", "it is nested too deeply to be looked at", 0),)
+
+
+def new(before: str, after: str) -> list[Sign]:
+    """What an edit adds."""
+    known = Counter(one.key() for one in of_text(before))
+    found = []
+    for one in of_text(after):
+        known[one.key()] -= 1
+        if known[one.key()] < 0:
+            found.append(one)
+    return found
+
+
+def signs(tree: ast.Module, payload: Collection[tuple[int, int]] = ()) -> list[Sign]:
+    """Everything that the text shows. `payload`: literals that are code, which was unpacked and is looked at too."""
+    names = Names.of(tree)
+    found = [*_imports(names), *_calls(tree, names), *flow.signs(tree, names), *seeds.signs(tree, names)]
+    found += [*_constants(tree), *_own_file(tree, names)]
+    found += _literals(tree, payload)
+    return sorted(dict.fromkeys(found), key=lambda one: (one.line, one.rule, one.name))
+
+
+def of_layers(layers: tuple[Source, ...]) -> list[Sign]:
+    """Of a script and of all that it unpacks."""
+    found: list[Sign] = []
+    for source in layers:
+        if source.tree is not None:
+            found += signs(source.tree, source.payload)
+        found += (
+            Sign(24, "invalid", "hidden_code", f"it executes code that nobody can read: {one}", 0)
+            for one in source.hidden
+        )
+        found += (
+            Sign(16, "policy", "runs_a_file", f"its code is in another file, {path[:80]}, which it executes", 0)
+            for path in source.runs_files
+        )
+    return found
+
+
+def _imports(names: Names) -> Iterator[Sign]:
+    for module, line in names.imported:
+        if fetcher := _under(module, FETCHES):
+            yield Sign(22, "invalid", "network_import", f"it imports {fetcher}: nothing may come from a network", line)
+        elif may := _under(module, MAY_FETCH):
+            yield Sign(22, "flag", "network_import", f"it imports {may}, which may fetch over a network", line)
+        elif module.split(".")[0] in ("pickle", "dill", "cloudpickle", "joblib", "shelve"):
+            yield Sign(
+                25,
+                "flag",
+                "pickle",
+                f"it imports {module.split('.')[0]}: reading a pickle executes what is in it",
+                line,
+            )
+
+
+def _under(module: str, known: tuple[str, ...]) -> str:
+    return next((one for one in known if module == one or module.startswith(f"{one}.")), "")
+
+
+def _calls(tree: ast.Module, names: Names) -> Iterator[Sign]:
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name, line = names.dotted(node.func), node.lineno
+        if name.startswith("torch.hub.") or name == "urllib.request.urlopen":
+            yield Sign(22, "invalid", "network_call", f"it calls {name}: nothing may come from a network", line)
+        elif name in CONNECTS:
+            yield Sign(22, "flag", "network_call", f"it calls {name}", line)
+        elif name in STARTS:
+            yield _program(node, name)
+        elif name in UNPICKLES or _unsafe_load(name, node):
+            yield Sign(25, "flag", "unpickles", f"it calls {name}: reading a pickle executes what is in it", line)
+
+
+def _program(node: ast.Call, called: str) -> Sign:
+    """A program that is started, by the words that stand in the call."""
+    words = [
+        word
+        for part in ast.walk(node)
+        if isinstance(part, ast.Constant) and isinstance(part.value, str)
+        for word in part.value.split()[:40]
+    ]
+    plain = [word.rsplit("/", 1)[-1] for word in words]
+    if (fetcher := next((word for word in plain if word in FETCHING_PROGRAMS), None)) is not None:
+        return Sign(
+            22, "invalid", "network_program", f"it starts {fetcher}: nothing may come from a network", node.lineno
+        )
+    if (installer := next((word for word in plain if word in INSTALLS), None)) is not None:
+        return Sign(22, "flag", "installs", f"it starts {installer}, which fetches over a network", node.lineno)
+    shown = plain[0][:40] if plain else called
+    return Sign(
+        17, "policy", "helper_program", f"it starts a program ({shown}) that does not count as code", node.lineno
+    )
+
+
+def _unsafe_load(name: str, node: ast.Call) -> bool:
+    """torch.load that says it wants pickles, numpy.load that allows them."""
+    given = {word.arg: word.value for word in node.keywords}
+    if name == "torch.load":
+        return _is(given.get("weights_only"), False)
+    return name in ("numpy.load", "np.load") and _is(given.get("allow_pickle"), True)
+
+
+def _is(node: ast.expr | None, value: bool) -> bool:
+    return isinstance(node, ast.Constant) and node.value is value
+
+
+# ------------------------------------------------------------ literals
+
+
+def _literals(tree: ast.Module, payload: Collection[tuple[int, int]]) -> Iterator[Sign]:
+    """Validation text, or the weights of a model of it, can be written into a script."""
+    docstrings = _docstrings(tree)
+    total = 0
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant):
+            if node in docstrings or (node.lineno, node.col_offset) in payload:
+                continue
+            size = _length(node.value)
+            total += size if size > 64 else 0
+            if size > LONG:
+                yield _long(f"{size:,} characters", node, surely=size > TOO_LONG)
+        elif isinstance(node, ast.List | ast.Tuple | ast.Set | ast.Dict):
+            items = len(node.keys) if isinstance(node, ast.Dict) else len(node.elts)
+            if items > MANY:
+                yield _long(f"{items:,} items", node, surely=items > TOO_MANY)
+    if total > ALL_LITERALS:
+        yield Sign(1, "flag", "many_literals", f"literals of {total:,} characters together", 0)
+
+
+def _long(size: str, node: ast.expr, *, surely: bool) -> Sign:
+    words = f"a literal of {size}: text and weights belong into the artifact"
+    return Sign(1, "invalid" if surely else "flag", "long_literal", words, node.lineno)
+
+
+def _length(value: object) -> int:
+    if isinstance(value, str | bytes):
+        return len(value)
+    return value.bit_length() // 8 if type(value) is int else 0
+
+
+def _docstrings(tree: ast.Module) -> set[ast.Constant]:
+    return {
+        node.value for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+
+
+# ------------------------------------------------------------ others
+
+
+def _constants(tree: ast.Module) -> Iterator[Sign]:
+    """Rule 18: the number of bytes is counted, not written down."""
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)):
+            continue
+        value = node.value.value
+        if isinstance(value, int | float) and not isinstance(value, bool) and value not in (0, 1):
+            for target in node.targets:
+                name = ast.unparse(target)[:60]
+                if _PER_TOKEN.search(name):
+                    yield Sign(
+                        18,
+                        "flag",
+                        "fixed_bytes",
+                        f"{name} is the constant {value!r}: bytes have to be counted",
+                        node.lineno,
+                    )
+
+
+def _own_file(tree: ast.Module, names: Names) -> Iterator[Sign]:
+    """Rule 24: a script that writes over itself."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and "__file__" in flow.all_names(node):
+            called = names.dotted(node.func) or getattr(node.func, "attr", "")
+            modes = [one.value for one in node.args[1:] if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+            writes = called == "open" and any(set(mode) & set("wax+") for mode in modes)
+            if writes or getattr(node.func, "attr", "") in ("write_text", "write_bytes"):
+                yield Sign(
+                    24,
+                    "invalid",
+                    "writes_itself",
+                    "it writes over its own file: what ran must be what is shown",
+                    node.lineno,
+                )

@@ -1,0 +1,120 @@
+"""Scripts that carry their source compressed: unpacked as data, whatever is in them."""
+
+import base64
+import bz2
+import gzip
+import lzma
+import random
+import zlib
+from pathlib import Path
+
+import brotli
+import pytest
+
+from agent.judge.rules import static
+from agent.judge.rules.payload import MOST_BYTES, unpack
+from trainer import pack
+
+SOURCE = "import requests\nvalue = 1\n"
+DATA = SOURCE.encode()
+B64 = base64.b64encode(zlib.compress(DATA))
+B85 = base64.b85encode(lzma.compress(DATA)).decode()
+
+
+def layers(text: str | bytes) -> list[str]:
+    return [one.text for one in unpack("s.py", text if isinstance(text, bytes) else text.encode())]
+
+
+def test_our_own_packer_is_understood() -> None:
+    script = (Path(__file__).parents[1] / "trainer" / "train_gpt.py").read_text("utf-8")
+    packed = pack.pack(script)
+    outer, inner = unpack("train_gpt.py", packed)
+    assert inner.text.startswith("from __future__") and len(inner.text) > 20_000 and outer.hidden == inner.hidden == ()
+    assert static.of_layers((outer, inner)) == []
+
+
+@pytest.mark.parametrize("form", range(3))
+def test_each_form_of_our_packer(form: int) -> None:
+    wrapped = pack._wrap(pack._forms()[form], DATA)
+    assert layers(wrapped)[1] == SOURCE
+    assert [one.name for one in static.of_layers(unpack("s.py", wrapped))] == ["network_import"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"import lzma as L,base64 as B\nexec(L.decompress(B.b85decode({B85!r})))",
+        f"from lzma import decompress as d\nfrom base64 import b85decode\ns={B85!r}\nexec(d(b85decode(s)).decode())",
+        f"exec(__import__('lzma').decompress(__import__('base64').b85decode('{B85}')))",
+        f"import zlib,base64 as b\nexec(compile(zlib.decompress(b.b64decode({B64!r})),'x','exec'))",
+        f"import bz2\nexec(bz2.decompress({bz2.compress(DATA)!r}))",
+        f"import gzip\nexec(gzip.decompress({gzip.compress(DATA)!r}))",
+        f"import brotli\nexec(brotli.decompress({brotli.compress(DATA)!r}))",
+        f"import zlib\nexec(zlib.decompress(bytes.fromhex('{zlib.compress(DATA).hex()}'), wbits=15))",
+        f"import zlib\nexec(zlib.decompress({zlib.compress(DATA)[:9]!r} + {zlib.compress(DATA)[9:]!r}))",
+        f"if True:\n    exec({SOURCE!r})",
+    ],
+)
+def test_the_usual_wrappers(text: str) -> None:
+    assert layers(text)[1:] == [SOURCE]
+    assert (22, "invalid") in [(one.rule, one.severity) for one in static.of_layers(unpack("s", text.encode()))]
+
+
+def test_a_wrapper_in_a_wrapper() -> None:
+    once = f"import zlib\nexec(zlib.decompress({zlib.compress(DATA)!r}))"
+    twice = f"import zlib\nexec(zlib.decompress({zlib.compress(once.encode())!r}))"
+    assert layers(twice) == [twice, once, SOURCE]
+    endless = SOURCE
+    for _ in range(8):
+        endless = f"exec({endless!r})"
+    assert len(layers(endless)) == 4
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "exec(input())",
+        "import base64\nexec(base64.b85decode(open('x').read() + ''))",
+        "import zlib\nexec(zlib.decompress(b'nothing'))",
+        "import zlib\ns = f()\nexec(s)",
+        "import codecs\nexec(codecs.decode('vzcbeg erdhrfgf', 'rot13'))",
+        "s = 'a'\ns = g(s)\nexec(s)",
+    ],
+)
+def test_what_can_not_be_read_is_hidden(text: str) -> None:
+    (only,) = unpack("s.py", text.encode())
+    assert only.hidden and "only known when it runs" in only.hidden[0]
+
+
+def test_a_literal_beside_the_payload_is_no_part_of_it() -> None:
+    """A wrapper may have one long literal, its source; not a second one."""
+    noise = base64.b85encode(bytes(range(256)) * 200).decode()
+    source = f"# {random.Random(1).randbytes(18_000).hex()}\nvalue = 1\n"
+    blob = base64.b85encode(zlib.compress(source.encode(), 1)).decode()
+    assert len(blob) > 20_000
+    text = f"import zlib,base64\ns={blob!r}\nexec(zlib.decompress(base64.b85decode(s)))"
+    assert static.of_layers(unpack("s", text.encode())) == []
+    more = static.of_layers(unpack("s", f"{text}\nextra = {noise!r}\n".encode()))
+    assert [(one.rule, one.severity) for one in more] == [(1, "invalid")]
+
+
+def test_a_file_that_is_executed_is_named() -> None:
+    (only,) = unpack("s.py", b"exec(open('train_gpt_human.py').read())")
+    assert only.runs_files == ("train_gpt_human.py",) and only.hidden == ()
+
+
+@pytest.mark.parametrize("how", ["zlib", "lzma", "bz2", "brotli", "gzip"])
+def test_bombs_are_not_unpacked(how: str) -> None:
+    zeros = bytes(3 * MOST_BYTES)
+    packed = {
+        "zlib": zlib.compress, "lzma": lzma.compress, "bz2": bz2.compress, "gzip": gzip.compress,
+        "brotli": lambda data: brotli.compress(data, quality=1),
+    }[how](zeros)  # fmt: skip
+    (only,) = unpack("s.py", f"import {how}\nexec({how}.decompress({packed!r}))".encode())
+    assert only.hidden
+
+
+def test_what_is_no_python_says_so() -> None:
+    assert unpack("s.py", b"\x00\xff")[0].why.startswith("it is no Python")
+    assert unpack("s.py", b"x" * (MOST_BYTES + 1))[0].tree is None
+    assert [one.why != "" for one in unpack("s.py", b"exec('def f(')")] == [False, True]

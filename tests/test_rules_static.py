@@ -1,0 +1,241 @@
+"""Signs of broken rules in a script's text: what is seen, how severe it is, and that honest scripts show none."""
+
+import ast
+import os
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from agent.judge.rules import static
+from agent.judge.rules.payload import unpack
+from agent.records import Finding
+
+ROOT = Path(__file__).parents[1]
+
+
+def told(text: str) -> list[tuple[int, str, str]]:
+    return [(one.rule, one.severity, one.name) for one in static.of_text(textwrap.dedent(text))]
+
+
+@pytest.mark.parametrize(
+    ("text", "sign"),
+    [
+        # 1: text or weights in the script
+        ("BLOB = '" + "x" * 20_000 + "'", (1, "invalid", "long_literal")),
+        ("BLOB = b'" + "x" * 3_000 + "'", (1, "flag", "long_literal")),
+        ("BLOB = 0x" + "f" * 6_000, (1, "flag", "long_literal")),
+        ("BLOB = 0x" + "f" * 70_000, (1, "invalid", "long_literal")),
+        ("BLOB = [" + "1," * 9_000 + "]", (1, "invalid", "long_literal")),
+        ("BLOB = {" + "1:2," * 1_500 + "}", (1, "flag", "long_literal")),
+        ("\n".join(f"a{n} = '{'x' * 1500}'" for n in range(50)), (1, "flag", "many_literals")),
+        # 4 to 6, 11 and 12: what is done with validation tokens
+        (
+            """
+            def fit(model, val_tokens, optimizer):
+                loss = model(val_tokens)
+                loss.backward()
+            """,
+            (4, "flag", "learns_from_validation"),
+        ),
+        (
+            """
+            def eval_ttt(model, data):
+                tokens = load("fineweb_val_000000.bin")
+                for epoch in range(3):
+                    loss = model(tokens)
+                    loss.backward()
+            """,
+            (5, "flag", "several_passes"),
+        ),
+        (
+            """
+            def eval_val(model, val_tokens):
+                for chunk in val_tokens.split(9):
+                    loss = model(chunk)
+                    loss.backward()
+            """,
+            (5, "flag", "adapts_to_validation"),
+        ),
+        (
+            """
+            import torch
+            def eval_slot(model, val_tokens):
+                delta = torch.zeros(512, requires_grad=True)
+                loss = model(val_tokens, delta)
+                loss.backward()
+            """,
+            (6, "flag", "adapts_to_validation"),
+        ),
+        ("def f(nll_a, nll_b):\n return torch.minimum(nll_a, nll_b)", (5, "flag", "lower_of_two")),
+        (
+            """
+            def warmup_ttt(model, val_data):
+                loss = model(val_data[:8])
+                loss.backward()
+            """,
+            (11, "flag", "warms_up_on_validation"),
+        ),
+        ("def q(m, val_tokens):\n return collect_hessians(m, val_tokens)", (12, "flag", "calibrates_on_validation")),
+        # 9: the target steers
+        ("def mix(p, q, targets):\n gate = word_start[targets]\n return gate * p", (9, "flag", "target_aware_gate")),
+        ("def mix(p, q, y):\n logits = torch.where(inside[y], p, q)\n return logits", (9, "flag", "target_aware_gate")),
+        # 17: helpers
+        ("import subprocess\nsubprocess.run(['lrzip', 'm.bin'])", (17, "policy", "helper_program")),
+        # 18 and 19: what is counted
+        ("bytes_per_token = 2.4359", (18, "flag", "fixed_bytes")),
+        ("def eval_val(val_tokens):\n return score(val_tokens[:3_000_000])", (19, "flag", "part_of_validation")),
+        # 21: luck
+        (
+            """
+            import torch
+            best = 9.0
+            for seed in range(40):
+                torch.manual_seed(seed)
+                loss = train()
+                if loss < best:
+                    best, kept = loss, seed
+            """,
+            (21, "invalid", "seed_hunting"),
+        ),
+        (
+            """
+            def main():
+                n = 0
+                while n < 9:
+                    n += 1
+                    g = torch.Generator().manual_seed(n)
+                    worst = min(worst, loss(g))
+            """,
+            (21, "invalid", "seed_hunting"),
+        ),
+        ("import torch\nfor layer in range(3):\n torch.manual_seed(layer)\n make(layer)", (21, "flag", "many_seeds")),
+        ("import sys\nif final_loss > 2.31:\n sys.exit(1)", (21, "flag", "ends_by_loss")),
+        # 22: the network
+        ("import requests", (22, "invalid", "network_import")),
+        ("from urllib.request import urlopen as u", (22, "invalid", "network_import")),
+        ("m = __import__('huggingface_hub')", (22, "invalid", "network_import")),
+        ("import importlib\nm = importlib.import_module('httpx')", (22, "invalid", "network_import")),
+        ("import torch\ntorch.hub.load('a/b', 'c')", (22, "invalid", "network_call")),
+        ("from torch import hub as h\nh.load('a/b', 'c')", (22, "invalid", "network_call")),
+        ("import os as o\no.system('cd /x && /usr/bin/curl -O http://a')", (22, "invalid", "network_program")),
+        ("import subprocess as s\ns.check_call(['pip', 'install', 'brotli'])", (22, "flag", "installs")),
+        ("import socket\nsocket.create_connection(('10.0.0.1', 80))", (22, "flag", "network_call")),
+        ("from datasets import load_dataset", (22, "flag", "network_import")),
+        # 24: what ran is what is shown
+        ("exec(open('x').read() + s)", (24, "invalid", "hidden_code")),
+        ("eval(input())", (24, "invalid", "hidden_code")),
+        ("open(__file__, 'w').write(s)", (24, "invalid", "writes_itself")),
+        ("exec(open('helper.py').read())", (16, "policy", "runs_a_file")),
+        # 25: pickles
+        ("import pickle\npickle.load(f)", (25, "flag", "unpickles")),
+        ("import torch as t\nt.load('m.ptz', weights_only=False)", (25, "flag", "unpickles")),
+        ("import numpy as np\nnp.load('m.npy', allow_pickle=True)", (25, "flag", "unpickles")),
+    ],
+)  # fmt: skip
+def test_each_sign_is_seen(text: str, sign: tuple[int, str, str]) -> None:
+    assert sign in told(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # The evaluation that every contest script has.
+        """
+        def eval_val(args, model, val_tokens, base_bytes_lut, has_leading_space_lut, is_boundary_token_lut):
+            usable = ((val_tokens.numel() - 1) // args.train_seq_len) * args.train_seq_len
+            for start in range(0, usable, 4096):
+                x, y = val_tokens[start : start + 9], val_tokens[start + 1 : start + 10]
+                val_loss_sum = val_loss_sum + model(x, y).detach()
+                token_bytes = base_bytes_lut[y] + (has_leading_space_lut[y] & ~is_boundary_token_lut[x])
+                val_byte_count = val_byte_count + token_bytes.sum()
+            return val_loss_sum / val_token_count
+        """,
+        # Training and validation in one function.
+        """
+        def main():
+            val_tokens = load_validation_tokens(args.val_files, args.train_seq_len)
+            random.seed(args.seed)
+            torch.manual_seed(args.seed)
+            best_val_loss = 9.0
+            for step in range(args.iterations):
+                val_loss, val_bpb = eval_val(args, model, val_tokens)
+                best_val_loss = min(best_val_loss, val_loss)
+                x, y = train_loader.next_batch(args.train_batch_tokens, args.train_seq_len)
+                loss = model(x, y)
+                (loss * grad_scale).backward()
+        """,
+        "import torch\nstate = torch.load('m.pt', weights_only=True)\nstate = torch.load('m.pt')",
+        "import socket, os\nchannel = socket.socket(fileno=int(os.environ['SCORE_FD']))",
+        "import torch.distributed as dist\ndist.init_process_group('nccl')",
+        "code = open(__file__).read()\nprint(f'Code size: {len(code)} bytes')",
+        "import math\nif loss != loss:\n raise SystemExit('NaN')",
+        "WORDS = [" + "'a'," * 500 + "]",
+        "'''" + "a docstring " * 3_000 + "'''",
+        "gate = sigmoid(x @ w)\nlogits = torch.where(logits > cap, cap, logits)",
+        "import re\nre.compile('x')\nmodel = torch.compile(model)\nmodel.eval()",
+        "for seed in (1, 2):\n print(seed)",
+    ],
+)
+def test_what_honest_scripts_do_is_no_sign(text: str) -> None:
+    assert told(text) == []
+
+
+def test_the_shipped_scripts_have_no_sign() -> None:
+    for path in ("trainer/train_gpt.py", "tests/candidates/honest.py"):
+        assert static.of_text((ROOT / path).read_text("utf-8")) == (), path
+
+
+def test_an_edit_answers_for_what_it_adds_alone() -> None:
+    before = "import requests\nimport pickle\n"
+    assert static.new(before, f"# longer\n\n{before}") == []
+    added = static.new(before, f"{before}x = pickle.load(f)\nimport httpx\n")
+    assert [one.name for one in added] == ["unpickles", "network_import"]
+    twice = static.new("bytes_per_token = 2\n", "bytes_per_token = 2\nbytes_per_token = 2\n")
+    assert [one.name for one in twice] == ["fixed_bytes"]
+
+
+def test_a_reviewers_flag_becomes_a_finding_of_the_runs() -> None:
+    from agent.judge.rules.signs import findings
+
+    (one,) = static.of_text("import sys\nif loss > 2:\n sys.exit()\n")
+    flags = ["free edit: changes more than declared knobs", one.risk("a/train.py"), "rule 3, x: not ours"]
+    assert findings(flags) == (Finding("ends_by_loss", "flag", one.words),)
+
+
+# ------------------------------------------------------------ hostile text
+
+
+def test_any_text_is_looked_at_within_seconds() -> None:
+    deep = "x = " + "-" * 5_000 + "1"
+    nested = "\n".join(" " * n + "for seed in a:" for n in range(90)) + "\n" + " " * 90 + "b()\n"
+    traps = [
+        deep,
+        nested + (" " * 90 + "torch.manual_seed(seed)\n") * 2_000,
+        "x = " + "(" * 90 + "1" + ")" * 90,
+        "min(" * 80 + "loss, loss" + ")" * 80,
+        "gate = " + "a[" * 80 + "y" + "]" * 80,
+        "a.b" * 20_000,
+        "val_x = val_x\n" * 4_000,
+        "if loss > 1: exit()\n" * 2_000,
+        "import os\n" * 8_000,
+        "\x00",
+        "\ud800 = 1",
+        "def f(",
+        "x" * 500_000,
+    ]
+    for trap in traps:
+        began = time.process_time()
+        static.of_text(trap)
+        assert time.process_time() - began < 4, trap[:40]
+    assert [one.name for one in static.of_text("y" * 500_000)] == ["too_long"]
+
+
+def test_nothing_is_executed(tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    text = f"import os\nexec(\"open({str(mark)!r}, 'w')\")\nopen({str(mark)!r}, 'w')\n"
+    unpack("x", text.encode())
+    static.of_text(text)
+    assert not os.path.lexists(mark)
+    assert isinstance(ast.parse(text), ast.Module)
