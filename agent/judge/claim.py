@@ -11,12 +11,14 @@ of them are not the same thing: the margin becomes bits per byte by the tokens p
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from agent.errors import UserError
 from agent.judge.verdict import upper_tail
 
 LEAST_SEEDS = 3
+NATS = math.log(2)  # in a bit
 Rule = Literal["contest", "frontier"]
 
 
@@ -34,7 +36,8 @@ RULES: dict[Rule, Asked] = {
 }
 
 
-class Sample(NamedTuple):
+@dataclass(frozen=True)
+class Sample:
     """Scores of one script at several seeds. `std` with n - 1."""
 
     mean: float
@@ -45,7 +48,8 @@ class Sample(NamedTuple):
         return Sample(self.mean * factor, self.std * factor, self.n)
 
 
-class Welch(NamedTuple):
+@dataclass(frozen=True)
+class Welch:
     """A one-sided test that the new mean is lower than the old one by more than `margin`."""
 
     gain: float
@@ -56,7 +60,8 @@ class Welch(NamedTuple):
     p: float
 
 
-class Claim(NamedTuple):
+@dataclass(frozen=True)
+class Claim:
     """Four tests of one claim, and whether the rule is met. In nats a token where tokens per byte are known."""
 
     bpb: Welch
@@ -94,7 +99,7 @@ def welch(new: Sample, old: Sample, margin: float = 0.0) -> Welch:
 
 def bpb_of(nats: float, tokens_per_byte: float) -> float:
     """Nats a token in bits per byte."""
-    return nats * tokens_per_byte / math.log(2)
+    return nats * tokens_per_byte / NATS
 
 
 def claim(

@@ -1,0 +1,260 @@
+"""The folder of a submission: what refuses it, what it holds, and that its script runs alone in it."""
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from agent.errors import UserError
+from agent.judge import logs
+from agent.records import Finding, Proposal, Trust
+from agent.report import package as packages
+from agent.report.package import Package, Wanted
+from agent.runners.job import JobPaths
+from agent.store import Store, open_store
+from agent.track import Track, parse, shipped
+from tests import fineweb
+from tests.filling import add_base, add_campaign, add_idea, add_measured, promote
+from trainer.pack import pack
+
+SOURCE = Path("trainer/train_gpt.py")
+SCORES = (1.0712, 1.0718, 1.0709)
+RECORD = (1.0810, 1.0812, 1.0808)  # further than 0.005 nats a token away, at 0.3 tokens a byte
+LOG = "step:300/300 train_loss:2.1 train_time:9000ms\nholdout val_loss:2.5 val_bpb:1.09 (training documents)\n"
+ME = Wanted("A. Person", "aperson", "More heads", "Heads were too few.", False, "contest", RECORD, None)
+HOSTILE = "<script>alert(1)</script> [x](javascript:1) | \x1b[31m"
+
+
+@dataclass
+class Made:
+    """A campaign whose head has three fresh runs with their job folders."""
+
+    store: Store
+    jobs: Path
+    track: Track
+    head: Proposal
+
+    def package(self, wanted: Wanted = ME) -> Package:
+        with self.store.read() as reads:
+            campaign = reads.campaign_by_id(self.head.campaign_id)
+            runs = packages.fresh_runs(reads, self.track, self.head)
+            return packages.package(self.track, campaign, reads.lineage(self.head.id), runs, self.jobs, wanted)
+
+
+Make = Callable[..., Made]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    stores: list[Store] = []
+
+    def made(
+        *,
+        track: str = "golf-8xh100",
+        scores: tuple[float | None, ...] = SCORES,
+        title: str = "more heads",
+        code: bytes = b"print(1)\n",
+        log: str = LOG,
+        odd: dict[str, object] | None = None,
+        findings: tuple[Finding, ...] = (),
+        trust: Trust = "measured",
+        total_bytes: int = 15_900_000,
+    ) -> Made:
+        text = shipped()[track].read_text("utf-8")
+        of = parse(text, track)
+        root = tmp_path / f"campaign{len(list(tmp_path.iterdir()))}"
+        root.mkdir()
+        store, jobs = open_store(root / "runs.db"), root / "jobs"
+        stores.append(store)
+        sha = hashlib.sha256(code).hexdigest()
+        with store.write() as tx:
+            campaign = add_campaign(tx, toml=text)
+            head = promote(tx, add_idea(tx, add_base(tx, campaign), title))
+            for seed, bpb in enumerate(scores, 41):
+                changes: dict[str, object] = {"script_sha": sha, "rung": of.decision.rung, "hardware_class": "h100"}
+                if seed == 42:
+                    changes |= odd or {}
+                nats = None if bpb is None else bpb * 1000 * 0.6931471805599453
+                run = add_measured(
+                    tx,
+                    head,
+                    seed,
+                    bpb,
+                    purpose="report",
+                    trust=trust,
+                    total_bytes=total_bytes,
+                    findings=findings if seed == 42 else (),
+                    nats=nats,
+                    **changes,  # type: ignore[arg-type]
+                )
+                paths = JobPaths(jobs / f"r{run.id}")
+                paths.code.mkdir(parents=True)
+                (paths.code / Path(of.script.path).name).write_bytes(code)
+                paths.train_log.write_text(log)
+        return Made(store, jobs, of, head)
+
+    yield made
+    for store in stores:
+        store.close()
+
+
+def refused(made: Package) -> list[str]:
+    assert not made.files
+    return [gate.name for gate in made.refused]
+
+
+# ---------------------------------------------------------------- what it holds
+
+
+def test_a_record_is_a_folder_as_the_contest_wants_it(make: Make, tmp_path: Path) -> None:
+    made = make().package()
+    assert made.refused == () and made.claim is not None and made.claim.holds
+    day = made.folder.removeprefix("records/track_10min_16mb/")
+    assert day.endswith("_More_heads") and day[4] == day[7] == "-"
+    logs_of = [f"train_seed{seed}.log" for seed in (41, 42, 43)]
+    assert sorted(made.files) == ["README.md", "requirements.txt", "submission.json", "train_gpt.py", *logs_of]
+    said = json.loads(made.files["submission.json"])
+    assert said["val_bpb"] == pytest.approx(sum(SCORES) / 3, abs=1e-8) and said["seeds"] == [41, 42, 43]
+    assert said["seed_results"]["42"]["val_bpb"] == 1.0718 and said["bytes_total"] == 15_900_000
+    assert (said["author"], said["github_id"], said["track"]) == ("A. Person", "aperson", "track_10min_16mb")
+    # nats a token = BPB * ln 2 / tokens a byte, by the figures beside it
+    assert said["val_loss"] == pytest.approx(said["val_bpb"] * 0.69314718 / 0.3, rel=1e-6)
+    assert b"torch==" in made.files["requirements.txt"]
+    packages.write(made, tmp_path / "out")
+    assert (tmp_path / "out" / "train_gpt.py").read_bytes() == b"print(1)\n"
+    with pytest.raises(UserError, match="nothing is overwritten"):
+        packages.write(made, tmp_path / "out")
+
+
+def test_the_logs_say_what_was_measured(make: Make) -> None:
+    made = make().package()
+    for seed, bpb in zip((41, 42, 43), SCORES, strict=True):
+        found = logs.reported(made.files[f"train_seed{seed}.log"].decode())
+        assert found.bpb == pytest.approx(bpb, abs=1e-8) and found.seed == seed
+    boast = "quantized_ttt_phased val_loss:2.0 val_bpb:0.9 eval_time:1ms\n"
+    found = make(log=LOG + boast).package()
+    assert refused(found) == ["logs"] and "says 0.9 BPB, and 1.0712" in found.refused[0].words
+
+
+def test_what_a_model_wrote_is_text_in_the_readme(make: Make) -> None:
+    files = make(title=HOSTILE).package().files
+    text = files["README.md"].decode()
+    assert "\\<script" in text
+    assert not re.search(r"(?<!\\)<script", text) and not re.search(r"(?<!\\)\]\(javascript", text)
+    assert "\x1b" not in text
+    assert "\x1b" not in json.loads(files["submission.json"])["technique_summary"]
+
+
+def test_what_claims_no_record_needs_none(make: Make) -> None:
+    made = make().package(replace(ME, non_record=True, against=()))
+    assert made.refused == () and made.folder.startswith("records/track_non_record_16mb/")
+    assert "This is no record" in made.files["README.md"].decode()
+
+
+def test_files_beside_the_script_are_packaged_where_they_are_counted(make: Make) -> None:
+    made = make(track="golf-8xh100")
+    script = made.track.script.model_copy(
+        update={"pack": False, "path": "train.py", "editable": ("train.py", "tokenizer/bpe.model")}
+    )
+    for folder in made.jobs.iterdir():
+        code = JobPaths(folder).code
+        (code / "train.py").write_bytes(b"print(1)\n")
+        (code / "tokenizer").mkdir()
+        (code / "tokenizer" / "bpe.model").write_bytes(b"pieces")
+    made.track = made.track.model_copy(update={"script": script})
+    files = made.package().files
+    assert files["train_gpt.py"] == b"print(1)\n" and files["tokenizer/bpe.model"] == b"pieces"
+
+
+# ---------------------------------------------------------------- what refuses it
+
+CHEAT = (Finding("not_normalised", "invalid", "sums to 3"),)
+
+
+@pytest.mark.parametrize(
+    ("changes", "gate", "words"),
+    [
+        ({"scores": SCORES[:2]}, "seeds", "2 fresh runs, 3 are needed"),
+        ({"scores": ()}, "seeds", "only a promoted commit is run with fresh seeds"),
+        ({"scores": (1.07, None, 1.071, 1.072)}, "scores", "ended as crashed"),
+        ({"findings": CHEAT}, "rules", "not_normalised: sums to 3"),
+        ({"trust": "reported"}, "trust", "measured is needed"),
+        ({"total_bytes": 16_000_001}, "size", "16,000,001 bytes at most, code included; 16,000,000 are allowed"),
+        ({"odd": {"script_sha": "other"}}, "one configuration", "script: "),
+        ({"odd": {"hardware_class": "a100"}}, "one configuration", "hardware: a100, h100"),
+        ({"odd": {"data_sha": "d2"}}, "one configuration", "text: d1, d2"),
+        ({"scores": (1.0812, 1.0809, 1.0805)}, "claim", "not below 0.01"),
+    ],
+)
+def test_a_gate_that_fails_refuses_it_and_says_so(
+    make: Make, changes: dict[str, object], gate: str, words: str
+) -> None:
+    found = make(**changes).package()
+    assert gate in refused(found)
+    assert words in next(one.words for one in found.gates if one.name == gate)
+    if gate != "claim":  # which is all that --non-record waives
+        assert gate in refused(make(**changes).package(replace(ME, non_record=True)))
+
+
+def test_a_claim_needs_a_record_and_an_author_a_name(make: Make) -> None:
+    made = make()
+    assert refused(made.package(replace(ME, against=()))) == ["claim"]
+    assert refused(made.package(replace(ME, against=(1.08,)))) == ["claim"]
+    assert refused(made.package(replace(ME, github_id=""))) == ["author"]
+
+
+def test_files_that_are_not_what_was_measured_are_not_packaged(make: Make) -> None:
+    made = make()
+    script = next(iter(sorted(made.jobs.iterdir()))) / "code" / "train_gpt.py"
+    script.write_bytes(b"print(2)\n")
+    with pytest.raises(UserError, match="is not the one that r"):
+        made.package()
+    script.unlink()
+    with pytest.raises(UserError, match="can't be read"):
+        made.package()
+    script.symlink_to("/etc/passwd")
+    with pytest.raises(UserError, match="can't be read"):
+        made.package()
+
+
+# ---------------------------------------------------------------- alone
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["golf", "tiny"])
+def test_the_script_runs_alone_in_its_folder(make: Make, tmp_path: Path, preset: str) -> None:
+    """A plain contest script: it trains, evaluates and prints the official lines, with nothing of Caddie in reach."""
+    made = make(code=pack(SOURCE.read_text("utf-8"))).package()
+    folder = tmp_path / "records" / "one"
+    packages.write(made, folder)
+    fineweb.make_corpus(
+        tmp_path / "data",
+        fineweb.tokens_of(fineweb.stories(12, 2)),
+        train=[fineweb.tokens_of(fineweb.stories(60, 3))],
+    )
+    few = {"ITERATIONS": "3", "WARMUP_STEPS": "0", "VOCAB_SIZE": "400", "TRAIN_SEQ_LEN": "32", "HOLDOUT": "500"}
+    small = {"TRAIN_BATCH_TOKENS": "512", "VAL_BATCH_SIZE": "512", "MODEL_DIM": "32", "NUM_LAYERS": "2"}
+    data = {
+        "DATA_PATH": str(tmp_path / "data" / "datasets" / f"fineweb10B_{fineweb.VARIANT}"),
+        "TOKENIZER_PATH": str(tmp_path / "data" / "tokenizers" / "fineweb_400_bpe.model"),
+    }
+    heads = {"NUM_HEADS": "2", "NUM_KV_HEADS": "1", "EVAL_STRIDE": "32", "CUDA_VISIBLE_DEVICES": ""}
+    ended = subprocess.run(
+        [sys.executable, "train_gpt.py"],
+        cwd=folder,
+        env={"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "PRESET": preset, **few, **small, **data, **heads},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    found = logs.reported(ended.stdout)
+    assert found.bpb is not None and found.family == "int8 roundtrip" and found.total_bytes is not None
+    assert (folder / "final_model.bin").stat().st_size < found.total_bytes
