@@ -295,6 +295,8 @@ class Measurement:
     data_sha: str
     doc_nats: tuple[float, ...] = ()  # nats of each validation document, in order
     findings: tuple[Finding, ...] = ()
+    judge_sha: str | None = None  # of the source that judged
+    hidden_nats: tuple[float, ...] = ()  # nats of each document that no score is made of
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,10 @@ class Limits(Table):
     score_wall_s: Annotated[float, Field(gt=0)]
     audit_wall_s: Annotated[float, Field(gt=0)] | None = None
     """For the judge's second look at a score, on top of score_wall_s. None: it gets what scoring leaves of that."""
+    train_clock_s: Annotated[float, Field(gt=0)] | None = None
+    """What the contest allows for training, by the script's own clock. Who passes is flagged, not ended."""
+    score_clock_s: Annotated[float, Field(gt=0)] | None = None
+    """And for scoring: from the start of the process that scores to its last answer."""
     headroom: Annotated[float, Field(ge=1)] = 2.0
     """Once the base has run, later runs get this many times its own wall time, the limits above at most."""
     train_cpu_s: Annotated[float, Field(gt=0)] | None = None
@@ -106,6 +110,8 @@ class Data(Table):
     variant: str = ""
     """FineWeb only: which tokenizer's shards, such as "sp1024"."""
     train_shards: Annotated[int, Field(ge=0)] = 0
+    chunk_tokens: Annotated[int, Field(ge=256)] = 8192
+    """Scoring goes chunk by chunk: one ends with the first document that ends after so many tokens."""
 
 
 class Compute(Table):

@@ -75,7 +75,7 @@ def run_session(task: Task, **changes: object) -> Measured:
         env=SESSION_ENV,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=task.wall_s + 30,
         check=False,
     )
     path = JobPaths(Path(task.folder)).measure

@@ -1,5 +1,6 @@
 """Validation shards become documents: the text of their tokens, once, whole, and counted as the contest counts."""
 
+import hashlib
 import json
 import os
 import random
@@ -51,7 +52,8 @@ def contest_loop(tokens: list[int], window: int) -> Official:
             piece = one.id_to_piece(token)
             size = len(piece.removeprefix("\u2581").encode()) + (piece[0] == "\u2581" and not marks(one, before))
         sizes.append(size)
-    return Official(window, last, tokens[1 : last + 1].count(BOS), sum(sizes[:last]), sum(sizes[last:]))
+    sha = hashlib.sha256(b"".join(token.to_bytes(4, "little") for token in tokens[1:])).hexdigest()
+    return Official(window, last, tokens[1 : last + 1].count(BOS), sum(sizes[:last]), sum(sizes[last:]), sha)
 
 
 def marks(one: SentencePieceProcessor, token: int) -> bool:
@@ -182,7 +184,7 @@ def test_what_is_there_and_intact_stays_and_the_rest_is_decoded_anew(tmp_path: P
     again("can't be read")
     about.write_text(about.read_text().replace('"empty": 0,', ""))
     again("can't be read")
-    about.write_text(about.read_text().replace('"format": 1', '"format": 2'))
+    about.write_text(about.read_text().replace('"format": 2', '"format": 1'))
     again("another version")
     make_corpus(tmp_path, tokens_of(stories(5, 7)))
     again("other shards")

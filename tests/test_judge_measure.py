@@ -48,6 +48,7 @@ MEASURED = Measured(
     "c" * 64,
     420.0,
     (),
+    judge_sha="f" * 64,
 )
 BPB = NATS / math.log(2) / 600
 
@@ -99,6 +100,7 @@ def test_a_measured_run(tmp_path: Path) -> None:
         data_sha="d1",
         doc_nats=(400.0, 600.0),
         findings=(),
+        judge_sha="f" * 64,
     )
 
 
@@ -110,6 +112,16 @@ def test_what_is_said_stands_beside_what_is_measured(tmp_path: Path) -> None:
     assert [(f.rule, f.severity) for f in found.findings] == [("reported_differs", "flag")] * 2
     honest = LOG + FINAL.format(BPB * 1.0002)
     assert measured(make_job(tmp_path, honest, MEASURED.to_json())).findings == ()
+
+
+def test_both_forms_of_the_script_are_said(tmp_path: Path) -> None:
+    both = replace(MEASURED, source_bytes=120, packed_bytes=50)
+    (note,) = measured(make_job(tmp_path / "a", answer=both.to_json())).findings
+    assert (note.rule, note.severity) == ("code_size", "note")
+    assert note.text == "the script is 120 bytes, packed 50; it ran, and counts, packed"
+    longer = measured(make_job(tmp_path / "b", answer=replace(both, code_bytes=120).to_json()))
+    (note,) = [one for one in longer.findings if one.rule == "code_size"]
+    assert note.text.endswith("it ran, and counts, as it is")
 
 
 def test_the_session_s_findings_come_along(tmp_path: Path) -> None:

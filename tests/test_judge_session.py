@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from agent.judge.logs import reported
+from agent.judge.session import judge_sha
 from agent.judge.task import Measured
 from agent.runners.job import JobPaths
 from sandbox import in_force
@@ -69,6 +70,7 @@ def test_an_honest_candidate_gets_its_score(tmp_path: Path) -> None:
     assert found.bytes == sum(len(text.encode()) for text in TEXTS) == found.tokens
     assert (found.artifact_bytes, found.artifact_sha) == (len(artifact), hashlib.sha256(artifact).hexdigest())
     assert found.code_bytes == Path(task.script).stat().st_size
+    assert found.judge_sha == judge_sha() and len(found.judge_sha) == 64
     assert found.manifest is not None and found.manifest.vocab == 256
     assert found.audit is not None and found.audit.peeks >= 64
     assert found.audit.largest_difference < 1e-5 and found.audit.largest_sum < 1e-4
@@ -86,6 +88,17 @@ def test_a_script_that_is_alone_runs_from_a_copy(tmp_path: Path) -> None:
     task = make_job(tmp_path / "job", script="honest.py", how="plain")
     found = run_session(task, alone=True, code=(task.script, str(tmp_path / "not there.py")))
     assert found.status == "ok"
+
+
+def test_whatever_a_script_could_read_counts(tmp_path: Path) -> None:
+    task = make_job(tmp_path / "job", script="honest.py", how="plain")
+    code = Path(task.script).parent
+    (code / "deep").mkdir()
+    (code / "deep" / "table.bin").write_bytes(bytes(12345))
+    (code / "link.py").symlink_to("honest.py")
+    size = sum(path.stat().st_size for path in code.rglob("*") if path.name != "link.py" and path.is_file())
+    assert size > 12345 + Path(task.script).stat().st_size
+    assert run_session(task, code=(task.script, str(code))).code_bytes == size
 
 
 def test_state_is_replayed_for_the_audit(tmp_path: Path) -> None:

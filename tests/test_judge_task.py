@@ -42,10 +42,10 @@ def test_the_phase_of_a_packed_script(tmp_path: Path) -> None:
     assert not [value for value in task.env.values() if "corpus" in value or "val" in value]
 
 
-def test_the_phase_of_readable_scripts_counts_every_editable_file(tmp_path: Path) -> None:
+def test_the_phase_of_readable_scripts_counts_every_file_that_they_could_read(tmp_path: Path) -> None:
     task = phase_task(tmp_path, toy(SCORED + ", pack = false"))
-    code = tmp_path / "job" / "code" / "a"
-    assert not task.alone and task.code == (str(code / "train.py"), str(code / "more.py"))
+    code = tmp_path / "job" / "code"
+    assert not task.alone and task.code == (str(code / "a" / "train.py"), str(code))
 
 
 def test_a_scoring_command_ends_with_its_role(tmp_path: Path) -> None:

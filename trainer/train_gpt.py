@@ -93,6 +93,8 @@ TINY = {
     "compressor": "zlib",  # zlib, zstd, brotli or lzma
     # evaluation
     "eval_stride": 256,  # how far a window moves on; train_seq_len or more: windows do not overlap
+    "eval_stream": 0,  # 1: windows run across documents, as in the contest; 0: a document sees itself only
+    "separators": 0,  # 1: the BOS between documents is scored too, as in the contest
     "val_batch_size": 8192,
     "val_loss_every": 0,
     "train_log_every": 0,  # 0: every fiftieth part of the run
@@ -145,6 +147,8 @@ GOLF = {
     "embed_bits": 8,
     "compressor": "zlib",
     "eval_stride": 1024,
+    "eval_stream": 1,
+    "separators": 1,
     "val_batch_size": 524288,
     "val_loss_every": 1000,
     "train_log_every": 200,
@@ -163,6 +167,8 @@ SHAPE = {
     "tie_embeddings": (0, 1),
     "train_seq_len": (1, 1 << 20),
     "eval_stride": (1, 1 << 20),
+    "eval_stream": (0, 1),
+    "separators": (0, 1),
     "weight_bits": (2, 8),
     "embed_bits": (2, 8),
     "rope_base": (1.0, 1e9),
@@ -937,8 +943,9 @@ def from_artifact(data: bytes) -> tuple[GPT, Tokenizer, SimpleNamespace]:
 
 
 # ----------------------------------------------------------------------------------------------------------
-# Scoring. Windows lie on the grid of a document's own positions, and a document sees itself only. So a
-# token's distribution depends on the tokens before it in its document alone, wherever chunks and batches end.
+# Scoring. Windows lie on the grid of a document's own positions, and a document sees itself only; of a stream, on the
+# grid of all positions. So a token's distribution depends on the tokens before it there alone, wherever chunks and
+# batches end.
 
 
 class Scorer:
@@ -947,6 +954,7 @@ class Scorer:
     def __init__(self, model: GPT, c: SimpleNamespace, batch_tokens: int = 8192):
         self.model, self.length, self.batch_tokens = model, c.train_seq_len, batch_tokens
         self.stride = min(c.eval_stride, c.train_seq_len)
+        self.stream, self.separators = bool(c.eval_stream), bool(c.separators)
         self.device, self.tile = model.embedding.device, max(1, batch_tokens // 4)
         self.reset()
 
@@ -960,7 +968,7 @@ class Scorer:
 
     def score(self, tokens: np.ndarray, starts: list[int]) -> np.ndarray:
         """Nats of the next chunk's tokens. `starts`: where in the chunk a document begins."""
-        rows, at = [], 0
+        starts, rows, at = [] if self.stream else starts, [], 0
         for end in [*[s for s in starts if s > 0], len(tokens)]:
             if at in starts:
                 self.doc_start, self.tail = self.position + at, self.tail[:0]
@@ -1016,7 +1024,7 @@ class Scorer:
         """Log-probabilities of the next token for each (position, its document's start, tokens before it)."""
         rows = []
         for i, (position, start, context) in enumerate(items):
-            offset = position - start
+            offset = position if self.stream else position - start
             begin = self.window(offset)
             need = offset - max(begin, 0)
             text = context[len(context) - need :]
@@ -1092,6 +1100,7 @@ def scoring(data: bytes):
     scorer = Scorer(model, c, batch_tokens=8192 if model.dtype == torch.float32 else 131072)
     numerics = "fp32" if model.dtype == torch.float32 else "bf16"
     manifest = {"vocab": tokenizer.vocab, "context": c.train_seq_len, "state": "none", "numerics": numerics}
+    manifest |= {"separator": BOS if c.separators else None}
 
     def numbers(payload: bytes, at: int, count: int, below: int) -> np.ndarray:
         found = np.frombuffer(payload, dtype="<u4", count=count, offset=at).astype(np.int64)
@@ -1344,11 +1353,13 @@ def progress(seconds: float, step: int) -> str:
 
 
 def evaluate_docs(scorer: Scorer, tokenizer: Tokenizer, docs: list[str]) -> tuple[float, float]:
-    """Nats per token and bits per byte of whole documents."""
+    """Nats per token and bits per byte of whole documents. A separator is the end of the document before it."""
     nats = tokens = 0.0
     scorer.reset()
     for at in range(0, len(docs), 32):
         ids = tokenizer.encode_all(docs[at : at + 32])
+        if scorer.separators:
+            ids = [doc + [BOS] * (i < len(docs)) for i, doc in enumerate(ids, at + 1)]
         starts = np.cumsum([0] + [len(doc) for doc in ids[:-1]]).tolist()
         chunk = np.fromiter(chain.from_iterable(ids), dtype=np.int64)
         nats += float(scorer.score(chunk, starts).sum(dtype=np.float64))

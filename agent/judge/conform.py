@@ -22,7 +22,7 @@ from agent.judge.candidate import Candidate, CandidateError, Files
 from agent.judge.clauses import Asked, Mask, Peeked, clauses
 from agent.judge.contract import BUSY, Conformance, clause, up_to
 from agent.judge.protocol import Floats, Peek
-from agent.judge.scoring import Chunk, Stream, ask_chunk, chunks, decode, encode, start
+from agent.judge.scoring import Chunk, Stream, ask_chunk, check_form, chunks, decode, encode, start
 from agent.judge.session import read_counted
 from agent.judge.task import ROOT, Manifest, Task
 from agent.runners.job import JobPaths, write_aside
@@ -89,8 +89,8 @@ def texts() -> Iterator[bytes]:
 
 def _ask(task: Task, files: Files, how: How, deadline: float) -> tuple[Asked, tuple[str, ...]]:
     with _during("starts"), Candidate(task, files, "score", deadline) as first:
-        manifest = start(first, task.seed)
-        stream = _stream(task, files, manifest, deadline)
+        manifest = start(first, task)
+        stream = _stream(task, files, first, manifest, deadline)
         talk = _Talk(task, first, manifest, stream, how)
         with _during("answers"):
             scored = talk.scores()
@@ -108,7 +108,7 @@ def _ask(task: Task, files: Files, how: How, deadline: float) -> tuple[Asked, tu
     return asked, first.walls
 
 
-def _stream(task: Task, files: Files, manifest: Manifest, deadline: float) -> Stream:
+def _stream(task: Task, files: Files, first: Candidate, manifest: Manifest, deadline: float) -> Stream:
     """Enough documents, as the candidate's tokenizer cuts them and puts them together again."""
     source, documents, count = texts(), [], 0
     while count < TOKENS:
@@ -121,9 +121,8 @@ def _stream(task: Task, files: Files, manifest: Manifest, deadline: float) -> St
             words = f"the encode process gave token {largest}, and vocab is {manifest.vocab}"
             raise CandidateError("failed", words)
     with _during("decodes"):
-        decode(task, files, documents, encoded, deadline)
-    starts = np.cumsum([0, *map(len, encoded[:-1])]).tolist()
-    return Stream(np.concatenate(encoded), tuple(starts))
+        check_form(first, manifest, decode(task, files, documents, encoded, deadline).forms)
+    return Stream.of(encoded, manifest.separator)
 
 
 class _Scored(NamedTuple):
@@ -145,7 +144,7 @@ class _Talk:
         self._random = random.Random(SEED)
 
     def restart(self) -> Manifest:
-        return start(self._candidate, self._task.seed)
+        return start(self._candidate, self._task)
 
     def score(self, pieces: Sequence[Chunk], stream: Stream | None = None) -> Floats:
         return np.concatenate([ask_chunk(self._candidate, stream or self._stream, piece) for piece in pieces])

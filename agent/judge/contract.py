@@ -37,7 +37,8 @@ ASKS = {
 FIXES = {
     "trains": "the end of the log says what happened; the script must write the track's artifact in a short run, too",
     "starts": "load everything from the file that ARTIFACT names, with nothing but the standard environment; answer "
-    '`reset` with {"vocab": int, "context": int, "state": "none" or "chunk", "numerics": "fp32" or "bf16"}',
+    '`reset` with {"vocab": int, "context": int, "state": "none" or "chunk", "numerics": "fp32" or "bf16"}, and on '
+    'tracks of token shards "separator": the token that stands between documents',
     "encodes": "`encode` must take any text, one document at a time: what it has no piece for needs tokens, too",
     "decodes": "nothing may be normalised, stripped or replaced: what the tokenizer has no piece for becomes bytes",
     "answers": "answer with one float32 for each token of the chunk, in the order of the chunk; take logarithms of no "

@@ -7,7 +7,7 @@ hostile code may have written: bounded, links not followed.
 import math
 
 from agent.errors import InfraError
-from agent.judge import JUDGE_VERSION, logs
+from agent.judge import JUDGE_VERSION, allowed, logs
 from agent.judge.logs import Reported
 from agent.judge.task import NETWORK, Measured, no_score
 from agent.records import Finding, Measurement, Run, Trust
@@ -30,11 +30,12 @@ def measure(track: Track, run: Run, job: JobPaths, result: JobResult, data_sha: 
     trust: Trust = "measured" if track.script.score else "reported"
     if trust != "reported":
         found = session_answer(job, result)
-        bpb, nats = score_of(found), found.nats
+        bpb = score_of(found)
         trust = trust_of(found)
     else:
         found = from_log(said, result)
-        bpb, nats = (said.bpb if found.status == "ok" else None), None
+        bpb = said.bpb if found.status == "ok" else None
+    counts = found.contest or found
     train, judged = result.phase("train"), result.phase("judge")
     peaks = [ended.peak_mb for ended in (train, judged) if ended is not None]
     total = None
@@ -42,12 +43,14 @@ def measure(track: Track, run: Run, job: JobPaths, result: JobResult, data_sha: 
         total = found.artifact_bytes + found.code_bytes
     elif trust == "reported":
         total = said.total_bytes
-    findings = [*found.findings, *differences(said, bpb, total, trust), *contest_count(found)]
+    findings = [*found.findings, *differences(said, bpb, total, trust), *contest_count(found), *normal_form(found)]
     if found.code_sha is not None and found.code_sha != run.script_sha:
         findings.append(
             Finding("code_changed", "invalid", "the script that was scored is not the one that was started")
         )
     findings += talk(result)
+    findings += allowed.clocks(track.limits, train.wall_s if train else None, said, found)
+    findings += code_size(found)
     if found.status != "ok":
         findings.append(Finding("no_score", "note", found.reason))
     return Measurement(
@@ -55,9 +58,9 @@ def measure(track: Track, run: Run, job: JobPaths, result: JobResult, data_sha: 
         trust=trust,
         judge_version=JUDGE_VERSION,
         bpb=bpb,
-        nats=nats,
-        bytes_scored=found.bytes,
-        tokens_scored=found.tokens,
+        nats=counts.nats,
+        bytes_scored=counts.bytes,
+        tokens_scored=counts.tokens,
         artifact_bytes=found.artifact_bytes,
         code_bytes=found.code_bytes,
         total_bytes=total,
@@ -75,6 +78,7 @@ def measure(track: Track, run: Run, job: JobPaths, result: JobResult, data_sha: 
         data_sha=data_sha,
         doc_nats=found.doc_nats,
         findings=tuple(findings),
+        judge_sha=found.judge_sha,
     )
 
 
@@ -101,10 +105,12 @@ def session_answer(job: JobPaths, result: JobResult) -> Measured:
 
 
 def score_of(found: Measured) -> float | None:
-    """Bits per byte. Our own sum over the documents' own bytes, nothing that the candidate counted."""
-    if found.status != "ok" or found.nats is None or not found.bytes:
+    """Bits per byte by the contest's count, where there is one, else by the documents' own bytes. Our own sums, nothing
+    that the candidate counted."""
+    counts = found.contest or found
+    if found.status != "ok" or counts.nats is None or not counts.bytes:
         return None
-    return found.nats / math.log(2) / found.bytes
+    return counts.nats / math.log(2) / counts.bytes
 
 
 def trust_of(found: Measured) -> Trust:
@@ -123,16 +129,36 @@ def kept_reference(job: JobPaths) -> str | None:
 
 
 def contest_count(found: Measured) -> list[Finding]:
-    """The score by the contest's bytes. Not the contest's score: there, separators cost nats too."""
-    official = found.official
-    if official is None or found.status != "ok" or found.nats is None or not official.bytes:
+    """Beside the contest's count, which decides, the plain one: all nats over the raw bytes of the documents."""
+    counts = found.contest
+    if counts is None or found.status != "ok" or found.nats is None or not found.bytes:
         return []
-    bpb = found.nats / math.log(2) / (official.bytes + official.rest_bytes)
+    tokens = "the published ones" if counts.published else "the candidate's own, so that no rest is dropped"
     text = (
-        f"{bpb:.5f} BPB by the contest's count: {official.bytes:,} bytes in {official.tokens:,} tokens, and "
-        f"{official.rest_bytes:,} in the rest that it drops. Its {official.separators:,} separators are not scored here"
+        f"scored by the contest's count: {counts.bytes:,} bytes, {counts.tokens:,} tokens ({tokens}), of which "
+        f"{counts.separators:,} are separators; {found.nats / math.log(2) / found.bytes:.5f} BPB for all "
+        f"{found.tokens:,} tokens over the {found.bytes:,} raw bytes of the documents"
     )
     return [Finding("contest_count", "note", text)]
+
+
+def code_size(found: Measured) -> list[Finding]:
+    """Both forms of the script. The one that ran counts."""
+    if found.source_bytes is None or found.packed_bytes is None:
+        return []
+    ran = "packed" if found.code_bytes == found.packed_bytes else "as it is"
+    text = f"the script is {found.source_bytes:,} bytes, packed {found.packed_bytes:,}; it ran, and counts, {ran}"
+    return [Finding("code_size", "note", text)]
+
+
+def normal_form(found: Measured) -> list[Finding]:
+    """What a tokenizer gave back in place of the text. A compatibility form says less than the text: a person should
+    look."""
+    form = found.manifest.normal_form if found.manifest else "none"
+    if form == "none":
+        return []
+    text = f"documents come back in normal form {form!r}; the bytes that are counted are those of the raw text"
+    return [Finding("normal_form", "note" if form == "nfc" else "flag", text)]
 
 
 def from_log(said: Reported, result: JobResult) -> Measured:

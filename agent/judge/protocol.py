@@ -75,6 +75,8 @@ def read_manifest(payload: bytes) -> Manifest:
         raise BadAnswer(f"its manifest can't be read: {error}") from error
     if found.vocab not in VOCAB or found.context not in CONTEXT:
         raise BadAnswer(f"its manifest is out of range: vocab {found.vocab}, context {found.context}")
+    if found.separator is not None and found.separator not in range(found.vocab):
+        raise BadAnswer(f"its manifest is out of range: separator {found.separator}, vocab {found.vocab}")
     return found
 
 

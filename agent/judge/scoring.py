@@ -8,17 +8,23 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 
 from agent.judge import protocol
 from agent.judge.candidate import Candidate, Files
+from agent.judge.forms import FORMS, agreeing
 from agent.judge.protocol import Floats, Tokens
-from agent.judge.task import Manifest, Task
+from agent.judge.task import Manifest, NormalForm, Task
 from sandbox.limits import Exit
 
 DECODED_SLACK = 1024
+SEPARATORS = (
+    'names no separator, which this track scores too: its manifest must say "separator": the token that stands '
+    "between documents"
+)
 
 
 class Chunk(NamedTuple):
@@ -31,10 +37,22 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True)
 class Stream:
-    """All validation tokens in order, and where each document starts."""
+    """All validation tokens in order, and where each document starts: after the separator, where there are any.
+
+    So a separator is the end of the document before it, and where it stands is not given away by a start.
+    """
 
     tokens: Tokens
     starts: tuple[int, ...]
+    separator: int | None = None
+
+    @classmethod
+    def of(cls, documents: Sequence[Tokens], separator: int | None) -> "Stream":
+        """Documents one after the other; a separator stands between them, none before the first or after the last."""
+        between = np.full(0 if separator is None else 1, separator or 0, dtype=np.uint32)
+        parts = [documents[0], *chain.from_iterable((between, one) for one in documents[1:])]
+        lengths = [len(one) + len(between) for one in documents]
+        return cls(np.concatenate(parts), tuple(np.cumsum([0, *lengths[:-1]]).tolist()), separator)
 
     def start_of(self, position: int) -> int:
         """Where the document of this position starts."""
@@ -76,12 +94,11 @@ def score(task: Task, files: Files, documents: Sequence[bytes], deadline: float)
     """All of it. CandidateError where the candidate fails."""
     began = time.monotonic()
     encoded, encoding, first = encode(task, files, documents, deadline)
-    decoding, second = decode(task, files, documents, encoded, deadline)
-    lengths = [len(tokens) for tokens in encoded]
-    starts = np.cumsum([0, *lengths[:-1]]).tolist()
-    stream = Stream(np.concatenate(encoded), tuple(starts))
+    decoding, second, forms = decode(task, files, documents, encoded, deadline)
     with Candidate(task, files, "score", deadline) as candidate:
-        manifest = start(candidate, task.seed)
+        manifest = start(candidate, task)
+        check_form(candidate, manifest, forms)
+        stream = Stream.of(encoded, manifest.separator)
         nats = ask_nats(candidate, stream, manifest, task.chunk_tokens)
         third = candidate.end()
     exits: list[Exit] = [first, second, third]
@@ -108,6 +125,7 @@ class Encoded(NamedTuple):
 class Decoded(NamedTuple):
     answers_s: float
     exit: Exit
+    forms: frozenset[NormalForm]  # in which every document came back
 
 
 def encode(task: Task, files: Files, documents: Sequence[bytes], deadline: float) -> Encoded:
@@ -127,8 +145,8 @@ def encode(task: Task, files: Files, documents: Sequence[bytes], deadline: float
 
 
 def decode(task: Task, files: Files, documents: Sequence[bytes], encoded: Sequence[Tokens], deadline: float) -> Decoded:
-    """The same bytes for every document, asked in an order that the candidate can't know."""
-    order = list(range(len(documents)))
+    """The same bytes for every document, or one normal form of all of them, asked in an order that nobody can know."""
+    order, forms = list(range(len(documents))), FORMS
     random.SystemRandom().shuffle(order)
     with Candidate(task, files, "decode", deadline) as candidate:
         for number in order:
@@ -139,10 +157,11 @@ def decode(task: Task, files: Files, documents: Sequence[bytes], encoded: Sequen
                 protocol.BYTES,
                 len(document) + DECODED_SLACK,
             )
-            if found != document:
+            forms = agreeing(document, found, forms)
+            if not forms:
                 raise candidate.failed(f"does not give document {number} back: {difference(document, found)}")
         ended = candidate.end()
-    return Decoded(candidate.answers_s, ended)
+    return Decoded(candidate.answers_s, ended, forms)
 
 
 def difference(document: bytes, found: bytes) -> str:
@@ -152,10 +171,22 @@ def difference(document: bytes, found: bytes) -> str:
     return f"the first wrong byte is at {same}"
 
 
-def start(candidate: Candidate, seed: int) -> Manifest:
-    payload = candidate.ask(protocol.RESET, protocol.reset(seed), protocol.MANIFEST, most=protocol.MAX_MANIFEST)
+def start(candidate: Candidate, task: Task) -> Manifest:
+    payload = candidate.ask(protocol.RESET, protocol.reset(task.seed), protocol.MANIFEST, most=protocol.MAX_MANIFEST)
     with candidate.reading():
-        return protocol.read_manifest(payload)
+        manifest = protocol.read_manifest(payload)
+    if task.separators and manifest.separator is None:
+        raise candidate.failed(SEPARATORS)
+    return manifest
+
+
+def check_form(candidate: Candidate, manifest: Manifest, forms: frozenset[NormalForm]) -> None:
+    """What a manifest says of the text, against how all of it came back."""
+    if manifest.normal_form not in forms:
+        raise candidate.failed(
+            f"says that documents come back in normal form {manifest.normal_form!r}; they come back as "
+            f"{' or '.join(map(repr, sorted(forms)))}: its manifest must say so"
+        )
 
 
 def ask_nats(candidate: Candidate, stream: Stream, manifest: Manifest, size: int) -> Floats:

@@ -66,6 +66,7 @@ def run(task: Task, since: float) -> Measured:
 def measured(task: Task, counted: Counted, files: "Files", texts: list[bytes], since: float) -> Measured:
     from agent.judge.audit import audit
     from agent.judge.candidate import CandidateError
+    from agent.judge.contest import contest_count, other_bytes
     from agent.judge.scoring import score
 
     end = since + task.wall_s - KEPT_S
@@ -77,7 +78,7 @@ def measured(task: Task, counted: Counted, files: "Files", texts: list[bytes], s
         raise CandidateError(error.status, f"audit: {error}", error.found) from error
     nats = math.fsum(scores.nats)
     size = sum(map(len, texts))
-    floor = task.documents.floor_bits if task.documents else None
+    floor, official = (task.documents.floor_bits, task.documents.official) if task.documents else (None, None)
     return Measured(
         judge_version=JUDGE_VERSION,
         status="ok",
@@ -105,8 +106,11 @@ def measured(task: Task, counted: Counted, files: "Files", texts: list[bytes], s
         code_sha=counted.code_sha,
         peak_mb=scores.peak_mb,
         walls=scores.walls,
-        findings=found.findings + below_floor(nats / math.log(2), floor),
-        official=task.documents.official if task.documents else None,
+        findings=found.findings + below_floor(nats / math.log(2), floor) + other_bytes(task.documents),
+        contest=contest_count(official, scores.stream, scores.nats) if official else None,
+        judge_sha=judge_sha(),
+        source_bytes=task.source_bytes,
+        packed_bytes=task.packed_bytes,
     )
 
 
@@ -132,8 +136,23 @@ def below_floor(bits: float, floor: float | None) -> tuple[Finding, ...]:
 def read_counted(task: Task) -> Counted:
     """Everything that scoring can load, read once: what was counted is what runs."""
     artifact = _read(task, task.artifact, task.disk_mb * MB)
-    parts = [_read(task, name, MAX_CODE) for name in task.code if Path(name).exists() or name == task.script]
-    return Counted(artifact, parts[0], sum(map(len, parts)), hashlib.sha256(parts[0]).hexdigest())
+    script = _read(task, task.script, MAX_CODE)
+    size = sum(path.stat().st_size for path in code_files(task))
+    return Counted(artifact, script, size, hashlib.sha256(script).hexdigest())
+
+
+def code_files(task: Task) -> set[Path]:
+    """All that a script could read beside the artifact; a link counts as what it is, not as what it names."""
+    named = [Path(name) for name in task.code]
+    inside = [path for folder in named if folder.is_dir() for path in folder.rglob("*")]
+    return {path for path in (*named, *inside) if path.is_file() and not path.is_symlink()}
+
+
+def judge_sha() -> str:
+    """Of the source that judges: what is in this folder."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    lines = "".join(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n" for path in files)
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def _read(task: Task, path: str, most: int) -> bytes:

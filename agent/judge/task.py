@@ -9,7 +9,7 @@ import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from agent.judge import JUDGE_VERSION
 from agent.records import Finding
@@ -21,7 +21,6 @@ from sandbox.policy import Policy
 LOG = "judge.log"  # of the session itself; candidates write to score.log
 PEEKS = 64
 UNIFORM, SURPRISING = 5000, 1000  # positions of a full audit
-CHUNK_TOKENS = 8192  # a chunk ends at the first end of a document after so many tokens
 # Isolated from the person's Python settings, and of the same code as the controller, installed or not.
 SESSION = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); from agent.judge.session import main; sys.exit(main(sys.argv[1]))"
@@ -41,6 +40,8 @@ OWN_SHARE = 32  # and for every byte of the documents: they, their tokens and th
 Status = Literal["ok", "failed", "capped", "broken"]
 Numerics = Literal["fp32", "bf16"]
 Strength = Literal["quick", "full"]
+# What a tokenizer may give back in place of a document: Unicode's composed forms.
+NormalForm = Literal["none", "nfc", "nfkc"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Official:
     separators: int  # of these: they cost nats there and have no bytes
     bytes: int
     rest_bytes: int  # of that rest
+    sha256: str  # of all tokens that are predicted, the rest too, as 32-bit numbers
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Documents:
     docs: int
     bytes: int
     floor_bits: float | None
-    official: Official | None = None  # tracks of token shards only
+    official: Official | None = None  # tracks of token shards only: there the separators are scored too
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Task:
 
     command: tuple[str, ...]  # {script} and {role} are filled in
     script: str
-    code: tuple[str, ...]  # files that count as code; the script is the first
+    code: tuple[str, ...]  # files that count as code, and folders with all that is in them; the script is the first
     alone: bool  # the script is all the code there is: a copy of it runs
     artifact: str
     env: dict[str, str]
@@ -112,7 +114,10 @@ class Task:
     audit_wall_s: float | None = None  # of the session, kept for the audit; None: what scoring leaves
     uniform: int = UNIFORM
     surprising: int = SURPRISING
-    chunk_tokens: int = CHUNK_TOKENS
+    chunk_tokens: int = 8192  # a chunk ends at the first end of a document after so many tokens
+    separators: bool = False  # a candidate must name what stands between documents
+    source_bytes: int | None = None  # of the script as it is written
+    packed_bytes: int | None = None  # and packed; one of the two runs and counts
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -130,6 +135,8 @@ class Manifest:
     context: int  # tokens before a token that may matter
     state: Literal["none", "chunk"]
     numerics: Numerics
+    separator: int | None = None  # the token that stands between documents; None: nothing does
+    normal_form: NormalForm = "none"  # of the text that it gives back
 
 
 @dataclass(frozen=True)
@@ -172,6 +179,17 @@ class Audit:
 
 
 @dataclass(frozen=True)
+class Contest:
+    """The score by the contest's count."""
+
+    nats: float
+    tokens: int
+    separators: int  # of these
+    bytes: int
+    published: bool  # the tokens are those of the shards, so the rest is dropped as the contest does; else all count
+
+
+@dataclass(frozen=True)
 class Measured:
     """The session's answer."""
 
@@ -193,7 +211,10 @@ class Measured:
     peak_mb: float | None
     findings: tuple[Finding, ...]
     walls: tuple[str, ...] = ()  # around the process that scored; none: there is no score
-    official: Official | None = None
+    contest: Contest | None = None  # decides on tracks of token shards
+    judge_sha: str | None = None  # of the judge's own source
+    source_bytes: int | None = None
+    packed_bytes: int | None = None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), allow_nan=False)
@@ -211,6 +232,16 @@ def no_score(status: Status, reason: str, found: tuple[Finding, ...] = ()) -> Me
     )
 
 
+class CodeSizes(NamedTuple):
+    """Bytes of a script, where they are known."""
+
+    source: int | None = None
+    packed: int | None = None
+
+
+UNKNOWN = CodeSizes()
+
+
 def judge_phase(
     track: Track,
     paths: JobPaths,
@@ -220,11 +251,19 @@ def judge_phase(
     corpus: Path,
     policy: Policy,
     auditing: Auditing = Auditing(),
+    sizes: CodeSizes = UNKNOWN,
 ) -> Phase:
     """The phase that scores: a trusted process, which starts the candidate's processes itself, each bound by the
     policy with its own files and folder in it."""
     task = scoring_task(
-        track, paths, script=script, seed=seed, held=documents(track, corpus), policy=policy, auditing=auditing
+        track,
+        paths,
+        script=script,
+        seed=seed,
+        held=documents(track, corpus),
+        policy=policy,
+        auditing=auditing,
+        sizes=sizes,
     )
     return session_phase(track, task, session_command(task))
 
@@ -238,13 +277,13 @@ def scoring_task(
     held: Documents | None,
     policy: Policy,
     auditing: Auditing = Auditing(),
+    sizes: CodeSizes = UNKNOWN,
 ) -> Task:
     limits = track.limits
-    counted = (script.name,) if track.script.pack else (track.script.path, *track.script.editable)
     return Task(
         command=command(track),
         script=str(script),
-        code=tuple(dict.fromkeys(str(paths.code / name) for name in counted)),
+        code=(str(script),) if track.script.pack else (str(script), str(paths.code)),
         alone=track.script.pack,
         artifact=str(paths.out / track.script.artifact),
         env=candidate_env(track),
@@ -259,6 +298,10 @@ def scoring_task(
         processes=limits.processes,
         folder=str(paths.folder),
         auditing=auditing,
+        chunk_tokens=track.data.chunk_tokens,
+        separators=track.data.corpus == "fineweb",
+        source_bytes=sizes.source,
+        packed_bytes=sizes.packed,
     )
 
 

@@ -102,7 +102,7 @@ class _Story:
         elif run is not None and self._is_of_run(event, run):
             self._run_states[run.id] = event.what
             measured = self._measured.get(run.id) if event.what == "done" else None
-            slim = measured and replace(measured, doc_nats=())
+            slim = measured and replace(measured, doc_nats=(), hidden_nats=())
             yield Change.model_validate({"at": 0.0, "run_id": run.id, "state": event.what, "measurement": slim})
         elif proposal is not None and proposal.id not in self._states:
             yield self._propose(proposal, event)

@@ -46,7 +46,7 @@ def run(reads: Reads, run_id: int) -> Row:
     one, found = reads.run(run_id), reads.measurement(run_id)
     row: Row = {**_fields(one), "measurement": None}
     if found is not None:
-        row["measurement"] = {k: v for k, v in _fields(found).items() if k != "doc_nats"}
+        row["measurement"] = {k: v for k, v in _fields(found).items() if k not in ("doc_nats", "hidden_nats")}
     return row
 
 

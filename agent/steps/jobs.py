@@ -7,7 +7,8 @@ import hashlib
 from pathlib import Path
 
 from agent import reach, track, training
-from agent.judge.task import Auditing, judge_phase
+from agent.errors import EditError
+from agent.judge.task import Auditing, CodeSizes, judge_phase
 from agent.records import Proposal, Run
 from agent.runners import JobPaths, JobSpec, create
 from agent.setting import Setting, known
@@ -60,6 +61,7 @@ def job_spec(
                 corpus=setting.corpus,
                 policy=policy,
                 auditing=auditing,
+                sizes=code_sizes(setting, proposal),
             )
         )
     return JobSpec(
@@ -87,6 +89,16 @@ def on_slot(setting: Setting, run: Run, limits: track.Limits) -> track.Track:
 def script_text(setting: Setting, proposal: Proposal) -> str:
     path = setting.track.script.path
     return setting.repo.files(known(proposal.commit), (path,))[path]
+
+
+def code_sizes(setting: Setting, proposal: Proposal) -> CodeSizes:
+    """Of the script as it is written and packed, whichever of them runs."""
+    text = script_text(setting, proposal)
+    try:
+        packed = training.pack(setting.packed, text).stat().st_size
+    except EditError:  # it is run as it is
+        packed = None
+    return CodeSizes(len(text.encode()), packed)
 
 
 def script_sha(setting: Setting, proposal: Proposal) -> str:

@@ -35,7 +35,7 @@ def add(connection: Connection, campaign: Campaign, run: Run, measured: Measurem
         statements.change(connection, measurements, older, {"latest": 0})
     faults = [one for one in measured.findings if one.severity == "invalid"]
     values: dict[str, object] = {
-        **{name: value for name, value in vars(measured).items() if name not in ("doc_nats", "findings")},
+        **{name: value for name, value in vars(measured).items() if name not in rows.APART},
         "campaign_id": run.campaign_id,
         "proposal_id": run.proposal_id,
         "board_id": _board(connection, campaign, run, measured),
@@ -50,6 +50,7 @@ def add(connection: Connection, campaign: Campaign, run: Run, measured: Measurem
         statements.add(connection, findings, {**keys, **vars(one)})
     if measured.doc_nats:
         blob = {"documents": len(measured.doc_nats), "nats": rows.pack(measured.doc_nats)}
+        blob["hidden"] = rows.pack(measured.hidden_nats) if measured.hidden_nats else None
         statements.add(connection, doc_nats, {"measurement_id": measurement_id, **blob})
 
 

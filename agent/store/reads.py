@@ -174,9 +174,10 @@ class Reads:
         row = self._first(query)
         if row is None:
             return None
-        nats = select(doc_nats.c.nats).where(doc_nats.c.measurement_id == row["id"])
+        nats = self._first(select(doc_nats.c.nats, doc_nats.c.hidden).where(doc_nats.c.measurement_id == row["id"]))
         found = self._findings([row["id"]])
-        return rows.measurement(row, found.get(row["id"], ()), self.connection.execute(nats).scalar_one_or_none())
+        blobs = (nats["nats"], nats["hidden"]) if nats else (None, None)
+        return rows.measurement(row, found.get(row["id"], ()), *blobs)
 
     def scored(self, campaign_id: int, *, proposal_id: int | None = None, documents: bool = True) -> list[Scored]:
         """Runs that are done and measured. Without `documents`, the nats of single documents stay away."""
@@ -186,7 +187,8 @@ class Reads:
         )
         if documents:
             nats = doc_nats.c.measurement_id == measurements.c.id
-            query = query.add_columns(doc_nats.c.nats.label("blob")).outerjoin(doc_nats, nats)
+            blobs = doc_nats.c.nats.label("blob"), doc_nats.c.hidden.label("hidden")
+            query = query.add_columns(*blobs).outerjoin(doc_nats, nats)
         query = query.where(*which).order_by(runs.c.id)
         whole = select(runs).join(measurements, measurements.c.run_id == runs.c.id).where(*which)
         if proposal_id is not None:
@@ -196,7 +198,10 @@ class Reads:
         measured = self._all(query)
         found = self._findings([row["id"] for row in measured])
         return [
-            Scored(by_id[row["run_key"]], rows.measurement(row, found.get(row["id"], ()), row.get("blob")))
+            Scored(
+                by_id[row["run_key"]],
+                rows.measurement(row, found.get(row["id"], ()), row.get("blob"), row.get("hidden")),
+            )
             for row in measured
         ]
 

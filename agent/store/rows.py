@@ -131,9 +131,14 @@ def review(row: RowMapping) -> ReviewNote:
     return ReviewNote(**_same(ReviewNote, row))
 
 
-def measurement(row: RowMapping, found: tuple[Finding, ...], nats: bytes | None) -> Measurement:
-    values = _same(Measurement, row, "doc_nats", "findings")
-    return Measurement(**values, findings=found, doc_nats=unpack(nats) if nats is not None else ())
+# Of a measurement, what has tables of its own.
+APART = ("doc_nats", "hidden_nats", "findings")
+
+
+def measurement(row: RowMapping, found: tuple[Finding, ...], nats: bytes | None, hidden: bytes | None) -> Measurement:
+    values = _same(Measurement, row, *APART)
+    documents, others = (unpack(blob) if blob is not None else () for blob in (nats, hidden))
+    return Measurement(**values, findings=found, doc_nats=documents, hidden_nats=others)
 
 
 def _same(record: type[Any], row: RowMapping, *but: str) -> dict[str, Any]:

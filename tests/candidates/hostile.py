@@ -11,6 +11,7 @@ import socket
 import struct
 import sys
 import time
+import unicodedata
 from itertools import pairwise
 from pathlib import Path
 
@@ -39,6 +40,15 @@ class Hostile(honest.Answerer):
     def loses_bytes(self, kind, payload):
         if kind == DECODE:
             return BYTES, super().answer(kind, payload)[1].replace(b"e", b"E")
+
+    def composes(self, kind, payload):
+        """Encodes another form of the text without a word about it."""
+        if kind == ENCODE:
+            return super().answer(kind, unicodedata.normalize("NFC", payload.decode()).encode())
+
+    def small_letters(self, kind, payload):
+        if kind == ENCODE:
+            return super().answer(kind, payload.lower())
 
     def no_tokens(self, kind, payload):
         if kind == ENCODE:

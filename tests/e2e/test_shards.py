@@ -31,7 +31,8 @@ SHAPE = {
     "NUM_KV_HEADS": 1,
 }
 LENGTHS = {"TRAIN_SEQ_LEN": 256, "EVAL_STRIDE": 256, "TRAIN_BATCH_TOKENS": 512, "ITERATIONS": 4, "HOLDOUT": 600}
-ENV = ", ".join(f'{name} = "{value}"' for name, value in {"PRESET": "tiny", **SHAPE, **LENGTHS}.items())
+SCORED = {"SEPARATORS": 1}  # and documents apart from one another
+ENV = ", ".join(f'{name} = "{value}"' for name, value in {"PRESET": "tiny", **SHAPE, **LENGTHS, **SCORED}.items())
 TRACK = f"""
 name = "shards"
 summary = "The contest's data at the size of a test."
@@ -93,12 +94,13 @@ def corpus(root: Path) -> Path:
 
 
 def by_hand(artifact: bytes, texts: list[str]) -> list[float]:
-    """Nats of each document: official tokens, one pass of the model over a separator and the document."""
+    """Nats of each document and the separator after it: official tokens, one pass of the model from one separator to
+    the next."""
     model, _, _ = t.from_artifact(artifact)
     model.eval()
     nats = []
     for text in texts:
-        tokens = torch.tensor([[BOS, *processor().encode(text)]])
+        tokens = torch.tensor([[BOS, *processor().encode(text), BOS]])
         with torch.no_grad():
             logits = model.logits(model.hidden(tokens[:, :-1]))[0]
         nats.append(float(torch.nn.functional.cross_entropy(logits, tokens[0, 1:], reduction="sum")))
@@ -128,21 +130,26 @@ def check(setting: Setting, run: int, found: decoded.Decoded, measurement) -> No
     assert texts[-1] == "fi\u0301"
     nats = by_hand((job.out / "final_model.bin").read_bytes(), texts[:-1])
     assert measurement.doc_nats[:-1] == pytest.approx(nats, rel=1e-4)
-    # The script has no normal form, so the last document has the tokens that the shard has.
-    assert measurement.tokens_scored == found.tokens == len(tokens_of(VALIDATION)) - len(VALIDATION)
+    # The script has no normal form, so the last document has the tokens that the shard has; but the empty one is gone.
+    assert found.tokens == len(tokens_of(VALIDATION)) - len(VALIDATION)
+    assert measurement.tokens_scored == found.tokens + 40
     assert measurement.bytes_scored == found.bytes == len("".join(texts).encode())
     total = math.fsum(nats) + measurement.doc_nats[-1]
     assert measurement.bpb == pytest.approx(total / math.log(2) / found.bytes, rel=1e-4)
     assert 0.5 < measurement.bpb < 3 and measurement.trust == "measured"
     answer = Measured.from_json(job.measure.read_text())
     official = found.official
-    assert answer.official is not None and vars(answer.official) == vars(official)
+    counted = answer.contest
+    assert counted is not None and (counted.published, counted.separators) == (False, 40)
     assert (official.window, official.tokens) == (1024, (found.tokens + 42) // 1024 * 1024)
     # No document begins with a space, so the contest counts what we count.
     assert official.bytes + official.rest_bytes == found.bytes and official.bytes > found.bytes / 2
     (note,) = [finding for finding in measurement.findings if finding.rule == "contest_count"]
     assert note.severity == "note"
-    assert f"{measurement.bpb:.5f} BPB by the contest's count: {official.bytes:,} bytes in" in note.text
+    assert (
+        f"{measurement.bpb:.5f} BPB for all {found.tokens + 40:,} tokens over the {found.bytes:,} raw bytes"
+        in note.text
+    )
     assert not [finding for finding in measurement.findings if finding.severity == "invalid"]
     assert "holdout val_loss" in job.train_log.read_text()
 

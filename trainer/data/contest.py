@@ -5,6 +5,7 @@ and a rest that fills none is dropped; every token but the first is predicted, a
 bytes of its piece, a leading space counts unless a mark stands before it, a mark has none.
 """
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,8 @@ class Official:
     bytes: int
     rest_bytes: int
     """Of the tokens that fill no window, by the same rule."""
+    sha256: str
+    """Of all tokens that are predicted, as little-endian numbers of 32 bits: by it the judge knows them again."""
 
 
 class Count:
@@ -39,7 +42,7 @@ class Count:
         self._predicted = 0
         self._before = np.zeros(0, dtype=np.uint16)
         self._bytes = self._rest_bytes = self._separators = 0
-        self._separator = pieces.separator
+        self._separator, self._digest = pieces.separator, hashlib.sha256()
         texts = pieces.texts
         self._marks = np.array([text is None for text in texts])
         self._spaced = np.array([token not in pieces.singles and _spaced(pieces, token) for token in range(len(texts))])
@@ -54,10 +57,12 @@ class Count:
         self._rest_bytes += int(sizes[counted:].sum())
         self._separators += int((predicted[:counted] == self._separator).sum())
         self._predicted += len(predicted)
+        self._digest.update(predicted.astype("<u4").tobytes())
         self._before = stream[-1:]
 
     def counted(self) -> Official:
-        return Official(WINDOW, self._last, self._separators, self._bytes, self._rest_bytes)
+        sha = self._digest.hexdigest()
+        return Official(WINDOW, self._last, self._separators, self._bytes, self._rest_bytes, sha)
 
 
 def _spaced(pieces: Pieces, token: int) -> bool:

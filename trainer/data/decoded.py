@@ -26,7 +26,7 @@ from trainer.data.pieces import Pieces, read
 from trainer.data.place import place_in_parts
 from trainer.data.shards import blocks
 
-FORMAT = 1
+FORMAT = 2
 FOLDER, DOCUMENTS, ABOUT = "val", "docs.jsonl", "decoded.json"
 HOW = "`python -m trainer.data fineweb --documents` decodes them, and so does `agent start`"
 BLOCK = 1 << 20  # tokens that are held at once

@@ -57,7 +57,7 @@ def session(task: Task, files: Files, scores: Scores, plan: Plan, deadline: floa
     """CandidateError where the process does not answer, or says other things of itself than before."""
     began = time.monotonic()
     with Candidate(task, files, "score", deadline) as candidate:
-        manifest = start(candidate, task.seed)
+        manifest = start(candidate, task)
         if manifest != scores.manifest:
             raise candidate.failed("says other things of itself than it did before")
         said = Said(manifest, start_s=time.monotonic() - began)

@@ -98,11 +98,13 @@ def lay_out(task: Task, files: Files, stream: Stream, texts: Sequence[bytes], de
     """Asks a decoder for each token that occurs, alone. One that fails here tells nothing; it is no accusation."""
     counts = np.diff([*stream.starts, len(stream.tokens)])
     try:
-        pieces = _pieces(task, files, stream.tokens, deadline)
+        pieces = _pieces(task, files, np.unique(stream.tokens[stream.tokens != stream.separator]), deadline)
     except CandidateError as error:
         if error.found:
             raise
         return Laid(np.zeros(len(stream.tokens), dtype=np.int64), np.zeros(len(counts), dtype=np.bool_))
+    if stream.separator is not None:  # says nothing, so nothing is asked about it
+        pieces[stream.separator] = b""
     table = np.zeros(max(pieces) + 1, dtype=np.int64)
     for token, piece in pieces.items():
         table[token] = len(piece)
@@ -121,7 +123,7 @@ def _pieces(task: Task, files: Files, tokens: Tokens, deadline: float) -> dict[i
             int(token): candidate.ask(
                 protocol.DECODE, protocol.tokens_bytes(np.asarray([token])), protocol.BYTES, MOST_PIECE
             )
-            for token in np.unique(tokens)
+            for token in tokens
         }
 
 

@@ -64,6 +64,7 @@ measurements = Table(
     Column("reported_bpb", Double),
     Column("reported_bytes", BigInteger),
     Column("artifact_sha", Text),
+    Column("judge_sha", Text),
     words("data_sha"),
     words("created"),
     count("latest"),  # kept: 0 once a newer judge measured the run again
@@ -94,6 +95,7 @@ doc_nats = Table(
     Column("measurement_id", Integer, ForeignKey("measurements.id"), primary_key=True),
     Column("documents", Integer, nullable=False),
     Column("nats", LargeBinary, nullable=False),
+    Column("hidden", LargeBinary),  # of the documents that no score is made of
 )
 
 # Kept: one row a proposal and board, derived from its runs there.

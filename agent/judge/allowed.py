@@ -1,0 +1,37 @@
+"""Our own clocks against what the contest allows for training and for scoring.
+
+Takes a track, what was measured of a run and what its log says; gives findings. Pure. The limits that end a process
+are wider: compiling, quantising and compressing come on top of training.
+"""
+
+from agent.judge.logs import Reported
+from agent.judge.task import Measured
+from agent.records import Finding
+from agent.track import Limits
+
+STEP_S = 1.0  # a script looks at its clock between two steps
+SERIALISING_S = 180.0  # after training, by the rule of the contest's reviewers: what touches no data any more
+STARTING_S = 120.0  # before it: imports, and compiling on made-up tokens
+
+
+def clocks(limits: Limits, train_s: float | None, said: Reported, found: Measured) -> list[Finding]:
+    """A flag where a clock is over; a note where only the script's own says that it is not."""
+    findings = []
+    allowed = limits.train_clock_s
+    if allowed is not None and train_s is not None:
+        findings += _training(allowed, train_s, None if said.train_ms is None else said.train_ms / 1000)
+    allowed = limits.score_clock_s
+    if allowed is not None and found.clocks is not None and found.clocks.score_answers > allowed:
+        text = f"scoring took {found.clocks.score_answers:.1f} s, the contest allows {allowed:g} s"
+        findings.append(Finding("score_clock", "flag", text))
+    return findings
+
+
+def _training(allowed: float, ours_s: float, own_s: float | None) -> list[Finding]:
+    own = "its own clock says nothing" if own_s is None else f"{own_s:.1f} s by its own clock"
+    text = f"training took {ours_s:.1f} s by ours, start and writing of the artifact included, {own}"
+    over = own_s is not None and own_s > allowed + STEP_S
+    unknown = own_s is None and ours_s > allowed
+    if over or unknown or ours_s > allowed + STARTING_S + SERIALISING_S:
+        return [Finding("train_clock", "flag", f"{text}; the contest allows {allowed:g} s")]
+    return [Finding("train_clock", "note", text)] if ours_s > allowed else []
