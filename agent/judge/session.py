@@ -150,8 +150,9 @@ def code_files(task: Task) -> set[Path]:
 
 def judge_sha() -> str:
     """Of the source that judges: what is in this folder."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
-    lines = "".join(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n" for path in files)
+    folder = Path(__file__).parent
+    files = sorted((str(path.relative_to(folder)), path) for path in folder.rglob("*.py"))
+    lines = "".join(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n" for name, path in files)
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
