@@ -5,6 +5,7 @@ Takes a track; gives the sentences that say what is missing and how to get it. S
 
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,7 +92,7 @@ def _missing_data(track: Track, workspace: Path) -> list[str]:
     decoded = " --documents" if track.script.score else ""  # `agent start` would do it too
     return [
         f"needs {data.train_shards} training shards of FineWeb ({data.variant}) and its validation shard; "
-        f"{folder} has {shards}. Get them with: python -m trainer.data fineweb --variant {data.variant} "
+        f"{folder} has {shards}. Get them with: {sys.executable} -m trainer.data fineweb --variant {data.variant} "
         f"--train-shards {data.train_shards}{decoded} --out {folder}"
     ]
 

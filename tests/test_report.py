@@ -6,6 +6,7 @@ import io
 import json
 import re
 import sqlite3
+import sys
 import unicodedata
 import xml.etree.ElementTree as ET
 from collections import Counter
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.text import Text
 
+from agent import hardware
 from agent.report import doctor, words
 from agent.report.export import COLUMNS, export
 from agent.report.live import LiveView, render, scene, snapshot
@@ -162,6 +164,18 @@ def test_titles_tell_the_finding(drawn: Picture) -> None:
     assert said["frontier"] == f"p{drawn.lineage[-1]} reaches {head:.4f} BPB, {gain}, after 64 runs"
     assert said["sizes"] == "The head uses 98.6 % of the bytes; 1 better, but too big"
     assert said["lineage"] == "3 of 27 measured ideas accepted, 1 reverted"
+
+
+def test_a_long_title_is_seen_to_be_cut(drawn: Picture) -> None:
+    from agent.report import plots
+
+    title = "vocab_size 1536 -> 2048, train_batch_tokens 2048 -> 1024"
+    nodes = tuple(replace(node, title=title) for node in drawn.nodes)
+    with plots.style():
+        labels = plots.lineage(replace(drawn, nodes=nodes)).axes[0].get_xticklabels()
+    base, *heads = [label.get_text().splitlines() for label in labels]
+    assert base[1:] == ["base"] and heads
+    assert all(len(rows) == 3 and rows[-1].endswith("…") for rows in heads)
 
 
 def test_a_campaign_without_a_run_is_drawn_too(tmp_path: Path) -> None:
@@ -310,6 +324,9 @@ def test_the_doctor_names_what_is_missing(root: Path, tmp_path: Path) -> None:
     assert "H100" in checks["track golf-upstream"].words
     golf = checks["track golf-8xh100"].words
     assert golf.startswith("needs 8 x H100") and "needs 80 training shards of FineWeb" in golf
+    fetch = f"{sys.executable} -m trainer.data fineweb"
+    assert fetch in checks["data fineweb"].words
+    assert any(fetch in words for words in hardware.missing(load("golf-8xh100", root)[0], root))
     assert "track agent.toml" not in checks
     (tmp_path / "runs.db").write_bytes(b"SQLite format 3\0 but no more")
     assert next(check for check in doctor.examine(tmp_path) if check.what == "runs.db").state == "bad"

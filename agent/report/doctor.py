@@ -175,7 +175,9 @@ def _data(root: Path) -> list[Check]:
         elif corpus != "fineweb":
             checks.append(Check(f"data {corpus}", "note", "not made yet: `agent start` makes it"))
         else:
-            checks.append(Check(f"data {corpus}", "note", "not here: python -m trainer.data fineweb downloads it"))
+            checks.append(
+                Check(f"data {corpus}", "note", f"not here: {sys.executable} -m trainer.data fineweb downloads it")
+            )
     return checks
 
 

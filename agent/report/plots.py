@@ -201,7 +201,9 @@ def _name(node: Node, heads: int) -> str:
     if heads > NAMED_HEADS:
         return f"p{node.proposal_id}"
     title = "base" if node.baseline_id is None else line(node.title, 44)
-    return "\n".join([f"p{node.proposal_id}   {node.bpb:.4f}", *textwrap.wrap(title, 22)[:2]])
+    return "\n".join(
+        [f"p{node.proposal_id}   {node.bpb:.4f}", *textwrap.wrap(title, 22, max_lines=2, placeholder=" …")]
+    )
 
 
 def _look(node: Node) -> str:
