@@ -19,7 +19,6 @@ from sandbox.mounts import mounts
 PREFIX = "caddie-"
 Bound = Literal["pids", "memory"]
 BOUNDS: tuple[Bound, ...] = ("pids", "memory")
-EVERYTHING = 1 << 50  # bytes, more than there are
 _made = itertools.count()
 
 
@@ -94,14 +93,13 @@ class Group:
 
     @property
     def forgets(self) -> bool:
-        """Whether it can be made to."""
         return self._memory is not None and os.access(_forgetting(self._memory), os.W_OK)
 
     def forget(self) -> None:
-        """What its processes were the first to read of any file leaves memory again, once all of them have ended: then
-        nobody can tell by the time that a read takes what they have read. What others had read before stays."""
+        """What its processes were the first to read of any file leaves memory again, once all of them have ended: how
+        long a read takes tells nobody what they have read. What others had read before stays."""
         if self._memory is not None:
-            _set(_forgetting(self._memory), EVERYTHING)
+            _set(_forgetting(self._memory), 1 << 50)  # bytes, more than there are
 
     def remove(self) -> None:
         """It must be empty; a group that is not stays, and is found by `left_behind`."""
@@ -129,7 +127,7 @@ def left_behind() -> list[int]:
 
 def forgets() -> bool:
     """Whether a group that is made here forgets what was read in it."""
-    group = Group.make(1, EVERYTHING)
+    group = Group.make(1, 1 << 20)
     if group is None:
         return False
     try:
@@ -189,7 +187,7 @@ def _set(path: str, number: int) -> bool:
 def _numbers(path: Path) -> dict[bytes, int]:
     """A file of lines "name number"."""
     try:
-        rows = [line.split() for line in path.read_bytes().splitlines()]
+        rows = [line.split() for line in tree.read(str(path)).splitlines()]
     except OSError:
         return {}
     return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
@@ -197,7 +195,7 @@ def _numbers(path: Path) -> dict[bytes, int]:
 
 def _pids(folder: Path) -> list[int]:
     try:
-        return [int(word) for word in (folder / "cgroup.procs").read_text().split()]
+        return [int(word) for word in tree.read(f"{folder}/cgroup.procs").split()]
     except OSError:
         return []
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 LINUX = sys.platform.startswith("linux")
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
+READ = 1 << 16
 
 
 class Proc(NamedTuple):
@@ -30,6 +31,18 @@ class Proc(NamedTuple):
     threads: int
     rss: int
     zombie: bool
+
+
+def read(path: str) -> bytes:
+    """A file of the kernel's. With a third of the calls that a file object makes: this is a hot path."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = [os.read(fd, READ)]
+        while parts[-1]:
+            parts.append(os.read(fd, READ))
+        return b"".join(parts)
+    finally:
+        os.close(fd)
 
 
 def look(pid: int) -> Proc | None:
@@ -49,7 +62,7 @@ def look(pid: int) -> Proc | None:
 
 def _stat(path: str, pid: int) -> Proc | None:
     try:
-        text = Path(path).read_bytes()
+        text = read(path)
     except OSError:
         return None
     part = text[text.rindex(b")") + 2 :].split()
@@ -81,7 +94,7 @@ def children(pid: int) -> list[int]:
     for thread in _threads(pid):
         # A thread may end between the listing and the reading.
         with contextlib.suppress(OSError):
-            found += map(int, Path(f"/proc/{pid}/task/{thread}/children").read_bytes().split())
+            found += map(int, read(f"/proc/{pid}/task/{thread}/children").split())
     return found
 
 
@@ -160,7 +173,7 @@ def owner(pid: int) -> int | None:
 def proportional_rss(pid: int) -> int | None:
     """Bytes of the process with shared pages divided among those who share them. Slow: milliseconds."""
     try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_bytes()
+        text = read(f"/proc/{pid}/smaps_rollup")
     except OSError:
         return None
     line = next((line for line in text.splitlines() if line.startswith(b"Pss:")), None)
@@ -192,7 +205,7 @@ def open_but_deleted(pid: int) -> dict[tuple[int, int], int]:
 
 def _has_memory(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/statm").read_bytes().split()[0] != b"0"
+        return read(f"/proc/{pid}/statm").split()[0] != b"0"
     except OSError:
         return False
 

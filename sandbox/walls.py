@@ -6,16 +6,28 @@ weakest level that a policy accepts is kept: where the machine has less, `NoWall
 
 import functools
 import os
-import stat
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import NamedTuple
 
-from sandbox import bubblewrap, child, doorman, fence, landlock, layout, scope, seatbelt, seccomp, staging, traffic
+from sandbox import (
+    bubblewrap,
+    child,
+    doorman,
+    fence,
+    landlock,
+    layout,
+    readers,
+    scope,
+    seatbelt,
+    seccomp,
+    staging,
+    traffic,
+)
 from sandbox.bubblewrap import Box
 from sandbox.doorman import Handover
 from sandbox.groups import BOUNDS, Group
@@ -219,7 +231,7 @@ def _strongest(policy: Policy) -> Stack:
     if filtered and (box := _box_for(policy)) is not None:
         uid = bubblewrap.uid_of(os.getpid()) if box.setpriv else None
         return Stack("namespaces", ("namespaces", *filtered, *_own(uid)), box, uid)
-    uid = bubblewrap.uid_of(os.getpid()) if _can_be_another(policy) else None
+    uid = bubblewrap.uid_of(os.getpid()) if os.getuid() == 0 and readers.reaches(policy) else None
     if filtered and _doorman_works():  # without one there is no loopback, and no unix sockets for data loaders
         filtered = (*filtered, "doorman")
     elif policy.loopback:
@@ -267,7 +279,7 @@ def tried() -> BoxName:
 
 def _box_for(policy: Policy) -> Box | None:
     """Another user than ours needs files that all may read."""
-    open_to_all = all(map(_open_to_all, policy.all_read))
+    open_to_all = readers.anybody(policy)
     boxes: dict[str, Box] = {"own" if box.setpriv else "plain": box for box in bubblewrap.boxes()}
     if policy.box == "plain" or (policy.box == "own" and open_to_all):
         return boxes.get(policy.box)
@@ -292,24 +304,3 @@ def _attempt(box: Box) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
     return "" if done.returncode == 0 else done.stderr.decode("utf-8", "replace").strip()[:200] or "it failed"
-
-
-def _open_to_all(path: str) -> bool:
-    """Whether any user may read it, if he gets to it. Of a folder, and what is right in it."""
-    try:
-        info = os.stat(path)  # noqa: PTH116  this is in the start of every run
-    except OSError:
-        return True  # what is not there can't be missed
-    wanted = stat.S_IROTH | (stat.S_IXOTH if stat.S_ISDIR(info.st_mode) else 0)
-    return info.st_mode & wanted == wanted
-
-
-def _can_be_another(policy: Policy) -> bool:
-    """Without a box, another user has to get to the files by their whole path."""
-    if os.getuid() != 0:
-        return False
-    paths = [PurePath(os.path.realpath(path)) for path in (*policy.all_read, policy.writable)]
-    above = {parent for path in paths for parent in path.parents}
-    return all(map(_open_to_all, policy.all_read)) and all(
-        Path(folder).stat().st_mode & stat.S_IXOTH for folder in above
-    )
