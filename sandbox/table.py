@@ -6,6 +6,7 @@ Gives a table of attempts and `Result`s. `python -m sandbox.table` prints it as 
 import os
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from sandbox import bubblewrap, groups, landlock
 from sandbox.bubblewrap import Box
@@ -44,22 +45,26 @@ def behind(stack: Stack | None) -> Run:
     """Behind these walls; None: the strongest that are here."""
 
     def run(errand: Errand) -> Exit:
-        python = errand.argv[0]
-        if stack is not None and stack.uid is not None:  # another user may not get to ours
-            python = SYSTEM_PYTHON
-        return Confined(
-            (python, *errand.argv[1:]),
-            cwd=errand.folder,
-            env={},
-            limits=errand.limits,
-            log=errand.log,
-            folder=errand.folder,
-            policy=policy_of(errand),
-            walls=stack,
-            core=errand.core,
-        ).wait()
+        if stack is not None and stack.uid is not None:  # another user may not get to our Python
+            errand = replace(errand, argv=(SYSTEM_PYTHON, *errand.argv[1:]))
+        return confined(errand, policy_of(errand), stack)
 
     return run
+
+
+def confined(errand: Errand, policy: Policy | None = None, walls: Stack | None = None) -> Exit:
+    """Behind limits, and the walls of a policy if there is one."""
+    return Confined(
+        errand.argv,
+        cwd=errand.folder,
+        env={},
+        limits=errand.limits,
+        log=errand.log,
+        folder=errand.folder,
+        policy=policy,
+        walls=walls,
+        core=errand.core,
+    ).wait()
 
 
 def columns() -> dict[str, Stack | None]:

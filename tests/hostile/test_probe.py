@@ -16,13 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import Confined, proving, tree
+from sandbox import proving, tree
 from sandbox.canaries import HELD, plant
 from sandbox.limits import Exit
 from sandbox.probe import running
 from sandbox.probe.attempts import ATTEMPTS, BOMBS, FIND, LEAVE, Absent, Attempt, Refused
 from sandbox.probe.spec import Spec, to_json
 from sandbox.proving import Errand, ProbeError, Proof, Result, bare, compare, prove
+from sandbox.table import confined
 from sandbox.targets import Listeners
 from tests.processes import linux
 
@@ -46,20 +47,6 @@ OF_THE_MACHINE = {
     *("setxattr_shared", "cache_drop_cachestat", "cache_drop_nowait", "cache_load_nowait", "queue"),
 }
 OF_USERS = {"read_root_only", "setuid_program", "read_by_handle", "chown_shared", "hard_link_shared"}
-
-
-def confined(errand: Errand) -> Exit:
-    """Limits, and no walls."""
-    return Confined(
-        errand.argv,
-        cwd=errand.folder,
-        env={},
-        limits=errand.limits,
-        log=errand.log,
-        folder=errand.folder,
-        policy=None,
-        core=errand.core,
-    ).wait()
 
 
 def behind(*options: str) -> Callable[[Errand], Exit]:
