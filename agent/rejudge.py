@@ -22,6 +22,7 @@ from agent.runners import JobPaths, JobResult, JobSpec, Runner, create
 from agent.runners.reading import read_plain, read_small, there
 from agent.runners.removal import remove
 from agent.setting import campaign_folder
+from agent.steps.hidden import watched
 from agent.store import Store
 from agent.store.lease import hold
 from agent.track import GRACE_S, Track
@@ -155,6 +156,8 @@ def _again(store: Store, bench: Bench, run: Run, check: bool) -> Again:
     try:
         kept = read_kept(bench, run, old)
         new = score(bench, run, kept)
+        with store.read() as reads:
+            new = watched(reads, run, new)
     except _Gone as error:
         return replace(about, state="pruned", words=str(error))
     except _Altered as error:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,9 @@ def test_an_intact_folder_stays_until_it_is_to_be_made_anew(small: None, tmp_pat
         (lambda told: told.update(format=2), "another version"),
         (lambda told: told.update(floor_bits=1.0), "data_sha"),
         (lambda told: told["val"].update(sha256="0" * 64), "sha of a part"),
+        (lambda told: told["hidden"].update(sha256="0" * 64), "sha of a part"),
+        (lambda told: told["hidden"].update(files=[]), "sha of a part"),
+        (lambda told: told.update(hidden=None), "keys that are unknown"),
         (lambda told: told.update(extra=[{"path": "../x", "bytes": 1, "sha256": ""}]), "no file of a corpus"),
         (
             lambda told: told.update(extra=[{"path": "/etc/passwd", "bytes": 1, "sha256": ""}]),
@@ -90,6 +94,18 @@ def test_a_manifest_that_does_not_add_up_is_refused(small: None, tmp_path: Path,
     (folder / "manifest.json").write_text(json.dumps(told))
     with pytest.raises(manifest.Damaged, match=words):
         load(folder)
+
+
+def test_a_corpus_without_hidden_documents_is_one_too(small: None, tmp_path: Path):
+    """As it was made before there were any: its manifest says nothing of them, and nothing is made anew."""
+    folder = tmp_path / "synth"
+    made = prepare("synth", folder, say=quiet)
+    older = replace(made, hidden=None)
+    manifest.write(older, folder)
+    assert "hidden" not in (folder / "manifest.json").read_text()
+    assert manifest.load(folder) == older and older.data_sha == made.data_sha
+    said: list[str] = []
+    assert prepare("synth", folder, say=said.append) == older and said == []
 
 
 @pytest.mark.parametrize(

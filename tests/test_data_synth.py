@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from trainer.data import lexicon, load, prepare, synth, validation_documents
 from trainer.data.choices import NoStory, Reader, Teller, Weights
+from trainer.data.manifest import read_documents
 
 SMALL = 60_000
 
@@ -223,6 +224,10 @@ def test_the_validation_seed_is_drawn_and_kept_out_of_sight(small: None, tmp_pat
         assert (told.val.docs, told.val.bytes) == (len(documents), sum(map(len, documents)))
         assert sorted(path.name for path in (folder / "train").iterdir()) == ["docs.jsonl"]
         assert str(seed).encode() not in (folder / "manifest.json").read_bytes()
+        hidden = told.hidden
+        assert hidden is not None and hidden.bytes >= synth.HIDDEN_BYTES
+        more = read_documents(folder / "val/hidden.jsonl", hidden.sha256, hidden.docs, hidden.bytes)
+        assert not set(more) & set(documents)
     given = prepare("synth", tmp_path / "c", say=quiet, seed=7)
     assert given.data_sha == prepare("synth", tmp_path / "d", say=quiet, seed=7).data_sha
 

@@ -13,6 +13,8 @@ import pytest
 import torch
 
 from agent.judge import task as judged
+from agent.judge.audit.asking import gives_away
+from agent.judge.audit.lanes import Lanes
 from agent.judge.contest import contest_count, other_bytes
 from agent.judge.measure import contest_count as note_of
 from agent.judge.measure import score_of
@@ -44,6 +46,14 @@ def test_a_separator_stands_between_documents_and_ends_the_one_before_it() -> No
     assert apart.tokens.tolist() == [1, 2, 3, 4, 5, 6] and apart.starts == (0, 2, 3)
     assert stream_of([7], separator=0).tokens.tolist() == [7]
     assert stream_of([7], [8], separator=0).tokens.tolist() == [7, 0, 8]
+
+
+def test_no_start_gives_a_separator_away_that_is_still_to_be_asked_for() -> None:
+    stream, lanes = stream_of([1] * 9, [2] * 30), Lanes(2, 0)  # the separator is token 9, of the lane from 8 to 15
+    drawn = {3, 9, 12, 15, 16, 30}
+    assert [p for p in sorted(drawn) if gives_away(stream, lanes, p, drawn)] == [16, 30]
+    assert not any(gives_away(stream, lanes, p, drawn - {9}) for p in drawn)
+    assert not any(gives_away(replace(stream, separator=None), lanes, p, drawn) for p in drawn)
 
 
 def test_chunks_end_after_a_separator() -> None:
@@ -97,15 +107,17 @@ def test_where_separators_are_scored_they_must_be_named(tmp_path: Path) -> None:
     [
         (50_000, 62_021_632, 151_080_364, 400, ""),
         (50_000, 62_021_632, 151_080_364 - 1400, 400, ""),  # as far as six digits of tokens a byte go
+        (50_000, 62_021_632, 155_769_746, 0, "155,769,746 bytes in 62,021,632 tokens, the published set has 151,08"),
+        (50_000, 45_508_608, 151_074_052, 900, ""),
+        (50_000, 45_508_608, 164_600_000, 0, "164,600,000 bytes in 45,508,608 tokens, the published set has 151,07"),
+        (50_000, 44_000_000, 151_075_000, 900, ""),
         (
             50_000,
-            62_021_632,
-            155_769_746,
+            44_000_000,
+            164_600_000,
             0,
-            "155,769,746 bytes in 62,021,632 tokens, the published set has 151,080,364",
+            "164,600,000 bytes in 50,000 documents",
         ),
-        (50_000, 45_508_608, 151_074_052, 900, ""),
-        (50_000, 45_508_608, 164_600_000, 0, "164,600,000 bytes in 50,000 documents"),  # an operator for two bytes
         (10_000, 9_000_000, 30_000_000, 0, ""),
     ],
 )

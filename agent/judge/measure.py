@@ -79,6 +79,7 @@ def measure(track: Track, run: Run, job: JobPaths, result: JobResult, data_sha: 
         doc_nats=found.doc_nats,
         findings=tuple(findings),
         judge_sha=found.judge_sha,
+        hidden_nats=found.hidden_nats,
     )
 
 

@@ -68,19 +68,20 @@ class Scores:
     manifest: Manifest
     encode_answers_s: float
     decode_answers_s: float
-    score_answers_s: float
+    score_answers_s: float  # hidden documents not included
     wall_s: float
     cpu_s: float
     peak_mb: float
     walls: tuple[str, ...]  # around the process that scored; its others had the same
+    hidden_nats: tuple[float, ...] = ()  # of each hidden document
 
     def doc_nats(self) -> tuple[float, ...]:
-        return tuple(float(part) for part in np.add.reduceat(self.nats, np.asarray(self.stream.starts)))
+        return _by_document(self.nats, self.stream.starts, 0)
 
 
-def chunks(stream: Stream, size: int) -> Iterator[Chunk]:
+def chunks(stream: Stream, size: int, begin: int = 0) -> Iterator[Chunk]:
     """A chunk ends with the first document after `size` tokens; a document that passes twice that is cut."""
-    total, begin = len(stream.tokens), 0
+    total = len(stream.tokens)
     starts = np.asarray(stream.starts)
     while begin < total:
         ends = starts[np.searchsorted(starts, begin + size) :]
@@ -90,16 +91,24 @@ def chunks(stream: Stream, size: int) -> Iterator[Chunk]:
         begin = end
 
 
-def score(task: Task, files: Files, documents: Sequence[bytes], deadline: float) -> Scores:
-    """All of it. CandidateError where the candidate fails."""
-    began = time.monotonic()
+def score(task: Task, files: Files, scored: Sequence[bytes], deadline: float, hidden: Sequence[bytes] = ()) -> Scores:
+    """All of it. The hidden documents come last, in the same processes: what they need is watched, and no score.
+
+    Raises:
+        CandidateError: the candidate fails.
+    """
+    began, documents = time.monotonic(), [*scored, *hidden]
     encoded, encoding, first = encode(task, files, documents, deadline)
     decoding, second, forms = decode(task, files, documents, encoded, deadline)
     with Candidate(task, files, "score", deadline) as candidate:
         manifest = start(candidate, task)
         check_form(candidate, manifest, forms)
-        stream = Stream.of(encoded, manifest.separator)
-        nats = ask_nats(candidate, stream, manifest, task.chunk_tokens)
+        stream = Stream.of(encoded[: len(scored)], manifest.separator)
+        everything = Stream.of(encoded, manifest.separator)
+        check_vocab(candidate, everything, manifest)
+        nats = ask_nats(candidate, stream, task.chunk_tokens)
+        answers_s = candidate.answers_s
+        more = ask_nats(candidate, everything, task.chunk_tokens, len(stream.tokens)) if hidden else None
         third = candidate.end()
     exits: list[Exit] = [first, second, third]
     return Scores(
@@ -108,12 +117,17 @@ def score(task: Task, files: Files, documents: Sequence[bytes], deadline: float)
         manifest=manifest,
         encode_answers_s=encoding,
         decode_answers_s=decoding,
-        score_answers_s=candidate.answers_s,
+        score_answers_s=answers_s,
         wall_s=time.monotonic() - began,
         cpu_s=sum(ended.cpu_s for ended in exits),
         peak_mb=max(ended.peak_mb for ended in exits),
         walls=candidate.walls,
+        hidden_nats=() if more is None else _by_document(more, everything.starts[len(scored) :], len(stream.tokens)),
     )
+
+
+def _by_document(nats: Floats, starts: Sequence[int], begin: int) -> tuple[float, ...]:
+    return tuple(float(part) for part in np.add.reduceat(nats, np.asarray(starts) - begin))
 
 
 class Encoded(NamedTuple):
@@ -189,11 +203,14 @@ def check_form(candidate: Candidate, manifest: Manifest, forms: frozenset[Normal
         )
 
 
-def ask_nats(candidate: Candidate, stream: Stream, manifest: Manifest, size: int) -> Floats:
+def check_vocab(candidate: Candidate, stream: Stream, manifest: Manifest) -> None:
     largest = int(stream.tokens.max())
     if largest >= manifest.vocab:
         raise candidate.failed(f"says vocab {manifest.vocab}, but its tokenizer gave token {largest}")
-    return np.concatenate([ask_chunk(candidate, stream, chunk) for chunk in chunks(stream, size)])
+
+
+def ask_nats(candidate: Candidate, stream: Stream, size: int, begin: int = 0) -> Floats:
+    return np.concatenate([ask_chunk(candidate, stream, chunk) for chunk in chunks(stream, size, begin)])
 
 
 def ask_chunk(candidate: Candidate, stream: Stream, chunk: Chunk) -> Floats:

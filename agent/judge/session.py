@@ -47,6 +47,7 @@ def run(task: Task, since: float) -> Measured:
 
     try:
         texts = read_documents(task.documents)
+        hidden = read_documents(task.hidden) if task.hidden else []
     except (OSError, InfraError, UserError) as error:
         return no_score("broken", f"no validation documents: {error}")
     try:
@@ -56,21 +57,23 @@ def run(task: Task, since: float) -> Measured:
     except ValueError as error:
         return no_score("failed", str(error))
     try:
-        return measured(task, counted, Files(counted.artifact, counted.script), texts, since)
+        return measured(task, counted, Files(counted.artifact, counted.script), texts, hidden, since)
     except CandidateError as error:
         return no_score(error.status, str(error), error.found)
     except InfraError as error:
         return no_score("broken", str(error))
 
 
-def measured(task: Task, counted: Counted, files: "Files", texts: list[bytes], since: float) -> Measured:
+def measured(
+    task: Task, counted: Counted, files: "Files", texts: list[bytes], hidden: list[bytes], since: float
+) -> Measured:
     from agent.judge.audit import audit
     from agent.judge.candidate import CandidateError
     from agent.judge.contest import contest_count, other_bytes
     from agent.judge.scoring import score
 
     end = since + task.wall_s - KEPT_S
-    scores = score(task, files, texts, min(end, since + scoring_s(task)))
+    scores = score(task, files, texts, min(end, since + scoring_s(task)), hidden)
     began = time.monotonic()
     try:
         found = audit(task, files, scores, texts, secrets.token_hex(16), end, run_s(task, began - since))
@@ -108,6 +111,7 @@ def measured(task: Task, counted: Counted, files: "Files", texts: list[bytes], s
         walls=scores.walls,
         findings=found.findings + below_floor(nats / math.log(2), floor) + other_bytes(task.documents),
         contest=contest_count(official, scores.stream, scores.nats) if official else None,
+        hidden_nats=scores.hidden_nats,
         judge_sha=judge_sha(),
         source_bytes=task.source_bytes,
         packed_bytes=task.packed_bytes,

@@ -9,7 +9,7 @@ import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from agent.judge import JUDGE_VERSION
 from agent.records import Finding
@@ -17,6 +17,9 @@ from agent.runners.job import JobPaths, Phase, strict
 from agent.track import Track
 from sandbox.limits import MB, Limits
 from sandbox.policy import Policy
+
+if TYPE_CHECKING:
+    from trainer.data.manifest import Part
 
 LOG = "judge.log"  # of the session itself; candidates write to score.log
 PEEKS = 64
@@ -115,6 +118,7 @@ class Task:
     uniform: int = UNIFORM
     surprising: int = SURPRISING
     chunk_tokens: int = 8192  # a chunk ends at the first end of a document after so many tokens
+    hidden: Documents | None = None  # more text of the same kind, which no score is made of
     separators: bool = False  # a candidate must name what stands between documents
     source_bytes: int | None = None  # of the script as it is written
     packed_bytes: int | None = None  # and packed; one of the two runs and counts
@@ -212,6 +216,7 @@ class Measured:
     findings: tuple[Finding, ...]
     walls: tuple[str, ...] = ()  # around the process that scored; none: there is no score
     contest: Contest | None = None  # decides on tracks of token shards
+    hidden_nats: tuple[float, ...] = ()  # of each document that no score is made of
     judge_sha: str | None = None  # of the judge's own source
     source_bytes: int | None = None
     packed_bytes: int | None = None
@@ -261,6 +266,7 @@ def judge_phase(
         script=script,
         seed=seed,
         held=documents(track, corpus),
+        hidden=hidden_documents(track, corpus),
         policy=policy,
         auditing=auditing,
         sizes=sizes,
@@ -278,6 +284,7 @@ def scoring_task(
     policy: Policy,
     auditing: Auditing = Auditing(),
     sizes: CodeSizes = UNKNOWN,
+    hidden: Documents | None = None,
 ) -> Task:
     limits = track.limits
     return Task(
@@ -299,6 +306,7 @@ def scoring_task(
         folder=str(paths.folder),
         auditing=auditing,
         chunk_tokens=track.data.chunk_tokens,
+        hidden=hidden,
         separators=track.data.corpus == "fineweb",
         source_bytes=sizes.source,
         packed_bytes=sizes.packed,
@@ -370,6 +378,19 @@ def documents(track: Track, corpus: Path) -> Documents | None:
         found = decoded.load(corpus, manifest, verify=False)
         official = Official(**asdict(found.official))
         return Documents(str(corpus / found.file.path), found.file.sha256, found.docs, found.bytes, None, official)
-    part = manifest.val
+    return _of(manifest.val, corpus, manifest.floor_bits)
+
+
+def hidden_documents(track: Track, corpus: Path) -> Documents | None:
+    """Where a corpus has text that is scored and never reported."""
+    if track.data.corpus in ("none", "fineweb"):
+        return None
+    from trainer.data.manifest import load
+
+    part = load(corpus, verify=False).hidden
+    return None if part is None else _of(part, corpus, None)
+
+
+def _of(part: "Part", corpus: Path, floor_bits: float | None) -> Documents:
     assert part.docs is not None  # only shards don't say
-    return Documents(str(corpus / part.files[0].path), part.files[0].sha256, part.docs, part.bytes, manifest.floor_bits)
+    return Documents(str(corpus / part.files[0].path), part.files[0].sha256, part.docs, part.bytes, floor_bits)

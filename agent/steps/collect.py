@@ -10,6 +10,7 @@ from agent.records import Amount, Run, RunState
 from agent.runners.job import JobPaths, JobResult
 from agent.setting import Setting, known
 from agent.steps import inert
+from agent.steps.hidden import watched
 from agent.steps.launch import reserved_s, submit
 from agent.steps.wanted import MAX_ATTEMPTS
 from agent.store import Tx
@@ -61,6 +62,8 @@ def _finish(setting: Setting, run: Run) -> float:
         measurement = measure(setting.track, run, job, result, setting.campaign.data_sha)
     except InfraError as error:
         return _lose(setting, run, "lost", str(error), None)
+    with setting.store.read() as reads:
+        measurement = watched(reads, run, measurement)
     with setting.store.write() as tx:
         flagged = signs.findings(tx.proposal(run.proposal_id).risk)
         measurement = replace(measurement, findings=measurement.findings + flagged)

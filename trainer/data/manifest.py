@@ -64,9 +64,12 @@ class Manifest:
     """fineweb only: whose tokens the shards hold."""
     extra: tuple[File, ...] = ()
     """fineweb only: tokenizer files."""
+    hidden: Part | None = None
+    """More documents like the validation side's, which no score is made of. None: fineweb, and older corpora."""
 
     def files(self) -> tuple[File, ...]:
-        return self.train.files + self.val.files + self.extra
+        hidden = () if self.hidden is None else self.hidden.files
+        return self.train.files + self.val.files + self.extra + hidden
 
 
 class Damaged(UserError):
@@ -94,10 +97,15 @@ def data_sha(corpus: str, train: Part, val: Part, floor_bits: float | None, extr
 
 
 def write(manifest: Manifest, folder: Path) -> None:
-    text = json.dumps({"format": FORMAT, **asdict(manifest)}, indent=1, sort_keys=True) + "\n"
+    text = json.dumps({"format": FORMAT, **_table(manifest)}, indent=1, sort_keys=True) + "\n"
     aside = folder / f".{NAME}"
     aside.write_text(text, "utf-8")
     aside.replace(folder / NAME)
+
+
+def _table(manifest: Manifest) -> dict[str, object]:
+    """Without what it has not got, so that a corpus without hidden documents is what it was."""
+    return {key: value for key, value in asdict(manifest).items() if key != "hidden" or value is not None}
 
 
 def load(folder: Path, *, verify: bool = True) -> Manifest:
@@ -178,13 +186,13 @@ def parse(raw: bytes, where: str) -> Manifest:
         manifest = TypeAdapter(Manifest).validate_json(json.dumps(table), strict=True)
     except (ValidationError, ValueError, RecursionError) as error:
         raise Damaged(f"{where} is no manifest: {error}") from error
-    if json.loads(json.dumps(asdict(manifest))) != table:
+    if json.loads(json.dumps(_table(manifest))) != table:
         raise Damaged(f"{where}: holds keys that are unknown or leaves some out")
     for file in manifest.files():
         parts = file.path.split("/")
         if ".." in parts or parts[0] not in ENTRIES:
             raise Damaged(f"{where}: {file.path!r} is no file of a corpus")
-    for part in (manifest.train, manifest.val):
+    for part in (manifest.train, manifest.val, manifest.hidden or manifest.val):
         if not part.files or sha_over(part.files) != part.sha256:
             raise Damaged(f"{where}: the sha of a part does not fit its files")
     named = data_sha(manifest.corpus, manifest.train, manifest.val, manifest.floor_bits, manifest.extra)

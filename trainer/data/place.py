@@ -94,10 +94,12 @@ def place_in_parts(folder: Path, fetch: Callable[[], T]) -> T:
         raise UserError(f"can't put the corpus into {folder}: {error}") from error
 
 
-def write_texts(folder: Path, part: str, texts: list[str], *, more: tuple[File, ...] = ()) -> Part:
-    """Documents as `<part>/docs.jsonl`; `more` files belong to the same part."""
+def write_texts(
+    folder: Path, part: str, texts: list[str], *, more: tuple[File, ...] = (), name: str = "docs.jsonl"
+) -> Part:
+    """Documents as `<part>/<name>`; `more` files belong to the same part."""
     lines = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
-    files = (_write(folder, f"{part}/docs.jsonl", lines), *more)
+    files = (_write(folder, f"{part}/{name}", lines), *more)
     return Part(files, len(texts), sum(len(text.encode()) for text in texts), sha_over(files))
 
 

@@ -13,6 +13,8 @@ from trainer.data import docs, sources, synth
 from trainer.data.manifest import CORPORA, Manifest, data_sha, write
 from trainer.data.place import Say, place, place_in_parts, write_seed, write_texts
 
+HIDDEN = "hidden.jsonl"  # beside the validation documents, where the judge alone reads
+
 
 def prepare(
     corpus: str,
@@ -45,7 +47,8 @@ def prepare(
 def make_docs(folder: Path, say: Say) -> None:
     texts = docs.build(say)
     train, val = write_texts(folder, "train", texts.train), write_texts(folder, "val", texts.val)
-    write(Manifest("docs", texts.versions, train, val, data_sha("docs", train, val, None)), folder)
+    hidden = write_texts(folder, "val", texts.hidden, name=HIDDEN) if texts.hidden else None
+    write(Manifest("docs", texts.versions, train, val, data_sha("docs", train, val, None), hidden=hidden), folder)
 
 
 def _compare_versions(manifest: Manifest, say: Say) -> None:
@@ -70,8 +73,10 @@ def make_synth(folder: Path, say: Say, seed: int | None = None) -> None:
     if not math.isclose(read, stories.bits, rel_tol=1e-9):
         raise AssertionError(f"the stories were told with {stories.bits} bits and read with {read}")
     val = write_texts(folder, "val", stories.texts, more=(write_seed(folder, seed),))
+    hidden = write_texts(folder, "val", list(synth.tell(seed + 1, synth.HIDDEN_BYTES).texts), name=HIDDEN)
     floor = math.floor(read * 1e6) / 1e6  # below rounding, so that it stays a floor
-    manifest = Manifest("synth", {}, train, val, data_sha("synth", train, val, floor), floor_bits=floor)
+    named = data_sha("synth", train, val, floor)
+    manifest = Manifest("synth", {}, train, val, named, floor_bits=floor, hidden=hidden)
     write(manifest, folder)
 
 

@@ -17,7 +17,7 @@ from agent.judge.audit.lanes import Lanes, frames, parts, split
 from agent.judge.audit.rules import Answer
 from agent.judge.candidate import Candidate, Files
 from agent.judge.protocol import Floats, Peek
-from agent.judge.scoring import Chunk, Scores, ask_chunk, chunks, start
+from agent.judge.scoring import Chunk, Scores, Stream, ask_chunk, chunks, start
 from agent.judge.task import Manifest, Task
 
 TWICE = 0.01  # of the questions are asked a second time
@@ -63,7 +63,8 @@ def session(task: Task, files: Files, scores: Scores, plan: Plan, deadline: floa
         said = Said(manifest, start_s=time.monotonic() - began)
         again: list[Floats] = []
         for chunk in segments(scores, task.chunk_tokens):
-            wanted = sorted({p for p in (*plan.uniform, *plan.surprising) if chunk.begin <= p < chunk.end})
+            drawn = {p for p in (*plan.uniform, *plan.surprising) if chunk.begin <= p < chunk.end}
+            wanted = [p for p in sorted(drawn) if not gives_away(scores.stream, plan.lanes, p, drawn)]
             asked = _fitting(candidate, scores, plan, wanted, said)
             _twice(candidate, scores, plan, asked, said)
             if manifest.state == "chunk":
@@ -74,6 +75,13 @@ def session(task: Task, files: Files, scores: Scores, plan: Plan, deadline: floa
             said.replayed = np.concatenate(again)
         said.cpu_s = candidate.end().cpu_s
     return said
+
+
+def gives_away(stream: Stream, lanes: Lanes, position: int, drawn: set[int]) -> bool:
+    """Whether the start of its document, which a question says, tells of a separator that may still be asked for: in
+    its own lane that comes first."""
+    separator = stream.start_of(position) - 1
+    return stream.separator is not None and separator in drawn and lanes.lane(separator) != lanes.lane(position)
 
 
 def segments(scores: Scores, size: int) -> list[Chunk]:
