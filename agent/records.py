@@ -269,6 +269,32 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Audited:
+    """How closely a score was looked at, and what would have been seen. Leaks are nats per token."""
+
+    strength: Literal["quick", "full"]
+    positions: int  # that were asked again, before their tokens were shown
+    uniform: int  # of them, drawn with equal chances
+    surprising: int  # and where the score is better than the reference's
+    twice: int  # of them, asked a second time
+    replayed: int  # tokens scored again, for a model with state
+    largest_difference: float  # nats
+    largest_sum: float  # |log of the sum of probabilities|
+    tolerance: float  # nats: what the largest difference may be
+    tolerance_why: str
+    unfair_nats: float  # claimed better than deserved: an estimate without bias
+    unfair_stderr: float
+    unfair_bpb: float
+    unfair_bpb_stderr: float
+    reference: str  # what surprise was measured by
+    even_nats: float  # the smallest leak at every token that is caught with 99 % probability
+    rare_nats: float  # the same, by 1 to 14 nats at few tokens
+    wanted_nats: float  # what a full audit has to catch
+    wall_s: float
+    start_s: float  # of its process, which is no part of the work
+
+
+@dataclass(frozen=True)
 class Measurement:
     """What the judge measured of one run, and how far it can be trusted."""
 
@@ -297,6 +323,7 @@ class Measurement:
     findings: tuple[Finding, ...] = ()
     judge_sha: str | None = None  # of the source that judged
     hidden_nats: tuple[float, ...] = ()  # nats of each document that no score is made of
+    audit: Audited | None = None  # read for one run at a time
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from agent.errors import InfraError
 from agent.judge import JUDGE_VERSION, allowed, logs
 from agent.judge.logs import Reported
 from agent.judge.task import NETWORK, Measured, no_score
-from agent.records import Finding, Measurement, Run, Trust
+from agent.records import Audited, Finding, Measurement, Run, Trust
 from agent.runners.job import JobPaths, JobResult
 from agent.runners.reading import read_ends, read_small
 from agent.track import Track
@@ -80,6 +80,7 @@ def measure(track: Track, run: Run, job: JobPaths, result: JobResult, data_sha: 
         findings=tuple(findings),
         judge_sha=found.judge_sha,
         hidden_nats=found.hidden_nats,
+        audit=audited(found),
     )
 
 
@@ -118,6 +119,36 @@ def trust_of(found: Measured) -> Trust:
     """A score is blind once a full audit found nothing against it."""
     full = found.audit is not None and found.audit.strength == "full"
     return "blind" if full and not any(one.severity == "invalid" for one in found.findings) else "measured"
+
+
+def audited(found: Measured) -> Audited | None:
+    """What the session's audit says, fit to be stored. None: there was none, or one of an older judge."""
+    said, clocks = found.audit, found.clocks
+    if said is None or clocks is None or not said.uniform or not found.bytes or not found.tokens:
+        return None
+    per_bpb = found.tokens / math.log(2) / found.bytes
+    return Audited(
+        strength=said.strength,
+        positions=said.peeks,
+        uniform=said.uniform,
+        surprising=said.surprising,
+        twice=said.twice,
+        replayed=said.replayed,
+        largest_difference=said.largest_difference,
+        largest_sum=said.largest_sum,
+        tolerance=said.tolerance,
+        tolerance_why=said.tolerance_why,
+        unfair_nats=said.unfair,
+        unfair_stderr=said.unfair_stderr,
+        unfair_bpb=per_bpb * said.unfair,
+        unfair_bpb_stderr=per_bpb * said.unfair_stderr,
+        reference=said.reference,
+        even_nats=said.even,
+        rare_nats=said.rare,
+        wanted_nats=said.wanted,
+        wall_s=clocks.audit_wall,
+        start_s=said.start_s,
+    )
 
 
 def kept_reference(job: JobPaths) -> str | None:

@@ -46,7 +46,9 @@ def run(reads: Reads, run_id: int) -> Row:
     one, found = reads.run(run_id), reads.measurement(run_id)
     row: Row = {**_fields(one), "measurement": None}
     if found is not None:
-        row["measurement"] = {k: v for k, v in _fields(found).items() if k not in ("doc_nats", "hidden_nats")}
+        audit = _fields(found.audit) if found.audit is not None else None
+        shown = {k: v for k, v in _fields(found).items() if k not in ("doc_nats", "hidden_nats")}
+        row["measurement"] = shown | {"audit": audit}
     return row
 
 
@@ -54,10 +56,33 @@ def run_words(row: Row) -> str:
     measured = row["measurement"]
     lines = _pairs({key: value for key, value in row.items() if key != "measurement"})
     if isinstance(measured, dict):
-        findings = measured.pop("findings", ())
+        findings, audit = measured.pop("findings", ()), measured.pop("audit", None)
         lines += ["measured:", *("  " + text for text in _pairs(measured))]
+        if audit is not None:
+            lines += [f"audit: {audit_words(audit)}"]
         lines += [f"  finding {f.severity}: {f.rule}: {plain(f.text)}" for f in findings]
     return "\n".join(lines)
+
+
+def audit_words(audit: Row) -> str:
+    """In a few lines what was asked, what was seen and what would have been."""
+    again = f", {audit['twice']} of them twice" + (
+        f", {audit['replayed']:,} tokens scored again" if audit["replayed"] else ""
+    )
+    by = f"; surprise by {audit['reference']}" if audit["surprising"] else ""
+    return "\n".join(
+        (
+            f"{audit['strength']}: {audit['positions']:,} positions ({audit['uniform']:,} uniform, "
+            f"{audit['surprising']:,} surprising){again}{by}",
+            f"  largest mismatch {audit['largest_difference']:.2g} nats of {audit['tolerance']:g} allowed "
+            f"({audit['tolerance_why']}), largest log-sum {audit['largest_sum']:.2g}",
+            f"  unfair gain {audit['unfair_nats']:.2g} +- {audit['unfair_stderr']:.2g} nats per token, "
+            f"{audit['unfair_bpb']:.2g} +- {audit['unfair_bpb_stderr']:.2g} BPB",
+            f"  caught with 99 % probability: a mean leak of {audit['even_nats']:.2g} nats per token at every token, "
+            f"{audit['rare_nats']:.2g} at few; wanted {audit['wanted_nats']:.2g}",
+            f"  {audit['wall_s']:.1f} s, {audit['start_s']:.1f} of them for its process to start",
+        )
+    )
 
 
 def proposal(reads: Reads, proposal_id: int) -> Row:

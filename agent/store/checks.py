@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import get_args
 
 from agent.errors import did_you_mean
-from agent.records import Measurement, Trust, Verdict
+from agent.records import Audited, Measurement, Trust, Verdict
 
 
 def known(columns: Mapping[str, object], allowed: frozenset[str]) -> None:
@@ -21,7 +21,7 @@ def one_of(what: str, value: object, allowed: tuple[object, ...]) -> None:
         raise ValueError(f"{what} is {value!r}, not one of {', '.join(map(str, allowed))}")
 
 
-def finite(record: Measurement | Verdict) -> None:
+def finite(record: Measurement | Audited | Verdict) -> None:
     """SQLite would keep NaN as NULL, and a score that is not a number would pass for one that is absent."""
     for field in dataclasses.fields(record):
         value = getattr(record, field.name)

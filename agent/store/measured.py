@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, select
 
 from agent.records import Campaign, Measurement, Run, Trust
 from agent.store import checks, rows, statements
-from agent.store.schema import boards, doc_nats, findings, measurements
+from agent.store.schema import audits, boards, doc_nats, findings, measurements
 
 # Findings that bar a run without being a breach of rules: nothing built on it is touched.
 NO_BREACH = frozenset({"oversize"})
@@ -26,6 +26,8 @@ def latest(connection: Connection, run_id: int) -> int | None:
 
 def add(connection: Connection, campaign: Campaign, run: Run, measured: Measurement) -> None:
     checks.finite(measured)
+    if measured.audit is not None:
+        checks.finite(measured.audit)
     checks.one_of("trust", measured.trust, get_args(Trust))
     older = latest(connection, run.id)
     if older is not None:
@@ -48,6 +50,8 @@ def add(connection: Connection, campaign: Campaign, run: Run, measured: Measurem
     for one in measured.findings:
         keys = {"measurement_id": measurement_id, "run_id": run.id}
         statements.add(connection, findings, {**keys, **vars(one)})
+    if measured.audit is not None:
+        statements.add(connection, audits, {"measurement_id": measurement_id, "run_id": run.id, **vars(measured.audit)})
     if measured.doc_nats:
         blob = {"documents": len(measured.doc_nats), "nats": rows.pack(measured.doc_nats)}
         blob["hidden"] = rows.pack(measured.hidden_nats) if measured.hidden_nats else None

@@ -14,6 +14,7 @@ from sqlalchemy import RowMapping
 
 from agent.records import (
     Amount,
+    Audited,
     Campaign,
     Caps,
     Event,
@@ -132,13 +133,20 @@ def review(row: RowMapping) -> ReviewNote:
 
 
 # Of a measurement, what has tables of its own.
-APART = ("doc_nats", "hidden_nats", "findings")
+APART = ("doc_nats", "hidden_nats", "findings", "audit")
 
 
-def measurement(row: RowMapping, found: tuple[Finding, ...], nats: bytes | None, hidden: bytes | None) -> Measurement:
+def measurement(
+    row: RowMapping,
+    found: tuple[Finding, ...],
+    nats: bytes | None,
+    hidden: bytes | None,
+    audit: RowMapping | None = None,
+) -> Measurement:
     values = _same(Measurement, row, *APART)
     documents, others = (unpack(blob) if blob is not None else () for blob in (nats, hidden))
-    return Measurement(**values, findings=found, doc_nats=documents, hidden_nats=others)
+    audited = Audited(**_same(Audited, audit)) if audit is not None else None
+    return Measurement(**values, findings=found, doc_nats=documents, hidden_nats=others, audit=audited)
 
 
 def _same(record: type[Any], row: RowMapping, *but: str) -> dict[str, Any]:

@@ -7,11 +7,21 @@ makes the views fast at a million runs.
 """
 
 from agent.store.columns import metadata
-from agent.store.schema.measured import boards, doc_nats, findings, frontier_runs, measurements, scores, verdicts
+from agent.store.schema.measured import (
+    audits,
+    boards,
+    doc_nats,
+    findings,
+    frontier_runs,
+    measurements,
+    scores,
+    verdicts,
+)
 from agent.store.schema.talks import calls, conversations, lessons, texts
 from agent.store.schema.work import campaigns, controllers, events, heads, ledger, proposals, reviews, runs, trunk
 
 __all__ = [
+    "audits",
     "boards",
     "calls",
     "campaigns",

@@ -88,6 +88,35 @@ findings = Table(
     Index(None, "measurement_id"),
 )
 
+# How closely a score was looked at. Leaks are nats per token.
+audits = Table(
+    "audits",
+    metadata,
+    Column("measurement_id", Integer, ForeignKey("measurements.id"), primary_key=True, autoincrement=False),
+    to("run_id", "runs"),
+    words("strength"),
+    Column("positions", Integer, nullable=False),
+    Column("uniform", Integer, nullable=False),
+    Column("surprising", Integer, nullable=False),
+    Column("twice", Integer, nullable=False),
+    Column("replayed", BigInteger, nullable=False),
+    Column("largest_difference", Double, nullable=False),
+    Column("largest_sum", Double, nullable=False),
+    Column("tolerance", Double, nullable=False),
+    words("tolerance_why"),
+    Column("unfair_nats", Double, nullable=False),
+    Column("unfair_stderr", Double, nullable=False),
+    Column("unfair_bpb", Double, nullable=False),
+    Column("unfair_bpb_stderr", Double, nullable=False),
+    words("reference"),
+    Column("even_nats", Double, nullable=False),
+    Column("rare_nats", Double, nullable=False),
+    Column("wanted_nats", Double, nullable=False),
+    Column("wall_s", Double, nullable=False),
+    Column("start_s", Double, nullable=False),
+    Index(None, "run_id"),
+)
+
 # Nats of each validation document: float32, little-endian, zlib. Apart, so that measurements stay light.
 doc_nats = Table(
     "doc_nats",
