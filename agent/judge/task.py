@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LOG = "judge.log"  # of the session itself; candidates write to score.log
 PEEKS = 64
-UNIFORM, SURPRISING = 5000, 1000  # positions of a full audit
+SURPRISING = 1000  # positions of a full audit, beside the uniform ones
 # Isolated from the person's Python settings, and of the same code as the controller, installed or not.
 SESSION = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); from agent.judge.session import main; sys.exit(main(sys.argv[1]))"
@@ -115,7 +115,7 @@ class Task:
     peeks: int = PEEKS  # of a quick audit, at least
     auditing: Auditing = Auditing()
     audit_wall_s: float | None = None  # of the session, kept for the audit; None: what scoring leaves
-    uniform: int = UNIFORM
+    uniform: int | None = None  # of a full audit. None: as many as its arithmetic needs
     surprising: int = SURPRISING
     chunk_tokens: int = 8192  # a chunk ends at the first end of a document after so many tokens
     hidden: Documents | None = None  # more text of the same kind, which no score is made of

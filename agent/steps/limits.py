@@ -47,7 +47,9 @@ def _deciding_limits(setting: Setting, reads: Reads) -> Limits:
     else:
         score = max(s.measurement.score_wall_s or limits.score_wall_s for s in scored)
         tighter["score_wall_s"] = min(limits.score_wall_s, limits.headroom * score)
-        tighter["audit_wall_s"] = min(limits.audit_wall_s, limits.headroom * max(rest - score, LEAST_AUDIT_S))
+        audit = limits.headroom * max(rest - score, LEAST_AUDIT_S)
+        # An idea that adapts while it is scored is scored once more in its audit.
+        tighter["audit_wall_s"] = min(limits.audit_wall_s, audit + tighter["score_wall_s"])
     return limits.model_copy(update=tighter)
 
 

@@ -178,8 +178,8 @@ class Reads:
         nats = self._first(select(doc_nats.c.nats, doc_nats.c.hidden).where(doc_nats.c.measurement_id == row["id"]))
         found = self._findings([row["id"]])
         audit = self._first(select(audits).where(audits.c.measurement_id == row["id"]))
-        blobs = (nats["nats"], nats["hidden"]) if nats else (None, None)
-        return rows.measurement(row, found.get(row["id"], ()), *blobs, audit)
+        scored, hidden = (nats["nats"], nats["hidden"]) if nats else (None, None)
+        return rows.measurement(row, found.get(row["id"], ()), scored, hidden, audit)
 
     def scored(self, campaign_id: int, *, proposal_id: int | None = None, documents: bool = True) -> list[Scored]:
         """Runs that are done and measured. Without `documents`, the nats of single documents stay away."""

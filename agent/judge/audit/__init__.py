@@ -8,6 +8,7 @@ surprisingly good, `power` what would have been caught.
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,8 +41,8 @@ class Asked(NamedTuple):
     """A plan, and what it rests on."""
 
     plan: Plan
-    known: reference.Known | None
-    sha256: str | None  # of the file with the scores for later audits
+    known: reference.Known | None = None
+    laid: reference.Laid | None = None
 
 
 def audit(
@@ -68,7 +69,10 @@ def audit(
         again = session(task, files, scores, plan, deadline)
         findings = (verdict(accused, confirmed(accused, again, plan, tolerance)),)
         cpu_s += again.cpu_s
-    return Found(_audit(task, scores, size, full, asked, said, tolerance, secret), findings, cpu_s)
+    made = _audit(task, scores, size, full, asked, said, tolerance, secret)
+    if asked.laid is not None and not findings:  # and no process of the candidate lives
+        made = replace(made, reference_sha=reference.write(JobPaths(Path(task.folder)), scores, asked.laid))
+    return Found(made, findings, cpu_s)
 
 
 def bpb(nats: float, size: int) -> float:
@@ -83,9 +87,9 @@ def quick_plan(task: Task, scores: Scores, source: random.Random, run_s: float) 
     count = len(scores.stream.tokens)
     lanes = Lanes.draw(scores.manifest.context, count, source)
     if scores.manifest.state == "chunk":
-        return Asked(Plan(lanes, draw(lanes, count, max(task.peeks, QUICK_STATE), source), source), None, None)
+        return Asked(Plan(lanes, draw(lanes, count, max(task.peeks, QUICK_STATE), source), source))
     drawn = draw(lanes, count, max(task.peeks, MOST_QUICK), source)
-    return Asked(Plan(lanes, drawn, source, within_s=QUICK_SHARE * run_s, least=task.peeks), None, None)
+    return Asked(Plan(lanes, drawn, source, within_s=QUICK_SHARE * run_s, least=task.peeks))
 
 
 def full_plan(
@@ -96,22 +100,21 @@ def full_plan(
     laid = reference.lay_out(task, files, scores.stream, texts, deadline)
     known = reference.of(task, scores, laid)
     lanes = Lanes.draw(scores.manifest.context, count, source)
-    uniform = draw(lanes, count, task.uniform, source)
+    uniform = draw(lanes, count, task.uniform or rules.TOLERANCES[scores.manifest.numerics].uniform, source)
     surprising = draw_weighted(lanes, power.weights(known.nats, scores.nats), task.surprising, source)
-    kept = reference.write(JobPaths(Path(task.folder)), scores, laid)
-    return Asked(Plan(lanes, uniform, source, surprising), known, kept)
+    return Asked(Plan(lanes, uniform, source, surprising), known, laid)
 
 
 def repeat_plan(scores: Scores, accused: Sequence[Accusation], first: Plan, secret: str) -> Plan:
-    """The accused positions once more, with lanes that leave most of them open; for what is about no position, new
-    ones, as many as before."""
+    """The accused positions once more, with lanes that leave most of them open; and as many new ones as before, for
+    what is about no single position."""
     source = random.Random(f"again {secret}")
     count = len(scores.stream.tokens)
     chosen = sorted({p for one in accused for p in one.positions[:REPEATED]})
     tries = [Lanes.draw(scores.manifest.context, count, source) for _ in range(32)]
     lanes = max(tries, key=lambda one: sum(map(one.open, chosen)))
     chosen = [position for position in chosen if lanes.open(position)]
-    broad = {one.rule for one in accused} & {rules.MEAN, rules.CHANGES}
+    broad = {one.rule for one in accused} & {rules.MEAN, rules.REPLAY, rules.CHANGES}
     uniform = draw(lanes, count, len(first.uniform), source) if broad else []
     changing = [p for one in accused if one.rule == rules.CHANGES for p in one.positions[:REPEATED]]
     return Plan(lanes, uniform, source, chosen, twice=[p for p in changing if lanes.open(p)])
@@ -194,7 +197,6 @@ def _audit(
         unfair=finite(found.value),
         unfair_stderr=finite(found.error),
         reference=known.words if known else "",
-        reference_sha=asked.sha256,
         even=finite(power.even(found, tolerance)),
         rare=finite(power.rare(len(uniform), surprising, nats, scores.nats, tolerance)),
         wanted=wanted_leak(task, len(scores.nats), size),

@@ -15,7 +15,8 @@ from agent.judge.protocol import Floats
 SURE = 2.33  # standard deviations: 99 % of a normal distribution
 HITS = -math.log(0.01)  # expected hits, of which none is seen once in a hundred times
 SIZES = (1.0, 2.0, 5.0, 10.0, 14.0)  # nats at one token
-MARGIN = 0.5  # nats by which a model may be better than the reference and surprise nobody
+MARGIN = 1.0  # nats by which a model may be better than the reference and surprise nobody
+STEEP = 4  # squares would do with a strong reference; with a weak one they find too few of the largest leaks
 
 
 class Power(NamedTuple):
@@ -26,8 +27,8 @@ class Power(NamedTuple):
 
 
 def weights(reference: Floats, claimed: Floats) -> Floats:
-    """How surprising each score is: by how much it is better than the reference, beyond a margin, squared."""
-    found: Floats = np.square(np.maximum(0.0, reference - claimed - MARGIN))
+    """How surprising each score is: by how much it is better than the reference, beyond a margin, to the fourth."""
+    found: Floats = np.maximum(0.0, reference - claimed - MARGIN) ** STEEP
     return found
 
 
