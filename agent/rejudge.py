@@ -264,7 +264,10 @@ def score(bench: Bench, run: Run, kept: Kept) -> Measurement:
     # As when it was measured: what may run behind weaker walls, or none, was decided then.
     policy = reach.scoring(of, reach.Reach(level(run.walls), bench.runner.gpus(slot)))
     auditing = Auditing("full" if of.trust == "blind" else "quick", min_gain=of.decision.min_gain)
-    phase = judge_phase(of, paths, script=file, seed=run.seed, corpus=bench.corpus, policy=policy, auditing=auditing)
+    share = of.rung_named(run.rung).score_share
+    phase = judge_phase(
+        of, paths, script=file, seed=run.seed, corpus=bench.corpus, policy=policy, auditing=auditing, share=share
+    )
 
     def fill(code: Path) -> None:
         for name, data in kept.code.items():

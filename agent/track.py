@@ -135,6 +135,8 @@ class Rung(Table):
     """What training may take here, where that is less than limits.train_wall_s. None: by its compute budget."""
     prior_sigma: Annotated[float, Field(gt=0)] | None = None
     """Standard deviation between seeds here. None: as at the deciding rung."""
+    score_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Part of the validation documents that is scored, the same for every run; what is submitted must score all."""
 
 
 # Of what training takes: start, tokenizer and writing the artifact, which a smaller compute budget does not shorten.

@@ -63,7 +63,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
         log: str = LOG,
         odd: dict[str, object] | None = None,
         findings: tuple[Finding, ...] = (),
-        trust: Trust = "measured",
+        trust: Trust = "blind",
         total_bytes: int = 15_900_000,
     ) -> Made:
         text = shipped()[track].read_text("utf-8")
@@ -184,7 +184,7 @@ CHEAT = (Finding("not_normalised", "invalid", "sums to 3"),)
         ({"scores": ()}, "seeds", "only a promoted commit is run with fresh seeds"),
         ({"scores": (1.07, None, 1.071, 1.072)}, "scores", "ended as crashed"),
         ({"findings": CHEAT}, "rules", "not_normalised: sums to 3"),
-        ({"trust": "reported"}, "trust", "measured is needed"),
+        ({"trust": "measured"}, "trust", "blind is needed"),
         ({"total_bytes": 16_000_001}, "size", "16,000,001 bytes at most, code included; 16,000,000 are allowed"),
         ({"odd": {"script_sha": "other"}}, "one configuration", "script: "),
         ({"odd": {"hardware_class": "a100"}}, "one configuration", "hardware: a100, h100"),

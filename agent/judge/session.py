@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.errors import InfraError, UserError
-from agent.judge import JUDGE_VERSION
+from agent.judge import JUDGE_VERSION, sampling
 from agent.judge.task import Clocks, Documents, Measured, Task, no_score
 from agent.records import Finding
 from agent.runners.job import JobPaths, write_aside
@@ -169,7 +169,8 @@ def read_documents(wanted: Documents | None) -> list[bytes]:
 
     if wanted is None:
         raise InfraError("this track has no validation documents for the judge")
-    return manifest.read_documents(Path(wanted.path), wanted.sha256, wanted.docs, wanted.bytes)
+    texts = manifest.read_documents(Path(wanted.path), wanted.sha256, wanted.docs, wanted.bytes)
+    return sampling.chosen(texts, wanted.share, wanted.track)
 
 
 def main(text: str) -> int:

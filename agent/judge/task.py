@@ -7,7 +7,7 @@ measure.json.
 
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -69,6 +69,8 @@ class Documents:
     bytes: int
     floor_bits: float | None
     official: Official | None = None  # tracks of token shards only: there the separators are scored too
+    share: float = 1.0  # of the documents that are scored; floor and official count are those of all
+    track: str = ""  # whose name draws them
 
 
 @dataclass(frozen=True)
@@ -257,15 +259,19 @@ def judge_phase(
     policy: Policy,
     auditing: Auditing = Auditing(),
     sizes: CodeSizes = UNKNOWN,
+    share: float = 1.0,
 ) -> Phase:
     """The phase that scores: a trusted process, which starts the candidate's processes itself, each bound by the
-    policy with its own files and folder in it."""
+    policy with its own files and folder in it. `share`: of the documents that are scored."""
+    held = documents(track, corpus)
+    if held is not None and share < 1:
+        held = replace(held, share=share, track=track.name, floor_bits=None, official=None)
     task = scoring_task(
         track,
         paths,
         script=script,
         seed=seed,
-        held=documents(track, corpus),
+        held=held,
         hidden=hidden_documents(track, corpus),
         policy=policy,
         auditing=auditing,

@@ -127,10 +127,21 @@ def _claim(runs: Sequence["Scored"], wanted: Wanted) -> claim.Claim | None:
 
 def _gates(track: Track, runs: Sequence["Scored"], asked: claim.Claim | None, wanted: Wanted) -> list[Gate]:
     gates = [_seeds(runs), _scored(runs), _valid(runs), _trusted(track, runs), _small(track, runs), _same(runs)]
+    gates.append(_whole(track))
     gates.append(_named(wanted))
     if not wanted.non_record:
         gates.append(_claimed(asked, wanted))
     return gates
+
+
+def _whole(track: Track) -> Gate:
+    share = track.deciding().score_share
+    words = (
+        "all validation documents were scored"
+        if share == 1
+        else f"rung {track.decision.rung} scores {share:g} of the text"
+    )
+    return Gate("text", share == 1, words)
 
 
 def _named(wanted: Wanted) -> Gate:
@@ -236,7 +247,7 @@ def _code(track: Track, runs: Sequence["Scored"], jobs: Path) -> dict[str, bytes
 def _log(track: Track, one: "Scored", jobs: Path) -> bytes:
     paths = JobPaths(jobs / f"r{one.run.id}")
     most = track.limits.log_mb * MB + MB
-    return _read(one.run, paths.folder, paths.train_log.name, most) + submission.judged(one).encode()
+    return submission.log(one, _read(one.run, paths.folder, paths.train_log.name, most))
 
 
 def _read(run: Run, folder: Path, name: str, most: int = MOST_CODE) -> bytes:

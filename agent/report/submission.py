@@ -73,14 +73,18 @@ def loss(found: Measurement) -> float | None:
     return found.nats / found.tokens_scored if found.nats is not None and found.tokens_scored else None
 
 
-def judged(one: "Scored") -> str:
-    """What is added to a run's log, in the contest's own format: a training that never saw the text can't know it."""
+def log(one: "Scored", printed: bytes) -> bytes:
+    """A run's log: what it printed, between its seed and its score in the contest's own format."""
+    return f"seed:{one.run.seed}\n".encode() + printed + _judged(one).encode()
+
+
+def _judged(one: "Scored") -> str:
+    """A training that never saw the text can't know its score."""
     found, nats = one.measurement, loss(one.measurement)
     if found.bpb is None or nats is None:
         return ""
     return (
         "\njudged: training ended above; what follows was measured by a separate process that alone had the text\n"
-        f"seed:{one.run.seed}\n"
         f"final_int8_zlib_roundtrip_exact val_loss:{nats:.8f} val_bpb:{found.bpb:.8f}\n"
     )
 

@@ -62,6 +62,7 @@ def job_spec(
                 policy=policy,
                 auditing=auditing,
                 sizes=code_sizes(setting, proposal),
+                share=rung.score_share,
             )
         )
     return JobSpec(
