@@ -177,16 +177,27 @@ def _what_changed(campaign: Campaign, text: str, data_sha: str) -> str:
 def _reopen(
     campaign: Campaign, track: Track, store: Store, repo: Repository, say: Say, make_runner: MakeRunner
 ) -> Setting:
+    runner = make_runner(track, campaign.slots)
+    _refuse_hardware(campaign, runner)
     with store.write() as tx:
         lease.refuse(tx.connection, f"campaign {campaign.name}")  # reopening would undo what a person asked of it
         tx.reopen_campaign(campaign.id)
         campaign = known(tx.campaign(campaign.name))
     say(f"Resuming {campaign.name} (started {campaign.created}), with the budget and options that it has.")
-    runner = make_runner(track, campaign.slots)
     walls = opening.walled(track, runner, repo.root, campaign.planner, unsafe=campaign.unsafe)
     for note in (*runner.notes, *walls):
         say(note)
     return _setting(campaign, track, store, repo, runner)
+
+
+def _refuse_hardware(campaign: Campaign, runner: Runner) -> None:
+    """What was measured on one class of machine is never compared with what another one says."""
+    here = runner.hardware_class
+    if campaign.hardware_class not in ("", here):
+        raise UserError(
+            f"campaign {campaign.name} runs on {campaign.hardware_class}, and this is {here}: scores of two classes of "
+            "machine are not compared. Resume it there, or start another one here: agent start --base last (or HEAD)"
+        )
 
 
 def _open(new: opening.New, store: Store | None, repo: Repository, say: Say) -> Setting:

@@ -157,7 +157,9 @@ class DecisionRule(Table):
     rung: str
     """The rung that decides."""
     alpha: Annotated[float, Field(gt=0, lt=0.5)]
-    """Chance that an idea without effect passes, all looks together."""
+    """Chance that an idea without effect passes, all looks together; falls where many ideas were tested for nothing."""
+    fdr: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the promoted commits that may be luck; what makes alpha fall."""
     min_gain: Annotated[float, Field(ge=0)]
     """The smallest gain that matters, in BPB."""
     max_seeds: Annotated[int, Field(ge=2, le=16)]

@@ -14,6 +14,7 @@ from agent.context import journal, tokens
 from agent.context.budgets import Budgets
 from agent.context.evidence import Evidence, Source
 from agent.context.templates import Templates
+from agent.judge.verdict import baseline_runs
 from agent.llm import Part
 from agent.planner.idea import Idea
 from agent.track import Track
@@ -61,12 +62,14 @@ def _fields() -> Iterator[dict[str, object]]:
 
 def _track(evidence: Evidence, budgets: Budgets, tools: bool) -> dict[str, object]:
     rule = evidence.track.decision
+    against = baseline_runs(rule, rule.max_seeds)
     knobs, knobs_left = _first(_knobs(evidence.track), budgets.knobs)
     skills, skills_left = _first(evidence.skills, budgets.skills)
     shown = 0 if tools else tokens.fit([one.body for one in evidence.texts], budgets.texts)
     return {
         "track": evidence.track,
-        "resolution": rule.prior_sigma * math.sqrt(1 / rule.max_seeds + 1 / rule.report_seeds),
+        "against": against,
+        "resolution": rule.prior_sigma * math.sqrt(1 / rule.max_seeds + 1 / against),
         "knobs": knobs,
         "knobs_left_out": knobs_left,
         "skills": skills,

@@ -67,14 +67,10 @@ def _within(values: Sequence[float]) -> tuple[float, int]:
 
 
 def _without_wild(sums: list[tuple[float, int]], prior_sigma: float, prior_df: float) -> list[tuple[float, int]]:
-    kept = []
-    for at, (ss, n) in enumerate(sums):
-        others = [other for place, other in enumerate(sums) if place != at]
-        rest_df = prior_df + sum(m for _, m in others)
-        rest = (prior_df * prior_sigma**2 + sum(other for other, _ in others)) / rest_df
-        if ss / n <= WILD_RATIO * rest:
-            kept.append((ss, n))
-    return kept
+    """Each group is held against all others and the prior."""
+    all_df = prior_df + sum(n for _, n in sums)
+    all_ss = prior_df * prior_sigma**2 + math.fsum(ss for ss, _ in sums)
+    return [(ss, n) for ss, n in sums if ss / n <= WILD_RATIO * max(0.0, all_ss - ss) / (all_df - n)]
 
 
 def _rho(found: Groups) -> float:

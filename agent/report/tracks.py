@@ -39,7 +39,7 @@ def explain(track: Track, missing: Sequence[str]) -> str:
             "decision",
             f"{rule.min_gain:g} BPB is the smallest gain that matters; at most {rule.max_seeds} runs an idea "
             f"and {rule.report_seeds} fresh ones for a new head{_more(rule)}; an idea without effect passes "
-            f"with chance {rule.alpha:g}",
+            f"with chance {rule.alpha:g} at most, less where many were tested for nothing",
         ),
         ("knobs", ", ".join(knob.name for knob in track.knob) or "none"),
         (

@@ -14,7 +14,7 @@ from agent.steps.fresh import fresh
 from agent.steps.limits import worst_run
 from agent.steps.wanted import in_flight, of_test, trial_rung, yardstick
 from agent.store import Reads, Scored, Tx
-from agent.track import Rung
+from agent.track import DecisionRule, Rung
 
 NEXT_STATE: dict[Decision, ProposalState] = {
     "confirm": "confirming",
@@ -38,6 +38,9 @@ class Tried:
     sizes: tuple[int, ...]  # bytes of the baseline's report runs
 
 
+# Ideas that were compared with a head; those that their trial ended are among them, which errs to the careful side.
+TESTED: frozenset[ProposalState] = frozenset({"worse", "inconclusive", "oversize", "promoted", "reverted"})
+STANDING: frozenset[ProposalState] = frozenset({"promoted"})
 # On their way to become the head.
 RACING: frozenset[ProposalState] = frozenset({"confirming", "auditing", "replaying", "accepted"})
 
@@ -49,6 +52,7 @@ class Evidence:
     candidate: tuple[Scored, ...]  # runs of this test, by run id
     baseline: tuple[Scored, ...]  # the baseline's report runs
     noise: noise.Noise
+    level: float  # at which this idea is tested
 
 
 def decide(setting: Setting) -> int:
@@ -97,7 +101,14 @@ def evidence(setting: Setting, reads: Reads, proposal: Proposal) -> Evidence | T
         tuple(s for s in candidate if s.run.id in ids),
         tuple(baseline),
         noise.estimate(groups, prior_sigma=rule.prior_sigma, prior_df=rule.prior_df),
+        _level(reads, campaign.id, rule),
     )
+
+
+def _level(reads: Reads, campaign_id: int, rule: DecisionRule) -> float:
+    """The base is promoted too, and was no idea."""
+    tested, standing = (reads.count_proposals(campaign_id, states) - 1 for states in (TESTED, STANDING))
+    return verdict.level(rule, tested, standing)
 
 
 def judge(setting: Setting, proposal: Proposal, found: Evidence | Tried) -> Verdict:
@@ -114,6 +125,7 @@ def judge(setting: Setting, proposal: Proposal, found: Evidence | Tried) -> Verd
         candidate=gates.effective(found.candidate),
         baseline=found.baseline,
         noise=found.noise,
+        level=found.level,
         confirming=proposal.state == "confirming",
     )
 

@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from agent import calibration, review
+from agent.judge.verdict import MOST_REPORTS, baseline_runs
 from agent.records import Proposal, ProposalState, Purpose, Run, Verdict
 from agent.setting import Setting, known
 from agent.steps.fresh import disturbed
+from agent.steps.limits import affordable, worst_run
 from agent.store import Reads, Scored
 from agent.store.promises import overtaken
-from agent.track import DecisionRule, Rung
+from agent.track import Rung
 
 MAX_ATTEMPTS = 3
 PATIENCE = 6  # younger ideas that may run before one that waits
-MOST_REPORTS = 16  # of one head: further ones would tell hardly anything new
 BEATEN: frozenset[ProposalState] = frozenset({"worse", "inconclusive", "oversize"})
 LIVE: frozenset[ProposalState] = frozenset({"approved", "lost", "measured", "confirming"})
 TEST: frozenset[Purpose] = frozenset({"trial", "screen", "confirm", "replay", "recheck"})
@@ -125,11 +126,15 @@ def _report(setting: Setting, reads: Reads, head: Proposal) -> list[Wanted]:
     runs = reads.runs(setting.campaign.id, proposal_id=head.id, purposes={"report"})
     again = disturbed(setting, reads, head, runs)
     held = 0 if head.baseline_id is None else rule.report_seeds  # the base has no hold: a campaign starts with it
-    return [
+    found = [
         Wanted(head, "report", None, seed, attempt, index < held, rule.rung)
-        for index, seed in enumerate(seeds_of(setting, head.id, rule.report_seeds + _more_reports(rule, reads, head)))
+        for index, seed in enumerate(seeds_of(setting, head.id, _reports(setting, reads, head)))
         if (attempt := _attempt(runs, seed, again)) is not None and not _hopeless(runs, seed)
     ]
+    first = set(seeds_of(setting, head.id, rule.report_seeds))
+    # Further ones make comparisons surer. Where they can't be paid, nothing waits for them.
+    spare = affordable(reads.balance(setting.campaign.id), worst_run(setting, reads).gpu_s)
+    return [item for item in found if spare or item.seed in first]
 
 
 def given_up(setting: Setting, reads: Reads, runs: list[Run], head: Proposal) -> Run | None:
@@ -146,12 +151,28 @@ def _hopeless(runs: list[Run], seed: int) -> bool:
     return sum(run.seed == seed and run.state == "lost" for run in runs) >= MAX_ATTEMPTS
 
 
-def _more_reports(rule: DecisionRule, reads: Reads, head: Proposal) -> int:
-    """The head's mean is in every comparison: if its runs were lucky, no idea passes, and if unlucky, chance does."""
-    if rule.report_every == 0:
-        return 0
+def _reports(setting: Setting, reads: Reads, head: Proposal) -> int:
+    """How many fresh runs the head is worth. Its mean is in every comparison: if its runs were lucky, no idea passes,
+    and if unlucky, chance does. So it grows with the ideas that it stood against, and with looks at one of them."""
+    rule = setting.track.decision
     most = max(0, MOST_REPORTS - rule.report_seeds)
-    return reads.count_against(head.id, BEATEN, most=most * rule.report_every) // rule.report_every
+    beaten = 0
+    if rule.report_every:
+        beaten = reads.count_against(head.id, BEATEN, most=most * rule.report_every) // rule.report_every
+    return max([rule.report_seeds + beaten, *(baseline_runs(rule, look) for look in _looks(setting, reads, head))])
+
+
+def _looks(setting: Setting, reads: Reads, head: Proposal) -> list[int]:
+    """At how many seeds the ideas that are compared with this head, and go on, will be looked at next."""
+    found = []
+    for proposal in reads.proposals(setting.campaign.id, {"measured", "confirming"}):
+        if proposal.baseline_id != head.id:
+            continue
+        runs = of_test(reads.runs(setting.campaign.id, proposal_id=proposal.id), proposal)
+        done = [run for run in runs if run.state == "done"]
+        if len(done) <= sum(one.baseline_id == head.id for one in reads.verdicts(proposal.id)):
+            found.append(1 + len({run.seed for run in done if run.rung == setting.track.decision.rung}))
+    return found
 
 
 def _test(setting: Setting, reads: Reads, proposal: Proposal) -> list[Wanted]:

@@ -174,7 +174,10 @@ def test_the_budget_is_a_promise(root: Path) -> None:
             seen.append(balance.settled.gpu_s + balance.reserved.gpu_s)
 
     ending = Loop(setting, look).run()
-    assert ending.reason == "what is left of the budget could not confirm another idea"
+    assert ending.reason in (  # further runs of the head may have taken the rest
+        "what is left of the budget could not confirm another idea",
+        "the budget does not cover another run",
+    )
     assert max(seen) <= 600
     with setting.store.read() as reads:
         settled = reads.balance(setting.campaign.id).settled.gpu_s

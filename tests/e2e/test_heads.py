@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from agent import budget
+from agent.judge.verdict import baseline_runs
 from agent.loop import Loop
+from agent.records import FINAL
 from agent.runners.fake import FakeRunner, Imagined, imagine
 from agent.runners.job import JobSpec
 from agent.steps.wanted import seed_of
@@ -239,3 +241,28 @@ def test_a_head_that_many_ideas_are_compared_with_is_run_more_often(tmp_path: Pa
         last = reads.proposals(setting.campaign.id, {"worse"})[-1]
         assert len(reports) == len({run.seed for run in reports}) == 3 + more
         assert reads.verdicts(last.id)[-1].n_baseline == 3 + more
+
+
+def hardly_better(knobs: Mapping[str, Any], seed: int) -> Imagined:
+    """Wide gains twice the noise: too little for two runs to tell."""
+    found = imagine({**knobs, "width": 4}, seed)
+    return replace(found, bpb=found.bpb - 0.02 * (knobs["width"] == 8))
+
+
+def test_a_head_is_run_more_often_while_an_idea_is_hard_to_tell_from_it(root: Path) -> None:
+    setting, _ = run(root, WIDER, world_of=hardly_better)
+    with setting.store.read() as reads:
+        looks = reads.verdicts(reads.proposals(setting.campaign.id)[1].id)
+        rule = setting.track.decision
+        assert [one.n_baseline for one in looks] == [baseline_runs(rule, one.n_candidate) for one in looks]
+        assert looks[0].n_baseline == rule.report_seeds < looks[-1].n_baseline
+
+
+def test_a_budget_that_can_not_pay_further_runs_of_a_head_ends_the_idea_all_the_same(root: Path) -> None:
+    """What is set aside for the idea pays its own runs; the head's further ones are left out, and nothing waits."""
+    setting, found = run(root, WIDER, world_of=hardly_better, budget_hours=(3 * 40 + 7.2 * 30) / 3600)
+    assert found["wider"] in FINAL
+    with setting.store.read() as reads:
+        looks = reads.verdicts(reads.proposals(setting.campaign.id)[1].id)
+        assert looks[-1].n_candidate > 2 and looks[-1].n_baseline < baseline_runs(setting.track.decision, 3)
+        assert budget.open_entries(reads, setting.campaign.id) == []

@@ -5,11 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from agent import budget
 from agent.errors import UserError
 from agent.records import Amount, Caps
 from agent.store import open_store
+from agent.store.schema import campaigns
 from tests.e2e import world
 from tests.e2e.terminal import listing
 from tests.e2e.test_campaign import WIDER, checkout, run
@@ -102,6 +104,18 @@ def test_a_database_that_came_with_the_repository_is_not_followed(root: Path) ->
     world.git(root, "rm", "-q", "--cached", "runs.db")
     world.git(root, "commit", "-qm", "Without")
     assert world.resume_campaign(root).campaign.name == "toy-1"
+
+
+def test_a_campaign_does_not_go_on_on_another_class_of_machine(root: Path) -> None:
+    world.write_ideas(root, WIDER)
+    setting = world.open_campaign(root)
+    with setting.store.write() as tx:
+        tx.connection.execute(update(campaigns).values(hardware_class="cuda/NVIDIA H100/8"))
+    setting.store.close()
+    for go_on in (world.open_campaign, world.resume_campaign):
+        with pytest.raises(UserError, match=r"toy-1 runs on cuda/NVIDIA H100/8, and this is fake: .* not compared"):
+            go_on(root)
+    assert world.open_campaign(root, base="HEAD").campaign.name == "toy-2"
 
 
 def test_what_takes_a_campaigns_place_goes_on_from_where_that_was(root: Path) -> None:
