@@ -3,13 +3,14 @@
 Takes the store and the campaign's folder; gives text, and writes the plots.
 """
 
+import math
 import sys
 from pathlib import Path
 
 from agent.errors import UserError
 from agent.records import Balance
 from agent.report.points import Picture, picture
-from agent.report.status import models_words
+from agent.report.status import head_bpb, models_words
 from agent.report.tables import lineage, lineage_words
 from agent.report.terminal import for_terminal
 from agent.report.words import colourful, duration
@@ -35,8 +36,24 @@ def summary(store: Store, campaign_id: int, folder: Path, *, width: int = 80) ->
 def figures(reads: Reads, campaign_id: int, drawn: Picture, width: int) -> str:
     """The frontier as the terminal can draw it, the lineage with its deltas, what became of ideas, what it cost."""
     parts = [for_terminal(drawn, width, colour=colourful(sys.stdout)) + "\n"] if drawn.dots else []
-    parts += [lineage_words(lineage(reads, reads.head(campaign_id).id)), _ideas(reads, campaign_id)]
+    parts += [lineage_words(lineage(reads, reads.head(campaign_id).id)), *gained(reads, campaign_id)]
+    parts.append(_ideas(reads, campaign_id))
     return "\n".join([*parts, f"cost     {_cost(reads.balance(campaign_id))}"])
+
+
+def gained(reads: Reads, campaign_id: int) -> list[str]:
+    """What the head is reported to have gained over the base, how sure that is, and which runs say so."""
+    head, base = reads.head(campaign_id), reads.base(campaign_id)
+    (mine, n), (theirs, m) = head_bpb(reads, head), head_bpb(reads, base)
+    decided = next((one for one in reversed(reads.verdicts(head.id)) if one.sigma is not None), None)
+    if mine is None or theirs is None or decided is None or decided.sigma is None:
+        return []
+    stderr = decided.sigma * math.sqrt(1 / n + 1 / m)
+    return [
+        f"\ngain     {theirs - mine:.4f} ± {stderr:.4f} BPB over the base, by {n} fresh runs of p{head.id} and {m} of "
+        f"the base's: they are what is reported, and decided nothing.\n         p{head.id} was accepted by "
+        f"{decided.n_candidate} other runs (p = {decided.p or 0.0:.1g} against p{decided.baseline_id})."
+    ]
 
 
 def _ideas(reads: Reads, campaign_id: int) -> str:
