@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agent.store import Scored
 
+SAME_TEXT = 0.9
+
 
 def _source(one: "Scored") -> str:
     """An audit says how far a measured score can be trusted; it does not change the score."""
@@ -23,7 +25,6 @@ _SAME: tuple[tuple[str, Callable[["Scored"], object], str], ...] = (
     ("data", lambda one: one.measurement.data_sha[:12], "a new campaign starts on the new data"),
     ("source", _source, "what a script says of itself is no measurement"),
     ("judge version", lambda one: one.measurement.judge_version, "`agent rejudge` scores the older runs again"),
-    ("number of bytes scored", lambda one: one.measurement.bytes_scored, "both must be scored on the same documents"),
 )
 
 
@@ -36,4 +37,14 @@ def apart(one: Sequence["Scored"], other: Sequence["Scored"]) -> str | None:
         if first is not None and odd is not None:
             seen = f"{read(first)} for r{first.run.id}, {read(odd)} for r{odd.run.id}"
             return f"not compared: another {what} ({seen}); {remedy}"
-    return None
+    return _other_text(runs)
+
+
+def _other_text(runs: Sequence["Scored"]) -> str | None:
+    """Another part of the documents. The contest drops what fills no window, so tokenizers differ by a few bytes."""
+    sizes = {one.run.id: one.measurement.bytes_scored for one in runs if one.measurement.bytes_scored}
+    least, most = min(sizes, key=sizes.__getitem__, default=0), max(sizes, key=sizes.__getitem__, default=0)
+    if not sizes or sizes[least] >= SAME_TEXT * sizes[most]:
+        return None
+    seen = f"{sizes[least]:,} bytes for r{least}, {sizes[most]:,} for r{most}"
+    return f"not compared: another part of the text ({seen}); both must be scored on the same documents"

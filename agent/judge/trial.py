@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from agent.judge import gates
+from agent.judge import comparable, gates
 from agent.records import Decision, Proposal, Verdict
 from agent.track import Rung, Track
 
@@ -37,6 +37,8 @@ def decide(
     if baseline is None or baseline.measurement.bpb is None:
         on = f"p{proposal.baseline_id} has no score there, so there is nothing to compare with"
         return _verdict(rung, proposal, "screen", f"{on}; screened at {track.decision.rung}")
+    if (refused := comparable.apart(candidate, [baseline])) is not None:
+        return _verdict(rung, proposal, "screen", f"{refused}; screened at {track.decision.rung}")
     broken = gates.at_trial(track, candidate, [baseline])
     if broken is not None:
         return _verdict(rung, proposal, broken.decision, broken.words)
