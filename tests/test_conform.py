@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,16 +11,20 @@ import pytest
 from agent.judge import conform
 from agent.judge.conform import How
 from agent.judge.contract import ASKS, FIXES, Conformance, up_to
-from agent.judge.task import SESSION_ENV
-from agent.report.conformance import words
+from agent.judge.task import SESSION_ENV, Task
+from agent.report.conformance import markdown, words
 from agent.runners.job import JobPaths
 from tests.judging import make_job
 
 
 def conformed(folder: Path, how: How = "dense", script: str = "faulty.py", **artifact: object) -> Conformance:
-    task = replace(make_job(folder, script=script, **artifact), documents=None)
-    command = conform.command(task, how)
-    ended = subprocess.run(command, cwd=task.folder, env=SESSION_ENV, capture_output=True, text=True, timeout=60)
+    return run(replace(make_job(folder, script=script, **artifact), documents=None, wall_s=120), how)
+
+
+def run(task: Task, how: How) -> Conformance:
+    """The process as a dry run starts it. It leaves an answer and nothing else."""
+    folder, command = Path(task.folder), conform.command(task, how)
+    ended = subprocess.run(command, cwd=task.folder, env=SESSION_ENV, capture_output=True, text=True, timeout=200)
     path = JobPaths(folder).measure
     assert path.exists(), ended.stdout + ended.stderr
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -99,3 +104,26 @@ def test_no_validation_text_is_asked(tmp_path: Path) -> None:
     task = replace(make_job(tmp_path / "job", fault="plain"), documents=None)
     sent = json.loads(conform.command(task, "quick")[-2])
     assert sent["documents"] is None
+
+
+# ---------------------------------------------------------------- the page for people who write candidates
+
+PAGE = (Path(__file__).parents[1] / "docs" / "candidates.md").read_text("utf-8")
+
+
+def test_the_page_names_every_clause_as_it_is() -> None:
+    assert markdown() in PAGE
+    rows = [row.split(" | ") for row in PAGE.split("## Common mistakes")[1].splitlines() if row.startswith("| ")][1:]
+    assert {row[1].strip("` ") for row in rows} == set(ASKS) - {"trains"}
+
+
+def test_the_example_of_the_page_holds_to_the_contract(tmp_path: Path) -> None:
+    """As it stands there, trained on a line of text."""
+    task = make_job(tmp_path / "job")
+    script = Path(task.script).with_name("example.py")
+    script.write_text(PAGE.split("```python\n")[1].split("```")[0])
+    (tmp_path / "docs.jsonl").write_text(json.dumps({"text": "the cat saw the dog. " * 30}) + "\n")
+    env = {"PATH": "/usr/bin:/bin", "DATA_PATH": str(tmp_path)}
+    subprocess.run([sys.executable, script, "train"], cwd=Path(task.artifact).parent, env=env, check=True, timeout=60)
+    found = run(replace(task, script=str(script), code=(str(script),), documents=None, wall_s=120), "dense")
+    assert found.broken == () and found.peeks == 2000, words(found)

@@ -5,7 +5,7 @@ Takes a `Conformance`; gives text. What a candidate wrote is shown without contr
 
 import textwrap
 
-from agent.judge.contract import Clause, Conformance
+from agent.judge.contract import ASKS, FIXES, Clause, Conformance
 from agent.report.words import plain
 
 SIGNS = {"holds": "holds", "broken": "BROKEN", "untested": "-"}
@@ -36,3 +36,9 @@ def _broken(one: Clause) -> list[str]:
 
 def _filled(text: str) -> str:
     return textwrap.fill(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def markdown() -> str:
+    """All clauses as docs/candidates.md has them."""
+    lines = ["| clause | what is asked | to mend it |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| `{name}` | {asks} | {FIXES[name]} |" for name, asks in ASKS.items())])

@@ -81,7 +81,8 @@ ENTRIES = (
         arguments.CheckEdits,
         check_edits,
         "Tries edits out before they are proposed: do they apply and compile, are they new, does training take its "
-        "first steps, and what will size, compute and memory be against the limits? It costs no budget.",
+        "first steps, does scoring keep the judge's contract, and what will size, compute and memory be against the "
+        "limits? It costs no budget.",
     ),
 )
 
