@@ -205,6 +205,9 @@ class Oddity(NamedTuple):
     state: Literal["none", "chunk"] = "none"
     numerics: Literal["fp32", "bf16"] = "fp32"
     corpus: Corpus = "synth"
+    form: str = ""
+    """Of honest_forms.py; else it is in odd.py under its name."""
+    stride: int = 0
 
 
 ODDITIES = (
@@ -217,6 +220,14 @@ ODDITIES = (
     Oddity("across_documents", "Takes the last token of a document for the one before the next."),
     Oddity("learner", "Learns from every chunk once it has answered it.", state="chunk", corpus="tiny"),
     Oddity("by_length", "Scores the documents of a chunk in the order of their length."),
+    Oddity("windows", "Windows side by side, over bytes.", context=48, form="windows", stride=48),
+    Oddity("sliding windows", "Windows that move on by a third of their length.", 48, form="windows", stride=16),
+    Oddity("odd windows", "Windows that move on by seven tokens.", 48, corpus="tiny", form="windows", stride=7),
+    Oddity("by_document", "Windows on each document's own grid, in batches.", 48, form="by_document", stride=16),
+    Oddity("separated", "A token of its own between documents.", 48, corpus="tiny", form="separated", stride=48),
+    Oddity("gradient", "One step of gradient descent after each chunk.", 48, "chunk", form="learner", stride=48),
+    Oddity("case_ops", "Operators for capitals before words in small letters.", 48, form="case_ops", stride=48),
+    Oddity("composed", "Gives a declared normal form of the text back.", 48, form="composed", stride=48),
 )
 
 
@@ -276,8 +287,12 @@ def honest_nats(corpus: Corpus) -> float:
 def judged_oddity(folder: Path, odd: Oddity, strength: Strength) -> Measured:
     known = texts(odd.corpus)
     manifest = {"context": odd.context, "state": odd.state, "numerics": odd.numerics}
-    counts = honest.count([text.encode() for text in known.train])
-    task = make_job(folder, texts=known.val, script="odd.py", oddity=odd.name, manifest=manifest, counts=counts)
+    artifact = {"counts": honest.count([text.encode() for text in known.train]), "manifest": manifest}
+    if odd.form:
+        artifact |= {"form": odd.form, "context": odd.context, "stride": odd.stride}
+        task = make_job(folder, texts=known.val, script="honest_forms.py", **artifact)
+        return session(folder, task, odd.corpus, strength, uniform=1000)
+    task = make_job(folder, texts=known.val, script="odd.py", oddity=odd.name, **artifact)
     return session(folder, task, odd.corpus, strength)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from tests.zoo import CHEATS, ODDITIES, Cheat
 from tests.zoo_runs import RUNS, RunCheat
+from tests.zoo_scripts import SCRIPTS, ScriptCheat
 
 GATES = ("over_budget", "seed_ignored")
 ENDS = ("crashed", "capped")
@@ -14,7 +15,7 @@ ENDS = ("crashed", "capped")
 
 def cheats() -> str:
     head = ["| cheat | where | what it does | caught by | tried on |", "|---|---|---|---|---|"]
-    return "\n".join([*head, *map(_judged, CHEATS), *map(_run, RUNS)])
+    return "\n".join([*head, *map(_judged, CHEATS), *map(_run, RUNS), *map(_script, SCRIPTS)])
 
 
 def oddities() -> str:
@@ -36,6 +37,11 @@ def _judged(one: Cheat) -> str:
 def _run(one: RunCheat) -> str:
     kind = "gate " if one.caught_by in GATES else "outcome " if one.caught_by in ENDS else "flag "
     return _row((one.name, one.where, one.does, f"{kind}`{one.caught_by}`", "tiny, trained"))
+
+
+def _script(one: ScriptCheat) -> str:
+    caught = f"sign `{one.sign}`: {'it never runs' if one.blocked else 'a reviewer is told, and its runs are flagged'}"
+    return _row((one.name, "script", one.does, caught, "its text"))
 
 
 def _row(cells: Iterable[str]) -> str:

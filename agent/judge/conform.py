@@ -96,7 +96,7 @@ def _ask(task: Task, files: Files, how: How, deadline: float) -> tuple[Asked, tu
             scored = talk.scores()
             if how == "quick":
                 asked = talk.peeks(scored, None)
-        first.end()
+            first.end()
     if how == "dense":
         with _during("reset"), Candidate(task, files, "score", deadline) as second:
             talk = _Talk(task, second, manifest, stream, how)
@@ -104,7 +104,7 @@ def _ask(task: Task, files: Files, how: How, deadline: float) -> tuple[Asked, tu
                 raise second.failed("says other things of itself than the one before it")
             with _during("answers"):
                 asked = talk.peeks(scored, talk.score(talk.whole))
-            second.end()
+                second.end()
     return asked, first.walls
 
 

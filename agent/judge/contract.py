@@ -40,7 +40,8 @@ FIXES = {
     '`reset` with {"vocab": int, "context": int, "state": "none" or "chunk", "numerics": "fp32" or "bf16"}, and on '
     'tracks of token shards "separator": the token that stands between documents',
     "encodes": "`encode` must take any text, one document at a time: what it has no piece for needs tokens, too",
-    "decodes": "nothing may be normalised, stripped or replaced: what the tokenizer has no piece for becomes bytes",
+    "decodes": "nothing may be stripped or replaced: what the tokenizer has no piece for becomes bytes. A normal form "
+    "of Unicode is allowed where the manifest names it",
     "answers": "answer with one float32 for each token of the chunk, in the order of the chunk; take logarithms of no "
     "probability that can be 0 or above 1",
     "causal": "something looks ahead: a mask, the padding of a convolution, a statistic or an order over the whole "

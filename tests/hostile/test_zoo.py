@@ -10,10 +10,11 @@ from agent.judge.task import Strength
 from agent.runners.job import JobPaths
 from agent.store import Scored
 from sandbox.walls import why_not
-from tests import zoo, zoo_runs
+from tests import zoo, zoo_runs, zoo_scripts
 from tests.processes import linux
 from tests.zoo import CHEATS, ODDITIES, Cheat, Oddity
 from tests.zoo_runs import RUNS, RunCheat
+from tests.zoo_scripts import SCRIPTS, ScriptCheat
 
 pytestmark = [linux, pytest.mark.skipif(bool(why_not()), reason="what a cheat can reach is held by walls")]
 
@@ -99,6 +100,17 @@ def known(broken: gates.Broken | None) -> gates.Broken:
     return broken
 
 
+# ---------------------------------------------------------------- in the script's text
+
+
+@pytest.mark.parametrize("cheat", SCRIPTS, ids=lambda one: one.name)
+def test_each_cheat_that_can_be_read_is_seen(cheat: ScriptCheat) -> None:
+    found = zoo_scripts.looked_at(cheat)
+    told = [one.text for one in found.failures if one.name == "illegal"] if cheat.blocked else found.risks
+    assert any(cheat.words in text for text in told), (found.failures, found.risks)
+    assert bool(found.failures) == cheat.blocked
+
+
 # ---------------------------------------------------------------- honest, and odd
 
 
@@ -110,4 +122,4 @@ def test_nobody_honest_is_accused(tmp_path: Path, odd: Oddity, strength: Strengt
     assert (found.status, found.findings) == ("ok", ()), found.reason
     assert found.audit is not None and found.audit.strength == strength
     if strength == "full":
-        assert found.audit.uniform >= 3000 and (found.audit.replayed > 0) == (odd.state == "chunk")
+        assert found.audit.uniform >= 900 and (found.audit.replayed > 0) == (odd.state == "chunk")
