@@ -63,6 +63,20 @@ def test_how_an_idea_came_to_be(agent: Agent, root: Path) -> None:
     assert found["outcome"] == "proposed: wider" and found["calls"][0]["usd"] == 0.0123
 
 
+def test_what_did_not_apply_is_shown_as_it_was_written(agent: Agent, root: Path) -> None:
+    assert agent("show", "p12").out.endswith("agent diff p12 shows what it changes\n")
+    assert "agent diff" not in agent("show", "p1").out
+    store = open_store(root / "runs.db", create=False)
+    with store.write() as tx:
+        edits = tx.proposal(12).edits
+        tx.update_proposal(12, diff="")
+    store.close()
+    assert edits
+    said = agent("diff", "p12")
+    assert said.code == 0 and said.out.startswith("p12 is ") and said.out.rstrip("\n").endswith(edits.rstrip("\n"))
+    assert json.loads(agent("diff", "p12", "--json").out)["edits"] == edits
+
+
 def test_reviewing_one_after_the_other(agent: Agent, root: Path) -> None:
     said = agent("review", typed="x\nr\ntoo risky for me\na\n")
     assert said.code == 0 and "'x': type the first letter" in said.out

@@ -93,19 +93,17 @@ def show(
 def diff(proposal: ProposalId, as_json: AsJson = False) -> None:
     """What a proposal changes, against its baseline.
 
-    The diffs of losers are kept too.
+    The diffs of losers are kept too, and the edits of what did not apply.
     """
     from agent.report.words import plain
 
     with opened(None) as found, found.store.read() as reads:
         one = at.proposal(reads, proposal)
-        if not one.diff and not as_json:
-            why = f" ({one.reason})" if one.reason else ""
-            if one.baseline_id is None:
-                raise UserError(f"p{one.id} has no diff: it is the base, what the others change (commit {one.commit})")
-            raise UserError(f"p{one.id} has no diff: it is {one.state}{why}")
-        row = {"proposal": f"p{one.id}", "commit": one.commit, "diff": one.diff}
-        emit(row, as_json, lambda: coloured(plain(one.diff, limit=1_000_000)))
+        if one.baseline_id is None and not as_json:
+            raise UserError(f"p{one.id} has no diff: it is the base, what the others change (commit {one.commit})")
+        row = {"proposal": f"p{one.id}", "commit": one.commit, "diff": one.diff, "edits": "" if one.diff else one.edits}
+        head = "" if one.diff else f"p{one.id} is {one.state}, it has no diff; its edits as they were written:\n\n"
+        emit(row, as_json, lambda: head + coloured(plain(one.diff or one.edits, limit=1_000_000)))
 
 
 def log(

@@ -116,7 +116,9 @@ def proposal_words(row: Row) -> str:
     assert isinstance(found, list) and isinstance(verdicts, list)
     lines += ["", runs_words(found), ""]
     lines += [f"verdict  {verdict['decision']}: {plain(str(verdict['words']))}" for verdict in verdicts]
-    return "\n".join([*lines, f"agent diff p{row['id']} shows what it changes"])
+    if row["baseline_id"] is not None:
+        lines.append(f"agent diff p{row['id']} shows what it changes")
+    return "\n".join(lines)
 
 
 def best(reads: Reads, campaign_id: int) -> list[Row]:
