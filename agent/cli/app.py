@@ -2,7 +2,7 @@
 
 import typer
 
-from agent.cli import clients, conforming, demo, files, look, machine, models, rejudge, reviewing, run, submitting
+from agent.cli import clients, conforming, demo, files, judging, look, machine, models, rejudge, reviewing, run, submitting
 
 EPILOG = """
 Proposals are written p12 and runs r34; the letter may be left out. Commands that print data take --json;
@@ -22,5 +22,5 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-for group in (run, look, reviewing, files, submitting, rejudge, conforming, clients, machine, models, demo):
+for group in (run, look, reviewing, files, submitting, judging, rejudge, conforming, clients, machine, models, demo):
     group.register(app)

@@ -53,6 +53,12 @@ def rows(text: str) -> list[Row]:
     ]
 
 
+def printed_source(text: str) -> list[str]:
+    """The source that the script printed, without empty lines; empty if it printed none."""
+    lines = [line for _, line, _ in _lines(text)]
+    return [lines[at].rstrip() for at in sorted(_printed_source(lines)) if lines[at].strip()]
+
+
 def of_first_rank(found: Sequence[Row]) -> list[Row]:
     """What the process with the lowest rank says, and what nobody is named for."""
     ranks = [row.rank for row in found if row.rank is not None]

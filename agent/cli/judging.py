@@ -1,0 +1,84 @@
+"""The command that judges what lies there: judge."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agent.cli.opened import AsJson, emit
+
+if TYPE_CHECKING:
+    from agent.judge.exhibits import Exhibits
+
+FLAGGED, INVALID = 0, 1
+
+
+def judge(
+    what: Annotated[
+        str,
+        typer.Argument(help="A run (r12), a run's folder, the folder of a submission, a log, or a script (FILE.py)."),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Judge a run, a submission's folder, a log or a script by the contest's rules.
+
+    Says first what comes of it; then the official score of each log, by which line and why, and whether score
+    and loss belong together; what is wrong with a package; and of every rule whether it is kept, broken or can't
+    be checked, with the evidence. Nothing that it reads is executed, and no link is followed. Exit code 1 if a
+    rule is broken or the package is; flags leave it 0.
+    """
+    from agent.report import judged
+
+    found = judged.report(_exhibits(what))
+    emit(found, as_json, lambda: judged.words(found))
+    if found.verdict == "invalid":
+        raise typer.Exit(INVALID)
+
+
+def _exhibits(what: str) -> "Exhibits":
+    """A path if there is one of this name, else a run."""
+    import re
+
+    from agent.errors import UserError
+    from agent.judge import exhibits
+
+    path = Path(what)
+    if path.exists() or path.is_symlink():
+        return exhibits.of_path(path)
+    if re.fullmatch(r"[rR]?\d{1,12}", what.strip()):
+        return _run(what)
+    raise UserError(f"{what}: no such file or folder, and no run; runs are written r12")
+
+
+def _run(what: str) -> "Exhibits":
+    from agent import hardware, track
+    from agent.cli import opened as at
+    from agent.judge import exhibits
+    from agent.judge import overlap as overlaps
+    from agent.judge.rules.ruling import Limits
+
+    with at.opened(None) as found, found.store.read() as reads:
+        run = at.run(reads, what)
+        campaign = reads.campaign_by_id(run.campaign_id)
+        measured = reads.measurement(run.id)
+        proposal = reads.proposal(run.proposal_id)
+        of = track.parse(campaign.track_toml, f"track of {campaign.name}")
+        shared = overlaps.known(campaign.data_sha, found.root / ".caddie")
+        if shared is None and of.data.corpus != "none":
+            folder = hardware.corpus_folder(of, found.root)
+            if (folder / "manifest.json").is_file() and overlaps.cheap(folder):
+                shared = overlaps.overlap(folder, found.root / ".caddie")
+        golf = of.data.corpus == "fineweb"
+        return exhibits.of_job(
+            found.root / ".caddie" / campaign.name / "jobs" / f"r{run.id}",
+            measured,
+            kind="run",
+            limits=Limits(of.limits.artifact_bytes, 600.0 if golf else None, 600.0 if golf else None),
+            walls=run.walls,
+            verdict=proposal.reason if proposal.state == "invalid" else "",
+            shared=shared,
+        )
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(judge)

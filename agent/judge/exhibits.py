@@ -1,0 +1,212 @@
+"""Puts together what is known of a run, a job's folder, a submission's folder, a log or a script.
+
+Takes a path, or a run of the store with its job folder; gives a `Case` for the rules, and for submissions what is wrong
+with the package. Whatever it reads may be hostile: bounded, no link followed, nothing executed.
+"""
+
+import math
+import stat
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.errors import UserError
+from agent.judge import folder, submission
+from agent.judge.lines import LINE_CHARS, printed_source
+from agent.judge.logs import reported
+from agent.judge.overlap import Overlap
+from agent.judge.rules import static
+from agent.judge.rules.payload import Source, unpack
+from agent.judge.rules.ruling import Case, Kind, Limits, Log
+from agent.judge.rules.signs import Sign
+from agent.judge.task import Measured
+from agent.records import Measurement
+from agent.runners.job import JobPaths
+from agent.runners.reading import read_ends
+
+HEAD, TAIL = 1 << 18, 1 << 21  # bytes of a log that are read
+LOGS = (".log", ".txt", ".out")
+MOST_LOGS = 64
+NON_RECORD = ("non_record", "unlimited", "nonrecord")
+
+
+@dataclass(frozen=True)
+class Exhibits:
+    """What the rules are asked about, and what else a reviewer wants to see."""
+
+    case: Case
+    problems: tuple[submission.Problem, ...] = ()
+    table: submission.Table | None = None
+
+
+def of_path(path: Path, shared: Overlap | None = None) -> Exhibits:
+    """A folder or a file. UserError: there is nothing that can be judged."""
+    try:
+        info = path.lstat()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    if stat.S_ISLNK(info.st_mode):
+        raise UserError(f"{path} is a link: name what it points to")
+    if stat.S_ISREG(info.st_mode):
+        if info.st_nlink != 1:
+            raise UserError(f"{path} has {info.st_nlink} names: make a copy of it")
+        return _of_file(path)
+    if not stat.S_ISDIR(info.st_mode):
+        raise UserError(f"{path} is neither a folder nor a plain file")
+    return of_job(path, shared=shared) if JobPaths(path).spec.is_file() else _of_submission(path)
+
+
+def _of_file(path: Path) -> Exhibits:
+    if path.suffix == ".py":
+        layers, signs = _script(path.parent, path.name)
+        files = {path.name: path.stat().st_size}
+        return Exhibits(Case("script", path.name, layers, signs, files=files, script=path.name))
+    logs = (Log(path.name, reported(read_ends(path, HEAD, TAIL))),)
+    return Exhibits(Case("log", path.name, logs=logs), table=submission.table(logs))
+
+
+def _script(where: Path, name: str) -> tuple[tuple[Source, ...], tuple[Sign, ...]]:
+    """A script's layers and signs; a file beside it that it executes is looked at too."""
+    data = folder.read(where, name)
+    if data is None:
+        return (), ()
+    layers = unpack(name, data)
+    for source in layers[:]:
+        for beside in source.runs_files[:4]:
+            inner = folder.read(where, str(Path(name).parent / beside))
+            layers += unpack(beside, inner) if inner is not None and beside != name else ()
+    return layers, _signs(layers)
+
+
+def _signs(layers: tuple[Source, ...]) -> tuple[Sign, ...]:
+    if sum(len(source.text) for source in layers) > 2 * static.LONGEST:
+        return (Sign(24, "flag", "too_long", "the script is too long to be looked at", 0),)
+    try:
+        found = static.of_layers(layers)
+    except RecursionError:
+        return (Sign(24, "flag", "too_deep", "the script is nested too deeply to be looked at", 0),)
+    return (*found, *(Sign(24, "flag", "no_python", source.why, 0) for source in layers if source.why))
+
+
+# ------------------------------------------------------------ a submission
+
+
+def _of_submission(path: Path) -> Exhibits:
+    entries = folder.listing(path)
+    files = {entry.name: entry.size for entry in entries if entry.plain}
+    links = tuple(entry.name for entry in entries if not entry.plain)
+    script = submission.script_of(files)
+    layers, signs = _script(path, script) if script else ((), ())
+    logs = tuple(_log(path, name, layers) for name in _log_names(files))
+    claims, broken = submission.parse(folder.read(path, submission.JSON) if submission.JSON in files else None)
+    readme = folder.read(path, submission.README) if submission.README in files else None
+    table = submission.table([log for log in logs if log.said.bpb is not None] or logs)
+    text = None if readme is None else readme.decode("utf-8", errors="replace")
+    problems = submission.lint(files, script, text, claims, broken, table)
+    problems += [submission.Problem("link", "error", f"{name} is a link, or has several names") for name in links]
+    limits = Limits(train_s=None, score_s=None) if _non_record(path, claims) else Limits()
+    case = Case(
+        "submission", path.name, layers, signs, logs,
+        limits=limits, files=files, script=script, links=links, claims=claims,
+    )  # fmt: skip
+    return Exhibits(case, tuple(problems), table)
+
+
+def _log_names(files: dict[str, int]) -> list[str]:
+    named = [name for name in sorted(files) if name.endswith(LOGS) and "requirements" not in name.lower()]
+    return named[:MOST_LOGS]
+
+
+def _log(where: Path, name: str, layers: tuple[Source, ...]) -> Log:
+    text = read_ends(where / name, HEAD, TAIL)
+    printed = printed_source(text)
+    return Log(name, reported(text), _differs(printed, layers), bool(printed))
+
+
+def _differs(printed: list[str], layers: tuple[Source, ...]) -> str:
+    """From every layer of the script, in words."""
+    if not printed or not layers:
+        return ""
+    fewest = min(_apart(printed, source.text) for source in layers)
+    return f"{fewest:,} lines of the source that it prints are others" if fewest else ""
+
+
+def _apart(printed: list[str], text: str) -> int:
+    shipped = [line[:LINE_CHARS].rstrip() for line in text.splitlines() if line.strip()]
+    if printed == shipped:
+        return 0
+    one, other = Counter(printed), Counter(shipped)
+    return max(1, (one - other).total(), (other - one).total())
+
+
+def _non_record(path: Path, claims: dict[str, object] | None) -> bool:
+    named = f"{(claims or {}).get('track', '')} {path.resolve().parent.name}".lower()
+    return any(word in named for word in NON_RECORD)
+
+
+# ------------------------------------------------------------ a run
+
+
+def of_job(
+    path: Path,
+    measured: Measurement | None = None,
+    *,
+    kind: Kind = "job",
+    limits: Limits | None = None,
+    walls: tuple[str, ...] = (),
+    verdict: str = "",
+    shared: Overlap | None = None,
+) -> Exhibits:
+    """A job's folder as a runner left it; with what the store knows, if it knows it."""
+    paths = JobPaths(path)
+    code = {entry.name: entry.size for entry in folder.listing(paths.code)} if paths.code.is_dir() else {}
+    script = submission.script_of(code)
+    layers, signs = _script(paths.code, script) if script else ((), ())
+    text = read_ends(paths.train_log, HEAD, TAIL)
+    logs = (_log(path, paths.train_log.name, layers),) if text else ()
+    answer = _answer(paths)
+    if measured is None and answer is not None:
+        measured = _measurement(answer)
+        walls = answer.walls
+    case = Case(
+        kind, path.name, layers, signs, logs, measured,
+        audited=audited(answer), floor=answer is not None and answer.floor_bits is not None, verdict=verdict,
+        limits=limits or Limits(), files=code, script=script, overlap=shared, walls=walls,
+    )  # fmt: skip
+    return Exhibits(case, table=submission.table(logs))
+
+
+def _answer(paths: JobPaths) -> Measured | None:
+    text = folder.read(paths.folder, paths.measure.name)
+    try:
+        return Measured.from_json((text or b"").decode("utf-8", errors="replace"))
+    except ValueError:
+        return None
+
+
+def audited(answer: Measured | None) -> str:
+    """How closely a score was looked at; empty if nothing was asked again."""
+    if answer is None or answer.status != "ok" or answer.audit is None or not answer.audit.peeks:
+        return ""
+    audit = answer.audit
+    return (
+        f"a {audit.strength} audit of {audit.peeks:,} positions, largest difference {audit.largest_difference:.2g} "
+        f"nats, largest error of a sum {audit.largest_sum:.2g}"
+    )
+
+
+def _measurement(answer: Measured) -> Measurement | None:
+    """Of a folder without its store: what the judge's own answer holds."""
+    if answer.status != "ok" or answer.nats is None or not answer.bytes:
+        return None
+    total = None
+    if answer.artifact_bytes is not None and answer.code_bytes is not None:
+        total = answer.artifact_bytes + answer.code_bytes
+    return Measurement(
+        run_id=0, trust="measured", judge_version=answer.judge_version, bpb=answer.nats / math.log(2) / answer.bytes,
+        nats=answer.nats, bytes_scored=answer.bytes, tokens_scored=answer.tokens, artifact_bytes=answer.artifact_bytes,
+        code_bytes=answer.code_bytes, total_bytes=total, train_wall_s=None, train_cpu_s=None,
+        score_wall_s=answer.clocks.scoring_wall if answer.clocks else None, score_cpu_s=None, slot_s=0.0,
+        peak_mb=answer.peak_mb, steps=None, reported_bpb=None, reported_bytes=None, artifact_sha=answer.artifact_sha,
+        data_sha="", findings=answer.findings,
+    )  # fmt: skip

@@ -1,0 +1,179 @@
+"""Rules of clocks and bytes: 12 to 19.
+
+Each takes a `Case`; gives an `Answer`.
+"""
+
+import lzma
+from collections.abc import Iterator
+
+from agent.judge.rules.ruling import Answer, Case, Rule, judged, passed, rule, unknown, violated
+
+CLOCK_SLACK_S = 1.0  # a script looks at its clock between two steps
+WRAPPER_BYTES = 300  # what unpacks a compressed script, at least
+NO_CODE = (".log", ".txt", ".md", ".json", ".png", ".svg", ".jpg", ".pdf", ".csv", ".out")
+MODELS = (".model", ".vocab")
+
+
+@rule(12, "calibration on training data, inside the training time", "invalid", "no compute moves between the phases")
+def calibration(case: Case) -> Answer:
+    proof = "training data are gone when the training clock ends" if case.blind else ""
+    return judged(
+        case, 12, ("train_clock",), proof=proof, lacking="the log does not say when training data were read last"
+    )
+
+
+@rule(13, "scoring within its time", "invalid", "ten minutes of scoring, everything that is computed for it included")
+def scoring_clock(case: Case) -> Answer:
+    limit = case.limits.score_s
+    if limit is None:
+        return unknown("this track has no limit")
+    took = [(log.name, log.said.eval_ms / 1000) for log in case.logs if log.said.eval_ms is not None]
+    if case.measured is not None and case.measured.score_wall_s is not None:
+        took = [("our clock", case.measured.score_wall_s)]
+    return _clock(took, limit, "scoring")
+
+
+@rule(
+    14,
+    "training within its time",
+    "invalid",
+    "ten minutes of training by an outer clock; a script's own can be stopped",
+)
+def training_clock(case: Case) -> Answer:
+    if "over_budget" in case.verdict:
+        return violated("invalid", case.verdict)
+    limit = case.limits.train_s
+    if limit is None:
+        return unknown("this track has no limit")
+    took = [(log.name, log.said.train_ms / 1000) for log in case.logs if log.said.train_ms is not None]
+    if case.found(("train_clock",)):
+        return judged(case, 14, ("train_clock",), lacking="")
+    return _clock(took, limit, "training")
+
+
+def _clock(took: list[tuple[str, float]], limit: float, what: str) -> Answer:
+    if not took:
+        return unknown(f"no log says how long {what} took")
+    over = [f"{name}: {seconds:,.1f} s" for name, seconds in took if seconds > limit + CLOCK_SLACK_S]
+    if over:
+        return violated("invalid", f"{what} took longer than {limit:,.0f} s", over)
+    longest = max(seconds for _, seconds in took)
+    return passed(f"{what} took {longest:,.1f} s at most, {limit:,.0f} s are allowed; by {took[0][0]}")
+
+
+@rule(15, "artifact and code within the limit", "invalid", "16,000,000 bytes, decimal, the code included")
+def total_bytes(case: Case) -> Answer:
+    limit = case.limits.artifact_bytes
+    if limit is None:
+        return unknown("this track has no limit")
+    sizes = list(_totals(case))
+    if not sizes:
+        return unknown("neither artifact nor log says how large it is")
+    over = [f"{name}: {size:,} bytes" for name, size in sizes if size > limit]
+    if over:
+        return violated("invalid", f"{max(size for _, size in sizes):,} bytes, {limit:,} are allowed", over)
+    most = max(sizes, key=lambda one: one[1])
+    return passed(f"{most[1]:,} bytes at most ({most[0]}), {limit:,} are allowed")
+
+
+def _totals(case: Case) -> Iterator[tuple[str, int]]:
+    if case.measured is not None and case.measured.total_bytes is not None:
+        yield "measured", case.measured.total_bytes
+        return
+    shipped = case.files.get(case.script)
+    for log in case.logs:
+        said = log.said
+        if said.total_bytes is None:
+            continue
+        yield log.name, said.total_bytes
+        if said.artifact_bytes is not None and said.code_bytes is not None and shipped is not None:
+            yield f"{log.name}'s model with the code as shipped", said.artifact_bytes + shipped
+
+
+@rule(16, "code bytes are those of what runs", "policy", "36 logs counted a compressed wrapper that was never shipped")
+def code_bytes(case: Case) -> Answer:
+    if case.blind and case.measured is not None:
+        return passed(f"{case.measured.code_bytes or 0:,} bytes of code: the file that ran was counted")
+    shipped = case.files.get(case.script)
+    if shipped is None:
+        return unknown("the script is not here")
+    claimed = sorted({log.said.code_bytes for log in case.logs if log.said.code_bytes is not None} | _claimed(case))
+    if not claimed:
+        return unknown("nothing says how many bytes of code were counted")
+    runs_file = [one for one in case.signs if one.name == "runs_a_file"]
+    evidence = [f"{case.script}: {shipped:,} bytes as shipped", f"counted: {', '.join(f'{one:,}' for one in claimed)}"]
+    evidence += [str(one) for one in runs_file]
+    if case.layers:
+        evidence.append(f"compressed without minifying: about {_compressed(case.layers[0].text):,} bytes")
+    if min(claimed) < shipped or runs_file:
+        return violated("policy", f"{min(claimed):,} bytes of code are counted, {shipped:,} are shipped", evidence)
+    return passed(f"{shipped:,} bytes are shipped, {max(claimed):,} were counted", evidence)
+
+
+def _claimed(case: Case) -> set[int]:
+    value = (case.claims or {}).get("bytes_code")
+    return {value} if type(value) is int and value > 0 else set()
+
+
+def _compressed(text: str) -> int:
+    return len(lzma.compress(text.encode("utf-8", "replace"), lzma.FORMAT_ALONE)) + WRAPPER_BYTES
+
+
+@rule(
+    17,
+    "no uncounted helpers",
+    "policy",
+    "programs, libraries and tokenizer files that scoring reads count or are named",
+)
+def helpers(case: Case) -> Answer:
+    if case.blind:
+        return passed("scoring could read artifact, script and pinned packages, and nothing else")
+    extra = {
+        name: size
+        for name, size in case.files.items()
+        if name != case.script and not name.lower().endswith(NO_CODE) and "requirements" not in name.lower()
+    }
+    signs = [str(one) for one in case.signs if one.rule == 17]
+    if not case.files and not signs:
+        return unknown("the files are not here")
+    if not extra and not signs:
+        return passed("no file but the script can be read by it")
+    evidence = [f"{name}: {size:,} bytes" for name, size in sorted(extra.items(), key=lambda one: -one[1])] + signs
+    models = sum(size for name, size in extra.items() if name.endswith(MODELS))
+    counted = f", {models:,} of them tokenizer" if models else ""
+    return violated("policy", f"{sum(extra.values()):,} bytes in {len(extra)} more files{counted}", evidence)
+
+
+@rule(18, "bytes are counted, not assumed", "invalid", "a space that is counted twice makes every score 17 % better")
+def bytes_per_token(case: Case) -> Answer:
+    if case.blind:
+        return judged(
+            case, 18, ("implied_bytes",), proof="the judge divides by the documents' own bytes", lacking="not counted"
+        )
+    counts = [(log.name, told) for log in case.logs if (told := log.said.recount()) is not None]
+    wrong = [f"{name}: {told.words}" for name, told in counts if told.fine is False]
+    if wrong:
+        return violated("invalid", "score and loss do not belong together as on the validation set", wrong)
+    fine = [f"{name}: {told.words}" for name, told in counts if told.fine]
+    if fine and len(fine) == len(counts):
+        return passed("score and loss have the ratio of the validation set", fine)
+    return judged(case, 18, lacking="no log says both score and loss, with a ratio that is known")
+
+
+@rule(19, "all of the validation set, in order", "invalid", "scores of a part are of another test")
+def whole_set(case: Case) -> Answer:
+    if case.blind and case.measured is not None:
+        return passed(f"the judge asked for every one of {case.measured.tokens_scored or 0:,} tokens, in order")
+    counts = [(log.name, log.said.tokens, told) for log in case.logs if (told := log.said.recount()) is not None]
+    part = [f"{name}: {told.words}" for name, tokens, told in counts if told.fine is False and tokens is not None]
+    if part:
+        return violated("invalid", "the number of tokens is not that of the validation set", part)
+    whole = [f"{name}: {tokens:,} tokens" for name, tokens, told in counts if told.fine and tokens is not None]
+    return judged(
+        case, 19, proof=f"{whole[0]}, the whole set" if whole else "", lacking="no log says how many were scored"
+    )
+
+
+RULES: tuple[Rule, ...] = (
+    calibration, scoring_clock, training_clock, total_bytes, code_bytes, helpers, bytes_per_token, whole_set,
+)  # fmt: skip

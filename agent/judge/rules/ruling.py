@@ -1,0 +1,144 @@
+"""What is known of a run or a submission, and what a rule says of it.
+
+`Case` is the evidence, put together by `agent/judge/exhibits.py`; a rule is a function of it that gives an `Answer`;
+`rule` writes down its number, its name and its reason. Pure.
+"""
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from agent.judge.logs import Reported
+from agent.judge.overlap import Overlap
+from agent.judge.rules.payload import Source
+from agent.judge.rules.signs import Severity, Sign
+from agent.records import Finding, Measurement
+
+Kind = Literal["run", "job", "submission", "log", "script"]
+State = Literal["passed", "violated", "unknown"]
+_WORSE: tuple[Severity, ...] = ("policy", "flag", "invalid")
+MOST_EVIDENCE = 12
+
+
+class Log(NamedTuple):
+    name: str
+    said: Reported
+    source_differs: str = ""  # from the script that is shipped, in words; empty: it does not, or prints none
+    prints_source: bool = False
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The contest's, or a track's own."""
+
+    artifact_bytes: int | None = 16_000_000
+    train_s: float | None = 600.0
+    score_s: float | None = 600.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """Everything that is known. What is None could not be had."""
+
+    kind: Kind
+    name: str
+    layers: tuple[Source, ...] = ()
+    signs: tuple[Sign, ...] = ()
+    logs: tuple[Log, ...] = ()
+    measured: Measurement | None = None
+    audited: str = ""  # how closely it was asked again, in words; empty: it was not
+    floor: bool = False  # the information content of the validation text is known
+    verdict: str = ""  # the reason for which the idea was found invalid
+    limits: Limits = Limits()
+    files: dict[str, int] = field(default_factory=dict)  # that are shipped, with their bytes
+    script: str = ""  # which of them is the script
+    links: tuple[str, ...] = ()
+    claims: dict[str, object] | None = None  # submission.json
+    overlap: Overlap | None = None
+    walls: tuple[str, ...] = ()
+
+    @property
+    def blind(self) -> bool:
+        """Whether a judge of ours scored it."""
+        return self.measured is not None and self.measured.trust != "reported" and self.measured.bpb is not None
+
+    def found(self, names: Collection[str]) -> list[Finding]:
+        every = self.measured.findings if self.measured is not None else ()
+        return [one for one in every if one.rule in names and one.severity != "note"]
+
+
+class Answer(NamedTuple):
+    state: State
+    words: str
+    severity: Severity = "flag"
+    evidence: tuple[str, ...] = ()
+
+
+class Ruling(NamedTuple):
+    """What one rule says of one case."""
+
+    rule: int
+    name: str
+    state: State
+    severity: Severity  # of what was found, or what a violation would be
+    words: str
+    evidence: tuple[str, ...]
+    reason: str  # why there is this rule
+
+
+class Rule(NamedTuple):
+    number: int
+    name: str
+    severity: Severity
+    reason: str
+    ask: Callable[[Case], Answer]
+
+    def __call__(self, case: Case) -> Ruling:
+        said = self.ask(case)
+        severity = said.severity if said.state == "violated" else self.severity
+        return Ruling(
+            self.number, self.name, said.state, severity, said.words, said.evidence[:MOST_EVIDENCE], self.reason
+        )
+
+
+def rule(number: int, name: str, severity: Severity, reason: str) -> Callable[[Callable[[Case], Answer]], Rule]:
+    """Makes a rule of a function. `severity`: of a violation that is proven."""
+
+    def made(ask: Callable[[Case], Answer]) -> Rule:
+        return Rule(number, name, severity, reason, ask)
+
+    return made
+
+
+def passed(words: str, evidence: Iterable[str] = ()) -> Answer:
+    return Answer("passed", words, evidence=tuple(evidence))
+
+
+def unknown(words: str) -> Answer:
+    return Answer("unknown", words)
+
+
+def violated(severity: Severity, words: str, evidence: Iterable[str] = ()) -> Answer:
+    return Answer("violated", words, severity, tuple(evidence))
+
+
+def judged(case: Case, number: int, findings: Collection[str] = (), *, proof: str = "", lacking: str) -> Answer:
+    """The usual way: what the judge found, then what the text shows, then a proof that all is well, if there is one.
+
+    A proof outweighs what only asked for a person's eye: the text said what might be, the judge saw what is.
+    """
+    seen = case.found(findings)
+    signs = [one for one in case.signs if one.rule == number]
+    shown = tuple([f"{one.rule}: {one.text}" for one in seen] + [str(one) for one in signs])
+    severe = [one.text for one in seen if one.severity == "invalid"]
+    severe += [one.words for one in signs if one.severity == "invalid"]
+    if severe:
+        return violated("invalid", severe[0], shown)
+    if proof and not seen:
+        return passed(proof, shown)
+    if seen:
+        return violated("flag", seen[0].text, shown)
+    if signs:
+        worst = max(signs, key=lambda one: _WORSE.index(one.severity))
+        return violated(worst.severity, worst.words, shown)
+    return unknown(lacking)

@@ -1,0 +1,167 @@
+"""The report of `agent judge`: a verdict first, then the score, the package, and what each rule says.
+
+Takes `Exhibits`; gives a `Report` and its words. Everything in it may have been written by a stranger: it is escaped.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+from agent.judge.exhibits import Exhibits
+from agent.judge.logs import Reported
+from agent.judge.rules import Ruling, rulings
+from agent.judge.rules.ruling import Log
+from agent.judge.submission import Problem, Table
+from agent.report.words import line, table
+from agent.report.words import size as in_words
+
+Verdict = Literal["invalid", "flagged", "clean"]
+SHOWN = {"passed": "passed", "unknown": "not checkable"}
+TITLES: dict[Verdict, str] = {"invalid": "INVALID", "flagged": "FLAGGED", "clean": "NO FAULT FOUND"}
+WIDE = 110
+
+
+class Score(NamedTuple):
+    """What a log says, and by which line."""
+
+    log: str
+    bpb: float | None
+    loss: float | None
+    line: str
+    why: str
+    recount: str
+    notes: tuple[str, ...]
+    runs: tuple[str, ...]  # each by itself, where the log holds several
+
+
+class Report(NamedTuple):
+    name: str
+    kind: str
+    verdict: Verdict
+    words: str
+    measured_bpb: float | None
+    trust: str
+    scores: tuple[Score, ...]
+    rulings: tuple[Ruling, ...]
+    problems: tuple[Problem, ...]
+    table: Table | None
+    files: dict[str, int]
+    other_findings: tuple[str, ...]
+
+
+def report(found: Exhibits) -> Report:
+    case = found.case
+    said = tuple(rulings(case))
+    broken = [one for one in said if one.state == "violated" and one.severity == "invalid"]
+    flags = [one for one in said if one.state == "violated" and one.severity != "invalid"]
+    errors = [one for one in found.problems if one.severity == "error"]
+    verdict: Verdict = "invalid" if broken or errors else "flagged" if flags or found.problems else "clean"
+    measured = case.measured
+    return Report(
+        name=case.name,
+        kind=case.kind,
+        verdict=verdict,
+        words=_verdict(broken, flags, errors, said),
+        measured_bpb=measured.bpb if measured is not None else None,
+        trust=measured.trust if measured is not None else "reported",
+        scores=tuple(_score(log) for log in case.logs),
+        rulings=said,
+        problems=found.problems,
+        table=found.table,
+        files=case.files,
+        other_findings=tuple(
+            f"{one.rule} ({one.severity}): {one.text}" for one in (measured.findings if measured is not None else ())
+        ),
+    )
+
+
+def _verdict(
+    broken: Sequence[Ruling], flags: Sequence[Ruling], errors: Sequence[Problem], said: Sequence[Ruling]
+) -> str:
+    passed = sum(one.state == "passed" for one in said)
+    known = f"{passed} of {len(said)} rules passed, {sum(one.state == 'unknown' for one in said)} can't be checked"
+    parts = []
+    if broken:
+        parts.append(f"breaks {_numbers(broken)}: {broken[0].words}")
+    if errors:
+        parts.append(f"the package is broken: {errors[0].words}")
+    if flags:
+        parts.append(f"{_numbers(flags)} should be looked at")
+    return f"{'; '.join(parts) or 'nothing was found'} ({known})"
+
+
+def _numbers(found: Sequence[Ruling]) -> str:
+    return f"rule{'s' if len(found) > 1 else ''} {', '.join(str(one.rule) for one in found)}"
+
+
+def _score(log: Log) -> Score:
+    said = log.said
+    told = said.recount()
+    runs = tuple(_run(number, one) for number, one in enumerate(said.runs, 1))
+    why = said.why or said.reason
+    return Score(log.name, said.bpb, said.loss, said.line, why, told.words if told else "", said.notes, runs)
+
+
+def _run(number: int, said: Reported) -> str:
+    """One of several runs in one log."""
+    score = said.reason if said.bpb is None else f"{said.bpb:.8f} BPB ({said.why})"
+    return f"run {number}, {'seed unknown' if said.seed is None else f'seed {said.seed}'}: {score}"
+
+
+# ------------------------------------------------------------ words
+
+
+def words(of: Report) -> str:
+    return "\n".join(_lines(of))
+
+
+def _lines(of: Report) -> Iterator[str]:
+    yield f"{TITLES[of.verdict]}  {line(of.name, 80)}: {line(of.words, 400)}"
+    yield ""
+    if of.measured_bpb is not None:
+        yield f"{of.measured_bpb:.6f} BPB, {of.trust}"
+    yield from _scores(of)
+    yield from _problems(of)
+    yield from _rules(of)
+    if of.other_findings:
+        yield "\nwhat the judge noted of the run"
+        yield from (f"  {line(one, 200)}" for one in of.other_findings)
+    if of.files:
+        yield f"\n{len(of.files)} files, {in_words(sum(of.files.values()))}"
+        largest = sorted(of.files.items(), key=lambda one: -one[1])[:8]
+        yield from (f"  {size:>12,}  {line(name, 90)}" for name, size in largest)
+
+
+def _scores(of: Report) -> Iterator[str]:
+    if len(of.scores) > 1 and of.table is not None:
+        header = ("log", "seed", "bpb", "loss", "bytes", "steps", "train s", "score s")
+        yield table(header, [(line(row.log, 48), *row[1:]) for row in of.table.rows])
+        if of.table.mean is not None:
+            spread = f", standard deviation {of.table.std:.8f} (n - 1)" if of.table.std is not None else ""
+            yield f"mean {of.table.mean:.8f}{spread}"
+        yield ""
+    for score in of.scores:
+        figure = f"reports {score.bpb:.8f} BPB" if score.bpb is not None else "has no official score"
+        yield f"{line(score.log, 80)} {figure}: {line(score.why, 240)}"
+        if score.line:
+            yield f"    {line(score.line, WIDE)}"
+        if score.recount:
+            yield f"    {line(score.recount, 240)}"
+        yield from (f"    note: {line(note, 200)}" for note in score.notes)
+        yield from (f"    {line(run, 200)}" for run in score.runs)
+
+
+def _problems(of: Report) -> Iterator[str]:
+    if of.problems:
+        yield "\nthe package"
+        yield from (f"  {one.severity:<8} {line(one.words, 240)}" for one in of.problems)
+
+
+def _rules(of: Report) -> Iterator[str]:
+    yield "\nrules"
+    order = {"violated": 0, "passed": 1, "unknown": 2}
+    for one in sorted(of.rulings, key=lambda one: (order[one.state], one.rule)):
+        state = SHOWN.get(one.state) or ("VIOLATED" if one.severity == "invalid" else one.severity)
+        yield f"  {one.rule:>2}  {state:<13}  {one.name}: {line(one.words, 260)}"
+        if one.state == "violated":
+            yield f"                     why: {line(one.reason, 160)}"
+            yield from (f"                     - {line(text, 200)}" for text in one.evidence)

@@ -1,0 +1,257 @@
+"""What strangers hand in: what is read of it, what is wrong with a package, and that no trap works."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from agent.errors import UserError
+from agent.judge import exhibits
+from agent.judge.folder import MOST_ENTRIES, listing
+from agent.judge.rules import rulings
+from agent.judge.submission import script_of
+from agent.report import judged
+from tests.contest_logs import EXACT, LOSS, log
+from trainer import pack
+
+SCRIPT = "import torch\n\n\ndef main():\n    print('train')\n" + "# a comment that makes it longer\n" * 10
+CLAIMS = {
+    "author": "A Person",
+    "github_id": "person",
+    "name": "A record",
+    "blurb": "It is better.",
+    "date": "2026-04-01",
+    "track": "track_10min_16mb",
+    "val_loss": 2.07269931,
+    "val_bpb": 1.22756946,
+    "val_bpb_std": 0.0,
+    "seeds": [1, 2, 3],
+    "seed_results": {str(seed): {"val_bpb": 1.22756946, "artifact_bytes": 15874829} for seed in (1, 2, 3)},
+    "bytes_total": 15874829,
+    "bytes_code": len(SCRIPT),
+}
+README = "# A record\n\nval_bpb 1.2276\n\n```bash\nSEED=1 torchrun --standalone --nproc_per_node=8 train_gpt.py\n```\n"
+
+
+def seed_log(seed: int) -> str:
+    return (
+        log(seed)
+        .replace("Code size: 58340", f"Code size: {len(SCRIPT)}")
+        .replace("15816489", str(15874829 - len(SCRIPT)))
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A submission in which everything is right."""
+    made = tmp_path / "records" / "track_10min_16mb" / "2026-04-01_ARecord"
+    made.mkdir(parents=True)
+    (made / "README.md").write_text(README)
+    (made / "submission.json").write_text(json.dumps(CLAIMS))
+    (made / "train_gpt.py").write_text(SCRIPT)
+    for seed in (1, 2, 3):
+        (made / f"train_seed{seed}.log").write_text(seed_log(seed))
+    return made
+
+
+def problems(folder: Path) -> list[str]:
+    return [one.name for one in exhibits.of_path(folder).problems]
+
+
+def said(folder: Path, number: int):  # type: ignore[no-untyped-def]
+    return next(one for one in rulings(exhibits.of_path(folder).case) if one.rule == number)
+
+
+def claim(folder: Path, **changes: object) -> None:
+    (folder / "submission.json").write_text(json.dumps({**CLAIMS, **changes}))
+
+
+def test_a_whole_submission_passes(folder: Path) -> None:
+    found = judged.report(exhibits.of_path(folder))
+    assert (found.verdict, found.problems) == ("clean", ())
+    passed = {one.rule for one in found.rulings if one.state == "passed"}
+    assert passed == {13, 14, 15, 16, 17, 18, 19, 23, 25}
+    assert found.table is not None and found.table.mean == pytest.approx(1.22756946)
+    text = judged.words(found)
+    assert text.startswith("NO FAULT FOUND") and "mean 1.22756946, standard deviation 0.00000000 (n - 1)" in text
+
+
+# ------------------------------------------------------------ packages that were merged although they were broken
+
+
+@pytest.mark.parametrize("name", ["README.md", "submission.json", "train_gpt.py"])
+def test_a_file_that_is_missing(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    missing = {"README.md": "no_readme", "submission.json": "no_json", "train_gpt.py": "no_script"}[name]
+    assert missing in problems(folder)
+    assert judged.report(exhibits.of_path(folder)).verdict == "invalid"
+
+
+def test_a_script_without_content(folder: Path) -> None:
+    (folder / "train_gpt.py").write_text("")
+    assert "empty_script" in problems(folder)
+    (folder / "train_gpt.py").write_text("exec(open('train_gpt_human.py').read())\n")
+    (folder / "train_gpt_human.py").write_text(SCRIPT + "import requests\n")
+    assert "empty_script" in problems(folder)
+    assert said(folder, 16).state == "violated" and "train_gpt_human.py" in " ".join(said(folder, 16).evidence)
+    assert said(folder, 22).severity == "invalid"  # what it executes is looked at
+
+
+def test_another_name_a_null_author_an_absent_file_and_settings(folder: Path) -> None:
+    (folder / "train_gpt.py").rename(folder / "train_gpt_v5.py")
+    claim(folder, author=None)
+    (folder / "README.md").write_text("NUM_LAYERS=11 QK_GAIN=4 SEED=7 torchrun --nproc_per_node=8 train_gpt_sweep.py\n")
+    found = {one.name: one for one in exhibits.of_path(folder).problems}
+    assert set(found) == {"script_name", "no_author", "absent_file", "needs_environment"}
+    assert "train_gpt_sweep.py" in found["absent_file"].words
+    assert "NUM_LAYERS, QK_GAIN" in found["needs_environment"].words
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"val_bpb": NaN}', "[" * 100_000, '{"val_bpb": "1.2"}', "\xff"])
+def test_a_json_that_is_none(folder: Path, text: str) -> None:
+    (folder / "submission.json").write_text(text, "latin-1")
+    assert set(problems(folder)) & {"bad_json", "bad_val_bpb"}
+
+
+# ------------------------------------------------------------ figures beside the logs
+
+
+def test_figures_that_are_not_those_of_the_logs(folder: Path) -> None:
+    claim(folder, val_bpb=1.2175, val_bpb_std=0.01, bytes_total=15_000_000)
+    assert problems(folder) == ["other_score", "other_std", "other_size"]
+    results = {"1": {"val_bpb": 1.2}, "2": {"val_bpb": 1.22756946}, "9": {"val_bpb": 1.2}}
+    claim(folder, seed_results=results)
+    assert problems(folder) == ["other_seed_score", "no_log_of_seed", "seed_left_out"]
+
+
+def test_a_standard_deviation_over_n_is_told(folder: Path) -> None:
+    for seed, bpb in ((1, 1.22750000), (2, 1.22800000), (3, 1.22850000)):
+        text = seed_log(seed).replace("1.22756946", f"{bpb:.8f}")
+        (folder / f"train_seed{seed}.log").write_text(text)
+    claim(folder, val_bpb=1.228, val_bpb_std=0.00040825, seed_results=None)
+    assert problems(folder) == ["std_divides_by_n"]
+    claim(folder, val_bpb=1.228, val_bpb_std=0.0005, seed_results=None)
+    assert problems(folder) == []
+
+
+def test_code_is_counted_as_it_is_shipped(folder: Path) -> None:
+    (folder / "train_gpt.py").write_text(SCRIPT + "# more\n" * 30_000)
+    wrapped = said(folder, 16)
+    assert (wrapped.state, wrapped.severity) == ("violated", "policy") and "210,3" in wrapped.words
+    over = said(folder, 15)
+    assert over.state == "violated" and "model with the code as shipped" in over.evidence[0]
+
+
+def test_a_packed_script_is_read_and_counted(folder: Path) -> None:
+    packed = pack._wrap(pack._forms()[0], (SCRIPT + "import httpx\n").encode())
+    (folder / "train_gpt.py").write_bytes(packed)
+    assert said(folder, 22).severity == "invalid" and "httpx" in said(folder, 22).words
+
+
+def test_a_size_over_the_limit_and_a_clock_over_its_own(folder: Path) -> None:
+    text = seed_log(3).replace("15874829", "16000001").replace("600028ms", "601153ms").replace("1401ms", "688000ms")
+    (folder / "train_seed3.log").write_text(text)
+    for number in (13, 14, 15):
+        assert (said(folder, number).state, said(folder, number).severity) == ("violated", "invalid"), number
+        assert "train_seed3.log" in said(folder, number).evidence[0]
+    claim(folder, track="track_non_record_16mb")
+    assert said(folder, 14).state == "unknown" and said(folder, 15).state == "violated"
+
+
+def test_seeds_that_are_not_what_files_are_called(folder: Path) -> None:
+    (folder / "train_seed2.log").write_text(seed_log(1))
+    found = said(folder, 21)
+    assert found.state == "violated" and found.severity == "flag"
+    assert any("named after seed 2" in one for one in found.evidence)
+    assert any("several logs with seed 1" in one for one in found.evidence)
+    (folder / "train_seed2.log").unlink()
+    assert said(folder, 23).state == "violated"
+
+
+def test_the_source_that_a_log_prints_is_compared(folder: Path) -> None:
+    bars = "=" * 100 + "\n"
+    source = "import os\nimport torch\nfrom pathlib import Path\n\n" + SCRIPT
+    (folder / "train_gpt.py").write_text(source)
+    (folder / "train_seed1.log").write_text(source + bars + seed_log(1))
+    assert said(folder, 24).state == "passed"
+    (folder / "train_seed1.log").write_text(source.replace("'train'", "'trains'") + bars + seed_log(1))
+    assert said(folder, 24).state == "violated" and "1 lines" in " ".join(said(folder, 24).evidence)
+
+
+def test_helpers_are_listed(folder: Path) -> None:
+    (folder / "tokenizers").mkdir()
+    (folder / "tokenizers" / "a.model").write_bytes(bytes(366_000))
+    found = said(folder, 17)
+    assert (found.state, found.severity) == ("violated", "policy") and "366,000 of them tokenizer" in found.words
+
+
+# ------------------------------------------------------------ logs, scripts, and what is neither
+
+
+def test_a_log_and_a_script_by_themselves(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text(log(finals=LOSS + EXACT) + "\x1b]0;title\x07\n")
+    found = judged.report(exhibits.of_path(tmp_path / "a.log"))
+    assert (found.kind, found.verdict, found.scores[0].bpb) == ("log", "clean", 1.22756946)
+    (tmp_path / "a.py").write_text("import requests\n")
+    assert judged.report(exhibits.of_path(tmp_path / "a.py")).verdict == "invalid"
+    (tmp_path / "empty.log").write_text("")
+    assert "has no official score: the log holds no final score" in judged.words(
+        judged.report(exhibits.of_path(tmp_path / "empty.log"))
+    )
+
+
+def test_which_script_is_meant() -> None:
+    assert script_of(["a.py", "train_gpt.py"]) == "train_gpt.py"
+    assert script_of(["helper.py", "train_gpt_v5.py", "x/train_gpt.py"]) == "train_gpt_v5.py"
+    assert script_of(["only.py"]) == "only.py" and script_of(["a.py", "b.py"]) == ""
+
+
+# ------------------------------------------------------------ traps
+
+
+def test_links_are_not_followed(folder: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.log"
+    secret.write_text(log(finals="final_roundtrip_exact val_loss:2.0 val_bpb:0.5\n"))
+    (folder / "train_seed9.log").symlink_to(secret)
+    os.link(secret, folder / "train_seed8.log")
+    found = exhibits.of_path(folder)
+    assert sorted(one.words.split()[0] for one in found.problems) == ["train_seed8.log", "train_seed9.log"]
+    assert 0.5 not in [one.said.bpb for one in found.case.logs]
+    (folder / "train_gpt.py").unlink()
+    (folder / "train_gpt.py").symlink_to("/etc/passwd")
+    assert exhibits.of_path(folder).case.layers == ()
+    with pytest.raises(UserError, match="is a link"):
+        exhibits.of_path(folder / "train_seed9.log")
+    with pytest.raises(UserError, match="2 names"):
+        exhibits.of_path(secret)
+
+
+def test_pipes_giants_and_too_many_files(folder: Path, tmp_path: Path) -> None:
+    os.mkfifo(folder / "train_seed7.log")
+    with (folder / "train_seed6.log").open("wb") as file:
+        file.truncate(10**10)
+    with (folder / "submission.json").open("wb") as file:
+        file.truncate(10**9)
+    found = exhibits.of_path(folder)
+    assert {one.name for one in found.problems} >= {"link"}
+    assert found.case.claims is None
+    crowd = tmp_path / "crowd"
+    crowd.mkdir()
+    for number in range(MOST_ENTRIES + 1):
+        (crowd / f"{number}.x").touch()
+    with pytest.raises(UserError, match="more than"):
+        listing(crowd)
+    for odd in ("/dev/null", tmp_path / "nothing"):
+        with pytest.raises(UserError):
+            exhibits.of_path(Path(odd))
+
+
+def test_nothing_that_a_stranger_wrote_reaches_the_terminal(folder: Path) -> None:
+    evil = "\x1b[2J\x1b]0;owned\x07\u202e"
+    claim(folder, author=evil, name=evil)
+    (folder / "README.md").write_text(f"python {evil}train_x.py\n")
+    (folder / f"b{evil}.so").write_bytes(b"x")
+    (folder / "train_seed1.log").write_text(seed_log(1) + f"final_{evil}roundtrip val_loss:2.0 val_bpb:1.0\n")
+    text = judged.words(judged.report(exhibits.of_path(folder)))
+    assert "\x1b" not in text and "\u202e" not in text and "\x07" not in text
