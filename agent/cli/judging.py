@@ -10,7 +10,7 @@ from agent.cli.opened import AsJson, emit
 if TYPE_CHECKING:
     from agent.judge.exhibits import Exhibits
 
-FLAGGED, INVALID = 0, 1
+INVALID = 1  # exit code
 
 
 def judge(
@@ -30,7 +30,7 @@ def judge(
     from agent.report import judged
 
     found = judged.report(_exhibits(what))
-    emit(found, as_json, lambda: judged.words(found))
+    emit(judged.data(found), as_json, lambda: judged.words(found))
     if found.verdict == "invalid":
         raise typer.Exit(INVALID)
 

@@ -170,7 +170,8 @@ def of_job(
         walls = answer.walls
     case = Case(
         kind, path.name, layers, signs, logs, measured,
-        audited=audited(answer), floor=answer is not None and answer.floor_bits is not None, verdict=verdict,
+        audited=audited(answer) or _from_trust(measured), floor=answer is not None and answer.floor_bits is not None,
+        verdict=verdict,
         limits=limits or Limits(), files=code, script=script, overlap=shared, walls=walls,
     )  # fmt: skip
     return Exhibits(case, table=submission.table(logs))
@@ -182,6 +183,13 @@ def _answer(paths: JobPaths) -> Measured | None:
         return Measured.from_json((text or b"").decode("utf-8", errors="replace"))
     except ValueError:
         return None
+
+
+def _from_trust(measured: Measurement | None) -> str:
+    """Of a run whose folder is gone, what its trust says."""
+    if measured is None or measured.bpb is None or measured.trust == "reported":
+        return ""
+    return f"a {'full' if measured.trust == 'blind' else 'quick'} audit, of which the store keeps the outcome"
 
 
 def audited(answer: Measured | None) -> str:

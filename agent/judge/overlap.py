@@ -80,8 +80,9 @@ def cheap(folder: Path) -> bool:
 
 def compare(manifest: "Manifest", folder: Path) -> Overlap:
     """Reads both sides once."""
-    val = [folder / file.path for file in manifest.val.files]
-    train = [folder / file.path for file in manifest.train.files]
+    kind = ".bin" if manifest.corpus == "fineweb" else ".jsonl"  # other files beside them hold no documents
+    val = [folder / file.path for file in manifest.val.files if file.path.endswith(kind)]
+    train = [folder / file.path for file in manifest.train.files if file.path.endswith(kind)]
     if manifest.corpus == "fineweb":
         return of_documents(manifest.data_sha, _shard_documents(train), _shard_documents(val))
     return of_documents(manifest.data_sha, _text_documents(train), _text_documents(val))

@@ -54,13 +54,16 @@ def report(found: Exhibits) -> Report:
     broken = [one for one in said if one.state == "violated" and one.severity == "invalid"]
     flags = [one for one in said if one.state == "violated" and one.severity != "invalid"]
     errors = [one for one in found.problems if one.severity == "error"]
-    verdict: Verdict = "invalid" if broken or errors else "flagged" if flags or found.problems else "clean"
     measured = case.measured
+    noted = measured.findings if measured is not None else ()
+    barred = [one.text for one in noted if one.severity == "invalid"]
+    eye = flags or found.problems or any(one.severity == "flag" for one in noted)
+    verdict: Verdict = "invalid" if broken or errors or barred else "flagged" if eye else "clean"
     return Report(
         name=case.name,
         kind=case.kind,
         verdict=verdict,
-        words=_verdict(broken, flags, errors, said),
+        words=_verdict(broken, barred, flags, errors, said),
         measured_bpb=measured.bpb if measured is not None else None,
         trust=measured.trust if measured is not None else "reported",
         scores=tuple(_score(log) for log in case.logs),
@@ -68,20 +71,24 @@ def report(found: Exhibits) -> Report:
         problems=found.problems,
         table=found.table,
         files=case.files,
-        other_findings=tuple(
-            f"{one.rule} ({one.severity}): {one.text}" for one in (measured.findings if measured is not None else ())
-        ),
+        other_findings=tuple(f"{one.rule} ({one.severity}): {one.text}" for one in noted),
     )
 
 
 def _verdict(
-    broken: Sequence[Ruling], flags: Sequence[Ruling], errors: Sequence[Problem], said: Sequence[Ruling]
+    broken: Sequence[Ruling],
+    barred: Sequence[str],
+    flags: Sequence[Ruling],
+    errors: Sequence[Problem],
+    said: Sequence[Ruling],
 ) -> str:
     passed = sum(one.state == "passed" for one in said)
     known = f"{passed} of {len(said)} rules passed, {sum(one.state == 'unknown' for one in said)} can't be checked"
     parts = []
     if broken:
         parts.append(f"breaks {_numbers(broken)}: {broken[0].words}")
+    elif barred:
+        parts.append(f"the judge found it invalid: {barred[0]}")
     if errors:
         parts.append(f"the package is broken: {errors[0].words}")
     if flags:
@@ -105,6 +112,13 @@ def _run(number: int, said: Reported) -> str:
     """One of several runs in one log."""
     score = said.reason if said.bpb is None else f"{said.bpb:.8f} BPB ({said.why})"
     return f"run {number}, {'seed unknown' if said.seed is None else f'seed {said.seed}'}: {score}"
+
+
+def data(of: object) -> object:
+    """With names, for JSON."""
+    if isinstance(of, tuple) and hasattr(of, "_asdict"):
+        return {name: data(value) for name, value in of._asdict().items()}
+    return [data(one) for one in of] if isinstance(of, tuple | list) else of
 
 
 # ------------------------------------------------------------ words

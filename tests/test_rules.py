@@ -1,0 +1,139 @@
+"""Each rule of the contest: what breaks it, what proves that it is kept, and what can't be known."""
+
+from dataclasses import replace
+
+import pytest
+
+from agent.judge import rules
+from agent.judge.logs import reported
+from agent.judge.overlap import Overlap
+from agent.judge.rules.payload import unpack
+from agent.judge.rules.ruling import Case, Limits, Log, Ruling
+from agent.judge.rules.static import of_layers
+from agent.records import Finding
+from tests.contest_logs import EXACT, LOSS, log
+from tests.filling import measurement
+
+SCORED = measurement(1, 2.3)
+RUN = Case("run", "r1", measured=SCORED, audited="a full audit of 6,000 positions", floor=True, walls=("namespaces",))
+BLIND_PROVES = {1, 2, 4, 5, 6, 7, 8, 9, 11, 12, 13, 15, 16, 17, 18, 19, 20, 21, 22, 24, 25}
+
+
+def said(case: Case, number: int) -> Ruling:
+    return next(one for one in rules.rulings(case) if one.rule == number)
+
+
+def found(*names: str, severity: str = "invalid") -> Case:
+    findings = tuple(Finding(name, severity, f"{name} was seen") for name in names)  # type: ignore[arg-type]
+    return replace(RUN, measured=replace(SCORED, findings=findings))
+
+
+def of_script(text: str) -> Case:
+    layers = unpack("train_gpt.py", text.encode())
+    return Case(
+        "script", "x", layers, tuple(of_layers(layers)), files={"train_gpt.py": len(text)}, script="train_gpt.py"
+    )
+
+
+def of_log(text: str, **changes: object) -> Case:
+    return Case("log", "x", logs=(Log("train.log", reported(text)),), **changes)  # type: ignore[arg-type]
+
+
+def test_there_is_one_function_for_each_rule() -> None:
+    assert [one.number for one in rules.RULES] == list(range(1, 26))
+    assert len({one.name for one in rules.RULES}) == 25 and all(one.reason for one in rules.RULES)
+    assert {one.severity for one in rules.RULES} == {"invalid", "flag", "policy"}
+    assert [one.number for one in rules.RULES if one.severity == "policy"] == [10, 16, 17]
+
+
+def test_a_run_that_was_scored_blind_is_proven_where_that_proves_anything() -> None:
+    states = {one.rule: one.state for one in rules.rulings(RUN)}
+    assert {number for number, state in states.items() if state == "passed"} == BLIND_PROVES
+    assert set(states.values()) == {"passed", "unknown"}
+
+
+def test_a_reported_score_proves_nothing_of_scoring() -> None:
+    case = replace(RUN, measured=replace(SCORED, trust="reported"), audited="")
+    states = {one.rule: one.state for one in rules.rulings(case)}
+    for number in (1, 2, 4, 5, 6, 7, 8, 9, 11, 16, 20, 22, 25):
+        assert states[number] != "passed" or number == 25, number
+    assert said(replace(RUN, audited=""), 7).state == "unknown"
+    assert said(replace(RUN, walls=("unsafe",)), 2).state == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("name", "broken"),
+    [
+        ("below_floor", {1}),
+        ("holdout_gap", {1, 2}),
+        ("not_normalised", {7, 8}),
+        ("scores_not_repeated", {4, 5, 6, 9}),
+        ("mean_mismatch", {4, 5, 6, 9}),
+        ("surprise_mismatch", {4, 5, 6, 9}),
+        ("replay_differs", {5, 11}),
+        ("peek_changes_state", {5, 11}),
+        ("network", {22}),
+        ("code_changed", {24}),
+        ("implied_bytes", {18}),
+    ],
+)
+def test_what_the_judge_finds_breaks_its_rules(name: str, broken: set[int]) -> None:
+    violated = [one for one in rules.rulings(found(name)) if one.state == "violated"]
+    assert {one.rule for one in violated} == broken
+    assert all(one.severity == "invalid" and one.evidence == (f"{name}: {name} was seen",) for one in violated)
+    flagged = [one for one in rules.rulings(found(name, severity="flag")) if one.state == "violated"]
+    assert {one.rule for one in flagged} == broken and {one.severity for one in flagged} == {"flag"}
+    assert not [one for one in rules.rulings(found(name, severity="note")) if one.state == "violated"]
+
+
+def test_a_proof_outweighs_what_only_asked_for_an_eye() -> None:
+    text = "def eval_val(model, val_tokens):\n    loss = model(val_tokens)\n    loss.backward()\n"
+    case = of_script(text)
+    assert (said(case, 5).state, said(case, 5).severity) == ("violated", "flag")
+    proven = replace(RUN, signs=case.signs, layers=case.layers)
+    assert said(proven, 5).state == "passed" and "line 3" in said(proven, 5).evidence[0]
+    hidden = replace(RUN, signs=of_script("exec(input())").signs)
+    assert said(hidden, 24).state == "violated" and said(hidden, 24).severity == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("shared", "state", "severity"),
+    [(0, "passed", "invalid"), (3, "violated", "flag"), (40_000, "violated", "invalid")],
+)
+def test_documents_of_both_sides(shared: int, state: str, severity: str) -> None:
+    told = said(replace(RUN, overlap=Overlap("d", 10**6, 50_000, shared, ("first",))), 3)
+    assert (told.state, told.severity) == (state, severity)
+    assert said(RUN, 3).state == "unknown"
+
+
+def test_verdicts_of_the_idea_are_rules_too() -> None:
+    assert said(replace(RUN, verdict="seed_ignored: r1 and r2 hardly differ"), 21).severity == "invalid"
+    assert said(replace(RUN, verdict="over_budget: r1: 99 CPU-seconds"), 14).state == "violated"
+
+
+def test_clocks_sizes_and_counts_of_a_log() -> None:
+    fine = of_log(log())
+    assert {one.rule for one in rules.rulings(fine) if one.state == "passed"} == {13, 14, 15, 18, 19}
+    slow = of_log(log().replace("600028ms", "601153ms"))
+    assert said(slow, 14).severity == "invalid" and "601.2 s" in said(slow, 14).evidence[0]
+    assert said(of_log(log().replace("600028ms", "600900ms")), 14).state == "passed"
+    free = of_log(log().replace("600028ms", "14400000ms"), limits=Limits(train_s=None, score_s=None))
+    assert said(free, 14).state == "unknown"
+    big = of_log(log().replace("submission size int8+zlib: 15874829", "submission size int8+zlib: 16000001"))
+    assert said(big, 15).state == "violated" and "16,000,001" in said(big, 15).words
+    part = of_log(log().replace("tokens:62021632", "tokens:8000000"))
+    assert said(part, 19).state == "violated" and said(part, 18).state == "violated"
+    double = of_log(log(finals=LOSS + EXACT.replace("1.22756946", "1.04509573")))
+    assert said(double, 18).severity == "invalid"
+
+
+def test_several_runs_in_one_log_are_several_seeds() -> None:
+    told = said(of_log(log(1) + log(2)), 21)
+    assert (told.state, told.severity) == ("violated", "flag") and "2 runs" in told.words
+
+
+def test_pickles_and_policy() -> None:
+    assert said(of_script("x = 1\n" * 99), 25).state == "passed"
+    assert said(of_script("import pickle\npickle.load(f)\n"), 25).state == "violated"
+    assert said(of_script("import subprocess\nsubprocess.run(['lrzip'])\n"), 17).severity == "policy"
+    assert said(RUN, 10).state == "unknown" and said(RUN, 10).severity == "policy"
