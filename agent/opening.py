@@ -13,6 +13,7 @@ from agent import guard, hardware, literals, reach
 from agent import track as tracks
 from agent.errors import MissingError, UserError, did_you_mean
 from agent.judge import verdict
+from agent.judge.overlap import overlap
 from agent.options import Options, default_slots, enough, planner_names, review_policy
 from agent.planner import Planner, making
 from agent.records import Campaign, Caps, Draft, Proposal
@@ -187,11 +188,22 @@ def corpus(track: Track, repo: Repository, say: Say) -> str:
         return ""
     folder = hardware.corpus_folder(track, repo.root)
     if data.corpus != "fineweb":
-        return prepare(data.corpus, folder, say=say).data_sha
-    manifest = prepare("fineweb", folder, say=say, variant=data.variant, train_shards=max(1, data.train_shards))
-    if track.script.score:
-        prepare_documents(folder, say)
+        manifest = prepare(data.corpus, folder, say=say)
+    else:
+        manifest = prepare("fineweb", folder, say=say, variant=data.variant, train_shards=max(1, data.train_shards))
+        if track.script.score:
+            prepare_documents(folder, say)
+    disjoint(folder, repo.root / ".caddie", say)
     return manifest.data_sha
+
+
+def disjoint(folder: Path, cache: Path, say: Say) -> None:
+    """Training and validation share no document, or next to none. UserError: a score would mean nothing."""
+    found = overlap(folder, cache)
+    if found.spoilt:
+        raise UserError(f"{folder}: {found.words()}; scores on them would mean nothing: make the data anew")
+    if found.shared:
+        say(found.words())
 
 
 def base_draft(words: str) -> Draft:

@@ -205,6 +205,7 @@ def test_which_script_is_meant() -> None:
     assert script_of(["a.py", "train_gpt.py"]) == "train_gpt.py"
     assert script_of(["helper.py", "train_gpt_v5.py", "x/train_gpt.py"]) == "train_gpt_v5.py"
     assert script_of(["only.py"]) == "only.py" and script_of(["a.py", "b.py"]) == ""
+    assert script_of(["trainer/train_gpt.py", "spec.json"]) == "trainer/train_gpt.py"
 
 
 # ------------------------------------------------------------ traps

@@ -9,6 +9,7 @@ import pytest
 from agent.errors import UserError
 from agent.judge import overlap
 from agent.judge.overlap import Overlap, of_documents
+from agent.opening import disjoint
 from tests.shards import write_shard
 from trainer.data.manifest import File, Manifest, Part, data_sha, sha_of, sha_over, write
 
@@ -105,3 +106,14 @@ def test_the_shipped_corpus_is_disjoint(tmp_path: Path) -> None:
     prepare("synth", tmp_path / "synth", say=lambda _: None)
     found = overlap.overlap(tmp_path / "synth", tmp_path / ".caddie")
     assert isinstance(found, Overlap) and found.shared == 0 and found.training > 100 and found.validation > 10
+
+
+def test_a_start_is_refused_where_scores_would_mean_nothing(tmp_path: Path) -> None:
+    told: list[str] = []
+    texts = [str(number) for number in range(300)]
+    spoilt = text_corpus(tmp_path / "a", texts, ["1", "2", *(f"v{number}" for number in range(100))])
+    with pytest.raises(UserError, match="make the data anew"):
+        disjoint(spoilt, tmp_path / ".caddie", told.append)
+    near = text_corpus(tmp_path / "b", texts, ["1", *(f"v{number}" for number in range(200))])
+    disjoint(near, tmp_path / ".caddie", told.append)
+    assert told == ["1 of 201 validation documents stand in 300 training documents, 0.50%"]

@@ -23,6 +23,7 @@ DIGEST = 12  # bytes: by chance two of 10^8 documents agree with probability 10^
 EXAMPLES = 5
 BLOCK = 1 << 20  # tokens that are held at once
 CHEAP_BYTES = 200_000_000  # of training data: a second or two
+MOST_SHARED = 0.01  # of the validation documents: more is no accident of the web, and no score means anything
 SEPARATOR = 1  # the token that stands before every document of the published shards
 
 
@@ -35,6 +36,11 @@ class Overlap:
     validation: int
     shared: int  # validation documents that stand in the training data
     examples: tuple[str, ...]
+
+    @property
+    def spoilt(self) -> bool:
+        """Whether a score on this validation text would mean nothing."""
+        return self.shared > MOST_SHARED * self.validation
 
     def words(self) -> str:
         share = f", {self.shared / self.validation:.2%}" if self.shared and self.validation else ""

@@ -222,8 +222,7 @@ def script_of(files: Collection[str]) -> str:
     """The one that trains: train_gpt.py, else the shortest name that begins so, else the only script."""
     if SCRIPT in files:
         return SCRIPT
-    scripts = sorted(
-        (name for name in files if name.endswith(".py") and "/" not in name), key=lambda name: (len(name), name)
-    )
-    training = [name for name in scripts if name.startswith("train")]
-    return training[0] if training else scripts[0] if len(scripts) == 1 else ""
+    scripts = sorted((name for name in files if name.endswith(".py")), key=lambda name: (len(name), name))
+    here = [name for name in scripts if "/" not in name] or scripts
+    training = [name for name in here if name.rsplit("/", 1)[-1].startswith("train")]
+    return training[0] if training else here[0] if len(here) == 1 else ""

@@ -171,7 +171,7 @@ def _data(root: Path) -> list[Check]:
         folder = root / ".caddie" / "data" / corpus
         there = (folder / "manifest.json").is_file()
         if there:
-            checks.append(Check(f"data {corpus}", "good", str(folder)))
+            checks.append(_disjoint(corpus, folder, root / ".caddie"))
         elif corpus != "fineweb":
             checks.append(Check(f"data {corpus}", "note", "not made yet: `agent start` makes it"))
         else:
@@ -179,6 +179,20 @@ def _data(root: Path) -> list[Check]:
                 Check(f"data {corpus}", "note", f"not here: {sys.executable} -m trainer.data fineweb downloads it")
             )
     return checks
+
+
+def _disjoint(corpus: str, folder: Path, cache: Path) -> Check:
+    """Whether training and validation were compared, document by document, and what came of it."""
+    from agent.judge.overlap import known
+    from trainer.data.manifest import load
+
+    try:
+        found = known(load(folder, verify=False).data_sha, cache)
+    except CaddieError as error:
+        return Check(f"data {corpus}", "bad", line(str(error), 300))
+    if found is None:
+        return Check(f"data {corpus}", "good", f"{folder}; the next `agent start` compares training with validation")
+    return Check(f"data {corpus}", "bad" if found.spoilt else "good", f"{folder}; {found.words()}")
 
 
 def _tracks(root: Path) -> list[Check]:

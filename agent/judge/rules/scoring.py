@@ -9,7 +9,6 @@ MISMATCH = ("scores_not_repeated", "mean_mismatch", "surprise_mismatch")
 STATE = ("replay_differs", "peek_changes_state")
 SUMS = ("not_normalised",)
 NOT_SCORED = "only blind scoring can tell: no judge has scored it"
-MOST_SHARED = 0.01  # of the validation documents: more is no accident of the web
 
 
 def _audited(case: Case) -> str:
@@ -41,14 +40,9 @@ def disjoint(case: Case) -> Answer:
     found = case.overlap
     if found is None:
         return unknown("the data it was trained on are not here")
-    words = (
-        f"{found.shared:,} of {found.validation:,} validation documents stand in {found.training:,} training documents"
-    )
     if found.shared == 0:
         return passed(f"no validation document stands in {found.training:,} training documents, compared by hash")
-    share = found.shared / max(1, found.validation)
-    severity = "invalid" if share > MOST_SHARED else "flag"
-    return violated(severity, f"{words} ({share:.2%})", found.examples)  # type: ignore[arg-type]
+    return violated("invalid" if found.spoilt else "flag", found.words(), found.examples)
 
 
 @rule(4, "no adaptation before scoring", "invalid", "epochs on validation text before it is scored violate score first")
