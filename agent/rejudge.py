@@ -15,6 +15,7 @@ from agent import hardware, reach, track
 from agent.errors import InfraError, MissingError, UserError
 from agent.judge import JUDGE_VERSION
 from agent.judge.measure import measure
+from agent.judge.rules import signs
 from agent.judge.session import MAX_CODE
 from agent.judge.task import Auditing, judge_phase
 from agent.records import Campaign, Measurement, Run
@@ -146,7 +147,7 @@ def the_corpus(of: Track, campaign: Campaign, root: Path) -> Path:
 def _again(store: Store, bench: Bench, run: Run, check: bool) -> Again:
     began = time.monotonic()
     with store.read() as reads:
-        old = reads.measurement(run.id)
+        old, risk = reads.measurement(run.id), reads.proposal(run.proposal_id).risk
     about = Again(f"r{run.id}", f"p{run.proposal_id}", "no score", "")
     if old is None or run.outcome != "ok":
         return replace(about, words=f"it ended as {run.outcome}: there was no score")
@@ -155,7 +156,7 @@ def _again(store: Store, bench: Bench, run: Run, check: bool) -> Again:
         raise UserError(f"r{run.id} was measured by judge {old.judge_version}; this Caddie has judge {JUDGE_VERSION}")
     try:
         kept = read_kept(bench, run, old)
-        new = score(bench, run, kept)
+        new = signs.flagged(score(bench, run, kept), risk)
         with store.read() as reads:
             new = watched(reads, run, new)
     except _Gone as error:

@@ -96,6 +96,28 @@ def test_what_bars_a_proposal_from_leading(store: Store, base: Proposal, how: di
     assert ("idea" in on_frontier) == (barred == "")
 
 
+@pytest.mark.parametrize(
+    "rule",
+    ["below_floor", "holdout_gap", "not_normalised", "mean_mismatch", "replay_differs", "network", "code_changed"],
+)
+def test_what_breaks_a_rule_of_the_contest_spreads_and_a_crash_does_not(
+    store: Store, base: Proposal, rule: str
+) -> None:
+    with store.write() as tx:
+        add_measured(tx, base, 1, 2.30, purpose="report")
+        ideas = [promote(tx, add_idea(tx, base, name)) for name in ("cheat", "crash", "flagged")]
+        add_measured(tx, ideas[0], 2, 2.0, purpose="report", findings=(Finding(rule, "invalid", "seen"),))
+        add_measured(tx, ideas[1], 3, None, purpose="report", findings=(Finding("no_score", "note", "it crashed"),))
+        add_measured(tx, ideas[2], 4, 2.2, purpose="report", findings=(Finding("many_seeds", "flag", "in a loop"),))
+        children = [promote(tx, add_idea(tx, idea, f"of {idea.title}")) for idea in ideas]
+        for number, child in enumerate(children):
+            add_measured(tx, child, 10 + number, 1.9 + number / 100, purpose="report")
+    barred = {row["proposal_id"]: row["barred"] for row in view(store, "scores")}
+    assert [barred.get(one.id) for one in ideas] == ["invalid", None, ""]
+    assert [barred[one.id] for one in children] == ["ancestor", "", ""]
+    assert best(store) == ["of crash"]
+
+
 def test_verdicts_and_states_can_say_invalid_too(store: Store, base: Proposal) -> None:
     with store.write() as tx:
         ideas = [add_idea(tx, base, f"idea {n}") for n in range(2)]

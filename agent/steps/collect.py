@@ -1,7 +1,5 @@
 """runner -> judge: takes what finished, measures it, settles what it cost."""
 
-from dataclasses import replace
-
 from agent import budget
 from agent.errors import InfraError
 from agent.judge.measure import measure
@@ -65,8 +63,7 @@ def _finish(setting: Setting, run: Run) -> float:
     with setting.store.read() as reads:
         measurement = watched(reads, run, measurement)
     with setting.store.write() as tx:
-        flagged = signs.findings(tx.proposal(run.proposal_id).risk)
-        measurement = replace(measurement, findings=measurement.findings + flagged)
+        measurement = signs.flagged(measurement, tx.proposal(run.proposal_id).risk)
         tx.update_run(
             run.id, state="done", outcome=result.outcome, reason=result.reason, walls=result.walls, ended=now()
         )

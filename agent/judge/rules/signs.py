@@ -6,10 +6,10 @@ accepted it, or has not decided.
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from agent.records import Finding
+from agent.records import Finding, Measurement
 
 Severity = Literal["invalid", "flag", "policy"]
 
@@ -42,3 +42,8 @@ def findings(risks: Iterable[str]) -> tuple[Finding, ...]:
     """What a proposal's script was flagged for, as findings of its runs."""
     read = (_RISK.fullmatch(text) for text in risks)
     return tuple(Finding(found[1], "flag", found[2]) for found in read if found is not None)
+
+
+def flagged(measured: Measurement, risks: Iterable[str]) -> Measurement:
+    """With them."""
+    return replace(measured, findings=measured.findings + findings(risks))
