@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from agent.errors import UserError
-from agent.judge import logs
+from agent.judge import exhibits, logs
 from agent.records import Finding, Proposal, Trust
+from agent.report import judged
 from agent.report import package as packages
 from agent.report.package import Package, Wanted
 from agent.runners.job import JobPaths
@@ -140,6 +141,20 @@ def test_the_logs_say_what_was_measured(make: Make) -> None:
     boast = "quantized_ttt_phased val_loss:2.0 val_bpb:0.9 eval_time:1ms\n"
     found = make(log=LOG + boast).package()
     assert refused(found) == ["logs"] and "says 0.9 BPB, and 1.0712" in found.refused[0].words
+
+
+def test_agent_judge_passes_the_folder(make: Make, tmp_path: Path) -> None:
+    code = pack(SOURCE.read_text("utf-8"))
+    made = make(code=code, trust="blind", odd={"code_bytes": len(code)}).package()
+    assert made.refused == ()
+    packages.write(made, tmp_path / "out")
+    found = judged.report(exhibits.of_path(tmp_path / "out"))
+    assert found.verdict == "flagged"  # its setting is given in the environment, and the README says so
+    assert [one.name for one in found.problems] == ["needs_environment"]
+    assert not [one for one in found.rulings if one.state == "violated"]
+    assert {13, 14, 15, 16, 17, 23, 25} <= {one.rule for one in found.rulings if one.state == "passed"}
+    (tmp_path / "out" / "train_seed42.log").unlink()
+    assert judged.report(exhibits.of_path(tmp_path / "out")).verdict == "invalid"
 
 
 def test_what_a_model_wrote_is_text_in_the_readme(make: Make) -> None:

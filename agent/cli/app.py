@@ -2,7 +2,20 @@
 
 import typer
 
-from agent.cli import clients, conforming, demo, files, judging, look, machine, models, rejudge, reviewing, run, submitting
+from agent.cli import (
+    clients,
+    conforming,
+    demo,
+    files,
+    judging,
+    look,
+    machine,
+    models,
+    rejudge,
+    reviewing,
+    run,
+    submitting,
+)
 
 EPILOG = """
 Proposals are written p12 and runs r34; the letter may be left out. Commands that print data take --json;
