@@ -1,7 +1,9 @@
 """What strangers hand in: what is read of it, what is wrong with a package, and that no trap works."""
 
 import json
+import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -199,6 +201,36 @@ def test_a_log_and_a_script_by_themselves(tmp_path: Path) -> None:
     assert "has no official score: the log holds no final score" in judged.words(
         judged.report(exhibits.of_path(tmp_path / "empty.log"))
     )
+
+
+def test_a_jobs_folder_by_itself(tmp_path: Path) -> None:
+    """Without its store: the judge's own answer is beside the log."""
+    from agent.judge.task import Audit, Measured, no_score
+
+    (tmp_path / "spec.json").write_text("{}")
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "train_gpt.py").write_text(SCRIPT)
+    (tmp_path / "train.log").write_text(log(finals=""))
+    found = judged.report(exhibits.of_path(tmp_path))
+    assert found.kind == "job" and found.measured_bpb is None
+    assert found.notes == ("it has no result: it is still running, or was lost", "no judge has scored it")
+    audit = Audit(64, "secret", 1e-6, 1e-7)
+    values = {
+        "nats": 1000.0,
+        "tokens": 300,
+        "bytes": 700,
+        "doc_nats": (1000.0,),
+        "audit": audit,
+        "walls": ("landlock",),
+    }
+    answer: Measured = replace(no_score("ok", ""), **values)
+    (tmp_path / "measure.json").write_text(answer.to_json())
+    found = judged.report(exhibits.of_path(tmp_path))
+    assert found.measured_bpb == pytest.approx(1000 / math.log(2) / 700)
+    assert {5, 7, 9, 20} <= {one.rule for one in found.rulings if one.state == "passed"}
+    assert any("a quick audit of 64 positions" in one.words for one in found.rulings)
+    (tmp_path / "measure.json").write_text('{"judge_version": 0}')
+    assert "not one of this version" in exhibits.of_path(tmp_path).case.notes[1]
 
 
 def test_which_script_is_meant() -> None:

@@ -21,7 +21,7 @@ from agent.judge.rules.ruling import Case, Kind, Limits, Log
 from agent.judge.rules.signs import Sign
 from agent.judge.task import Measured
 from agent.records import Measurement
-from agent.runners.job import JobPaths
+from agent.runners.job import JobPaths, JobResult
 from agent.runners.reading import read_ends
 
 HEAD, TAIL = 1 << 18, 1 << 21  # bytes of a log that are read
@@ -164,7 +164,8 @@ def of_job(
     layers, signs = _script(paths.code, script) if script else ((), ())
     text = read_ends(paths.train_log, HEAD, TAIL)
     logs = (_log(path, paths.train_log.name, layers),) if text else ()
-    answer = _answer(paths)
+    answer, unread = _answer(paths)
+    notes = [_ended(paths), unread if measured is None else ""]
     if measured is None and answer is not None:
         measured = _measurement(answer)
         walls = answer.walls
@@ -173,16 +174,29 @@ def of_job(
         audited=audited(answer) or _from_trust(measured), floor=answer is not None and answer.floor_bits is not None,
         verdict=verdict,
         limits=limits or Limits(), files=code, script=script, overlap=shared, walls=walls,
+        notes=tuple(note for note in notes if note),
     )  # fmt: skip
     return Exhibits(case, table=submission.table(logs))
 
 
-def _answer(paths: JobPaths) -> Measured | None:
+def _answer(paths: JobPaths) -> tuple[Measured | None, str]:
+    """What the judge's session wrote, or why that can't be read."""
     text = folder.read(paths.folder, paths.measure.name)
+    if text is None:
+        return None, "no judge has scored it"
     try:
-        return Measured.from_json((text or b"").decode("utf-8", errors="replace"))
+        return Measured.from_json(text.decode("utf-8", errors="replace")), ""
+    except ValueError as error:
+        return None, f"{paths.measure.name} is not one of this version of the judge: {error}"
+
+
+def _ended(paths: JobPaths) -> str:
+    """How the job ended, where it did not end well."""
+    try:
+        result = JobResult.from_json((folder.read(paths.folder, paths.result.name) or b"").decode("utf-8", "replace"))
     except ValueError:
-        return None
+        return "it has no result: it is still running, or was lost"
+    return "" if result.outcome == "ok" else f"it ended as {result.outcome}: {result.reason}"
 
 
 def _from_trust(measured: Measurement | None) -> str:

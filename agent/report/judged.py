@@ -46,6 +46,7 @@ class Report(NamedTuple):
     table: Table | None
     files: dict[str, int]
     other_findings: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def report(found: Exhibits) -> Report:
@@ -71,6 +72,7 @@ def report(found: Exhibits) -> Report:
         problems=found.problems,
         table=found.table,
         files=case.files,
+        notes=case.notes,
         other_findings=tuple(f"{one.rule} ({one.severity}): {one.text}" for one in noted),
     )
 
@@ -133,6 +135,7 @@ def _lines(of: Report) -> Iterator[str]:
     yield ""
     if of.measured_bpb is not None:
         yield f"{of.measured_bpb:.6f} BPB, {of.trust}"
+    yield from (line(note, 240) for note in of.notes)
     yield from _scores(of)
     yield from _problems(of)
     yield from _rules(of)

@@ -56,6 +56,7 @@ class Case:
     claims: dict[str, object] | None = None  # submission.json
     overlap: Overlap | None = None
     walls: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what could not be read, how it ended
 
     @property
     def blind(self) -> bool:
