@@ -184,7 +184,9 @@ def test_a_broken_judge_is_not_the_idea_s_fault(tmp_path: Path) -> None:
 
 def test_tracks_that_believe_the_log(tmp_path: Path) -> None:
     found = measured(make_job(tmp_path, LOG + FINAL.format(1.2)), result(judged=False), toy(""))
-    assert (found.trust, found.bpb, found.total_bytes, found.findings) == ("reported", 1.2, 1050, ())
+    assert (found.trust, found.bpb, found.total_bytes) == ("reported", 1.2, 1050)
+    (line,) = found.findings
+    assert line.rule == "official_line" and line.severity == "note" and "the only final score" in line.text
     silent = measured(make_job(tmp_path), result(judged=False), toy(""))
     assert silent.bpb is None and [f.rule for f in silent.findings] == ["no_score"]
     crashed = measured(make_job(tmp_path, FINAL.format(1.2)), result("crashed", judged=False), toy(""))

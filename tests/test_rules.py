@@ -75,6 +75,7 @@ def test_a_reported_score_proves_nothing_of_scoring() -> None:
         ("network", {22}),
         ("code_changed", {24}),
         ("implied_bytes", {18}),
+        ("several_runs", {21}),
     ],
 )
 def test_what_the_judge_finds_breaks_its_rules(name: str, broken: set[int]) -> None:

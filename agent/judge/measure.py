@@ -8,6 +8,7 @@ import math
 
 from agent.errors import InfraError
 from agent.judge import JUDGE_VERSION, allowed, logs
+from agent.judge.doubts import of_log
 from agent.judge.logs import Reported
 from agent.judge.task import NETWORK, Measured, no_score
 from agent.records import Audited, Finding, Measurement, Run, Trust
@@ -48,7 +49,7 @@ def measure(track: Track, run: Run, job: JobPaths, result: JobResult, data_sha: 
         findings.append(
             Finding("code_changed", "invalid", "the script that was scored is not the one that was started")
         )
-    findings += talk(result)
+    findings += [*talk(result), *(of_log(track, said) if trust == "reported" else ())]
     findings += allowed.clocks(track.limits, train.wall_s if train else None, said, found)
     findings += code_size(found)
     if found.status != "ok":

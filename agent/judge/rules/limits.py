@@ -175,7 +175,8 @@ def bytes_per_token(case: Case) -> Answer:
     fine = [f"{name}: {told.words}" for name, told in counts if told.fine]
     if fine and len(fine) == len(counts):
         return passed("score and loss have the ratio of the validation set", fine)
-    return judged(case, 18, lacking="no log says both score and loss, with a ratio that is known")
+    lacking = "no log says both score and loss, with a ratio that is known"
+    return judged(case, 18, ("tokens_per_byte",), lacking=lacking)
 
 
 @rule(19, "all of the validation set, in order", "invalid", "scores of a part are of another test")
