@@ -10,11 +10,13 @@ from agent import conforming
 from agent import track as tracks
 from agent.errors import UserError
 from agent.judge.conform import How
+from agent.judge.contract import ASKS
 from agent.records import Proposal
 from agent.tools import Desk
 from agent.tools.check import Check, check
 from agent.tools.dry_run import DryRun, Place
 from tests.candidates import honest
+from tests.commanding import console
 from tests.desk import CHECK, TRACK, basis_of, edit, open_desk
 
 LINE = "LINE = " + repr(json.dumps({"text": "the cat saw the dog. " * 30}))
@@ -107,3 +109,23 @@ def reported(toml: str) -> str:
     return toml.replace('trust = "measured"', 'trust = "reported"').replace(
         'score = ["{python}", "{script}", "score"]\n', ""
     )
+
+
+def test_the_command_prints_a_table_or_json_and_says_it_by_its_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In a folder that is nobody's workspace."""
+    work = tmp_path / "trainer"
+    work.mkdir()
+    (work / "track.toml").write_text(TOML)
+    (work / "good.py").write_text(SCRIPT)
+    (work / "bad.py").write_text(SCRIPT.replace(*BORDERS))
+    agent = console(tmp_path, monkeypatch, capfd, tmp_path)
+    good = agent("conform", "good.py", "--track", "track.toml", "--json")
+    rows = json.loads(good.out)["clauses"]
+    assert good.code == 0 and [row["name"] for row in rows] == list(ASKS)
+    assert {row["state"] for row in rows} == {"holds"}
+    bad = agent("conform", "bad.py", "--track", "track.toml")
+    assert bad.code == 1 and "BROKEN  chunk_borders" in bad.out and "To mend it: a document goes on" in bad.out
+    missing = agent("conform", "no.py", "--track", "track.toml")
+    assert missing.code == 2 and "can't read no.py" in missing.err

@@ -59,7 +59,7 @@ FAULTS = {
     "reset": "after a reset the same chunk has other nats",
     "reset_elsewhere": "in another process the same chunk has other nats",
     "chunk_borders": "chunks instead of one",
-    "state": 'says state: "none", but it scores otherwise in other chunks',
+    "state": 'says state: "none", but where earlier chunks had other tokens',
     "context": "with other tokens more than 1 before",
     "sums": "they sum to 1.01",
     "batch": "asked alone and in another order",

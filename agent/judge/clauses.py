@@ -51,6 +51,10 @@ class Asked:
     """With others in the place of some tokens; None: the context reaches over all of the text."""
     beyond: Mask
     """The tokens for which no other token of `other_begin` stands inside their context."""
+    other_past: Floats
+    """In small chunks, the first of which had others in the place of their tokens."""
+    past: Mask
+    """The tokens for which those lie further back than their context; none, if it reaches too far."""
     peeks: Peeked
     again: Peeked
     """Some of the questions once more, in other frames."""
@@ -95,36 +99,22 @@ def _reset(asked: Asked) -> str:
     return ""
 
 
-def _told(asked: Asked) -> Mask:
-    """Tokens whose nats must not depend on the chunks. A model with state may differ once it has learnt."""
-    return (np.arange(len(asked.whole)) < asked.pieces[0].end) | (asked.manifest.state == "none")
-
-
-def _moved_by_chunks(asked: Asked) -> Mask:
-    return _apart(asked, asked.whole, asked.small) & _told(asked)
-
-
-def _after_border(asked: Asked) -> NDArray[np.int64]:
-    """How far each token is from the beginning of its small chunk."""
-    return np.concatenate([np.arange(piece.end - piece.begin) for piece in asked.pieces])
+def _state(asked: Asked) -> str:
+    """Without state nothing matters that was scored longer ago than the context reaches."""
+    if asked.manifest.state == "chunk" or not (_apart(asked, asked.small, asked.other_past) & asked.past).any():
+        return ""
+    words = _these(asked, np.flatnonzero(asked.past), asked.small, asked.other_past)
+    return f'says state: "none", but where earlier chunks had other tokens, beyond its context, {words}'
 
 
 def _chunk_borders(asked: Asked) -> str:
-    moved = _moved_by_chunks(asked)
-    # Before the first border nothing can have been lost, so there it is what comes after that matters: a chunk's end.
-    near = moved & ((_after_border(asked) < asked.manifest.context) | (np.arange(len(moved)) < asked.pieces[0].end))
-    if not moved.any() or not _mostly(near, moved):
+    """A model with state may differ once it has learnt."""
+    free = 0 if asked.manifest.state == "none" else len(asked.whole) - asked.pieces[0].end
+    told = np.arange(len(asked.whole) - free)
+    if not _apart(asked, asked.whole[told], asked.small[told]).any():
         return ""
-    words = _these(asked, np.flatnonzero(_told(asked)), asked.whole, asked.small)
+    words = _these(asked, told, asked.whole, asked.small)
     return f"cut into {len(asked.pieces)} chunks instead of one, {words}; chunks began at {_borders(asked)}"
-
-
-def _state(asked: Asked) -> str:
-    moved = _moved_by_chunks(asked)
-    if moved.any() and not _chunk_borders(asked):
-        words = _these(asked, np.flatnonzero(_told(asked)), asked.whole, asked.small)
-        return f'says state: "{asked.manifest.state}", but it scores otherwise in other chunks: {words}'
-    return ""
 
 
 def _context(asked: Asked) -> str:
@@ -222,10 +212,6 @@ def _apart(asked: Asked, one: Floats, other: Floats) -> Mask:
     return found
 
 
-def _mostly(some: Mask, all_of_them: Mask) -> bool:
-    return int(some.sum()) >= 0.9 * int(all_of_them.sum())
-
-
 def _worst(one: Floats, other: Floats) -> int:
     return int(np.argmax(np.nan_to_num(np.abs(one - other), nan=np.inf)))
 
@@ -250,9 +236,9 @@ ALONE: dict[str, Callable[[Asked], str]] = {"sums": _sums, "batch": _batch}
 CHAIN: dict[str, Callable[[Asked], str]] = {
     "reset": _reset,
     "causal": _causal,
-    "chunk_borders": _chunk_borders,
-    "state": _state,
     "context": _context,
+    "state": _state,
+    "chunk_borders": _chunk_borders,
     "peek_changes_nothing": _peek_changes_nothing,
 }
 PATTERNS = ("doc_starts", "positions", "numerics", "same_answer")

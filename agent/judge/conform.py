@@ -41,7 +41,7 @@ AWKWARD = (
     "x",
     "é and 日本, \u2028 and \u2581 and \ufeff, ﬁ and A\u0301: none of these is like another.",
     "  Two spaces,\ttabs\r\n\n\n\nand MANY Capitals; 0123456789 \U0001f600!  ",
-    "\x00\x01 control \x7f",
+    "A page\x0cand another one\u00a0...",
 )
 CONFORM = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); "
@@ -132,6 +132,8 @@ class _Scored(NamedTuple):
     other_end: Floats
     other_begin: Floats | None
     beyond: Mask
+    other_past: Floats
+    past: Mask
 
 
 class _Talk:
@@ -160,7 +162,7 @@ class _Talk:
         self.restart()
         others = self._with_others(slice(at, None))
         end = self.score([Chunk(0, len(whole), [s for s in self._stream.starts if s < at])], others)
-        return _Scored(whole, again, small, end[:at], *self._other_begin())
+        return _Scored(whole, again, small, end[:at], *self._other_begin(), *self._other_past())
 
     def _other_begin(self) -> tuple[Floats | None, Mask]:
         """Stretches of other tokens, a context long, after each of them two that stay: what counts is the second."""
@@ -170,6 +172,13 @@ class _Talk:
         self.restart()
         nats = self.score(self.whole, self._with_others(places // context % 3 == 0))
         return nats, places // context % 3 == 2
+
+    def _other_past(self) -> tuple[Floats, Mask]:
+        """A third of the text is other; what counts is what comes a context later."""
+        cut = self.pieces[len(self.pieces) // 3].begin
+        self.restart()
+        nats = self.score(self.pieces, self._with_others(slice(0, cut)))
+        return nats, np.arange(len(nats)) >= cut + self._manifest.context
 
     def _with_others(self, where: slice | Mask) -> Stream:
         """The tokens there in the opposite order."""

@@ -60,7 +60,7 @@ class Faulty(honest.Answerer):
             raise KeyError("model.layers.0.weight")
 
     def encodes(self, kind, payload):
-        if kind == ENCODE and b"\x00" in payload:
+        if kind == ENCODE and b"\x0c" in payload:
             return TOKENS, b""
 
     def decodes(self, kind, payload):
