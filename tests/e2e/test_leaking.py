@@ -23,6 +23,9 @@ BASE = HONEST.replace('"context": 1', '"context": 4000')
 
 def make_blind(root: Path) -> Path:
     track = JUDGED.replace('trust = "measured"', 'trust = "blind"').replace("memory_mb = 250", "memory_mb = 500")
+    track = track.replace("score_wall_s = 8", "score_wall_s = 30\naudit_wall_s = 60").replace(
+        "_wall_s = 4\n", "_wall_s = 30\n"
+    )
     world.make_workspace(root, script=BASE, track=track)
     corpus = root / ".caddie/data/docs"
     corpus.mkdir(parents=True)
@@ -61,6 +64,6 @@ def test_an_idea_that_leaks_rarely_is_never_accepted(tmp_path: Path) -> None:
     assert [row["proposal_id"] for row in best] == [proposals["reads more"].id]
     # The head was compared with what the judge kept of its baseline's scores.
     assert audit is not None and audit.strength == "full" and "the baseline's scores for 100 %" in audit.reference
-    for one in (*head, *base):
+    for one in (*head, *base, *cheat):
         said = Measured.from_json(JobPaths(setting.job(one.run.id)).measure.read_text())
         assert score_of(said) == one.measurement.bpb and said.audit is not None and said.audit.strength == "full"
