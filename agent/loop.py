@@ -17,6 +17,7 @@ from agent.llm.meter import write_off
 from agent.setting import Setting
 from agent.steps.admit import admit, record, refresh
 from agent.steps.collect import cancel_all, collect
+from agent.steps.crowded import Crowd
 from agent.steps.decide import decide, undecided
 from agent.steps.ending import NO_MORE_IDEAS, Ending, close, ending, over
 from agent.steps.launch import free_slots, full_disk, start
@@ -42,6 +43,7 @@ class Loop:
         self._show = show
         self._asking = Asking(setting)
         self._learning = Learning(setting)
+        self._crowd = Crowd(setting)
         self._interrupts = 0
         self._told: Asked = ""
         self._found_at = 0.0  # since when there is nothing left but findings
@@ -109,6 +111,8 @@ class Loop:
                 items = [item for item in items if item.held]  # an idea that passed waits for its money
             elif items and not affordable(reads.balance(setting.campaign.id), worst_idea(setting, reads).gpu_s):
                 items = [item for item in items if not begins(item)]
+        if items:
+            slots = self._crowd.free(slots)
         for slot, item in zip(slots, items, strict=False):
             if start(setting, item, slot) is None:
                 break  # what is most urgent can't be paid: nothing less urgent may eat the rest

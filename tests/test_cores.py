@@ -66,3 +66,21 @@ def test_a_folder_that_is_not_ours_claims_nothing(tmp_path: Path, made: str) -> 
     place.write_text("") if made == "file" else place.symlink_to(tmp_path / "elsewhere")
     assert cores.claim(2) == ([4, 5], [])
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_core_that_others_use_has_nothing_to_spare() -> None:
+    """And one that only work in the background uses has."""
+    core = min(os.sched_getaffinity(0))
+    work = [sys.executable, "-c", "import os\nprint(flush=True)\nwhile True: pass"]
+    for nice, least, most in ((0, 0.0, 0.5), (19, 0.0, 1.0)):
+        with subprocess.Popen(
+            work, stdout=subprocess.PIPE, preexec_fn=lambda nice=nice: (os.sched_setaffinity(0, {core}), os.nice(nice))
+        ) as child:
+            assert child.stdout is not None and child.stdout.readline() == b"\n"
+            found = cores.spare(core, over_s=0.5)
+            child.kill()
+        assert found is not None and least <= found <= most
+
+
+def test_of_a_core_that_is_not_there_nothing_is_said() -> None:
+    assert cores.spare(99_999) is None

@@ -28,7 +28,7 @@ LINES_EVERY_S = 1.0
 # What becomes of an idea; anything else that happens is on the bars already.
 VERDICTS = {
     **dict.fromkeys(("promoted", "reported"), "green"),
-    **dict.fromkeys(("tried", "confirming", "replaying", "stopping", "lesson"), "cyan"),
+    **dict.fromkeys(("tried", "confirming", "replaying", "stopping", "waiting", "lesson"), "cyan"),
     **dict.fromkeys(("invalid", "reverted", "crashed", "planner"), "red"),
     **dict.fromkeys(("oversize", "inconclusive", "worse", "duplicate", "blocked", "edit_failed", "unfunded"), "yellow"),
 }

@@ -57,6 +57,10 @@ class Runner(Protocol):
         """Numbers of the slot's GPUs as the system's device nodes have them."""
         ...
 
+    def spare(self, slot: str) -> float | None:
+        """The part of an empty slot's core that other work leaves; takes a moment. None: it can't be told."""
+        ...
+
     def level(self, policy: Policy) -> Level:
         """How strong the walls are that it puts up around a run; found out once, before there are threads."""
         ...

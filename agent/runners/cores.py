@@ -9,9 +9,13 @@ import os
 import platform
 import stat
 import tempfile
+import time
 from pathlib import Path
+from typing import NamedTuple
 
 from agent.errors import UserError
+
+LOOK_S = 0.25  # long enough for some ticks of the kernel's clock
 
 _claimed: dict[int, int] = {}  # by core: the open file whose lock this process holds
 
@@ -75,6 +79,33 @@ def _siblings(core: int) -> list[int]:
     except (OSError, ValueError):
         return [core]
     return found if core in found else [core]
+
+
+def spare(core: int, over_s: float = LOOK_S) -> float | None:
+    """The part of a core that nobody used during the next moment; work that asked to stand back does not count."""
+    before = _ticks(core)
+    time.sleep(over_s)
+    after = _ticks(core)
+    if before is None or after is None or after.all <= before.all:
+        return None
+    return 1 - (after.used - before.used) / (after.all - before.all)
+
+
+class _Ticks(NamedTuple):
+    used: int
+    all: int
+
+
+def _ticks(core: int) -> _Ticks | None:
+    """Since the machine was started. None: this system does not say."""
+    try:
+        lines = Path("/proc/stat").read_text("ascii").splitlines()
+        line = next(line for line in lines if line.startswith(f"cpu{core} "))
+        user, nice, system, idle, waiting, *interrupts = map(int, line.split()[1:9])
+    except (OSError, ValueError, StopIteration):
+        return None
+    used = user + system + sum(interrupts)
+    return _Ticks(used, used + nice + idle + waiting)
 
 
 def cpu_name() -> str:

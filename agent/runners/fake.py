@@ -82,6 +82,9 @@ class FakeRunner:
     def gpus(self, slot: str) -> tuple[int, ...]:
         return ()
 
+    def spare(self, slot: str) -> float | None:
+        return None
+
     def level(self, policy: Policy) -> Level:
         return "namespaces"
 

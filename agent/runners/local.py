@@ -84,6 +84,9 @@ class LocalRunner:
         first = self.slots.index(slot) * self._gpus_per_slot
         return self._gpus[first : first + self._gpus_per_slot]
 
+    def spare(self, slot: str) -> float | None:
+        return None if self._gpus_per_slot else cores.spare(self._cores[self.slots.index(slot)])
+
     def level(self, policy: Policy) -> Level:
         if self._level is None:
             self._level = stack(replace(policy, minimum="unsafe")).level

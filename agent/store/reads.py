@@ -169,6 +169,12 @@ class Reads:
         query = _among(_among(query, runs.c.state, states), runs.c.purpose, purposes)
         return [rows.run(row) for row in self._all(query)]
 
+    def last_done(self, campaign_id: int) -> Run | None:
+        """The newest run that was measured."""
+        query = select(runs).where(runs.c.campaign_id == campaign_id, runs.c.state == "done")
+        row = self._first(query.order_by(runs.c.id.desc()).limit(1))
+        return None if row is None else rows.run(row)
+
     def measurement(self, run_id: int) -> Measurement | None:
         """By the newest judge that measured it."""
         query = select(measurements).where(measurements.c.run_id == run_id, measurements.c.latest == 1)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -172,6 +172,32 @@ def test_a_fresh_run_that_a_busy_core_stopped_is_tried_once_more(
         assert budget.audit(reads, setting.campaign.id) == []
         used = sum(s.measurement.slot_s for s in reads.scored(setting.campaign.id))
         assert reads.balance(setting.campaign.id).settled.gpu_s == pytest.approx(used)
+
+
+class Crowded(FakeRunner):
+    """A machine whose cores have so much to spare, one time of asking after the other; then all of them."""
+
+    spares: ClassVar[list[float]] = []
+    asked: ClassVar[list[str]] = []
+
+    def spare(self, slot: str) -> float:
+        self.asked.append(slot)
+        return self.spares.pop(0) if self.spares else 1.0
+
+
+@pytest.mark.parametrize(("share", "asked", "waits"), [(0.5, 4, 1), (1.0, 0, 0)], ids=["a busy core", "slow by itself"])
+def test_after_a_run_that_a_busy_core_stopped_the_next_waits_until_it_is_quiet(
+    root: Path, monkeypatch: pytest.MonkeyPatch, share: float, asked: int, waits: int
+) -> None:
+    monkeypatch.setattr(Crowded, "spares", [0.1, 0.2, 0.69])
+    monkeypatch.setattr(Crowded, "asked", [])
+    busy = Busy({seed_of(7, 2, 0)}, width=8, share=share, times=1)
+    setting, _ = run(root, WIDER, make_runner=lambda slots: Crowded(slots, world=busy))
+    assert Crowded.asked == ["fake/0"] * asked
+    with setting.store.read() as reads:
+        events = [one for one in reads.events(setting.campaign.id) if one.what == "waiting"]
+    assert len(events) == waits
+    assert all("met its limit on a core that was busy with other work" in one.text for one in events)
 
 
 @pytest.mark.parametrize(
