@@ -2,11 +2,12 @@
 
 import math
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from tests.training import config, make_docs, random_model
+from tests.training import config, make_docs, random_model, small_tokenizer
 from trainer import train_gpt as t
 
 
@@ -59,6 +60,32 @@ def test_a_score_depends_on_earlier_tokens_of_its_document_alone(stride: int) ->
         assert all(at <= i <= min(end - 1, at + 16) for i in reach)
 
 
+@pytest.mark.parametrize("stream", [1, 0])
+@pytest.mark.parametrize("stride", [16, 4])
+def test_a_stream_with_separators_is_evaluated_as_it_is_scored(stream: int, stride: int) -> None:
+    """Whole or as a document after the other, by one process or several, and as the judge asks for it."""
+    c = config(eval_stream=stream, separators=1, eval_stride=stride)
+    tokenizer = small_tokenizer()
+    docs = [tokenizer.encode(text.encode())[:n] for text, n in zip(make_docs(9, 4), range(3, 90, 9), strict=False)]
+    tokens = np.array([token for doc in docs for token in (t.BOS, *doc)])
+    tokens = tokens[: (len(tokens) - 1) // 16 * 16 + 1]
+    scorer = t.Scorer(random_model(c), c, 64)
+    loss, _ = t.evaluate_tokens(scorer, tokenizer, tokens.astype(np.uint16), t.Processes())
+    parts = [SimpleNamespace(rank=rank, world=3, sum=lambda *found: list(found)) for rank in range(3)]
+    shares = [t.evaluate_tokens(scorer, tokenizer, tokens.astype(np.uint16), part)[0] for part in parts]
+    assert math.fsum(shares) == pytest.approx(loss, rel=1e-6)
+    starts = np.flatnonzero(tokens[:-1] == t.BOS).tolist()
+    whole = in_chunks(scorer, tokens[1:], starts, [])
+    assert loss == pytest.approx(float(whole.mean()), rel=1e-6)
+    assert np.abs(in_chunks(scorer, tokens[1:], starts, [1, 60, 61, 150]) - whole).max() < 1e-5
+    items = [(p, max(s for s in starts if s <= p), tokens[1:][max(0, p - 16) : p]) for p in range(len(whole))]
+    assert np.abs(-scorer.peek(items)[np.arange(len(whole)), tokens[1:]] - whole).max() < 1e-5
+    apart = np.array(tokens)
+    apart[2] = apart[2] % 40 + 5
+    moved = np.flatnonzero(np.abs(in_chunks(scorer, apart[1:], starts, []) - whole) > 1e-5)
+    assert (moved.max() >= starts[1]) == bool(stream), "a document reaches into the next one only where all is a stream"
+
+
 def test_smaller_strides_give_more_context() -> None:
     c = config()
     scorer = t.Scorer(random_model(c), c)
@@ -73,7 +100,7 @@ def test_smaller_strides_give_more_context() -> None:
 
 
 def test_the_official_count_of_bytes() -> None:
-    c = config(vocab_size=400, model_dim=16)
+    c = config(vocab_size=400, model_dim=16, eval_stream=1)
     tokenizer = t.Tokenizer.train(make_docs(30, 1), 400)
     docs = ["the model returns", " the rows é", "x" * 40 + " rows " * 30]
     tokens = np.array([i for doc in docs for i in (t.BOS, *tokenizer.encode(doc.encode()))], dtype=np.uint16)

@@ -1369,18 +1369,21 @@ def evaluate_docs(scorer: Scorer, tokenizer: Tokenizer, docs: list[str]) -> tupl
 
 
 def evaluate_tokens(scorer: Scorer, tokenizer: Tokenizer, tokens: np.ndarray, procs: Processes) -> tuple[float, float]:
-    """The contest's count over a stream of tokens: windows across documents, its bytes a token, no tail."""
+    """The contest's count over a stream of tokens with a BOS before each document: its bytes a token, no tail."""
     length = scorer.length
     windows = (len(tokens) - 1) // length
     share = -(-windows // procs.world)
     begin, end = (min(windows, share * r) * length for r in (procs.rank, procs.rank + 1))
     scorer.reset()
-    scorer.position, scorer.tail = begin, tokens[max(1, begin + 1 - length) : begin + 1].astype(np.int64)
+    marks = [] if scorer.stream else np.flatnonzero(tokens[: begin + 1] == BOS)  # a document starts after its BOS
+    scorer.position, scorer.doc_start = begin, int(marks[-1]) if len(marks) else 0
+    scorer.tail = tokens[max(scorer.doc_start + 1, begin + 1 - length) : begin + 1].astype(np.int64)
     nats = size = 0.0
     counts = official_bytes(tokenizer)
     for at in range(begin, end, max(1, scorer.batch_tokens // length) * length):
         part = tokens[at : min(end, at + max(1, scorer.batch_tokens // length) * length) + 1].astype(np.int64)
-        nats += float(scorer.score(part[1:], []).sum(dtype=np.float64))
+        starts = np.flatnonzero(part[:-1] == BOS).tolist()
+        nats += float(scorer.score(part[1:], starts).sum(dtype=np.float64))
         size += float((counts[0][part[1:]] + (counts[1][part[1:]] & ~counts[2][part[:-1]])).sum())
     nats, size = procs.sum(nats, size)
     return nats / max(1, windows * length), nats / math.log(2) / max(1.0, size)
