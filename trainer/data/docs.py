@@ -20,8 +20,10 @@ from trainer.data.sources import VALIDATED, Module, Package, find_modules, find_
 TRAINING_QUOTA = 2_200_000
 SHARED_QUOTA = 250_000
 VALIDATION_QUOTA = 85_000
-# Of text that is scored and never reported: a seventh of it, so that scoring takes little longer.
+# Of text that is scored and never reported: a seventh of it, so that scoring takes little longer; of shorter files, so
+# that they are several: what is told from them are differences between documents.
 HIDDEN_QUOTA = 11_000
+HIDDEN_SIZES = range(1_500, 3_700)
 # A validation document is a page or more, and no book: one long file must not be a quarter of the score.
 VALIDATION_SIZES = range(1_500, 24_000)
 SMALLEST = 200
@@ -83,7 +85,7 @@ def split(documents: dict[str, list[Document]]) -> tuple[list[Document], list[Do
 
     Each package gives its last documents to training, up to a quota. Validated packages give their first ones
     to validation, without anything that training says, or that the rest of the other packages says: a
-    candidate could read it where they are installed. Hidden are others of the same files, chosen in the same way.
+    candidate could read it where they are installed. Hidden are others, chosen in the same way.
     """
     pool, rest, candidates = [], [], []
     for package, its in documents.items():
@@ -100,10 +102,13 @@ def split(documents: dict[str, list[Document]]) -> tuple[list[Document], list[Do
     for document in rest:
         seen.add(document.paragraphs)
     earlier = Seen()
-    val = [document for first in candidates for document in _chosen(first, VALIDATION_QUOTA, seen, earlier)]
+    val, hidden = [], []
+    for first in candidates:
+        val += _chosen(first, VALIDATION_QUOTA, VALIDATION_SIZES, seen, earlier)
     taken = {document.name for document in val}
-    left = [[document for document in first if document.name not in taken] for first in candidates]
-    hidden = [document for first in left for document in _chosen(first, HIDDEN_QUOTA, seen, earlier)]
+    for first in candidates:
+        others = [document for document in first if document.name not in taken]
+        hidden += _chosen(others, HIDDEN_QUOTA, HIDDEN_SIZES, seen, earlier)
     kept = [document for document in train if document.size() >= SMALLEST]
     return kept, sorted(val, key=_shuffled), sorted(hidden, key=_shuffled)
 
@@ -118,13 +123,13 @@ def _cut(documents: list[Document], quota: int) -> tuple[list[Document], list[Do
     return documents[:at], documents[at:]
 
 
-def _chosen(candidates: list[Document], quota: int, seen: Seen, earlier: Seen) -> list[Document]:
+def _chosen(candidates: list[Document], quota: int, sizes: range, seen: Seen, earlier: Seen) -> list[Document]:
     """Documents up to the quota, without what training or an earlier one of these documents says."""
     chosen: list[Document] = []
     left = quota
     for name, paragraphs in candidates:
         document = Document(name, seen.unseen(paragraphs))
-        if document.size() not in VALIDATION_SIZES or document.size() > left:
+        if document.size() not in sizes or document.size() > left:
             continue
         document = Document(name, earlier.add(document.paragraphs))
         if document.paragraphs:
