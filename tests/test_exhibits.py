@@ -110,6 +110,15 @@ def test_another_name_a_null_author_an_absent_file_and_settings(folder: Path) ->
     assert "NUM_LAYERS, QK_GAIN" in found["needs_environment"].words
 
 
+def test_commands_over_several_lines_and_of_the_contests_own_scripts(folder: Path) -> None:
+    (folder / "README.md").write_text(
+        "```bash\npython3 data/cached_challenge_fineweb.py --variant sp1024\nSEED=1 \\\nQK_GAIN=5 \\\n"
+        "torchrun --nproc_per_node=8 records/track_10min_16mb/2026-04-01_ARecord/train_gpt.py\n```\n"
+    )
+    (only,) = exhibits.of_path(folder).problems
+    assert only.name == "needs_environment" and only.words.endswith(": QK_GAIN")
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"val_bpb": NaN}', "[" * 100_000, '{"val_bpb": "1.2"}', "\xff"])
 def test_a_json_that_is_none(folder: Path, text: str) -> None:
     (folder / "submission.json").write_text(text, "latin-1")

@@ -29,7 +29,8 @@ def agent(root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixt
 def test_a_run_of_the_store(agent: Agent) -> None:
     said = agent("judge", "r12")
     assert said.err == "" and "BPB, blind" in said.out and "\x1b" not in said.out
-    assert "not checkable  documents may be told apart" in said.out
+    assert "\nnot checkable\n" in said.out and "3 training and validation documents are disjoint" in said.out
+    assert "its folder is gone" in said.out and "of which the store keeps the outcome" in said.out
     data = json.loads(agent("judge", "12", "--json").out)
     assert data["kind"] == "run" and len(data["rulings"]) == 25 and data["trust"] == "blind"
 

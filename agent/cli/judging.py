@@ -68,12 +68,11 @@ def _run(what: str) -> "Exhibits":
             folder = hardware.corpus_folder(of, found.root)
             if (folder / "manifest.json").is_file() and overlaps.cheap(folder):
                 shared = overlaps.overlap(folder, found.root / ".caddie")
-        golf = of.data.corpus == "fineweb"
         return exhibits.of_job(
             found.root / ".caddie" / campaign.name / "jobs" / f"r{run.id}",
             measured,
             kind="run",
-            limits=Limits(of.limits.artifact_bytes, 600.0 if golf else None, 600.0 if golf else None),
+            limits=Limits(of.limits.artifact_bytes, of.limits.train_clock_s, of.limits.score_clock_s),
             walls=run.walls,
             verdict=proposal.reason if proposal.state == "invalid" else "",
             shared=shared,

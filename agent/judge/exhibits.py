@@ -106,7 +106,7 @@ def _of_submission(path: Path) -> Exhibits:
     problems += [submission.Problem("link", "error", f"{name} is a link, or has several names") for name in links]
     limits = Limits(train_s=None, score_s=None) if _non_record(path, claims) else Limits()
     case = Case(
-        "submission", path.name, layers, signs, logs,
+        "submission", path.resolve().name, layers, signs, logs,
         limits=limits, files=files, script=script, links=links, claims=claims,
     )  # fmt: skip
     return Exhibits(case, tuple(problems), table)
@@ -166,11 +166,13 @@ def of_job(
     logs = (_log(path, paths.train_log.name, layers),) if text else ()
     answer, unread = _answer(paths)
     notes = [_ended(paths), unread if measured is None else ""]
+    if not path.is_dir():
+        notes = ["its folder is gone: what the store keeps of it is all there is"]
     if measured is None and answer is not None:
         measured = _measurement(answer)
         walls = answer.walls
     case = Case(
-        kind, path.name, layers, signs, logs, measured,
+        kind, path.resolve().name, layers, signs, logs, measured,
         audited=audited(answer) or _from_trust(measured), floor=answer is not None and answer.floor_bits is not None,
         verdict=verdict,
         limits=limits or Limits(), files=code, script=script, overlap=shared, walls=walls,

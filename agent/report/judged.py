@@ -15,7 +15,6 @@ from agent.report.words import line, table
 from agent.report.words import size as in_words
 
 Verdict = Literal["invalid", "flagged", "clean"]
-SHOWN = {"passed": "passed", "unknown": "not checkable"}
 TITLES: dict[Verdict, str] = {"invalid": "INVALID", "flagged": "FLAGGED", "clean": "NO FAULT FOUND"}
 WIDE = 110
 
@@ -174,11 +173,22 @@ def _problems(of: Report) -> Iterator[str]:
 
 
 def _rules(of: Report) -> Iterator[str]:
+    """What is broken first, with its evidence; what can't be checked last, together where the reason is the same."""
     yield "\nrules"
-    order = {"violated": 0, "passed": 1, "unknown": 2}
-    for one in sorted(of.rulings, key=lambda one: (order[one.state], one.rule)):
-        state = SHOWN.get(one.state) or ("VIOLATED" if one.severity == "invalid" else one.severity)
-        yield f"  {one.rule:>2}  {state:<13}  {one.name}: {line(one.words, 260)}"
+    for one in sorted(of.rulings, key=lambda one: (one.state != "violated", one.rule)):
+        if one.state == "unknown":
+            continue
+        state = "passed" if one.state == "passed" else "VIOLATED" if one.severity == "invalid" else one.severity
+        yield f"  {one.rule:>2}  {state:<8}  {one.name}: {line(one.words, 260)}"
         if one.state == "violated":
-            yield f"                     why: {line(one.reason, 160)}"
-            yield from (f"                     - {line(text, 200)}" for text in one.evidence)
+            yield f"                why: {line(one.reason, 160)}"
+            yield from (f"                - {line(text, 200)}" for text in one.evidence)
+    open_ones: dict[str, list[Ruling]] = {}
+    for one in of.rulings:
+        if one.state == "unknown":
+            open_ones.setdefault(one.words, []).append(one)
+    if open_ones:
+        yield "\nnot checkable"
+    for why, group in open_ones.items():
+        names = "; ".join(f"{one.rule} {one.name}" for one in group)
+        yield f"  {line(names, 400)}: {line(why, 260)}"

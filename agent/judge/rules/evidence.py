@@ -42,12 +42,9 @@ def _other_seed(name: str, seed: int | None) -> str:
 
 @rule(22, "no network, and no training data while scoring", "invalid", "what is fetched is not in the artifact")
 def network(case: Case) -> Answer:
-    proof = ""
-    if case.blind:
-        proof = "its processes had no network, and what they sent was counted where they had one"
-    return judged(
-        case, 22, ("network",), proof=proof, lacking="its text fetches nothing; what it did when it ran is not known"
-    )
+    proof = "its processes had no network, and what they sent was counted where they had one" if case.blind else ""
+    lacking = "its text fetches nothing; " if case.layers else ""
+    return judged(case, 22, ("network",), proof=proof, lacking=f"{lacking}what it did when it ran is not known")
 
 
 @rule(23, "one configuration, enough seeds", "flag", "a row of the board needs three seeds of one script")

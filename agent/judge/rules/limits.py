@@ -29,8 +29,9 @@ def scoring_clock(case: Case) -> Answer:
         return unknown("this track has no limit")
     took = [(log.name, log.said.eval_ms / 1000) for log in case.logs if log.said.eval_ms is not None]
     took = took or list(_claimed_seconds(case))
-    if case.measured is not None and case.measured.score_wall_s is not None:
-        took = [("our clock", case.measured.score_wall_s)]
+    if case.blind and case.measured is not None:
+        proof = f"scoring took {case.measured.score_wall_s or 0.0:,.1f} s by our clock, {limit:,.0f} s are allowed"
+        return judged(case, 13, ("score_clock",), proof=proof, lacking="")
     return _clock(took, limit, "scoring")
 
 
