@@ -5,6 +5,7 @@ Takes a script and a track, in any folder; gives a `Conformance`. Nothing is kep
 
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from agent import campaign, hardware, reach
@@ -53,10 +54,14 @@ def conform(script: Path, track: Track, root: Path, say: Say, *, unsafe: bool = 
 
 
 def of(found: DryRun) -> Conformance:
-    """A script that does not train conforms to nothing."""
+    """With the end of the log beside what it explains. A script that does not train conforms to nothing."""
     if found.conformance is None or found.failure:
         return Conformance("ok", "", 0, 0, up_to("trains", f"{found.failure}\n{found.tail}".rstrip()))
-    return found.conformance
+    if not found.tail:
+        return found.conformance
+    last = found.conformance.broken[-1]
+    told = replace(last, seen=f"{last.seen}\n{found.tail}")
+    return replace(found.conformance, clauses=tuple(told if one is last else one for one in found.conformance.clauses))
 
 
 def _files(script: Path, track: Track, root: Path) -> Mapping[str, str]:

@@ -46,7 +46,7 @@ class Asked:
     after_peeks: Floats
     """In small chunks, the questions about each before it."""
     other_end: Floats
-    """Nats of the first documents, where the tokens after them were others, and the last of them did not end."""
+    """Nats of the first documents, where the tokens after them were others, and the last of them went on."""
     other_begin: Floats | None
     """With others in the place of some tokens; None: the context reaches over all of the text."""
     beyond: Mask

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -76,11 +77,12 @@ def conform(task: Task, files: Files, how: How, deadline: float) -> Conformance:
 
 
 def texts() -> Iterator[bytes]:
-    """Documents for as long as somebody wants more. One of the first is long, so that few contexts reach over it."""
-    stories = synth.tell(synth.TRAINING_SEED, 120_000).texts
-    yield from (text.encode() for text in AWKWARD)
-    yield "\n\n".join(stories[:4]).encode()
-    for story in stories[4:]:
+    """Documents for as long as somebody wants more: some that are short, one that few contexts reach over, and more
+    short ones."""
+    first, *stories = synth.tell(synth.TRAINING_SEED, 120_000).texts
+    yield from (text.encode() for text in (*AWKWARD, *first.split("\n\n")))
+    yield "\n\n".join(stories[:3]).encode()
+    for story in stories[3:]:
         yield from (part.encode() for part in story.split("\n\n") if part)
 
 
@@ -113,7 +115,7 @@ def _stream(task: Task, files: Files, first: Candidate, manifest: Manifest, dead
     source, documents, count = texts(), [], 0
     while count < TOKENS:
         documents.append(next(source))
-        count += len(documents[-1]) // 2  # a guess that gives enough of most tokenizers' tokens
+        count += len(documents[-1]) // 4  # tokens, and mostly more
     with _during("encodes"):
         encoded, _, _ = encode(task, files, documents, deadline)
         largest = max(int(tokens.max()) for tokens in encoded)
@@ -158,11 +160,15 @@ class _Talk:
         again = self.score(self.whole)
         self.restart()
         small = self.score(self.pieces)
-        at = min(self._stream.starts, key=lambda start: abs(start - len(whole) // 2))
+        at = self._after_longest()
         self.restart()
         others = self._with_others(slice(at, None))
         end = self.score([Chunk(0, len(whole), [s for s in self._stream.starts if s < at])], others)
         return _Scored(whole, again, small, end[:at], *self._other_begin(), *self._other_past())
+
+    def _after_longest(self) -> int:
+        """Where the longest of the documents ends and another one starts."""
+        return max(pairwise(self._stream.starts), key=lambda pair: pair[1] - pair[0])[1]
 
     def _other_begin(self) -> tuple[Floats | None, Mask]:
         """Stretches of other tokens, a context long, after each of them two that stay: what counts is the second."""
