@@ -17,9 +17,12 @@ from typing import Literal, NamedTuple
 
 from agent import reach
 from agent import track as tracks
-from agent.judge.task import UNIFORM, Auditing, Measured, Strength, Task
+from agent.judge import hidden as hidden_text
+from agent.judge.task import Auditing, Measured, Strength, Task
+from agent.records import Finding
 from tests.candidates import honest
-from tests.judging import NOBODY_READ, make_job, run_session
+from tests.filling import measurement
+from tests.judging import NOBODY_READ, make_job, run_session, write_documents
 from trainer.data import synth
 from trainer.data.prose import prose
 
@@ -32,6 +35,7 @@ VALIDATION_SEED = 20_251_129
 SIZE = 12_000  # bytes of validation text
 # Of packages that a run of the tiny track does not see, as its own validation documents are.
 TINY_VALIDATION = ("sqlalchemy/orm/session.py", "sqlalchemy/engine/base.py")
+TINY_HIDDEN = "sqlalchemy/sql/selectable.py"
 TINY_TRAINING = ("argparse", "asyncio.events", "collections", "datetime", "logging", "pathlib", "statistics", "typing")
 
 
@@ -51,7 +55,7 @@ class Cheat(NamedTuple):
     """Its method in cheats.py, or in hostile.py with a `hostile:` before it; empty: its name."""
     state: Literal["none", "chunk"] = "none"
     context: int = 64
-    uniform: int = UNIFORM
+    uniform: int | None = None
     """Positions of a full audit: few where what is tested is the other draw."""
 
 
@@ -144,6 +148,14 @@ CHEATS = (
     Cheat("through_page_cache", SESSIONS, "Leaves it in what pages of a library are in memory.", SCORES),
     # ---- has the text already
     Cheat("text_in_artifact", "artifact", "Carries the validation text in its artifact.", "below_floor", context=64),
+    Cheat(
+        "text_without_floor",
+        "artifact",
+        "The same, with text whose information nobody knows.",
+        "holdout_gap",
+        corpus="tiny",
+        how="cheats:text_in_artifact",
+    ),
     Cheat("text_in_tokenizer", "tokenizer", "Its tokenizer has validation documents for tokens.", "below_floor"),
     Cheat("text_on_disk", "scoring", "Looks for the validation text on the disk.", "walls", corpus="tiny"),
     Cheat(
@@ -210,6 +222,7 @@ class Oddity(NamedTuple):
     stride: int = 0
 
 
+PLAIN = Cheat("plain", "scoring", "Nothing.", "", corpus="tiny", how="cheats:plain")
 ODDITIES = (
     Oddity("bf16", "Coarse arithmetic, which comes out otherwise in another batch.", numerics="bf16"),
     Oddity("other_kernel", "Adds up in another order where it is asked in small batches."),
@@ -237,6 +250,8 @@ ODDITIES = (
 class Texts(NamedTuple):
     train: list[str]
     val: list[str]
+    hidden: list[str]
+    """Of the same kind, and no part of the score."""
     floor_bits: float | None
 
 
@@ -244,10 +259,16 @@ class Texts(NamedTuple):
 def texts(corpus: Corpus) -> Texts:
     if corpus == "synth":
         told = synth.tell(VALIDATION_SEED, SIZE)
-        return Texts(synth.tell(synth.TRAINING_SEED, 6 * SIZE).texts, told.texts, told.bits)
+        return Texts(
+            synth.tell(synth.TRAINING_SEED, 6 * SIZE).texts,
+            told.texts,
+            synth.tell(VALIDATION_SEED + 1, SIZE // 2).texts,
+            told.bits,
+        )
     val = [part for path in TINY_VALIDATION for part in documents(package("sqlalchemy").parent / path)]
     train = [part for name in TINY_TRAINING for part in documents(package(name))]
-    return Texts(train, cut_to(val, SIZE), None)
+    hidden = cut_to(documents(package("sqlalchemy").parent / TINY_HIDDEN), SIZE // 2)
+    return Texts(train, cut_to(val, SIZE), hidden, None)
 
 
 def package(name: str) -> Path:
@@ -304,7 +325,7 @@ def judged(folder: Path, cheat: Cheat, *shown: str) -> Measured:
         "how" if where == "hostile" else "cheat": how,
         "manifest": {"state": cheat.state, "context": cheat.context},
         "counts": honest.count([text.encode() for text in known.train]),
-        "smuggled": "".join(known.val) if cheat.name == "text_in_artifact" else "",
+        "smuggled": "".join(known.val) if how == "text_in_artifact" else "",
         "pieces": known.val if cheat.name == "text_in_tokenizer" else [],
         "places": places(folder, cheat),
     }
@@ -315,19 +336,29 @@ def judged(folder: Path, cheat: Cheat, *shown: str) -> Measured:
 
 
 def session(
-    folder: Path, task: Task, corpus: Corpus, strength: Strength, *shown: str, uniform: int = UNIFORM
+    folder: Path, task: Task, corpus: Corpus, strength: Strength, *shown: str, uniform: int | None = None
 ) -> Measured:
     """The real one, behind the walls that are here, with the tiny track's packages."""
     assert task.documents is not None
+    hidden = write_documents(folder / "hidden.jsonl", texts(corpus).hidden)
     return run_session(
         task,
         documents=replace(task.documents, floor_bits=texts(corpus).floor_bits),
         policy=replace(reach.scoring(tracks.load("tiny", folder)[0], NOBODY_READ), read=shown),
+        hidden=hidden,
         chunk_tokens=3000,
         wall_s=120,
         auditing=Auditing(strength),
         uniform=uniform,
     )
+
+
+def gap(found: Measured, plain: Measured) -> tuple[Finding, ...]:
+    """What is found of a run beside an honest one."""
+    one, other = (
+        replace(measurement(1, 2.0), doc_nats=of.doc_nats, hidden_nats=of.hidden_nats) for of in (found, plain)
+    )
+    return hidden_text.findings(one, [other])
 
 
 def places(folder: Path, cheat: Cheat) -> list[str]:

@@ -218,14 +218,20 @@ class Cheat(honest.Answerer):
 
     def text_in_artifact(self, kind, payload):
         """The artifact holds the validation text: the token at a position is the one that stands there."""
-        whole, flat = self.artifact["smuggled"].encode(), [-math.log(256)] * 256
+        whole = self.artifact["smuggled"].encode()
         if kind == SCORE:
-            tokens, _ = read_score(payload)
-            rows = [self.knowing(flat, whole[at], 0.999) for at in range(self.scored, self.scored + len(tokens))]
+            tokens, starts = read_score(payload)
+            begin, nats = self.scored, self.score(tokens, starts)
             self.scored += len(tokens)
-            return NATS, floats([-row[token] for row, token in zip(rows, tokens, strict=True)])
+            known = min(len(tokens), max(0, len(whole) - begin))
+            for at in range(known):
+                nats[at] = -math.log(0.001 * math.exp(-nats[at]) + 0.999 * (tokens[at] == whole[begin + at]))
+            return NATS, floats(nats)
         if kind == PEEK:
-            return LOGPROBS, b"".join(floats(self.knowing(flat, whole[p], 0.999)) for p, *_ in read_peek(payload))
+            items = [(item[0], self.peek(*item)) for item in read_peek(payload)]
+            return LOGPROBS, b"".join(
+                floats(self.knowing(row, whole[p], 0.999) if p < len(whole) else row) for p, row in items
+            )
 
     def text_in_tokenizer(self, kind, payload):
         """Whole documents of the validation text are tokens of its own."""

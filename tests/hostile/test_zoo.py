@@ -35,6 +35,11 @@ def test_each_cheat_is_caught_by_its_rule(tmp_path: Path, cheat: Cheat) -> None:
         return
     assert found.nats is not None
     assert found.nats < zoo.honest_nats(cheat.corpus) or cheat.name == "nan_distribution"
+    if cheat.caught_by == "holdout_gap":
+        plain = zoo.judged(tmp_path / "plain", zoo.PLAIN)
+        assert [(one.rule, one.severity) for one in zoo.gap(found, plain)] == [("holdout_gap", "invalid")]
+        assert found.findings == () and zoo.gap(plain, plain) == ()
+        return
     assert cheat.caught_by in zoo.proven(found), found.findings
 
 
