@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from sqlalchemy import delete
 
 from agent import budget
-from agent.judge.verdict import baseline_runs
+from agent.judge.verdict import baseline_runs, level
 from agent.loop import Loop
 from agent.records import FINAL
 from agent.runners.fake import FakeRunner, Imagined, imagine
 from agent.runners.job import JobSpec
+from agent.steps import decide
 from agent.steps.wanted import seed_of
+from agent.store.schema import verdicts
 from tests.e2e import world
 from tests.e2e.test_campaign import WIDER, run
 
@@ -292,3 +295,22 @@ def test_a_budget_that_can_not_pay_further_runs_of_a_head_ends_the_idea_all_the_
         looks = reads.verdicts(reads.proposals(setting.campaign.id)[1].id)
         assert looks[-1].n_candidate > 2 and looks[-1].n_baseline < baseline_runs(setting.track.decision, 3)
         assert budget.open_entries(reads, setting.campaign.id) == []
+
+
+def test_how_sure_an_idea_must_be_follows_from_what_was_tried_before_it(root: Path) -> None:
+    """From the store alone: a resumed campaign goes on at the same level."""
+    (root / "agent.toml").write_text((root / "agent.toml").read_text().replace("alpha = 0.004", "alpha = 0.4"))
+    setting, found = run(root, [*BEATEN, *WIDER, world.idea("worse too", ('"rate": 0.10', '"rate": 0.001'))])
+    states = list(found.values())
+    assert states.count("promoted") == 2 and states.count("worse") == 4  # the base is promoted, too
+    rule = setting.track.decision
+    with setting.store.read() as reads:
+        later = reads.proposals(setting.campaign.id)[-1]
+        assert decide.evidence(setting, reads, later) is None  # it is decided
+    with setting.store.write() as tx:
+        run_id = tx.runs(setting.campaign.id, proposal_id=later.id)[0].id
+        tx.connection.execute(delete(verdicts).where(verdicts.c.proposal_id == later.id))
+    with setting.store.read() as reads:
+        evidence = decide.evidence(setting, reads, later)
+        assert isinstance(evidence, decide.Evidence) and evidence.candidate[0].run.id == run_id
+        assert evidence.level == level(rule, 5, 1) < level(rule, 5, 2) < rule.alpha
