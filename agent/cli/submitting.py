@@ -30,7 +30,8 @@ def claim(
     new: Annotated[list[str], typer.Argument(help=f"What is claimed: {SCORES}.")],
     against: Against = None,
     tokens_per_byte: Annotated[
-        float | None, typer.Option(help="Of the new tokenizer, where only scores are given: sp1024 has 0.410521.")
+        float | None,
+        typer.Option(min=0.01, max=4.0, help="Of the new tokenizer, where only scores are given: sp1024 has 0.410521."),
     ] = None,
     rule: RuleName = "contest",
     as_json: AsJson = False,
