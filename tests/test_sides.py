@@ -1,13 +1,18 @@
 """How a contestant may write the two sides of a claim, and the commands that ask it."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from agent.errors import UserError
 from agent.report.sides import Side, side
+from agent.runners.job import JobPaths
+from agent.store import open_store
+from agent.store.schema import runs
 from tests.commanding import Agent, console, workspace
 
 
@@ -97,3 +102,29 @@ def test_a_package_that_is_refused_says_why_and_writes_nothing(agent: Agent, tmp
     words = agent("package", "p2", "--out", str(tmp_path / "out"))
     assert words.code == 1 and "p2 is not packaged: seeds, author, claim" in words.out
     assert not (tmp_path / "out").exists()
+
+
+def test_a_package_is_written_once_and_where_it_was_asked(agent: Agent, tmp_path: Path) -> None:
+    root, code = tmp_path / "a workspace", b"print('trains')\n"
+    store = open_store(root / "runs.db", create=False)
+    with store.write() as tx:
+        head = tx.head(1)
+        for run in tx.runs(1, proposal_id=head.id, purposes={"report"}):
+            paths = JobPaths(root / ".caddie" / "tiny-1" / "jobs" / f"r{run.id}")
+            paths.code.mkdir(parents=True)
+            (paths.code / "train_gpt.py").write_bytes(code)
+            paths.train_log.write_text("step:300/300 train_loss:2.1\n")
+        sha = hashlib.sha256(code).hexdigest()
+        tx.connection.execute(update(runs).where(runs.c.proposal_id == head.id).values(script_sha=sha))
+    store.close()
+    who = ("--author", "A. Person", "--github-id", "aperson", "--non-record")
+    said = agent("package", f"p{head.id}", *who, "--out", str(tmp_path / "out"), "--json")
+    assert said.code == 0, said
+    found = json.loads(said.out)
+    assert found["refused"] == [] and found["folder"] == str(tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == found["files"]
+    again = agent("package", f"p{head.id}", *who, "--out", str(tmp_path / "out"))
+    assert again.code == 2 and "nothing is overwritten" in again.err
+    default = agent("package", f"p{head.id}", *who, "--name", "Mine: a/../name")
+    assert default.code == 0 and (root / "trainer" / found["belongs_at"]).parent.is_dir()  # below where it was asked
+    assert [path.name[11:] for path in (root / "trainer" / found["belongs_at"]).parent.iterdir()] == ["Mine_a_name"]
