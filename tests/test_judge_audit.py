@@ -126,7 +126,7 @@ def test_few_lanes_do_not_make_a_quick_audit_long(tmp_path: Path) -> None:
 
 def test_a_good_score_is_audited_in_full(tmp_path: Path) -> None:
     judged = Judged(tmp_path / "job", how="plain")
-    own = whole.bpb(math.fsum(judged.scores.nats), sum(map(len, judged.texts)))
+    own = whole.bpb(judged.task, judged.scores, sum(map(len, judged.texts)))
     for below, wanted in ((own + 0.01, "full"), (own - 0.01, "quick")):
         assert judged.audit(auditing=Auditing("quick", full_below=below)).audit.strength == wanted
 
@@ -188,6 +188,16 @@ def test_a_decoder_that_needs_neighbours_is_not_believed(tmp_path: Path) -> None
     laid = reference.lay_out(judged.task, judged.files, judged.scores.stream, texts, time.monotonic() + 20)
     assert laid.known.tolist() == [b"cat" not in text for text in judged.texts]
     assert (laid.lengths > 0).sum() == sum(len(text) for text in judged.texts if b"cat" not in text)
+
+
+def test_what_stands_between_documents_has_no_bytes(tmp_path: Path) -> None:
+    """A decoder may make anything of it; the baseline's scores hold for the documents all the same."""
+    judged = Judged(tmp_path / "job", how="plain", manifest={"separator": 7})
+    found = judged.audit(uniform=64, auditing=Auditing("full", reference=kept(judged)))
+    tokens, between = len(judged.scores.nats), len(judged.texts) - 1
+    share = 100 * (1 - between / tokens)
+    assert found.findings == () and (judged.scores.stream.tokens == 7).sum() == between
+    assert found.audit.reference == f"the baseline's scores for {share:.3g} % of the tokens, else a bigram model"
 
 
 def test_the_bigram_model_never_counts_a_token_for_itself() -> None:

@@ -19,6 +19,7 @@ from agent.judge.audit.asking import Plan, Said, session
 from agent.judge.audit.lanes import Lanes, draw, draw_weighted
 from agent.judge.audit.rules import Accusation, Answer, Mean, Tolerance
 from agent.judge.candidate import Files
+from agent.judge.contest import contest_count
 from agent.judge.scoring import Scores
 from agent.judge.task import Audit, Task
 from agent.records import Finding
@@ -56,7 +57,7 @@ def audit(
 ) -> Found:
     """What is accused is asked again in another process, with other lanes. `run_s`: what the run has taken so far."""
     size = sum(map(len, texts))
-    full = task.auditing.full(bpb(math.fsum(scores.nats), size))
+    full = task.auditing.full(bpb(task, scores, size))
     source = random.Random(f"first {secret}")
     asked = full_plan(task, files, scores, texts, source, deadline) if full else quick_plan(task, scores, source, run_s)
     said = session(task, files, scores, asked.plan, deadline)
@@ -75,8 +76,13 @@ def audit(
     return Found(made, findings, cpu_s)
 
 
-def bpb(nats: float, size: int) -> float:
-    return nats / math.log(2) / size
+def bpb(task: Task, scores: Scores, size: int) -> float:
+    """By the count that decides."""
+    official = task.documents.official if task.documents else None
+    if official is None:
+        return math.fsum(scores.nats) / math.log(2) / size
+    counted = contest_count(official, scores.stream, scores.nats)
+    return counted.nats / math.log(2) / counted.bytes
 
 
 # ---------------------------------------------------------------- what is asked

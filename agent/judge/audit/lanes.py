@@ -66,7 +66,8 @@ def draw_weighted(lanes: Lanes, weights: Floats, peeks: int, source: random.Rand
     likely = np.flatnonzero(np.where(lanes.opened(len(weights)), weights, 0.0) > 0)
     chance = np.random.default_rng(source.getrandbits(128))
     late = chance.exponential(size=len(likely)) / weights[likely]
-    return sorted(likely[np.argsort(late)[:peeks]].tolist())
+    soonest = np.argpartition(late, peeks)[:peeks] if peeks < len(late) else slice(None)
+    return sorted(likely[soonest].tolist())
 
 
 def split(lanes: Lanes, positions: Sequence[int], least: int, source: random.Random) -> tuple[list[int], list[int]]:
