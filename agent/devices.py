@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from agent import reach, training
+from agent import fresh, reach, training
 from agent.errors import InfraError, MissingError
 from agent.runners import Runner
 from agent.runners.job import strict
@@ -32,9 +32,6 @@ else:
     failed = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(number))
     print(0 if failed else number.value, f"CUDA's error {failed}" if failed else "")
 """
-COUNTER = "import sys; sys.path.insert(0, sys.argv.pop(1)); from agent.devices import main; sys.exit(main(sys.argv[1]))"
-ROOT = Path(__file__).resolve().parents[1]
-COUNTER_ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
 WALL_S = 60.0  # a driver that is not kept loaded takes seconds for each GPU
 OWN_S = 30.0  # of the process that has them counted
 
@@ -96,11 +93,11 @@ def count(asked: Asked) -> Answer:
     Raises:
         InfraError: it could not be counted.
     """
-    command = [sys.executable, "-I", "-c", COUNTER, str(ROOT), json.dumps(asdict(asked))]
+    command = fresh.command(fresh.code("agent.devices"), json.dumps(asdict(asked)))
     within_s = OWN_S + WALL_S * len(asked.views)
     try:
         done = subprocess.run(
-            command, env=COUNTER_ENV, capture_output=True, text=True, timeout=within_s, check=False, cwd="/"
+            command, env=fresh.ENV, capture_output=True, text=True, timeout=within_s, check=False, cwd="/"
         )
         return strict(Answer, done.stdout)
     except subprocess.TimeoutExpired as error:

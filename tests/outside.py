@@ -117,7 +117,7 @@ def confined(folder: Path, code: str, uid: bool = False) -> str:
 def job(folder: Path, code: str) -> str:
     """The result of a shepherd whose candidate has the code as its training."""
     made = Job.make(folder / "job", code, policy=Policy(str(folder / "job" / "out"), (), minimum="pod"))
-    shepherd.main([str(made.paths.folder)])
+    shepherd.main(str(made.paths.folder))
     return json.dumps(json.loads(made.paths.result.read_text()))
 
 

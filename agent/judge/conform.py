@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from agent import fresh
 from agent.errors import InfraError
 from agent.judge import protocol
 from agent.judge.candidate import Candidate, CandidateError, Files
@@ -25,7 +26,7 @@ from agent.judge.contract import BUSY, Conformance, clause, up_to
 from agent.judge.protocol import Floats, Peek
 from agent.judge.scoring import Chunk, Stream, ask_chunk, check_form, chunks, decode, encode, start
 from agent.judge.session import read_counted
-from agent.judge.task import ROOT, Manifest, Task
+from agent.judge.task import Manifest, Task
 from agent.runners.job import JobPaths, write_aside
 from trainer.data import synth
 
@@ -43,10 +44,6 @@ AWKWARD = (
     "é and 日本, \u2028 and \u2581 and \ufeff, ﬁ and A\u0301: none of these is like another.",
     "  Two spaces,\ttabs\r\n\n\n\nand MANY Capitals; 0123456789 \U0001f600!  ",
     "A page\x0cand another one\u00a0...",
-)
-CONFORM = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
-    "from agent.judge.conform import main; sys.exit(main(*sys.argv[1:]))"
 )
 
 
@@ -250,7 +247,7 @@ def _joined(parts: Sequence[Peeked]) -> Peeked:
 
 
 def command(task: Task, how: How) -> tuple[str, ...]:
-    return (sys.executable, "-I", "-c", CONFORM, str(ROOT), task.to_json(), how)
+    return fresh.command(fresh.code("agent.judge.conform"), task.to_json(), how)
 
 
 def run(task: Task, how: How, since: float) -> Conformance:

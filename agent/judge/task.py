@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from agent import fresh
 from agent.judge import JUDGE_VERSION
 from agent.records import Finding
 from agent.runners.job import JobPaths, Phase, strict
@@ -24,17 +25,8 @@ if TYPE_CHECKING:
 LOG = "judge.log"  # of the session itself; candidates write to score.log
 PEEKS = 64
 SURPRISING = 1000  # positions of a full audit, beside the uniform ones
-# Isolated from the person's Python settings, and of the same code as the controller, installed or not.
-SESSION = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); from agent.judge.session import main; sys.exit(main(sys.argv[1]))"
-)
-ROOT = Path(__file__).resolve().parents[2]
-SESSION_ENV = {
-    "PATH": "/usr/local/bin:/usr/bin:/bin",
-    "LANG": "C.UTF-8",
-    "PYTHONDONTWRITEBYTECODE": "1",
-    "OPENBLAS_NUM_THREADS": "1",  # what starts confined processes must have one thread
-}
+SESSION = fresh.code("agent.judge.session")
+SESSION_ENV = {**fresh.ENV, "OPENBLAS_NUM_THREADS": "1"}  # what starts confined processes must have one thread
 NETWORK = "network"  # the rule that a run sends nothing elsewhere
 OWN_MB = 400  # what the session needs on top of the candidate
 OWN_SHARE = 32  # and for every byte of the documents: they, their tokens and the nats are held
@@ -347,7 +339,7 @@ def own_mb(held: Documents | None) -> int:
 
 
 def session_command(task: Task) -> tuple[str, ...]:
-    return (sys.executable, "-I", "-c", SESSION, str(ROOT), task.to_json())
+    return fresh.command(SESSION, task.to_json())
 
 
 def command(track: Track) -> tuple[str, ...]:

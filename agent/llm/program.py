@@ -7,18 +7,16 @@ program is held by a process of its own (`holder.py`), which also ends it when t
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
+from agent import fresh
+
 Cause = Literal["exited", "time", "output", "unstarted"]
 
-HOLDER = "import sys; sys.path.insert(0, sys.argv.pop(1)); from agent.llm.holder import main; sys.exit(main())"
-HOLDER_ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
-ROOT = Path(__file__).resolve().parents[2]
 GRACE_S = 15.0  # for the holder's own start and its end, on a busy machine
 
 
@@ -52,11 +50,11 @@ def run(
         "parent": os.getpid(),
     }
     holder = subprocess.Popen(
-        [sys.executable, "-I", "-c", HOLDER, str(ROOT)],
+        fresh.command(fresh.code("agent.llm.holder")),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**HOLDER_ENV, "TMPDIR": tempfile.gettempdir()},
+        env={**fresh.ENV, "TMPDIR": tempfile.gettempdir()},
         cwd="/",
         start_new_session=True,
     )

@@ -8,11 +8,11 @@ import errno
 import json
 import os
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
+from agent import fresh
 from agent.errors import InfraError, UserError
 from agent.hardware import Gpu
 from agent.runners import cores, leftovers, lock
@@ -35,13 +35,7 @@ from sandbox import BoxName, Level, Policy, in_force, stack
 from sandbox.child import open_log
 from sandbox.walls import tried
 
-SHEPHERD_ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
-# Isolated from the person's Python settings, and of the same code as the controller, installed or not.
-SHEPHERD = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
-    "from agent.runners.shepherd import main; sys.exit(main(sys.argv[1:]))"
-)
-ROOT = Path(__file__).resolve().parents[2]
+SHEPHERD = fresh.code("agent.runners.shepherd")
 # A shepherd that was sent for and has not come by then never will.
 COME_WITHIN_S = 30.0
 NO_LOCK = (errno.ELOOP, errno.EISDIR, errno.ENXIO)  # a link, a folder or a socket lies in its place
@@ -173,19 +167,11 @@ class LocalRunner:
             write_aside(paths.spawned, "", durable=False)
             with os.fdopen(open_log(paths.shepherd_log), "ab") as log:
                 self._shepherds[paths.folder] = subprocess.Popen(
-                    [
-                        sys.executable,
-                        "-I",
-                        "-c",
-                        SHEPHERD,
-                        str(ROOT),
-                        str(folder),
-                        *([str(core)] if core is not None else []),
-                    ],
+                    fresh.command(SHEPHERD, str(folder), *([str(core)] if core is not None else [])),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env=SHEPHERD_ENV,
+                    env=fresh.ENV,
                     cwd="/",
                     start_new_session=True,
                 )

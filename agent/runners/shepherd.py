@@ -193,10 +193,10 @@ class Shepherd:
         )
 
 
-def main(argv: list[str]) -> int:
+def main(folder: str, pinned_to: str = "") -> int:
     began = time.monotonic() - _age_s()
-    paths = JobPaths(Path(argv[0]).resolve())
-    core = int(argv[1]) if len(argv) > 1 else None
+    paths = JobPaths(Path(folder).resolve())
+    core = int(pinned_to) if pinned_to else None
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     held = lock.hold(paths.lock)
     if held is None:
@@ -281,4 +281,4 @@ def _age_s() -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(*sys.argv[1:]))

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from agent import reach, training
+from agent import fresh, reach, training
 from agent.errors import InfraError
 from agent.judge.conform import How
 from agent.judge.contract import Conformance
@@ -26,7 +26,7 @@ from agent.judge.lines import rows
 from agent.reach import Reach
 from agent.report.words import plain
 from agent.runners import JobPaths, JobResult, JobSpec, create, leftovers, lock
-from agent.runners.local import ROOT, SHEPHERD, SHEPHERD_ENV
+from agent.runners.local import SHEPHERD
 from agent.runners.reading import read_ends, read_small
 from agent.runners.removal import remove
 from agent.tools import conforming
@@ -195,11 +195,10 @@ def _once(place: Place, fill: Callable[[Path], None], code_bytes: int, how: How 
 
 def _shepherd(paths: JobPaths, wall_s: float) -> None:
     """Starts the process that holds the job, and waits for it. It yields to runs that are measured."""
-    nicely = f"import os; os.nice({NICE}); {SHEPHERD}"
-    command = [sys.executable, "-I", "-c", nicely, str(ROOT), str(paths.folder)]
+    command = fresh.command(f"import os; os.nice({NICE}); {SHEPHERD}", str(paths.folder))
     with paths.shepherd_log.open("ab") as log:
         shepherd = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=SHEPHERD_ENV, cwd="/", start_new_session=True
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=fresh.ENV, cwd="/", start_new_session=True
         )
     try:
         with suppress(subprocess.TimeoutExpired):
