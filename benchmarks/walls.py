@@ -1,12 +1,15 @@
 """What the walls around untrusted code cost: at the start of a run, and in each step of training.
 
-    python -m benchmarks.walls                                   # both, some minutes
+    python -m benchmarks.walls                                   # all, some minutes
     python -m benchmarks.walls starts --starts 100
+    python -m benchmarks.walls imports
     python -m benchmarks.walls steps --pairs 6 --corpus .caddie/data/docs
 
 Starts: a command that does nothing, under the limits and the policy of the tiny track's training, each in a new process
-as a shepherd is one. The kinds take turns, so that a busy minute hits all alike. Steps: the track's own trainer, once
-with walls and once without at the same time on the same core, so that what else goes on hits both alike.
+as a shepherd is one. The kinds take turns, so that a busy minute hits all alike. Imports: torch, by one process after
+the other, none of its files in memory before the first; what leaves no trace waits for the disk each time. Steps: the
+track's own trainer, once with walls and once without at the same time on the same core, so that what else goes on hits
+both alike.
 """
 
 import argparse
@@ -17,9 +20,11 @@ import shutil
 import statistics
 import struct
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,17 +68,23 @@ class Kind(NamedTuple):
 
     name: str
     walls: str
-    first: bool
+    first: bool = False
     """Whether its process has put up no walls before, and so tries out what works here."""
+    traceless: bool = False
+    """Whether what it reads leaves memory with it, as for a process of the judge."""
 
     def __str__(self) -> str:
         return f"{self.name}, first in its process" if self.first else self.name
 
 
-KINDS = tuple(
-    Kind(name, walls, first)
-    for name, walls in (("no walls", "none"), ("full stack", "full"), ("Landlock", "fallback"))
-    for first in (False, True)
+KINDS = (
+    Kind("no walls", "none"),
+    Kind("no walls", "none", first=True),
+    Kind("full stack", "full"),
+    Kind("full stack", "full", first=True),
+    Kind("full stack without a trace", "full", traceless=True),
+    Kind("Landlock", "fallback"),
+    Kind("Landlock", "fallback", first=True),
 )
 
 
@@ -151,9 +162,7 @@ def starts(bench: Bench, count: int) -> bool:
             middle, least = statistics.median(own), min(own)
             cells += [f"{middle:.1f}, {least:.1f}", f"{middle - statistics.median(bare):.1f}, {least - min(bare):.1f}"]
         print(f"| {kind} | {' | '.join(cells)} |")
-    full, none = (
-        taken[Kind(name, walls, first=False)] for name, walls in (("full stack", "full"), ("no walls", "none"))
-    )
+    full, none = taken[Kind("full stack", "full")], taken[Kind("no walls", "none")]
     added = statistics.median(cost.wall for cost in full) - statistics.median(cost.wall for cost in none)
     print(f"\nfull stack: {added:.1f} ms more (target: below {TARGET_MS:.0f} on a core with nothing else to do)")
     return added < TARGET_MS
@@ -181,7 +190,7 @@ def in_new_process(bench: Bench, kind: Kind) -> Cost:
 def _cost(bench: Bench, kind: Kind) -> Cost:
     if kind.walls == "fallback":
         os.environ["PATH"] = os.devnull  # bubblewrap is not found there
-    policy = None if kind.walls == "none" else bench.policy
+    policy = None if kind.walls == "none" else replace(bench.policy, traceless=kind.traceless)
     for _ in range(1 if kind.first else 2):
         began, used = time.perf_counter(), processor_s()
         confined = bench.start(NOTHING, policy, "log")
@@ -195,6 +204,28 @@ def _cost(bench: Bench, kind: Kind) -> Cost:
 def processor_s() -> float:
     both = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     return sum(usage.ru_utime + usage.ru_stime for usage in both)
+
+
+# ---------------------------------------------------------------- imports
+
+
+def imports(bench: Bench, count: int) -> None:
+    print("\nImports of torch one after the other, behind the full stack; seconds\n")
+    print("| | first, from the disk | later: median |\n|---|---|---|")
+    libraries = [path for path in (Path(sysconfig.get_path("purelib")) / "torch").rglob("*") if path.is_file()]
+    for name, traceless in (("as in training", False), ("without a trace", True)):
+        for path in libraries:
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        policy = replace(bench.policy, traceless=traceless)
+        took = []
+        for _ in range(count):
+            began = time.perf_counter()
+            ended = bench.start((sys.executable, "-c", "import torch"), policy, "log").wait()
+            took.append(time.perf_counter() - began)
+            if not ended.ok:
+                raise SystemExit(f"torch can't be imported: {ended}")
+        print(f"| {name} | {took[0]:.2f} | {statistics.median(took[1:]):.2f} |", flush=True)
 
 
 # ---------------------------------------------------------------- steps
@@ -228,8 +259,9 @@ def side_by_side(walled: Bench, bare: Bench, core: int) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=("both", "starts", "steps"), default="both")
+    parser.add_argument("what", nargs="?", choices=("all", "starts", "imports", "steps"), default="all")
     parser.add_argument("--starts", type=int, default=100, help="of each kind")
+    parser.add_argument("--imports", type=int, default=4, help="in a row")
     parser.add_argument("--pairs", type=int, default=6, help="of trainings")
     parser.add_argument("--budget-ms", type=int, default=4000, help="of a training, as the track counts")
     parser.add_argument("--core", type=int, default=min(os.sched_getaffinity(0)), help="where trainings run")
@@ -244,10 +276,13 @@ def main() -> None:
             prepare("docs", corpus, say=lambda text: None)
         first, second = (Bench.make(root / name, corpus.resolve(), chosen.budget_ms) for name in ("r1", "r2"))
         print(f"{machine()}; load {os.getloadavg()[0]:.1f}")
-        met = [
-            *([starts(first, chosen.starts)] if chosen.what != "steps" else []),
-            *([steps(first, second, chosen.pairs, chosen.core)] if chosen.what != "starts" else []),
-        ]
+        met = []
+        if chosen.what in ("all", "starts"):
+            met.append(starts(first, chosen.starts))
+        if chosen.what in ("all", "imports"):
+            imports(first, chosen.imports)
+        if chosen.what in ("all", "steps"):
+            met.append(steps(first, second, chosen.pairs, chosen.core))
         print(f"load {os.getloadavg()[0]:.1f}")
     finally:
         shutil.rmtree(root, ignore_errors=True)
