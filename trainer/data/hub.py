@@ -8,7 +8,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.errors import MissingError
+from agent.errors import MissingError, to_install
 from trainer.data.manifest import sha_of
 
 # The hub answers for so many paths at once.
@@ -43,7 +43,8 @@ class Hub:
             from huggingface_hub import HfApi
             from huggingface_hub.errors import HfHubHTTPError
         except ImportError as error:
-            raise MissingError("downloading needs the package huggingface_hub: pip install caddie[golf]") from error
+            words = f"downloading needs the package huggingface_hub: {to_install('golf')}"
+            raise MissingError(words) from error
         # Its errors derive from those of the HTTP library, whichever one this version uses.
         self._network_errors: tuple[type[BaseException], ...] = (
             OSError,
