@@ -19,7 +19,8 @@ from agent.judge.contest import contest_count, other_bytes
 from agent.judge.measure import contest_count as note_of
 from agent.judge.measure import score_of
 from agent.judge.scoring import Stream, chunks
-from agent.judge.task import Contest, Documents, Measured, Official
+from agent.judge.task import Contest, Measured
+from agent.judge.texts import Documents, Official
 from tests import fineweb
 from tests.fineweb import BOS
 from tests.judging import make_job, run_session

@@ -115,6 +115,14 @@ def test_hidden_documents_are_scored_after_the_others_and_count_for_nothing(tmp_
         assert both.doc_nats[:-1] == pytest.approx(whole.doc_nats[:-4], rel=1e-6)
 
 
+def test_hidden_documents_that_were_changed_are_our_fault(tmp_path: Path) -> None:
+    task = make_job(tmp_path / "a", script="honest.py")
+    hidden = write_documents(tmp_path / "a" / "hidden.jsonl", ["one"])
+    write_documents(tmp_path / "a" / "hidden.jsonl", ["two"])
+    found = run_session(task, hidden=hidden)
+    assert found.status == "broken" and "was changed" in found.reason
+
+
 def test_text_that_was_smuggled_in_shows(tmp_path: Path) -> None:
     """A bigram of the very text that is scored, against one of half of it."""
     task = make_job(tmp_path / "a", texts=TEXTS * 3, script="honest.py")

@@ -8,12 +8,14 @@ import pytest
 from agent import hardware
 from agent import track as tracks
 from agent.errors import MissingError, TrackError
-from agent.judge.task import Documents, Task, documents, judge_phase, own_mb
+from agent.judge.task import Task, judge_phase, own_mb
+from agent.judge.texts import Documents, documents, hidden_documents
 from agent.runners.job import JobPaths
 from agent.track import Data, Track
 from sandbox import Policy
 from tests import fineweb
 from tests.judging import SCORED, make_corpus, toy
+from trainer.data import prepare, synth
 from trainer.data.decoded import prepare_documents
 from trainer.data.manifest import Damaged
 
@@ -66,6 +68,23 @@ def test_shards_are_scored_by_the_documents_decoded_from_them(tmp_path: Path) ->
     fineweb.make_corpus(tmp_path, fineweb.tokens_of(fineweb.stories(9, 2)))
     with pytest.raises(Damaged, match="other shards"):
         documents(track, tmp_path)
+
+
+def test_hidden_documents_come_along_where_the_corpus_has_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synth, "TRAINING_BYTES", 20_000)
+    monkeypatch.setattr(synth, "VALIDATION_BYTES", 20_000)
+    corpus = tmp_path / "corpus"
+    made = prepare("synth", corpus, say=lambda line: None)
+    paths = JobPaths(tmp_path / "job")
+    phase = judge_phase(toy(), paths, script=paths.code / "train.py", seed=11, corpus=corpus, policy=POLICY)
+    hidden = Task.from_json(phase.argv[-1]).hidden
+    assert hidden is not None and made.hidden is not None
+    assert (hidden.docs, hidden.bytes, hidden.floor_bits) == (made.hidden.docs, made.hidden.bytes, None)
+    assert hidden.path == str(corpus / "val/hidden.jsonl") and hidden.sha256 == made.hidden.sha256
+    make_corpus(tmp_path / "older")
+    assert hidden_documents(toy(), tmp_path / "older") is None
+    shards = toy().model_copy(update={"data": Data(corpus="fineweb", variant=fineweb.VARIANT, train_shards=1)})
+    assert hidden_documents(shards, tmp_path / "none") is None
 
 
 def test_what_the_session_holds_of_long_texts_is_allowed_for() -> None:

@@ -12,7 +12,8 @@ import numpy as np
 from agent.judge.protocol import Floats
 from agent.judge.recount import EXPORTS, LEAST_BYTES, MOST_BYTES
 from agent.judge.scoring import Stream
-from agent.judge.task import Contest, Documents, Official
+from agent.judge.task import Contest
+from agent.judge.texts import Documents, Official
 from agent.records import Finding
 
 ALL_DOCS = 50_000

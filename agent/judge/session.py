@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.errors import InfraError, UserError
 from agent.judge import JUDGE_VERSION, sampling
-from agent.judge.task import Clocks, Documents, Measured, Task, no_score
+from agent.judge.task import Clocks, Measured, Task, no_score
+from agent.judge.texts import Documents
 from agent.records import Finding
 from agent.runners.job import JobPaths, write_aside
 from agent.runners.reading import read_plain

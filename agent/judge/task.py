@@ -9,18 +9,16 @@ import json
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from agent import fresh
 from agent.judge import JUDGE_VERSION
+from agent.judge.texts import Documents, documents, hidden_documents
 from agent.records import Finding
 from agent.runners.job import JobPaths, Phase, strict
 from agent.track import Track
 from sandbox.limits import MB, Limits
 from sandbox.policy import Policy
-
-if TYPE_CHECKING:
-    from trainer.data.manifest import Part
 
 LOG = "judge.log"  # of the session itself; candidates write to score.log
 PEEKS = 64
@@ -37,32 +35,6 @@ Numerics = Literal["fp32", "bf16"]
 Strength = Literal["quick", "full"]
 # What a tokenizer may give back in place of a document: Unicode's composed forms.
 NormalForm = Literal["none", "nfc", "nfkc"]
-
-
-@dataclass(frozen=True)
-class Official:
-    """What the contest counts in the validation shards that the documents were decoded from."""
-
-    window: int  # tokens; a rest that fills no window is dropped
-    tokens: int  # that are predicted, separators included
-    separators: int  # of these: they cost nats there and have no bytes
-    bytes: int
-    rest_bytes: int  # of that rest
-    sha256: str  # of all tokens that are predicted, the rest too, as 32-bit numbers
-
-
-@dataclass(frozen=True)
-class Documents:
-    """The validation text of a prepared corpus, and how to know that it is still the same."""
-
-    path: str
-    sha256: str
-    docs: int
-    bytes: int
-    floor_bits: float | None
-    official: Official | None = None  # tracks of token shards only: there the separators are scored too
-    share: float = 1.0  # of the documents that are scored; floor and official count are those of all
-    track: str = ""  # whose name draws them
 
 
 @dataclass(frozen=True)
@@ -362,33 +334,3 @@ def candidate_env(track: Track) -> dict[str, str]:
         "OMP_WAIT_POLICY": "PASSIVE",
         **track.script.env,
     }
-
-
-def documents(track: Track, corpus: Path) -> Documents | None:
-    """What is known of the corpus' validation text. None: this track has no corpus of ours."""
-    if track.data.corpus == "none":
-        return None
-    from trainer.data import decoded
-    from trainer.data.manifest import load
-
-    manifest = load(corpus, verify=False)
-    if track.data.corpus == "fineweb":
-        found = decoded.load(corpus, manifest, verify=False)
-        official = Official(**asdict(found.official))
-        return Documents(str(corpus / found.file.path), found.file.sha256, found.docs, found.bytes, None, official)
-    return _of(manifest.val, corpus, manifest.floor_bits)
-
-
-def hidden_documents(track: Track, corpus: Path) -> Documents | None:
-    """Where a corpus has text that is scored and never reported."""
-    if track.data.corpus in ("none", "fineweb"):
-        return None
-    from trainer.data.manifest import load
-
-    part = load(corpus, verify=False).hidden
-    return None if part is None else _of(part, corpus, None)
-
-
-def _of(part: "Part", corpus: Path, floor_bits: float | None) -> Documents:
-    assert part.docs is not None  # only shards don't say
-    return Documents(str(corpus / part.files[0].path), part.files[0].sha256, part.docs, part.bytes, floor_bits)
