@@ -295,5 +295,6 @@ def test_nothing_that_a_stranger_wrote_reaches_the_terminal(folder: Path) -> Non
     (folder / "README.md").write_text(f"python {evil}train_x.py\n")
     (folder / f"b{evil}.so").write_bytes(b"x")
     (folder / "train_seed1.log").write_text(seed_log(1) + f"final_{evil}roundtrip val_loss:2.0 val_bpb:1.0\n")
+    folder = folder.rename(folder.with_name(f"x{evil}"))
     text = judged.words(judged.report(exhibits.of_path(folder)))
     assert "\x1b" not in text and "\u202e" not in text and "\x07" not in text

@@ -99,7 +99,7 @@ def test_the_first_process_speaks(mark: str) -> None:
     lines = log(finals=LOSS + EXACT).splitlines()
     mixed = []
     for line in lines:
-        mixed += [mark.format(1) + line.replace("1.2275", "1.1111"), mark.format(0) + line]
+        mixed += [mark.format(0) + line, mark.format(1) + line.replace("1.2275", "1.1111")]
     found = reported("\n".join([*mixed, ""]))
     assert (found.bpb, found.seed, found.steps, found.runs) == (1.22756946, 1337, 13450, ())
     assert "1.22757 (rank 0), 1.11117 (rank 1)" in found.notes[0]
@@ -112,7 +112,9 @@ def test_lines_that_two_processes_wrote_at_once() -> None:
     assert reported(torn).bpb is None
     glued = "final_int8_zlib_roundtrip_exact val_loss:2.07269931 val_bpb:1.22756946step:3/9 train_loss:2.0\n"
     assert reported(glued).bpb is None
-    assert reported(torn + glued + EXACT).bpb == 1.22756946
+    between = "final_roundtrip_exact val_loss:2.07269931 step:3/9 val_bpb:1.12756946\n"
+    assert reported(between).bpb is None
+    assert reported(torn + glued + between + EXACT).bpb == 1.22756946
 
 
 # ------------------------------------------------------------ printed source
