@@ -39,7 +39,8 @@ def test_a_submission_says_how_many_tokens_a_byte_has(tmp_path: Path) -> None:
     (tmp_path / "submission.json").write_text(json.dumps({"seed_results": rows}))
     found = side([str(tmp_path)], no_store)  # the folder will do
     assert found.scores == (1.05, 1.06) and found.tokens_per_byte == pytest.approx(0.26834, abs=1e-5)
-    for bad in ("{", "[]", '{"seed_results": {"1": {"val_bpb": "1.0"}}}', '{"seed_results": 3}', "[" * 100_000):
+    huge = '{"seed_results": {"1": {"val_bpb": 1' + "0" * 400 + "}}}"
+    for bad in (huge, "{", "[]", '{"seed_results": {"1": {"val_bpb": "1.0"}}}', '{"seed_results": 3}', "[" * 100_000):
         (tmp_path / "submission.json").write_text(bad)
         with pytest.raises(UserError, match="no seed_results"):
             side([str(tmp_path / "submission.json")], no_store)

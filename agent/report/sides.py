@@ -66,7 +66,7 @@ def _of_json(path: Path) -> Side:
         seeds = list(rows.values()) if isinstance(rows, dict) else list(rows)
         scores = [_number(row["val_bpb"]) for row in seeds]
         losses = [_number(row["val_loss"]) for row in seeds if row.get("val_loss") is not None]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise UserError(f"{path}: no seed_results with a val_bpb each, as the contest's entries have them") from error
     ratios = [bpb * NATS / loss for bpb, loss in zip(scores, losses, strict=False) if loss > 0]
     return Side(tuple(scores), sum(ratios) / len(ratios) if len(ratios) == len(scores) and ratios else None)
