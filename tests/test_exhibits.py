@@ -190,6 +190,15 @@ def test_the_source_that_a_log_prints_is_compared(folder: Path) -> None:
     assert said(folder, 24).state == "violated" and "1 lines" in " ".join(said(folder, 24).evidence)
 
 
+def test_an_artifact_that_is_shipped_is_counted_as_it_lies_there(folder: Path) -> None:
+    with (folder / "final_model.int8.ptz").open("wb") as file:
+        file.truncate(16_000_000 - len(SCRIPT) + 1)
+    found = said(folder, 15)
+    assert found.state == "violated" and found.evidence == (
+        "artifact and script, as they are shipped: 16,000,001 bytes",
+    )
+
+
 def test_helpers_are_listed(folder: Path) -> None:
     (folder / "tokenizers").mkdir()
     (folder / "tokenizers" / "a.model").write_bytes(bytes(366_000))

@@ -30,6 +30,9 @@ def told(text: str) -> list[tuple[int, str, str]]:
         ("BLOB = [" + "1," * 9_000 + "]", (1, "invalid", "long_literal")),
         ("BLOB = {" + "1:2," * 1_500 + "}", (1, "flag", "long_literal")),
         ("\n".join(f"a{n} = '{'x' * 1500}'" for n in range(50)), (1, "flag", "many_literals")),
+        # 2: training opens validation files
+        ("def train():\n return open('data/fineweb_val_000000.bin', 'rb').read()", (2, "flag", "reads_validation")),
+        ("def pack_artifact(p):\n return (p / 'val' / 'docs.jsonl').read_text()", (2, "flag", "reads_validation")),
         # 4 to 6, 11 and 12: what is done with validation tokens
         (
             """
@@ -166,6 +169,7 @@ def test_each_sign_is_seen(text: str, sign: tuple[int, str, str]) -> None:
                 loss = model(x, y)
                 (loss * grad_scale).backward()
         """,
+        "def load_validation(p):\n return open(p + '/fineweb_val_0.bin').read()",
         "import torch\nstate = torch.load('m.pt', weights_only=True)\nstate = torch.load('m.pt')",
         "import socket, os\nchannel = socket.socket(fileno=int(os.environ['SCORE_FD']))",
         "import torch.distributed as dist\ndist.init_process_group('nccl')",

@@ -24,6 +24,19 @@ _GATE = re.compile(r"gate|tilt|boost|mix|blend|alpha|lambda|lam_|logit|prob|logp
 LOSS = re.compile(r"loss|nll|bpb|bits|ce$|score", re.IGNORECASE)
 _EPOCHS = re.compile(r"epoch|pass|round|repeat|sweep", re.IGNORECASE)
 _SCORES = re.compile(r"eval|val|score|slot|test_time|ttt", re.IGNORECASE)
+_TRAINS = re.compile(r"train|fit|learn|calib|build|quanti[sz]e|compress|pack|export", re.IGNORECASE)
+_READS = (
+    "open",
+    "numpy.fromfile",
+    "np.fromfile",
+    "numpy.memmap",
+    "np.memmap",
+    "glob.glob",
+    "torch.load",
+    "pathlib.Path",
+)
+_READ_METHODS = ("read_text", "read_bytes", "glob", "rglob", "open")
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 LEAST_SLICE = 1_000  # tokens: a slice of fewer is no part of the validation set that is meant to be scored
 
@@ -39,6 +52,7 @@ class _Scope:
 
 def signs(tree: ast.Module, names: Names) -> Iterator[Sign]:
     for scope in _scopes(tree):
+        yield from _reads(scope, names)
         yield from _learns(scope, names)
         yield from _subset(scope)
         yield from _lower_of_two(scope, names)
@@ -108,6 +122,20 @@ def _reads_validation(value: ast.AST, tainted: set[str] | frozenset[str]) -> boo
 
 
 # ------------------------------------------------------------ what is done with validation tokens
+
+
+def _reads(scope: _Scope, names: Names) -> Iterator[Sign]:
+    """Rule 2: what trains, or makes the artifact, opens validation files."""
+    if not _TRAINS.search(scope.name) or _SCORES.search(scope.name):
+        return
+    for node in scope.nodes:
+        if not isinstance(node, ast.Call):
+            continue
+        if names.dotted(node.func) not in _READS and getattr(node.func, "attr", "") not in _READ_METHODS:
+            continue
+        words = (one.value for one in ast.walk(node) if isinstance(one, ast.Constant) and isinstance(one.value, str))
+        if any(_VALIDATION_FILES.search(one[:200]) for one in words):
+            yield Sign(2, "flag", "reads_validation", f"{scope.name} opens validation files", node.lineno)
 
 
 def _learns(scope: _Scope, names: Names) -> Iterator[Sign]:

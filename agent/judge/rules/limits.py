@@ -12,6 +12,7 @@ CLOCK_SLACK_S = 1.0  # a script looks at its clock between two steps
 WRAPPER_BYTES = 300  # what unpacks a compressed script, at least
 NO_CODE = (".log", ".txt", ".md", ".json", ".png", ".svg", ".jpg", ".pdf", ".csv", ".out")
 MODELS = (".model", ".vocab")
+ARTIFACTS = (".ptz", ".bin", ".pt", ".zst", ".br", ".xz", ".lzma", ".safetensors", ".npz")
 
 
 @rule(12, "calibration on training data, inside the training time", "invalid", "no compute moves between the phases")
@@ -94,6 +95,9 @@ def _totals(case: Case) -> Iterator[tuple[str, int]]:
     if (claimed := _number(case, "bytes_total")) is not None:
         yield "submission.json", claimed
     shipped = case.files.get(case.script)
+    artifacts = [size for name, size in case.files.items() if name.endswith(ARTIFACTS)]
+    if artifacts and shipped is not None:
+        yield "artifact and script, as they are shipped", sum(artifacts) + shipped
     for log in case.logs:
         said = log.said
         if said.total_bytes is None:
@@ -150,7 +154,7 @@ def helpers(case: Case) -> Answer:
     extra = {
         name: size
         for name, size in case.files.items()
-        if name != case.script and not name.lower().endswith(NO_CODE) and "requirements" not in name.lower()
+        if name != case.script and not name.lower().endswith((*NO_CODE, *ARTIFACTS)) and "requirements" not in name
     }
     signs = [str(one) for one in case.signs if one.rule == 17]
     if not case.files and not signs:
