@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -259,6 +260,20 @@ def test_which_script_is_meant() -> None:
 
 
 # ------------------------------------------------------------ traps
+
+ODD = (None, True, -1, 0, 10**400, 1e308, "", "x" * 10_000, [], {}, [[]], {"val_bpb": "no"}, "\ud800", "²", 1.2, [1, 2])
+
+
+@pytest.mark.parametrize("draw", range(40))
+def test_any_json_is_judged(folder: Path, draw: int) -> None:
+    dice = random.Random(draw)
+    changes: dict[str, object] = {key: dice.choice(ODD) for key in CLAIMS if dice.random() < 0.5}
+    if dice.random() < 0.5:
+        values = [{"val_bpb": dice.choice(ODD), "eval_time_s": dice.choice(ODD)} for _ in range(6)]
+        changes["seed_results"] = dict(zip(("1", "²", "9" * 5000, "-1", "", "1.5"), values, strict=True))
+    claim(folder, **changes)
+    text = judged.words(judged.report(exhibits.of_path(folder)))
+    assert text.startswith(("INVALID", "FLAGGED", "NO FAULT FOUND"))
 
 
 def test_links_are_not_followed(folder: Path, tmp_path: Path) -> None:

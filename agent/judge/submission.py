@@ -4,7 +4,6 @@ Takes file names, README, submission.json and what the logs say; gives `Problem`
 """
 
 import json
-import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean, pstdev, stdev
@@ -13,6 +12,7 @@ from typing import Literal, NamedTuple, TypeGuard
 from agent.judge.rules.ruling import Log
 
 README, JSON, SCRIPT = "README.md", "submission.json", "train_gpt.py"
+MOST = 1e15  # of any figure
 LEAST_SCRIPT = 200  # bytes: less holds no training
 ROUNDED = 6e-5  # of a figure that is printed with four digits
 WANTED = ("author", "github_id", "name", "date", "val_bpb")
@@ -200,7 +200,7 @@ def _seeds(claims: Mapping[str, object], found: Table) -> list[Problem]:
     problems = []
     for seed, values in list(results.items())[:64]:
         said = values.get("val_bpb") if isinstance(values, dict) else values
-        if not str(seed).isdigit() or not _is_number(said):
+        if not _is_seed(seed) or not _is_number(said):
             continue
         logged = by_seed.get(int(seed))
         if logged is None:
@@ -210,7 +210,7 @@ def _seeds(claims: Mapping[str, object], found: Table) -> list[Problem]:
         elif abs(float(said) - logged) > ROUNDED:
             words = f"seed {seed}: {JSON} says {said}, its log {logged:.8f}"
             problems.append(Problem("other_seed_score", "error", words))
-    left_out = sorted(set(by_seed) - {int(seed) for seed in results if str(seed).isdigit()})
+    left_out = sorted(set(by_seed) - {int(seed) for seed in results if _is_seed(seed)})
     if left_out:
         words = f"logs of seeds {', '.join(map(str, left_out))} are here, and {JSON} leaves them out: every run counts"
         problems.append(Problem("seed_left_out", "error", words))
@@ -218,7 +218,12 @@ def _seeds(claims: Mapping[str, object], found: Table) -> list[Problem]:
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST  # false for NaN
+
+
+def _is_seed(key: object) -> bool:
+    text = str(key)
+    return text.isascii() and text.isdecimal() and len(text) <= 20
 
 
 def script_of(files: Collection[str]) -> str:

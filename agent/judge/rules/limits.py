@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from agent.judge.rules.ruling import Answer, Case, Rule, judged, passed, rule, unknown, violated
 
 CLOCK_SLACK_S = 1.0  # a script looks at its clock between two steps
+MOST = 1 << 50  # bytes of any file
 WRAPPER_BYTES = 300  # what unpacks a compressed script, at least
 NO_CODE = (".log", ".txt", ".md", ".json", ".png", ".svg", ".jpg", ".pdf", ".csv", ".out")
 MODELS = (".model", ".vocab")
@@ -135,7 +136,7 @@ def _claimed(case: Case) -> set[int]:
 def _number(case: Case, key: str) -> int | None:
     """A whole number that submission.json says."""
     value = (case.claims or {}).get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < MOST else None
 
 
 def _compressed(text: str) -> int:
