@@ -114,6 +114,17 @@ def told(text: str) -> list[tuple[int, str, str]]:
             (21, "invalid", "seed_hunting"),
         ),
         ("import torch\nfor layer in range(3):\n torch.manual_seed(layer)\n make(layer)", (21, "flag", "many_seeds")),
+        (
+            """
+            def fit(model):
+                for step in range(400):
+                    rng = random.Random(step)
+                    loss = model(rng)
+                    if loss < best:
+                        best, kept = loss, model.copy()
+            """,
+            (21, "flag", "many_seeds"),
+        ),
         ("import sys\nif final_loss > 2.31:\n sys.exit(1)", (21, "flag", "ends_by_loss")),
         # 22: the network
         ("import requests", (22, "invalid", "network_import")),

@@ -107,7 +107,7 @@ def _of_submission(path: Path) -> Exhibits:
     limits = Limits(train_s=None, score_s=None) if _non_record(path, claims) else Limits()
     case = Case(
         "submission", path.resolve().name, layers, signs, logs,
-        limits=limits, files=files, script=script, links=links, claims=claims,
+        limits=limits, files=files, script=script, claims=claims,
     )  # fmt: skip
     return Exhibits(case, tuple(problems), table)
 

@@ -52,7 +52,6 @@ class Case:
     limits: Limits = Limits()
     files: dict[str, int] = field(default_factory=dict)  # that are shipped, with their bytes
     script: str = ""  # which of them is the script
-    links: tuple[str, ...] = ()
     claims: dict[str, object] | None = None  # submission.json
     overlap: Overlap | None = None
     walls: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ Severity = Literal["invalid", "flag", "policy"]
 @dataclass(frozen=True)
 class Sign:
     rule: int
-    """Its number in the contest's list (rules/contest.py)."""
+    """Its number among the contest's."""
     severity: Severity
     name: str
     words: str

@@ -1,7 +1,7 @@
 """Signs of broken rules in the text of a script. It is parsed, never executed.
 
 Takes a syntax tree; gives `Sign`s in the order of lines. What a text can prove is little: a sign that is `invalid` is
-something that no honest script needs, the rest are for a person's eye. What blind scoring proves is in dynamic.py.
+something that no honest script needs, the rest are for a person's eye. What blind scoring proves is in scoring.py.
 """
 
 import ast
