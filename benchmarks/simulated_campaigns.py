@@ -52,14 +52,6 @@ class Tally:
 
 
 @dataclass
-class Score:
-    proposal_id: int
-    baseline_id: int | None
-    seed: int
-    bpb: float
-
-
-@dataclass
 class Head:
     number: int
     truth: float
@@ -232,3 +224,10 @@ def alone(rule: DecisionRule, count: int, effect: float, sigma: float, settled: 
         one = Campaign(believed, f"alone/{number}", sigma, tally)
         accepted += one.test(1, one.head, effect, rule.alpha, False)
     return Alone(accepted / count, tally.candidate_runs / count)
+
+
+def alone_if_lower(count: int, effect: float, sigma: float) -> Alone:
+    """The same ideas for keep-if-lower: one run of each, and one of its baseline."""
+    draw = random.Random("lower")
+    accepted = sum(draw.gauss(0.0, sigma) > draw.gauss(-effect, sigma) for _ in range(count))
+    return Alone(accepted / count, 1.0)

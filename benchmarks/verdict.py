@@ -13,22 +13,26 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from agent.judge import verdict
-from benchmarks.simulated_campaigns import SETTLED, TRACKS, alone, simulate, track
+from benchmarks.simulated_campaigns import SETTLED, TRACKS, alone, alone_if_lower, simulate, track
 
 IDEAS, GOOD = 200, 0.05
 
 
 def alone_table(names: Iterable[str], count: int) -> Iterable[str]:
-    yield "| track | noise | known from | nulls accepted | runs | gain of 2 noises accepted | runs |"
-    yield "|---|---|---|---|---|---|---|"
+    yield (
+        "| track | noise | known from | nulls accepted | runs | gain of 2 noises accepted | runs "
+        "| keep-if-lower: nulls accepted | gain of 2 noises |"
+    )
+    yield "|---" * 9 + "|"
     for name in names:
         rule = track(name).decision
         for settled, known in ((0.0, "the track's belief"), (SETTLED, f"{SETTLED:.0f} more degrees of freedom")):
             null = alone(rule, count, 0.0, rule.prior_sigma, settled)
             good = alone(rule, count, 2 * rule.prior_sigma, rule.prior_sigma, settled)
+            lower = [alone_if_lower(count, effect, 1.0).accepted for effect in (0.0, 2.0)]
             yield (
                 f"| {name} | {rule.prior_sigma} | {known} | {null.accepted:.1%} | {null.runs:.2f} "
-                f"| {good.accepted:.1%} | {good.runs:.2f} |"
+                f"| {good.accepted:.1%} | {good.runs:.2f} | {lower[0]:.0%} | {lower[1]:.0%} |"
             )
 
 

@@ -324,6 +324,7 @@ def test_ideas_one_by_one(name: str) -> None:
         null = simulation.alone(rule, 250, 0.0, rule.prior_sigma, settled)
         good = simulation.alone(rule, 150, 2 * rule.prior_sigma, rule.prior_sigma, settled)
         assert null.accepted <= 0.02 + 2 * math.sqrt(0.02 * 0.98 / 250) and null.runs < 2.5
+        assert simulation.alone_if_lower(2000, 0.0, rule.prior_sigma).accepted == pytest.approx(0.5, abs=0.04)
         assert good.accepted >= 0.8 - 2 * math.sqrt(0.8 * 0.2 / 150) and good.runs <= 4
 
 
