@@ -6,33 +6,34 @@
     python -m benchmarks.walls steps --pairs 6 --corpus .caddie/data/docs
 
 Starts: a command that does nothing, under the limits and the policy of the tiny track's training, each in a new process
-as a shepherd is one. The kinds take turns, so that a busy minute hits all alike. Imports: torch, by one process after
-the other, none of its files in memory before the first; what leaves no trace waits for the disk each time. Steps: the
-track's own trainer, once with walls and once without at the same time on the same core, so that what else goes on hits
-both alike.
+as a shepherd is one (`walls_start`). The kinds take turns, so that a busy minute hits all alike. Imports: torch, by one
+process after the other, none of its files in memory before the first; what leaves no trace waits for the disk again.
+Steps: the track's own trainer, once with walls and once without at the same time on the same core, so that what else
+goes on hits both alike.
 """
 
 import argparse
+import json
 import math
 import os
-import resource
 import shutil
 import statistics
-import struct
+import subprocess
 import sys
 import sysconfig
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from agent import reach, track, training
+from agent import fresh, reach, track, training
 from agent.reach import Reach
-from agent.runners.job import JobPaths
+from agent.runners.job import JobPaths, strict
 from agent.track import BUDGET
 from benchmarks.store import machine
+from benchmarks.walls_start import Cost, Start
 from sandbox import Confined, Exit, Limits, Policy
 from trainer.data.prepare import prepare
 
@@ -60,7 +61,7 @@ HOLDOUT = "2000"  # bytes: what comes after the last step is not measured
 
 
 # What must stand.
-WANTED: dict[str, set[str]] = {"none": set(), "full": {"namespaces", "seccomp"}, "fallback": {"landlock", "seccomp"}}
+WANTED = {"none": (), "full": ("namespaces", "seccomp"), "fallback": ("landlock", "seccomp")}
 
 
 class Kind(NamedTuple):
@@ -135,17 +136,6 @@ class Bench(NamedTuple):
 # ---------------------------------------------------------------- starts
 
 
-class Cost(NamedTuple):
-    """Of one start, from its order to its end; milliseconds."""
-
-    wall: float
-    processor: float
-    """Of all its processes and of the one that started it: other work on the machine adds less to it."""
-
-
-PACKED = struct.Struct("=dd")
-
-
 def starts(bench: Bench, count: int) -> bool:
     taken: dict[Kind, list[Cost]] = {kind: [] for kind in KINDS}
     for _ in range(count):
@@ -158,7 +148,8 @@ def starts(bench: Bench, count: int) -> bool:
     for kind, costs in taken.items():
         without = taken[Kind("no walls", "none", kind.first)]
         cells = []
-        for own, bare in zip(zip(*costs, strict=True), zip(*without, strict=True), strict=True):
+        for what in ("wall", "processor"):
+            own, bare = ([getattr(cost, what) for cost in some] for some in (costs, without))
             middle, least = statistics.median(own), min(own)
             cells += [f"{middle:.1f}, {least:.1f}", f"{middle - statistics.median(bare):.1f}, {least - min(bare):.1f}"]
         print(f"| {kind} | {' | '.join(cells)} |")
@@ -169,41 +160,22 @@ def starts(bench: Bench, count: int) -> bool:
 
 
 def in_new_process(bench: Bench, kind: Kind) -> Cost:
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.write(writing, PACKED.pack(*_cost(bench, kind)))
-        except (OSError, RuntimeError) as error:
-            print(error, file=sys.stderr)
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        said = pipe.read()
-    os.waitpid(pid, 0)
-    if not said:
-        raise SystemExit("a start failed")
-    return Cost(*PACKED.unpack(said))
-
-
-def _cost(bench: Bench, kind: Kind) -> Cost:
-    if kind.walls == "fallback":
-        os.environ["PATH"] = os.devnull  # bubblewrap is not found there
-    policy = None if kind.walls == "none" else replace(bench.policy, traceless=kind.traceless)
-    for _ in range(1 if kind.first else 2):
-        began, used = time.perf_counter(), processor_s()
-        confined = bench.start(NOTHING, policy, "log")
-        ended = confined.wait()
-        cost = Cost(1e3 * (time.perf_counter() - began), 1e3 * (processor_s() - used))
-        if not ended.ok or not set(confined.walls) >= WANTED[kind.walls]:
-            raise RuntimeError(f"{kind}: {ended} behind {', '.join(confined.walls)}")
-    return cost
-
-
-def processor_s() -> float:
-    both = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return sum(usage.ru_utime + usage.ru_stime for usage in both)
+    start = Start(
+        argv=NOTHING,
+        env=bench.env,
+        limits=LIMITS,
+        policy=None if kind.walls == "none" else replace(bench.policy, traceless=kind.traceless),
+        out=str(bench.paths.out),
+        log=str(bench.paths.folder / "log"),
+        wanted=WANTED[kind.walls],
+        count=1 if kind.first else 2,
+    )
+    env = fresh.ENV if kind.walls != "fallback" else {**fresh.ENV, "PATH": os.devnull}  # bubblewrap is not found there
+    command = fresh.command(fresh.code("benchmarks.walls_start"), json.dumps(asdict(start)))
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{kind}: {done.stderr}")
+    return strict(Cost, done.stdout)
 
 
 # ---------------------------------------------------------------- imports
