@@ -35,7 +35,7 @@ TOKENS = 2000
 SMALL = 97  # tokens of a small chunk: no multiple of anybody's window, and most documents are cut
 FRAME = 48
 MOST_PEEKS = {"dense": 2000, "quick": 400}
-MOST_READ = {"dense": 1 << 40, "quick": 60_000}  # tokens in all items together: a peek costs about a context
+MOST_READ = {"dense": 1 << 40, "quick": 40_000}  # tokens in all items together: a peek costs about a context
 LEAST_PEEKS = 64
 KEPT_S = 4.0  # for ending processes and writing the answer, on a busy machine
 SEED = 0
@@ -112,7 +112,7 @@ def _stream(task: Task, files: Files, first: Candidate, manifest: Manifest, dead
     source, documents, count = texts(), [], 0
     while count < TOKENS:
         documents.append(next(source))
-        count += len(documents[-1]) // 4  # tokens, and mostly more
+        count += len(documents[-1]) // 3  # tokens, and mostly more
     with _during("encodes"):
         encoded, _, _ = encode(task, files, documents, deadline)
         largest = max(int(tokens.max()) for tokens in encoded)

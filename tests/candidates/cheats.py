@@ -335,6 +335,7 @@ def in_page_cache(said):
             if said is None:
                 told = [resident(file.fileno(), at) for at in range(pages)]
                 return bytes(sum(told[8 * at + bit] << bit for bit in range(8)) for at in range(pages // 8))
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)  # or neighbours come along
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             for at in range(pages):
                 if at // 8 < len(said) and said[at // 8] >> at % 8 & 1:
