@@ -57,7 +57,7 @@ def scored(folder: Path, form: str, texts: Sequence[str] = TEXTS, *, chunk_token
     found = run_session(task, chunk_tokens=chunk_tokens)
     assert (found.status, found.findings) == ("ok", ()), found
     assert found.bytes == sum(len(text.encode()) for text in texts), "always the raw ones"
-    assert found.audit is not None and found.audit.peeks == 64 and found.audit.largest_difference < 1e-5
+    assert found.audit is not None and found.audit.peeks >= 64 and found.audit.largest_difference < 1e-5
     return found
 
 

@@ -201,8 +201,9 @@ def test_a_newer_judge_adds_its_score_and_an_equal_one_compares(world: World) ->
         new = reads.measurement(1)
         told = [e.text for e in reads.events(1) if e.what == "rejudged"]
     assert old is not None and new is not None
-    # All but what was measured by a clock is as before: the training's figures too.
-    clocks = {"score_wall_s": 0.0, "score_cpu_s": 0.0, "peak_mb": 0.0, "judge_version": 0}
+    assert new.audit is not None and old.audit is not None and new.audit.strength == old.audit.strength
+    # All but what was measured by a clock, or drawn by a new secret, is as before: the training's figures too.
+    clocks = {"score_wall_s": 0.0, "score_cpu_s": 0.0, "peak_mb": 0.0, "judge_version": 0, "audit": None}
     assert replace(new, **clocks) == replace(old, **clocks)
     assert new.train_wall_s is not None and new.slot_s == old.slot_s
     assert len(told) == 2 and f"judge {JUDGE_VERSION - 1} -> {JUDGE_VERSION}" in told[0]

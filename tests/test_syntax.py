@@ -39,7 +39,7 @@ def counting(monkeypatch: pytest.MonkeyPatch, name: str) -> Counter[object]:
 
 
 @pytest.mark.parametrize("planner", ["scripted:.ideas.jsonl", "knobs"])
-def test_a_campaign_parses_no_text_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planner: str) -> None:
+def test_a_campaign_parses_no_text_twice_for_one_purpose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planner: str) -> None:
     root = world.make_workspace(tmp_path / "work")
     ideas = [
         world.idea("wider", ('"width": 4', '"width": 8')),
@@ -56,7 +56,8 @@ def test_a_campaign_parses_no_text_twice(tmp_path: Path, monkeypatch: pytest.Mon
     ours = {text: n for text, n in parses.items() if "KNOBS = " in str(text)}  # libraries parse what is theirs
     assert len(ran) > 3
     assert len(ours) > 3
-    assert {n for text, n in ours.items() if "main( ->" not in text} == {1}  # what can't be parsed is not remembered
+    # Once to see what it changes, once to look for signs of a broken rule. What can't be parsed is not remembered.
+    assert max(n for text, n in ours.items() if "main( ->" not in text) <= 2
 
 
 def test_of_a_long_script_only_what_is_new_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
