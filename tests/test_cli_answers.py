@@ -87,7 +87,7 @@ def test_reviewing_one_after_the_other(agent: Agent, root: Path) -> None:
         "+    ",
     ):
         assert words in said.out
-    assert re.search(r"cost +2 min 1\d s of slot time expected", said.out)
+    assert re.search(r"cost +2 min 3\d s of slot time expected", said.out)
     assert states(root, 33, 34) == ["declined", "approved"]
     store = open_store(root / "runs.db", create=False)
     with store.read() as reads:
