@@ -100,6 +100,27 @@ def test_every_idea_ends_where_it_should(root: Path) -> None:
     assert balance.reserved.gpu_s == 0
 
 
+def test_what_the_contest_forbids_never_runs_and_lesser_signs_are_findings_of_the_runs(root: Path) -> None:
+    main = "def main() -> None:"
+    ideas = [
+        world.idea("fetches", (main, f"import requests\n\n\n{main}")),
+        world.idea("wider, from a pickle", ('"width": 4', '"width": 8'), (main, f"import pickle\n\n\n{main}")),
+    ]
+    setting, ended = run(root, ideas)
+    assert ended["fetches"] == "blocked" and ended["wider, from a pickle"] in FINAL
+    with setting.store.read() as reads:
+        by_title = {p.title: p for p in reads.proposals(setting.campaign.id)}
+        assert "illegal: train.py: rule 22 of the contest" in by_title["fetches"].reason
+        flagged = by_title["wider, from a pickle"]
+        assert any(risk.startswith("train.py: rule 25, pickle: ") for risk in flagged.risk)
+        runs = reads.runs(setting.campaign.id, proposal_id=flagged.id, states={"done"})
+        found = [reads.measurement(one.id) for one in runs]
+        assert not reads.runs(setting.campaign.id, proposal_id=by_title["fetches"].id)
+    assert found and all(
+        one is not None and ("pickle", "flag") in [(f.rule, f.severity) for f in one.findings] for one in found
+    )
+
+
 def test_the_trunk_holds_the_accepted_commits_with_their_trailers(root: Path) -> None:
     setting, _ = run(root, [world.idea("wider", ('"width": 4', '"width": 8'))])
     with setting.store.read() as reads:
