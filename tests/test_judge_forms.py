@@ -13,7 +13,7 @@ import pytest
 
 from agent.judge.forms import FORMS, agreeing
 from agent.judge.measure import normal_form
-from agent.judge.task import Measured
+from agent.judge.task import Auditing, Measured
 from tests.candidates import honest
 from tests.judging import TEXTS, make_job, run_session
 
@@ -137,6 +137,16 @@ def test_operators_for_capitals_lose_nothing_and_bytes_are_those_of_the_text(tmp
 def test_bytes_are_a_vocabulary(tmp_path: Path) -> None:
     found = scored(tmp_path, "windows", chunk_tokens=300)
     assert found.manifest is not None and found.manifest.vocab == 256 and found.tokens == found.bytes
+
+
+@pytest.mark.parametrize("form", ["by_document", "learner", "separated", "case_ops", "composed"])
+def test_a_full_audit_finds_nothing_against_any_form(tmp_path: Path, form: str) -> None:
+    task = make_job(tmp_path, texts=[*TEXTS, *SAID], script="honest_forms.py", form=form, stride=16)
+    found = run_session(task, auditing=Auditing("full"), uniform=400, surprising=60, chunk_tokens=300, wall_s=60)
+    assert (found.status, found.findings) == ("ok", ()), found
+    assert found.audit is not None and found.audit.strength == "full" and found.audit.uniform > 300
+    assert found.audit.largest_difference < 1e-5
+    assert found.audit.reference_sha is not None, "some documents at least are laid out over their bytes"
 
 
 # ---------------------------------------------------------------- normal forms

@@ -103,10 +103,8 @@ def lay_out(task: Task, files: Files, stream: Stream, texts: Sequence[bytes], de
         if error.found:
             raise
         return Laid(np.zeros(len(stream.tokens), dtype=np.int64), np.zeros(len(counts), dtype=np.bool_))
-    if stream.separator is not None:  # says nothing, so nothing is asked about it
+    if stream.separator is not None:  # it says nothing, whatever a decoder would make of it: nothing is asked about it
         pieces[stream.separator] = b""
-    if stream.separator is not None and stream.separator in pieces:
-        pieces[stream.separator] = b""  # it stands between documents, whatever a decoder makes of it
     table = np.zeros(max(pieces) + 1, dtype=np.int64)
     for token, piece in pieces.items():
         table[token] = len(piece)
