@@ -10,7 +10,7 @@ from pathlib import Path
 
 from agent import campaign, hardware, reach
 from agent.errors import MissingError, UserError
-from agent.judge.contract import Conformance, up_to
+from agent.judge.contract import BUSY, Conformance, up_to
 from agent.tools.dry_run import DryRun, DryRuns, Place
 from agent.track import Track
 from sandbox.walls import HELP
@@ -18,6 +18,7 @@ from trainer.data.prepare import prepare
 
 Say = Callable[[str], None]
 MOST_SCRIPT = 4_000_000
+PATIENCE = 3  # times what a dry run may take before a proposal: a person can wait, and asks for much more
 
 
 def conform(script: Path, track: Track, root: Path, say: Say, *, unsafe: bool = False) -> Conformance:
@@ -30,6 +31,7 @@ def conform(script: Path, track: Track, root: Path, say: Say, *, unsafe: bool = 
     if not track.script.score or track.check is None:
         what = "answers no judge: it is judged from its log" if not track.script.score else "has no [check] table"
         raise UserError(f"track {track.name} {what}, so there is nothing to conform to. `agent tracks` lists others")
+    patient = track.check.model_copy(update={"wall_s": PATIENCE * track.check.wall_s})
     files = _files(script, track, root)
     corpus = _corpus(track, root, say)
     runner = campaign.sure_runner(track, 1)
@@ -41,7 +43,7 @@ def conform(script: Path, track: Track, root: Path, say: Say, *, unsafe: bool = 
     with tempfile.TemporaryDirectory(prefix="caddie-conform-") as name:
         folder = Path(name)
         place = Place(
-            track=track,
+            track=track.model_copy(update={"check": patient}),
             corpus=corpus,
             machine=runner.env(slot),
             reach=allowed,
@@ -49,14 +51,15 @@ def conform(script: Path, track: Track, root: Path, say: Say, *, unsafe: bool = 
             packed=folder / "packed",
             export=lambda code: _fill(code, files),
         )
-        say(f"training a few steps of {track.name}, at most {track.check.wall_s:g} s; then its scoring is asked")
+        say(f"training a few steps of {track.name}, at most {patient.wall_s:g} s; then its scoring is asked")
         return of(DryRuns().of(place, files, "dense"))
 
 
 def of(found: DryRun) -> Conformance:
     """With the end of the log beside what it explains. A script that does not train conforms to nothing."""
     if found.conformance is None or found.failure:
-        return Conformance("ok", "", 0, 0, up_to("trains", f"{found.failure}\n{found.tail}".rstrip()))
+        words = f"{found.failure}{BUSY if found.slow else ''}"
+        return Conformance("ok", "", 0, 0, up_to("trains", f"{words}\n{found.tail}".rstrip()))
     if not found.tail:
         return found.conformance
     last = found.conformance.broken[-1]

@@ -92,7 +92,7 @@ def test_a_script_is_tested_in_any_folder(tmp_path: Path) -> None:
         found = conforming.conform(path, track, tmp_path, said.append)
         assert [one.name for one in found.broken] == broken, found
     assert "SyntaxError" in found.broken[0].seen and str(tmp_path) not in found.broken[0].seen
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["mine.py"] and "at most 120 s" in said[0]
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["mine.py"] and "at most 360 s" in said[0]
 
 
 def test_there_must_be_something_to_conform_to(tmp_path: Path) -> None:
