@@ -39,7 +39,9 @@ def counting(monkeypatch: pytest.MonkeyPatch, name: str) -> Counter[object]:
 
 
 @pytest.mark.parametrize("planner", ["scripted:.ideas.jsonl", "knobs"])
-def test_a_campaign_parses_no_text_twice_for_one_purpose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planner: str) -> None:
+def test_a_campaign_parses_no_text_twice_for_one_purpose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planner: str
+) -> None:
     root = world.make_workspace(tmp_path / "work")
     ideas = [
         world.idea("wider", ('"width": 4', '"width": 8')),
