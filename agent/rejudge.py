@@ -15,9 +15,10 @@ from agent import hardware, reach, track
 from agent.errors import InfraError, MissingError, UserError
 from agent.judge import JUDGE_VERSION
 from agent.judge.measure import measure
+from agent.judge.phase import judge_phase
 from agent.judge.rules import signs
 from agent.judge.session import MAX_CODE
-from agent.judge.task import Auditing, judge_phase
+from agent.judge.task import Auditing
 from agent.records import Campaign, Measurement, Run
 from agent.runners import JobPaths, JobResult, JobSpec, Runner, create
 from agent.runners.reading import read_plain, read_small, there

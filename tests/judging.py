@@ -9,7 +9,8 @@ from pathlib import Path
 
 from agent import reach
 from agent import track as tracks
-from agent.judge.task import SESSION_ENV, Measured, Task, session_command
+from agent.judge.phase import SESSION_ENV, session_command
+from agent.judge.task import Measured, Task
 from agent.judge.texts import Documents
 from agent.reach import Reach
 from agent.runners.job import JobPaths

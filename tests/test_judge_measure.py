@@ -12,7 +12,8 @@ import pytest
 from agent import reach
 from agent.errors import InfraError
 from agent.judge.measure import measure
-from agent.judge.task import Clocks, Manifest, Measured, judge_phase, no_score
+from agent.judge.phase import judge_phase
+from agent.judge.task import Clocks, Manifest, Measured, no_score
 from agent.records import Finding, Measurement, Outcome, Run
 from agent.runners.job import JobPaths, JobResult, JobSpec, Phase, PhaseResult, create
 from agent.runners.local import LocalRunner

@@ -8,7 +8,8 @@ import pytest
 from agent import hardware
 from agent import track as tracks
 from agent.errors import MissingError, TrackError
-from agent.judge.task import Task, judge_phase, own_mb
+from agent.judge.phase import judge_phase, own_mb
+from agent.judge.task import Task
 from agent.judge.texts import Documents, documents, hidden_documents
 from agent.runners.job import JobPaths
 from agent.track import Data, Track

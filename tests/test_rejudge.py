@@ -20,7 +20,7 @@ from agent.cli.rejudge import words
 from agent.errors import BusyError, MissingError, UserError
 from agent.judge import JUDGE_VERSION
 from agent.judge.measure import measure
-from agent.judge.task import judge_phase
+from agent.judge.phase import judge_phase
 from agent.records import Campaign, Run
 from agent.rejudge import Again
 from agent.runners.job import JobPaths, JobResult, JobSpec, Phase

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from agent import reach, training
 from agent import track as tracks
 from agent.judge.measure import measure
-from agent.judge.task import judge_phase
+from agent.judge.phase import judge_phase
 from agent.records import Run
 from agent.runners.job import JobPaths, JobSpec, create
 from agent.runners.local import LocalRunner

@@ -1,33 +1,21 @@
-"""What the judge session is asked and what it answers: frozen records, JSON both ways; and its phase of a
-job.
+"""What the judge session is asked and what it answers: frozen records, JSON both ways.
 
-Takes a track and a job folder; gives `judge_phase`. The session's answer is `Measured` in the job's
-measure.json.
+A `Task` is what it is started with; its answer is `Measured`, in the job's measure.json.
 """
 
 import json
-import sys
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Literal, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Literal
 
-from agent import fresh
 from agent.judge import JUDGE_VERSION
-from agent.judge.texts import Documents, documents, hidden_documents
+from agent.judge.texts import Documents
 from agent.records import Finding
-from agent.runners.job import JobPaths, Phase, strict
-from agent.track import Track
-from sandbox.limits import MB, Limits
+from agent.runners.job import strict
 from sandbox.policy import Policy
 
-LOG = "judge.log"  # of the session itself; candidates write to score.log
 PEEKS = 64
 SURPRISING = 1000  # positions of a full audit, beside the uniform ones
-SESSION = fresh.code("agent.judge.session")
-SESSION_ENV = {**fresh.ENV, "OPENBLAS_NUM_THREADS": "1"}  # what starts confined processes must have one thread
 NETWORK = "network"  # the rule that a run sends nothing elsewhere
-OWN_MB = 400  # what the session needs on top of the candidate
-OWN_SHARE = 32  # and for every byte of the documents: they, their tokens and the nats are held
 
 # ok: there is a score. failed, capped: the candidate's doing. broken: ours or the machine's.
 Status = Literal["ok", "failed", "capped", "broken"]
@@ -201,136 +189,3 @@ def no_score(status: Status, reason: str, found: tuple[Finding, ...] = ()) -> Me
     return Measured(
         JUDGE_VERSION, status, reason, None, *empty, (), None, None, None, None, *empty, *empty, None, found
     )
-
-
-class CodeSizes(NamedTuple):
-    """Bytes of a script, where they are known."""
-
-    source: int | None = None
-    packed: int | None = None
-
-
-UNKNOWN = CodeSizes()
-
-
-def judge_phase(
-    track: Track,
-    paths: JobPaths,
-    *,
-    script: Path,
-    seed: int,
-    corpus: Path,
-    policy: Policy,
-    auditing: Auditing = Auditing(),
-    sizes: CodeSizes = UNKNOWN,
-    share: float = 1.0,
-) -> Phase:
-    """The phase that scores: a trusted process, which starts the candidate's processes itself, each bound by the
-    policy with its own files and folder in it. `share`: of the documents that are scored."""
-    held = documents(track, corpus)
-    if held is not None and share < 1:
-        held = replace(held, share=share, track=track.name, floor_bits=None, official=None)
-    task = scoring_task(
-        track,
-        paths,
-        script=script,
-        seed=seed,
-        held=held,
-        hidden=hidden_documents(track, corpus),
-        policy=policy,
-        auditing=auditing,
-        sizes=sizes,
-    )
-    return session_phase(track, task, session_command(task))
-
-
-def scoring_task(
-    track: Track,
-    paths: JobPaths,
-    *,
-    script: Path,
-    seed: int,
-    held: Documents | None,
-    policy: Policy,
-    auditing: Auditing = Auditing(),
-    sizes: CodeSizes = UNKNOWN,
-    hidden: Documents | None = None,
-) -> Task:
-    limits = track.limits
-    return Task(
-        command=command(track),
-        script=str(script),
-        code=(str(script),) if track.script.pack else (str(script), str(paths.code)),
-        alone=track.script.pack,
-        artifact=str(paths.out / track.script.artifact),
-        env=candidate_env(track),
-        policy=policy,
-        seed=seed,
-        documents=held,
-        wall_s=limits.judge_wall_s(),
-        audit_wall_s=limits.audit_wall_s,
-        memory_mb=limits.memory_mb,
-        disk_mb=limits.disk_mb,
-        log_mb=limits.log_mb,
-        processes=limits.processes,
-        folder=str(paths.folder),
-        auditing=auditing,
-        chunk_tokens=track.data.chunk_tokens,
-        hidden=hidden,
-        separators=track.data.corpus == "fineweb",
-        source_bytes=sizes.source,
-        packed_bytes=sizes.packed,
-    )
-
-
-def session_phase(track: Track, task: Task, argv: tuple[str, ...]) -> Phase:
-    """The phase of a process of ours that talks to the candidate's."""
-    limits = track.limits
-    return Phase(
-        name="judge",
-        argv=argv,
-        env=dict(SESSION_ENV),
-        cwd=task.folder,
-        limits=Limits(
-            wall_s=limits.judge_wall_s(),
-            cpu_s=None,
-            memory_mb=limits.memory_mb + own_mb(task.documents),
-            disk_mb=2 * limits.disk_mb + OWN_MB,
-            log_mb=limits.log_mb + 1,
-            processes=limits.processes + 8,
-            gpu_memory_mb=limits.gpu_memory_mb,
-        ),
-        policy=None,
-        log=LOG,
-    )
-
-
-def own_mb(held: Documents | None) -> int:
-    """Memory of the session itself."""
-    return OWN_MB + (OWN_SHARE * held.bytes // MB if held else 0)
-
-
-def session_command(task: Task) -> tuple[str, ...]:
-    return fresh.command(SESSION, task.to_json())
-
-
-def command(track: Track) -> tuple[str, ...]:
-    """The track's scoring command; its last word is the role."""
-    *words, _ = track.script.score
-    return (*(word.format(python=sys.executable, script="{script}") for word in words), "{role}")
-
-
-def candidate_env(track: Track) -> dict[str, str]:
-    """All that a scoring process gets to see of the outside, but for artifact, socket and seed."""
-    return {
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
-        "LANG": "C.UTF-8",
-        "HOME": ".",
-        "USER": "candidate",
-        "PYTHONHASHSEED": "0",
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "OMP_NUM_THREADS": "1" if track.hardware.kind == "cpu" else "8",
-        "OMP_WAIT_POLICY": "PASSIVE",
-        **track.script.env,
-    }

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from agent import reach, track, training
 from agent.errors import EditError
-from agent.judge.task import Auditing, CodeSizes, judge_phase
+from agent.judge.phase import CodeSizes, judge_phase
+from agent.judge.task import Auditing
 from agent.records import Proposal, Run
 from agent.runners import JobPaths, JobSpec, create
 from agent.setting import Setting, known

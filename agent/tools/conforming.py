@@ -10,7 +10,7 @@ from agent import reach, training
 from agent.judge import conform
 from agent.judge.conform import How
 from agent.judge.contract import BUSY, Conformance, up_to
-from agent.judge.task import scoring_task, session_phase
+from agent.judge.phase import scoring_task, session_phase
 from agent.reach import Reach
 from agent.runners import JobPaths, JobResult, Phase
 from agent.runners.reading import read_small

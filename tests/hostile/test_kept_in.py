@@ -13,7 +13,8 @@ import pytest
 
 from agent import reach
 from agent.judge import scoring as judge_scoring
-from agent.judge.task import SESSION, SESSION_ENV, Measured, session_command
+from agent.judge.phase import SESSION, SESSION_ENV, session_command
+from agent.judge.task import Measured
 from agent.reach import Reach
 from agent.runners import JobPaths
 from agent.runners import local as runners

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from agent import reach
-from agent.judge.task import SESSION, SESSION_ENV, session_command
+from agent.judge.phase import SESSION, SESSION_ENV, session_command
 from agent.reach import Reach
 from agent.runners import JobPaths, JobSpec, Phase
 from agent.runners import local as runners
