@@ -116,5 +116,5 @@ def test_bombs_are_not_unpacked(how: str) -> None:
 
 def test_what_is_no_python_says_so() -> None:
     assert unpack("s.py", b"\x00\xff")[0].why.startswith("it is no Python")
-    assert unpack("s.py", b"x" * (MOST_BYTES + 1))[0].tree is None
+    assert unpack("s.py", b"x" * (MOST_BYTES + 1))[0].parsed is None
     assert [one.why != "" for one in unpack("s.py", b"exec('def f(')")] == [False, True]

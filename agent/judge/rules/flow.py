@@ -1,6 +1,6 @@
 """Signs that need to know what is done with a value: validation tokens that are learnt from, targets that steer.
 
-Takes a syntax tree and its names; gives `Sign`s. Each function is looked at by itself, and a value is known by the
+Takes a parsed script; gives `Sign`s. Each function is looked at by itself, and a value is known by the
 name it has there: a reader's heuristics, which a determined cheat gets around. They never accuse.
 """
 
@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from agent.judge.rules.names import Names
+from agent.judge.rules.names import Names, Parsed
 from agent.judge.rules.signs import Sign
 
 _VALIDATION = re.compile(r"(?:^|_)(?:val|valid|validation)(?:_|$)", re.IGNORECASE)
@@ -50,8 +50,9 @@ class _Scope:
     tainted: frozenset[str]
 
 
-def signs(tree: ast.Module, names: Names) -> Iterator[Sign]:
-    for scope in _scopes(tree):
+def signs(parsed: Parsed) -> Iterator[Sign]:
+    names = parsed.names
+    for scope in _scopes(parsed):
         yield from _reads(scope, names)
         yield from _learns(scope, names)
         yield from _subset(scope)
@@ -59,15 +60,15 @@ def signs(tree: ast.Module, names: Names) -> Iterator[Sign]:
         yield from _target_gate(scope, names)
 
 
-def _scopes(tree: ast.Module) -> Iterator[_Scope]:
-    functions = [node for node in ast.walk(tree) if isinstance(node, Function)]
+def _scopes(parsed: Parsed) -> Iterator[_Scope]:
+    functions = [node for node in parsed.nodes if isinstance(node, Function)]
     for function in functions:
         nodes = tuple(_inside(function))
         arguments = {one.arg for one in ast.walk(function.args) if isinstance(one, ast.arg)}
         yield _Scope(function.name, nodes, _tainted(nodes, arguments))
     nodes = tuple(
         node
-        for statement in tree.body
+        for statement in parsed.tree.body
         if not isinstance(statement, Function | ast.ClassDef)
         for node in ast.walk(statement)
     )

@@ -1,10 +1,11 @@
 """What a name in a script stands for, as far as its imports say it.
 
-Takes a syntax tree; gives `Names`, which writes `L.decompress` as "lzma.decompress" after `import lzma as L`.
+Takes a syntax tree; gives it as `Parsed`, with `Names`, which writes `L.decompress` as "lzma.decompress" after
+`import lzma as L`.
 """
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 
@@ -17,10 +18,10 @@ class Names:
     """Every module or member that is imported, with its line; also by __import__("name")."""
 
     @classmethod
-    def of(cls, tree: ast.AST) -> "Names":
+    def of(cls, nodes: Iterable[ast.AST]) -> "Names":
         bound: dict[str, str] = {}
         imported: list[tuple[str, int]] = []
-        for node in ast.walk(tree):
+        for node in nodes:
             for name, alias in _imports(node):
                 imported.append((name, getattr(node, "lineno", 0)))
                 if alias:
@@ -40,6 +41,20 @@ class Names:
         else:
             return ""
         return ".".join(reversed(parts))
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A syntax tree that was walked through once, for all who look for something in it."""
+
+    tree: ast.Module
+    nodes: tuple[ast.AST, ...]
+    names: Names
+
+    @classmethod
+    def of(cls, tree: ast.Module) -> "Parsed":
+        nodes = tuple(ast.walk(tree))
+        return cls(tree, nodes, Names.of(nodes))
 
 
 def _imports(node: ast.AST) -> Iterator[tuple[str, str]]:

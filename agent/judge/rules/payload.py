@@ -10,7 +10,7 @@ import zlib
 from dataclasses import dataclass, field
 
 from agent.judge.rules.decoders import DECODERS, Decoder
-from agent.judge.rules.names import Names
+from agent.judge.rules.names import Names, Parsed
 
 MOST_BYTES = 4_000_000  # of all texts together
 MOST_DEPTH = 4
@@ -23,7 +23,7 @@ class Source:
 
     name: str
     text: str
-    tree: ast.Module | None  # None: it is no Python
+    parsed: Parsed | None  # None: it is no Python
     why: str = ""  # it is none
     hidden: tuple[str, ...] = ()  # what an exec runs that can't be read here, in words
     runs_files: tuple[str, ...] = ()  # files beside it whose text it executes
@@ -53,15 +53,15 @@ def _layer(name: str, data: bytes, left: int) -> tuple[Source, bytes | None]:
         return Source(name, "", None, f"it has more than {MOST_BYTES:,} bytes"), None
     text = data.decode("latin-1" if _latin(data) else "utf-8", errors="replace")
     try:
-        tree = ast.parse(text)
+        parsed = Parsed.of(ast.parse(text))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return Source(name, text, None, f"it is no Python: {str(error)[:120]}"), None
-    reader = _Reader(Names.of(tree), left - len(data))
+    reader = _Reader(parsed.names, left - len(data))
     try:
-        reader.module(tree)
+        reader.module(parsed.tree)
     except RecursionError:
         reader.hidden.append("an exec that is nested too deeply to be read")
-    source = Source(name, text, tree, "", tuple(reader.hidden), tuple(reader.files), frozenset(reader.payload))
+    source = Source(name, text, parsed, "", tuple(reader.hidden), tuple(reader.files), frozenset(reader.payload))
     return source, reader.inner
 
 

@@ -1,15 +1,15 @@
 """Signs that a script chooses its luck: several seeds in one run, an end that depends on the loss.
 
-Takes a syntax tree and its names; gives `Sign`s. Of several seeds the best may not be kept (the contest says so of
+Takes a parsed script; gives `Sign`s. Of several seeds the best may not be kept (the contest says so of
 seeds that are found by brute force), and whoever does it in a loop is plain to see.
 """
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from agent.judge.rules.flow import LOSS, all_names
-from agent.judge.rules.names import Names
+from agent.judge.rules.names import Names, Parsed
 from agent.judge.rules.signs import Sign
 
 _SEEDERS = (
@@ -22,14 +22,14 @@ _EXITS = ("sys.exit", "os._exit", "os.abort", "os.kill", "quit", "exit", "os.exe
 _STEPS = re.compile(r"step|iter|epoch|batch|chunk|layer|micro|rank|shard", re.IGNORECASE)
 
 
-def signs(tree: ast.Module, names: Names) -> Iterator[Sign]:
-    yield from _seeds(tree, names)
-    yield from _ends_by_loss(tree, names)
+def signs(parsed: Parsed) -> Iterator[Sign]:
+    yield from _seeds(parsed.nodes, parsed.names)
+    yield from _ends_by_loss(parsed.nodes, parsed.names)
 
 
-def _seeds(tree: ast.Module, names: Names) -> Iterator[Sign]:
+def _seeds(nodes: Iterable[ast.AST], names: Names) -> Iterator[Sign]:
     """Rule 21: several seeds in one run."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if not isinstance(node, ast.For | ast.While):
             continue
         variables = all_names(node.target) if isinstance(node, ast.For) else _counted(node)
@@ -76,9 +76,9 @@ def _keeps_best(loop: ast.For | ast.While) -> bool:
     return False
 
 
-def _ends_by_loss(tree: ast.Module, names: Names) -> Iterator[Sign]:
+def _ends_by_loss(nodes: Iterable[ast.AST], names: Names) -> Iterator[Sign]:
     """Rule 21: a run that ends itself where its seed was unlucky."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if not (
             isinstance(node, ast.If)
             and isinstance(node.test, ast.Compare)

@@ -1,6 +1,6 @@
 """Signs of broken rules in the text of a script. It is parsed, never executed.
 
-Takes a syntax tree; gives `Sign`s in the order of lines. What a text can prove is little: a sign that is `invalid` is
+Takes a parsed script; gives `Sign`s in the order of lines. What a text can prove is little: a sign that is `invalid` is
 something that no honest script needs, the rest are for a person's eye. What blind scoring proves is in scoring.py.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from functools import lru_cache
 
 from agent.judge.rules import flow, seeds
-from agent.judge.rules.names import Names
+from agent.judge.rules.names import Names, Parsed
 from agent.judge.rules.payload import Source, unpack
 from agent.judge.rules.signs import Sign
 
@@ -83,12 +83,11 @@ def new(before: str, after: str) -> list[Sign]:
     return found
 
 
-def signs(tree: ast.Module, payload: Collection[tuple[int, int]] = ()) -> list[Sign]:
+def signs(parsed: Parsed, payload: Collection[tuple[int, int]] = ()) -> list[Sign]:
     """Everything that the text shows. `payload`: literals that are code, which was unpacked and is looked at too."""
-    names = Names.of(tree)
-    found = [*_imports(names), *_calls(tree, names), *flow.signs(tree, names), *seeds.signs(tree, names)]
-    found += [*_constants(tree), *_own_file(tree, names)]
-    found += _literals(tree, payload)
+    found = [*_imports(parsed.names), *_calls(parsed), *flow.signs(parsed), *seeds.signs(parsed)]
+    found += [*_constants(parsed), *_own_file(parsed)]
+    found += _literals(parsed, payload)
     return sorted(dict.fromkeys(found), key=lambda one: (one.line, one.rule, one.name))
 
 
@@ -96,8 +95,8 @@ def of_layers(layers: tuple[Source, ...]) -> list[Sign]:
     """Of a script and of all that it unpacks."""
     found: list[Sign] = []
     for source in layers:
-        if source.tree is not None:
-            found += signs(source.tree, source.payload)
+        if source.parsed is not None:
+            found += signs(source.parsed, source.payload)
         found += (
             Sign(24, "invalid", "hidden_code", f"it executes code that nobody can read: {one}", 0)
             for one in source.hidden
@@ -129,8 +128,9 @@ def _under(module: str, known: tuple[str, ...]) -> str:
     return next((one for one in known if module == one or module.startswith(f"{one}.")), "")
 
 
-def _calls(tree: ast.Module, names: Names) -> Iterator[Sign]:
-    for node in ast.walk(tree):
+def _calls(parsed: Parsed) -> Iterator[Sign]:
+    names = parsed.names
+    for node in parsed.nodes:
         if not isinstance(node, ast.Call):
             continue
         name, line = names.dotted(node.func), node.lineno
@@ -180,11 +180,11 @@ def _is(node: ast.expr | None, value: bool) -> bool:
 # ------------------------------------------------------------ literals
 
 
-def _literals(tree: ast.Module, payload: Collection[tuple[int, int]]) -> Iterator[Sign]:
+def _literals(parsed: Parsed, payload: Collection[tuple[int, int]]) -> Iterator[Sign]:
     """Validation text, or the weights of a model of it, can be written into a script."""
-    docstrings = _docstrings(tree)
+    docstrings = _docstrings(parsed)
     total = 0
-    for node in ast.walk(tree):
+    for node in parsed.nodes:
         if isinstance(node, ast.Constant):
             if node in docstrings or (node.lineno, node.col_offset) in payload:
                 continue
@@ -211,18 +211,16 @@ def _length(value: object) -> int:
     return value.bit_length() // 8 if type(value) is int else 0
 
 
-def _docstrings(tree: ast.Module) -> set[ast.Constant]:
-    return {
-        node.value for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    }
+def _docstrings(parsed: Parsed) -> set[ast.Constant]:
+    return {node.value for node in parsed.nodes if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)}
 
 
 # ------------------------------------------------------------ others
 
 
-def _constants(tree: ast.Module) -> Iterator[Sign]:
+def _constants(parsed: Parsed) -> Iterator[Sign]:
     """Rule 18: the number of bytes is counted, not written down."""
-    for node in ast.walk(tree):
+    for node in parsed.nodes:
         if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)):
             continue
         value = node.value.value
@@ -239,11 +237,11 @@ def _constants(tree: ast.Module) -> Iterator[Sign]:
                     )
 
 
-def _own_file(tree: ast.Module, names: Names) -> Iterator[Sign]:
+def _own_file(parsed: Parsed) -> Iterator[Sign]:
     """Rule 24: a script that writes over itself."""
-    for node in ast.walk(tree):
+    for node in parsed.nodes:
         if isinstance(node, ast.Call) and "__file__" in flow.all_names(node):
-            called = names.dotted(node.func) or getattr(node.func, "attr", "")
+            called = parsed.names.dotted(node.func) or getattr(node.func, "attr", "")
             modes = [one.value for one in node.args[1:] if isinstance(one, ast.Constant) and isinstance(one.value, str)]
             writes = called == "open" and any(set(mode) & set("wax+") for mode in modes)
             if writes or getattr(node.func, "attr", "") in ("write_text", "write_bytes"):
