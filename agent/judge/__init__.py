@@ -5,4 +5,4 @@ ask what bars an idea before any statistics, `noise` and `verdict` do those. `ru
 whatever is known (`exhibits`) of a run, a submission or a log.
 """
 
-JUDGE_VERSION = 1
+JUDGE_VERSION = 2
