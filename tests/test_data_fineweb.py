@@ -226,7 +226,7 @@ def test_no_hub_at_all_is_a_clear_error(hub: LocalHub, tmp_path: Path):
 
 def test_without_the_library_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(UserError, match=r"pip install caddie\[golf\]") as caught:
+    with pytest.raises(UserError, match=r"-m pip install .*\[golf\]") as caught:
         prepare("fineweb", tmp_path / "fineweb")
     assert caught.value.exit_code == 5
 
