@@ -16,15 +16,19 @@ from agent.runners import JobPaths, JobResult, Phase
 from agent.runners.reading import read_small
 from agent.track import Track
 
+LEAST_S = 20.0  # however short the training is: starting three processes may take that where others work too
+
 
 def phase(
     track: Track, machine: Mapping[str, str], allowed: Reach, paths: JobPaths, wall_s: float, seed: int, how: How
 ) -> Phase:
-    """Behind the walls that its scoring would have. `machine`: how it finds its share of it."""
+    """Behind the walls that its scoring would have. `machine`: how it finds its share of it; `wall_s`: what the dry run
+    of its training has."""
     policy = reach.scoring(track, allowed)
     task = scoring_task(
         track, paths, script=training.script_file(track, paths.code), seed=seed, held=None, policy=policy
     )
+    wall_s = max(wall_s, LEAST_S)
     task = replace(task, wall_s=wall_s, env={**machine, **task.env})
     made = session_phase(track, task, conform.command(task, how))
     return replace(made, limits=replace(made.limits, wall_s=wall_s))
