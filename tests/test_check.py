@@ -301,7 +301,7 @@ def test_the_trainer_takes_its_first_steps(trainer: Opened) -> None:
     assert estimates.first_loss and estimates.last_loss and estimates.last_loss < estimates.first_loss
     assert estimates.parameters and estimates.steps and estimates.steps > 300  # a smaller vocabulary than shipped
     assert estimates.total_bytes and estimates.code_bytes and 8_000 < estimates.code_bytes < 30_000
-    assert after.ru_utime - before.ru_utime < 20  # of two dry runs
+    assert after.ru_utime - before.ru_utime < 45  # of two dry runs, and of the test of their scoring
     wider = real(trainer, '"model_dim": 64', '"model_dim": 128').estimates
     assert wider.step and wider.step > 1.5 and wider.parameters and wider.parameters > 2 * estimates.parameters
 

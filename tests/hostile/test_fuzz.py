@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from agent.context.fence import fence, visible
-from agent.judge import logs, protocol, sizes
+from agent.judge import lines, logs, protocol, sizes
 from agent.judge.task import Manifest
 from agent.report import recorder, words
 from agent.runners.job import strict
@@ -93,8 +93,8 @@ def reads_curve(text: str) -> None:
     one = curve.losses(text)
     assert curve.same_start(one, one) <= len(one)
     for pattern in (dry_run._COST, dry_run._PARAMETERS):
-        for row in logs.lines(text):
-            if found := pattern.match(row):
+        for row in lines.rows(text):
+            if found := pattern.match(row.text):
                 assert all(math.isfinite(float(part)) for part in found.groups())
     assert all(len(part) <= 12 for one in recorder._STEP.finditer(text) for part in one.groups())
 

@@ -19,6 +19,7 @@ from agent.reach import Reach
 from agent.runners import JobPaths
 from agent.runners import local as runners
 from sandbox import Level
+from sandbox.staging import FOLDER
 from sandbox.walls import why_not
 from tests.judging import make_corpus, make_job, toy
 from tests.processes import linux
@@ -122,7 +123,10 @@ class World(NamedTuple):
         return {
             str(path): fingerprint(path)
             for path in every
-            if path not in own and out not in (path, *path.parents) and path.suffix != ".log" and path.name != "spawned"
+            if path not in own
+            and out not in (path, *path.parents)
+            and path.suffix != ".log"
+            and path.name not in ("spawned", FOLDER)  # made by the shepherd
         }
 
 
@@ -160,7 +164,7 @@ def test_behind_walls_none_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert level in result.walls
     assert world.through() == set()
     assert world.prints() == before
-    assert {path.name for path in paths.folder.iterdir()} == {
+    assert {path.name for path in paths.folder.iterdir()} - {FOLDER} == {
         *("code", "out", "spec.json", "lock", "pid.json", "started", "heartbeat.json", "result.json", "spawned"),
         *("train.py.log", "shepherd.log"),
     }

@@ -97,6 +97,8 @@ def test_each_cheat_of_training_is_caught(
         runs = [replace(one, run=replace(one.run, purpose="recheck")) for one in runs]
     else:
         runs.append(zoo_runs.ran(tmp_path / "r12", corpus, cheat.name, 2, 12))
+        usually = baseline[0].measurement.train_cpu_s  # a busy machine is not what is asked about
+        runs = [replace(one, measurement=replace(one.measurement, train_cpu_s=usually)) for one in runs]
     broken = known(gates.check(zoo_runs.TRACK, runs, baseline))
     assert broken.decision == "invalid" and broken.words.startswith(f"{cheat.caught_by}: ")
 
