@@ -21,7 +21,7 @@ fast: $(VENV)/.tested
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m "not slow and not walls and not clis" -n 2
 
 slow: $(VENV)/.tested
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m "slow and not walls and not clis"
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m "slow and not walls and not clis" -n 2
 
 walls: $(VENV)/.tested                ## what hostile code can't do, tried behind every wall that is here
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m walls

@@ -113,7 +113,7 @@ def check_session(script: Path, model: Path, docs: list[np.ndarray]) -> None:
     tokens, starts = np.concatenate(docs), np.cumsum([0] + [len(doc) for doc in docs[:-1]])
     with reference.Candidate("score", script, model) as scorer:
         manifest = scorer.reset()
-        assert manifest == {"vocab": 300, "context": 32, "state": "none", "numerics": "fp32"}
+        assert manifest == {"vocab": 300, "context": 32, "state": "none", "numerics": "fp32", "separator": None}
         one = np.concatenate([scorer.score(*chunk) for chunk in reference.chunks(docs)])
         scorer.reset()
         two = np.concatenate([scorer.score(*chunk) for chunk in reference.chunks(docs, 150)])

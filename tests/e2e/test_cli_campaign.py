@@ -211,8 +211,10 @@ def test_an_interrupt_finishes_what_runs_and_two_cancel_it(
 
 
 def test_a_second_start_is_refused_and_names_the_first(root: Path, children: "list[subprocess.Popen[str]]") -> None:
-    very_slow = world.idea("very slow", ('"rate": 0.01', '"rate": 2.0'), script=SCRIPT)
+    very_slow = world.idea("very slow", ('"rate": 0.01', '"rate": 9.0'), script=SCRIPT)
     world.write_ideas(root, [very_slow])
+    track = root / "agent.toml"
+    track.write_text(track.read_text().replace("train_wall_s = 20", "train_wall_s = 120"))
     children.append(background(root, *START))
     until(lambda: running(root, "very slow"), what="the slow idea runs")
     for words in (START, ("resume",), (*START, "--detach")):
