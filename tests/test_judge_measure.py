@@ -80,7 +80,7 @@ def test_a_measured_run(tmp_path: Path) -> None:
     assert found == Measurement(
         run_id=5,
         trust="measured",
-        judge_version=1,
+        judge_version=2,
         bpb=pytest.approx(BPB),
         nats=NATS,
         bytes_scored=600,
