@@ -198,12 +198,10 @@ def main(folder: str, pinned_to: str = "") -> int:
     paths = JobPaths(Path(folder).resolve())
     core = int(pinned_to) if pinned_to else None
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    held = lock.hold(paths.lock)
-    if held is None:
-        print("already")
-        return 0
-    if there(paths.result) or there(paths.lost) or there(paths.started):
-        print("this job has had its run")
+    # Looked at before, too: a job that is done must not seem to be held again, not for a moment.
+    held = None if _had_its_run(paths) else lock.hold(paths.lock)
+    if held is None or _had_its_run(paths):
+        print("already: this job has a shepherd, or has had its run")
         return 0
     try:
         spec = JobSpec.from_json(read_small(paths.spec) or "")
@@ -217,6 +215,10 @@ def main(folder: str, pinned_to: str = "") -> int:
         write_last(paths, paths.lost, json.dumps({"reason": str(error)[:2000]}))
         return 1
     return 0
+
+
+def _had_its_run(paths: JobPaths) -> bool:
+    return there(paths.result) or there(paths.lost) or there(paths.started)
 
 
 def write_last(paths: JobPaths, path: Path, text: str) -> None:
