@@ -7,7 +7,6 @@ import hashlib
 from pathlib import Path
 
 from agent import reach, track, training
-from agent.errors import EditError
 from agent.judge.phase import CodeSizes, judge_phase
 from agent.judge.task import Auditing
 from agent.records import Proposal, Run
@@ -94,12 +93,9 @@ def script_text(setting: Setting, proposal: Proposal) -> str:
 
 
 def code_sizes(setting: Setting, proposal: Proposal) -> CodeSizes:
-    """Of the script as it is written and packed, whichever of them runs."""
+    """Of the script as it is written, and packed where that is what runs: packing takes a process of its own."""
     text = script_text(setting, proposal)
-    try:
-        packed = training.pack(setting.packed, text).stat().st_size
-    except EditError:  # it is run as it is
-        packed = None
+    packed = training.pack(setting.packed, text).stat().st_size if setting.track.script.pack else None
     return CodeSizes(len(text.encode()), packed)
 
 
