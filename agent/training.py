@@ -82,12 +82,9 @@ def _pack(readable: Path, packed: Path) -> None:
         raise EditError(f"the script can't be packed: {' '.join(last).removeprefix(f'{readable}: ')}")
 
 
-def environment(
-    track: Track, rung: Rung, corpus: Path, machine: Mapping[str, str], *, run_id: str, seed: int
-) -> dict[str, str]:
-    """All that a training process gets to see of the outside. `machine`: how it finds its share of it."""
-    threads = "1" if track.hardware.kind == "cpu" else "8"
-    env = {
+def candidate_env(track: Track) -> dict[str, str]:
+    """What every process of a candidate gets to see of the outside, training or scoring."""
+    return {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
         "HOME": ".",
@@ -95,8 +92,17 @@ def environment(
         "PYTHONHASHSEED": "0",
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
-        "OMP_NUM_THREADS": threads,
+        "OMP_NUM_THREADS": "1" if track.hardware.kind == "cpu" else "8",
         "OMP_WAIT_POLICY": "PASSIVE",
+    }
+
+
+def environment(
+    track: Track, rung: Rung, corpus: Path, machine: Mapping[str, str], *, run_id: str, seed: int
+) -> dict[str, str]:
+    """All that a training process gets to see of the outside. `machine`: how it finds its share of it."""
+    env = {
+        **candidate_env(track),
         "RUN_ID": run_id,
         "SEED": str(seed),
         **_data(track, corpus),

@@ -13,6 +13,7 @@ from agent.judge.task import Auditing, Task
 from agent.judge.texts import Documents, documents, hidden_documents
 from agent.runners.job import JobPaths, Phase
 from agent.track import Track
+from agent.training import candidate_env
 from sandbox.limits import MB, Limits
 from sandbox.policy import Policy
 
@@ -84,7 +85,8 @@ def scoring_task(
         code=(str(script),) if track.script.pack else (str(script), str(paths.code)),
         alone=track.script.pack,
         artifact=str(paths.out / track.script.artifact),
-        env=candidate_env(track),
+        # All that it gets to see of the outside, but for artifact, socket and seed.
+        env={**candidate_env(track), **track.script.env},
         policy=policy,
         seed=seed,
         documents=held,
@@ -139,19 +141,3 @@ def command(track: Track) -> tuple[str, ...]:
     """The track's scoring command; its last word is the role."""
     *words, _ = track.script.score
     return (*(word.format(python=sys.executable, script="{script}") for word in words), "{role}")
-
-
-def candidate_env(track: Track) -> dict[str, str]:
-    """All that a scoring process gets to see of the outside, but for artifact, socket and seed."""
-    return {
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
-        "LANG": "C.UTF-8",
-        "HOME": ".",
-        "USER": "candidate",
-        "PYTHONHASHSEED": "0",
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "OMP_NUM_THREADS": "1" if track.hardware.kind == "cpu" else "8",
-        "OMP_WAIT_POLICY": "PASSIVE",
-        **track.script.env,
-    }
