@@ -25,7 +25,7 @@ from agent.steps.learn import Learning
 from agent.steps.limits import affordable, worst_idea
 from agent.steps.plan import Asking
 from agent.steps.promote import promote
-from agent.steps.wanted import begins, wanted
+from agent.steps.wanted import begins, sparing, wanted
 from agent.store.lease import hold
 
 LOOK_S = 0.05  # between two looks at what runs and at the planners
@@ -107,8 +107,8 @@ class Loop:
         with setting.store.read() as reads:
             slots = free_slots(setting, reads)
             items = wanted(setting, reads) if slots else []
-            if slots and undecided(setting, reads):
-                items = [item for item in items if item.held]  # an idea that passed waits for its money
+            if slots and undecided(setting, reads):  # an idea that passed waits for its money
+                items = sparing(items, idle=len(slots) == len(setting.runner.slots))
             elif items and not affordable(reads.balance(setting.campaign.id), worst_idea(setting, reads).gpu_s):
                 items = [item for item in items if not begins(item)]
         if items:

@@ -67,7 +67,7 @@ TRANSITIONS: dict[ProposalState, tuple[ProposalState, ...]] = {
         "cancelled",
         "duplicate",  # inert, which only a seed that its baseline was run with can tell
     ),
-    "auditing": ("replaying", "accepted", "invalid", "inconclusive", "cancelled"),
+    "auditing": ("replaying", "accepted", "invalid", "inconclusive", "unfunded", "cancelled"),
     "replaying": ("confirming", "awaiting_review", "inconclusive", "unfunded", "cancelled", "crashed"),
     "accepted": ("promoted", "cancelled"),
     "promoted": ("reverted",),

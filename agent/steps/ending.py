@@ -51,10 +51,13 @@ def ending(setting: Setting, reads: Reads, *, may_plan: bool) -> Ending | None:
     if items and (full := full_disk(setting)) is not None:
         return Ending("stopped", full, failed=True)
     worst = worst_run(setting, reads)
-    if any(covering(reads, item, worst) for item in items) or undecided(setting, reads):
+    if any(covering(reads, item, worst) for item in items):
         return None
     balance = reads.balance(campaign.id)
-    if not affordable(balance, worst.gpu_s):
+    payable = affordable(balance, worst.gpu_s)
+    if undecided(setting, reads) and (payable or not items):
+        return None  # decided when what others set aside has shrunk, or when nothing is set aside any more
+    if not payable:
         return Ending("finished", "the budget does not cover another run")
     if all(begins(item) for item in items) and not affordable(balance, worst_idea(setting, reads).gpu_s):
         return Ending("finished", "what is left of the budget could not confirm another idea")

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from agent import budget, worktree
-from agent.errors import EditError, UserError
+from agent.errors import BudgetExceeded, EditError, UserError
 from agent.judge import gates, noise, verdict
 from agent.records import Proposal, ProposalState
 from agent.setting import Setting, known
@@ -30,15 +30,13 @@ def promote(setting: Setting) -> int:
     )
 
 
-def _each(setting: Setting, state: ProposalState, step: Callable[[Setting, Proposal], None]) -> int:
+def _each(setting: Setting, state: ProposalState, step: Callable[[Setting, Proposal], bool]) -> int:
     with setting.store.read() as reads:
         proposals = reads.proposals(setting.campaign.id, {state})
-    for proposal in proposals:
-        step(setting, proposal)
-    return len(proposals)
+    return sum(step(setting, proposal) for proposal in proposals)
 
 
-def _audited(setting: Setting, proposal: Proposal) -> None:
+def _audited(setting: Setting, proposal: Proposal) -> bool:
     """An idea is what its audited runs say that it is.
 
     Two gains measured apart are not yet a gain together: a stale baseline means a replay.
@@ -49,21 +47,38 @@ def _audited(setting: Setting, proposal: Proposal) -> None:
         if (lacking := unaudited(setting, tx, proposal)) is not None:
             tx.move(proposal.id, "inconclusive", lacking)
             budget.let_go(tx, proposal.id, "inconclusive")
-            return
+            return True
         head = tx.head(setting.campaign.id)
         if proposal.baseline_id != head.id:
             tx.move(proposal.id, "replaying", f"the head is now p{head.id}")
-            return
-        tx.move(proposal.id, "accepted", known(tx.verdicts(proposal.id))[-1].words)
-        # The replay is not needed; the head's fresh runs are.
-        budget.let_go(tx, proposal.id, "no replay needed")
-        amount = worst_run(setting, tx).times(setting.track.decision.report_seeds)
-        budget.reserve(tx, setting.campaign.id, amount, "hold", proposal_id=proposal.id)
-        proposal = tx.proposal(proposal.id)
-    _to_trunk(setting, proposal)
+            return True
+    try:
+        with setting.store.write() as tx:
+            tx.move(proposal.id, "accepted", known(tx.verdicts(proposal.id))[-1].words)
+            # The replay is not needed; the head's fresh runs are.
+            budget.let_go(tx, proposal.id, "no replay needed")
+            amount = worst_run(setting, tx).times(setting.track.decision.report_seeds)
+            budget.reserve(tx, setting.campaign.id, amount, "hold", proposal_id=proposal.id)
+            proposal = tx.proposal(proposal.id)
+    except BudgetExceeded as error:
+        return _unfunded(setting, proposal, str(error))
+    return _to_trunk(setting, proposal)
 
 
-def _replay(setting: Setting, proposal: Proposal) -> None:
+def _unfunded(setting: Setting, proposal: Proposal, why: str) -> bool:
+    """Its runs were repeated so often that they used up what was set aside for it. It waits while others may still give
+    money back; a head without fresh runs would have no figure, so if nobody will, it is for the next campaign."""
+    with setting.store.write() as tx:
+        own = sum(hold.reserved.gpu_s for hold in budget.holds(tx, proposal.id))
+        if tx.balance(setting.campaign.id).reserved.gpu_s > own:
+            return False
+        words = f"{known(tx.verdicts(proposal.id))[-1].words}; but its fresh runs can't be paid: {why}"
+        tx.move(proposal.id, "unfunded", words)
+        budget.let_go(tx, proposal.id, "unfunded")
+        return True
+
+
+def _replay(setting: Setting, proposal: Proposal) -> bool:
     """Puts the idea on the present head as a new commit; it is then measured against that head from the start.
 
     If that changed what a person approved, the person is asked again, and until then no money is held for it.
@@ -76,7 +91,7 @@ def _replay(setting: Setting, proposal: Proposal) -> None:
         with setting.store.write() as tx:
             tx.move(proposal.id, "inconclusive", f"can't be replayed on p{head.id}: {error}")
             budget.let_go(tx, proposal.id, "not replayed")
-        return
+        return True
     with setting.store.write() as tx:
         fresh = committed.write(tx, proposal)
         if admit.still_approved(setting, tx, fresh, proposal.patch_id):
@@ -84,9 +99,10 @@ def _replay(setting: Setting, proposal: Proposal) -> None:
         else:
             tx.move(fresh.id, "awaiting_review", f"changed by the replay on p{head.id}")
             budget.let_go(tx, fresh.id, "waits for review again")
+    return True
 
 
-def _to_trunk(setting: Setting, proposal: Proposal) -> None:
+def _to_trunk(setting: Setting, proposal: Proposal) -> bool:
     """One commit with its trailers on the trunk, then the head. Cut off anywhere, it is done again to the same end."""
     repo, campaign, paths = setting.repo, setting.campaign, setting.track.script.editable
     with setting.store.read() as reads:
@@ -106,6 +122,7 @@ def _to_trunk(setting: Setting, proposal: Proposal) -> None:
     with setting.store.write() as tx:
         tx.move(proposal.id, "promoted", known(tx.verdicts(proposal.id))[-1].words)
         tx.set_head(campaign.id, proposal.id)
+    return True
 
 
 def _message(proposal: Proposal, runs: list[Scored]) -> str:

@@ -52,6 +52,13 @@ def begins(item: Wanted) -> bool:
     return item.proposal.state == "approved"
 
 
+def sparing(items: Sequence[Wanted], *, idle: bool) -> list[Wanted]:
+    """Those that start while an idea that passed waits for money: what is paid for, and what an idea on its way to
+    become the head can't go on without. Where nothing else would happen (`idle`), all that is under way."""
+    first = [item for item in items if item.held or item.purpose in ("report", "recheck")]
+    return first or ([item for item in items if not begins(item)] if idle else [])
+
+
 def seed_of(campaign_seed: int, head_id: int, index: int) -> int:
     """Seeds belong to a head: its own report runs draw them, and so do the runs that are compared with it."""
     digest = hashlib.sha256(f"{campaign_seed}/{head_id}/{index}".encode()).digest()
@@ -192,7 +199,8 @@ def _test(setting: Setting, reads: Reads, proposal: Proposal) -> list[Wanted]:
         return []  # not decided yet
     if verdicts and verdicts[-1].decision == "recheck":
         last = done[-1]
-        return [Wanted(proposal, "recheck", baseline_id, last.seed, last.attempt + 1, False, last.rung)]
+        held = proposal.state == "confirming"
+        return [Wanted(proposal, "recheck", baseline_id, last.seed, last.attempt + 1, held, last.rung)]
     if rung is not None and measure is not None and not measure.useless:
         seed = seed_of(setting.campaign.seed, baseline_id, TRIAL)
         return [Wanted(proposal, "trial", baseline_id, seed, len(runs) + 1, False, rung.name)]

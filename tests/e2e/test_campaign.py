@@ -1,8 +1,11 @@
 """Whole campaigns with imagined runs: how ideas end, the trunk, the ledger, the person's checkout."""
 
 import hashlib
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -12,7 +15,7 @@ from agent.errors import BudgetExceeded, BusyError
 from agent.loop import Loop
 from agent.planner import Request
 from agent.records import FINAL, Amount, Draft, Mode, Verdict
-from agent.runners.fake import imagine
+from agent.runners.fake import Imagined, imagine
 from agent.setting import Setting
 from agent.steps import decide, launch
 from agent.steps.limits import worst_idea, worst_run
@@ -233,6 +236,42 @@ def test_near_the_end_an_idea_that_nobody_races_is_confirmed_without_a_replay(ro
         decide._hold(setting, tx, third, found)
         (hold,) = budget.holds(tx, third.id)
         assert hold.reserved.gpu_s == pytest.approx(10 * worst)
+
+
+def test_a_run_that_was_starved_is_repeated_though_another_idea_waits_for_its_money(root: Path) -> None:
+    """Both passed, and what is left pays for the confirmation of one: it must not wait for the other in turn."""
+    starved: set[int] = set()
+
+    def busy(knobs: Mapping[str, Any], seed: int) -> Imagined:
+        found = imagine(knobs, seed)
+        mine = [seed for seed, width in seen if width == 8]
+        seen.append((seed, knobs["width"]))
+        if knobs["width"] == 8 and len(mine) == 1 and not starved:  # its second run, the first of its confirmation
+            starved.add(seed)
+            return replace(found, outcome="capped", share=0.3)
+        return found
+
+    seen: list[tuple[int, object]] = []
+    ideas = [*WIDER, world.idea("a better rate", ('"rate": 0.10', '"rate": 0.20'))]
+    world.write_ideas(root, ideas)
+    setting = world.open_campaign(root, slots=2, seconds=0.1, world_of=busy, budget_hours=640 / 3600)
+    waited, until = False, time.monotonic() + 120
+
+    def look() -> None:
+        nonlocal waited
+        assert time.monotonic() < until, states(setting)
+        with setting.store.read() as reads:
+            waited = waited or (decide.undecided(setting, reads) and "confirming" in states(setting).values())
+
+    assert Loop(setting, look).run().state == "finished"
+    assert waited and starved
+    assert states(setting) == {"base": "promoted", "wider": "promoted", "a better rate": "unfunded"}
+    with setting.store.read() as reads:
+        (last,) = reads.proposals(setting.campaign.id, {"unfunded"})
+        assert "but its fresh runs can't be paid" in last.reason  # its replay used up what was set aside for it
+        again = reads.runs(setting.campaign.id, purposes={"recheck"})
+        assert [run.seed for run in again] == list(starved)
+        assert budget.audit(reads, setting.campaign.id) == []
 
 
 def test_no_idea_is_begun_that_could_not_be_confirmed(root: Path) -> None:
