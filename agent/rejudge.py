@@ -11,16 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from agent import hardware, reach, track
+from agent import hardware, track
 from agent.errors import InfraError, MissingError, UserError
 from agent.judge import JUDGE_VERSION
 from agent.judge.measure import measure
-from agent.judge.phase import judge_phase
 from agent.judge.rules import signs
 from agent.judge.session import MAX_CODE
 from agent.judge.task import Auditing
 from agent.records import Campaign, Measurement, Run
-from agent.runners import JobPaths, JobResult, JobSpec, Runner, create
+from agent.runners import JobPaths, JobResult, JobSpec, Runner
+from agent.runners.order import Order, place
 from agent.runners.reading import read_plain, read_small, there
 from agent.runners.removal import remove
 from agent.setting import campaign_folder
@@ -79,7 +79,6 @@ class Bench(NamedTuple):
 
     campaign: Campaign
     track: Track
-    corpus: Path
     runner: Runner
     jobs: Path
     aside: Path
@@ -114,9 +113,9 @@ def rejudge(
     """
     of = track.parse(campaign.track_toml, f"track of {campaign.name}")
     folder = campaign_folder(root, campaign.name)
-    corpus = the_corpus(of, campaign, root)
+    the_corpus(of, campaign, root)
     with hold(store, f"campaign {campaign.name}"):
-        bench = Bench(campaign, of, corpus, make_runner(of), folder / "jobs", folder / "rejudge")
+        bench = Bench(campaign, of, make_runner(of), folder / "jobs", folder / "rejudge")
         remove(bench.aside)
         try:
             for run in runs:
@@ -259,16 +258,18 @@ def score(bench: Bench, run: Run, kept: Kept) -> Measurement:
     paths = JobPaths(bench.aside / f"r{run.id}")
     slot = bench.runner.slots[0]
     of = bench.track
-    script = of.script.model_copy(update={"env": {**bench.runner.env(slot), **of.script.env}})
     limits = of.limits.model_copy(update={"score_wall_s": kept.judge_wall_s, "audit_wall_s": None})
-    of = of.model_copy(update={"script": script, "limits": limits})
-    file = paths.code / (Path(script.path).name if script.pack else script.path)
-    # As when it was measured: what may run behind weaker walls, or none, was decided then.
-    policy = reach.scoring(of, reach.Reach(level(run.walls), bench.runner.gpus(slot)))
-    auditing = Auditing("full" if of.trust == "blind" else "quick", min_gain=of.decision.min_gain)
-    share = of.rung_named(run.rung).score_share
-    phase = judge_phase(
-        of, paths, script=file, seed=run.seed, corpus=bench.corpus, policy=policy, auditing=auditing, share=share
+    order = Order(
+        run_id=run.id,
+        track=bench.campaign.track_toml,
+        limits=limits.model_dump_json(),
+        rung=run.rung,
+        seed=run.seed,
+        # As when it was measured: what may run behind weaker walls, or none, was decided then.
+        minimum=level(run.walls),
+        auditing=Auditing("full" if of.trust == "blind" else "quick", min_gain=of.decision.min_gain),
+        wall_s=kept.judge_wall_s + GRACE_S,
+        phases=("judge",),
     )
 
     def fill(code: Path) -> None:
@@ -276,26 +277,25 @@ def score(bench: Bench, run: Run, kept: Kept) -> Measurement:
             (code / name).parent.mkdir(parents=True, exist_ok=True)
             (code / name).write_bytes(data)
         aside = JobPaths(code.parent)
-        (aside.out / script.artifact).parent.mkdir(parents=True, exist_ok=True)
-        (aside.out / script.artifact).write_bytes(kept.artifact)
+        (aside.out / of.script.artifact).parent.mkdir(parents=True, exist_ok=True)
+        (aside.out / of.script.artifact).write_bytes(kept.artifact)
         aside.train_log.write_bytes(kept.train_log)
 
-    spec = JobSpec(run_id=run.id, phases=(phase,), artifact=None, core=None, wall_s=kept.judge_wall_s + GRACE_S)
-    create(paths.folder, spec, fill)
-    ended = _ended(bench.runner, spec, paths, slot)
+    place(paths.folder, order, fill)
+    ended = _ended(bench.runner, order, paths, slot)
     if ended.outcome == "capped":  # a busy machine, as like as not: no reason to touch an older score
         raise InfraError(f"not scored: {ended.reason}")
     trained = tuple(one for one in kept.result.phases if one.name == "train")
     whole = replace(ended, phases=(*trained, *ended.phases), slot_s=kept.result.slot_s)
     try:
-        return measure(of, run, paths, whole, bench.campaign.data_sha)
+        return measure(order.limited, run, paths, whole, bench.campaign.data_sha)
     finally:
         remove(paths.folder)
 
 
-def _ended(runner: Runner, spec: JobSpec, paths: JobPaths, slot: str) -> JobResult:
+def _ended(runner: Runner, order: Order, paths: JobPaths, slot: str) -> JobResult:
     try:
-        runner.submit(spec, paths.folder, slot)
+        runner.submit(order, paths.folder, slot)
         while (state := runner.poll(paths.folder)) not in ("done", "lost"):
             time.sleep(LOOK_S)
     except BaseException:

@@ -68,7 +68,7 @@ class Job(NamedTuple):
 
     def submit(self) -> LocalRunner:
         runner = LocalRunner(1)
-        runner.submit(self.spec, self.paths.folder, "local/0")
+        runner.hold(self.spec.run_id, self.paths.folder, "local/0")
         return runner
 
     def end(self, runner: LocalRunner | None = None) -> str:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from agent.judge.task import Auditing, Task
+from agent.judge.task import Auditing
 from agent.loop import Loop
 from agent.records import Run, Trust
 from agent.runners.fake import FakeRunner, Imagined
-from agent.runners.job import JobPaths, JobSpec
+from agent.runners.job import JobPaths
+from agent.runners.order import Order
 from agent.setting import Setting
 from agent.steps import auditing
 from tests.e2e import world
@@ -24,8 +25,7 @@ IDEAS = [
 
 def asked(setting: Setting, run: Run) -> Auditing:
     """What the judge was asked for, as it stands in the job folder."""
-    spec = JobSpec.from_json(JobPaths(setting.job(run.id)).spec.read_text())
-    return Task.from_json(next(phase.argv[-1] for phase in spec.phases if phase.name == "judge")).auditing
+    return Order.from_json(JobPaths(setting.job(run.id)).order.read_text()).auditing
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +80,8 @@ def test_a_track_that_is_content_with_measured_scores_has_quick_audits(tmp_path:
 class Careless(FakeRunner):
     """A judge that audits nothing in full, whatever it was asked for."""
 
-    def _write(self, paths: JobPaths, spec: JobSpec, run: Imagined, code_sha: str, code_bytes: int) -> None:
-        phases = tuple(replace(p, argv=p.argv[:-1]) if p.name == "judge" else p for p in spec.phases)
-        judged = tuple(p if p.name != "judge" else replace(p, name="train") for p in phases)
-        super()._write(paths, replace(spec, phases=judged), run, code_sha, code_bytes)
+    def _write(self, paths: JobPaths, order: Order, run: Imagined, code_sha: str, code_bytes: int) -> None:
+        super()._write(paths, replace(order, auditing=Auditing()), run, code_sha, code_bytes)
 
 
 def test_nothing_is_accepted_without_a_full_audit_of_its_own(tmp_path: Path) -> None:

@@ -8,21 +8,20 @@ import pytest
 
 from agent.errors import InfraError
 from agent.judge.task import Measured
-from agent.runners import JobPaths, JobSpec, Phase, Runner, create
+from agent.runners import JobPaths, Runner
 from agent.runners.fake import FakeRunner, Imagined, read_knobs
 from agent.runners.local import LocalRunner
-from sandbox import Limits
+from agent.runners.order import Order, place
+from tests import ordering
+from tests.e2e import world
 
 SCRIPT = 'KNOBS = {"width": 4, "rate": 0.1, "bits": 8, "crash": 0}\nraise SystemExit("never executed")\n'
 
 
-def job(folder: Path, script: str = SCRIPT, seed: int = 1, wall_s: float = 60.0) -> JobSpec:
-    limits = Limits(50, None, 500, 10, 1, 5)
-    argv = ("python", str(folder / "code/train.py"))
-    train = Phase("train", argv, {"SEED": str(seed)}, str(folder / "out"), limits, None, "train.log")
-    spec = JobSpec(1, (train,), None, None, wall_s)
-    create(folder, spec, lambda code: (code / "train.py").write_text(script) and None)
-    return spec
+def job(folder: Path, script: str = SCRIPT, seed: int = 1, wall_s: float = 60.0) -> Order:
+    order = ordering.order(world.TRACK, rung="decide", seed=seed, wall_s=wall_s)
+    place(folder, order, lambda code: (code / "train.py").write_text(script) and None)
+    return order
 
 
 def measured(folder: Path, **options: object) -> Measured:
@@ -58,11 +57,11 @@ def test_a_crash_has_no_score(tmp_path: Path) -> None:
 
 def test_a_killed_controller_finds_what_was_submitted(tmp_path: Path) -> None:
     folder = tmp_path / "a"
-    spec = job(folder, seed=3)
-    FakeRunner().submit(spec, folder, "fake/0")
+    order = job(folder, seed=3)
+    FakeRunner().submit(order, folder, "fake/0")
     before = JobPaths(folder).result.read_bytes()
     later = FakeRunner(world=lambda knobs, seed: Imagined(9.9, 1))
-    later.submit(spec, folder, "fake/0")
+    later.submit(order, folder, "fake/0")
     assert later.poll(folder) == "done" and JobPaths(folder).result.read_bytes() == before
 
 
@@ -95,11 +94,11 @@ def test_scripts_are_read_and_never_run() -> None:
 
 
 def test_hundreds_of_runs_a_second(tmp_path: Path) -> None:
-    specs = [(job(tmp_path / f"r{n}", seed=n), tmp_path / f"r{n}") for n in range(300)]
+    orders = [(job(tmp_path / f"r{n}", seed=n), tmp_path / f"r{n}") for n in range(300)]
     runner = FakeRunner()
     before = time.process_time()
-    for spec, folder in specs:
-        runner.submit(spec, folder, "fake/0")
+    for order, folder in orders:
+        runner.submit(order, folder, "fake/0")
         assert runner.poll(folder) == "done"
     assert time.process_time() - before < 1.0
 

@@ -10,8 +10,9 @@ from sqlalchemy import select
 from agent import budget
 from agent.loop import Loop
 from agent.runners.fake import FakeRunner
-from agent.runners.job import JobPaths, JobResult, JobSpec, JobState, write_aside
+from agent.runners.job import JobPaths, JobResult, JobState, write_aside
 from agent.runners.local import LocalRunner
+from agent.runners.order import Order
 from agent.runners.reading import read_small
 from agent.setting import Setting
 from agent.steps.inert import Losses, losses, same_until
@@ -75,11 +76,11 @@ class Training(FakeRunner):
 
     looks = 6
 
-    def submit(self, spec: JobSpec, folder: Path, slot: str) -> None:
-        super().submit(spec, folder, slot)
+    def submit(self, order: Order, folder: Path, slot: str) -> None:
+        super().submit(order, folder, slot)
         script = JobPaths(folder).code / "train.py"
         wide = '"width": 4' in script.read_text()
-        draw = random.Random(f"{spec.phases[0].env['SEED']}/{wide}")
+        draw = random.Random(f"{order.seed}/{wide}")
         lines = [f"step:{n}/{STEPS} train_loss:{7 - n / 20 + draw.random() / 100:.4f}\n" for n in range(1, 30)]
         JobPaths(folder).train_log.write_text("".join(lines))
 

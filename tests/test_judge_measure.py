@@ -216,7 +216,7 @@ def test_a_whole_job_from_training_to_its_measurement(tmp_path: Path) -> None:
     spec = JobSpec(5, (train, judge), track.script.artifact, None, track.limits.worst_s())
     create(job.folder, spec, lambda code: (code / "train.py").write_bytes(source) and None)
     runner = LocalRunner(1)
-    runner.submit(spec, job.folder, "local/0")
+    runner.hold(spec.run_id, job.folder, "local/0")
     deadline = time.monotonic() + 80
     while (state := runner.poll(job.folder)) not in ("done", "lost"):
         assert time.monotonic() < deadline, job.shepherd_log.read_text()

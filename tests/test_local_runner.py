@@ -43,7 +43,7 @@ def job(folder: Path, code: str, *, artifact: str | None = None, job_s: float = 
 
 
 def finish(runner: LocalRunner, spec: JobSpec, folder: Path) -> JobResult:
-    runner.submit(spec, folder, "local/0")
+    runner.hold(spec.run_id, folder, "local/0")
     until(lambda: runner.poll(folder) in ("done", "lost"))
     return runner.collect(folder)
 
@@ -143,11 +143,11 @@ while not os.path.exists('alive'): time.sleep(0.01)
 def test_a_second_submit_adopts(tmp_path: Path) -> None:
     folder = tmp_path / "jobs" / "r1"
     spec = job(folder, "import os,time\nopen(f'ran-{os.getpid()}','w')\ntime.sleep(0.5)\n")
-    LocalRunner(1).submit(spec, folder, "local/0")
+    LocalRunner(1).hold(spec.run_id, folder, "local/0")
     second = LocalRunner(1)
     assert finish(second, spec, folder).outcome == "ok"
     assert len(list((folder / "out").glob("ran-*"))) == 1
-    second.submit(spec, folder, "local/0")  # done already
+    second.hold(spec.run_id, folder, "local/0")  # done already
     assert len(list((folder / "out").glob("ran-*"))) == 1
 
 
@@ -155,7 +155,7 @@ def test_cancel(tmp_path: Path) -> None:
     folder = tmp_path / "jobs" / "r1"
     spec = job(folder, "while True: pass")
     runner = LocalRunner(1)
-    runner.submit(spec, folder, "local/0")
+    runner.hold(spec.run_id, folder, "local/0")
     until(lambda: runner.poll(folder) == "running" and runner.progress(folder) is not None)
     runner.cancel(folder)
     until(lambda: runner.poll(folder) == "done")
@@ -173,7 +173,7 @@ def test_a_killed_shepherd_is_a_lost_run_and_leaves_nothing(tmp_path: Path) -> N
             "import os,time\nopen(f'ran-{os.getpid()}','w')\nif os.fork()==0: os.setsid()\ntime.sleep(30)",
         )
         runner = LocalRunner(1)
-        runner.submit(spec, folder, "local/0")
+        runner.hold(spec.run_id, folder, "local/0")
         paths = JobPaths(folder)
         until(lambda paths=paths: paths.pid.exists())  # type: ignore[misc]
         time.sleep(draw.random() * 0.3)
@@ -183,7 +183,7 @@ def test_a_killed_shepherd_is_a_lost_run_and_leaves_nothing(tmp_path: Path) -> N
         assert left_over(root) == []
         loss = runner.loss(folder)
         assert loss.ran == paths.started.exists()
-        runner.submit(spec, folder, "local/0")
+        runner.hold(spec.run_id, folder, "local/0")
         assert runner.poll(folder) == "lost"  # never taken up again
         assert len(list((folder / "out").glob("ran-*"))) <= 1
 
@@ -192,9 +192,9 @@ def test_a_killed_controller_makes_no_second_run(tmp_path: Path) -> None:
     """Killed at random instants around its submit, twice over; the job runs exactly once."""
     draw = random.Random(5)
     program = (
-        "import sys; from pathlib import Path; from agent.runners import JobSpec; "
+        "import sys; from pathlib import Path; "
         "from agent.runners.local import LocalRunner; folder = Path(sys.argv[1]); print('go', flush=True); "
-        "LocalRunner(1).submit(JobSpec.from_json((folder / 'spec.json').read_text()), folder, 'local/0')"
+        "LocalRunner(1).hold(1, folder, 'local/0')"
     )
     for n in range(10):
         root = tmp_path / f"jobs{n}"
@@ -207,7 +207,7 @@ def test_a_killed_controller_makes_no_second_run(tmp_path: Path) -> None:
         controller.kill()
         controller.wait()
         runner = LocalRunner(1)
-        runner.submit(spec, folder, "local/0")
+        runner.hold(spec.run_id, folder, "local/0")
         until(lambda folder=folder, runner=runner: runner.poll(folder) == "done")  # type: ignore[misc]
         assert len(list((folder / "out").glob("ran-*"))) == 1
         assert left_over(root) == []
@@ -218,7 +218,7 @@ def test_what_can_not_be_submitted(tmp_path: Path) -> None:
     spec = job(folder, "pass")
     other = JobSpec(run_id=2, phases=spec.phases, artifact=None, core=None, wall_s=20)
     with pytest.raises(InfraError, match="does not hold the job of r2"):
-        LocalRunner(1).submit(other, folder, "local/0")
+        LocalRunner(1).hold(other.run_id, folder, "local/0")
     with pytest.raises(UserError, match="cores"):
         LocalRunner(len(cores.cores()) + 1)
     (folder / "result.json").write_text("{ not json")

@@ -101,7 +101,7 @@ class World:
         from agent.runners.job import create
 
         create(paths.folder, spec, fill)
-        runner.submit(spec, paths.folder, "local/0")
+        runner.hold(spec.run_id, paths.folder, "local/0")
         end = time.monotonic() + 30
         while runner.poll(paths.folder) != "done" and time.monotonic() < end:
             time.sleep(0.05)

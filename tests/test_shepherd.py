@@ -155,7 +155,7 @@ def test_a_job_that_nobody_started_can_be_cancelled(folder: Path) -> None:
     job = Job.make(folder, WAIT)
     runner = LocalRunner(1)
     runner.cancel(folder)
-    runner.submit(job.spec, folder, "local/0")
+    runner.hold(job.spec.run_id, folder, "local/0")
     assert job.end(runner) == "done"
     result = runner.collect(folder)
     assert (result.outcome, result.ran, ran(job)) == ("cancelled", False, 0)

@@ -41,7 +41,7 @@ def test_kill_9_of_the_shepherd_at_any_instant(tmp_path: Path) -> None:
         runner.sweep(root)
         gone(str(root))
         later = LocalRunner(1)
-        later.submit(job.spec, job.paths.folder, "local/0")  # as a controller does that starts again
+        later.hold(job.spec.run_id, job.paths.folder, "local/0")  # as a controller does that starts again
         time.sleep(0.02)
         until(lambda j=job, r=later: ran(j) > 0 or r.poll(j.paths.folder) == "lost")  # type: ignore[misc]
         state = later.poll(job.paths.folder)

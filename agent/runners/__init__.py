@@ -1,10 +1,10 @@
 """Where runs execute: one protocol, spoken by every runner.
 
-Takes job specs and folders; gives states and results. A job is a folder, so any controller can pick it up.
+Takes orders and folders; gives states and results. A job is a folder, so any controller can pick it up.
 """
 
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from agent.runners.job import (
     JobPaths,
@@ -18,6 +18,9 @@ from agent.runners.job import (
     create,
 )
 from sandbox.policy import BoxName, Level, Policy
+
+if TYPE_CHECKING:
+    from agent.runners.order import Order
 
 __all__ = [
     "JobPaths",
@@ -69,8 +72,8 @@ class Runner(Protocol):
         """How bubblewrap is known to work there, after `level` was asked."""
         ...
 
-    def submit(self, spec: JobSpec, folder: Path, slot: str) -> None:
-        """Start the job once; a folder that has it already is adopted. Its code is there (see `create`).
+    def submit(self, order: "Order", folder: Path, slot: str) -> None:
+        """Start the job once; one that was started already is adopted. Its order and code are there (see `place`).
 
         Raises:
             InfraError: the machine can't start it, or the folder holds another job.

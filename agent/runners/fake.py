@@ -14,20 +14,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from agent import syntax
+from agent import syntax, training
 from agent.errors import InfraError
-from agent.judge.task import Audit, Clocks, Manifest, Measured, Task, no_score
+from agent.judge.task import Audit, Clocks, Manifest, Measured, no_score
 from agent.records import Outcome
 from agent.runners.job import (
     JobPaths,
     JobResult,
-    JobSpec,
     JobState,
     Loss,
     PhaseResult,
     Progress,
     write_aside,
 )
+from agent.runners.order import Order, placed
 from agent.runners.reading import read_small
 from sandbox import BoxName, Level, Policy
 from sandbox.limits import Exit
@@ -91,17 +91,14 @@ class FakeRunner:
     def box(self) -> BoxName:
         return ""
 
-    def submit(self, spec: JobSpec, folder: Path, slot: str) -> None:
+    def submit(self, order: Order, folder: Path, slot: str) -> None:
         paths = JobPaths(folder)
         if paths.result.exists():
             return
-        if not paths.spec.is_file():
-            raise InfraError(f"{folder} does not hold the job of r{spec.run_id}")
-        phase = spec.phases[0]
-        script = next(part for part in phase.argv if part.endswith(".py"))
-        code = Path(script).read_bytes()
-        run = self._world(read_knobs(code, self._table), int(phase.env["SEED"]))
-        self._write(paths, spec, run, hashlib.sha256(code).hexdigest(), len(code))
+        placed(folder, order)
+        code = training.script_file(order.limited, paths.code).read_bytes()
+        run = self._world(read_knobs(code, self._table), order.seed)
+        self._write(paths, order, run, hashlib.sha256(code).hexdigest(), len(code))
 
     def poll(self, folder: Path) -> JobState:
         try:
@@ -128,12 +125,12 @@ class FakeRunner:
     def sweep(self, jobs_root: Path) -> list[int]:
         return []
 
-    def _write(self, paths: JobPaths, spec: JobSpec, run: Imagined, code_sha: str, code_bytes: int) -> None:
-        seconds = min(run.seconds, spec.wall_s)
+    def _write(self, paths: JobPaths, order: Order, run: Imagined, code_sha: str, code_bytes: int) -> None:
+        seconds = min(run.seconds, order.wall_s)
         digest = hashlib.sha256(repr(run).encode()).hexdigest()
         measured = replace(self._measured(run, digest), code_sha=code_sha, code_bytes=code_bytes)
         if measured.status == "ok":
-            measured = replace(measured, audit=_audited(spec, run.bpb))
+            measured = replace(measured, audit=_audited(order, run.bpb))
         write_aside(paths.measure, measured.to_json(), durable=False)
         ended = Exit(
             rc=0, signal=None, cause="exited", wall_s=seconds * 0.9, cpu_s=seconds * 0.9 * run.share, peak_mb=300.0
@@ -142,7 +139,7 @@ class FakeRunner:
             ended = replace(ended, rc=1)
         judged = () if run.outcome != "ok" else (PhaseResult("judge", replace(ended, cpu_s=seconds * 0.05)),)
         result = JobResult(
-            run_id=spec.run_id,
+            run_id=order.run_id,
             outcome=run.outcome,
             reason="" if run.outcome == "ok" else "train: ended with exit code 1",
             phases=(PhaseResult("train", ended), *judged),
@@ -172,11 +169,9 @@ class FakeRunner:
         )
 
 
-def _audited(spec: JobSpec, bpb: float) -> Audit:
+def _audited(order: Order, bpb: float) -> Audit:
     """As strong as the judge was asked for."""
-    asked = next((phase.argv[-1] for phase in spec.phases if phase.name == "judge"), None)
-    full = asked is not None and Task.from_json(asked).auditing.full(bpb)
-    return Audit(6000, "fake", 1e-6, 1e-6, "full") if full else Audit(64, "fake", 1e-6, 1e-6)
+    return Audit(6000, "fake", 1e-6, 1e-6, "full") if order.auditing.full(bpb) else Audit(64, "fake", 1e-6, 1e-6)
 
 
 def read_knobs(script: str | bytes, name: str = "KNOBS") -> Knobs:

@@ -37,7 +37,13 @@ class JobPaths:
     folder: Path
 
     @property
+    def order(self) -> Path:
+        """What is asked, in words that every machine understands."""
+        return self.folder / "order.json"
+
+    @property
     def spec(self) -> Path:
+        """The order as the machine that runs it has made it out."""
         return self.folder / "spec.json"
 
     @property
@@ -211,7 +217,12 @@ def strict_heartbeat(text: str | None) -> Heartbeat | None:
 
 
 def create(folder: Path, spec: JobSpec, fill: Callable[[Path], None]) -> bool:
-    """Make a job folder in one step; False if it was there. `fill` writes the code into the folder it gets.
+    """Make a job folder in one step; False if it was there. `fill` writes the code into the folder it gets."""
+    return make(folder, JobPaths(folder).spec.name, spec.to_json(), fill)
+
+
+def make(folder: Path, name: str, text: str, fill: Callable[[Path], None]) -> bool:
+    """As `create` does, around one file that says what the job is.
 
     A kill half-way leaves only a folder with a `.tmp-` name, which nobody reads.
     """
@@ -224,7 +235,7 @@ def create(folder: Path, spec: JobSpec, fill: Callable[[Path], None]) -> bool:
         aside.code.mkdir()
         aside.out.mkdir()
         fill(aside.code)
-        aside.spec.write_text(spec.to_json(), "utf-8")
+        (aside.folder / name).write_text(text, "utf-8")
         aside.folder.rename(folder)
     except FileExistsError:
         return False

@@ -23,11 +23,11 @@ from agent.runners.job import (
     JobState,
     Loss,
     Progress,
-    create,
     from_json,
     strict_heartbeat,
     write_aside,
 )
+from agent.runners.order import Here, Order, corpus_beside, placed, spec_of
 from agent.runners.progress import progress
 from agent.runners.reading import read_small, there
 from agent.runners.shepherd import BEAT_S
@@ -89,15 +89,26 @@ class LocalRunner:
     def box(self) -> BoxName:
         return tried()
 
-    def submit(self, spec: JobSpec, folder: Path, slot: str) -> None:
-        create(folder, spec, lambda code: None)
+    def submit(self, order: Order, folder: Path, slot: str) -> None:
+        placed(folder, order)
+        paths = JobPaths(folder)
+        if not there(paths.spec):
+            here = Here(corpus_beside(order, folder), self.gpus(slot), self.env(slot), self.box())
+            try:
+                write_aside(paths.spec, spec_of(order, here, folder).to_json())
+            except OSError as error:
+                raise InfraError(f"can't write {paths.spec}: {error}") from error
+        self.hold(order.run_id, folder, slot)
+
+    def hold(self, run_id: int, folder: Path, slot: str) -> None:
+        """Send a shepherd for a job whose spec is in its folder, unless it has one or is over."""
         paths = JobPaths(folder)
         try:
             found = JobSpec.from_json(read_small(paths.spec) or "")
         except ValueError as error:
-            raise InfraError(f"{folder} does not hold the job of r{spec.run_id}: {error}") from error
-        if found.run_id != spec.run_id:
-            raise InfraError(f"{folder} does not hold the job of r{spec.run_id}, but of r{found.run_id}")
+            raise InfraError(f"{folder} does not hold the job of r{run_id}: {error}") from error
+        if found.run_id != run_id:
+            raise InfraError(f"{folder} does not hold the job of r{run_id}, but of r{found.run_id}")
         if there(paths.lost) or there(paths.result) or lock.held(paths.lock):
             return
         # A GPU run needs its processor threads; only runs that are timed on a core of their own are pinned to it.
@@ -202,12 +213,12 @@ class LocalRunner:
         """Nobody holds the job, so nobody else will answer."""
         ran = there(paths.started)
         try:
-            spec = JobSpec.from_json(read_small(paths.spec) or "")
+            run_id = _whose(paths)
         except ValueError:
             _bury(paths)
             return
         result = JobResult(
-            run_id=spec.run_id,
+            run_id=run_id,
             outcome="cancelled",
             reason="cancelled while nobody held it",
             phases=(),
@@ -224,6 +235,13 @@ class LocalRunner:
             return shepherd is not None
         del self._shepherds[folder]
         return False
+
+
+def _whose(paths: JobPaths) -> int:
+    """Raises ValueError where the folder does not say which run it is for."""
+    if not there(paths.spec):  # cut off before it was made out
+        return Order.from_json(read_small(paths.order) or "").run_id
+    return JobSpec.from_json(read_small(paths.spec) or "").run_id
 
 
 def _bury(paths: JobPaths) -> JobState:

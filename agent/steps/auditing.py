@@ -63,7 +63,9 @@ def mean_bpb(runs: list[Scored]) -> float:
 
 
 def reference(setting: Setting, one: Scored) -> Reference | None:
-    """The scores that the judge kept of a run, if they are still there."""
+    """The scores that the judge kept of a run, if they are still there; by their path from the folder of all jobs."""
     paths = JobPaths(setting.job(one.run.id))
     sha = kept_reference(paths)
-    return Reference(str(paths.reference), sha) if sha is not None and paths.reference.is_file() else None
+    if sha is None or not paths.reference.is_file():
+        return None
+    return Reference(f"{paths.folder.name}/{paths.reference.name}", sha)

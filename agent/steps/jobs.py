@@ -1,26 +1,25 @@
 """worktree -> runner: turns a commit and a run into a job folder.
 
-Takes a proposal's commit, a seed and the track's commands; gives a `JobSpec` and fills the folder with the code.
+Takes a proposal's commit, a seed and limits; gives an `Order` and fills the folder with the code.
 """
 
 import hashlib
 from pathlib import Path
 
 from agent import reach, track, training
-from agent.judge.phase import CodeSizes, judge_phase
+from agent.judge.phase import CodeSizes
 from agent.judge.task import Auditing
 from agent.records import Proposal, Run
-from agent.runners import JobPaths, JobSpec, create
+from agent.runners.order import Order, place
 from agent.setting import Setting, known
 from sandbox import Level
 
 
 def make_job(
     setting: Setting, run: Run, proposal: Proposal, limits: track.Limits, paid_s: float, auditing: Auditing
-) -> JobSpec:
+) -> Order:
     """The job folder of a run, made once; a second call finds it. `paid_s`: what was reserved, never passed."""
-    paths = JobPaths(setting.job(run.id))
-    spec = job_spec(setting, run, proposal, paths, limits, paid_s, auditing)
+    order = order_of(setting, run, proposal, limits, paid_s, auditing)
 
     def fill(code: Path) -> None:
         if setting.track.script.pack:
@@ -29,48 +28,25 @@ def make_job(
         else:
             setting.repo.export(known(proposal.commit), code)
 
-    create(paths.folder, spec, fill)
-    return spec
+    place(setting.job(run.id), order, fill)
+    return order
 
 
-def job_spec(
-    setting: Setting,
-    run: Run,
-    proposal: Proposal,
-    paths: JobPaths,
-    limits: track.Limits,
-    paid_s: float,
-    auditing: Auditing,
-) -> JobSpec:
-    runner = setting.runner
-    allowed = reach.Reach(minimum(setting, proposal), runner.gpus(known(run.slot)), runner.box())
-    limited = on_slot(setting, run, limits)
-    script = training.script_file(setting.track, paths.code)
-    machine = setting.runner.env(known(run.slot))
-    rung = setting.track.rung_named(run.rung)
-    env = training.environment(setting.track, rung, setting.corpus, machine, run_id=f"r{run.id}", seed=run.seed)
-    phases = [training.train_phase(limited, paths, env, reach.training(limited, paths, setting.corpus, allowed))]
-    if limited.script.score:
-        policy = reach.scoring(limited, allowed)
-        phases.append(
-            judge_phase(
-                limited,
-                paths,
-                script=script,
-                seed=run.seed,
-                corpus=setting.corpus,
-                policy=policy,
-                auditing=auditing,
-                sizes=code_sizes(setting, proposal),
-                share=rung.score_share,
-            )
-        )
-    return JobSpec(
+def order_of(
+    setting: Setting, run: Run, proposal: Proposal, limits: track.Limits, paid_s: float, auditing: Auditing
+) -> Order:
+    sizes = code_sizes(setting, proposal)
+    return Order(
         run_id=run.id,
-        phases=tuple(phases),
-        artifact=limited.script.artifact or None,
-        core=None,
+        track=setting.campaign.track_toml,
+        limits=limits.model_dump_json(),
+        rung=run.rung,
+        seed=run.seed,
+        minimum=minimum(setting, proposal),
+        auditing=auditing,
         wall_s=min(limits.worst_s(), paid_s),
+        source_bytes=sizes.source,
+        packed_bytes=sizes.packed,
     )
 
 
@@ -78,13 +54,6 @@ def minimum(setting: Setting, proposal: Proposal) -> Level:
     """The weakest walls behind which the proposal's commit may run."""
     files = setting.repo.files(known(proposal.commit), setting.track.script.editable)
     return reach.minimum(setting.track, setting.repo, setting.campaign, files)
-
-
-def on_slot(setting: Setting, run: Run, limits: track.Limits) -> track.Track:
-    """The track as this run sees it: its limits, and its slot's share of the machine when it is scored."""
-    script = setting.track.script
-    env = {**setting.runner.env(known(run.slot)), **script.env}
-    return setting.track.model_copy(update={"limits": limits, "script": script.model_copy(update={"env": env})})
 
 
 def script_text(setting: Setting, proposal: Proposal) -> str:

@@ -55,8 +55,8 @@ def submit(setting: Setting, run: Run) -> Run:
         limits = run_limits(setting, reads, run.rung)
         paid_s = reserved_s(setting, reads, run)
         closely = auditing(setting, reads, run)
-    spec = make_job(setting, run, proposal, limits, paid_s, closely)
-    setting.runner.submit(spec, setting.job(run.id), known(run.slot))
+    order = make_job(setting, run, proposal, limits, paid_s, closely)
+    setting.runner.submit(order, setting.job(run.id), known(run.slot))
     with setting.store.write() as tx:
         if proposal.state == "queued":
             tx.move(proposal.id, "running", run_id=run.id)

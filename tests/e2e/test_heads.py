@@ -13,7 +13,7 @@ from agent.judge.verdict import baseline_runs, level
 from agent.loop import Loop
 from agent.records import FINAL
 from agent.runners.fake import FakeRunner, Imagined, imagine
-from agent.runners.job import JobSpec
+from agent.runners.order import Order
 from agent.steps import decide
 from agent.steps.wanted import seed_of
 from agent.store.schema import verdicts
@@ -105,9 +105,9 @@ class Losing(FakeRunner):
 
     seed = 0
 
-    def submit(self, spec: JobSpec, folder: Path, slot: str) -> None:
-        if int(spec.phases[0].env["SEED"]) != self.seed:
-            super().submit(spec, folder, slot)
+    def submit(self, order: Order, folder: Path, slot: str) -> None:
+        if order.seed != self.seed:
+            super().submit(order, folder, slot)
 
 
 @pytest.mark.parametrize("index", [1, 3])
@@ -252,9 +252,9 @@ def test_limits_stay_what_they_were_when_the_base_is_slower_later(root: Path) ->
         return replace(imagine(knobs, seed), seconds=18.0 if seed in slow and knobs["rate"] == 0.1 else 5.0)
 
     setting, _ = run(root, BEATEN, world_of=world_of)
-    specs = [JobSpec.from_json((job / "spec.json").read_text()) for job in setting.jobs.iterdir()]
-    assert sorted({spec.wall_s for spec in specs if spec.run_id > 3}) == [max(s.wall_s for s in specs if s.run_id > 3)]
-    assert {spec.wall_s for spec in specs if spec.run_id <= 3} == {30.0}
+    orders = [Order.from_json((job / "order.json").read_text()) for job in setting.jobs.iterdir()]
+    assert sorted({one.wall_s for one in orders if one.run_id > 3}) == [max(o.wall_s for o in orders if o.run_id > 3)]
+    assert {one.wall_s for one in orders if one.run_id <= 3} == {30.0}
 
 
 @pytest.mark.parametrize(("every", "more"), [(4, 2), (0, 0)])

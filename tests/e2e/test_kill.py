@@ -20,8 +20,8 @@ from agent import budget, review
 from agent.loop import Loop
 from agent.records import FINAL, ProposalState
 from agent.runners.fake import FakeRunner, Imagined, Knobs
-from agent.runners.job import JobSpec
 from agent.runners.local import LocalRunner
+from agent.runners.order import Order
 from agent.setting import Setting
 from agent.steps.wanted import seed_of
 from agent.store import Store, Tx
@@ -189,9 +189,9 @@ def test_killed_at_every_durable_step(tmp_path: Path) -> None:
 class Losing(FakeRunner):
     """Every fourth run is lost before it began."""
 
-    def submit(self, spec: JobSpec, folder: Path, slot: str) -> None:
-        if spec.run_id % 4:
-            super().submit(spec, folder, slot)
+    def submit(self, order: Order, folder: Path, slot: str) -> None:
+        if order.run_id % 4:
+            super().submit(order, folder, slot)
 
 
 def lucky(knobs: Knobs, seed: int) -> Imagined:

@@ -15,8 +15,8 @@ from agent.loop import Loop
 from agent.records import FINAL, Amount, Outcome, Purpose, Run, Taught
 from agent.report import status, tables
 from agent.report.points import picture
-from agent.runners import JobSpec
 from agent.runners.fake import FakeRunner, Imagined, Knobs, imagine
+from agent.runners.order import Order
 from agent.setting import Setting
 from agent.steps.fresh import disturbed
 from agent.steps.launch import reserved_s, start
@@ -47,9 +47,9 @@ class TwoRungs(FakeRunner):
         super().__init__(slots, seconds)
         self._short = short
 
-    def submit(self, spec: JobSpec, folder: Path, slot: str) -> None:
-        self._world = self._short if spec.phases[0].env.get("FIDELITY") == "short" else imagine
-        super().submit(spec, folder, slot)
+    def submit(self, order: Order, folder: Path, slot: str) -> None:
+        self._world = self._short if order.rung == "short" else imagine
+        super().submit(order, folder, slot)
 
 
 def unused(name: str, rung: str = "short", **more: object) -> dict[str, object]:

@@ -21,7 +21,6 @@ from agent.cli import pruning
 from agent.errors import InfraError
 from agent.report.words import line, markup
 from agent.runners import artifact, lock
-from agent.runners.job import JobSpec
 from agent.runners.local import LocalRunner
 from agent.runners.progress import progress, tail
 from agent.runners.reading import open_below, read_ends, read_plain, read_small
@@ -311,7 +310,7 @@ def test_nothing_is_made_behind_a_dangling_link(tmp_path: Path, name: str) -> No
         other.unlink()
     getattr(paths, name).symlink_to(tmp_path / "made")
     try:
-        runner.submit(JobSpec(1, (), None, None, 9.0), paths.folder, "local/0")
+        runner.hold(1, paths.folder, "local/0")
     except InfraError as error:
         assert name == "shepherd_log" and "log" in str(error)
     runner.cancel(paths.folder)

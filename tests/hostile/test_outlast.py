@@ -255,9 +255,9 @@ def test_where_it_does_not_hold_the_row_does_not_say_so_and_the_next_sweep_ends_
 CONTROLLER = """
 import sys, time
 from pathlib import Path
-from agent.runners import JobSpec, local
+from agent.runners import local
 folder, local.SHEPHERD = Path(sys.argv[1]), sys.argv[2]
-local.LocalRunner(1).submit(JobSpec.from_json((folder / "spec.json").read_text()), folder, "local/0")
+local.LocalRunner(1).hold(1, folder, "local/0")
 print("sent", flush=True)
 time.sleep(60)
 """
