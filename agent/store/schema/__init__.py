@@ -1,6 +1,7 @@
 """The tables of runs.db, in SQLAlchemy Core: plain columns, ISO dates, JSON as text, flags as 0 or 1.
 
-Gives `metadata`, which knows them all, and one `Table` each, by subject: the work, what it is worth, language models.
+Gives `metadata`, which knows them all, and one `Table` each, by subject: the work, what it is worth, language models,
+what is rented.
 Flags are integers, so that the same SQL runs on SQLite and PostgreSQL. Columns marked "kept" are maintained by
 agent/store/standing.py or agent/budget.py in the transaction that changes what they are derived from; that is what
 makes the views fast at a million runs.
@@ -17,6 +18,7 @@ from agent.store.schema.measured import (
     scores,
     verdicts,
 )
+from agent.store.schema.rented import installs, machines
 from agent.store.schema.talks import calls, conversations, lessons, texts
 from agent.store.schema.work import campaigns, controllers, events, heads, ledger, proposals, reviews, runs, trunk
 
@@ -32,8 +34,10 @@ __all__ = [
     "findings",
     "frontier_runs",
     "heads",
+    "installs",
     "ledger",
     "lessons",
+    "machines",
     "measurements",
     "metadata",
     "proposals",
