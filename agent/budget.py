@@ -21,7 +21,7 @@ from agent.store.rows import now
 from agent.store.schema import campaigns, ledger
 from agent.store.writes import Tx
 
-What = Literal["run", "hold", "planner"]
+What = Literal["run", "hold", "planner", "machine"]
 EntryState = Literal["reserved", "settled", "released"]
 
 _GRAIN = {"gpu_s": 2.0**20, "usd": 2.0**30, "llm_usd": 2.0**30, "llm_tokens": 1.0, "llm_calls": 1.0}
@@ -72,15 +72,7 @@ def reserve(
 ) -> int:
     """Sets the worst case aside. Raises BudgetExceeded, and changes nothing, when a cap would be passed."""
     wanted = _grained(amount)
-    balance = tx.balance(campaign_id)
-    for name in _NAMES:
-        cap = getattr(balance.caps, name)
-        settled, reserved, more = (getattr(one, name) for one in (balance.settled, balance.reserved, wanted))
-        if cap is not None and more > 0 and settled + reserved + more > cap:
-            raise BudgetExceeded(
-                f"{more:.6g} more {_NAMES[name]} would pass the cap of {cap:.6g}: "
-                f"{settled:.6g} are spent and {reserved:.6g} reserved"
-            )
+    _within_caps(tx, campaign_id, wanted)
     values = {
         "campaign_id": campaign_id,
         "what": what,
@@ -93,6 +85,16 @@ def reserve(
     entry_id = _insert(tx, values)
     _add(tx, campaign_id, wanted)
     return entry_id
+
+
+def resize(tx: Tx, entry_id: int, amount: Amount) -> None:
+    """The worst case became another one. Raises BudgetExceeded, and changes nothing, when a cap would be passed."""
+    found = _open(tx, entry_id)
+    wanted = _grained(amount)
+    more = _plus(wanted, _minus(found.reserved))
+    _within_caps(tx, found.campaign_id, more)
+    statements.change(tx.connection, ledger, entry_id, rows.amount_columns(wanted, "reserved"))
+    _add(tx, found.campaign_id, more)
 
 
 def settle(tx: Tx, entry_id: int, amount: Amount) -> None:
@@ -111,6 +113,17 @@ def settle_beyond(tx: Tx, entry_id: int, amount: Amount) -> None:
     spent = _grained(amount)
     _close(tx, entry_id, {"state": "settled", "reason": "over its worst case", **rows.amount_columns(spent, "settled")})
     _add(tx, found.campaign_id, _minus(found.reserved), spent)
+
+
+def amend(tx: Tx, entry_id: int, amount: Amount, reason: str) -> None:
+    """What was settled turned out to cost something else: whoever charged it said so afterwards."""
+    found = entry(tx, entry_id)
+    if found.state != "settled":
+        raise ValueError(f"entry {entry_id} is {found.state}, not settled")
+    spent = _grained(amount)
+    values = {"reason": reason, **rows.amount_columns(spent, "settled")}
+    statements.change(tx.connection, ledger, entry_id, values)
+    _add(tx, found.campaign_id, _NOTHING, _plus(spent, _minus(found.settled)))
 
 
 def release(tx: Tx, entry_id: int, reason: str) -> None:
@@ -181,6 +194,18 @@ def audit(reads: Reads, campaign_id: int) -> list[str]:
     """Adds up all entries again; says where the sums that are kept differ. Empty: the ledger is exact."""
     balance = reads.balance(campaign_id)
     return list(_differences(reads, campaign_id, balance.settled, balance.reserved))
+
+
+def _within_caps(tx: Tx, campaign_id: int, wanted: Amount) -> None:
+    balance = tx.balance(campaign_id)
+    for name in _NAMES:
+        cap = getattr(balance.caps, name)
+        settled, reserved, more = (getattr(one, name) for one in (balance.settled, balance.reserved, wanted))
+        if cap is not None and more > 0 and settled + reserved + more > cap:
+            raise BudgetExceeded(
+                f"{more:.6g} more {_NAMES[name]} would pass the cap of {cap:.6g}: "
+                f"{settled:.6g} are spent and {reserved:.6g} reserved"
+            )
 
 
 def _differences(reads: Reads, campaign_id: int, settled: Amount, reserved: Amount) -> Iterator[str]:

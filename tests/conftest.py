@@ -5,6 +5,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -13,6 +14,9 @@ from agent.records import Proposal
 from agent.store import Store, open_store
 from tests import postgres
 from tests.filling import add_base, add_campaign
+
+if TYPE_CHECKING:
+    from tests.runpod import StandIn
 
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("person", deadline=None)
@@ -40,3 +44,20 @@ def cleared(tmp_path: Path) -> Iterator[None]:
     """A folder that is too deep for pytest, left by a test that failed, would end every later session."""
     yield
     subprocess.run(["rm", "-rf", "--", str(tmp_path)], check=True)
+
+
+@pytest.fixture(scope="session")
+def pod_server() -> Iterator["StandIn"]:
+    pytest.importorskip("uvicorn", reason="the stand-in for RunPod needs uvicorn")
+    from tests.runpod import standin
+
+    with standin() as served:
+        yield served
+
+
+@pytest.fixture
+def stand(pod_server: "StandIn") -> Iterator["StandIn"]:
+    """A new account; at the end every answer was as the provider's description says."""
+    pod_server.forget()
+    yield pod_server
+    assert pod_server.wrong == []

@@ -165,7 +165,7 @@ ledger = Table(
     metadata,
     key(),
     to("campaign_id", "campaigns"),
-    words("what"),  # run, hold or planner
+    words("what"),  # run, hold, planner or machine
     words("state"),  # reserved, settled or released
     to("proposal_id", "proposals", nullable=True),
     to("run_id", "runs", nullable=True),

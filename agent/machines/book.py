@@ -1,0 +1,314 @@
+"""The book of rented machines: what is written down before each step towards a machine, and after it.
+
+Takes a transaction of the store; gives `Machine`s. A machine's worst case, until the time at which it ends by itself,
+is in the ledger before its provider hears of it, and more is reserved before that time is moved. Whoever finds the
+book after a crash knows every machine that may exist: by its id, or by its name.
+"""
+
+import re
+import secrets
+from collections.abc import Collection, Mapping
+from dataclasses import fields
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import RowMapping, func, select
+
+from agent import budget
+from agent.errors import BudgetExceeded, UserError
+from agent.machines.records import OVER, Candidate, Limits, Machine, Seen
+from agent.machines.rules import Rules
+from agent.records import Amount
+from agent.store import Reads, Tx, statements
+from agent.store.rows import iso, now
+from agent.store.schema import installs, ledger, machines
+
+_NAME = re.compile(r"caddie-([0-9a-f]{8})-c(\d{1,9})-m(\d{1,9})")
+_m = machines.c
+
+
+class Named(NamedTuple):
+    """What the name of a machine says."""
+
+    install: str
+    campaign_id: int
+    machine_id: int
+
+
+def named(name: str) -> Named | None:
+    found = _NAME.fullmatch(name)
+    return Named(found[1], int(found[2]), int(found[3])) if found else None
+
+
+def prefix(tx: Tx, home: str) -> str:
+    """What the names of all machines of this database begin with; drawn once for each place it lies at."""
+    known = tx.connection.execute(select(installs.c.name).where(installs.c.home == home)).scalar_one_or_none()
+    if known is None:
+        known = secrets.token_hex(4)
+        statements.add(tx.connection, installs, {"name": known, "home": home, "created": now()})
+    return f"caddie-{known}-"
+
+
+def want(
+    tx: Tx,
+    campaign_id: int,
+    backend: str,
+    provider: str,
+    candidates: Collection[Candidate],
+    lease_s: float,
+    run_s: float,
+    *,
+    rules: Rules,
+    limits: Limits,
+    home: str,
+    at: datetime,
+) -> Machine:
+    """Sets the worst case of the dearest candidate aside. Raises BudgetExceeded, and changes nothing, where any cap
+    would be passed; `run_s`: the longest run that it is rented for."""
+    dearest = max(candidates, key=lambda one: one.usd_per_hour)
+    until = at + timedelta(seconds=lease_s)
+    usd = rules.worst(dearest.usd_per_hour, lease_s)
+    _below("a run", limits.usd_per_run, rules.cost(dearest.usd_per_hour, run_s))
+    _below("a lease", limits.usd_per_lease, usd)
+    _below_day(tx, limits, usd, at)
+    there = count(tx)
+    if there >= limits.most:
+        raise BudgetExceeded(f"{there} machines are rented, and {limits.most} may be at once")
+    entry_id = budget.reserve(tx, campaign_id, Amount(usd=usd), "machine")
+    values = {
+        "campaign_id": campaign_id,
+        "backend": backend,
+        "provider": provider,
+        "kind": dearest.kind,
+        "gpus": dearest.gpus,
+        "place": dearest.place,
+        "usd_per_hour": dearest.usd_per_hour,
+        "state": "wanted",
+        "entry_id": entry_id,
+        "until": iso(until),
+        "created": iso(at),
+        "facts": {},
+    }
+    machine_id = statements.add(tx.connection, machines, values)
+    return _change(tx, machine_id, name=f"{prefix(tx, home)}c{campaign_id}-m{machine_id}")
+
+
+def creating(tx: Tx, machine_id: int, candidate: Candidate) -> Machine:
+    """The intent: from now on this candidate may exist under the machine's name."""
+    was = get(tx, machine_id)
+    if was.state not in ("wanted", "creating") or was.provider_id:
+        raise ValueError(f"machine m{machine_id} is {was.state}")
+    return _change(tx, machine_id, state="creating", **vars(candidate))
+
+
+def created(tx: Tx, machine_id: int, provider_id: str, place: str) -> Machine:
+    """The provider's id, in the moment in which it is known."""
+    was = get(tx, machine_id)
+    if was.provider_id not in ("", provider_id):
+        raise ValueError(f"machine m{machine_id} is {was.provider_id} already")
+    return _change(tx, machine_id, provider_id=provider_id, place=place or was.place)
+
+
+def priced(tx: Tx, machine_id: int, usd_per_hour: float, *, rules: Rules) -> Machine:
+    """Its provider asks for more than it was thought to cost: more is set aside. Raises BudgetExceeded."""
+    was = get(tx, machine_id)
+    if usd_per_hour <= was.usd_per_hour:
+        return was
+    usd = rules.worst(usd_per_hour, (_at(was.until) - _at(was.created)).total_seconds())
+    budget.resize(tx, _entry(was), Amount(usd=usd))
+    return _change(tx, machine_id, usd_per_hour=usd_per_hour)
+
+
+def live(tx: Tx, machine_id: int, facts: Mapping[str, object], at: datetime) -> Machine:
+    """It can be used; `facts` say how it is reached."""
+    was = get(tx, machine_id)
+    return _change(tx, machine_id, state="live", live=was.live or iso(at), facts={**was.facts, **facts})
+
+
+def learnt(tx: Tx, machine_id: int, facts: Mapping[str, object]) -> Machine:
+    """What more is known of its hardware."""
+    return _change(tx, machine_id, facts={**get(tx, machine_id).facts, **facts})
+
+
+def prolong(tx: Tx, machine_id: int, until: datetime, *, rules: Rules, limits: Limits, at: datetime) -> Machine:
+    """Reserves more; only then may the machine itself hear of its new time. Raises BudgetExceeded."""
+    was = get(tx, machine_id)
+    if until <= _at(was.until):
+        return was
+    held = budget.entry(tx, _entry(was)).reserved.usd
+    usd = rules.worst(was.usd_per_hour, (until - _at(was.created)).total_seconds())
+    _below("a lease", limits.usd_per_lease, usd)
+    _below_day(tx, limits, usd - held, at)
+    budget.resize(tx, _entry(was), Amount(usd=max(usd, held)))
+    return _change(tx, machine_id, until=iso(until))
+
+
+def never_came(tx: Tx, machine_id: int, reason: str, at: datetime) -> Machine:
+    """The provider never made it, as it said itself or as its list shows: what was set aside goes back."""
+    was = get(tx, machine_id)
+    if was.over:
+        return was
+    if was.provider_id:
+        raise ValueError(f"machine m{machine_id} is {was.provider_id} at {was.provider}: it did come to be")
+    budget.release(tx, _entry(was), reason)
+    return _change(tx, machine_id, state="gone", reason=reason, ended=iso(at), billed_usd=0.0)
+
+
+def closing(tx: Tx, machine_id: int, reason: str, *, refused: str = "") -> Machine:
+    """It is to end; it stays so until its provider shows that it has. `refused`: it was not good enough."""
+    was = get(tx, machine_id)
+    if was.state == "closing" or was.over:
+        return was
+    return _change(tx, machine_id, state="closing", reason=reason, refused=refused or was.refused)
+
+
+def gone(tx: Tx, machine_id: int, *, rules: Rules, at: datetime) -> Machine:
+    """The provider has it no more. What is set aside shrinks to what it can have cost; the bill settles it."""
+    was = get(tx, machine_id)
+    if was.over:
+        return was
+    entry = budget.entry(tx, _entry(was))
+    if entry.state == "reserved":
+        usd = rules.cost(was.usd_per_hour, (at - _at(was.created)).total_seconds())
+        budget.resize(tx, entry.id, Amount(usd=min(entry.reserved.usd, usd)))
+    return _change(tx, machine_id, state="refused" if was.refused else "gone", ended=iso(at))
+
+
+def back(tx: Tx, machine_id: int) -> Machine:
+    """The provider has it after all: it is to end once more."""
+    return _change(tx, machine_id, state="closing", ended=None, reason="it was gone, and there it is again")
+
+
+def settle(tx: Tx, machine_id: int, usd: float) -> Machine:
+    """What the provider charged, whatever was set aside for it; once more where it says something else later."""
+    was = get(tx, machine_id)
+    entry = budget.entry(tx, _entry(was))
+    if entry.state == "reserved" and usd <= entry.reserved.usd:
+        budget.settle(tx, entry.id, Amount(usd=usd))
+    elif entry.state == "reserved":
+        budget.settle_beyond(tx, entry.id, Amount(usd=usd))
+    else:
+        budget.amend(tx, entry.id, Amount(usd=usd), "the provider's bill changed")
+    return _change(tx, machine_id, billed_usd=usd)
+
+
+def found(tx: Tx, campaign_id: int, backend: str, provider: str, seen: Seen, at: datetime) -> Machine:
+    """A machine that nobody wrote down: it is paid for, so it gets its row and its entry, and is to end."""
+    values = {
+        "campaign_id": campaign_id,
+        "name": seen.name,
+        "backend": backend,
+        "provider": provider,
+        "provider_id": seen.provider_id,
+        "kind": seen.kind,
+        "gpus": seen.gpus,
+        "place": seen.place,
+        "usd_per_hour": seen.usd_per_hour,
+        "state": "closing",
+        "reason": "an orphan: its provider had it, and nobody had written it down",
+        "entry_id": budget.reserve(tx, campaign_id, Amount(), "machine"),
+        "until": iso(at),
+        "created": iso(at),
+        "facts": {},
+    }
+    return get(tx, statements.add(tx.connection, machines, values))
+
+
+def get(reads: Reads, machine_id: int) -> Machine:
+    row = statements.row(reads.connection, machines, machine_id)
+    if row is None:
+        raise UserError(f"no machine m{machine_id}; `agent machines` lists them")
+    return _machine(row)
+
+
+def everyone(
+    reads: Reads, *, campaign_id: int | None = None, backend: str | None = None, over: bool = False
+) -> list[Machine]:
+    """Those that are not over, oldest first; with `over` all."""
+    query = select(machines).order_by(_m.id)
+    if not over:
+        query = query.where(_m.state.not_in(OVER))
+    if campaign_id is not None:
+        query = query.where(_m.campaign_id == campaign_id)
+    if backend is not None:
+        query = query.where(_m.backend == backend)
+    return [_machine(row) for row in reads.connection.execute(query).mappings()]
+
+
+def by_provider_id(reads: Reads, provider: str, provider_id: str) -> Machine | None:
+    query = select(machines).where(_m.provider == provider, _m.provider_id == provider_id).order_by(_m.id.desc())
+    row = reads.connection.execute(query.limit(1)).mappings().first()
+    return _machine(row) if row else None
+
+
+def unbilled(reads: Reads, provider: str, since: datetime) -> list[Machine]:
+    """Those that are over and not settled, and those that ended since then: a bill may still change."""
+    query = select(machines).where(
+        _m.provider == provider,
+        _m.provider_id != "",
+        _m.state.in_(OVER),
+        (_m.billed_usd.is_(None)) | (_m.ended >= iso(since)),
+    )
+    return [_machine(row) for row in reads.connection.execute(query.order_by(_m.id)).mappings()]
+
+
+def turned_down(reads: Reads, provider: str, since: datetime) -> list[Machine]:
+    """Those that were found not to be good enough since then."""
+    query = select(machines).where(_m.provider == provider, _m.refused != "", _m.created >= iso(since))
+    return [_machine(row) for row in reads.connection.execute(query.order_by(_m.id)).mappings()]
+
+
+def count(reads: Reads) -> int:
+    """How many are not over, whoever rents them."""
+    query = select(func.count()).select_from(machines).where(_m.state.not_in(OVER))
+    return int(reads.connection.execute(query).scalar_one())
+
+
+def day_usd(reads: Reads, at: datetime) -> float:
+    """Dollars of what ended in the 24 hours before, and all that is set aside now."""
+    spent = (_m.ended >= iso(at - timedelta(days=1))) & (ledger.c.state == "settled")
+    dollars = func.sum(ledger.c.settled_usd).filter(spent)
+    held = func.sum(ledger.c.reserved_usd).filter(ledger.c.state == "reserved")
+    query = select(func.coalesce(dollars, 0.0) + func.coalesce(held, 0.0)).join_from(
+        machines, ledger, ledger.c.id == _m.entry_id
+    )
+    return float(reads.connection.execute(query.where((ledger.c.state == "reserved") | spent)).scalar_one())
+
+
+def _below(what: str, cap: float | None, usd: float) -> None:
+    if cap is not None and usd > cap:
+        raise BudgetExceeded(f"{what} may cost {cap:.2f} $, and this one {usd:.2f} $ at worst")
+
+
+def _below_day(reads: Reads, limits: Limits, more: float, at: datetime) -> None:
+    if limits.usd_per_day is None or more <= 0:
+        return
+    so_far = day_usd(reads, at)
+    if so_far + more > limits.usd_per_day:
+        raise BudgetExceeded(
+            f"{more:.2f} $ more would pass the cap of {limits.usd_per_day:.2f} $ a day: "
+            f"{so_far:.2f} $ are spent or reserved"
+        )
+
+
+def _change(tx: Tx, machine_id: int, **values: object) -> Machine:
+    before = get(tx, machine_id)
+    statements.change(tx.connection, machines, machine_id, values)
+    after = get(tx, machine_id)
+    if after.state != before.state:
+        what = f"m{machine_id} {after.state}: {after.gpus} x {after.kind} {after.place} {after.reason}".rstrip()
+        tx.add_event(after.campaign_id, "machine", what)
+    return after
+
+
+def _entry(machine: Machine) -> int:
+    assert machine.entry_id is not None  # only a row that was half written by hand has none
+    return machine.entry_id
+
+
+def _at(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def _machine(row: RowMapping) -> Machine:
+    return Machine(**{field.name: row[field.name] for field in fields(Machine)})

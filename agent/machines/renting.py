@@ -1,0 +1,166 @@
+"""Rents a machine and gives it back: each step is in the book before the provider hears of it.
+
+Takes a `Renter` (book, provider, limits, clock); gives `Machine`s. A request whose answer was lost is looked for by
+name before it is made again, so that no second machine comes of it.
+"""
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from agent.errors import BudgetExceeded, CaddieError, InfraError
+from agent.machines import book
+from agent.machines.records import (
+    BadRequest,
+    Candidate,
+    Limits,
+    Machine,
+    NoCapacity,
+    NotForUs,
+    Provider,
+    Seen,
+    Unclear,
+    Waiting,
+)
+from agent.store import Store
+
+TRIES = 4  # of one request whose answer is lost, or that is told to wait
+BACKOFF_S = 2.0
+LONGEST_WAIT_S = 120.0
+LOST_S = 600.0  # so long after it was asked for, a machine that no list shows was never made
+# Providers say in words only that they have none left; any other refusal of all candidates is about what was asked.
+_NONE_LEFT = re.compile(
+    r"\b(instances?|machines?|gpus?|capacity|stock)\b.*\bavailab|\bno\b.*\bcapacity|\bavailab", re.I
+)
+
+
+def wall_clock() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Renter:
+    """Who rents: the book it writes, whom it rents from, and within which limits."""
+
+    store: Store
+    provider: Provider
+    backend: str
+    home: str
+    limits: Limits
+    clock: Callable[[], datetime] = wall_clock
+    sleep: Callable[[float], None] = time.sleep
+
+
+def rent(
+    renter: Renter, campaign_id: int, candidates: Sequence[Candidate], lease_s: float, run_s: float = 0.0
+) -> Machine:
+    """The first candidate that is to be had; it is being made, and has its id.
+
+    Raises:
+        BudgetExceeded: a cap would be passed.
+        NoCapacity: nobody has one now.
+        NoBalance, KeyRefused, BadRequest: a person must act.
+        InfraError: the provider does not answer; the book remembers what it was asked for.
+    """
+    with renter.store.write() as tx:
+        machine = book.want(
+            tx,
+            campaign_id,
+            renter.backend,
+            renter.provider.name,
+            candidates,
+            lease_s,
+            run_s,
+            rules=renter.provider.rules,
+            limits=renter.limits,
+            home=renter.home,
+            at=renter.clock(),
+        )
+    try:
+        seen = _first(renter, machine, candidates)
+    except Unclear:
+        raise  # it may be there: the sweep looks for it
+    except CaddieError as error:
+        with renter.store.write() as tx:
+            book.never_came(tx, machine.id, str(error), renter.clock())
+        raise
+    return price(renter, machine.id, seen)
+
+
+def price(renter: Renter, machine_id: int, seen: Seen) -> Machine:
+    """What it costs as its provider says now. Raises BudgetExceeded, and gives it back, where that passes a cap."""
+    try:
+        with renter.store.write() as tx:
+            return book.priced(tx, machine_id, seen.usd_per_hour, rules=renter.provider.rules)
+    except BudgetExceeded as error:
+        shut(renter, machine_id, f"dearer than it was said to be: {error}")
+        raise
+
+
+def shut(renter: Renter, machine_id: int, reason: str, *, refused: str = "") -> Machine:
+    """Ends a machine; it is `closing` until its provider shows that it is gone, and the next try goes on from there."""
+    with renter.store.write() as tx:
+        machine = book.closing(tx, machine_id, reason, refused=refused)
+    if machine.over or not machine.provider_id:
+        return machine
+    try:
+        renter.provider.delete(machine.provider_id)
+        if renter.provider.look(machine.provider_id) is not None:
+            return machine
+    except InfraError:
+        return machine
+    with renter.store.write() as tx:
+        return book.gone(tx, machine_id, rules=renter.provider.rules, at=renter.clock())
+
+
+def _first(renter: Renter, machine: Machine, candidates: Sequence[Candidate]) -> Seen:
+    refusals: list[InfraError] = []
+    for candidate in candidates:
+        with renter.store.write() as tx:
+            book.creating(tx, machine.id, candidate)
+        try:
+            return _create(renter, machine, candidate)
+        except (NoCapacity, NotForUs) as refusal:
+            refusals.append(refusal)
+    said = str(refusals[-1])
+    if all(isinstance(one, NotForUs) for one in refusals):
+        raise BadRequest(f"the account may have none of what was asked for; the last answer: {said}")
+    if any(isinstance(one, NotForUs) or _NONE_LEFT.search(str(one)) for one in refusals):
+        raise NoCapacity(f"none of {len(candidates)} candidates is to be had now; the last answer: {said}")
+    raise BadRequest(
+        f"each of {len(candidates)} candidates was refused, so what is wrong is what was asked for: {said}. "
+        "Check image, disk, volume and data centres in runners.toml"
+    )
+
+
+def _create(renter: Renter, machine: Machine, candidate: Candidate) -> Seen:
+    """One candidate, until there is a clear answer. The id is stored before anything else is done."""
+    for attempt in range(TRIES):
+        try:
+            seen = renter.provider.create(candidate, machine.name, datetime.fromisoformat(machine.until))
+        except Waiting as error:
+            said: InfraError = error
+            renter.sleep(min(LONGEST_WAIT_S, max(0.0, error.retry_after)))
+            continue
+        except Unclear as error:
+            said = error
+            renter.sleep(BACKOFF_S * 2**attempt)
+            there = by_name(renter, machine.name)
+            if there is None:
+                continue
+            seen = there
+        with renter.store.write() as tx:
+            book.created(tx, machine.id, seen.provider_id, seen.place)
+        return seen
+    raise Unclear(f"{renter.provider.name} gave no clear answer to {TRIES} requests for a machine: {said}")
+
+
+def by_name(renter: Renter, name: str) -> Seen | None:
+    """The machine that goes by this name, where its provider shows one. Raises Unclear where it shows nothing."""
+    try:
+        return next((one for one in renter.provider.list(name) if one.name == name), None)
+    except Waiting as error:
+        renter.sleep(min(LONGEST_WAIT_S, max(0.0, error.retry_after)))
+        return next((one for one in renter.provider.list(name) if one.name == name), None)

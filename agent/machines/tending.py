@@ -1,0 +1,107 @@
+"""Looks after a machine that is there: when it can be used, when it is in trouble, when its time runs out.
+
+Takes a `Renter` and a machine; gives it as it is now. One look each; whoever rents calls this every few seconds.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from agent.machines import book
+from agent.machines.records import Machine, Seen
+from agent.machines.renting import LOST_S, Renter, by_name, price, shut
+from agent.store.rows import iso
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a machine may take, in seconds."""
+
+    provision_s: float = 900.0
+    """From asking for it to its running."""
+    port_s: float = 300.0
+    """From its running to its being reachable."""
+
+
+def tend(renter: Renter, machine: Machine, patience: Patience) -> Machine:
+    """Its state brought up to date; ended where it is of no use.
+
+    Raises:
+        InfraError: the provider does not answer; nothing was changed then.
+        BudgetExceeded: it is dearer than it was said to be, and was given back.
+    """
+    if machine.over or machine.state == "wanted":
+        return machine
+    if machine.state == "closing":
+        return shut(renter, machine.id, machine.reason)
+    seen = _look(renter, machine)
+    if seen is None:
+        return _not_there(renter, machine)
+    if not machine.provider_id:
+        with renter.store.write() as tx:
+            machine = book.created(tx, machine.id, seen.provider_id, seen.place)
+    if seen.usd_per_hour > machine.usd_per_hour:
+        machine = price(renter, machine.id, seen)
+    at = renter.clock()
+    if seen.state == "running" and "running" not in machine.facts:
+        with renter.store.write() as tx:
+            machine = book.learnt(tx, machine.id, {"running": iso(at)})
+    if why := trouble(machine, seen, at, patience):
+        return shut(renter, machine.id, why)
+    address = seen.address
+    if machine.state == "creating" and seen.state == "running" and address is not None:
+        facts = {"host": address.host, "port": address.port, "user": address.user}
+        with renter.store.write() as tx:
+            return book.live(tx, machine.id, facts, at)
+    return machine
+
+
+def trouble(machine: Machine, seen: Seen, at: datetime, patience: Patience) -> str:
+    """Why it is of no use; nothing where it is, or may yet be."""
+    if seen.state == "ended":
+        return f"ended by itself: {seen.words}"
+    if at >= datetime.fromisoformat(machine.until):
+        return "its time is over"
+    if machine.state != "creating":
+        return ""
+    if seen.state == "starting" and _since(machine.created, at) > patience.provision_s:
+        return f"still {seen.words} after {patience.provision_s:.0f} s"
+    running = machine.facts.get("running")
+    if seen.state != "running" or seen.address is not None or not isinstance(running, str):
+        return ""
+    if _since(running, at) > patience.port_s:
+        return f"runs, and can't be reached after {patience.port_s:.0f} s: it has no public port"
+    return ""
+
+
+def due(machine: Machine, at: datetime, ahead_s: float) -> bool:
+    """Whether its time runs out within so many seconds."""
+    return datetime.fromisoformat(machine.until) - at <= timedelta(seconds=ahead_s)
+
+
+def prolong(renter: Renter, machine: Machine, seconds: float) -> Machine:
+    """More is reserved, so that it may live for so long from now. Raises BudgetExceeded. The machine itself has to be
+    told afterwards."""
+    at = renter.clock()
+    with renter.store.write() as tx:
+        until = at + timedelta(seconds=seconds)
+        return book.prolong(tx, machine.id, until, rules=renter.provider.rules, limits=renter.limits, at=at)
+
+
+def _look(renter: Renter, machine: Machine) -> Seen | None:
+    return renter.provider.look(machine.provider_id) if machine.provider_id else by_name(renter, machine.name)
+
+
+def _not_there(renter: Renter, machine: Machine) -> Machine:
+    at = renter.clock()
+    if machine.provider_id:
+        with renter.store.write() as tx:
+            book.closing(tx, machine.id, "vanished: its provider has it no more")
+            return book.gone(tx, machine.id, rules=renter.provider.rules, at=at)
+    if _since(machine.created, at) < LOST_S:
+        return machine
+    with renter.store.write() as tx:
+        return book.never_came(tx, machine.id, "was asked for and never seen", at)
+
+
+def _since(text: str, at: datetime) -> float:
+    return (at - datetime.fromisoformat(text)).total_seconds()

@@ -1,0 +1,53 @@
+"""The dead-man timer inside a pod: whoever rents it may die, the pod ends by itself at its time.
+
+Takes the machine's name and its time; gives the texts that run in the pod: the timer, which is started with it, and
+the command that moves its time, by the pod's own clock.
+"""
+
+FOLDER = "$HOME/.caddie"
+EVERY_S = 15
+
+# In turn: the pod's own command and key, the same over REST, and at last its first process, whose end stops a pod.
+END = """\
+runpodctl remove pod "$RUNPOD_POD_ID" || runpodctl pod delete "$RUNPOD_POD_ID" || \
+curl -fsS -X DELETE -H "Authorization: Bearer $RUNPOD_API_KEY" "https://api.runpod.io/v2/pods/$RUNPOD_POD_ID"
+sleep 20; kill -TERM 1; sleep 10; kill -KILL -1
+"""
+
+
+def timer(name: str, until: int, lease_s: int, *, end: str = END, every_s: float = EVERY_S) -> str:
+    """A shell script. `until` is a time of whoever rents, whose clock may be wrong: the lease also counts from here.
+
+    A container that is started again finds no file, and the same `until`: it gets no second lease by it.
+    """
+    return f"""\
+f={_file(name)}
+mkdir -p "${{f%/*}}"
+own=$(( $(date +%s) + {int(lease_s)} ))
+[ {int(until)} -lt $own ] && own={int(until)}
+[ -s "$f" ] || {{ echo $own >"$f.tmp" && mv "$f.tmp" "$f"; }}
+while :; do
+  u=$(cat "$f" 2>/dev/null)
+  case $u in ''|*[!0-9]*) u=$own;; esac
+  if [ "$(date +%s)" -ge "$u" ]; then
+{end}
+  fi
+  sleep {every_s:g}
+done
+"""
+
+
+def start(command: str) -> str:
+    """A pod's arguments: the timer, which its environment holds, beside what the image starts."""
+    return f"""bash -c 'sh -c "$CADDIE_TIMER" >/dev/null 2>&1 & exec {command}'"""
+
+
+def rearm(name: str, seconds: float) -> str:
+    """For a shell in the pod: from now on its time is over in so many seconds."""
+    return f'f={_file(name)}; echo $(( $(date +%s) + {int(seconds)} )) >"$f.tmp" && mv "$f.tmp" "$f"'
+
+
+def _file(name: str) -> str:
+    if not name or not all(letter.isalnum() or letter == "-" for letter in name):
+        raise ValueError(f"{name!r} is no name of a machine")
+    return f'"{FOLDER}/until-{name}"'

@@ -1,0 +1,157 @@
+"""Pods as machines: what to ask RunPod for, in which order, and what a pod's state means.
+
+Takes settings and a `Client`; gives a `Provider` for agent/machines/. One kind of GPU and one place a request: failing
+over is ours.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from agent.errors import UserError, did_you_mean
+from agent.machines.records import Address, Bill, Candidate, Machine, NoCapacity, Seen, SeenState
+from agent.machines.renting import wall_clock
+from agent.machines.rules import RUNPOD, Rules
+from agent.runners.runpod import deadman
+from agent.runners.runpod.client import Client, GpuType, Pod, Status, Volume
+from agent.runners.runpod.settings import RunpodSettings
+
+NAME = "runpod"
+_STATES: dict[Status, SeenState] = {
+    "PROVISIONING": "starting",
+    "STARTING": "starting",
+    "RUNNING": "running",
+    "EXITED": "ended",
+    "ERROR": "ended",
+    "TERMINATED": "ended",
+}
+_STOCK = {"HIGH": 0, "MEDIUM": 1, "LOW": 2, None: 3, "NONE": 4}
+
+
+@dataclass(frozen=True)
+class Pods:
+    """RunPod as one who rents machines out."""
+
+    client: Client
+    settings: RunpodSettings
+    public_key: str
+    name: str = NAME
+    rules: Rules = RUNPOD
+    clock: Callable[[], datetime] = wall_clock
+
+    def create(self, candidate: Candidate, name: str, until: datetime) -> Seen:
+        return _seen(self.client.create(body(self.settings, self.public_key, candidate, name, until)))
+
+    def look(self, provider_id: str) -> Seen | None:
+        pod = self.client.pod(provider_id)
+        return None if pod is None or pod.status == "TERMINATED" else _seen(pod)
+
+    def list(self, prefix: str) -> "list[Seen]":
+        found = self.client.pods()
+        return [_seen(pod) for pod in found if pod.name.startswith(prefix) and pod.status != "TERMINATED"]
+
+    def delete(self, provider_id: str) -> None:
+        self.client.delete(provider_id)
+
+    def bill(self, since: datetime) -> Bill:
+        """By the hour: what ended is final when its hour is over, and a while more."""
+        now = self.clock()
+        usd: dict[str, float] = {}
+        for record in self.client.billed(since, now):
+            usd[record.podId] = usd.get(record.podId, 0.0) + record.totalAmount
+        hour = now.replace(minute=0, second=0, microsecond=0)
+        return Bill(hour - timedelta(seconds=self.rules.bill_s.value), usd)
+
+
+def body(settings: RunpodSettings, public_key: str, candidate: Candidate, name: str, until: datetime) -> dict[str, Any]:
+    """The request for one pod."""
+    lease_s = int(settings.lease_hours * 3600)
+    made: dict[str, Any] = {
+        "name": name,
+        "image": settings.image,
+        "gpu": {"id": candidate.kind, "count": candidate.gpus},
+        "cloud": settings.cloud,
+        "disk": settings.disk_gb,
+        "ports": ["22/tcp"],
+        "startSsh": True,
+        "args": deadman.start(settings.start),
+        "env": {"PUBLIC_KEY": public_key, "CADDIE_TIMER": deadman.timer(name, int(until.timestamp()), lease_s)},
+    }
+    if candidate.place:
+        made["dataCenterIds"] = [candidate.place]
+    if settings.volume:
+        made["mounts"] = {"network": [{"volumeId": settings.volume, "path": settings.volume_path}]}
+    return made
+
+
+def candidates(
+    settings: RunpodSettings,
+    gpus: int,
+    catalogue: Sequence[GpuType],
+    volumes: Sequence[Volume] = (),
+    avoid: Collection[tuple[str, str]] = (),
+    *,
+    rules: Rules = RUNPOD,
+) -> list[Candidate]:
+    """The cheapest first; what was no good lately (`avoid`: kind and place) and what is out of stock at the end.
+
+    Raises:
+        UserError: the settings name what is not there.
+        NoCapacity: no machine is large enough.
+    """
+    known = {one.id: one for one in catalogue}
+    for kind in settings.gpu:
+        if kind not in known:
+            raise UserError(f"RunPod has no GPU {kind!r}.{did_you_mean(kind, known)} There are: {', '.join(known)}")
+    places = _places(settings, volumes)
+    disk = rules.disk_per_hour(settings.disk_gb)
+    found: list[tuple[tuple[bool, bool, float, int, int], Candidate]] = []
+    for rank, kind in enumerate(settings.gpu):
+        one = known[kind]
+        price, most = (one.price.secure, one.maxCount.secure)
+        if settings.cloud == "COMMUNITY":
+            price, most = (one.price.community, one.maxCount.community)
+        if most < gpus:
+            continue
+        stock = {place.id: place.availability for place in one.dataCenters}
+        for place in places:
+            level = stock.get(place, "NONE" if stock else one.availability) if place else one.availability
+            order = ((kind, place) in avoid, level == "NONE", price, rank, _STOCK[level])
+            found.append((order, Candidate(kind, gpus, place, price * gpus + disk)))
+    if not found:
+        raise NoCapacity(f"no machine of {', '.join(settings.gpu)} with {gpus} GPUs ({settings.cloud.lower()} cloud)")
+    return [candidate for _, candidate in sorted(found, key=lambda pair: pair[0])]
+
+
+def avoided(machines: Sequence[Machine]) -> set[tuple[str, str]]:
+    """Where a machine was not good enough, the next one may be the same: its address is not known before."""
+    return {(one.kind, one.place) for one in machines if one.place}
+
+
+def _places(settings: RunpodSettings, volumes: Sequence[Volume]) -> tuple[str, ...]:
+    if settings.volume is None:
+        return settings.data_centers or ("",)
+    there = {one.id: one.dataCenter for one in volumes}
+    if settings.volume not in there:
+        names = ", ".join(f"{one.id} ({one.name})" for one in volumes) or "none"
+        raise UserError(f"RunPod has no network volume {settings.volume!r}; there are: {names}")
+    place = there[settings.volume]
+    if settings.data_centers and place not in settings.data_centers:
+        raise UserError(f"volume {settings.volume} lies in {place}, which is not among data_centers")
+    return (place,)
+
+
+def _seen(pod: Pod) -> Seen:
+    direct = pod.ssh.direct
+    return Seen(
+        provider_id=pod.id,
+        name=pod.name,
+        state=_STATES[pod.status],
+        words=pod.status,
+        usd_per_hour=pod.cost,
+        kind=pod.gpu.id if pod.gpu else "",
+        gpus=pod.gpu.count if pod.gpu else 0,
+        place=pod.dataCenterId or "",
+        address=Address(direct.host, direct.port, direct.username) if direct else None,
+    )

@@ -1,0 +1,49 @@
+"""A workspace's store with one campaign, and a `Renter` on a stand-in for RunPod."""
+
+import atexit
+import functools
+import shutil
+import tempfile
+from pathlib import Path
+
+from agent.machines.records import Candidate, Limits
+from agent.machines.renting import Renter
+from agent.records import Campaign, Caps
+from agent.runners.runpod.client import Client
+from agent.runners.runpod.pods import Pods
+from agent.runners.runpod.settings import RunpodSettings
+from agent.store import Store, open_store
+from tests.filling import add_base, add_campaign
+from tests.runpod import H100, KEY, PLACES, StandIn
+
+HOUR = 3600.0
+PRICE = 3.49 + 60 * 0.1 / 730
+PLACED = [Candidate(H100, 1, place, PRICE) for place in PLACES]
+
+
+def renter(stand: StandIn, store: Store, limits: Limits | None = None) -> Renter:
+    client = Client(KEY, stand.url, answer_s=0.4, sleep=stand.sleep)
+    pods = Pods(client, RunpodSettings(), "ssh-ed25519 AAAA", clock=stand.clock)
+    return Renter(store, pods, "runpod", "here", limits or Limits(), stand.clock, stand.sleep)
+
+
+def opened(where: Path | str, usd: float | None = 100.0) -> tuple[Store, Campaign]:
+    """In a folder, or at a URL."""
+    if isinstance(where, Path) and not (where / "runs.db").exists():
+        shutil.copyfile(_empty(), where / "runs.db")
+    store = open_store(where if isinstance(where, str) else where / "runs.db")
+    with store.write() as tx:
+        campaign = tx.campaign("night")
+        if campaign is None:
+            campaign = add_campaign(tx, caps=Caps(gpu_s=36_000.0, usd=usd))
+            add_base(tx, campaign)
+    return store, campaign
+
+
+@functools.cache
+def _empty() -> Path:
+    """Making the tables once and copying them is quicker than making them for each test."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    open_store(folder / "runs.db").close()
+    return folder / "runs.db"

@@ -1,0 +1,542 @@
+"""A stand-in for RunPod's REST interface, version 2: the states of a pod, its bill, and all that can go wrong.
+
+`with standin() as pod_host:` serves on a loopback port; it owns its clock (`advance`), so that nobody waits. Where the
+provider's description is at hand (`SPEC`), every request and every answer is held against it.
+"""
+
+import contextlib
+import functools
+import itertools
+import json
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+SPEC = Path(__file__).resolve().parents[2] / "shared" / "specs" / "runpod-v2-openapi.json"
+KEY = "rpa_test0123456789abcdefghijklmnop"
+START = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)
+DISK_PER_HOUR = 0.10 / 730
+Fault = Literal["429", "500", "500 done", "lost", "lost done", "garbage", "redirect"]
+H100 = "NVIDIA H100 80GB HBM3"
+PRICES = {H100: (3.49, 2.69, 8), "NVIDIA H100 PCIe": (2.89, 2.39, 8), "NVIDIA H200": (4.59, 3.59, 8)}
+PLACES = ("US-TX-3", "EU-RO-1", "US-KS-2")
+ACTIONS = {
+    "PROVISIONING": ["stop", "terminate"],
+    "STARTING": ["stop", "terminate"],
+    "RUNNING": ["stop", "restart", "terminate"],
+    "EXITED": ["start", "terminate"],
+    "ERROR": ["start", "terminate"],
+    "TERMINATED": [],
+}
+
+
+@dataclass
+class Course:
+    """What will become of a pod, in seconds after it was made. None: never."""
+
+    starting: float | None = 10.0
+    running: float | None = 40.0
+    port: float | None = 50.0
+    exited: float | None = None
+    error: float | None = None
+    vanished: float | None = None
+    dearer: float = 1.0  # it costs so many times the list price
+
+
+@dataclass
+class StandPod:
+    id: str
+    body: dict[str, Any]
+    course: Course
+    made: datetime
+    price: float
+    place: str
+    spans: list[tuple[datetime, datetime | None, float]] = field(default_factory=list)  # billed times, $/h
+    ended: datetime | None = None
+    stopped: datetime | None = None
+
+    def age(self, at: datetime) -> float:
+        return (at - self.made).total_seconds()
+
+    def status(self, at: datetime) -> str:
+        course, age = self.course, self.age(at)
+        if self.ended is not None:
+            return "TERMINATED"
+        for word, moment in (("ERROR", course.error), ("EXITED", course.exited)):
+            if moment is not None and age >= moment:
+                return word
+        if self.stopped is not None:
+            return "EXITED"
+        if course.running is not None and age >= course.running:
+            return "RUNNING"
+        return "STARTING" if course.starting is not None and age >= course.starting else "PROVISIONING"
+
+
+class StandIn:
+    """The account, its pods, its clock, and what goes wrong next."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.port = 0
+        self._schemas = _schemas() if SPEC.is_file() else None
+        self.forget()
+
+    def forget(self) -> None:
+        """A new account, in which nothing goes wrong."""
+        self.at = START
+        self.pods: dict[str, StandPod] = {}
+        self.balance = 1000.0
+        self.none_left: set[tuple[str, str]] = set()  # (kind, place); place "" is anywhere
+        self.forbidden: set[str] = set()
+        self.rule: str = ""  # a rule that every request breaks
+        self.faults: deque[tuple[str, Fault]] = deque()  # (method, fault), taken one by one
+        self.storm: Callable[[str, str], Fault | None] = lambda method, path: None
+        self.courses: deque[Course] = deque()
+        self.hidden_s = 0.0  # so long after it was made, a pod is in no list
+        self.ssh: tuple[str, int, str] = ("127.0.0.1", 22, "root")
+        self.volumes = [{"id": "vol1", "name": "data", "size": 50, "dataCenter": "EU-RO-1", "type": "STANDARD"}]
+        self.timers: Callable[[StandPod], float | None] = until_of
+        self.seen: list[tuple[str, str]] = []
+        self.wrong: list[str] = []  # what the description of the interface does not allow
+        self._ids = itertools.count(1)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def clock(self) -> datetime:
+        return self.at
+
+    def advance(self, seconds: float) -> None:
+        with self.lock:
+            self.at += timedelta(seconds=seconds)
+            self._age()
+
+    def sleep(self, seconds: float) -> None:
+        self.advance(seconds)
+
+    def living(self) -> list[StandPod]:
+        with self.lock:
+            self._age()
+            return [pod for pod in self.pods.values() if pod.ended is None]
+
+    def billed(self, pod_id: str | None = None) -> float:
+        """Dollars up to now."""
+        with self.lock:
+            self._age()
+            return sum(
+                self._cost(pod, START - timedelta(days=1), self.at)
+                for pod in self.pods.values()
+                if pod_id in (None, pod.id)
+            )
+
+    def _age(self) -> None:
+        """Pods that ended by themselves since it was looked last, each at its own moment."""
+        for pod in self.pods.values():
+            moments = []
+            if pod.ended is not None:
+                continue
+            if pod.course.vanished is not None:
+                moments.append(pod.made + timedelta(seconds=pod.course.vanished))
+            if (timer := self.timers(pod)) is not None and pod.status(self.at) not in ("EXITED", "ERROR"):
+                moments.append(datetime.fromtimestamp(timer, UTC))
+            if moments and min(moments) <= self.at:
+                self._end(pod, max(pod.made, min(moments)))
+            for moment in (pod.course.exited, pod.course.error):
+                if moment is not None and pod.age(self.at) >= moment:
+                    self._stop_billing(pod, pod.made + timedelta(seconds=moment))
+
+    def _end(self, pod: StandPod, at: datetime) -> None:
+        pod.ended = at
+        self._stop_billing(pod, at)
+
+    def _stop_billing(self, pod: StandPod, at: datetime) -> None:
+        pod.spans = [(a, b if b is not None else max(a, at), usd) for a, b, usd in pod.spans]
+
+    def _cost(self, pod: StandPod, start: datetime, end: datetime) -> float:
+        total = 0.0
+        for a, b, usd in pod.spans:
+            seconds = (min(end, b or self.at, self.at) - max(start, a)).total_seconds()
+            total += max(0.0, seconds) * usd / 3600
+        return total
+
+    # -- what is served
+
+    async def handle(self, request: Request) -> Response:
+        method, path = request.method, request.url.path
+        with self.lock:
+            self.seen.append((method, path))
+            fault = self._fault(method, path)
+        if fault is not None:
+            return await self._go_wrong(fault, request)
+        return await self._answer(request)
+
+    def _fault(self, method: str, path: str) -> Fault | None:
+        if self.faults and self.faults[0][0] in (method, "*"):
+            return self.faults.popleft()[1]
+        return self.storm(method, path)
+
+    async def _go_wrong(self, fault: Fault, request: Request) -> Response:
+        if fault == "429":
+            return problem(429, "Too Many Requests", "rate limit exceeded", {"Retry-After": "7"})
+        if fault.endswith("done"):
+            await self._answer(request)
+        if fault.startswith("lost"):
+            while (await request.receive())["type"] != "http.disconnect":  # never an answer
+                pass
+        if fault == "garbage":
+            return Response(b'{"pods": [{"id": 7}]}', media_type="application/json")
+        if fault == "redirect":
+            return Response(status_code=302, headers={"Location": "http://127.0.0.1:9/"})
+        return problem(500, "Internal Server Error", "upstream failed")
+
+    async def _answer(self, request: Request) -> Response:
+        if request.headers.get("authorization") != f"Bearer {KEY}":
+            return self._checked(request, problem(401, "Unauthorized", "missing bearer token"))
+        body = await request.body()
+        with self.lock:
+            self._age()
+            response = self._route(request, body)
+        response.headers["RateLimit-Policy"] = '"minute";q=60;w=60'
+        return self._checked(request, response)
+
+    def _route(self, request: Request, body: bytes) -> Response:
+        method, path = request.method, request.url.path
+        parts = path.strip("/").split("/")[1:]
+        if parts[0] == "pods":
+            return self._pods(method, parts[1:], request, body)
+        if parts[:2] == ["billing", "pods"]:
+            return self._billing(request)
+        if parts[0] == "network-volumes":
+            return one_of(self.volumes, parts[1:], "networkVolumes")
+        if parts[:2] == ["catalog", "gpus"]:
+            return self._gpus(request, parts[2:])
+        return one_of([place(one) for one in PLACES], parts[2:], "dataCenters")
+
+    def _pods(self, method: str, parts: list[str], request: Request, body: bytes) -> Response:
+        if not parts and method == "POST":
+            return self._create(body)
+        if not parts:
+            old = [pod for pod in self.pods.values() if pod.ended is None and pod.age(self.at) >= self.hidden_s]
+            return JSONResponse({"pods": [self._shown(pod) for pod in old]})
+        pod = self.pods.get(parts[0])
+        if pod is None or pod.ended is not None:
+            return problem(404, "Not Found", "pod not found")
+        if parts[1:] == ["action"]:
+            return self._act(pod, body)
+        if method == "DELETE":
+            self._end(pod, self.at)
+            return Response(status_code=204)
+        return JSONResponse(self._shown(pod))
+
+    def _create(self, body: bytes) -> Response:
+        asked = self._body("CreatePodRequest", body)
+        if isinstance(asked, Response):
+            return asked
+        gpu = asked.get("gpu")
+        if gpu is None or ("cpu" in asked):
+            return problem(400, "Bad Request", "exactly one of gpu or cpu must be set")
+        if asked.get("templateId"):
+            return problem(404, "Not Found", "template not found")
+        kind, count, places = gpu["id"], gpu.get("count", 1), asked.get("dataCenterIds") or [""]
+        if gpu.get("allowedCudaVersions") and gpu.get("minCudaVersion"):
+            return problem(400, "Bad Request", "allowedCudaVersions and minCudaVersion exclude each other")
+        mounts = asked.get("mounts") or {}
+        if mounts.get("persistent") and mounts.get("network"):
+            return problem(400, "Bad Request", "persistent and network mounts exclude each other")
+        for mount in mounts.get("network", []):
+            there = {one["id"]: one["dataCenter"] for one in self.volumes}
+            if there.get(mount["volumeId"]) is None or places not in ([""], [there[mount["volumeId"]]]):
+                return problem(400, "Bad Request", "network volume not found in this data center")
+        if self.rule:
+            return problem(400, "Bad Request", self.rule)
+        if kind in self.forbidden:
+            return problem(403, "Forbidden", "this account has no access to this pool")
+        if self.balance <= self.billed():
+            return problem(402, "Payment Required", "insufficient balance")
+        secure, community, most = PRICES.get(kind, (0.0, 0.0, 0))
+        free = [one for one in places if (kind, one) not in self.none_left and (kind, "") not in self.none_left]
+        if count > most or not free:
+            return problem(
+                400, "Bad Request", "There are no longer any instances available with the requested specifications."
+            )
+        course = self.courses.popleft() if self.courses else Course()
+        each = community if asked.get("cloud") == "COMMUNITY" else secure
+        price = each * count * course.dearer
+        pod = StandPod(f"pod{next(self._ids):06d}", asked, course, self.at, price, free[0] or PLACES[0])
+        pod.spans.append((self.at, None, price + DISK_PER_HOUR * asked.get("disk", 50)))
+        self.pods[pod.id] = pod
+        return JSONResponse(self._shown(pod), 201)
+
+    def _act(self, pod: StandPod, body: bytes) -> Response:
+        asked = self._body("PodActionRequest", body)
+        if isinstance(asked, Response):
+            return asked
+        action = asked["action"]
+        if action not in ACTIONS[pod.status(self.at)]:
+            return problem(409, "Conflict", f"{action} is not valid now")
+        if action == "terminate":
+            self._end(pod, self.at)
+            return Response(status_code=204)
+        if action == "stop":
+            pod.stopped = self.at
+            self._stop_billing(pod, self.at)
+        elif action == "start":
+            pod.stopped, pod.course = None, Course()
+            pod.spans.append((self.at, None, pod.price))
+        return JSONResponse(self._shown(pod))
+
+    def _shown(self, pod: StandPod) -> dict[str, Any]:
+        status, asked = pod.status(self.at), pod.body
+        direct = None
+        port = pod.course.port
+        if status == "RUNNING" and port is not None and pod.age(self.at) >= port and "22/tcp" in asked.get("ports", []):
+            host, number, user = self.ssh
+            direct = {"host": host, "port": number, "username": user, "command": f"ssh {user}@{host} -p {number}"}
+        return {
+            "id": pod.id,
+            "name": asked["name"],
+            "image": asked.get("image", ""),
+            "args": asked.get("args", ""),
+            "disk": asked.get("disk", 50),
+            "ports": asked.get("ports", []),
+            "env": asked.get("env", {}),
+            "registry": asked.get("registry"),
+            "status": status,
+            "actions": ACTIONS[status],
+            "mounts": asked.get("mounts", {}),
+            "gpu": {"id": asked["gpu"]["id"], "count": asked["gpu"].get("count", 1)},
+            "cloud": asked.get("cloud", "SECURE"),
+            "dataCenterId": pod.place,
+            "cudaVersion": None,
+            "ssh": {"proxy": None, "direct": direct},
+            "template": None,
+            "cost": 0.0 if status in ("EXITED", "ERROR", "TERMINATED") else pod.price,
+            "locked": False,
+            "globalNetworking": {"enabled": False},
+            "runtime": {} if status == "RUNNING" else None,
+            "createdAt": moment(pod.made),
+            "startedAt": None,
+        }
+
+    def _gpus(self, request: Request, parts: list[str]) -> Response:
+        count, available = int(request.query_params.get("count", "1")), "include" in request.query_params
+        found = []
+        for kind, (secure, community, most) in PRICES.items():
+            one: dict[str, Any] = {
+                "id": kind,
+                "name": kind.removeprefix("NVIDIA "),
+                "pool": None,
+                "manufacturer": "NVIDIA",
+                "memory": 80,
+                "secure": True,
+                "community": True,
+                "price": {"secure": secure, "community": community},
+                "maxCount": {"secure": most, "community": most},
+            }
+            if available:
+                stock = {p: "NONE" if self._none(kind, p) or count > most else "HIGH" for p in PLACES}
+                one["availability"] = "HIGH" if "HIGH" in stock.values() else "NONE"
+                one["dataCenters"] = [{"id": p, "name": p, "availability": level} for p, level in stock.items()]
+            found.append(one)
+        return one_of(found, parts, "gpus")
+
+    def _none(self, kind: str, where: str) -> bool:
+        return (kind, "") in self.none_left or (kind, where) in self.none_left
+
+    def _billing(self, request: Request) -> Response:
+        query = request.query_params
+        size = {"hour": 3600, "day": 86400}.get(query.get("bucketSize", "day"), 86400)
+        try:
+            start = datetime.fromisoformat(query.get("startTime", moment(self.at - timedelta(days=30))))
+            end = datetime.fromisoformat(query.get("endTime", moment(self.at)))
+        except ValueError:
+            return problem(422, "Unprocessable Entity", "no date-time")
+        first = floor(start, size)
+        records = []
+        while first < end:
+            last = first + timedelta(seconds=size)
+            for pod in self.pods.values():
+                usd = self._cost(pod, first, last)
+                if usd and query.get("podId") in (None, pod.id):
+                    amounts = {"totalAmount": usd, "gpuAmount": usd, "cpuAmount": 0.0, "diskAmount": 0.0}
+                    records.append({"startTime": moment(first), "endTime": moment(last), "podId": pod.id, **amounts})
+            first = last
+        totals = {"totalAmount": sum(one["totalAmount"] for one in records), "gpuAmount": 0.0, "cpuAmount": 0.0}
+        window = {
+            "startTime": moment(floor(start, size)),
+            "endTime": moment(end),
+            "bucketSize": "hour" if size == 3600 else "day",
+        }
+        metadata = {
+            "query": window,
+            "recordCount": len(records),
+            "uniquePodCount": len({one["podId"] for one in records}),
+            "totals": {**totals, "diskAmount": 0.0},
+        }
+        return JSONResponse({"records": records, "metadata": metadata})
+
+    def _body(self, schema: str, body: bytes) -> dict[str, Any] | Response:
+        try:
+            asked = json.loads(body)
+        except ValueError:
+            return problem(422, "Unprocessable Entity", "no JSON")
+        if self._schemas is not None and (errors := self._schemas.errors(schema, asked)):
+            return problem(422, "Unprocessable Entity", "request validation failed", errors=errors)
+        assert isinstance(asked, dict)
+        return asked
+
+    def _checked(self, request: Request, response: Response) -> Response:
+        if self._schemas is not None:
+            method, path = request.method.lower(), request.url.path
+            self.wrong += self._schemas.answer(method, path, response)
+        return response
+
+
+class _Schemas:
+    """The provider's own description, to hold requests and answers against."""
+
+    def __init__(self) -> None:
+        from jsonschema import Draft202012Validator
+        from referencing import Registry, Resource
+        from referencing.jsonschema import DRAFT202012
+
+        self.doc = json.loads(SPEC.read_text())
+        resource = Resource.from_contents(self.doc, default_specification=DRAFT202012)
+        self._registry: Any = Registry().with_resource("urn:runpod", resource)
+        self._validator = Draft202012Validator
+
+    def errors(self, name: str, value: object) -> list[str]:
+        return self._errors({"$ref": f"urn:runpod#/components/schemas/{name}"}, value)
+
+    def answer(self, method: str, path: str, response: Response) -> list[str]:
+        template = self._template(path)
+        if template is None:
+            return [f"{method} {path}: no such path in the description"] if response.status_code < 400 else []
+        operation = self.doc["paths"][template].get(method)
+        if operation is None:
+            return []
+        said = operation["responses"].get(str(response.status_code)) or operation["responses"].get("default")
+        if "$ref" in said:
+            said = self.doc["components"]["responses"][said["$ref"].rsplit("/", 1)[1]]
+        if "content" not in said:
+            return [f"{method} {path} {response.status_code}: a body"] if response.body else []
+        kind, schema = next(iter((kind, one["schema"]) for kind, one in said["content"].items()))
+        if response.headers.get("content-type") != kind:
+            return [f"{method} {path} {response.status_code}: is {response.headers.get('content-type')}, not {kind}"]
+        moved = json.loads(json.dumps(schema).replace('"#/', '"urn:runpod#/'))
+        value = json.loads(bytes(response.body))
+        return [f"{method} {path} {response.status_code}: {one}" for one in self._errors(moved, value)]
+
+    def _errors(self, schema: dict[str, Any], value: object) -> list[str]:
+        found = self._validator(schema, registry=self._registry).iter_errors(value)
+        return [f"{one.json_path}: {one.message[:200]}" for one in found][:5]
+
+    def _template(self, path: str) -> str | None:
+        parts = path.split("/")
+        for template in self.doc["paths"]:
+            names = template.split("/")
+            if len(names) == len(parts) and all(n.startswith("{") or n == p for n, p in zip(names, parts, strict=True)):
+                return str(template)
+        return None
+
+
+@functools.cache
+def _schemas() -> _Schemas:
+    return _Schemas()
+
+
+def until_of(pod: StandPod) -> float | None:
+    """When the timer that a pod was started with ends it, as its text says."""
+    for line in pod.body.get("env", {}).get("CADDIE_TIMER", "").splitlines():
+        if line.startswith("[ ") and "-lt $own" in line:
+            return float(line.split()[1])
+    return None
+
+
+def problem(
+    status: int, title: str, detail: str, headers: dict[str, str] | None = None, errors: list[str] | None = None
+) -> Response:
+    said: dict[str, Any] = {"title": title, "status": status, "detail": detail}
+    if errors:
+        said["errors"] = errors
+    return JSONResponse(said, status, headers, media_type="application/problem+json")
+
+
+def one_of(found: list[dict[str, Any]], parts: list[str], name: str) -> Response:
+    """The list, or the one of this id."""
+    if not parts:
+        return JSONResponse({name: found})
+    one = next((one for one in found if one["id"] == parts[0]), None)
+    return JSONResponse(one) if one else problem(404, "Not Found", "resource not found")
+
+
+def place(name: str) -> dict[str, Any]:
+    region = "EUROPE" if name.startswith("EU") else "NORTH_AMERICA"
+    return {
+        "id": name,
+        "name": name,
+        "region": region,
+        "networkVolumeTypes": ["STANDARD"],
+        "compliance": [],
+        "globalNetwork": False,
+    }
+
+
+def moment(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def floor(at: datetime, seconds: int) -> datetime:
+    return datetime.fromtimestamp(at.timestamp() // seconds * seconds, UTC)
+
+
+@contextlib.contextmanager
+def standin() -> Iterator[StandIn]:
+    """Serves on a loopback port while inside."""
+    stand = StandIn()
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return problem(error.status_code, error.detail, error.detail, dict(error.headers or {}))
+
+    handle: Callable[[Request], Awaitable[Response]] = stand.handle
+    routes = [
+        Route("/v2/pods", handle, methods=["GET", "POST"]),
+        Route("/v2/pods/{id}", handle, methods=["GET", "DELETE"]),
+        Route("/v2/pods/{id}/action", handle, methods=["POST"]),
+        Route("/v2/billing/pods", handle, methods=["GET"]),
+        Route("/v2/network-volumes", handle, methods=["GET"]),
+        Route("/v2/network-volumes/{id}", handle, methods=["GET"]),
+        Route("/v2/catalog/gpus", handle, methods=["GET"]),
+        Route("/v2/catalog/gpus/{id}", handle, methods=["GET"]),
+        Route("/v2/catalog/datacenters", handle, methods=["GET"]),
+        Route("/v2/catalog/datacenters/{id}", handle, methods=["GET"]),
+    ]
+    app = Starlette(routes=routes, exception_handlers={HTTPException: refused})
+    listener = socket.create_server(("127.0.0.1", 0))
+    stand.port = listener.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield stand
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        listener.close()
