@@ -21,7 +21,7 @@ from agent.options import Options, check
 from agent.planner import making
 from agent.planner.researcher import Bench
 from agent.records import Campaign
-from agent.runners import Runner
+from agent.runners import Runner, classes
 from agent.setting import Setting, known
 from agent.store import Store, lease, open_store
 from agent.tools import Desk
@@ -192,11 +192,12 @@ def _reopen(
 
 def _refuse_hardware(campaign: Campaign, runner: Runner) -> None:
     """What was measured on one class of machine is never compared with what another one says."""
-    here = runner.hardware_class
-    if campaign.hardware_class not in ("", here):
+    here = classes(runner)
+    if here and campaign.hardware_class not in ("", *here):
         raise UserError(
-            f"campaign {campaign.name} runs on {campaign.hardware_class}, and this is {here}: scores of two classes of "
-            "machine are not compared. Resume it there, or start another one here: agent start --base last (or HEAD)"
+            f"campaign {campaign.name} runs on {campaign.hardware_class}, and this is {', '.join(here)}: scores of two "
+            "classes of machine are not compared. Resume it there, or start another one here: agent start --base last "
+            "(or HEAD)"
         )
 
 

@@ -17,7 +17,7 @@ from agent.judge.overlap import overlap
 from agent.options import Options, default_slots, enough, planner_names, review_policy
 from agent.planner import Planner, making
 from agent.records import Campaign, Caps, Draft, Proposal
-from agent.runners import Runner
+from agent.runners import Runner, classes
 from agent.setting import known
 from agent.store import Store, open_store
 from agent.syntax import NotParsed
@@ -168,7 +168,7 @@ def write(new: New, store: Store | None, repo: Repository, say: Say) -> tuple[St
             review=review_policy(options.review),
             slots=new.slots,
             target_bpb=options.target_bpb,
-            hardware_class=new.runner.hardware_class,
+            hardware_class=next(iter(classes(new.runner)), ""),
             unsafe=options.unsafe,
         )
         root = tx.add_proposal(campaign.id, base_draft(words), baseline_id=None, state="promoted", commit=base)

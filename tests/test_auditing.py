@@ -47,7 +47,7 @@ def runs_of(setting: Setting, title: str) -> list[Run]:
 def test_what_an_acceptance_rests_on_is_audited_in_full(played: Setting) -> None:
     with played.store.read() as reads:
         base = reads.base(played.campaign.id)
-        mean = auditing.mean_bpb(auditing.fresh_of(played, reads, base.id)[:3])
+        mean = auditing.mean_bpb(auditing.fresh_of(played, reads, base.id, "")[:3])
         trusts = {s.run.id: s.measurement.trust for s in reads.scored(played.campaign.id)}
         head = reads.head(played.campaign.id)
     assert head.title == "wider"

@@ -106,4 +106,5 @@ def test_hundreds_of_runs_a_second(tmp_path: Path) -> None:
 def test_both_runners_speak_the_protocol() -> None:
     runners: list[Runner] = [FakeRunner(slots=2), LocalRunner(1)]
     assert [runner.slots for runner in runners] == [("fake/0", "fake/1"), ("local/0",)]
-    assert runners[1].hardware_class.startswith("cpu/") and runners[1].hardware_class.endswith("/1-thread")
+    assert runners[1].hardware_class("local/0").startswith("cpu/")
+    assert runners[1].hardware_class("local/0").endswith("/1-thread") and runners[1].price("local/0") == 0.0

@@ -249,7 +249,7 @@ def test_gpus_are_shared_out_by_slot() -> None:
         {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "GPU-3,GPU-4"},
     ]
     assert [runner.gpus(slot) for slot in runner.slots] == [(0, 1), (3, 4)]
-    assert runner.hardware_class == "cuda/H100/2"
+    assert runner.hardware_class("local/1") == "cuda/H100/2"
     with pytest.raises(UserError, match="needs 4 GPUs, this machine has 3"):
         LocalRunner(2, found[:3], 2)
 

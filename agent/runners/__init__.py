@@ -32,6 +32,7 @@ __all__ = [
     "PhaseResult",
     "Progress",
     "Runner",
+    "classes",
     "create",
 ]
 
@@ -40,12 +41,17 @@ class Runner(Protocol):
     """Submit, poll, cancel, collect."""
 
     @property
-    def hardware_class(self) -> str:
+    def slots(self) -> tuple[str, ...]:
+        """As they are now: rented ones come and go."""
+        ...
+
+    def hardware_class(self, slot: str) -> str:
         """Scores are never compared across two of these."""
         ...
 
-    @property
-    def slots(self) -> tuple[str, ...]: ...
+    def price(self, slot: str) -> float:
+        """Dollars for an hour of the slot; 0.0 where nobody pays."""
+        ...
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -105,3 +111,8 @@ class Runner(Protocol):
     def sweep(self, jobs_root: Path) -> list[int]:
         """End what dead shepherds left behind; gives the ids of the processes that were ended."""
         ...
+
+
+def classes(runner: Runner) -> tuple[str, ...]:
+    """The hardware classes of its slots, in their order."""
+    return tuple(dict.fromkeys(runner.hardware_class(slot) for slot in runner.slots))

@@ -65,16 +65,32 @@ class FakeRunner:
     """Like a runner in all that the loop can see.
 
     `seconds`: how long a result is kept back, of real time. `table`: the dict of the script that holds its knobs.
+    `name`: of the backend that it plays, and of the class of its machines.
     """
 
-    hardware_class = "fake"
     notes = ()
 
-    def __init__(self, slots: int = 1, seconds: float = 0.0, world: Imagine = imagine, table: str = "KNOBS") -> None:
-        self.slots = tuple(f"fake/{n}" for n in range(slots))
+    def __init__(
+        self,
+        slots: int = 1,
+        seconds: float = 0.0,
+        world: Imagine = imagine,
+        table: str = "KNOBS",
+        *,
+        name: str = "fake",
+        usd_per_hour: float = 0.0,
+    ) -> None:
+        self.slots = tuple(f"{name}/{n}" for n in range(slots))
+        self._name, self._usd_per_hour = name, usd_per_hour
         self._seconds = seconds
         self._world = world
         self._table = table
+
+    def hardware_class(self, slot: str) -> str:
+        return self._name
+
+    def price(self, slot: str) -> float:
+        return self._usd_per_hour
 
     def env(self, slot: str) -> dict[str, str]:
         return {}

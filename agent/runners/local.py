@@ -54,13 +54,19 @@ class LocalRunner:
             if slots * gpus_per_slot > len(gpus):
                 needed = f"{slots * gpus_per_slot} GPUs, this machine has {len(gpus)}"
                 raise UserError(f"--slots {slots}: needs {needed} that the track can use")
-            self.hardware_class = f"cuda/{gpus[0].name}/{gpus_per_slot}"
+            self._class = f"cuda/{gpus[0].name}/{gpus_per_slot}"
             return
         self._cores, shared = cores.claim(slots)
-        self.hardware_class = f"cpu/{cores.cpu_name()}/1-thread"
+        self._class = f"cpu/{cores.cpu_name()}/1-thread"
         if shared:
             names = ", ".join(map(str, shared))
             self.notes = (f"Another campaign's runs are pinned to core {names} too: both will take longer.",)
+
+    def hardware_class(self, slot: str) -> str:
+        return self._class
+
+    def price(self, slot: str) -> float:
+        return 0.0
 
     def env(self, slot: str) -> dict[str, str]:
         if not self._gpus_per_slot:

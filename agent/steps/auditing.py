@@ -22,7 +22,9 @@ def auditing(setting: Setting, reads: Reads, run: Run) -> Auditing:
     if setting.track.trust != "blind" or run.rung != rule.rung:
         return Auditing()
     proposal = reads.proposal(run.proposal_id)
-    baseline = [] if proposal.baseline_id is None else fresh_of(setting, reads, proposal.baseline_id)
+    baseline = (
+        [] if proposal.baseline_id is None else fresh_of(setting, reads, proposal.baseline_id, run.hardware_class)
+    )
     kept = next((found for one in reversed(baseline) if (found := reference(setting, one)) is not None), None)
     full = run.purpose in RESTED_ON or not baseline
     return Auditing(
@@ -52,9 +54,9 @@ def unaudited(setting: Setting, reads: Reads, proposal: Proposal) -> str | None:
     return None
 
 
-def fresh_of(setting: Setting, reads: Reads, proposal_id: int) -> list[Scored]:
+def fresh_of(setting: Setting, reads: Reads, proposal_id: int, hardware_class: str) -> list[Scored]:
     """The fresh runs of what an idea is compared with, those that have a score."""
-    found = fresh(setting, reads, reads.proposal(proposal_id), documents=False)
+    found = fresh(setting, reads, reads.proposal(proposal_id), hardware_class, documents=False)
     return [one for one in found if one.measurement.bpb is not None]
 
 

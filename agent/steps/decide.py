@@ -10,6 +10,7 @@ from agent.errors import BudgetExceeded
 from agent.judge import gates, noise, trial, verdict
 from agent.records import Decision, Proposal, ProposalState, Verdict
 from agent.setting import Setting, known
+from agent.steps import classes
 from agent.steps.fresh import fresh
 from agent.steps.limits import worst_run
 from agent.steps.wanted import in_flight, of_test, trial_rung, yardstick
@@ -85,7 +86,8 @@ def evidence(setting: Setting, reads: Reads, proposal: Proposal) -> Evidence | T
     if in_flight(runs) or len(done) <= sum(v.baseline_id == baseline_id for v in verdicts):
         return None
     candidate = reads.scored(campaign.id, proposal_id=proposal.id)
-    baseline = fresh(setting, reads, reads.proposal(baseline_id))
+    hardware_class = classes.of_runs([run for run in runs if run.rung == rule.rung])
+    baseline = fresh(setting, reads, reads.proposal(baseline_id), hardware_class)
     if len(baseline) < rule.report_seeds:
         return None
     rung = trial_rung(setting, proposal, everything, verdicts)
@@ -96,7 +98,7 @@ def evidence(setting: Setting, reads: Reads, proposal: Proposal) -> Evidence | T
             return None
         sizes = tuple(s.measurement.total_bytes for s in baseline if s.measurement.total_bytes is not None)
         return Tried(rung, tuple(s for s in candidate if s.run.id in ids), measure.scored, sizes)
-    groups = noise.groups(reads.replicates(campaign.id, newest=noise.REMEMBERED))
+    groups = noise.groups(reads.replicates(campaign.id, hardware_class, newest=noise.REMEMBERED))
     return Evidence(
         tuple(s for s in candidate if s.run.id in ids),
         tuple(baseline),

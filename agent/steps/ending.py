@@ -9,6 +9,7 @@ from agent import budget
 from agent.llm.meter import write_off
 from agent.records import FINAL, CampaignState, Proposal, ProposalState, Run
 from agent.setting import Setting
+from agent.steps import classes
 from agent.steps.decide import undecided
 from agent.steps.fresh import disturbed
 from agent.steps.launch import covering, full_disk
@@ -38,7 +39,7 @@ def over(setting: Setting, reads: Reads) -> Ending | None:
     return (
         _broken_base(reads, setting)
         or _stubborn(reads, setting)
-        or _on_target(reads, head, setting.campaign.target_bpb)
+        or _on_target(setting, reads, head, setting.campaign.target_bpb)
     )
 
 
@@ -106,6 +107,7 @@ def _broken_base(reads: Reads, setting: Setting) -> Ending | None:
     runs = reads.runs(setting.campaign.id, proposal_id=base.id, states={"done", "lost"}, purposes={"report"})
     scored = reads.scored(setting.campaign.id, proposal_id=base.id, documents=False)
     measured = {one.run.id: one.measurement for one in scored}
+    runs = classes.within(runs, classes.home(setting, reads, base))
     lost = given_up(setting, reads, runs, base)
     if lost is not None:
         words = f"a run of the base was lost {MAX_ATTEMPTS} times with the same seed (r{lost.id}): {lost.reason}"
@@ -151,12 +153,12 @@ def _stubborn(reads: Reads, setting: Setting) -> Ending | None:
     return Ending("finished", f"{STUBBORN} ideas in a row ended without a score; the last: {last.reason}", failed=True)
 
 
-def _on_target(reads: Reads, head: Proposal, target: float | None) -> Ending | None:
+def _on_target(setting: Setting, reads: Reads, head: Proposal, target: float | None) -> Ending | None:
     if target is None:
         return None
-    scores = [
-        s.measurement.bpb for s in reads.scored(head.campaign_id, proposal_id=head.id) if s.run.purpose == "report"
-    ]
+    scored = reads.scored(head.campaign_id, proposal_id=head.id, documents=False)
+    mine = classes.scored_within(scored, classes.home(setting, reads, head))
+    scores = [s.measurement.bpb for s in mine if s.run.purpose == "report"]
     known = [bpb for bpb in scores if bpb is not None]
     if not known or sum(known) / len(known) > target:
         return None

@@ -7,12 +7,17 @@ one more try at its seed, which then stands in its place, however that ends.
 from agent.judge import gates
 from agent.records import Proposal, Run
 from agent.setting import Setting
+from agent.steps.classes import within
 from agent.store import Reads, Scored
 
 
-def fresh(setting: Setting, reads: Reads, head: Proposal, *, documents: bool = True) -> list[Scored]:
-    """Those that stand: of each seed the last, none that is to be tried again."""
+def fresh(
+    setting: Setting, reads: Reads, head: Proposal, hardware_class: str, *, documents: bool = True
+) -> list[Scored]:
+    """Those that stand: of each seed the last, none that is to be tried again. Of one class, or all where none is
+    named."""
     runs = reads.runs(head.campaign_id, proposal_id=head.id, purposes={"report"}, states={"done"})
+    runs = within(runs, hardware_class)
     last = {run.seed: run.id for run in runs}
     again = disturbed(setting, reads, head, runs)
     found = reads.scored(head.campaign_id, proposal_id=head.id, documents=documents)

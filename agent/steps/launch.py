@@ -52,7 +52,7 @@ def submit(setting: Setting, run: Run) -> Run:
     """Hands a booked run to its runner. Safe to call again: a job folder is made and started once."""
     with setting.store.read() as reads:
         proposal = reads.proposal(run.proposal_id)
-        limits = run_limits(setting, reads, run.rung)
+        limits = run_limits(setting, reads, run.rung, run.hardware_class)
         paid_s = reserved_s(setting, reads, run)
         closely = auditing(setting, reads, run)
     order = make_job(setting, run, proposal, limits, paid_s, closely)
@@ -79,7 +79,7 @@ def _book(setting: Setting, tx: Tx, item: Wanted, slot: str) -> Run:
         purpose=item.purpose,
         seed=item.seed,
         attempt=item.attempt,
-        hardware_class=setting.runner.hardware_class,
+        hardware_class=setting.runner.hardware_class(slot),
         script_sha=script_sha(setting, proposal),
     )
     tx.update_run(run.id, slot=slot)
@@ -89,7 +89,7 @@ def _book(setting: Setting, tx: Tx, item: Wanted, slot: str) -> Run:
 
 
 def _fund(setting: Setting, tx: Tx, item: Wanted, run: Run) -> None:
-    worst = worst_run(setting, tx, item.rung)
+    worst = worst_run(setting, tx, item.rung, run.hardware_class)
     if item.purpose == "trial" and not affordable(tx.balance(setting.campaign.id), worst_run(setting, tx).gpu_s):
         raise BudgetExceeded("nothing is tried for which there is no money to screen it")
     hold = covering(tx, item, worst)

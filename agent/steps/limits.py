@@ -8,18 +8,20 @@ from dataclasses import replace
 
 from agent.records import Amount, Balance
 from agent.setting import Setting
+from agent.steps.classes import scored_within
 from agent.store import Reads
 from agent.track import Limits
 
 LEAST_AUDIT_S = 1.0
 
 
-def run_limits(setting: Setting, reads: Reads, rung: str) -> Limits:
-    """The track's limits, tightened by what the base needed, and at a cheaper rung by what that takes of it.
+def run_limits(setting: Setting, reads: Reads, rung: str, hardware_class: str = "") -> Limits:
+    """The track's limits, tightened by what the base needed on such a machine, and at a cheaper rung by what that takes
+    of it.
 
     Never looser than the track's, nor than those of the deciding rung.
     """
-    limits = _deciding_limits(setting, reads)
+    limits = _deciding_limits(setting, reads, hardware_class)
     share = setting.track.share(setting.track.rung_named(rung))
     cpu_s = limits.train_cpu_s
     return limits.model_copy(
@@ -30,11 +32,12 @@ def run_limits(setting: Setting, reads: Reads, rung: str) -> Limits:
     )
 
 
-def _deciding_limits(setting: Setting, reads: Reads) -> Limits:
+def _deciding_limits(setting: Setting, reads: Reads, hardware_class: str) -> Limits:
     limits = setting.track.limits
     base, seeds = reads.base(setting.campaign.id), setting.track.decision.report_seeds
     scored = reads.scored(setting.campaign.id, proposal_id=base.id, documents=False)
     # Its first ones only: limits that grew later would pass what was reserved by the old ones.
+    scored = scored_within(scored, hardware_class)
     scored = [one for one in scored if one.run.purpose == "report" and one.measurement.bpb is not None][:seeds]
     if len(scored) < seeds:
         return limits
@@ -53,9 +56,9 @@ def _deciding_limits(setting: Setting, reads: Reads) -> Limits:
     return limits.model_copy(update=tighter)
 
 
-def worst_run(setting: Setting, reads: Reads, rung: str = "") -> Amount:
+def worst_run(setting: Setting, reads: Reads, rung: str = "", hardware_class: str = "") -> Amount:
     """What one run at this rung is reserved at: its limits, on every GPU it holds. Empty: at the deciding one."""
-    limits = run_limits(setting, reads, rung or setting.track.decision.rung)
+    limits = run_limits(setting, reads, rung or setting.track.decision.rung, hardware_class)
     return Amount(gpu_s=limits.worst_s() * max(1, setting.track.hardware.gpus))
 
 

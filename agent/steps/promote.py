@@ -7,7 +7,7 @@ from agent.errors import BudgetExceeded, EditError, UserError
 from agent.judge import gates, noise, verdict
 from agent.records import Proposal, ProposalState
 from agent.setting import Setting, known
-from agent.steps import admit
+from agent.steps import admit, classes
 from agent.steps.auditing import unaudited
 from agent.steps.fresh import fresh
 from agent.steps.limits import worst_run
@@ -152,15 +152,17 @@ def _contradicted(setting: Setting) -> int:
         runs = reads.runs(campaign.id, proposal_id=head.id, purposes={"report"})
         asked = reads.count_events(head.id, "reported")
         due = rule.report_seeds + asked
+        home = classes.home(setting, reads, head)
+        runs = classes.within(runs, home)
         lost = given_up(setting, reads, runs, head)
         if lost is None and len({run.seed for run in runs if run.state == "done"}) < due:
             return 0
-        own = fresh(setting, reads, head)
+        own = fresh(setting, reads, head, home)
         if lost is None and len(own) < due:
             return 0
         parent = reads.proposal(head.baseline_id)
-        old = fresh(setting, reads, parent)
-        groups = noise.groups(reads.replicates(campaign.id, newest=noise.REMEMBERED))
+        old = fresh(setting, reads, parent, home)
+        groups = noise.groups(reads.replicates(campaign.id, home, newest=noise.REMEMBERED))
     scored = [s for s in own if s.measurement.bpb is not None]
     if lost is not None:
         why: str | None = f"its fresh run was lost {MAX_ATTEMPTS} times (r{lost.id}): {lost.reason}"

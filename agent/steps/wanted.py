@@ -13,6 +13,7 @@ from agent import calibration, review
 from agent.judge.verdict import MOST_REPORTS, baseline_runs
 from agent.records import Proposal, ProposalState, Purpose, Run, Verdict
 from agent.setting import Setting, known
+from agent.steps import classes
 from agent.steps.fresh import disturbed
 from agent.steps.limits import affordable, worst_run
 from agent.store import Reads, Scored
@@ -36,6 +37,7 @@ class Wanted:
     attempt: int
     held: bool  # the proposal's hold set money aside for it
     rung: str
+    classes: tuple[str, ...] = ()  # of machines that it may be on; empty: any, and the test's other runs go there too
 
 
 class Yardstick(NamedTuple):
@@ -80,9 +82,9 @@ def wanted(setting: Setting, reads: Reads) -> list[Wanted]:
 
 def _once(items: Sequence[Wanted]) -> list[Wanted]:
     """Several ideas may want the same run of their baseline."""
-    found: dict[tuple[int, str, int], Wanted] = {}
+    found: dict[tuple[int, str, int, tuple[str, ...]], Wanted] = {}
     for item in items:
-        found.setdefault((item.proposal.id, item.rung, item.seed), item)
+        found.setdefault((item.proposal.id, item.rung, item.seed, item.classes), item)
     return list(found.values())
 
 
@@ -128,24 +130,40 @@ def of_test(runs: list[Run], proposal: Proposal) -> list[Run]:
 
 
 def _report(setting: Setting, reads: Reads, head: Proposal) -> list[Wanted]:
-    """The head's fresh runs, all at once: everything else is compared with them. The longer it stands, the more."""
-    rule = setting.track.decision
+    """The head's fresh runs, all at once: everything else is compared with them. The longer it stands, the more.
+
+    In its home class first. On machines of another class nothing can be compared before it has fresh runs there too.
+    """
+    rule, home = setting.track.decision, classes.home(setting, reads, head)
     runs = reads.runs(setting.campaign.id, proposal_id=head.id, purposes={"report"})
-    again = disturbed(setting, reads, head, runs)
-    held = 0 if head.baseline_id is None else rule.report_seeds  # the base has no hold: a campaign starts with it
-    found = [
-        Wanted(head, "report", None, seed, attempt, index < held, rule.rung)
-        for index, seed in enumerate(seeds_of(setting, head.id, _reports(setting, reads, head)))
-        if (attempt := _attempt(runs, seed, again)) is not None and not _hopeless(runs, seed)
-    ]
+    most = _reports(setting, reads, head)
+    found = _report_in(setting, reads, head, home, classes.within(runs, home), most)
     first = set(seeds_of(setting, head.id, rule.report_seeds))
     # Further ones make comparisons surer. Where they can't be paid, nothing waits for them.
-    spare = affordable(reads.balance(setting.campaign.id), worst_run(setting, reads).gpu_s)
-    return [item for item in found if spare or item.seed in first]
+    if not affordable(reads.balance(setting.campaign.id), worst_run(setting, reads).gpu_s):
+        return [item for item in found if item.seed in first]
+    for name in classes.others(setting, home):
+        found += _report_in(setting, reads, head, name, classes.within(runs, name), most)
+    return found
+
+
+def _report_in(setting: Setting, reads: Reads, head: Proposal, name: str, runs: list[Run], most: int) -> list[Wanted]:
+    """Those of one class. `runs`: the ones there already."""
+    rule, home = setting.track.decision, classes.home(setting, reads, head)
+    again = disturbed(setting, reads, head, runs)
+    held = rule.report_seeds if head.baseline_id is not None and name == home else 0  # a campaign starts with its base
+    return [
+        Wanted(head, "report", None, seed, attempt, index < held, rule.rung, (name,) if name else ())
+        for index, seed in enumerate(seeds_of(setting, head.id, most))
+        if (attempt := _attempt(runs, seed, again)) is not None and not _hopeless(runs, seed)
+    ]
 
 
 def given_up(setting: Setting, reads: Reads, runs: list[Run], head: Proposal) -> Run | None:
-    """The last of the runs that were lost at one of the head's first seeds, if no further one is tried."""
+    """The last of the runs that were lost at one of the head's first seeds, if no further one is tried.
+
+    `runs`: its fresh ones, of its home class.
+    """
     again = disturbed(setting, reads, head, runs)
     for seed in seeds_of(setting, head.id, setting.track.decision.report_seeds):
         if _attempt(runs, seed, again) is not None and _hopeless(runs, seed):
@@ -199,19 +217,29 @@ def _test(setting: Setting, reads: Reads, proposal: Proposal) -> list[Wanted]:
         return []  # not decided yet
     if verdicts and verdicts[-1].decision == "recheck":
         last = done[-1]
-        held = proposal.state == "confirming"
-        return [Wanted(proposal, "recheck", baseline_id, last.seed, last.attempt + 1, held, last.rung)]
+        held, there = proposal.state == "confirming", (last.hardware_class,)
+        return [Wanted(proposal, "recheck", baseline_id, last.seed, last.attempt + 1, held, last.rung, there)]
     if rung is not None and measure is not None and not measure.useless:
         seed = seed_of(setting.campaign.seed, baseline_id, TRIAL)
-        return [Wanted(proposal, "trial", baseline_id, seed, len(runs) + 1, False, rung.name)]
+        there = classes.of_runs(measure.runs)
+        return [
+            Wanted(proposal, "trial", baseline_id, seed, len(runs) + 1, False, rung.name, (there,) if there else ())
+        ]
     purpose: Purpose = "screen"
     if proposal.state == "confirming":
         purpose = "replay" if len(all_runs) > len(runs) else "confirm"
     for seed in seeds_of(setting, baseline_id, rule.max_seeds):
         attempt = _attempt(runs, seed)
         if attempt is not None:
-            return [Wanted(proposal, purpose, baseline_id, seed, attempt, purpose != "screen", rule.rung)]
+            may = _may(setting, reads, runs, baseline_id)
+            return [Wanted(proposal, purpose, baseline_id, seed, attempt, purpose != "screen", rule.rung, may)]
     return []
+
+
+def _may(setting: Setting, reads: Reads, runs: Sequence[Run], baseline_id: int) -> tuple[str, ...]:
+    """The class that the test is in, or those in which it may begin."""
+    bound = classes.of_runs([run for run in runs if run.rung == setting.track.decision.rung])
+    return (bound,) if bound else classes.standing(setting, reads, reads.proposal(baseline_id))
 
 
 def trial_rung(setting: Setting, proposal: Proposal, runs: Sequence[Run], verdicts: Sequence[Verdict]) -> Rung | None:

@@ -213,8 +213,10 @@ class Reads:
             for row in measured
         ]
 
-    def replicates(self, campaign_id: int, *, newest: int | None = None) -> list[Replicate]:
-        """Scores of all good runs at the deciding rung, by run id; at most the `newest` ones."""
+    def replicates(self, campaign_id: int, hardware_class: str = "", *, newest: int | None = None) -> list[Replicate]:
+        """Scores of all good runs at the deciding rung, by run id; at most the `newest` ones. Of one class of machine,
+        or of all where none is named."""
+        mine = [runs.c.hardware_class == hardware_class] if hardware_class else []
         query = (
             select(runs.c.id, runs.c.proposal_id, runs.c.baseline_id, runs.c.seed, measurements.c.bpb)
             .join(measurements, measurements.c.run_id == runs.c.id)
@@ -226,6 +228,7 @@ class Reads:
                 runs.c.rung == campaigns.c.rung,
                 measurements.c.latest == 1,
                 measurements.c.bpb.is_not(None),
+                *mine,
             )
             .order_by(runs.c.id.desc())
             .limit(newest)
