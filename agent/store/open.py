@@ -3,13 +3,14 @@
 SQLite: WAL, synchronous=FULL, foreign keys, writers start with BEGIN IMMEDIATE and wait 30 s for each other,
 readers have connections of their own that can't write. PostgreSQL: a writer first takes one advisory lock,
 which gives the same thing (one writer at a time, each sees all that was committed before), so the same code
-is right on both; readers see one snapshot. Raises StoreError, in words, for what a person must mend.
+is right on both; readers see one snapshot. What many machines change at once, row by row (jobs, leases), is written
+by `share`, which waits for nobody but those at the same rows. Raises StoreError, in words, for what a person must mend.
 """
 
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -30,6 +31,8 @@ CHECKED_BYTES = 64 * 1024 * 1024
 _WAIT_MS = 30_000
 _WRITER_LOCK = 0x43616464  # any number, the same for all
 
+Fence = Callable[[Connection], None]
+
 
 class Store:
     """One open database. Threads may share it; each read and write has a connection of its own."""
@@ -40,6 +43,8 @@ class Store:
         self.url = url
         self.where = str(path) if path else url.render_as_string(hide_password=True)
         self._writer, self._reader = _engine(url, write=True), _engine(url, write=False)
+        self._sharer = self._writer if path else _engine(url, write=True, alone=False)
+        self._fences: list[Fence] = []
         self._pid = os.getpid()
         self._inside = threading.local()
 
@@ -59,9 +64,29 @@ class Store:
         self._inside.writing = True
         try:
             with explained(self.where), self._writer.begin() as connection:
+                for fence in tuple(self._fences):
+                    fence(connection)
                 yield Tx(connection)
         finally:
             self._inside.writing = False
+
+    @contextlib.contextmanager
+    def share(self) -> Iterator[Connection]:
+        """A short write to rows that several machines change: all or nothing, and no fence asked."""
+        self._after_fork()
+        if getattr(self._inside, "writing", False):
+            raise RuntimeError("a write inside a write would wait for itself")
+        with explained(self.where), self._sharer.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def fenced(self, fence: Fence) -> Iterator[None]:
+        """While inside, each `write` of this process begins by asking: what raises there takes the write back."""
+        self._fences.append(fence)
+        try:
+            yield
+        finally:
+            self._fences.remove(fence)
 
     def check(self) -> None:
         """Reads every page; raises StoreError at the first fault."""
@@ -74,14 +99,14 @@ class Store:
             raise StoreError(f"{self.where}: table {orphan[0]} refers to a row of {orphan[2]} that is not there")
 
     def close(self) -> None:
-        self._writer.dispose()
-        self._reader.dispose()
+        for engine in (self._writer, self._reader, self._sharer):
+            engine.dispose()
 
     def _after_fork(self) -> None:
         """A connection must not be used on both sides of a fork."""
         if self._pid != os.getpid():
-            self._writer.dispose(close=False)
-            self._reader.dispose(close=False)
+            for engine in (self._writer, self._reader, self._sharer):
+                engine.dispose(close=False)
             self._pid = os.getpid()
             self._inside = threading.local()
 
@@ -127,7 +152,7 @@ def _url(where: str) -> tuple[URL, Path | None]:
     return url, None
 
 
-def _engine(url: URL, *, write: bool) -> Engine:
+def _engine(url: URL, *, write: bool, alone: bool = True) -> Engine:
     try:
         engine = create_engine(url, pool_pre_ping=url.get_backend_name() != "sqlite")
     except ModuleNotFoundError as error:
@@ -136,7 +161,7 @@ def _engine(url: URL, *, write: bool) -> Engine:
         event.listen(engine, "connect", _prepare_writer if write else _prepare_reader)
         event.listen(engine, "begin", _begin_immediate if write else _begin)
     else:
-        event.listen(engine, "begin", _begin_locked if write else _begin_snapshot)
+        event.listen(engine, "begin", (_begin_locked if alone else _begin_shared) if write else _begin_snapshot)
     return engine
 
 
@@ -168,6 +193,11 @@ def _begin_locked(connection: Connection) -> None:
     connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_WAIT_MS}")
     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})")
+
+
+def _begin_shared(connection: Connection) -> None:
+    connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_WAIT_MS}")
 
 
 def _begin_snapshot(connection: Connection) -> None:

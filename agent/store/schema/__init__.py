@@ -1,7 +1,7 @@
 """The tables of runs.db, in SQLAlchemy Core: plain columns, ISO dates, JSON as text, flags as 0 or 1.
 
-Gives `metadata`, which knows them all, and one `Table` each, by subject: the work, what it is worth, language models,
-what is rented.
+Gives `metadata`, which knows them all, and one `Table` each, by subject: the work, what it is worth, what is rented, what
+machines share, language models.
 Flags are integers, so that the same SQL runs on SQLite and PostgreSQL. Columns marked "kept" are maintained by
 agent/store/standing.py or agent/budget.py in the transaction that changes what they are derived from; that is what
 makes the views fast at a million runs.
@@ -19,14 +19,17 @@ from agent.store.schema.measured import (
     verdicts,
 )
 from agent.store.schema.rented import installs, machines
+from agent.store.schema.shared import blobs, commits, job_logs, jobs, tips, workers
 from agent.store.schema.talks import calls, conversations, lessons, texts
 from agent.store.schema.work import campaigns, controllers, events, heads, ledger, proposals, reviews, runs, trunk
 
 __all__ = [
     "audits",
+    "blobs",
     "boards",
     "calls",
     "campaigns",
+    "commits",
     "controllers",
     "conversations",
     "doc_nats",
@@ -35,6 +38,8 @@ __all__ = [
     "frontier_runs",
     "heads",
     "installs",
+    "job_logs",
+    "jobs",
     "ledger",
     "lessons",
     "machines",
@@ -45,6 +50,8 @@ __all__ = [
     "runs",
     "scores",
     "texts",
+    "tips",
     "trunk",
     "verdicts",
+    "workers",
 ]

@@ -1,0 +1,278 @@
+"""Jobs that workers take, held by leases: who may do what to a job, decided in the database.
+
+A controller offers a job; a worker takes it and holds it for some seconds, which each sign of life prolongs. A lease
+that has run out is over, whoever finds it so: its token is refused from then on. Before candidate code began, the job
+waits for the next worker; after it, the job is lost, because a run that began is counted and never drawn again.
+
+Takes connections of `Store.share` (workers, and whoever looks for leases that ran out) or a `Tx` (a controller).
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, insert, select, update
+
+from agent.store import clock
+from agent.store.rows import now
+from agent.store.schema import job_logs, jobs, workers
+from agent.store.writes import Tx
+
+JobRowState = Literal["waiting", "taken", "running", "done", "lost"]
+MOST_TAKES = 5  # of one job, by workers that went before they began
+IN_FLIGHT = ("waiting", "taken", "running")
+_HELD = ("taken", "running")
+_j = jobs.c
+
+
+@dataclass(frozen=True)
+class Held:
+    """A lease: the token says which one of the job's."""
+
+    job_id: int
+    token: int
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a worker must know of a job that it holds."""
+
+    held: Held
+    run_id: int
+    order: str
+    inputs: dict[str, str]  # file in the job folder -> sha256
+    slot: str
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which jobs a worker can do."""
+
+    hardware_class: str
+    data: Collection[str]  # sha256 of the corpora that it has
+    levels: Collection[str]  # of walls that it can promise
+
+
+class Sign(NamedTuple):
+    """That a job is alive."""
+
+    held: Held
+    seconds: float  # of its slot, so far
+    beat: str  # the shepherd's heartbeat, as it wrote it
+
+
+class Answer(NamedTuple):
+    """What a worker learns from its signs of life."""
+
+    lost: frozenset[int]  # jobs whose lease is over: they must be ended, and nothing they bring is taken
+    cancelled: frozenset[int]
+
+
+@dataclass(frozen=True)
+class JobRow:
+    """A job as its controller sees it."""
+
+    id: int
+    run_id: int
+    state: JobRowState
+    cancel: bool
+    token: int
+    worker: str  # name of the one that has or had it
+    seconds: float
+    beat: str
+    result: str
+    outputs: dict[str, str]
+    reason: str
+    began: bool
+
+
+# ------------------------------------------------------------ controllers
+
+
+def offer(
+    tx: Tx, *, run_id: int, order: str, inputs: Mapping[str, str], hardware_class: str, data_sha: str, minimum: str
+) -> bool:
+    """Lays a run out for workers, once; False: it was there."""
+    if tx.connection.execute(select(_j.id).where(_j.run_id == run_id)).scalar() is not None:
+        return False
+    values = {
+        "campaign_id": tx.run(run_id).campaign_id,
+        "run_id": run_id,
+        "order_json": order,
+        "inputs": dict(inputs),
+        "hardware_class": hardware_class,
+        "data_sha": data_sha,
+        "minimum": minimum,
+        "state": "waiting",
+        "outputs": {},
+        "created": now(),
+    }
+    tx.connection.execute(insert(jobs).values(values))
+    return True
+
+
+def ask_to_end(tx: Tx, run_id: int, result: str) -> None:
+    """What nobody has taken ends at once with `result`; what a worker holds is ended by it."""
+    waits = update(jobs).where(_j.run_id == run_id, _j.state == "waiting")
+    ended = {"state": "done", "result": result, "cancel": 1, "ended": now()}
+    if tx.connection.execute(waits.values(ended)).rowcount == 0:
+        tx.connection.execute(update(jobs).where(_j.run_id == run_id, _j.state.in_(_HELD)).values(cancel=1))
+
+
+def look(connection: Connection, run_ids: Iterable[int]) -> dict[int, JobRow]:
+    """The jobs of these runs, by run."""
+    query = (
+        select(jobs, workers.c.name.label("worker"))
+        .join(workers, workers.c.id == _j.worker_id, isouter=True)
+        .where(_j.run_id.in_(list(run_ids)))
+    )
+    return {int(row["run_id"]): _job(row) for row in connection.execute(query).mappings()}
+
+
+def expire(connection: Connection, most_takes: int = MOST_TAKES) -> int:
+    """Ends the leases that have run out; gives how many. Safe for anyone to call at any time."""
+    over = and_(_j.state.in_(_HELD), _j.until <= clock.at(connection))
+    found = connection.execute(
+        select(_j.id, _j.state, _j.token, workers.c.name)
+        .join(workers, workers.c.id == _j.worker_id)
+        .where(over)
+        .with_for_update(skip_locked=True, of=jobs)
+    ).all()
+    for job_id, state, token, name in found:
+        again = state == "taken" and token < most_takes
+        values: dict[str, object] = {"state": "waiting", "worker_id": None, "slot": ""}
+        if not again:
+            times = f", the last of {token} that took it," if state == "taken" else ""
+            values = {"state": "lost", "reason": f"worker {name}{times} gave no more sign of life", "ended": now()}
+        connection.execute(update(jobs).where(_j.id == job_id).values(values))
+    # Nobody is waited for: a worker that gives a sign of life just now holds its own row, and is not gone.
+    silent = select(workers.c.id).where(workers.c.state != "gone", workers.c.until <= clock.at(connection))
+    for worker_id in connection.execute(silent.with_for_update(skip_locked=True)).scalars().all():
+        connection.execute(update(workers).where(workers.c.id == worker_id).values(state="gone", ended=now()))
+    return len(found)
+
+
+# ------------------------------------------------------------ workers
+
+
+def take(
+    connection: Connection, worker_id: int, wanted: Wanted, slots: Sequence[str], *, lease_s: float
+) -> list[Taken]:
+    """As many jobs as there are slots, the oldest first; jobs that others are taking just now are passed over."""
+    if not slots or not wanted.data:
+        return []
+    fits = (
+        _j.state == "waiting",
+        _j.hardware_class == wanted.hardware_class,
+        _j.data_sha.in_(list(wanted.data)),
+        _j.minimum.in_(list(wanted.levels)),
+    )
+    columns = (_j.id, _j.token, _j.run_id, _j.order_json, _j.inputs)
+    query = select(*columns).where(*fits).order_by(_j.id).limit(len(slots)).with_for_update(skip_locked=True)
+    taken = []
+    for (job_id, token, run_id, order, inputs), slot in zip(connection.execute(query).all(), slots, strict=False):
+        values = {"state": "taken", "token": token + 1, "worker_id": worker_id, "slot": slot, "taken": now()}
+        until = clock.at(connection) + lease_s
+        connection.execute(update(jobs).where(_j.id == job_id).values(**values, until=until))
+        taken.append(Taken(Held(job_id, token + 1), run_id, order, dict(inputs), slot))
+    return taken
+
+
+def begin(connection: Connection, held: Held, *, lease_s: float) -> bool:
+    """Before the first candidate code starts. False: the lease is over, or the job was asked to end."""
+    mine = update(jobs).where(_ours(connection, held), _j.state == "taken", _j.cancel == 0)
+    until = clock.at(connection) + lease_s
+    return connection.execute(mine.values(state="running", started=now(), until=until)).rowcount == 1
+
+
+def signs(
+    connection: Connection, worker_id: int, alive: Sequence[Sign], *, lease_s: float, draining: bool = False
+) -> Answer:
+    """Prolongs the worker's own life and its leases; says which of them are over, and which jobs are to end.
+
+    `draining`: it takes nothing more, so nobody should count on its slots.
+    """
+    values = {"state": "draining" if draining else "working", "ended": None}
+    me = update(workers).where(workers.c.id == worker_id)
+    connection.execute(me.values(**values, until=clock.at(connection) + lease_s))
+    lost = set()
+    for held, seconds, beat in alive:
+        sign = {"until": clock.at(connection) + lease_s, "seconds": seconds, "beat": beat, "worker_id": worker_id}
+        if connection.execute(update(jobs).where(_ours(connection, held)).values(sign)).rowcount == 0:
+            lost.add(held.job_id)
+    ids = [one.held.job_id for one in alive]
+    asked = select(_j.id).where(_j.id.in_(ids), _j.cancel == 1)
+    cancelled = frozenset(connection.execute(asked).scalars()) if ids else frozenset()
+    return Answer(frozenset(lost), cancelled - lost)
+
+
+def printed(connection: Connection, held: Held, name: str, at: int, body: bytes) -> bool:
+    """A further piece of a log; a piece that is there already is not kept twice."""
+    if not _lock(connection, held):
+        return False
+    where = (job_logs.c.job_id == held.job_id, job_logs.c.name == name, job_logs.c.at == at)
+    if connection.execute(select(job_logs.c.at).where(*where)).first() is None:
+        values = {"job_id": held.job_id, "name": name, "at": at, "body": body}
+        connection.execute(insert(job_logs).values(values))
+    return True
+
+
+def finish(connection: Connection, held: Held, *, result: str, outputs: Mapping[str, str], seconds: float) -> bool:
+    """Hands in what came of it; False, and nothing is kept, if the lease is over."""
+    values = {"state": "done", "result": result, "outputs": dict(outputs), "seconds": seconds, "ended": now()}
+    return connection.execute(update(jobs).where(_ours(connection, held)).values(values)).rowcount == 1
+
+
+def lose(connection: Connection, held: Held, *, reason: str, seconds: float, began: bool) -> bool:
+    """The worker's machine failed: the run is lost, or waits for another worker if nothing had begun."""
+    mine = _ours(connection, held)
+    if not began:
+        back = update(jobs).where(mine, _j.state == "taken", _j.token < MOST_TAKES)
+        if connection.execute(back.values(state="waiting", worker_id=None, slot="")).rowcount == 1:
+            return True
+    values = {"state": "lost", "reason": reason, "seconds": seconds, "ended": now()}
+    return connection.execute(update(jobs).where(mine).values(values)).rowcount == 1
+
+
+def log_pieces(connection: Connection, job_id: int, name: str, start: int, most: int) -> bytes:
+    """What is known of a log from byte `start` on, in one piece without holes."""
+    query = (
+        select(job_logs.c.at, job_logs.c.body)
+        .where(job_logs.c.job_id == job_id, job_logs.c.name == name, job_logs.c.at >= start)
+        .order_by(job_logs.c.at)
+    )
+    found = bytearray()
+    for at, body in connection.execute(query):
+        if at != start + len(found) or len(found) >= most:
+            break
+        found += body
+    return bytes(found[:most])
+
+
+def _ours(connection: Connection, held: Held) -> ColumnElement[bool]:
+    """Whether this lease stands: by its token, and by the clock that all share."""
+    alive = (_j.state.in_(_HELD), _j.until > clock.at(connection))
+    return and_(_j.id == held.job_id, _j.token == held.token, *alive)
+
+
+def _lock(connection: Connection, held: Held) -> bool:
+    """Keeps the row from everybody else until the transaction ends, if the lease stands."""
+    query = select(_j.id).where(_ours(connection, held)).with_for_update()
+    return connection.execute(query).first() is not None
+
+
+def _job(row: RowMapping) -> JobRow:
+    return JobRow(
+        id=row["id"],
+        run_id=row["run_id"],
+        state=row["state"],
+        cancel=bool(row["cancel"]),
+        token=row["token"],
+        worker=row["worker"] or "",
+        seconds=row["seconds"],
+        beat=row["beat"],
+        result=row["result"],
+        outputs=dict(row["outputs"]),
+        reason=row["reason"],
+        began=row["started"] is not None,
+    )

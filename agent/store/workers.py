@@ -1,0 +1,68 @@
+"""Who works for the campaigns of a store: each worker process says what it is, and gives signs of life.
+
+Takes connections; gives `Worker` rows. That a worker is gone is found by whoever ends leases (queue.expire).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import Connection, insert, select, update
+
+from agent.store import clock
+from agent.store.rows import now
+from agent.store.schema import workers
+
+WorkerState = Literal["working", "draining", "gone"]
+_w = workers.c
+
+
+@dataclass(frozen=True)
+class Worker:
+    id: int
+    name: str
+    host: str
+    pid: int
+    hardware_class: str
+    slots: int
+    level: str  # of the walls around its runs
+    state: WorkerState
+    since: str
+    ended: str | None
+
+
+def register(
+    connection: Connection,
+    *,
+    name: str,
+    host: str,
+    pid: int,
+    hardware_class: str,
+    slots: int,
+    level: str,
+    lease_s: float,
+) -> int:
+    values = {
+        "name": name,
+        "host": host,
+        "pid": pid,
+        "hardware_class": hardware_class,
+        "slots": slots,
+        "level": level,
+        "state": "working",
+        "since": now(),
+        "until": clock.at(connection) + lease_s,
+    }
+    key = connection.execute(insert(workers).values(values)).inserted_primary_key
+    assert key is not None
+    return int(key[0])
+
+
+def leave(connection: Connection, worker_id: int) -> None:
+    connection.execute(update(workers).where(_w.id == worker_id).values(state="gone", ended=now(), until=0.0))
+
+
+def alive(connection: Connection) -> list[Worker]:
+    """Those that have given a sign of life lately."""
+    query = select(workers).where(_w.state != "gone", _w.until > clock.at(connection)).order_by(_w.id)
+    names = Worker.__dataclass_fields__
+    return [Worker(**{name: row[name] for name in names}) for row in connection.execute(query).mappings()]
