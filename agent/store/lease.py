@@ -1,29 +1,32 @@
-"""One controller a campaign: `with hold(store, "night"): ...`; a second gets a BusyError naming the first.
+"""One controller at a time: `with hold(store, "night"): ...`; a second gets a BusyError naming the first.
 
 The holder is known by process id and start time, so a kill -9 frees the campaign at once on the same machine.
 Where the process can't be looked at (another host, another container), it counts as dead when its heartbeat
-is too old.
+is too old; one that is there and gives no sign of life (it hangs, or somebody stopped it), after four times as long.
+Whoever was replaced writes nothing more: each of its writes asks, in its own transaction, whether the token in the
+table is still its own.
 """
 
 import os
 import socket
 import threading
-import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
 from agent.errors import BusyError, StoreError
+from agent.store.clock import moment
 from agent.store.open import Store
 from agent.store.rows import iso
 from agent.store.schema import controllers
 
-HEARTBEAT_S = 10.0
-STALE_S = 60.0
+HEARTBEAT_S = 3.0
+STALE_S = 15.0
+HUNG = 4  # times as long for a process that can be seen to be there
 _c = controllers.c
 
 
@@ -40,6 +43,13 @@ class Lease:
         if self.lost.is_set():
             raise BusyError(f"{self.campaign} was taken over by another controller; this one stops")
 
+    def fence(self, connection: Connection) -> None:
+        """As `check`, but by what the table says inside the transaction that asks."""
+        token = connection.execute(select(_c.token).where(_c.campaign == self.campaign)).scalar()
+        if token != self.token:
+            self.lost.set()
+        self.check()
+
 
 @contextmanager
 def hold(store: Store, name: str, *, heartbeat_s: float = HEARTBEAT_S, stale_s: float = STALE_S) -> Iterator[Lease]:
@@ -51,18 +61,19 @@ def hold(store: Store, name: str, *, heartbeat_s: float = HEARTBEAT_S, stale_s: 
     beat = threading.Thread(target=_beat, args=(store, lease, stop, heartbeat_s), daemon=True, name="lease")
     beat.start()
     try:
-        yield lease
+        with store.fenced(lease.fence):
+            yield lease
     finally:
         stop.set()
         beat.join()
-        with store.write() as tx:
-            tx.connection.execute(delete(controllers).where(_c.campaign == name, _c.token == lease.token))
+        with suppress(StoreError), store.share() as shared:
+            shared.execute(delete(controllers).where(_c.campaign == name, _c.token == lease.token))
 
 
 def holder(connection: Connection, name: str, *, stale_s: float = STALE_S) -> str | None:
     """The living controller of a campaign, in words; None when there is none."""
     row = connection.execute(select(controllers).where(_c.campaign == name)).mappings().first()
-    if row is None or not _alive(row, _clock(connection), stale_s):
+    if row is None or not _alive(row, moment(connection), stale_s):
         return None
     return f"process {row['pid']} on {row['host']} since {row['since']}"
 
@@ -70,12 +81,12 @@ def holder(connection: Connection, name: str, *, stale_s: float = STALE_S) -> st
 def held_by(connection: Connection, name: str, *, stale_s: float = STALE_S) -> int | None:
     """The process id of the living controller of a campaign, as its own machine counts."""
     row = connection.execute(select(controllers).where(_c.campaign == name)).mappings().first()
-    return int(row["pid"]) if row is not None and _alive(row, _clock(connection), stale_s) else None
+    return int(row["pid"]) if row is not None and _alive(row, moment(connection), stale_s) else None
 
 
 def refuse(connection: Connection, name: str, *, stale_s: float = STALE_S) -> None:
     """Raises the BusyError that `hold` would raise, and takes nothing."""
-    at = _clock(connection)
+    at = moment(connection)
     row = connection.execute(select(controllers).where(_c.campaign == name)).mappings().first()
     if row is not None and _alive(row, at, stale_s):
         raise BusyError(_busy(row, at, stale_s))
@@ -84,7 +95,7 @@ def refuse(connection: Connection, name: str, *, stale_s: float = STALE_S) -> No
 def _take(connection: Connection, lease: Lease, stale_s: float) -> None:
     refuse(connection, lease.campaign, stale_s=stale_s)
     connection.execute(delete(controllers).where(_c.campaign == lease.campaign))
-    at = _clock(connection)
+    at = moment(connection)
     values = {
         "campaign": lease.campaign,
         "host": socket.gethostname(),
@@ -111,30 +122,23 @@ def _busy(row: RowMapping, at: datetime, stale_s: float) -> str:
 
 
 def _alive(row: RowMapping, at: datetime, stale_s: float) -> bool:
-    if row["place"] == place():
-        return process_started(int(row["pid"])) == str(row["process_started"])
-    return (at - datetime.fromisoformat(row["heartbeat"])).total_seconds() < stale_s
+    here = row["place"] == place()
+    if here and process_started(int(row["pid"])) != str(row["process_started"]):
+        return False
+    limit = HUNG * stale_s if here else stale_s
+    return (at - datetime.fromisoformat(row["heartbeat"])).total_seconds() < limit
 
 
 def _beat(store: Store, lease: Lease, stop: threading.Event, every_s: float) -> None:
     while not stop.wait(every_s):
         try:
-            with store.write() as tx:
+            with store.share() as shared:
                 mine = update(controllers).where(_c.campaign == lease.campaign, _c.token == lease.token)
-                beaten = tx.connection.execute(mine.values(heartbeat=iso(_clock(tx.connection))))
-                if beaten.rowcount == 0:
+                if shared.execute(mine.values(heartbeat=iso(moment(shared)))).rowcount == 0:
                     lease.lost.set()
                     return
         except StoreError:
             continue  # a full disk or a busy moment: the loop meets the same fault and says so
-
-
-def _clock(connection: Connection) -> datetime:
-    """The server's clock where machines share a server: their own may differ."""
-    if connection.dialect.name == "postgresql":
-        seconds = connection.exec_driver_sql("SELECT EXTRACT(EPOCH FROM clock_timestamp())").scalar_one()
-        return datetime.fromtimestamp(float(seconds), UTC)
-    return datetime.fromtimestamp(time.time(), UTC)
 
 
 def place() -> str:

@@ -4,7 +4,7 @@ Gives one `Table` each; agent/store/queue.py, blobs.py and commits.py write them
 since 1970 by the database server's clock, so that one clock decides, whoever asks.
 """
 
-from sqlalchemy import BigInteger, Column, Double, ForeignKey, Index, Integer, LargeBinary, Table, Text
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, Table, Text
 
 from agent.store.columns import Json, count, key, metadata, to, total, words
 
