@@ -24,6 +24,7 @@ from agent.records import Campaign
 from agent.runners import Runner, classes
 from agent.setting import Setting, known
 from agent.store import Store, lease, open_store
+from agent.store import where as where_store
 from agent.tools import Desk
 from agent.track import Track
 from agent.worktree import Repository
@@ -53,9 +54,8 @@ def start(options: Options, where: Path, say: Say, make_runner: MakeRunner = sur
     repo = Repository(where)
     track, text = tracks.load(options.track, repo.root)
     hardware.require(track, repo.root)
-    path = repo.root / "runs.db"
     # A new one is made only when nothing is left that could be refused.
-    store = _opened(repo) if os.path.lexists(path) else None
+    store = _opened(repo, create=True) if where_store.is_there(repo.root) else None
     campaigns = opening.campaigns_of(store)
     unfinished = [
         c for c in campaigns if c.track == track.name and c.state != "finished" and options.name in (None, c.name)
@@ -85,8 +85,7 @@ def _refuse_name(options: Options, unfinished: list[Campaign], campaigns: list[C
 def resume(name: str | None, where: Path, say: Say, make_runner: MakeRunner = sure_runner) -> Setting:
     """Goes on with a campaign by name, or with the latest."""
     repo = Repository(where)
-    path = repo.root / "runs.db"
-    if not os.path.lexists(path):
+    if not where_store.is_there(repo.root):
         raise UserError(f"no runs.db in {repo.root}: `agent start` makes one")
     store = _opened(repo)
     campaigns = opening.campaigns_of(store)
@@ -94,9 +93,9 @@ def resume(name: str | None, where: Path, say: Say, make_runner: MakeRunner = su
     if not chosen:
         names = [c.name for c in campaigns]
         if not names:
-            raise UserError(f"{path} holds no campaign yet: `agent start` opens one")
+            raise UserError(f"{store.where} holds no campaign yet: `agent start` opens one")
         raise UserError(
-            f"no campaign {name!r} in {path}.{did_you_mean(name or '', names)} There are: {', '.join(names)}"
+            f"no campaign {name!r} in {store.where}.{did_you_mean(name or '', names)} There are: {', '.join(names)}"
         )
     campaign = chosen[-1]
     if campaign.state == "finished":
@@ -110,8 +109,13 @@ def resume(name: str | None, where: Path, say: Say, make_runner: MakeRunner = su
     return _go_on(campaign, _left(campaign, store), track, text, store, repo, say, make_runner)
 
 
-def _opened(repo: Repository) -> Store:
-    """The workspace's store; but not one that came with somebody's repository, and says which programs to ask."""
+def _opened(repo: Repository, *, create: bool = False) -> Store:
+    """The workspace's store; but not one that came with somebody's repository, and says which programs to ask.
+
+    `create`: of a database on a server, which somebody made, but which may be empty.
+    """
+    if (url := where_store.server()) is not None:
+        return open_store(url, create=create)
     if repo.committed("runs.db"):
         raise UserError(
             "runs.db is part of this repository's last commit, so it may be a stranger's; "

@@ -19,7 +19,7 @@ from agent.planner import Planner, making
 from agent.records import Campaign, Caps, Draft, Proposal
 from agent.runners import Runner, classes
 from agent.setting import known
-from agent.store import Store, open_store
+from agent.store import Store, open_store, where
 from agent.syntax import NotParsed
 from agent.track import Track
 from agent.worktree import Repository
@@ -151,7 +151,7 @@ def write(new: New, store: Store | None, repo: Repository, say: Say) -> tuple[St
     if new.edits is not None:
         base = repo.commit_candidate("base", 0, new.base, new.edits, "Uncommitted edits of the checkout")
         words = f"from the checkout with its uncommitted edits ({base[:10]})"
-    store = store or open_store(repo.root / "runs.db")
+    store = store or open_store(where.place(repo.root))
     with store.write() as tx:
         campaign = tx.add_campaign(
             name=new.name,

@@ -14,6 +14,7 @@ from agent.cli import (
     rejudge,
     reviewing,
     run,
+    stored,
     submitting,
 )
 
@@ -37,3 +38,4 @@ app = typer.Typer(
 )
 for group in (run, look, reviewing, files, submitting, judging, rejudge, conforming, clients, machine, models, demo):
     group.register(app)
+stored.register(app)

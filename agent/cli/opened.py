@@ -36,7 +36,11 @@ class Opened(NamedTuple):
 
 
 def workspace() -> Path:
-    """The folder with runs.db: here or above."""
+    """The folder with runs.db, here or above; where the runs are on a server, the repository that this is in."""
+    from agent.store import where
+
+    if where.server() is not None:
+        return here()
     for folder in (Path.cwd(), *Path.cwd().parents):
         if os.path.lexists(folder / "runs.db"):
             return folder
@@ -56,11 +60,11 @@ def here() -> Path:
 @contextmanager
 def opened(name: str | None, *, at_work: bool = False) -> Iterator[Opened]:
     """The store and a campaign of it: the one that is named, or the latest; with `at_work` the latest that is run."""
-    from agent.store import open_store
+    from agent.store import where
     from agent.store.lease import holder
 
     root = workspace()
-    store = open_store(root / "runs.db", create=False)
+    store = where.opened(root)
     try:
         with store.read() as reads:
             campaigns = reads.campaigns()
@@ -75,7 +79,7 @@ def opened(name: str | None, *, at_work: bool = False) -> Iterator[Opened]:
 def chosen(name: str | None, campaigns: "Sequence[Campaign]") -> "Campaign":
     """The campaign of this name; the latest where none was given."""
     if not campaigns:
-        raise UserError("runs.db holds no campaign yet: `agent start` opens one")
+        raise UserError("the store holds no campaign yet: `agent start` opens one")
     found = [one for one in campaigns if name in (None, one.name)]
     if found:
         return found[-1]

@@ -10,7 +10,7 @@ from agent import hardware
 from agent import track as tracks
 from agent.cli.opened import chosen, workspace
 from agent.errors import UserError
-from agent.store import Store, open_store
+from agent.store import Store, where
 from agent.tools import Desk
 from agent.worktree import Repository
 
@@ -30,7 +30,7 @@ class Workplace:
         """The campaign as it is now. What was tried out stays with it from call to call."""
         with self._lock:
             root = workspace()
-            self._store = self._store or open_store(root / "runs.db", create=False)
+            self._store = self._store or where.opened(root)
             with self._store.read() as reads:
                 campaign = chosen(self._name, reads.campaigns())
             if self._desk is None or self._desk.campaign.id != campaign.id:

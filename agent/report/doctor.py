@@ -19,6 +19,7 @@ from agent import hardware, track
 from agent.errors import CaddieError, StoreError
 from agent.report.tracks import known
 from agent.report.words import line, size
+from agent.store import where
 from agent.store.mounts import network_file_system_of
 from sandbox.policy import Level, Policy, reaches
 from sandbox.proving import ProbeError, bare, compare, prove
@@ -111,16 +112,16 @@ def _disk(root: Path) -> Check:
 
 def _store(root: Path) -> list[Check]:
     path = root / "runs.db"
-    name = network_file_system_of(path)
-    if name is not None:
-        return [Check("runs.db", "bad", f"{path} would be on {name}, where SQLite's locks can't be trusted")]
-    if not os.path.lexists(path):
-        return [Check("runs.db", "good", f"none yet; its place ({root}) is on a local file system")]
+    if (url := where.server()) is None:
+        name = network_file_system_of(path)
+        if name is not None:
+            return [Check("runs.db", "bad", f"{path} would be on {name}, where SQLite's locks can't be trusted")]
+        if not os.path.lexists(path):
+            return [Check("runs.db", "good", f"none yet; its place ({root}) is on a local file system")]
     from agent import budget
-    from agent.store import open_store
 
     try:
-        store = open_store(path, create=False)
+        store = where.opened(root)
         try:
             store.check()
             with store.read() as reads:
@@ -132,7 +133,8 @@ def _store(root: Path) -> list[Check]:
         return [Check("runs.db", "bad", line(str(error), 300))]
     if wrong:
         return [Check("runs.db", "bad", line(f"its ledger does not add up: {'; '.join(wrong)}", 300))]
-    return [Check("runs.db", "good", f"{size(path.stat().st_size)}, whole, campaigns in it: {len(campaigns)}")]
+    what = f"on a server ({store.where})" if url else f"{size(path.stat().st_size)}, whole"
+    return [Check("runs.db", "good", f"{what}, campaigns in it: {len(campaigns)}")]
 
 
 def _walls(probe: bool) -> list[Check]:
