@@ -257,6 +257,8 @@ class Run:
     created: str
     started: str | None = None
     ended: str | None = None
+    lease: str = ""  # of the machine, from its renting to its return
+    set_aside: str = ""  # why no verdict rests on it
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ LOOKS = (
     *(("diff", "p6"), ("log",), ("log", "p14"), ("log", "r65"), ("best",), ("lineage",), ("lineage", "p14")),
     *(("query", "SELECT * FROM leaderboard"), ("plot", "--terminal"), ("review", "--list"), ("doctor",)),
     *(("models",), ("tracks",), ("tracks", "golf-8xh100"), ("prune", "--dry-run"), ("planners",)),
+    ("costs",),
 )
 
 
@@ -91,6 +92,8 @@ WRONG = (
     (("export", "--format", "cvs"), 2, "Did you mean 'csv'?"),
     (("export", "--out", "/nowhere/x.md"), 2, "can't write"),
     (("plot", "--out", "/proc/x"), 2, "can't write"),
+    (("costs", "--plot", "where.pgn"), 2, "Did you mean 'png'?"),
+    (("costs", "--plot", "/nowhere/x.png"), 2, "can't write the plot"),
     (("log", "r65", "--of", "judge"), 2, "choose one of train, score, shepherd"),
     (("log", "r65", "--of", "trian"), 2, "--of trian: Did you mean 'train'? choose one of"),
     (("runs", "--last", "0"), 2, "Invalid value for '--last'"),

@@ -1,4 +1,4 @@
-"""Commands that write files: plot, export, adopt, prune."""
+"""Commands that write files: plot, costs, export, adopt, prune."""
 
 import sys
 from pathlib import Path
@@ -47,6 +47,26 @@ def _written(drawn: "Picture", folder: Path) -> list[Path]:
         return write(drawn, folder)
     except OSError as error:
         raise UserError(f"can't write the plots to {folder}: {error}") from error
+
+
+def costs(
+    campaign: CampaignName = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw it too: a file that ends in .png, .svg or .pdf.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Where time and money went.
+
+    By rung, kind of idea, planner, accepted gain and machine, and how much of what was paid for stood idle. In dollars
+    where machines or models are paid, else in seconds of slots or GPUs.
+    """
+    from agent.report.costs import costs as read
+    from agent.report.costs_shown import words, write
+
+    with opened(campaign) as found, found.store.read() as reads:
+        spent = read(reads, found.campaign.id)
+    if plot is not None:
+        write(spent, plot)
+    emit(spent, as_json, lambda: "\n\n".join([words(spent), *([str(plot)] if plot is not None else [])]))
 
 
 def export(
@@ -119,5 +139,5 @@ def prune(
 
 
 def register(app: typer.Typer) -> None:
-    for command in (plot, export, adopt, prune):
+    for command in (plot, costs, export, adopt, prune):
         app.command()(command)

@@ -39,7 +39,7 @@ _PROPOSAL_COLUMNS = frozenset(
         *("baseline_id", "source_id"),
     }
 )
-_RUN_COLUMNS = frozenset({"slot", "state", "outcome", "reason", "walls", "started", "ended", "script_sha"})
+_RUN_COLUMNS = frozenset({"slot", "state", "outcome", "reason", "walls", "started", "ended", "script_sha", "set_aside"})
 
 
 class Tx(Reads):
@@ -184,6 +184,7 @@ class Tx(Reads):
         attempt: int,
         hardware_class: str,
         script_sha: str,
+        lease: str = "",
     ) -> Run:
         title = f"p{proposal_id} {purpose} {rung} seed {seed}"
         values: dict[str, object] = {
@@ -198,6 +199,7 @@ class Tx(Reads):
             "state": "queued",
             "hardware_class": hardware_class,
             "script_sha": script_sha,
+            "lease": lease,
             "walls": [],
             "created": now(),
         }

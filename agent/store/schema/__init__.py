@@ -8,6 +8,7 @@ makes the views fast at a million runs.
 """
 
 from agent.store.columns import metadata
+from agent.store.schema.admitted import admissions
 from agent.store.schema.measured import (
     audits,
     boards,
@@ -24,6 +25,7 @@ from agent.store.schema.talks import calls, conversations, lessons, texts
 from agent.store.schema.work import campaigns, controllers, events, heads, ledger, proposals, reviews, runs, trunk
 
 __all__ = [
+    "admissions",
     "audits",
     "blobs",
     "boards",

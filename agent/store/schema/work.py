@@ -125,6 +125,8 @@ runs = Table(
     words("hardware_class"),
     words("script_sha"),
     Column("walls", Json, nullable=False),
+    words("lease"),  # of the machine, from its renting to its return; empty: before version 0013
+    words("set_aside", 2000),  # why no verdict rests on it; empty: nothing speaks against it
     words("created"),
     Column("started", Text),
     Column("ended", Text),
