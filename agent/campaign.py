@@ -229,4 +229,5 @@ def _setting(
         track=track,
         campaign=campaign,
         corpus=corpus,
+        desk=desk,
     )

@@ -20,6 +20,7 @@ from agent.track import Track
 MAX_FILE = 2_000_000
 # An estimate, the planner's own or ours: hopeless above this many limits. Below, the judge measures.
 HOPELESS = 2.5
+FREE_EDIT = "free edit: changes more than declared knobs"
 # In the environment of training (agent/steps/jobs.py) and of scoring (agent/judge), whatever the track.
 ALWAYS = frozenset({"SEED", "HOME", "PYTHONHASHSEED", "OMP_NUM_THREADS", "OMP_WAIT_POLICY"})
 
@@ -214,7 +215,7 @@ def _risks(
     if limit is not None and expected is not None and expected > limit:
         flags.append(f"expected size {expected:,} is over the limit of {limit:,} bytes")
     if not literals.only_knobs(track, before, after):
-        flags.append("free edit: changes more than declared knobs")
+        flags.append(FREE_EDIT)
         for path in sorted(after):
             if path.endswith(".py"):
                 flags += [f"{path}: {flag}" for flag in risks(before.get(path, ""), after[path])]

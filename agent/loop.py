@@ -17,6 +17,7 @@ from agent.llm.meter import write_off
 from agent.setting import Setting
 from agent.steps.admit import admit, record, refresh
 from agent.steps.collect import cancel_all, collect
+from agent.steps.conform import Conforming
 from agent.steps.crowded import Crowd
 from agent.steps.decide import decide, undecided
 from agent.steps.ending import NO_MORE_IDEAS, Ending, close, ending, over
@@ -43,6 +44,7 @@ class Loop:
         self._show = show
         self._asking = Asking(setting)
         self._learning = Learning(setting)
+        self._conforming = Conforming(setting)
         self._crowd = Crowd(setting)
         self._interrupts = 0
         self._told: Asked = ""
@@ -78,7 +80,10 @@ class Loop:
         if happened or self._over is None:
             self._look()
         happened += self._learn(happened)
+        happened += self._conforming.collect()
         happened += self._plan()
+        if not self._over and not self._asked():
+            self._conforming.ask()
         if not self._over:
             happened += self._launch()
         return happened
@@ -93,11 +98,15 @@ class Loop:
         setting, interrupts, until = self._setting, self._interrupts, time.monotonic() + TURN_S
         with setting.store.read() as reads:
             jobs = [setting.job(run.id) for run in reads.runs(setting.campaign.id, states={"queued", "running"})]
-        while time.monotonic() < until and self._interrupts == interrupts and not self._asking.answered():
+        while time.monotonic() < until and self._interrupts == interrupts and not self._answered():
             if any(setting.runner.poll(job) in ("done", "lost") for job in jobs):
                 return
             time.sleep(LOOK_S)
             self._show()
+
+    def _answered(self) -> bool:
+        """Whether something came back that is to be written down."""
+        return self._asking.answered() or self._conforming.answered()
 
     def _launch(self) -> int:
         """Fills the free slots with what is most urgent, unless the disk could not hold it."""
@@ -111,6 +120,7 @@ class Loop:
                 items = sparing(items, idle=len(slots) == len(setting.runner.slots))
             elif items and not affordable(reads.balance(setting.campaign.id), worst_idea(setting, reads).gpu_s):
                 items = [item for item in items if not begins(item)]
+            items = [item for item in items if not begins(item) or self._conforming.may_run(item.proposal)]
         if items:
             slots = self._crowd.free(slots)
         for slot, item in zip(slots, items, strict=False):

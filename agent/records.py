@@ -39,7 +39,7 @@ ProposalState = Literal[
 TRANSITIONS: dict[ProposalState, tuple[ProposalState, ...]] = {
     "drafted": ("edit_failed", "duplicate", "blocked", "awaiting_review", "approved", "cancelled"),
     "awaiting_review": ("declined", "expired", "approved", "cancelled"),
-    "approved": ("queued", "awaiting_review", "unfunded", "cancelled"),
+    "approved": ("queued", "awaiting_review", "blocked", "unfunded", "cancelled"),  # blocked: breaks the contract
     "queued": ("running", "unfunded", "cancelled"),
     "running": ("lost", "measured", "crashed", "cancelled", "duplicate"),  # inert: the same losses as its baseline's
     "lost": ("running", "crashed", "unfunded", "cancelled"),

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from agent.planner import Planner
     from agent.runners import Runner
     from agent.store import Store
+    from agent.tools.desk import Desk
     from agent.worktree import Repository
 
 
@@ -35,6 +36,8 @@ class Setting:
     campaign: Campaign
     corpus: Path
     """The prepared corpus: train/, val/, manifest.json."""
+    desk: "Desk"
+    """What planners look at; what they and the loop have tried out of scripts is kept with it."""
 
     @property
     def folder(self) -> Path:

@@ -127,6 +127,16 @@ def check(
     return Check(not failures, words, tuple(failures), report.risks, report.ast_hash, after, True, estimates)
 
 
+def breaches(desk: Desk, basis: Basis, after: Mapping[str, str]) -> list[str]:
+    """What the scoring of these files breaks of the contract, and the head's does not. A script that does not train
+    breaks nothing: its run says that better. Raises EditError or InfraError where it can't be tried."""
+    how = _tested(desk.track, basis, after)
+    if desk.track.check is None or how is None:
+        return []
+    found = desk.dry_runs.of(_place(desk, basis, after), after, how)
+    return [] if found.failure else _against_the_contract(desk, basis, found)
+
+
 def _failed(
     texts: list[str],
     risks: tuple[str, ...] = (),

@@ -1,0 +1,92 @@
+"""review -> worktree: an idea's scoring is tried against the contract before its first run is paid.
+
+Whoever wrote it, and however it was put together: a script of a file, a merge of two, an edit of a reviewer, a change
+moved to a new head. One that changes literals of knobs alone answers as its head does. Tested in the background, in the
+order in which ideas will run, and as many ahead as there are slots; what is known dies with the process and is found
+out again.
+"""
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+
+from agent import guard, rebase
+from agent.errors import EditError, InfraError
+from agent.records import Proposal
+from agent.setting import Setting, known
+from agent.steps.background import in_background
+from agent.steps.wanted import begins, wanted
+from agent.tools.check import breaches
+
+
+@dataclass(frozen=True)
+class Trying:
+    proposal: Proposal
+    answer: "Future[list[str]]"
+
+
+class Conforming:
+    """The tests of one controller, one at a time: each takes the machine's time from what is measured."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self._tests = bool(setting.track.script.score) and setting.track.check is not None
+        self._trying: Trying | None = None
+        self._hold: set[str] = set()
+        """Commits of which nothing was found that breaks it."""
+
+    def may_run(self, proposal: Proposal) -> bool:
+        return not self._tests or guard.FREE_EDIT not in proposal.risk or proposal.commit in self._hold
+
+    def answered(self) -> bool:
+        return self._trying is not None and self._trying.answer.done()
+
+    def ask(self) -> None:
+        """Tests the next idea that will run, unless enough are ready."""
+        if not self._tests or self._trying is not None:
+            return
+        setting = self._setting
+        with setting.store.read() as reads:
+            approved = reads.proposals(setting.campaign.id, {"approved"})
+            if all(map(self.may_run, approved)):
+                return
+            items = [item.proposal for item in wanted(setting, reads) if begins(item)]
+        ahead = items[: len(setting.runner.slots)]
+        due = next((one for one in ahead if not self.may_run(one)), None)
+        if due is not None:
+            self._trying = Trying(due, in_background(f"conforming p{due.id}", partial(_breaches, setting, due)))
+
+    def collect(self) -> int:
+        """Writes down what came of it; gives how much."""
+        if self._trying is None or not self._trying.answer.done():
+            return 0
+        proposal, answer = self._trying.proposal, self._trying.answer
+        self._trying = None
+        try:
+            words = answer.result()
+        except (EditError, InfraError) as error:  # the machine's fault is not held against an idea
+            words = []
+            self._note(proposal, f"its scoring could not be tried before its run: {error}")
+        if words:
+            self._block(proposal, words)
+        else:
+            self._hold.add(known(proposal.commit))
+        return 1
+
+    def _block(self, proposal: Proposal, words: list[str]) -> None:
+        with self._setting.store.write() as tx:
+            now = tx.proposal(proposal.id)
+            if now.state == "approved" and now.commit == proposal.commit:
+                tx.move(proposal.id, "blocked", f"contract: {'; '.join(words)}")
+
+    def _note(self, proposal: Proposal, words: str) -> None:
+        with self._setting.store.write() as tx:
+            tx.add_event(self._setting.campaign.id, "conform", words, proposal_id=proposal.id)
+
+
+def _breaches(setting: Setting, proposal: Proposal) -> list[str]:
+    repo, paths = setting.repo, setting.track.script.editable
+    with setting.store.read() as reads:
+        baseline = reads.proposal(known(proposal.baseline_id))
+        basis = rebase.basis(repo, reads, baseline, baseline, paths)
+    return breaches(setting.desk, basis, repo.files(known(proposal.commit), paths))
