@@ -1,0 +1,167 @@
+"""Slurm's commands: sbatch, squeue, scancel and scontrol, and what they answer.
+
+Takes a `Shell`; gives rows of the queue and ids of jobs. Needs no accounting database: what Slurm has forgotten, the
+job folders know.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
+
+from agent.errors import InfraError
+from agent.runners.slurm.shell import Said, Shell
+
+QUEUE = ("squeue", "--noheader", "--me", "--array", "--states=all", "--format=%i|%T|%r|%N|%j")
+MOST_QUEUE = 16_000_000  # bytes: room for 100,000 jobs
+PREFIX = "caddie-"
+_ID = re.compile(r"[0-9]{1,18}(_[0-9]{1,9})?")
+_PARSABLE = re.compile(r"([0-9]{1,18})(;[A-Za-z0-9_.-]+)?")
+_ANSI = re.compile(r"[^\x20-\x7e]+")
+
+Stage = Literal["waiting", "held", "running", "ending", "over"]
+_WAITING = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
+_RUNNING = {"RUNNING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING"}
+_ENDING = {"COMPLETING", "STAGE_OUT"}
+_OVER = {
+    *("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE"),
+    *("OUT_OF_MEMORY", "REVOKED"),
+}
+# Reasons for which a job that waits will wait for ever, until somebody with more rights acts.
+_HELD = {
+    *("JobHeldAdmin", "JobHeldUser", "JobHoldMaxRequeue", "launch_failed_requeued_held", "BadConstraints"),
+    *("DependencyNeverSatisfied", "PartitionTimeLimit", "AccountNotAllowed", "QOSNotAllowed", "InvalidAccount"),
+    *("InvalidQOS",),
+}
+# The cluster ended it: whatever became of the run, it says nothing about the idea.
+TAKEN = {"CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE", "REVOKED"}
+
+
+class Row(NamedTuple):
+    """One job, as squeue sees it."""
+
+    id: str
+    state: str
+    reason: str
+    node: str
+    name: str
+
+    @property
+    def stage(self) -> Stage:
+        if self.state in _WAITING:
+            return "held" if self.reason.replace(" ", "_") in _HELD or self.state.endswith("HOLD") else "waiting"
+        if self.state in _RUNNING:
+            return "running"
+        return "ending" if self.state in _ENDING else "over"
+
+    @property
+    def index(self) -> int | None:
+        """In its array."""
+        return int(self.id.split("_")[1]) if "_" in self.id else None
+
+
+class Refused(InfraError):
+    """Slurm understood the question, and said no."""
+
+
+class Slurm:
+    def __init__(self, shell: Shell) -> None:
+        self._shell = shell
+
+    def submit(self, script: str, words: Sequence[str]) -> str:
+        """The id of the new job, or of the array.
+
+        Raises:
+            Refused: there is no such job.
+            InfraError: whether there is one is not known.
+        """
+        said = self._shell.run(("sbatch", "--parsable", *words), script.encode())
+        found = _PARSABLE.fullmatch(_last_line(said.out))
+        if said.rc != 0 and found is None and not _unsure(said):
+            raise Refused(_words("sbatch", said))
+        if said.rc != 0 or found is None:
+            raise InfraError(_words("sbatch", said))
+        return found[1]
+
+    def would_run(self, script: str, words: Sequence[str]) -> str:
+        """What is wrong with a job like this one; empty: nothing. It is not submitted."""
+        said = self._shell.run(("sbatch", "--test-only", *words), script.encode())
+        return "" if said.rc == 0 else _words("sbatch", said)
+
+    def queue(self) -> dict[str, list[Row]]:
+        """Every job of Caddie's that Slurm still knows of, over or not, by name. One question for all of them.
+
+        Raises:
+            InfraError: it did not answer, or nothing that can be read.
+        """
+        said = self._shell.run(QUEUE, most=MOST_QUEUE)
+        if said.rc != 0:
+            raise InfraError(_words("squeue", said))
+        rows: dict[str, list[Row]] = {}
+        for line in said.out.decode("utf-8", "replace").splitlines():
+            row = _row(line)
+            if row is not None:
+                rows.setdefault(row.name, []).append(row)
+        return rows
+
+    def cancel(self, ids: Iterable[str]) -> None:
+        """Ends jobs, or takes them from the queue. One that is over is none."""
+        self._act(("scancel", "--quiet", *ids))
+
+    def ask_to_end(self, ids: Iterable[str]) -> None:
+        """As it is asked when its time is over: the shepherd has its time to end its run and say so."""
+        self._act(("scancel", "--quiet", "--batch", "--signal=TERM", *ids))
+
+    def partition(self, name: str) -> dict[str, str]:
+        """What Slurm says of a partition; nothing where it has none of that name."""
+        said = self._shell.run(("scontrol", "--oneliner", "show", "partition", name))
+        if said.rc != 0:
+            if _unsure(said):
+                raise InfraError(_words("scontrol", said))
+            return {}
+        words = said.out.decode("utf-8", "replace").split()
+        return {key: value for key, mark, value in (word.partition("=") for word in words) if mark}
+
+    def _act(self, words: Sequence[str]) -> None:
+        said = self._shell.run(words)
+        if said.rc != 0 and _unsure(said):
+            raise InfraError(_words(words[0], said))
+
+
+def _row(line: str) -> Row | None:
+    """None for what is no job of Caddie's, whatever else a command printed."""
+    parts = line.strip().split("|", 4)
+    if len(parts) != 5 or not _ID.fullmatch(parts[0]) or not parts[4].startswith(PREFIX):
+        return None
+    row = Row(*parts)
+    known = _WAITING | _RUNNING | _ENDING | _OVER
+    return row if row.state in known else None
+
+
+def _last_line(out: bytes) -> str:
+    """Sites print notices before it."""
+    lines = out.decode("utf-8", "replace").strip().splitlines()
+    return lines[-1].strip() if lines else ""
+
+
+def _unsure(said: Said) -> bool:
+    """Whether the question may not have reached the controller, or its answer got lost on the way."""
+    text = f"{said.err} {said.out[-500:].decode('utf-8', 'replace')}".strip().lower()
+    signs = (
+        *("unable to contact", "timed out", "zero bytes", "connection refused", "connect failure", "send/recv"),
+        *(
+            "temporarily",
+            "communication",
+            "protocol authentication",
+            "munge",
+            "unexpected message",
+            "backup controller",
+        ),
+    )
+    return said.rc in (124, 255) or said.rc < 0 or any(sign in text for sign in signs) or not text
+
+
+def _words(command: str, said: Said) -> str:
+    """For a person: what it said, of one line, or that it said nothing."""
+    text = said.err.strip() or said.out[-500:].decode("utf-8", "replace").strip()
+    last = _ANSI.sub(" ", " ".join(text.splitlines()[-3:])).strip()[:500]
+    return f"{command} ended with {said.rc}: {last or 'and said nothing'}"
