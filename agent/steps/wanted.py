@@ -217,8 +217,8 @@ def _test(setting: Setting, reads: Reads, proposal: Proposal) -> list[Wanted]:
         return []  # not decided yet
     if verdicts and verdicts[-1].decision == "recheck":
         last = done[-1]
-        held, there = proposal.state == "confirming", (last.hardware_class,)
-        return [Wanted(proposal, "recheck", baseline_id, last.seed, last.attempt + 1, held, last.rung, there)]
+        held, where = proposal.state == "confirming", (last.hardware_class,)
+        return [Wanted(proposal, "recheck", baseline_id, last.seed, last.attempt + 1, held, last.rung, where)]
     if rung is not None and measure is not None and not measure.useless:
         seed = seed_of(setting.campaign.seed, baseline_id, TRIAL)
         there = classes.of_runs(measure.runs)

@@ -1,7 +1,7 @@
 """The tables of runs.db, in SQLAlchemy Core: plain columns, ISO dates, JSON as text, flags as 0 or 1.
 
-Gives `metadata`, which knows them all, and one `Table` each, by subject: the work, what it is worth, what is rented, what
-machines share, language models.
+Gives `metadata`, which knows them all, and one `Table` each, by subject: the work, what it is worth, what is rented,
+what machines share, language models.
 Flags are integers, so that the same SQL runs on SQLite and PostgreSQL. Columns marked "kept" are maintained by
 agent/store/standing.py or agent/budget.py in the transaction that changes what they are derived from; that is what
 makes the views fast at a million runs.
