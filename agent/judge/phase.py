@@ -31,6 +31,13 @@ class CodeSizes(NamedTuple):
     packed: int | None = None
 
 
+class Texts(NamedTuple):
+    """What is scored, where it does not lie in a corpus."""
+
+    documents: Documents | None
+    hidden: Documents | None
+
+
 UNKNOWN = CodeSizes()
 QUICK = Auditing()
 
@@ -46,10 +53,12 @@ def judge_phase(
     auditing: Auditing = QUICK,
     sizes: CodeSizes = UNKNOWN,
     share: float = 1.0,
+    texts: Texts | None = None,
 ) -> Phase:
     """The phase that scores: a trusted process, which starts the candidate's processes itself, each bound by the
-    policy with its own files and folder in it. `share`: of the documents that are scored."""
-    held = documents(track, corpus)
+    policy with its own files and folder in it. `share`: of the documents that are scored; `texts`:
+    other ones than the corpus'."""
+    held, hidden = texts or (documents(track, corpus), hidden_documents(track, corpus))
     if held is not None and share < 1:
         held = replace(held, share=share, track=track.name, floor_bits=None, official=None)
     task = scoring_task(
@@ -58,7 +67,7 @@ def judge_phase(
         script=script,
         seed=seed,
         held=held,
-        hidden=hidden_documents(track, corpus),
+        hidden=hidden,
         policy=policy,
         auditing=auditing,
         sizes=sizes,

@@ -84,6 +84,10 @@ class LocalRunner:
         first = self.slots.index(slot) * self._gpus_per_slot
         return self._gpus[first : first + self._gpus_per_slot]
 
+    def core(self, slot: str) -> int | None:
+        """A GPU run needs its processor threads; only runs that are timed on a core of their own are pinned to it."""
+        return None if self._gpus_per_slot else self._cores[self.slots.index(slot)]
+
     def spare(self, slot: str) -> float | None:
         return None if self._gpus_per_slot else cores.spare(self._cores[self.slots.index(slot)])
 
@@ -96,10 +100,14 @@ class LocalRunner:
         return tried()
 
     def submit(self, order: Order, folder: Path, slot: str) -> None:
+        self.start(order, folder, slot, corpus_beside(order, folder))
+
+    def start(self, order: Order, folder: Path, slot: str, corpus: Path) -> None:
+        """As `submit`, with a corpus that lies elsewhere."""
         placed(folder, order)
         paths = JobPaths(folder)
         if not there(paths.spec):
-            here = Here(corpus_beside(order, folder), self.gpus(slot), self.env(slot), self.box())
+            here = Here(corpus, self.gpus(slot), self.env(slot), self.box())
             try:
                 write_aside(paths.spec, spec_of(order, here, folder).to_json())
             except OSError as error:
@@ -117,8 +125,7 @@ class LocalRunner:
             raise InfraError(f"{folder} does not hold the job of r{run_id}, but of r{found.run_id}")
         if there(paths.lost) or there(paths.result) or lock.held(paths.lock):
             return
-        # A GPU run needs its processor threads; only runs that are timed on a core of their own are pinned to it.
-        self._send(paths, None if self._gpus_per_slot else self._cores[self.slots.index(slot)])
+        self._send(paths, self.core(slot))
 
     def poll(self, folder: Path) -> JobState:
         """The lock comes before the result: a candidate may have written one while its shepherd lives."""

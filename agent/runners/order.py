@@ -12,7 +12,7 @@ from pathlib import Path
 
 from agent import reach, training
 from agent.errors import InfraError, TrackError
-from agent.judge.phase import CodeSizes, judge_phase
+from agent.judge.phase import CodeSizes, Texts, judge_phase
 from agent.judge.task import Auditing
 from agent.runners.job import JobPaths, JobSpec, Phase, PhaseName, make, strict
 from agent.runners.reading import read_small
@@ -66,6 +66,8 @@ class Here:
     """How the run finds its share of the machine."""
     box: BoxName = ""
     """How bubblewrap is known to work."""
+    texts: Texts | None = None
+    """None: those of the corpus."""
 
 
 def spec_of(order: Order, here: Here, folder: Path) -> JobSpec:
@@ -112,7 +114,7 @@ def _judge(order: Order, track: Track, here: Here, paths: JobPaths) -> Phase:
     # A candidate that is scored finds its share of the machine, too.
     script = track.script.model_copy(update={"env": {**here.env, **track.script.env}})
     auditing = order.auditing
-    if auditing.reference is not None:
+    if auditing.reference is not None and not auditing.reference.path.startswith("/"):
         path = str(paths.folder.parent / auditing.reference.path)
         auditing = replace(auditing, reference=replace(auditing.reference, path=path))
     return judge_phase(
@@ -121,6 +123,7 @@ def _judge(order: Order, track: Track, here: Here, paths: JobPaths) -> Phase:
         script=training.script_file(track, paths.code),
         seed=order.seed,
         corpus=here.corpus,
+        texts=here.texts,
         policy=reach.scoring(track, _reach(order, here)),
         auditing=auditing,
         sizes=CodeSizes(order.source_bytes, order.packed_bytes),

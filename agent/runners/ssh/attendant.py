@@ -1,0 +1,217 @@
+"""Looks after the jobs on a far machine, for as long as a link lasts; without it they go on by themselves.
+
+Runs there, from the tree of our code: takes questions on stdin, gives answers on stdout, each a frame of JSON with its
+length before it. All that it does may be done again: a job is made and started once, whoever asks how often.
+"""
+
+import base64
+import contextlib
+import json
+import os
+import struct
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from agent import devices, hardware, reach
+from agent import track as tracks
+from agent.errors import CaddieError, InfraError
+from agent.runners import leftovers, lock
+from agent.runners.job import JobPaths, strict
+from agent.runners.local import LocalRunner
+from agent.runners.order import Order, place
+from agent.runners.reading import read_small, there
+from agent.runners.removal import remove
+from agent.runners.shepherd import boot
+from agent.runners.ssh import far
+
+LOGS = ("train.log", "score.log", "judge.log", "shepherd.log")
+MOST_LOG = 1 << 18  # bytes of one log in one answer
+MOST_FRAME = 16_000_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What it is started with."""
+
+    root: str  # our folder there
+    jobs: str  # of this controller, from the root
+    track: str  # the text of a track file: what hardware its runs need
+    slots: int | None = None
+    gpus: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the machine is."""
+
+    hardware_class: str
+    slots: int
+    level: str
+    box: str
+    notes: tuple[str, ...]
+    gpus: tuple[str, ...]
+    boot: str
+
+
+class Attendant:
+    def __init__(self, settings: Settings) -> None:
+        self._jobs = Path(settings.root) / settings.jobs
+        self._root = Path(settings.root)
+        self._jobs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        track = tracks.parse(settings.track, "the track")
+        each = track.hardware.gpus
+        found = tuple(g for g in hardware.matching(track) if settings.gpus is None or g.minor in settings.gpus)
+        if each and not settings.slots and len(found) < each:
+            raise InfraError(f"a run needs {each} GPUs, there are {len(found)} that fit")
+        slots = settings.slots or (len(found) // each if each else 1)
+        self._runner = LocalRunner(slots, found, each) if each else LocalRunner(slots)
+        level = self._runner.level(reach.asked(track, self._root))
+        if each:
+            devices.require(track, self._runner)
+        self.facts = Facts(
+            self._runner.hardware_class,
+            slots,
+            level,
+            self._runner.box(),
+            self._runner.notes,
+            tuple(gpu.name for gpu in found),
+            boot(),
+        )
+
+    def begin(self, job: str, order: str, code: Mapping[str, str], data: str, slot: int) -> dict[str, Any]:
+        """Makes the job folder of blobs and sends a shepherd, unless both were done before."""
+        folder, asked = self._folder(job), Order.from_json(order)
+
+        def fill(into: Path) -> None:
+            for path, sha in code.items():
+                lay_blob(self._root, sha, into, path)
+
+        place(folder, asked, fill)
+        self._runner.start(asked, folder, self._runner.slots[slot], Path(data))
+        return {}
+
+    def look(self, jobs: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+        """The state of each job, and of its logs what comes after the byte that is known."""
+        return {job: self._seen(self._folder(job), known) for job, known in jobs.items()}
+
+    def cancel(self, job: str) -> dict[str, Any]:
+        self._runner.cancel(self._folder(job))
+        return {}
+
+    def end(self, job: str) -> dict[str, Any]:
+        """Nothing of it runs when this is over, and nothing of it ever will; its folder goes."""
+        folder = self._folder(job)
+        if folder.is_dir():
+            self._runner.cancel(folder)
+        dead = not lock.held(JobPaths(folder).lock)
+        if dead:
+            leftovers.end(folder.parent)
+            remove(folder)
+        return {"dead": dead}
+
+    def dead(self, job: str) -> dict[str, Any]:
+        """Whether nothing of a job runs any more; what is left over is ended first."""
+        folder = self._folder(job)
+        if lock.held(JobPaths(folder).lock):
+            return {"dead": False}
+        leftovers.end(folder.parent)
+        return {"dead": leftovers.end(folder.parent) == []}
+
+    def slot(self, number: int) -> dict[str, Any]:
+        """What the process that judges adds to an order for this slot."""
+        name = self._runner.slots[number]
+        runner = self._runner
+        return {"gpus": runner.gpus(name), "env": runner.env(name), "box": runner.box(), "core": runner.core(name)}
+
+    def there(self) -> dict[str, Any]:
+        """The jobs of this controller that have a folder."""
+        return {"jobs": sorted(path.name for path in self._jobs.iterdir() if not path.name.startswith("."))}
+
+    def sweep(self) -> dict[str, Any]:
+        return {"ended": self._runner.sweep(self._jobs)}
+
+    def _seen(self, folder: Path, known: Mapping[str, int]) -> dict[str, Any]:
+        paths = JobPaths(folder)
+        state = self._runner.poll(folder)
+        logs = {}
+        for name in LOGS:
+            data = _from(folder / name, known.get(name, 0))
+            if data:
+                logs[name] = base64.b64encode(data).decode("ascii")
+        seen: dict[str, Any] = {"state": state, "logs": logs, "beat": read_small(paths.heartbeat)}
+        if state == "done":
+            seen |= {"result": read_small(paths.result), "measure": read_small(paths.measure)}
+            seen |= {"reference": there(paths.reference), "spec": read_small(paths.spec)}
+        if state == "lost":
+            seen["loss"] = asdict(self._runner.loss(folder))
+        return seen
+
+    def _folder(self, job: str) -> Path:
+        if "/" in job or job.startswith("."):
+            raise ValueError(f"{job!r} is no name of a job")
+        return self._jobs / job
+
+
+def lay_blob(root: Path, sha: str, into: Path, path: str) -> None:
+    """A copy of a blob, every byte of which is checked once more."""
+    target = far.inside(into, path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    far.copy(far.blob(root, sha), target, sha)
+
+
+def _from(path: Path, offset: int) -> bytes:
+    """What a log has from a byte on; no link is followed, no pipe waited for."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.pread(fd, MOST_LOG, offset)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
+
+
+def read_frame() -> dict[str, Any] | None:
+    head = sys.stdin.buffer.read(4)
+    if len(head) < 4:
+        return None
+    (size,) = struct.unpack(">I", head)
+    data = sys.stdin.buffer.read(size)
+    return json.loads(data) if len(data) == size else None
+
+
+def write_frame(answer: Mapping[str, Any]) -> None:
+    data = json.dumps(answer).encode()
+    sys.stdout.buffer.write(struct.pack(">I", len(data)) + data)
+    sys.stdout.buffer.flush()
+
+
+def main(text: str) -> int:
+    try:
+        attendant = Attendant(strict(Settings, text))
+    except (CaddieError, ValueError, OSError) as error:
+        write_frame({"error": str(error)[:2000]})
+        return 1
+    write_frame(asdict(attendant.facts))
+    with contextlib.suppress(BrokenPipeError):
+        while (asked := read_frame()) is not None:
+            try:
+                write_frame(getattr(attendant, _verb(asked.pop("do")))(**asked))
+            except (CaddieError, ValueError, OSError, TypeError) as error:
+                write_frame({"error": f"{type(error).__name__}: {error}"[:2000]})
+    return 0
+
+
+def _verb(name: object) -> str:
+    if name not in ("begin", "look", "cancel", "end", "dead", "slot", "there", "sweep"):
+        raise ValueError(f"{name!r} is nothing that is done here")
+    return str(name)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

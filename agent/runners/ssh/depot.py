@@ -1,0 +1,175 @@
+"""What a far machine is sent: blobs named by their sha256, each once, and the trees that are laid of them.
+
+Takes files of this machine; gives `Tree`, and sends over a `Link` what is lacking there. A transfer that breaks goes
+on at the byte where it broke.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent import fresh
+from agent.errors import InfraError, UserError
+from agent.reach import fineweb_folder
+from agent.runners.job import from_json
+from agent.runners.ssh import far
+from agent.runners.ssh.hosts import SshHost
+from agent.runners.ssh.link import Link, Refused, Unreachable, read_most
+from agent.track import Track
+from trainer.data.manifest import load
+
+if TYPE_CHECKING:
+    pass
+
+SOURCE = Path(far.__file__).read_text("utf-8")
+SMALL = 1 << 20  # bytes; what is smaller is sent together with others
+BLOCK = 1 << 18
+PUT_S = 120.0  # without a byte taken or a word said
+PACKAGES = ("agent", "sandbox", "trainer")
+# What a training job needs of the judge: to be made out. All that scores comes when training is over.
+JUDGES_RECORDS = ("__init__.py", "phase.py", "task.py", "texts.py")
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Files by their path in a tree, each with its sha256, and where they lie here."""
+
+    files: Mapping[str, str]
+    sources: Mapping[str, Path]
+
+    @property
+    def name(self) -> str:
+        lines = "".join(f"{path} {sha}\n" for path, sha in sorted(self.files.items()))
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+    def blobs(self) -> dict[str, Path]:
+        return {sha: self.sources[path] for path, sha in self.files.items()}
+
+
+def tree_of(files: Mapping[str, Path]) -> Tree:
+    """Reads every file once."""
+    return Tree({path: _sha(file) for path, file in files.items()}, dict(files))
+
+
+def own_code(*, judging: bool) -> Tree:
+    """Caddie itself, as it runs here; for training without what judges."""
+    found: dict[str, Path] = {}
+    for package in PACKAGES:
+        for file in sorted((fresh.ROOT / package).rglob("*")):
+            path = file.relative_to(fresh.ROOT).as_posix()
+            if "__pycache__" in path or not file.is_file() or file.is_symlink():
+                continue
+            if judging or not path.startswith("agent/judge/") or path.removeprefix("agent/judge/") in JUDGES_RECORDS:
+                found[path] = file
+    return tree_of(found)
+
+
+def training_data(track: Track, corpus: Path) -> Tree:
+    """What training reads, by the sums of the corpus' own manifest; never the validation side."""
+    if track.data.corpus == "none":
+        return Tree({}, {})
+    manifest = load(corpus, verify=False)
+    files = (*manifest.train.files, *manifest.extra)
+    if track.data.corpus == "fineweb":
+        place = f"datasets/{fineweb_folder(track)}/fineweb_train_"
+        files = tuple(file for file in files if file.path.startswith((place, "tokenizers/")))
+    return Tree({file.path: file.sha256 for file in files}, {file.path: corpus / file.path for file in files})
+
+
+async def call(link: Link, verb: str, *words: str, stdin: bytes = b"", within_s: float = 120.0) -> dict[str, object]:
+    """One verb of far.py, to its end."""
+    done = await link.run(*command(link.host, verb, *words), stdin=stdin, within_s=within_s)
+    if done.rc == 127 or (done.rc and not done.out):
+        raise Refused(f"{link.host.name}: no {link.host.python} there that works: {done.err.strip()[-300:]}")
+    return answer(done.out, link.host)
+
+
+def command(host: SshHost, verb: str, *words: str) -> tuple[str, ...]:
+    return (host.python, "-I", "-c", SOURCE, host.folder, verb, *words)
+
+
+def answer(line: bytes, host: SshHost) -> dict[str, object]:
+    """A line of far.py. Raises InfraError where it says what went wrong, or is none."""
+    try:
+        found = from_json(line.decode("utf-8", "replace"))
+    except ValueError as error:
+        raise InfraError(f"{host.name} does not answer in our words: {error}") from error
+    if not isinstance(found, dict) or "error" in found:
+        words = str(found.get("error", "") if isinstance(found, dict) else found)[:500]
+        raise InfraError(f"{host.name}: {words}")
+    return found
+
+
+async def send(link: Link, blobs: Mapping[str, Path]) -> int:
+    """Sends what is lacking there; gives the bytes that went over."""
+    sizes = {sha: path.stat().st_size for sha, path in blobs.items()}
+    asked = json.dumps(list(sizes.items())).encode()
+    lacking = (await call(link, "want", stdin=asked)).get("lacking")
+    wanted = [sha for sha in lacking if sha in blobs] if isinstance(lacking, list) else []
+    small = [sha for sha in wanted if sizes[sha] < SMALL]
+    sent = await _puts(link, {sha: blobs[sha] for sha in small}) if small else 0
+    for sha in wanted:
+        if sizes[sha] >= SMALL:
+            sent += await _put(link, sha, blobs[sha], sizes[sha])
+    return sent
+
+
+async def lay(link: Link, tree: Tree, *, shared: bool) -> str:
+    """Its folder there. `shared`: its files are the blobs themselves."""
+    words = ("link" if shared else "copy",)
+    told = await call(link, "lay", tree.name, *words, stdin=json.dumps(dict(tree.files)).encode(), within_s=600)
+    return str(told["tree"])
+
+
+async def _puts(link: Link, blobs: Mapping[str, Path]) -> int:
+    data = {sha: path.read_bytes() for sha, path in blobs.items()}
+    head = json.dumps([[sha, len(one)] for sha, one in data.items()]).encode() + b"\n"
+    await call(link, "puts", stdin=head + b"".join(data.values()), within_s=600)
+    return sum(map(len, data.values()))
+
+
+async def _put(link: Link, sha: str, path: Path, size: int) -> int:
+    import asyncio
+
+    import asyncssh
+
+    process = await link.open(*command(link.host, "put", sha, str(size)))
+    try:
+        async with asyncio.timeout(PUT_S):
+            at = _offset(answer(await process.stdout.readline(), link.host), size)
+        began = at
+        with path.open("rb") as file:
+            file.seek(at)
+            while data := file.read(BLOCK):
+                process.stdin.write(data)
+                async with asyncio.timeout(PUT_S):
+                    await process.stdin.drain()
+                at += len(data)
+        process.stdin.write_eof()
+        if began < size:
+            async with asyncio.timeout(PUT_S + size / 1e8):
+                answer(await read_most(process.stdout, 65536), link.host)
+        return at - began
+    except (asyncssh.Error, OSError, TimeoutError) as error:
+        link.drop()
+        raise Unreachable(f"{link.host.name}: a transfer broke: {error or type(error).__name__}") from error
+    finally:
+        process.close()
+
+
+def _offset(told: Mapping[str, object], size: int) -> int:
+    at = told.get("at")
+    if not isinstance(at, int) or not 0 <= at <= size:
+        raise InfraError("a machine says that it has more of a file than there is")
+    return at
+
+
+def _sha(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"can't read {path}, which a far machine needs: {error}") from error

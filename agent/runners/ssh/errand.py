@@ -1,0 +1,274 @@
+"""One job on a far machine, from the moment that it is placed until all that came of it is here.
+
+Takes the machine, the mirror folder and the order. Every step may be cut off and done again, by this process or the
+next: what was done is seen from the mirror and from the machine. Training and scoring are two jobs there; the second
+one's code and texts are sent when nothing of the first runs any more.
+"""
+
+import asyncio
+import base64
+import hashlib
+import json
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from agent.errors import CaddieError, InfraError
+from agent.judge.texts import documents, hidden_documents
+from agent.runners.job import JobPaths, JobResult, Loss, write_aside
+from agent.runners.order import Order
+from agent.runners.reading import read_plain, there
+from agent.runners.ssh import mirror
+from agent.runners.ssh.depot import training_data, tree_of
+from agent.runners.ssh.link import Unreachable
+from agent.runners.ssh.machine import Machine
+from agent.track import GRACE_S
+from sandbox.limits import MB
+
+LOOK_S = 1.0
+AGAIN_S = 2.0
+# After its time a shepherd has ended its job whatever happens, and so has one that was late to start.
+SURELY_OVER_S = 60.0
+MOST_REFERENCE = 2_000_000_000
+LATE_S = 30.0  # of scoring, by our own clock, beyond its limit and what the start takes
+
+
+class Errand:
+    def __init__(self, machine: Machine, folder: Path, order: Order, corpus: Path) -> None:
+        self.machine = machine
+        self.fenced = False
+        self._folder, self._paths = folder, JobPaths(folder)
+        self._order, self._corpus = order, corpus
+        self._track = order.limited
+        self._at = mirror.read(folder)
+        self._silent_since: float | None = None
+        self._before_s = 0.0
+        self._soon = asyncio.Event()
+
+    @property
+    def _name(self) -> str:
+        return self._folder.name
+
+    def hurry(self) -> None:
+        self._soon.set()
+
+    async def run(self) -> None:
+        """Until the mirror holds a result or a tombstone."""
+        while not there(self._paths.result) and not there(self._paths.lost):
+            try:
+                result = await self._whole()
+                self._silent_since = None
+                if result is not None:
+                    write_aside(self._paths.result, result.to_json())
+                    await self._clean()
+                    return
+            except Unreachable as error:
+                self._silent(str(error))
+                await self._rest(AGAIN_S)
+            except (CaddieError, OSError, ValueError) as error:
+                lose(self._folder, Loss(self._known.asked is not None, 0.0, str(error)[:1000]))
+                await self._clean()
+                return
+            await self._rest(LOOK_S)
+        if there(self._paths.lost):
+            await self._clean()
+
+    # ---------------------------------------------------------------- the steps
+
+    async def _whole(self) -> JobResult | None:
+        """The result, if the job is over and all is here; None: it is not over."""
+        if there(self._paths.cancel) and self._known.asked is None:
+            return _cancelled(self._order)
+        trained = await self._trained()
+        if trained is None:
+            return None
+        scored = self._track.script.score and "judge" in self._order.phases
+        if trained.outcome != "ok" or not scored:
+            return trained
+        if self._known.train_s is None:
+            self._note(train_s=trained.slot_s)
+        self._before_s = trained.slot_s
+        judged = await self._judged(trained)
+        return None if judged is None else _joined(self._order, trained, judged)
+
+    async def _trained(self) -> JobResult | None:
+        if self._known.asked is None:
+            await self._begin()
+        seen = await self._look(self._name)
+        if seen["state"] == "lost" and not await self._begun():
+            await self._begin()
+            return None
+        return await self._result(self._name, seen)
+
+    async def _begin(self) -> None:
+        machine, code = self.machine, self._paths.code
+        files = {str(path.relative_to(code)): path for path in code.rglob("*") if path.is_file()}
+        tree = tree_of(files)
+        await machine.ready()
+        await machine.send(tree.blobs())
+        data = await machine.lay(training_data(self._track, self._corpus), shared=True)
+        order = replace(self._order, phases=("train",))
+        self._note(asked=time.time())
+        await machine.ask(
+            "begin",
+            job=self._name,
+            order=order.to_json(),
+            code=dict(tree.files),
+            data=data,
+            slot=int(self._known.slot.rpartition("/")[2]),
+        )
+
+    async def _begun(self) -> bool:
+        """Whether the machine has the job at all: the link may have broken under the question that began it."""
+        return self._name in (await self.machine.ask("there"))["jobs"]
+
+    async def _judged(self, trained: JobResult) -> JobResult | None:
+        job = f"{self._name}.judge"
+        if self._known.judged is None or job not in (await self.machine.ask("there"))["jobs"]:
+            await self._send_judge(job, trained)
+        seen = await self._look(job)
+        assert self._known.judged is not None
+        late_s = self._judge_wall(trained) + GRACE_S + LATE_S
+        if seen["state"] in ("starting", "running") and time.time() > self._known.judged + late_s:
+            await self.machine.ask("cancel", job=job)  # its own clock should have ended it
+        if seen["state"] == "done":
+            if seen.get("reference") is True:
+                await self.machine.fetch(f"{job}/{self._paths.reference.name}", self._paths.reference, MOST_REFERENCE)
+            mirror.keep(self._paths.measure, seen.get("measure"))
+        return await self._result(job, seen)
+
+    async def _send_judge(self, job: str, trained: JobResult) -> None:
+        """The artifact is fetched first: what is scored there must be what is kept here."""
+        script = self._track.script
+        artifact = self._paths.out / script.artifact
+        most = self._track.limits.disk_mb * MB
+        if not there(artifact):
+            artifact.parent.mkdir(parents=True, exist_ok=True)
+            await self.machine.fetch(f"{self._name}/out/{script.artifact}", artifact, most)
+        if not (await self.machine.ask("dead", job=self._name))["dead"]:
+            raise Unreachable("something of its training still runs")
+        code = self._paths.code
+        tree = tree_of({str(path.relative_to(code)): path for path in code.rglob("*") if path.is_file()})
+        known = documents(self._track, self._corpus), hidden_documents(self._track, self._corpus)
+        texts = [Path(one.path).read_bytes() for one in known if one is not None]
+        reference = self._order.auditing.reference
+        if reference is not None:
+            with_scores = self._folder.parent / reference.path
+            texts += [with_scores.read_bytes()] if with_scores.is_file() else []
+        order = replace(self._order, phases=("judge",), wall_s=self._judge_wall(trained) + GRACE_S)
+        slot = await self.machine.ask("slot", number=int(self._known.slot.rpartition("/")[2]))
+        header = {
+            "job": job,
+            "trained": self._name,
+            "order": order.to_json(),
+            "code": dict(tree.files),
+            "artifact": hashlib.sha256(read_plain(self._paths.out, script.artifact, most)).hexdigest(),
+            "documents": _placeless(known[0]),
+            "hidden": _placeless(known[1]),
+            "reference": len(texts) > sum(one is not None for one in known),
+            **slot,
+        }
+        await self.machine.judge(header, texts, before=lambda: self._note(judged=time.time()))
+
+    def _judge_wall(self, trained: JobResult) -> float:
+        left = max(1.0, self._order.wall_s - trained.slot_s - GRACE_S)
+        return min(self._track.limits.judge_wall_s(), left)
+
+    # ---------------------------------------------------------------- what the machine says
+
+    async def _look(self, job: str) -> dict[str, Any]:
+        """Its state there; its logs and its sign of life come into the mirror on the way."""
+        if there(self._paths.cancel):
+            await self.machine.ask("cancel", job=job)
+        seen = (await self.machine.ask("look", jobs={job: mirror.offsets(self._folder)})).get(job)
+        if not isinstance(seen, dict) or seen.get("state") not in ("starting", "running", "done", "lost"):
+            raise Unreachable(f"{self.machine.host.name} says nothing of {job}")
+        before = mirror.offsets(self._folder)
+        for name, text in seen.get("logs", {}).items():
+            if name in before:
+                most = mirror.most_of(name, self._track.limits.log_mb)
+                mirror.add(self._folder, name, before[name], base64.b64decode(text), most)
+        mirror.keep_beat(self._folder, seen.get("beat"), self._before_s)
+        return seen
+
+    async def _result(self, job: str, seen: dict[str, Any]) -> JobResult | None:
+        """Of a job that is over, once all of its logs are here."""
+        if seen["state"] == "lost":
+            loss = seen.get("loss", {})
+            used = float(loss.get("slot_s", 0.0)) + self._before_s
+            ran = loss.get("ran") is not False or self._before_s > 0
+            lose(self._folder, Loss(ran, min(used, self._order.wall_s), str(loss.get("reason", ""))[:1000]))
+            return None
+        if seen["state"] != "done" or any(seen.get("logs", {}).values()):
+            return None
+        if job == self._name:
+            mirror.keep(self._paths.spec, seen.get("spec"))
+        result = JobResult.from_json(str(seen.get("result")))
+        if result.run_id != self._order.run_id:
+            raise InfraError(f"the result there is of r{result.run_id}")
+        return result
+
+    async def _clean(self) -> None:
+        """Nothing of it stays there."""
+        try:
+            for job in (f"{self._name}.judge", self._name):
+                await self.machine.ask("end", job=job)
+            self._note(ended=True)
+        except (CaddieError, OSError):
+            return  # the next sweep does it
+
+    def _silent(self, why: str) -> None:
+        """A machine that says nothing: the run is lost once nothing of it can be running there any more."""
+        now = time.time()
+        self._silent_since = self._silent_since or now
+        known = self._known
+        over = 0.0
+        if known.asked is not None:
+            over = max(known.asked, known.judged or 0.0) + self._order.wall_s + SURELY_OVER_S
+        quiet = now - self._silent_since > self.machine.host.lost_after_s
+        if self.fenced or (quiet and now > over):
+            ran = known.asked is not None
+            lose(self._folder, Loss(ran, self._order.wall_s if ran else 0.0, why))
+
+    async def _rest(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._soon.wait(), seconds)
+        except TimeoutError:
+            return
+        self._soon.clear()
+
+    @property
+    def _known(self) -> mirror.Placed:
+        assert self._at is not None
+        return self._at
+
+    def _note(self, **changed: Any) -> None:
+        self._at = replace(self._known, **changed)
+        mirror.write(self._folder, self._at)
+
+
+def lose(folder: Path, loss: Loss) -> None:
+    """A tombstone: whatever the machine may say later, nobody listens."""
+    if not there(JobPaths(folder).lost):
+        write_aside(JobPaths(folder).lost, json.dumps(asdict(loss)))
+
+
+def _placeless(known: Any) -> dict[str, object] | None:
+    return None if known is None else {**asdict(known), "path": ""}
+
+
+def _joined(order: Order, trained: JobResult, judged: JobResult) -> JobResult:
+    """Both jobs as the one that they would have been here."""
+    standing = tuple(name for name in trained.walls if name in judged.walls)
+    return replace(
+        judged,
+        phases=(*trained.phases, *judged.phases),
+        slot_s=round(min(trained.slot_s + judged.slot_s, order.wall_s), 3),
+        walls=standing,
+        ran=True,
+    )
+
+
+def _cancelled(order: Order) -> JobResult:
+    return JobResult(order.run_id, "cancelled", "cancelled before it was sent", (), 0.0, (), False)

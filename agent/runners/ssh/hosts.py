@@ -1,0 +1,106 @@
+"""The machines of a table of runners.toml with kind = "ssh".
+
+Takes the table; gives `SshHost` records. A rented machine is such a record too, made by whoever rents it.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from agent.fields import Table
+
+
+def _name(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,40}", name):
+        raise ValueError(f"{name!r} must be small letters, digits and dashes: it is part of the names of slots")
+    return name
+
+
+def _word(text: str) -> str:
+    """OpenSSH once took a host name that began with a dash for an option; nothing of ours needs one."""
+    if not text or text.startswith("-") or not text.isprintable() or any(letter.isspace() for letter in text):
+        raise ValueError(f"must be one plain word that does not begin with a dash, not {text!r}")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Word = Annotated[str, AfterValidator(_word)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class HostTable(Table):
+    """One machine that can be reached over ssh."""
+
+    address: Word
+    port: Annotated[int, Field(ge=1, le=65535)] = 22
+    user: Word = "root"
+    key: str = ""
+    """Private key. Empty: those of the ssh agent, and the usual ones in ~/.ssh."""
+    python: Word = "python3"
+    """3.11 or newer, with the packages that the track's script and the judge need."""
+    folder: Word = ".caddie"
+    """Where Caddie keeps its files there, from the user's home."""
+    gpus: tuple[Annotated[int, Field(ge=0)], ...] | Literal["all"] = "all"
+    """Numbers of the GPUs that Caddie may use there."""
+    slots: Annotated[int, Field(ge=1)] | None = None
+    """Runs at once. None: one for each set of GPUs that the track needs; on a track without GPUs, one."""
+    price: Annotated[float, Field(ge=0)] = 0.0
+    """Dollars per hour of the whole machine."""
+
+
+class SshTable(Table):
+    """A table of runners.toml."""
+
+    kind: Literal["ssh"]
+    hosts: Annotated[dict[Name, HostTable], Field(min_length=1)]
+    connect_s: Seconds = 20.0
+    """For a connection to come about."""
+    keepalive_s: Seconds = 15.0
+    """A link that says nothing for three times as long is dead."""
+    lost_after_s: Seconds = 600.0
+    """Of silence, before a run is given up; and never while it may still be running there."""
+
+
+@dataclass(frozen=True)
+class SshHost:
+    """One machine, and how to get there."""
+
+    name: str
+    """Unique for as long as the machine keeps its host key: a pod's own id, or RUNNER/HOST of runners.toml."""
+    address: str
+    port: int = 22
+    user: str = "root"
+    key: Path | None = None
+    python: str = "python3"
+    folder: str = ".caddie"
+    gpus: tuple[int, ...] | None = None
+    """None: all."""
+    slots: int | None = None
+    price: float = 0.0
+    connect_s: float = 20.0
+    keepalive_s: float = 15.0
+    lost_after_s: float = 600.0
+
+
+def hosts_of(runner: str, table: SshTable) -> tuple[SshHost, ...]:
+    return tuple(
+        SshHost(
+            name=f"{runner}/{name}",
+            address=row.address,
+            port=row.port,
+            user=row.user,
+            key=Path(row.key).expanduser() if row.key else None,
+            python=row.python,
+            folder=row.folder,
+            gpus=None if row.gpus == "all" else row.gpus,
+            slots=row.slots,
+            price=row.price,
+            connect_s=table.connect_s,
+            keepalive_s=table.keepalive_s,
+            lost_after_s=table.lost_after_s,
+        )
+        for name, row in table.hosts.items()
+    )

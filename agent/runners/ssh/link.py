@@ -1,0 +1,235 @@
+"""The connection to one machine: made when it is needed, used by all, made again when it breaks.
+
+Takes an `SshHost` and the folder of pinned host keys; gives `Link`, whose calls run in the event loop of `Thread`.
+Nobody else's settings count: no ssh configuration is read, and no agent is forwarded.
+"""
+
+import asyncio
+import os
+import shlex
+import threading
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from agent.errors import InfraError, MissingError, UserError, to_install
+from agent.runners.reading import read_small
+from agent.runners.ssh.hosts import SshHost
+
+if TYPE_CHECKING:
+    import asyncssh
+
+T = TypeVar("T")
+BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
+MOST_ERROR = 2000
+MOST_SAID = 16_000_000  # bytes of what a command may answer
+
+
+class Unreachable(InfraError):
+    """The link is down: what runs there goes on, and the link is tried again."""
+
+
+class Refused(UserError):
+    """The person must act: another host key, no key of ours that is taken, no Python there."""
+
+
+class Done(NamedTuple):
+    rc: int
+    out: bytes
+    err: str
+
+
+class Thread:
+    """An event loop in a thread of its own, for callers that have none."""
+
+    def __init__(self, name: str) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name=name, daemon=True)
+        self._thread.start()
+
+    def start(self, what: Coroutine[Any, Any, T]) -> "asyncio.Future[T]":
+        return asyncio.run_coroutine_threadsafe(what, self.loop)  # type: ignore[return-value]
+
+    def wait(self, what: Coroutine[Any, Any, T], within_s: float | None = None) -> T:
+        return asyncio.run_coroutine_threadsafe(what, self.loop).result(within_s)
+
+    def close(self) -> None:
+        async def end() -> None:
+            tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        if self._thread.is_alive():
+            self.wait(end(), 10)
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join(10)
+
+
+class Pins:
+    """Host keys, one file for each machine, written at the first contact and never again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def file(self, host: str) -> Path:
+        return self._folder / f"{host.replace('/', '.')}.pub"
+
+    def holds(self, host: str, key: str) -> bool:
+        """Whether the machine has the key that it had at first; remembers it if this is the first time."""
+        path = self.file(host)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        except FileExistsError:
+            return (read_small(path) or "").strip() == key
+        with os.fdopen(fd, "w", encoding="ascii") as file:
+            file.write(f"{key}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        return True
+
+
+class Link:
+    """One machine's connection. All of its methods run in the event loop."""
+
+    def __init__(self, host: SshHost, pins: Pins) -> None:
+        self.host = host
+        self._pins = pins
+        self._open: asyncssh.SSHClientConnection | None = None
+        self._making = asyncio.Lock()
+        self._failed = 0
+        self._not_before = 0.0
+        self._last_error = ""
+        self.connections = 0
+
+    async def connection(self) -> "asyncssh.SSHClientConnection":
+        """The open connection, or a new one.
+
+        Raises:
+            Unreachable: there is none now; after a failure the next try is put off a little longer each time.
+            Refused: the person must act.
+        """
+        async with self._making:
+            if self._open is not None and not self._open.is_closed():
+                return self._open
+            loop = asyncio.get_running_loop()
+            if loop.time() < self._not_before:
+                raise Unreachable(f"{self.host.name} can't be reached: {self._last_error}")
+            try:
+                self._open = await self._connect()
+            except Unreachable as error:
+                self._last_error = str(error)
+                self._not_before = loop.time() + BACKOFF_S[min(self._failed, len(BACKOFF_S) - 1)]
+                self._failed += 1
+                raise
+            self._failed, self._not_before = 0, 0.0
+            self.connections += 1
+            return self._open
+
+    async def open(self, *words: str) -> "asyncssh.SSHClientProcess[bytes]":
+        """A process there, its pipes in bytes. The shell there sees one command, every word quoted."""
+        import asyncssh
+
+        connection = await self.connection()
+        try:
+            return await asyncio.wait_for(
+                connection.create_process(shlex.join(words), encoding=None, term_type=None), self.host.connect_s
+            )
+        except (asyncssh.Error, OSError, TimeoutError) as error:
+            self.drop()
+            raise Unreachable(f"{self.host.name}: {_words(error)}") from error
+
+    async def run(self, *words: str, stdin: bytes = b"", within_s: float = 60.0) -> Done:
+        """A short command, to its end."""
+        import asyncssh
+
+        process = await self.open(*words)
+        try:
+            async with asyncio.timeout(within_s):
+                process.stdin.write(stdin)
+                process.stdin.write_eof()
+                out, err = await asyncio.gather(read_most(process.stdout, MOST_SAID), read_most(process.stderr, 65536))
+                await process.wait_closed()
+        except (asyncssh.Error, OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+            self.drop()
+            raise Unreachable(f"{self.host.name}: {_words(error)}") from error
+        finally:
+            process.close()
+        if process.returncode is None:
+            raise Unreachable(f"{self.host.name}: the link broke under a command")
+        return Done(process.returncode, out, err.decode("utf-8", "replace")[-MOST_ERROR:])
+
+    def drop(self) -> None:
+        """What was half open is closed, so that the next call makes a new one."""
+        if self._open is not None:
+            self._open.abort()
+            self._open = None
+
+    async def close(self) -> None:
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    async def _connect(self) -> "asyncssh.SSHClientConnection":
+        try:
+            import asyncssh
+        except ModuleNotFoundError as error:
+            raise MissingError(f"machines over ssh need asyncssh: {to_install('remote')}") from error
+        host, pins = self.host, self._pins
+        changed = False
+
+        class Pinned(asyncssh.SSHClient):
+            def validate_host_public_key(self, name: str, address: str, port: int, key: "asyncssh.SSHKey") -> bool:
+                nonlocal changed
+                changed = not pins.holds(host.name, key.export_public_key().decode("ascii").strip())
+                return not changed
+
+        try:
+            return await asyncio.wait_for(
+                asyncssh.connect(
+                    host.address,
+                    host.port,
+                    username=host.user,
+                    client_keys=[str(host.key)] if host.key else (),
+                    client_factory=Pinned,
+                    known_hosts=([], [], []),
+                    config=[],
+                    agent_forwarding=False,
+                    keepalive_interval=host.keepalive_s,
+                    keepalive_count_max=3,
+                    connect_timeout=host.connect_s,
+                    login_timeout=host.connect_s,
+                    **({"agent_path": None} if host.key else {}),
+                ),
+                2 * host.connect_s,
+            )
+        except asyncssh.HostKeyNotVerifiable as error:
+            if not changed:
+                raise Unreachable(f"{host.name}: {_words(error)}") from error
+            raise Refused(
+                f"{host.name} ({host.address}:{host.port}) has another host key than at first: it is another machine, "
+                f"or somebody is in between. If you know that it was set up anew, remove {pins.file(host.name)}"
+            ) from error
+        except asyncssh.PermissionDenied as error:
+            with_key = f" with {host.key}" if host.key else ""
+            raise Refused(f"{host.name} does not let {host.user} in{with_key}: {_words(error)}") from error
+        except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, FileNotFoundError) as error:
+            raise Refused(f"{host.name}: the key {host.key} can't be used: {_words(error)}") from error
+        except (asyncssh.Error, OSError, TimeoutError) as error:
+            raise Unreachable(f"{host.name} ({host.address}:{host.port}): {_words(error)}") from error
+
+
+async def read_most(stream: "asyncssh.SSHReader[bytes]", most: int) -> bytes:
+    """All that comes, and no more than may come."""
+    parts: list[bytes] = []
+    while data := await stream.read(65536):
+        parts.append(data)
+        most -= len(data)
+        if most < 0:
+            raise OSError("it says more than it may")
+    return b"".join(parts)
+
+
+def _words(error: BaseException) -> str:
+    return (str(error) or type(error).__name__)[:300]

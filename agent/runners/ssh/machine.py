@@ -1,0 +1,216 @@
+"""One far machine made ready for runs: reached, known, with our code on it and an attendant that looks after jobs.
+
+Takes an `SshHost`; gives `Machine`, whose calls may be made again after any failure. Whoever rents machines makes one
+of these of what the provider says (address, port, user, key), under a name that is the machine's alone.
+"""
+
+import asyncio
+import dataclasses
+import json
+import os
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent import fresh
+from agent.errors import InfraError
+from agent.runners.job import from_json, strict
+from agent.runners.ssh import depot
+from agent.runners.ssh.attendant import MOST_FRAME, Facts, Settings
+from agent.runners.ssh.depot import Tree
+from agent.runners.ssh.hosts import SshHost
+from agent.runners.ssh.link import Link, Pins, Refused, Unreachable
+
+if TYPE_CHECKING:
+    import asyncssh
+
+ANSWER_S = 60.0
+START_S = 180.0  # Python, our modules, and a look at walls and GPUs
+ATTENDANT = fresh.code("agent.runners.ssh.attendant")
+JUDGING = fresh.code("agent.runners.ssh.judging")
+BLOCK = 1 << 18
+
+
+class Machine:
+    """All of its methods run in the event loop of its link."""
+
+    def __init__(self, host: SshHost, pins: Pins, jobs: str, track: str) -> None:
+        """`jobs`: the folder there of this controller's jobs, from our own; `track`: the text of a track file."""
+        self.host = host
+        self.link = Link(host, pins)
+        self.facts: Facts | None = None
+        self.root = ""
+        self.sent = 0  # bytes of blobs
+        self._jobs, self._track = jobs, track
+        self._attendant: asyncssh.SSHClientProcess[bytes] | None = None
+        self._turn = asyncio.Lock()
+        self._laying = asyncio.Lock()
+        self._laid: dict[str, str] = {}
+
+    async def ready(self) -> Facts:
+        """What the machine is, once it can take jobs.
+
+        Raises:
+            Unreachable: not now; ask again.
+            Refused: the person must act.
+            InfraError: the machine can't run what the track asks for.
+        """
+        async with self._turn:
+            if self._attendant is None or self.facts is None:
+                await self._prepare()
+            assert self.facts is not None
+            return self.facts
+
+    async def ask(self, do: str, **words: object) -> dict[str, Any]:
+        """One question to the attendant."""
+        await self.ready()
+        async with self._turn:
+            if self._attendant is None:
+                raise Unreachable(f"{self.host.name}: the link broke")
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    _write(self._attendant, {"do": do, **words})
+                    told = await _read(self._attendant)
+            except (OSError, TimeoutError, asyncio.IncompleteReadError, _ssh_error()) as error:
+                self._broken()
+                raise Unreachable(f"{self.host.name}: {error or 'no answer'}") from error
+        if "error" in told:
+            raise InfraError(f"{self.host.name}: {str(told['error'])[:1000]}")
+        return told
+
+    async def send(self, blobs: Mapping[str, Path]) -> None:
+        self.sent += await depot.send(self.link, blobs)
+
+    async def lay(self, tree: Tree, *, shared: bool) -> str:
+        """Its folder there, sent and laid once."""
+        async with self._laying:
+            if tree.name not in self._laid:
+                await self.send(tree.blobs())
+                self._laid[tree.name] = await depot.lay(self.link, tree, shared=shared)
+            return self._laid[tree.name]
+
+    async def fetch(self, path: str, to: Path, most: int) -> None:
+        """A file of a job there, as a new plain file here. What broke off goes on where it broke.
+
+        Raises:
+            InfraError: it is no plain file, or bigger than it may be.
+        """
+        aside = to.with_name(f".far-{to.name}")
+        at = aside.lstat().st_size if aside.is_file() and not aside.is_symlink() else 0
+        process = await self.link.open(*depot.command(self.host, "get", f"{self._jobs}/{path}", str(at), str(most)))
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                size = depot.answer(await process.stdout.readline(), self.host).get("size")
+            if not isinstance(size, int) or not at <= size <= most:
+                aside.unlink(missing_ok=True)
+                raise InfraError(f"{self.host.name}: {path} has no size that can be believed")
+            flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_APPEND
+            with os.fdopen(os.open(aside, flags, 0o600), "ab") as file:
+                while at < size:
+                    async with asyncio.timeout(ANSWER_S):
+                        data = await process.stdout.read(min(BLOCK, size - at))
+                    if not data:
+                        raise Unreachable(f"{self.host.name}: {path} broke off at byte {at:,}")
+                    file.write(data)
+                    at += len(data)
+            aside.replace(to)
+        except (OSError, TimeoutError, _ssh_error()) as error:
+            self.link.drop()
+            raise Unreachable(f"{self.host.name}: {path} did not come: {error or 'no answer'}") from error
+        finally:
+            process.close()
+
+    async def judge(self, header: Mapping[str, object], texts: list[bytes], before: Callable[[], None]) -> None:
+        """Starts a scoring job there. The texts are never written to its disk. `before`: called when it may begin."""
+        tree = await self.lay(depot.own_code(judging=True), shared=False)
+        process = await self.link.open(self.host.python, "-I", "-c", JUDGING, tree, self.root, self._jobs)
+        try:
+            head = json.dumps({**header, "sizes": [len(text) for text in texts]}).encode()
+            process.stdin.write(struct.pack(">I", len(head)) + head)
+            for text in texts:
+                for at in range(0, len(text), BLOCK):
+                    process.stdin.write(text[at : at + BLOCK])
+                    async with asyncio.timeout(ANSWER_S):
+                        await process.stdin.drain()
+            before()
+            process.stdin.write_eof()
+            async with asyncio.timeout(START_S):
+                depot.answer(await process.stdout.readline(), self.host)
+        except (OSError, TimeoutError, _ssh_error()) as error:
+            self.link.drop()
+            raise Unreachable(f"{self.host.name}: the judge was not started: {error or 'no answer'}") from error
+        finally:
+            process.close()
+
+    async def close(self) -> None:
+        self._broken()
+        await self.link.close()
+
+    async def _prepare(self) -> None:
+        told = await depot.call(self.link, "hello")
+        version, lacks = told.get("python"), told.get("lacks")
+        if not isinstance(version, list) or version < [3, 11]:
+            raise Refused(f"{self.host.name}: {self.host.python} is Python {version}; runs need 3.11 or newer")
+        if not isinstance(lacks, list) or lacks:
+            raise Refused(
+                f"{self.host.name}: {self.host.python} lacks {lacks}, which every run needs; install there what Caddie "
+                "needs, or name another `python` in runners.toml"
+            )
+        self.root = str(told.get("root"))
+        tree = await self.lay(depot.own_code(judging=False), shared=False)
+        settings = Settings(self.root, self._jobs, self._track, self.host.slots, self.host.gpus)
+        process = await self.link.open(
+            self.host.python, "-I", "-c", ATTENDANT, tree, json.dumps(dataclasses.asdict(settings))
+        )
+        try:
+            async with asyncio.timeout(START_S):
+                first = await _read(process)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, _ssh_error()) as error:
+            said = await _last(process)
+            process.close()
+            raise Unreachable(f"{self.host.name}: nothing came of our code there: {said or error}") from error
+        if "error" in first:
+            raise InfraError(f"{self.host.name}: {str(first['error'])[:1000]}")
+        self.facts = strict(Facts, json.dumps(first))
+        self._attendant = process
+
+    def _broken(self) -> None:
+        if self._attendant is not None:
+            self._attendant.close()
+            self._attendant = None
+        self.link.drop()
+
+
+def _write(process: "asyncssh.SSHClientProcess[bytes]", asked: Mapping[str, object]) -> None:
+    data = json.dumps(asked).encode()
+    process.stdin.write(struct.pack(">I", len(data)) + data)
+
+
+async def _read(process: "asyncssh.SSHClientProcess[bytes]") -> dict[str, Any]:
+    (size,) = struct.unpack(">I", await process.stdout.readexactly(4))
+    if size > MOST_FRAME:
+        raise OSError("an answer is longer than it may be")
+    try:
+        found = from_json((await process.stdout.readexactly(size)).decode("utf-8", "replace"))
+    except ValueError as error:
+        raise OSError(f"no answer in our words: {error}") from error
+    if not isinstance(found, dict):
+        raise OSError("no answer in our words")
+    return found
+
+
+async def _last(process: "asyncssh.SSHClientProcess[bytes]") -> str:
+    """The last line that it printed as an error."""
+    try:
+        async with asyncio.timeout(2):
+            lines = (await process.stderr.read(65536)).decode("utf-8", "replace").strip().splitlines()
+    except (OSError, TimeoutError, _ssh_error()):
+        return ""
+    return lines[-1][:500] if lines else ""
+
+
+def _ssh_error() -> type[Exception]:
+    import asyncssh
+
+    return asyncssh.Error

@@ -1,0 +1,64 @@
+"""A workspace with one run of a toy track, to be trained and scored on a machine that is reached over ssh.
+
+Takes a folder and an sshd; gives `World`, whose machine is this one under another name: folder, code and processes are
+its own, and nothing is shared but what went over the link.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from agent.runners.job import JobPaths
+from agent.runners.order import Order, place
+from agent.runners.ssh.runner import SshRunner
+from tests import ordering
+from tests.processes import until
+from tests.sshd import Sshd
+from tests.zoo_runs import SCRIPTS, TOML, make_corpus
+
+
+class World:
+    def __init__(self, root: Path, sshd: Sshd, toml: str = TOML, corpus: Path | None = None) -> None:
+        self.root, self.sshd, self.toml = root, sshd, toml
+        self.workspace, self.far = root / "workspace", root / "far"
+        data = self.workspace / ".caddie" / "data"
+        data.mkdir(parents=True)
+        if corpus is None:
+            make_corpus(data / "docs")
+        else:
+            shutil.copytree(corpus, data / "docs")
+        self._runners: list[SshRunner] = []
+
+    def runner(self, **host: Any) -> SshRunner:
+        found = SshRunner([self.sshd.host(self.far, **host)], self.workspace, "night", self.toml)
+        self._runners.append(found)
+        return found
+
+    def order(self, run_id: int = 1, **changed: object) -> Order:
+        return ordering.order(self.toml, run_id=run_id, minimum="base", **changed)
+
+    def place(self, order: Order, scripts: dict[str, bytes] | None = None) -> JobPaths:
+        """The job folder here."""
+
+        def fill(code: Path) -> None:
+            for name, data in (scripts or SCRIPTS).items():
+                (code / name).write_bytes(data)
+
+        paths = JobPaths(self.workspace / ".caddie" / "night" / "jobs" / f"r{order.run_id}")
+        place(paths.folder, order, fill)
+        return paths
+
+    def there(self, job: str) -> JobPaths:
+        """The folder of a job on the machine."""
+        found = list((self.far / "jobs").glob(f"*-night/{job}"))
+        assert len(found) == 1, f"{job}: {found}"
+        return JobPaths(found[0])
+
+    def close(self) -> None:
+        for runner in self._runners:
+            runner.close()
+
+
+def ended(runner: SshRunner, paths: JobPaths, within_s: float = 120.0) -> str:
+    until(lambda: runner.poll(paths.folder) in ("done", "lost"), within_s, "the end of the job")
+    return runner.poll(paths.folder)
