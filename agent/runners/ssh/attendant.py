@@ -72,7 +72,7 @@ class Attendant:
         if each:
             devices.require(track, self._runner)
         self.facts = Facts(
-            self._runner.hardware_class,
+            self._runner.hardware_class(self._runner.slots[0]),
             slots,
             level,
             self._runner.box(),
