@@ -215,6 +215,9 @@ class StandIn:
 
     def _route(self, request: Request, body: bytes) -> Response:
         method, path = request.method, request.url.path
+        given = request.query_params.multi_items()
+        if self._schemas is not None and (errors := self._schemas.query(method.lower(), path, given)):
+            return problem(422, "Unprocessable Entity", "request validation failed", errors=errors)
         parts = path.strip("/").split("/")[1:]
         if parts[0] == "pods":
             return self._pods(method, parts[1:], request, body)
@@ -422,6 +425,34 @@ class _Schemas:
     def errors(self, name: str, value: object) -> list[str]:
         return self._errors({"$ref": f"urn:runpod#/components/schemas/{name}"}, value)
 
+    def query(self, method: str, path: str, given: list[tuple[str, str]]) -> list[str]:
+        """What is wrong with a request's parameters."""
+        operation = self.doc["paths"].get(self._template(path), {}).get(method, {})
+        for stated in operation.get("parameters", []):
+            named = stated
+            if "$ref" in stated:
+                named = self.doc["components"]["parameters"][stated["$ref"].rsplit("/", 1)[1]]
+            texts = [value for name, value in given if name == named["name"]]
+            if named["in"] != "query" or not texts:
+                continue
+            schema = self._moved(named["schema"])
+            if len(texts) > 1 or (errors := self._errors(schema, _value(texts[0], self._kind(named["schema"])))):
+                return errors if len(texts) == 1 else [f"{named['name']}: given {len(texts)} times"]
+        return []
+
+    def methods(self, path: str) -> str:
+        found = self.doc["paths"].get(self._template(path), {})
+        return ", ".join(name.upper() for name in found if name != "parameters")
+
+    def _kind(self, schema: dict[str, Any]) -> str:
+        while "$ref" in schema:
+            schema = self.doc["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]
+        return str(schema.get("type", "string"))
+
+    def _moved(self, schema: dict[str, Any]) -> dict[str, Any]:
+        moved: dict[str, Any] = json.loads(json.dumps(schema).replace('"#/', '"urn:runpod#/'))
+        return moved
+
     def answer(self, method: str, path: str, response: Response) -> list[str]:
         template = self._template(path)
         if template is None:
@@ -437,12 +468,13 @@ class _Schemas:
         kind, schema = next(iter((kind, one["schema"]) for kind, one in said["content"].items()))
         if response.headers.get("content-type") != kind:
             return [f"{method} {path} {response.status_code}: is {response.headers.get('content-type')}, not {kind}"]
-        moved = json.loads(json.dumps(schema).replace('"#/', '"urn:runpod#/'))
+        moved = self._moved(schema)
         value = json.loads(bytes(response.body))
         return [f"{method} {path} {response.status_code}: {one}" for one in self._errors(moved, value)]
 
     def _errors(self, schema: dict[str, Any], value: object) -> list[str]:
-        found = self._validator(schema, registry=self._registry).iter_errors(value)
+        checker = self._validator.FORMAT_CHECKER
+        found = self._validator(schema, registry=self._registry, format_checker=checker).iter_errors(value)
         return [f"{one.json_path}: {one.message[:200]}" for one in found][:5]
 
     def _template(self, path: str) -> str | None:
@@ -452,6 +484,16 @@ class _Schemas:
             if len(names) == len(parts) and all(n.startswith("{") or n == p for n, p in zip(names, parts, strict=True)):
                 return str(template)
         return None
+
+
+def _value(text: str, kind: str) -> object:
+    """A parameter's text as what it should be, or as the text that it is."""
+    with contextlib.suppress(ValueError):
+        if kind == "integer":
+            return int(text)
+        if kind == "boolean":
+            return {"true": True, "false": False}.get(text, text)
+    return [one for one in text.split(",") if one] if kind == "array" else text
 
 
 @functools.cache
@@ -511,7 +553,10 @@ def standin() -> Iterator[StandIn]:
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return problem(error.status_code, error.detail, error.detail, dict(error.headers or {}))
+        headers = dict(error.headers or {})
+        if "Allow" in headers and stand._schemas is not None:
+            headers["Allow"] = stand._schemas.methods(request.url.path)
+        return problem(error.status_code, error.detail, error.detail, headers)
 
     handle: Callable[[Request], Awaitable[Response]] = stand.handle
     routes = [
