@@ -11,7 +11,7 @@ from agent.machines.renting import Renter
 from agent.records import Campaign, Caps
 from agent.runners.runpod.client import Client
 from agent.runners.runpod.pods import Pods
-from agent.runners.runpod.settings import RunpodSettings
+from agent.runners.runpod.settings import Settings
 from agent.store import Store, open_store
 from tests.filling import add_base, add_campaign
 from tests.runpod import H100, KEY, PLACES, StandIn
@@ -23,7 +23,7 @@ PLACED = [Candidate(H100, 1, place, PRICE) for place in PLACES]
 
 def renter(stand: StandIn, store: Store, limits: Limits | None = None) -> Renter:
     client = Client(KEY, stand.url, answer_s=0.4, sleep=stand.sleep)
-    pods = Pods(client, RunpodSettings(), "ssh-ed25519 AAAA", clock=stand.clock)
+    pods = Pods(client, Settings(), "ssh-ed25519 AAAA", clock=stand.clock)
     return Renter(store, pods, "runpod", "here", limits or Limits(), stand.clock, stand.sleep)
 
 

@@ -428,17 +428,19 @@ class _Schemas:
     def query(self, method: str, path: str, given: list[tuple[str, str]]) -> list[str]:
         """What is wrong with a request's parameters."""
         operation = self.doc["paths"].get(self._template(path), {}).get(method, {})
+        known = set()
         for stated in operation.get("parameters", []):
             named = stated
             if "$ref" in stated:
                 named = self.doc["components"]["parameters"][stated["$ref"].rsplit("/", 1)[1]]
+            known.add(named["name"])
             texts = [value for name, value in given if name == named["name"]]
             if named["in"] != "query" or not texts:
                 continue
             schema = self._moved(named["schema"])
             if len(texts) > 1 or (errors := self._errors(schema, _value(texts[0], self._kind(named["schema"])))):
                 return errors if len(texts) == 1 else [f"{named['name']}: given {len(texts)} times"]
-        return []
+        return [f"{name}: no such parameter" for name, _ in given if name not in known]
 
     def methods(self, path: str) -> str:
         found = self.doc["paths"].get(self._template(path), {})

@@ -18,12 +18,12 @@ from agent.machines.records import (
 )
 from agent.runners.runpod.client import Client, key_of
 from agent.runners.runpod.pods import Pods, body
-from agent.runners.runpod.settings import RunpodSettings
+from agent.runners.runpod.settings import Settings
 from tests.runpod import H100, KEY, Fault, StandIn
 
 UNTIL = datetime(2026, 11, 1, 20, 0, tzinfo=UTC)
 ONE = Candidate(H100, 1, "US-TX-3", 3.5)
-ASKED = body(RunpodSettings(), "ssh-ed25519 AAAA", ONE, "caddie-00000000-c1-m1", UNTIL)
+ASKED = body(Settings(), "ssh-ed25519 AAAA", ONE, "caddie-00000000-c1-m1", UNTIL)
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_a_key_goes_only_where_it_is_safe(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_terminated_is_gone(stand: StandIn, client: Client) -> None:
-    pods = Pods(client, RunpodSettings(), "ssh-ed25519 AAAA", clock=stand.clock)
+    pods = Pods(client, Settings(), "ssh-ed25519 AAAA", clock=stand.clock)
     seen = pods.create(ONE, "caddie-00000000-c1-m1", UNTIL)
     assert [one.provider_id for one in pods.list("caddie-00000000-")] == [seen.provider_id]
     assert pods.list("caddie-11111111-") == []

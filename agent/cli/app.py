@@ -10,6 +10,7 @@ from agent.cli import (
     judging,
     look,
     machine,
+    machines,
     models,
     rejudge,
     reviewing,
@@ -36,6 +37,20 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-for group in (run, look, reviewing, files, submitting, judging, rejudge, conforming, clients, machine, models, demo):
+for group in (
+    run,
+    look,
+    reviewing,
+    files,
+    submitting,
+    judging,
+    rejudge,
+    conforming,
+    clients,
+    machine,
+    machines,
+    models,
+    demo,
+):
     group.register(app)
 stored.register(app)

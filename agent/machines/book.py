@@ -252,6 +252,12 @@ def unbilled(reads: Reads, provider: str, since: datetime) -> list[Machine]:
     return [_machine(row) for row in reads.connection.execute(query.order_by(_m.id)).mappings()]
 
 
+def unsettled(reads: Reads, provider: str) -> list[Machine]:
+    """Those that are over and whose bill has not come."""
+    query = select(machines).where(_m.provider == provider, _m.state.in_(OVER), _m.billed_usd.is_(None))
+    return [_machine(row) for row in reads.connection.execute(query.order_by(_m.id)).mappings()]
+
+
 def turned_down(reads: Reads, provider: str, since: datetime) -> list[Machine]:
     """Those that were found not to be good enough since then."""
     query = select(machines).where(_m.provider == provider, _m.refused != "", _m.created >= iso(since))

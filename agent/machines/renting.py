@@ -53,6 +53,11 @@ class Renter:
     sleep: Callable[[float], None] = time.sleep
 
 
+def home(store: Store) -> str:
+    """Where the book lies. A copy of it is another file, elsewhere or not: its machines get names of their own."""
+    return store.where if store.path is None else f"{store.path.resolve()} {store.path.stat().st_ino}"
+
+
 def rent(
     renter: Renter, campaign_id: int, candidates: Sequence[Candidate], lease_s: float, run_s: float = 0.0
 ) -> Machine:

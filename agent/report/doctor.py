@@ -49,6 +49,7 @@ def examine(root: Path, *, probe: bool = False) -> list[Check]:
         _machine(),
         _disk(root),
         *_store(root),
+        *_rented(root),
         *_walls(probe),
         *_data(root),
         *_tracks(root),
@@ -135,6 +136,31 @@ def _store(root: Path) -> list[Check]:
         return [Check("runs.db", "bad", line(f"its ledger does not add up: {'; '.join(wrong)}", 300))]
     what = f"on a server ({store.where})" if url else f"{size(path.stat().st_size)}, whole"
     return [Check("runs.db", "good", f"{what}, campaigns in it: {len(campaigns)}")]
+
+
+def _rented(root: Path) -> list[Check]:
+    """Machines that cost money and that nobody wants. Asks providers whose key is at hand."""
+    from agent.machines.providers import renters
+    from agent.machines.reaping import reap
+    from agent.store import where
+
+    try:
+        store = where.opened(root)
+    except StoreError:
+        return []  # nothing was rented, or there is more to mend first
+    try:
+        asked, silent = renters(store, root, os.environ)
+        found = reap(asked, silent, dry_run=True)
+    except CaddieError as error:
+        return [Check("machines", "bad", line(str(error), 300))]
+    finally:
+        store.close()
+    if found.orphans:
+        words = f"{found.orphans} rented and wanted by nobody; `agent machines reap` ends them: {found.done[0]}"
+        return [Check("machines", "bad", line(words, 300))]
+    if found.failed:
+        return [Check("machines", "note", line(f"can't be looked for: {found.failed[0]}", 300))]
+    return [Check("machines", "good", f"no orphans at {', '.join(found.asked)}")] if found.asked else []
 
 
 def _walls(probe: bool) -> list[Check]:

@@ -6,6 +6,7 @@ Takes the store's rows; gives `Status`. The live view shows the same.
 import statistics
 from dataclasses import dataclass
 
+from agent.machines import burn
 from agent.planner import clients
 from agent.records import Balance, Proposal, ProposalState, Run
 from agent.report.words import duration, line
@@ -29,6 +30,7 @@ class Status:
     settled_hours: float
     reserved_hours: float
     cap_hours: float | None
+    machines: str  # what is rented, and what it costs; empty: there never was anything
     models: str  # what language models cost so far; empty: there were none
     base_bpb: float | None
     head: str
@@ -63,6 +65,7 @@ def status(reads: Reads, campaign_id: int) -> Status:
         settled_hours=balance.settled.gpu_s / 3600,
         reserved_hours=balance.reserved.gpu_s / 3600,
         cap_hours=None if balance.caps.gpu_s is None else balance.caps.gpu_s / 3600,
+        machines=burn.words(burn.burn(reads, campaign_id), balance),
         models=_models(reads, campaign_id, balance),
         base_bpb=head_bpb(reads, chain[0])[0],
         head=f"p{head.id}",
@@ -92,6 +95,8 @@ def words(now: Status) -> str:
         f"head     {head_words(now)}",
         f"so far   {now.proposals} ideas, {now.runs_done} runs, {now.accepted} accepted",
     ]
+    if now.machines:
+        lines.insert(2, f"machines {now.machines}")
     if now.models:
         lines.insert(2, f"models   {now.models}")
     lines += [f"running  {item}" for item in now.running]

@@ -15,7 +15,7 @@ from agent.machines.renting import wall_clock
 from agent.machines.rules import RUNPOD, Rules
 from agent.runners.runpod import deadman
 from agent.runners.runpod.client import Client, GpuType, Pod, Status, Volume
-from agent.runners.runpod.settings import RunpodSettings
+from agent.runners.runpod.settings import Settings
 
 NAME = "runpod"
 _STATES: dict[Status, SeenState] = {
@@ -34,7 +34,7 @@ class Pods:
     """RunPod as one who rents machines out."""
 
     client: Client
-    settings: RunpodSettings
+    settings: Settings
     public_key: str
     name: str = NAME
     rules: Rules = RUNPOD
@@ -64,7 +64,7 @@ class Pods:
         return Bill(hour - timedelta(seconds=self.rules.bill_s.value), usd)
 
 
-def body(settings: RunpodSettings, public_key: str, candidate: Candidate, name: str, until: datetime) -> dict[str, Any]:
+def body(settings: Settings, public_key: str, candidate: Candidate, name: str, until: datetime) -> dict[str, Any]:
     """The request for one pod."""
     lease_s = int(settings.lease_hours * 3600)
     made: dict[str, Any] = {
@@ -86,7 +86,7 @@ def body(settings: RunpodSettings, public_key: str, candidate: Candidate, name: 
 
 
 def candidates(
-    settings: RunpodSettings,
+    settings: Settings,
     gpus: int,
     catalogue: Sequence[GpuType],
     volumes: Sequence[Volume] = (),
@@ -129,7 +129,7 @@ def avoided(machines: Sequence[Machine]) -> set[tuple[str, str]]:
     return {(one.kind, one.place) for one in machines if one.place}
 
 
-def _places(settings: RunpodSettings, volumes: Sequence[Volume]) -> tuple[str, ...]:
+def _places(settings: Settings, volumes: Sequence[Volume]) -> tuple[str, ...]:
     if settings.volume is None:
         return settings.data_centers or ("",)
     there = {one.id: one.dataCenter for one in volumes}

@@ -1,10 +1,12 @@
-"""What a person sets of RunPod: a table of runners.toml with kind = "runpod". Unknown keys are errors."""
+"""What a person sets of RunPod: a table of runners.toml with kind = "runpod"."""
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
+from agent.fields import Table
 from agent.machines.records import Limits
+from agent.runners.runpod.client import API
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 Dollars = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -13,12 +15,9 @@ Seconds = Annotated[float, Field(gt=0, le=7 * 86400, allow_inf_nan=False)]
 IMAGE = "runpod/pytorch:1.0.2-cu1281-torch280-ubuntu2404"
 
 
-class RunpodSettings(BaseModel):
+class Settings(Table):
     """One table. Only SXM cards by default: the others have no links between all eight."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Literal["runpod"] = "runpod"
     gpu: tuple[Id, ...] = Field(("NVIDIA H100 80GB HBM3",), min_length=1)
     """Kinds that will do, the liked ones first; the cheaper one is asked for first."""
     cloud: Literal["SECURE", "COMMUNITY"] = "SECURE"
@@ -43,12 +42,15 @@ class RunpodSettings(BaseModel):
     usd_per_run: Dollars | None = None
     usd_per_lease: Dollars | None = None
     usd_per_day: Dollars | None = None
-    ssh_key: str = "~/.ssh/id_ed25519"
-    """The private key that a pod lets in; the file beside it, with .pub, goes into the pod."""
-    url: str = "https://api.runpod.io"
+    ssh_key: str = ""
+    """A private key, whose other half (the file beside it, with .pub) goes into the pods. Empty: one that is made for
+    this workspace and opens nothing else."""
+    python: Annotated[str, StringConstraints(pattern=r"^[\w./-]+$")] = "python3"
+    """3.11 or newer, with the packages that the track's script and the judge need."""
+    url: str = API
 
     @model_validator(mode="after")
-    def _volumes_are_secure(self) -> "RunpodSettings":
+    def _volumes_are_secure(self) -> "Settings":
         if self.volume and self.cloud != "SECURE":
             raise ValueError('network volumes are only to be had with cloud = "SECURE"')
         return self
