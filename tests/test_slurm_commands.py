@@ -64,7 +64,7 @@ def test_an_array_is_a_row_for_each(slurm: Slurm, name: str) -> None:
     id = slurm.submit(SLEEP, words(name, "--array=0-2"))
     until(lambda: [stage for stage, _ in state(slurm, name)] == ["running"] * 3)
     rows = slurm.queue()[name]
-    assert sorted((row.id, row.index) for row in rows) == [(f"{id}_{n}", n) for n in range(3)]
+    assert sorted((row.id, row.place) for row in rows) == [(f"{id}_{n}", n) for n in range(3)]
     slurm.cancel([f"{id}_1"])
     until(lambda: sorted(stage for stage, _ in state(slurm, name)) == ["over", "running", "running"])
 

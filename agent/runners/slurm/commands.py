@@ -54,7 +54,7 @@ class Row(NamedTuple):
         return "ending" if self.state in _ENDING else "over"
 
     @property
-    def index(self) -> int | None:
+    def place(self) -> int | None:
         """In its array."""
         return int(self.id.split("_")[1]) if "_" in self.id else None
 

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 
 from agent.errors import did_you_mean
 from agent.fields import Table
+from sandbox.policy import Level
 
 # Words for sbatch that change where and at what rank a job runs. What Caddie itself says of a job (name, output, time,
 # signal, requeue, GPUs, arrays), or what would run something else, is not among them.
@@ -90,6 +91,8 @@ class Settings(Table):
     """Slurm's time limit, beyond what a run may take: staging of data, and the signal a minute before the end."""
     python: Absolute = "/usr/bin/python3"
     """On the nodes, or in the image: a Python that has Caddie's requirements."""
+    login_python: str = "python3"
+    """On the login node: any Python from 3.9 on."""
     modules: tuple[Name, ...] = ()
     """Loaded on the node before a run, by `module load`."""
     image: str = ""
@@ -102,9 +105,13 @@ class Settings(Table):
     """On the cluster: a corpus that somebody has prepared there. None: the campaign's own is sent once."""
     words: tuple[Annotated[str, AfterValidator(_allowed)], ...] = ()
     """More words for sbatch."""
+    walls: Level = "namespaces"
+    """What the nodes can put up around a run (sandbox/README.md). One that can't is refused, run by run."""
     device: str = ""
     """Name of the GPUs as nvidia-smi has it, or a part of it: a node with others is refused. Empty: the track's."""
     price: Annotated[float, Field(ge=0)] = 0.0
     """Dollars for an hour of one GPU, or of one run without a GPU."""
+    settle_s: Annotated[float, Field(ge=0, le=600)] = 30.0
+    """How long a file that was written on a node may take until it is seen on the login node."""
     every_s: Annotated[float, Field(ge=0.2, le=300)] = 5.0
     """How often the queue is looked at: one squeue for all jobs."""

@@ -1,0 +1,156 @@
+"""What a Slurm job runs on its node: makes the order into a spec for this node, and is the run's shepherd.
+
+Takes a job folder with order.json, where.json and code/; leaves what every shepherd leaves. By hand, within a job:
+python -I -m agent.runners.slurm.batch FOLDER
+"""
+
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from agent import hardware
+from agent.runners import lock, shepherd
+from agent.runners.job import JobPaths, strict, write_aside
+from agent.runners.order import Here, Order, spec_of
+from agent.runners.reading import read_small, there
+from agent.runners.slurm import listing
+from sandbox.walls import tried
+
+WHERE, BEGAN = "where.json", "began"
+COPY_WITHIN_S = 3600.0
+_SHA = re.compile(r"[0-9a-f]{64}")  # what we have sent is named by its content
+
+
+class WrongNode(Exception):
+    """The node can't run it; another one may."""
+
+
+@dataclass(frozen=True)
+class Where:
+    """What the controller knows of the cluster, and the node must."""
+
+    corpus: str  # as the node sees it
+    copied: bool  # to the node's own disk, under `scratch`
+    scratch: str
+    device: str  # part of the name that its GPUs must have
+    reference: str  # "" without
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+
+@dataclass(frozen=True)
+class Began:
+    """The first thing that a job says."""
+
+    node: str
+    job: str
+    restarts: str
+    gpus: tuple[str, ...]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+
+def main(folder: str) -> int:
+    paths = JobPaths(Path(folder))
+    if there(paths.started) or there(paths.result) or there(paths.lost):
+        print("already: this job has had its run")  # Slurm queued it again
+        return 0
+    try:
+        order = Order.from_json(read_small(paths.order) or "")
+        where = strict(Where, read_small(paths.folder / WHERE) or "")
+        gpus = own_gpus(os.environ, order.limited.hardware.gpus, where.device or order.limited.hardware.device)
+        write_aside(paths.folder / BEGAN, began(os.environ, gpus).to_json())
+        here = Here(corpus(where), tuple(gpu.minor for gpu in gpus), env_of(gpus), tried())
+        write_aside(paths.spec, spec_of(referring(order, where), here, paths.folder).to_json())
+    except (WrongNode, ValueError, OSError) as error:
+        print(f"lost: {error}", flush=True)
+        shepherd.write_last(paths, paths.lost, json.dumps({"reason": f"{platform.node()}: {error}"[:2000]}))
+        return 1
+    return shepherd.main(folder, own_core())
+
+
+def own_gpus(env: Mapping[str, str], needed: int, device: str) -> tuple[hardware.Gpu, ...]:
+    """The GPUs that Slurm gave to this job. Raises WrongNode: too few, or of another kind."""
+    if not needed:
+        return ()
+    numbers = {int(part) for part in env.get("SLURM_JOB_GPUS", "").split(",") if part.isdecimal()}
+    seen = hardware.gpus()
+    # Where the cluster hides the GPUs of others, those that are seen are ours, whatever their numbers.
+    ours = seen if len(seen) == needed else tuple(gpu for gpu in seen if gpu.minor in numbers)
+    if len(ours) != needed:
+        listed = ", ".join(f"{gpu.minor}: {gpu.name}" for gpu in seen) or "none"
+        raise WrongNode(f"needs {needed} GPUs, and has {len(ours)} (SLURM_JOB_GPUS: {sorted(numbers)}; seen: {listed})")
+    if odd := [gpu.name for gpu in ours if device not in gpu.name]:
+        raise WrongNode(f"needs GPUs of the kind {device!r}, and has {odd[0]}")
+    return ours
+
+
+def env_of(gpus: tuple[hardware.Gpu, ...]) -> dict[str, str]:
+    if not gpus:
+        return {}
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in gpus)}
+
+
+def own_core() -> str:
+    """The core to be pinned to, where Slurm keeps jobs to cores of their own; "": it does not say which is free."""
+    usable = os.sched_getaffinity(0)
+    return str(min(usable)) if len(usable) < (os.cpu_count() or 1) else ""
+
+
+def began(env: Mapping[str, str], gpus: tuple[hardware.Gpu, ...]) -> Began:
+    names = tuple(gpu.name for gpu in gpus)
+    return Began(platform.node(), env.get("SLURM_JOB_ID", ""), env.get("SLURM_RESTART_COUNT", "0"), names)
+
+
+def referring(order: Order, where: Where) -> Order:
+    """Earlier scores lie where the controller has put them."""
+    reference = order.auditing.reference
+    if reference is None:
+        return order
+    return replace(order, auditing=replace(order.auditing, reference=replace(reference, path=where.reference)))
+
+
+def corpus(where: Where) -> Path:
+    """The folder to read data from: the shared one, or this node's copy, which its first job makes."""
+    source = Path(where.corpus)
+    if not where.copied:
+        return source
+    root = Path(where.scratch) / f"caddie-{os.getuid()}"
+    root.mkdir(mode=0o700, exist_ok=True)
+    if root.is_symlink() or root.lstat().st_uid != os.getuid():
+        raise WrongNode(f"{root} belongs to somebody else")
+    sha = source.name if _SHA.fullmatch(source.name) else listing.sha(source)
+    copy = root / sha
+    held = lock.hold(root / f"{sha}.lock", patience_s=COPY_WITHIN_S)
+    if held is None:
+        raise WrongNode(f"another job has not copied {source} within {COPY_WITHIN_S:g} s")
+    try:
+        if not copy.is_dir():
+            _copy(source, copy, sha)
+    finally:
+        os.close(held)
+    return copy
+
+
+def _copy(source: Path, copy: Path, sha: str) -> None:
+    aside = copy.with_name(f".tmp-{copy.name}")
+    shutil.rmtree(aside, ignore_errors=True)  # of a job that was killed
+    try:
+        shutil.copytree(source, aside)
+        if (found := listing.sha(aside)) != sha:
+            raise WrongNode(f"the copy of {source} is not what it should be: {found[:12]}, not {sha[:12]}")
+        aside.rename(copy)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

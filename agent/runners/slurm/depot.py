@@ -1,0 +1,162 @@
+"""The shared folder of a cluster, seen from here: code, data and jobs go there, logs and results come back.
+
+Takes a `Shell` on a machine that sees the folder; gives `Depot`. What is sent is named by its content, so nothing is
+sent twice; what comes back is hostile, and bounded.
+
+    FOLDER/code/SHA/           Caddie's own code
+    FOLDER/data/SHA/           a corpus
+    FOLDER/reference/SHA/      scores of an earlier run, for an audit
+    FOLDER/jobs/KEY/rN-TOKEN/  one job
+"""
+
+import base64
+import functools
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from agent import fresh
+from agent.errors import InfraError
+from agent.runners.job import from_json
+from agent.runners.slurm import porter
+from agent.runners.slurm.shell import Shell
+
+PORTER = Path(porter.__file__).read_text("utf-8")
+PACKAGES = ("agent", "sandbox", "trainer", "prompts")  # what a job's own processes are made of
+SEND_S = 3600.0
+
+
+class Wanted(NamedTuple):
+    """A job to look at: where it is, and how many bytes of each log are here."""
+
+    folder: str
+    logs: Mapping[str, int]
+
+
+class Look(NamedTuple):
+    """What there was to see of a job."""
+
+    there: bool
+    marks: frozenset[str]
+    beat: bytes
+    logs: Mapping[str, bytes]
+
+
+class Depot:
+    def __init__(self, shell: Shell, folder: str, python: str) -> None:
+        self._shell = shell
+        self.folder = folder
+        self._python = python
+        self._sent: set[str] = set()
+
+    def send(self, kind: str, sha: str, tar: "Tar") -> str:
+        """Where content of this name lies; it is sent, if it is not there."""
+        path = f"{self.folder}/{kind}/{sha}"
+        if path in self._sent:
+            return path
+        if self._ask("lacks", path).strip():
+            self.put(path, tar)
+        self._sent.add(path)
+        return path
+
+    def put(self, path: str, tar: "Tar") -> None:
+        """A folder, whole or not at all; one that is there stays as it is."""
+        self._ask("put", path, stdin=tar(), within_s=SEND_S)
+
+    def look(self, jobs: Mapping[str, Wanted]) -> dict[str, Look]:
+        """At many jobs with one question. Those that it says nothing of that can be read are left out."""
+        if not jobs:
+            return {}
+        asked = json.dumps({job: {"folder": one.folder, "logs": dict(one.logs)} for job, one in jobs.items()})
+        looks: dict[str, Look] = {}
+        for line in self._ask("look", stdin=asked.encode()).decode("utf-8", "replace").splitlines():
+            try:
+                ((job, found),) = from_json(line).items()  # type: ignore[attr-defined]
+                looks[job] = _look(found, jobs[job])
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue
+        return looks
+
+    def fetch(self, path: str, most: int) -> bytes | None:
+        """A plain file; None if there is none, or one that has more bytes."""
+        said = self._shell.run(
+            (self._python, "-I", "-c", PORTER, "give", path, str(most)), within_s=SEND_S, most=most + 1
+        )
+        if said.rc in (3, 4) or len(said.out) > most:
+            return None
+        if said.rc != 0:
+            raise InfraError(f"{path} can't be fetched: {said.err.strip()[-300:]}")
+        return said.out
+
+    def mark(self, paths: Iterable[str]) -> None:
+        """Makes empty files."""
+        self._ask("mark", *paths)
+
+    def names(self, folder: str) -> list[str]:
+        return self._ask("list", folder).decode("utf-8", "replace").split()
+
+    def drop(self, folders: Iterable[str]) -> None:
+        self._ask("drop", *folders)
+
+    def _ask(self, verb: str, *words: str, stdin: bytes = b"", within_s: float = 120.0) -> bytes:
+        said = self._shell.run((self._python, "-I", "-c", PORTER, verb, *words), stdin, within_s=within_s)
+        if said.rc != 0:
+            raise InfraError(f"{self.folder}: {verb}: {said.err.strip()[-300:] or f'ended with {said.rc}'}")
+        return said.out
+
+
+class Tar:
+    """Files as one stream of bytes, the same for the same files."""
+
+    def __init__(self, files: Mapping[str, Path | bytes], folders: Iterable[str] = ()) -> None:
+        self.files, self._folders = dict(files), tuple(folders)
+
+    def __call__(self) -> bytes:
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:
+            for name in self._folders:
+                info = tarfile.TarInfo(name)
+                info.type, info.mode = tarfile.DIRTYPE, 0o700
+                tar.addfile(info)
+            for name, content in sorted(self.files.items()):
+                data = content if isinstance(content, bytes) else content.read_bytes()
+                info = tarfile.TarInfo(name)
+                info.size, info.mode = len(data), 0o600
+                tar.addfile(info, io.BytesIO(data))
+        return out.getvalue()
+
+    def sha(self) -> str:
+        """Of names and contents."""
+        digest = hashlib.sha256()
+        for name, content in sorted(self.files.items()):
+            data = content if isinstance(content, bytes) else content.read_bytes()
+            digest.update(f"{name}\0{len(data)}\0".encode())
+            digest.update(data)
+        return digest.hexdigest()
+
+
+@functools.cache
+def own_code() -> Tar:
+    """Caddie itself, as it runs here."""
+    files: dict[str, Path | bytes] = {}
+    for package in PACKAGES:
+        for path in sorted((fresh.ROOT / package).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".gz":
+                files[str(path.relative_to(fresh.ROOT))] = path
+    return Tar(files)
+
+
+def folder_tar(folder: Path) -> Tar:
+    return Tar({str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()})
+
+
+def _look(found: object, wanted: Wanted) -> Look:
+    """Raises one of several errors for what the porter does not say."""
+    marks = frozenset(str(mark) for mark in found["marks"]) & frozenset(porter.MARKS)  # type: ignore[index]
+    beat = base64.b64decode(found["beat"], validate=True)[: porter.SMALL]  # type: ignore[index]
+    logs = {name: base64.b64decode(found["logs"][name], validate=True)[: porter.PIECE] for name in wanted.logs}  # type: ignore[index]
+    return Look(bool(found["there"]), marks, beat, logs)  # type: ignore[index]

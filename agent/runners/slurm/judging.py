@@ -1,0 +1,93 @@
+"""What is to be done about a job, by all that is known of it.
+
+Takes what Slurm says, what its folder holds and whether it was asked to end; gives a `Step`. Nothing but a function of
+its arguments: who carries it out is `watch`.
+"""
+
+from typing import Literal, NamedTuple
+
+from agent.records import Outcome
+from agent.runners.slurm.commands import TAKEN, Row
+from agent.runners.slurm.depot import Look
+
+STALE_S = 90.0  # without a sign of life: what Slurm has forgotten may still run
+AGAIN_S = 20.0  # until Slurm, which did not answer, surely has not heard either
+PATIENCE_S = 60.0  # for a job that was asked to end
+
+Do = Literal["wait", "submit", "ask", "remove", "finish", "lose", "cancelled"]
+
+
+class Step(NamedTuple):
+    do: Do
+    why: str = ""
+
+
+class Known(NamedTuple):
+    """Of one job, now."""
+
+    row: Row | None
+    look: Look
+    submitted: bool
+    """Slurm has given it an id."""
+    asked: bool
+    """We want it to end."""
+    asked_s: float
+    over_s: float
+    """Since when Slurm has not had it, or had it as over."""
+    silent_s: float
+    """Since its last new sign of life."""
+
+
+WAIT = Step("wait")
+
+
+def step(known: Known, settle_s: float) -> Step:
+    """`settle_s`: how long a file may take from a node to the login node."""
+    stage = "gone" if known.row is None else known.row.stage
+    if stage in ("waiting", "held"):
+        return _in_queue(known)
+    if stage in ("running", "ending"):
+        if not known.asked or stage == "ending":
+            return WAIT
+        return Step("ask") if known.asked_s < PATIENCE_S else Step("remove", "it did not end when it was asked to")
+    return _over(known, settle_s)
+
+
+def _in_queue(known: Known) -> Step:
+    assert known.row is not None
+    if known.asked:
+        return Step("remove", "cancelled in the queue")
+    if "started" in known.look.marks:
+        # It would only wait for a node to find that it has had its run.
+        return Step("lose", f"its node was taken away or died, and Slurm has queued it again ({known.row.reason})")
+    if known.row.stage == "held":
+        return Step("lose", f"Slurm will not start it: {known.row.reason}")
+    return WAIT
+
+
+def _over(known: Known, settle_s: float) -> Step:
+    marks, row = known.look.marks, known.row
+    if "result.json" in marks:
+        return Step("finish")
+    if "lost.json" in marks:
+        return Step("lose")
+    if row is None and marks and known.silent_s < STALE_S:
+        return WAIT
+    if row is None and not known.submitted and not marks:
+        if known.asked:
+            return Step("cancelled")
+        return Step("submit") if known.over_s >= AGAIN_S else WAIT
+    if known.over_s < settle_s:
+        return WAIT
+    says = f"Slurm says {row.state}" if row is not None else "Slurm has forgotten it"
+    return Step("cancelled") if known.asked else Step("lose", f"it left no result: {says}")
+
+
+def is_lost(outcome: Outcome, state: str | None, asked: bool) -> bool:
+    """Whether a result says nothing of the idea: the cluster ended the run, or it was asked to end and not by us.
+
+    `state`: Slurm's; None where it has forgotten the job.
+    """
+    if outcome == "ok" or asked:
+        return False
+    return outcome == "cancelled" or state in TAKEN

@@ -1,0 +1,178 @@
+"""The job folder that the loop reads, kept like the one on the cluster.
+
+Takes what was seen of a job and what the depot gives; writes the files that every job folder has. The last of them is
+result.json or lost.json: after that nothing is written any more.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from agent.errors import InfraError
+from agent.runners.job import JobPaths, JobResult, Loss, from_json, strict, strict_heartbeat, write_aside
+from agent.runners.order import Order
+from agent.runners.reading import MOST, read_small, there
+from agent.runners.shepherd import BEAT_S
+from agent.runners.slurm.depot import Depot, Look, Wanted
+from agent.runners.slurm.porter import PIECE
+from sandbox.limits import MB
+
+NOTE, LOG = "slurm.json", "slurm.log"
+MOST_REFERENCE = 2_000_000_000
+LOGS = ("train.log", "score.log", "judge.log", "shepherd.log")
+SILENT = "the cluster took it away without a word"
+
+
+@dataclass(frozen=True)
+class Note:
+    """Who this job is on the cluster. Written before Slurm is asked for anything."""
+
+    name: str
+    folder: str
+    index: int = -1  # in an array; -1: it is no part of one
+    job: str = ""  # Slurm's id, as soon as it is known
+
+
+class Mirror:
+    def __init__(self, folder: Path) -> None:
+        self.paths = JobPaths(folder)
+        self.folder = folder
+
+    # ------------------------------------------------------------ who it is
+
+    def order(self) -> Order:
+        """Raises InfraError: there is none that can be read."""
+        try:
+            return Order.from_json(read_small(self.paths.order) or "")
+        except ValueError as error:
+            raise InfraError(f"{self.paths.order} can't be read: {error}") from error
+
+    def note(self) -> Note | None:
+        text = read_small(self.folder / NOTE)
+        try:
+            return None if text is None else strict(Note, text)
+        except ValueError as error:
+            raise InfraError(f"{self.folder / NOTE} can't be read: {error}") from error
+
+    def write_note(self, note: Note) -> None:
+        write_aside(self.folder / NOTE, json.dumps(asdict(note)))
+
+    def say(self, words: str) -> None:
+        """For whoever wonders why a job does not start; the same is not said twice in a row."""
+        path = self.folder / LOG
+        before = (read_small(path) or "").splitlines()
+        if before[-1:] != [words]:
+            write_aside(path, "\n".join([*before[-200:], words, ""]), durable=False)
+
+    @property
+    def over(self) -> bool:
+        return there(self.paths.result) or there(self.paths.lost)
+
+    # ------------------------------------------------------------ while it runs
+
+    def wanted(self, note: Note) -> Wanted:
+        return Wanted(note.folder, {name: self._size(name) for name in LOGS})
+
+    def take(self, look: Look, most: int) -> None:
+        """What is new of its logs and its signs of life."""
+        for name, piece in look.logs.items():
+            self._append(name, piece, most)
+        if "started" in look.marks and not there(self.paths.started):
+            write_aside(self.paths.started, "")
+        if look.beat and strict_heartbeat(look.beat.decode("utf-8", "replace")) is not None:
+            write_aside(self.paths.heartbeat, look.beat.decode("utf-8", "replace"), durable=False)
+
+    def _size(self, name: str) -> int:
+        path = self.folder / name
+        return path.lstat().st_size if there(path) else 0
+
+    def _append(self, name: str, piece: bytes, most: int) -> None:
+        if piece := piece[: max(0, most - self._size(name))]:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+            with os.fdopen(os.open(self.folder / name, flags, 0o600), "ab") as file:
+                file.write(piece)
+
+    # ------------------------------------------------------------ when it is over
+
+    def bring(self, depot: Depot, note: Note, order: Order) -> JobResult:
+        """All that the run left but its result, which is the last thing to be written.
+
+        Raises:
+            InfraError: the result can't be fetched now, or can't be read at all.
+        """
+        text = depot.fetch(f"{note.folder}/result.json", MOST)
+        try:
+            result = JobResult.from_json((text or b"").decode("utf-8", "replace"))
+        except ValueError as error:
+            raise Unreadable(f"its result can't be read: {error}") from error
+        most = {self.paths.measure.name: MOST, self.paths.reference.name: MOST_REFERENCE}
+        track = order.limited
+        if track.script.artifact:
+            most[f"out/{track.script.artifact}"] = track.limits.disk_mb * MB
+        for name, bytes_ in most.items():
+            self._keep(name, depot.fetch(f"{note.folder}/{name}", bytes_))
+        return result
+
+    def rest_of_logs(self, depot: Depot, note: Note, most: int) -> None:
+        while True:
+            before = {name: self._size(name) for name in LOGS}
+            look = depot.look({"": Wanted(note.folder, before)}).get("")
+            if look is None:
+                raise InfraError(f"{note.folder} can't be looked at")
+            self.take(look, most)
+            full = [name for name, piece in look.logs.items() if len(piece) == PIECE]
+            if not full or before == {name: self._size(name) for name in LOGS}:
+                return
+
+    def finish(self, result: JobResult) -> None:
+        write_aside(self.paths.result, result.to_json())
+
+    def lose(self, reason: str) -> None:
+        write_aside(self.paths.lost, json.dumps({"reason": reason[:2000]}))
+
+    def doubt(self) -> None:
+        """Nobody can say whether candidate code has run: then it has."""
+        if not there(self.paths.started):
+            write_aside(self.paths.started, "")
+
+    def cancelled(self, run_id: int, wall_s: float) -> None:
+        """Nobody on the cluster answers for it any more."""
+        ran = there(self.paths.started)
+        reason = "cancelled in the queue" if not ran else "cancelled while it ran"
+        self.finish(JobResult(run_id, "cancelled", reason, (), self.used(wall_s), (), ran))
+
+    def used(self, wall_s: float) -> float:
+        """Seconds of its slot, for a job that can't say so itself."""
+        beat = strict_heartbeat(read_small(self.paths.heartbeat))
+        if beat is None:
+            return min(BEAT_S, wall_s) if there(self.paths.started) else 0.0
+        return min(beat.seconds + BEAT_S, wall_s)
+
+    def loss(self) -> Loss:
+        """Doubt counts as `ran`: dying, or taking the job folder along, must be no way to draw again."""
+        try:
+            wall_s = self.order().wall_s
+        except InfraError:
+            return Loss(True, 0.0, SILENT)
+        ran = there(self.paths.started) or there(self.paths.heartbeat)
+        try:
+            reason = str(from_json(read_small(self.paths.lost) or "")["reason"])[:2000]  # type: ignore[index]
+        except (ValueError, KeyError, TypeError):
+            reason = SILENT
+        return Loss(ran, self.used(wall_s), reason)
+
+    def _keep(self, name: str, data: bytes | None) -> None:
+        if data is None:
+            return
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".tmp-{path.name}")
+        aside.unlink(missing_ok=True)
+        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
+            file.write(data)
+        aside.replace(path)
+
+
+class Unreadable(InfraError):
+    """What lies on the cluster is no result, and will not become one."""

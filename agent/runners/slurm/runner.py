@@ -1,0 +1,163 @@
+"""Runs on a Slurm cluster: a slot is a job that may be in its queue.
+
+Takes orders and job folders, like every runner; the folders here are mirrors of those on the cluster, which one thread
+keeps.
+"""
+
+import contextlib
+import functools
+import hashlib
+import platform
+from pathlib import Path
+
+from agent.errors import InfraError, UserError
+from agent.runners.job import JobPaths, JobResult, JobState, Loss, Progress
+from agent.runners.order import Order, placed
+from agent.runners.progress import progress
+from agent.runners.reading import read_small, there
+from agent.runners.slurm.commands import Slurm
+from agent.runners.slurm.depot import Depot
+from agent.runners.slurm.mirror import Mirror
+from agent.runners.slurm.script import Need, script, words
+from agent.runners.slurm.sending import Sender
+from agent.runners.slurm.settings import Settings
+from agent.runners.slurm.shell import Shell
+from agent.runners.slurm.watch import Watch
+from agent.track import Track
+from sandbox.policy import BoxName, Level, Policy
+
+
+class SlurmRunner:
+    def __init__(self, name: str, settings: Settings, track: Track, shell: Shell, jobs_root: Path) -> None:
+        """`jobs_root`: the folder of all jobs here; it names what is ours on the cluster.
+
+        Raises:
+            UserError: the cluster would not take a run of this track.
+        """
+        self._name, self._settings, self._track = name, settings, track
+        self._slurm = Slurm(shell)
+        self.slots = tuple(f"{name}/{n}" for n in range(settings.most))
+        self._gpus = track.hardware.gpus
+        depot = Depot(shell, settings.folder, settings.login_python)
+        sender = Sender(settings, self._slurm, depot)
+        self._watch = Watch(settings, self._slurm, depot, sender, key(jobs_root))
+        self._check()
+
+    def hardware_class(self, slot: str) -> str:
+        if self._gpus:
+            device = self._settings.device or self._track.hardware.device or self._settings.gres
+            return f"cuda/{device}/{self._gpus}/{self._name}"
+        return f"cpu/{self._name}/{self._settings.cpus}-cpus"
+
+    def price(self, slot: str) -> float:
+        return self._settings.price * max(1, self._gpus)
+
+    @functools.cached_property
+    def notes(self) -> tuple[str, ...]:
+        return ()
+
+    def env(self, slot: str) -> dict[str, str]:
+        """Known on the node alone."""
+        return {}
+
+    def gpus(self, slot: str) -> tuple[int, ...]:
+        return ()
+
+    def spare(self, slot: str) -> float | None:
+        return None
+
+    def level(self, policy: Policy) -> Level:
+        return self._settings.walls
+
+    def box(self) -> BoxName:
+        return ""
+
+    def submit(self, order: Order, folder: Path, slot: str) -> None:
+        placed(folder, order)
+        self._watch.take(folder)
+
+    def poll(self, folder: Path) -> JobState:
+        paths = JobPaths(folder)
+        if there(paths.lost):
+            return "lost"
+        if there(paths.result):
+            return "done"
+        if not there(paths.order):
+            return "lost"
+        self._watch.take(folder)
+        return "running" if there(paths.heartbeat) else "starting"
+
+    def progress(self, folder: Path) -> Progress | None:
+        return progress(folder)
+
+    def cancel(self, folder: Path) -> None:
+        if folder.is_dir():
+            with contextlib.suppress(FileExistsError):
+                JobPaths(folder).cancel.touch(exist_ok=False)
+            self._watch.hurry()
+
+    def collect(self, folder: Path) -> JobResult:
+        text = read_small(JobPaths(folder).result)
+        if text is None:
+            raise InfraError(f"{folder} has no result that can be read")
+        try:
+            return JobResult.from_json(text)
+        except ValueError as error:
+            raise InfraError(f"the result in {folder} is damaged: {error}") from error
+
+    def loss(self, folder: Path) -> Loss:
+        return Mirror(folder).loss()
+
+    def sweep(self, jobs_root: Path) -> list[int]:
+        """On the cluster, where process ids say nothing here."""
+        self._watch.sweep(jobs_root)
+        return []
+
+    def close(self) -> None:
+        """Jobs go on; whoever comes next finds them."""
+        self._watch.close()
+
+    def _check(self) -> None:
+        """Slurm is asked for a job like those to come, before there is any."""
+        settings, need = self._settings, Need(self._track.limits.worst_s(), self._gpus)
+        if self._gpus > settings.gpus_per_node:
+            raise UserError(
+                f"[{self._name}]: track {self._track.name} needs {self._gpus} GPUs in one node; gpus_per_node is "
+                f"{settings.gpus_per_node}"
+            )
+        if self._track.data.corpus == "fineweb" and settings.corpus is None:
+            raise UserError(
+                f"[{self._name}]: track {self._track.name} needs FineWeb, which is too big to be sent: prepare it on "
+                'the cluster (python -m trainer.data fineweb ...) and say where: corpus = "/shared/fineweb"'
+            )
+        asked = words(settings, need, "caddie-check", "/dev/null", ())
+        if wrong := self._slurm.would_run(script(settings, "/code", ("/job",)), asked):
+            raise UserError(f"[{self._name}]: the cluster would not take a run of track {self._track.name}: {wrong}")
+        self._check_time(need)
+
+    def _check_time(self, need: Need) -> None:
+        """A job that no partition has the time for is taken, and waits for ever."""
+        if not self._settings.partition:
+            return
+        most = minutes(self._slurm.partition(self._settings.partition).get("MaxTime", "UNLIMITED"))
+        asked = (need.wall_s + self._settings.margin_s) / 60
+        if most is not None and asked > most:
+            raise UserError(
+                f"[{self._name}]: a run of track {self._track.name} may take {asked:.0f} minutes with its margin; "
+                f"partition {self._settings.partition} gives {most:.0f}. Name another partition"
+            )
+
+
+def key(jobs_root: Path) -> str:
+    """Of all that this campaign has on the cluster."""
+    return hashlib.sha256(f"{platform.node()}:{jobs_root.resolve()}".encode()).hexdigest()[:12]
+
+
+def minutes(text: str) -> float | None:
+    """Slurm's [days-]hours:minutes:seconds. None: there is no limit."""
+    days, _, clock = text.rpartition("-")
+    try:
+        hours, mins, secs = ([0, 0, *map(int, clock.split(":"))])[-3:]
+        return 1440 * int(days or 0) + 60 * hours + mins + secs / 60
+    except ValueError:
+        return None
