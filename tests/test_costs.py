@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,14 @@ from sqlalchemy import text
 from agent import budget
 from agent.errors import UserError
 from agent.records import Amount
-from agent.report.costs import Bill, Costs, Line, costs
+from agent.report.costs import Costs, Line, costs
 from agent.report.costs_shown import words, write
-from agent.store import Store, open_store, talks
+from agent.store import Store, open_store, statements, talks
+from agent.store.rows import iso
+from agent.store.schema import machines
 from agent.store.spending import NO_IDEA, open_s
 from tests.filling import add_campaign
-from tests.fixture_campaign import build
+from tests.fixture_campaign import START, build
 from tests.postgres import fresh_url
 
 
@@ -36,14 +39,27 @@ def night(made: Path, tmp_path: Path) -> Iterator[Store]:
         yield store
 
 
-def of(store: Store, bills: tuple[Bill, ...] = ()) -> Costs:
+def of(store: Store) -> Costs:
     with store.read() as reads:
-        return costs(reads, 1, bills)
+        return costs(reads, 1)
 
 
-def machines(store: Store) -> None:
-    """The first 29 runs on one rented machine, the others on another."""
+def rent(store: Store) -> None:
+    """The first 29 runs on one rented machine, the others on another; a third never worked, a fourth never came."""
+    rows = (
+        ("gone", 4, 375, 2.1, None),
+        ("gone", 1, 1300, None, 1.5),
+        ("gone", 1, 60, None, 0.07),
+        ("refused", 1, 9, None, 9),
+    )
     with store.write() as tx:
+        for state, gpus, seconds, billed, settled in rows:
+            entry = budget.reserve(tx, 1, Amount(usd=10.0), "machine")
+            budget.settle(tx, entry, Amount(usd=settled or 9.9))
+            values = {"campaign_id": 1, "provider": "pods", "kind": "H100", "gpus": gpus, "state": state, "facts": {}}
+            times = {"created": iso(START), "ended": iso(START + timedelta(seconds=seconds))}
+            values |= {"usd_per_hour": 3.0, "entry_id": entry, "billed_usd": billed, **times}
+            statements.add(tx.connection, machines, values)
         tx.connection.execute(text("UPDATE runs SET lease = CASE WHEN id < 30 THEN 'm1' ELSE 'm2' END"))
 
 
@@ -57,13 +73,6 @@ def ask(store: Store, planner: str, usd: float, proposal_id: int | None) -> None
 
 def by_name(lines: tuple[Line, ...]) -> dict[str, Line]:
     return {line.name: line for line in lines}
-
-
-BILLS = (
-    Bill("m1", "4 x H100", 1500.0, 2.1),
-    Bill("m2", "1 x H200", 1300.0, 1.5),
-    Bill("m3", "never worked", 60.0, 0.07),
-)
 
 
 def test_every_second_of_the_ledger_is_in_each_account(night: Store) -> None:
@@ -92,8 +101,8 @@ def test_a_gain_is_what_fresh_runs_show_and_the_whole_pays_for_the_losers_too(ni
 
 
 def test_bills_are_divided_to_the_cent_and_the_rest_was_idle(night: Store) -> None:
-    machines(night)
-    found = of(night, BILLS)
+    rent(night)
+    found = of(night)
     idle = sum(machine.idle_usd or 0 for machine in found.by_machine)
     assert found.whole.usd == pytest.approx(3.67)
     for lines in (found.by_rung, found.by_kind, found.by_planner):
@@ -115,12 +124,17 @@ def budget_s(connection: object, run_id: int) -> float:
     return float(connection.execute(query, {"id": run_id}).scalar_one())  # type: ignore[attr-defined]
 
 
-def test_one_s_own_machine_beside_a_rented_one_has_no_dollars(night: Store) -> None:
+def test_a_machine_that_is_there_still_costs_its_price_and_one_of_our_own_nothing(night: Store) -> None:
+    rent(night)
     with night.write() as tx:
-        tx.connection.execute(text("UPDATE runs SET lease = 'm1', slot = 'pods/0' WHERE id < 30"))
-        tx.connection.execute(text("UPDATE runs SET slot = 'box/' || slot WHERE id >= 30"))
-    rented, own = of(night, BILLS[:1]).by_machine
-    assert rented.usd == 2.1 and (own.name, own.usd, own.idle_usd) == ("box", None, None) and own.runs == 35
+        tx.connection.execute(text("DELETE FROM machines WHERE id > 1"))
+        hour = {"at": iso(datetime.now(UTC) - timedelta(hours=1))}
+        tx.connection.execute(text("UPDATE machines SET ended = NULL, billed_usd = NULL, created = :at"), hour)
+        tx.connection.execute(text("UPDATE ledger SET state = 'reserved' WHERE what = 'machine'"))
+        tx.connection.execute(text("UPDATE runs SET slot = 'box/' || slot"))
+    rented, own = of(night).by_machine
+    assert rented.usd == pytest.approx(3.0, rel=0.02) and rented.paid_s == pytest.approx(4 * 3600, rel=0.02)
+    assert (own.name, own.usd, own.idle_usd, own.runs) == ("box", None, None, 35)
 
 
 def test_models_are_paid_by_planner_and_kind_and_for_ideas_that_never_came(night: Store) -> None:
@@ -204,9 +218,9 @@ def test_titles_are_text_wherever_they_are_shown(night: Store) -> None:
 
 
 def test_the_plot_is_what_its_name_says(night: Store, tmp_path: Path) -> None:
-    machines(night)
-    write(of(night, BILLS), tmp_path / "rented.png")
     write(of(night), tmp_path / "own.svg")
+    rent(night)
+    write(of(night), tmp_path / "rented.png")
     pixels = imread(tmp_path / "rented.png")
     assert pixels.shape[1] > 1500 and len({tuple(one) for row in pixels[::40] for one in row[::20]}) > 4
     ids = [item.get("id", "") for item in ET.parse(tmp_path / "own.svg").iter()]

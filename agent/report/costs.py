@@ -6,23 +6,13 @@ used, and the rest was idle. Where nobody sends a bill there are no dollars, and
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from agent.records import Campaign
 from agent.store import Reads
-from agent.store.spending import Asked, Spent, asked, open_s, spent
+from agent.store.spending import Asked, Bill, Spent, asked, bills, open_s, spent
 from agent.track import parse
 
 MILLI = 1000  # gains are told in thousandths of a BPB
-
-
-class Bill(NamedTuple):
-    """What one machine was paid for, whether it worked or not."""
-
-    lease: str  # as its runs name it
-    words: str  # what it is: provider, GPUs
-    gpu_s: float  # from the first second that was paid to the last, or to now, of all its GPUs
-    usd: float
 
 
 @dataclass(frozen=True)
@@ -76,13 +66,13 @@ class Costs:
     by_machine: tuple[Machine, ...]
 
 
-def costs(reads: Reads, campaign_id: int, bills: Sequence[Bill] = ()) -> Costs:
+def costs(reads: Reads, campaign_id: int) -> Costs:
     campaign = reads.campaign_by_id(campaign_id)
     gpus = parse(campaign.track_toml, f"track of {campaign.name}").hardware.gpus
-    used, talks = spent(reads, campaign_id), asked(reads, campaign_id)
-    machines = _machines(campaign, used, bills, open_s(reads, campaign_id) * max(1, gpus))
-    paid_s, usd = sum(one.paid_s for one in machines), sum(bill.usd for bill in bills) if bills else None
-    priced = _Priced(used, talks, {bill.lease: bill.usd / bill.gpu_s for bill in bills if bill.gpu_s > 0})
+    used, talks, paid = spent(reads, campaign_id), asked(reads, campaign_id), bills(reads, campaign_id)
+    machines = _machines(campaign, used, paid, open_s(reads, campaign_id) * max(1, gpus))
+    paid_s, usd = sum(one.paid_s for one in machines), sum(bill.usd for bill in paid) if paid else None
+    priced = _Priced(used, talks, {bill.lease: bill.usd / bill.gpu_s for bill in paid if bill.gpu_s > 0})
     gains = tuple(
         priced.gain(f"p{row['proposal_id']} {row['title']}", row["delta_bpb"], row["proposal_id"])
         for row in reads.view("lineage", campaign_id)
@@ -145,18 +135,18 @@ def _gain(name: str, milli_bpb: float | None, gpu_s: float, usd: float | None, m
     return Gain(name, milli_bpb, gpu_s, usd, model_usd, each[0], each[1])
 
 
-def _machines(campaign: Campaign, used: Sequence[Spent], bills: Sequence[Bill], open_s: float) -> list[Machine]:
+def _machines(campaign: Campaign, used: Sequence[Spent], paid: Sequence[Bill], open_s: float) -> list[Machine]:
     """Those that somebody is paid for, and those of one's own, whose slots wait while a controller is there."""
-    known = {bill.lease for bill in bills}
+    known = {bill.lease for bill in paid}
     found = [
         _machine(bill.lease, bill.words, [one for one in used if one.lease == bill.lease], bill.gpu_s, bill.usd)
-        for bill in bills
+        for bill in paid
     ]
     own = [one for one in used if one.lease not in known]
     places = sorted({(_place(one), one.hardware_class) for one in own})
     for place in places:
         mine = [one for one in own if (_place(one), one.hardware_class) == place]
-        slots = campaign.slots if len(places) == 1 and not bills else len({one.slot for one in mine})
+        slots = campaign.slots if len(places) == 1 and not paid else len({one.slot for one in mine})
         found.append(_machine(*place, mine, open_s * slots, None))
     return found
 

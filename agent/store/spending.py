@@ -11,7 +11,8 @@ from typing import NamedTuple
 from sqlalchemy import func, select
 
 from agent.store.reads import Reads
-from agent.store.schema import calls, conversations, events, ledger, proposals, runs
+from agent.store.rows import now
+from agent.store.schema import calls, conversations, events, ledger, machines, proposals, runs
 
 NO_IDEA = "(led to no idea)"
 NO_PLANNER = "(of no conversation)"
@@ -39,6 +40,33 @@ class Asked(NamedTuple):
     kind: str
     planner: str
     usd: float
+
+
+class Bill(NamedTuple):
+    """What one machine was paid for, whether it worked or not."""
+
+    lease: str  # as its runs name it
+    words: str
+    gpu_s: float  # of all its GPUs, from the first second that was paid to the last, or to now
+    usd: float
+
+
+def bills(reads: Reads, campaign_id: int) -> list[Bill]:
+    """As its provider says; until that is known, as the ledger has it, and while the machine is there, by its price."""
+    query = (
+        select(machines, ledger.c.state.label("entry"), ledger.c.settled_usd)
+        .outerjoin(ledger, ledger.c.id == machines.c.entry_id)
+        .where(machines.c.campaign_id == campaign_id, machines.c.state.not_in(("wanted", "refused")))
+        .order_by(machines.c.id)
+    )
+    found = []
+    for row in reads.connection.execute(query):
+        seconds = _seconds(row.created, row.ended or now())
+        said = row.settled_usd if row.entry == "settled" else row.usd_per_hour * seconds / 3600
+        words = " ".join(part for part in (row.provider, f"{row.gpus} x {row.kind}", row.place) if part)
+        usd = said if row.billed_usd is None else row.billed_usd
+        found.append(Bill(f"m{row.id}", words, seconds * max(1, row.gpus), float(usd)))
+    return found
 
 
 def spent(reads: Reads, campaign_id: int) -> list[Spent]:
