@@ -75,6 +75,16 @@ def test_without_a_score(outcome: Outcome, reason: str, measured: dict[str, obje
     assert broken.words.startswith("r12: ") and words in broken.words
 
 
+def test_an_accusation_that_could_not_be_repeated_bars_without_breaking_a_rule() -> None:
+    """Its severity spreads to no descendant; a trial does not let it through either."""
+    words = "accused of mean_mismatch: over 3,000 positions"
+    one = run(12, 2, findings=(Finding("repeat_unfinished", "flag", words), Finding("code_size", "note", "small")))
+    assert check(run(11, 1), one) == gates.Broken("inconclusive", f"r12: repeat_unfinished: {words}")
+    assert gates.at_trial(TRACK, [one], BASELINE) == check(one)
+    severe = run(13, 3, findings=(Finding("below_floor", "invalid", "known"),))
+    assert check(one, severe) == gates.Broken("invalid", "r13: below_floor: known")
+
+
 WALL = "train: stopped at its wall limit (48 s)"
 
 

@@ -32,9 +32,16 @@ class Judged:
         self.files = Files(Path(self.task.artifact).read_bytes(), Path(self.task.script).read_bytes())
         self.scores = score(self.task, self.files, self.texts, time.monotonic() + 60)
 
-    def audit(self, secret: str = "s", run_s: float = 5.0, scores: Scores | None = None, **changes: object) -> Found:
+    def audit(
+        self,
+        secret: str = "s",
+        run_s: float = 5.0,
+        scores: Scores | None = None,
+        within_s: float = 60.0,
+        **changes: object,
+    ) -> Found:
         task = replace(self.task, **{"auditing": FULL, **changes})  # type: ignore[arg-type]
-        return audit(task, self.files, scores or self.scores, self.texts, secret, time.monotonic() + 60, run_s)
+        return audit(task, self.files, scores or self.scores, self.texts, secret, time.monotonic() + within_s, run_s)
 
 
 def rules_of(found: Found) -> list[tuple[str, str]]:
@@ -61,6 +68,19 @@ def test_each_rule_alone_catches_a_cheat(tmp_path: Path, how: str) -> None:
     # The others had nothing to say; at surprising positions one that is far off is far off too.
     assert found.findings[0].text.partition("says the same")[2] in ("", "; surprise_mismatch too")
     assert "a second fresh process says the same" in found.findings[0].text
+
+
+@pytest.mark.parametrize(
+    ("how", "end"),
+    [("gone when accused", "ended with exit code 3"), ("waits when accused", "stopped by its wall limit")],
+)
+def test_who_does_not_come_back_to_an_accusation_is_not_rid_of_it(tmp_path: Path, how: str, end: str) -> None:
+    """A repeat asks few questions, so it can be told from an audit."""
+    judged = Judged(tmp_path / "job", how=how)
+    (found,) = judged.audit(within_s=8.0).findings
+    assert (found.rule, found.severity) == ("repeat_unfinished", "flag")
+    assert found.text.startswith("accused of not_normalised: at position ") and end in found.text
+    assert "whether a second fresh process says the same is not known, because it did not finish" in found.text
 
 
 def test_only_surprise_finds_what_leaks_rarely(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ import pytest
 
 from agent import reach
 from agent.errors import InfraError
-from agent.judge.measure import measure
+from agent.judge.measure import measure, trust_of
 from agent.judge.phase import judge_phase
-from agent.judge.task import Clocks, Manifest, Measured, no_score
-from agent.records import Finding, Measurement, Outcome, Run
+from agent.judge.task import UNFINISHED, Audit, Clocks, Manifest, Measured, Strength, no_score
+from agent.records import Finding, Measurement, Outcome, Run, Severity
 from agent.runners.job import JobPaths, JobResult, JobSpec, Phase, PhaseResult, create
 from agent.runners.local import LocalRunner
 from agent.track import Track
@@ -233,3 +233,19 @@ def test_a_whole_job_from_training_to_its_measurement(tmp_path: Path) -> None:
     assert (found.trust, found.steps, found.tokens_scored, found.findings) == ("measured", 3, len(text), ())
     assert found.total_bytes == len(source) + (job.out / "final_model.bin").stat().st_size
     assert found.train_cpu_s and found.score_cpu_s and 0 < found.slot_s < 80
+
+
+@pytest.mark.parametrize(
+    ("strength", "rule", "severity", "trust"),
+    [
+        ("quick", "holdout_gap", "flag", "measured"),
+        ("full", "holdout_gap", "flag", "blind"),
+        ("full", "mean_mismatch", "invalid", "measured"),
+        ("full", UNFINISHED, "flag", "measured"),
+    ],
+)
+def test_a_score_is_blind_where_a_full_audit_has_nothing_open_against_it(
+    strength: Strength, rule: str, severity: Severity, trust: str
+) -> None:
+    audit = Audit(4000, "secret", 1e-6, 1e-6, strength=strength, uniform=3000)
+    assert trust_of(replace(MEASURED, audit=audit, findings=(Finding(rule, severity, "seen"),))) == trust

@@ -52,6 +52,12 @@ def test_a_run_that_was_scored_blind_is_proven_where_that_proves_anything() -> N
     assert set(states.values()) == {"passed", "unknown"}
 
 
+def test_an_accusation_that_was_not_repeated_leaves_nothing_proven() -> None:
+    case = found("repeat_unfinished", severity="flag")
+    states = {one.rule: (one.state, one.severity) for one in rules.rulings(case)}
+    assert {number for number, one in states.items() if one == ("violated", "flag")} == {4, 5, 6, 7, 8, 9, 11}
+
+
 def test_a_reported_score_proves_nothing_of_scoring() -> None:
     case = replace(RUN, measured=replace(SCORED, trust="reported"), audited="")
     states = {one.rule: one.state for one in rules.rulings(case)}

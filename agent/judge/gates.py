@@ -9,7 +9,7 @@ from itertools import combinations
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.judge.task import NETWORK
+from agent.judge.task import NETWORK, UNFINISHED
 from agent.records import Decision
 from agent.track import Track
 
@@ -40,6 +40,7 @@ def check(track: Track, candidate: Sequence["Scored"], baseline: Sequence["Score
         or without_score(track, runs, baseline)
         or without_size(track, runs)
         or barred(runs)
+        or accused(runs)
         or inert(runs, baseline)
         or over_budget(track, candidate, baseline)
         or seed_ignored(runs, baseline)
@@ -57,6 +58,7 @@ def at_trial(track: Track, candidate: Sequence["Scored"], baseline: Sequence["Sc
         or without_score(track, runs, baseline)
         or without_size(track, runs)
         or barred(runs)
+        or accused(runs)
         or over_budget(track, candidate, baseline)
     )
 
@@ -122,6 +124,15 @@ def barred(runs: Sequence["Scored"], rule: str = "") -> Broken | None:
         for finding in one.measurement.findings:
             if finding.severity == "invalid" and rule in ("", finding.rule):
                 return Broken("invalid", f"r{one.run.id}: {finding.rule}: {finding.text}")
+    return None
+
+
+def accused(runs: Sequence["Scored"]) -> Broken | None:
+    """By an audit whose repeat did not come to an end: no rule is broken, and nothing is accepted."""
+    for one in runs:
+        for finding in one.measurement.findings:
+            if finding.rule == UNFINISHED:
+                return Broken("inconclusive", f"r{one.run.id}: {finding.rule}: {finding.text}")
     return None
 
 

@@ -10,7 +10,7 @@ from agent.errors import InfraError
 from agent.judge import JUDGE_VERSION, allowed, logs
 from agent.judge.doubts import of_log
 from agent.judge.logs import Reported
-from agent.judge.task import NETWORK, Measured, no_score
+from agent.judge.task import NETWORK, UNFINISHED, Measured, no_score
 from agent.records import Audited, Finding, Measurement, Run, Trust
 from agent.runners.job import JobPaths, JobResult
 from agent.runners.reading import read_ends, read_small
@@ -119,7 +119,8 @@ def score_of(found: Measured) -> float | None:
 def trust_of(found: Measured) -> Trust:
     """A score is blind once a full audit found nothing against it."""
     full = found.audit is not None and found.audit.strength == "full"
-    return "blind" if full and not any(one.severity == "invalid" for one in found.findings) else "measured"
+    against = any(one.severity == "invalid" or one.rule == UNFINISHED for one in found.findings)
+    return "blind" if full and not against else "measured"
 
 
 def audited(found: Measured) -> Audited | None:

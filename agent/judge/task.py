@@ -16,6 +16,7 @@ from sandbox.policy import Policy
 PEEKS = 64
 SURPRISING = 1000  # positions of a full audit, beside the uniform ones
 NETWORK = "network"  # the rule that a run sends nothing elsewhere
+UNFINISHED = "repeat_unfinished"  # an accusation of the audit whose repeat did not come to an end
 
 # ok: there is a score. failed, capped: the candidate's doing. broken: ours or the machine's.
 Status = Literal["ok", "failed", "capped", "broken"]

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import sys
+import time
 from pathlib import Path
 
 import honest
@@ -27,12 +28,21 @@ class Leaking(honest.Answerer):
             return NATS, floats(changed)
         if kind == PEEK:
             items = honest.read_peek(payload)
+            if not self.peeked and len(items) < 20:
+                self.repeated()
             rows = [self.row(position, self.peek(position, start, context)) for position, start, context in items]
             self.peeked += len(items)
             for position, _, context in items:
                 self.shown |= dict(enumerate(context, position - len(context)))
             return LOGPROBS, b"".join(floats(row) for row in rows)
         return super().answer(kind, payload)
+
+    def repeated(self) -> None:
+        """Few questions at first: an accusation is being repeated."""
+        if self.how == "gone when accused":
+            os._exit(3)
+        if self.how == "waits when accused":
+            time.sleep(60)
 
     def claim(self, position: int, nats: float) -> float:
         if self.how == "a little everywhere":
@@ -48,7 +58,7 @@ class Leaking(honest.Answerer):
         return nats
 
     def row(self, position: int, row: list[float]) -> list[float]:
-        if self.how == "sums to more":
+        if self.how in ("sums to more", "gone when accused", "waits when accused"):
             return [value + 0.01 for value in row]
         if self.how == "looks back" and position in self.shown:
             answer = self.shown[position]

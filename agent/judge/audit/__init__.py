@@ -18,10 +18,10 @@ from agent.judge.audit import power, reference, rules
 from agent.judge.audit.asking import Plan, Said, session
 from agent.judge.audit.lanes import Lanes, draw, draw_weighted
 from agent.judge.audit.rules import Accusation, Answer, Mean, Tolerance
-from agent.judge.candidate import Files
+from agent.judge.candidate import CandidateError, Files
 from agent.judge.contest import contest_count
 from agent.judge.scoring import Scores
-from agent.judge.task import Audit, Task
+from agent.judge.task import UNFINISHED, Audit, Task
 from agent.records import Finding
 from agent.runners.job import JobPaths
 
@@ -67,9 +67,13 @@ def audit(
     cpu_s = said.cpu_s
     if accused:
         plan = repeat_plan(scores, accused, asked.plan, secret)
-        again = session(task, files, scores, plan, deadline)
-        findings = (verdict(accused, confirmed(accused, again, plan, tolerance)),)
-        cpu_s += again.cpu_s
+        try:
+            again = session(task, files, scores, plan, deadline)
+        except CandidateError as error:
+            findings = (unfinished(accused, error), *error.found)
+        else:
+            findings = (verdict(accused, confirmed(accused, again, plan, tolerance)),)
+            cpu_s += again.cpu_s
     made = _audit(task, scores, size, full, asked, said, tolerance, secret)
     if asked.laid is not None and not findings:  # and no process of the candidate lives
         made = replace(made, reference_sha=reference.write(JobPaths(Path(task.folder)), scores, asked.laid))
@@ -172,6 +176,14 @@ def verdict(accused: Sequence[Accusation], repeated: Sequence[Accusation]) -> Fi
     if repeated:
         return Finding(first.rule, "invalid", f"{first.words}; a second fresh process says the same{more}")
     return Finding(first.rule, "flag", f"{first.words}; a second fresh process did not repeat it{more}")
+
+
+def unfinished(accused: Sequence[Accusation], error: CandidateError) -> Finding:
+    """Not to come back is no way out: it may be the machine's fault, so nothing is proven, but nothing rests on it."""
+    first, *others = accused
+    more = f" ({', '.join(one.rule for one in others)} too)" if others else ""
+    words = f"accused of {first.rule}{more}: {first.words}; whether a second fresh process says the same is not known"
+    return Finding(UNFINISHED, "flag", f"{words}, because it did not finish: {error}")
 
 
 def _audit(

@@ -4,10 +4,11 @@ Each takes a `Case`; gives an `Answer`.
 """
 
 from agent.judge.rules.ruling import Answer, Case, Rule, judged, passed, rule, unknown, violated
+from agent.judge.task import UNFINISHED
 
-MISMATCH = ("scores_not_repeated", "mean_mismatch", "surprise_mismatch")
-STATE = ("replay_differs", "peek_changes_state")
-SUMS = ("not_normalised",)
+MISMATCH = ("scores_not_repeated", "mean_mismatch", "surprise_mismatch", UNFINISHED)
+STATE = ("replay_differs", "peek_changes_state", UNFINISHED)
+SUMS = ("not_normalised", UNFINISHED)
 NOT_SCORED = "only blind scoring can tell: no judge has scored it"
 
 
