@@ -21,7 +21,7 @@ from agent.options import Options, check
 from agent.planner import making
 from agent.planner.researcher import Bench
 from agent.records import Campaign
-from agent.runners import Runner, classes
+from agent.runners import Runner, classes, configured
 from agent.setting import Setting, known
 from agent.store import Store, lease, open_store
 from agent.store import where as where_store
@@ -48,12 +48,20 @@ def sure_runner(track: Track, slots: int) -> Runner:
     return runner
 
 
-def start(options: Options, where: Path, say: Say, make_runner: MakeRunner = sure_runner) -> Setting:
+def runner_maker(names: str, workspace: Path) -> MakeRunner:
+    """Makes what `--runner` named."""
+
+    def make(track: Track, slots: int) -> Runner:
+        return configured.make(names, configured.Place(track, slots, workspace, sure_runner), os.environ)
+
+    return make
+
+
+def start(options: Options, where: Path, say: Say, make_runner: MakeRunner | None = None) -> Setting:
     """Resumes the unfinished campaign of this track, if there is one; else opens a new one."""
     check(options)
     repo = Repository(where)
     track, text = tracks.load(options.track, repo.root)
-    hardware.require(track, repo.root)
     # A new one is made only when nothing is left that could be refused.
     store = _opened(repo, create=True) if where_store.is_there(repo.root) else None
     campaigns = opening.campaigns_of(store)
@@ -63,6 +71,9 @@ def start(options: Options, where: Path, say: Say, make_runner: MakeRunner = sur
     _refuse_name(options, unfinished, campaigns)
     if unfinished and options.base is None:
         return _go_on(unfinished[-1], options, track, text, known(store), repo, say, make_runner)
+    names = options.runner or configured.DEFAULT
+    hardware.require(track, repo.root, gpus=not configured.elsewhere(names))
+    make_runner = make_runner or runner_maker(names, repo.root)
     earlier = [c for c in campaigns if c.track == track.name]
     new = opening.check(options, store, repo, track, text, earlier, make_runner)
     return _open(new, store, repo, say)
@@ -82,7 +93,7 @@ def _refuse_name(options: Options, unfinished: list[Campaign], campaigns: list[C
         )
 
 
-def resume(name: str | None, where: Path, say: Say, make_runner: MakeRunner = sure_runner) -> Setting:
+def resume(name: str | None, where: Path, say: Say, make_runner: MakeRunner | None = None) -> Setting:
     """Goes on with a campaign by name, or with the latest."""
     repo = Repository(where)
     if not where_store.is_there(repo.root):
@@ -105,7 +116,6 @@ def resume(name: str | None, where: Path, say: Say, make_runner: MakeRunner = su
     else:
         track, text = tracks.parse(campaign.track_toml, f"track of {campaign.name}"), campaign.track_toml
         say(f"There is no track {campaign.track_file} any more; {campaign.name} goes on with what it was.")
-    hardware.require(track, repo.root)
     return _go_on(campaign, _left(campaign, store), track, text, store, repo, say, make_runner)
 
 
@@ -140,6 +150,7 @@ def _left(campaign: Campaign, store: Store) -> Options:
         slots=campaign.slots,
         target_bpb=campaign.target_bpb,
         unsafe=campaign.unsafe,
+        runner=campaign.runner,
     )
 
 
@@ -151,15 +162,21 @@ def _go_on(
     store: Store,
     repo: Repository,
     say: Say,
-    make_runner: MakeRunner,
+    make_runner: MakeRunner | None,
 ) -> Setting:
-    """Resumes; with another track or other data a new campaign takes its place, of what `options` say."""
+    """Resumes; with another track or other data a new campaign takes its place, of what `options` say.
+
+    Where its runs are stays as it was.
+    """
+    hardware.require(track, repo.root, gpus=not configured.elsewhere(campaign.runner))
+    make_runner = make_runner or runner_maker(campaign.runner, repo.root)
     changed = _what_changed(campaign, text, opening.corpus(track, repo, say))
     if not changed:
         return _reopen(campaign, track, store, repo, say, make_runner)
     say(changed)
     say(f"{campaign.name} can't go on with that; starting a new campaign from its head.")
-    new = opening.check(replace(options, name=None), store, repo, track, text, [campaign], make_runner, campaign)
+    options = replace(options, name=None, runner=campaign.runner)
+    new = opening.check(options, store, repo, track, text, [campaign], make_runner, campaign)
     old = tracks.parse(campaign.track_toml, f"track of {campaign.name}")
     # It plans nothing any more, so it needs no planner; what it left running is cancelled and settled.
     resting = _setting(campaign, old, store, repo, make_runner(old, campaign.slots), plans=False)
@@ -217,6 +234,8 @@ def _setting(
 ) -> Setting:
     if plans and repo.trunk(campaign.name) is None:  # a kill between row and branch is mended here
         repo.move_trunk(campaign.name, campaign.base_commit, None)
+    if isinstance(runner, configured.Joins):
+        runner.opened(store, campaign)
     corpus = hardware.corpus_folder(track, repo.root)
     desk = Desk(store=store, repo=repo, track=track, campaign=campaign, root=repo.root, corpus=corpus)
     limits = config.load(repo.root, os.environ).limits

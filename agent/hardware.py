@@ -56,13 +56,15 @@ def matching(track: Track) -> tuple[Gpu, ...]:
     return tuple(gpu for gpu in gpus() if track.hardware.device in gpu.name)
 
 
-def missing(track: Track, workspace: Path) -> list[str]:
-    """What keeps this track from running here, one sentence each; empty: nothing."""
-    return [*_missing_gpus(track), *_missing_data(track, workspace), *_missing_script(track, workspace)]
+def missing(track: Track, workspace: Path, *, gpus: bool = True) -> list[str]:
+    """What keeps this track from running here, one sentence each; empty: nothing. Without `gpus`: from being run from
+    here on other machines."""
+    lacking = _missing_gpus(track) if gpus else []
+    return [*lacking, *_missing_data(track, workspace), *_missing_script(track, workspace)]
 
 
-def require(track: Track, workspace: Path) -> None:
-    lines = missing(track, workspace)
+def require(track: Track, workspace: Path, *, gpus: bool = True) -> None:
+    lines = missing(track, workspace, gpus=gpus)
     if lines:
         raise MissingError(f"track {track.name} can't run here:\n" + "\n".join(f"  - {line}" for line in lines))
 

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Literal
 
 from agent.llm.meter import write_off
+from agent.runners.fleet import Closes
 from agent.setting import Setting
 from agent.steps.admit import admit, record, refresh
 from agent.steps.collect import cancel_all, collect
@@ -66,6 +67,8 @@ class Loop:
                     self._rest()
                 self._show()
             close(setting, found)
+            if isinstance(setting.runner, Closes):
+                setting.runner.close()
             return found
 
     def _turn(self) -> int:

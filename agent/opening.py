@@ -17,7 +17,7 @@ from agent.judge.overlap import overlap
 from agent.options import Options, default_slots, enough, planner_names, review_policy
 from agent.planner import Planner, making
 from agent.records import Campaign, Caps, Draft, Proposal
-from agent.runners import Runner, classes
+from agent.runners import Runner, classes, configured
 from agent.setting import known
 from agent.store import Store, open_store, where
 from agent.syntax import NotParsed
@@ -170,6 +170,7 @@ def write(new: New, store: Store | None, repo: Repository, say: Say) -> tuple[St
             target_bpb=options.target_bpb,
             hardware_class=next(iter(classes(new.runner)), ""),
             unsafe=options.unsafe,
+            runner=options.runner or configured.DEFAULT,
         )
         root = tx.add_proposal(campaign.id, base_draft(words), baseline_id=None, state="promoted", commit=base)
         tx.update_proposal(root.id, knobs=new.knobs, **new.hashes)

@@ -12,11 +12,13 @@ from typing import get_args
 from agent import hardware
 from agent.errors import UserError, did_you_mean
 from agent.records import Review
+from agent.runners import configured
 from agent.track import Track
 
 BASES = ("last", "HEAD", "worktree")
 MOST_HOURS = 1_000_000  # a century of one GPU: beyond it somebody has typed something else
 MOST_NAME = 60
+MOST_SLOTS = 4096
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Options:
     name: str | None = None
     target_bpb: float | None = None
     unsafe: bool = False
+    runner: str | None = None
     base: str | None = None
     seed: int | None = None
 
@@ -56,12 +59,14 @@ def check(options: Options) -> None:
         raise UserError(f"--budget {options.budget_hours:g}: is given in GPU-hours, {MOST_HOURS:,} at most")
     if options.seed is not None and not 0 <= options.seed < 1 << 63:
         raise UserError(f"--seed {options.seed}: must be between 0 and {(1 << 63) - 1}")
-    if options.slots is not None and not 1 <= options.slots <= 64:
-        raise UserError(f"--slots {options.slots}: must be between 1 and 64")
+    if options.slots is not None and not 1 <= options.slots <= MOST_SLOTS:
+        raise UserError(f"--slots {options.slots}: must be between 1 and {MOST_SLOTS:,}")
     if options.review not in get_args(Review):
         raise UserError(_choose("--review", options.review, get_args(Review)))
     if options.base is not None and options.base not in BASES:
         raise UserError(_choose("--base", options.base, BASES))
+    if options.runner is not None:
+        configured.names(options.runner)
     if options.name is not None and not options.name.replace("-", "").replace("_", "").isalnum():
         raise UserError(f"--campaign {options.name}: letters, digits, - and _ only")
     if options.name is not None and len(options.name) > MOST_NAME:  # it is a folder's and a branch's name too

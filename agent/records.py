@@ -40,7 +40,7 @@ TRANSITIONS: dict[ProposalState, tuple[ProposalState, ...]] = {
     "drafted": ("edit_failed", "duplicate", "blocked", "awaiting_review", "approved", "cancelled"),
     "awaiting_review": ("declined", "expired", "approved", "cancelled"),
     "approved": ("queued", "awaiting_review", "blocked", "unfunded", "cancelled"),  # blocked: breaks the contract
-    "queued": ("running", "unfunded", "cancelled"),
+    "queued": ("running", "lost", "unfunded", "cancelled"),  # lost: no machine took it
     "running": ("lost", "measured", "crashed", "cancelled", "duplicate"),  # inert: the same losses as its baseline's
     "lost": ("running", "crashed", "unfunded", "cancelled"),
     "measured": (
@@ -174,6 +174,7 @@ class Campaign:
     created: str
     ended: str | None = None
     unsafe: bool = False  # where the machine has no walls, a model's code may run without
+    runner: str = "local"  # where its runs are: names by commas, of which runners.toml says the rest
 
 
 @dataclass(frozen=True)

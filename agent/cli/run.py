@@ -51,6 +51,13 @@ Unsafe = Annotated[
     ),
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of the campaign. Default: drawn.")]
+RunnerNames = Annotated[
+    str | None,
+    typer.Option(
+        "--runner",
+        help="Where runs are, several by commas: local, or a table of runners.toml (docs/runners.md). Default: local.",
+    ),
+]
 Detach = Annotated[bool, typer.Option("--detach", help="Run in the background; `agent watch` shows it.")]
 
 
@@ -64,6 +71,7 @@ def start(
     planner: PlannerName = "knobs",
     base_url: BaseUrl = None,
     review: ReviewPolicy = "risky",
+    runner: RunnerNames = None,
     slots: Slots = None,
     campaign: Name = None,
     target: Target = None,
@@ -95,6 +103,7 @@ def start(
         base=base,
         seed=seed,
         unsafe=unsafe,
+        runner=runner,
     )
     _work(campaigns.start(options, Path.cwd(), typer.echo), detach)
 

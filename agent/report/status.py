@@ -27,6 +27,7 @@ class Status:
     controller: str | None  # who runs it now
     asked: str  # drain or cancel, when a person asked for its end
     slots: int
+    runner: str
     settled_hours: float
     reserved_hours: float
     cap_hours: float | None
@@ -62,6 +63,7 @@ def status(reads: Reads, campaign_id: int) -> Status:
         controller=holder(reads.connection, f"campaign {campaign.name}"),
         asked=reads.request(campaign_id),
         slots=campaign.slots,
+        runner=campaign.runner,
         settled_hours=balance.settled.gpu_s / 3600,
         reserved_hours=balance.reserved.gpu_s / 3600,
         cap_hours=None if balance.caps.gpu_s is None else balance.caps.gpu_s / 3600,
@@ -97,6 +99,8 @@ def words(now: Status) -> str:
     ]
     if now.machines:
         lines.insert(2, f"machines {now.machines}")
+    if now.runner != "local":
+        lines.insert(2, f"runs on  {now.runner}")
     if now.models:
         lines.insert(2, f"models   {now.models}")
     lines += [f"running  {item}" for item in now.running]

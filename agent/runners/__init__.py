@@ -3,8 +3,9 @@
 Takes orders and folders; gives states and results. A job is a folder, so any controller can pick it up.
 """
 
+from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from agent.runners.job import (
     JobPaths,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from agent.runners.order import Order
 
 __all__ = [
+    "Ends",
     "JobPaths",
     "JobResult",
     "JobSpec",
@@ -34,6 +36,7 @@ __all__ = [
     "Runner",
     "classes",
     "create",
+    "ended",
 ]
 
 
@@ -116,3 +119,19 @@ class Runner(Protocol):
 def classes(runner: Runner) -> tuple[str, ...]:
     """The hardware classes of its slots, in their order."""
     return tuple(dict.fromkeys(runner.hardware_class(slot) for slot in runner.slots))
+
+
+@runtime_checkable
+class Ends(Protocol):
+    """A runner that knows which of its jobs are over without looking at each."""
+
+    def ended(self, folders: Collection[Path]) -> set[Path]:
+        """Those of the folders whose job is `done` or `lost`, as far as is known now; never waits."""
+        ...
+
+
+def ended(runner: Runner, folders: Collection[Path]) -> set[Path]:
+    """Those of the folders whose job is over."""
+    if isinstance(runner, Ends):
+        return runner.ended(folders)
+    return {folder for folder in folders if runner.poll(folder) in ("done", "lost")}

@@ -47,6 +47,11 @@ class JobPaths:
         return self.folder / "spec.json"
 
     @property
+    def placed(self) -> Path:
+        """Which of several runners has the job: there before it is handed over."""
+        return self.folder / "placed.json"
+
+    @property
     def lock(self) -> Path:
         """Held by flock for the shepherd's life."""
         return self.folder / "lock"

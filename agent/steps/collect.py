@@ -40,6 +40,8 @@ def cancel_all(setting: Setting) -> None:
 def _look(setting: Setting, run: Run) -> float | None:
     if run.state == "queued":  # booked by a controller that was killed before it could submit
         run = submit(setting, run)
+        if run.state != "running":  # no machine took it
+            return 0.0
     state = setting.runner.poll(setting.job(run.id))
     if state == "done":
         return _finish(setting, run)
@@ -86,7 +88,7 @@ def _lose(setting: Setting, run: Run, state: RunState, reason: str, slot_s: floa
         series = tx.runs(setting.campaign.id, proposal_id=run.proposal_id, states={"lost"})
         given_up = sum(other.seed == run.seed for other in series) >= MAX_ATTEMPTS
         proposal = tx.proposal(run.proposal_id)
-        if proposal.state == "running":
+        if proposal.state in ("queued", "running"):
             tx.move(proposal.id, "lost", reason, run_id=run.id)
         if given_up and proposal.state in ("running", "confirming"):
             tx.move(proposal.id, "crashed", f"lost {MAX_ATTEMPTS} times: {reason}", run_id=run.id)

@@ -8,6 +8,7 @@ import shutil
 from agent import budget
 from agent.errors import BudgetExceeded
 from agent.records import Amount, Proposal, Run
+from agent.runners.fleet import NotPlacedError
 from agent.setting import Setting, known
 from agent.steps.auditing import auditing
 from agent.steps.jobs import make_job, script_sha
@@ -18,6 +19,7 @@ from agent.store.rows import now
 
 MARGIN_MB = 200  # beyond what runs may write: the store, git's objects, shepherds' notes
 MB = 1_000_000
+MOST_WORDS = 1000  # of why a machine did not take a run
 
 
 def full_disk(setting: Setting) -> str | None:
@@ -49,18 +51,33 @@ def start(setting: Setting, item: Wanted, slot: str) -> Run | None:
 
 
 def submit(setting: Setting, run: Run) -> Run:
-    """Hands a booked run to its runner. Safe to call again: a job folder is made and started once."""
+    """Hands a booked run to its runner. Safe to call again: a job folder is made and started once.
+
+    Where no machine takes it, the run is cancelled and another one is tried; the idea is none the worse for it.
+    """
     with setting.store.read() as reads:
         proposal = reads.proposal(run.proposal_id)
         limits = run_limits(setting, reads, run.rung, run.hardware_class)
         paid_s = reserved_s(setting, reads, run)
         closely = auditing(setting, reads, run)
     order = make_job(setting, run, proposal, limits, paid_s, closely)
-    setting.runner.submit(order, setting.job(run.id), known(run.slot))
+    try:
+        setting.runner.submit(order, setting.job(run.id), known(run.slot))
+    except NotPlacedError as error:
+        return _turned_away(setting, run, str(error))
     with setting.store.write() as tx:
         if proposal.state == "queued":
             tx.move(proposal.id, "running", run_id=run.id)
         return tx.update_run(run.id, state="running", started=now())
+
+
+def _turned_away(setting: Setting, run: Run, why: str) -> Run:
+    with setting.store.write() as tx:
+        budget.settle(tx, known(budget.entry_of_run(tx, run.id)), Amount())
+        proposal = tx.proposal(run.proposal_id)
+        if proposal.state in ("queued", "running"):
+            tx.move(proposal.id, "lost", why, run_id=run.id)
+        return tx.update_run(run.id, state="cancelled", reason=why[:MOST_WORDS], ended=now())
 
 
 def reserved_s(setting: Setting, reads: Reads, run: Run) -> float:

@@ -221,10 +221,9 @@ def _test(setting: Setting, reads: Reads, proposal: Proposal) -> list[Wanted]:
         return [Wanted(proposal, "recheck", baseline_id, last.seed, last.attempt + 1, held, last.rung, where)]
     if rung is not None and measure is not None and not measure.useless:
         seed = seed_of(setting.campaign.seed, baseline_id, TRIAL)
-        there = classes.of_runs(measure.runs)
-        return [
-            Wanted(proposal, "trial", baseline_id, seed, len(runs) + 1, False, rung.name, (there,) if there else ())
-        ]
+        where = classes.of_runs(measure.runs)
+        may = (where,) if where else ()
+        return [Wanted(proposal, "trial", baseline_id, seed, len(runs) + 1, False, rung.name, may)]
     purpose: Purpose = "screen"
     if proposal.state == "confirming":
         purpose = "replay" if len(all_runs) > len(runs) else "confirm"

@@ -64,6 +64,7 @@ class Tx(Reads):
         target_bpb: float | None,
         hardware_class: str,
         unsafe: bool = False,
+        runner: str = "local",
     ) -> Campaign:
         """The track's text says which trust, rung and size limit its scores are held to."""
         if self.campaign(name) is not None:
@@ -85,6 +86,7 @@ class Tx(Reads):
             "target_bpb": target_bpb,
             "unsafe": int(unsafe),
             "hardware_class": hardware_class,
+            "runner": runner,
             "state": "running",
             "created": now(),
         }

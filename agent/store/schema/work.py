@@ -31,6 +31,7 @@ campaigns = Table(
     Column("target_bpb", Double),
     Column("unsafe", Integer, nullable=False, server_default="0"),  # 1: a model's code may run without walls
     words("hardware_class"),
+    Column("runner", Text, nullable=False, server_default="local"),  # names by commas
     words("state"),
     words("reason", 2000),
     words("created"),

@@ -1,0 +1,242 @@
+"""Several runners as one: `Fleet({"local": ..., "lab": ...})`, itself a Runner.
+
+Takes runners by name, whose slots are called NAME/...; a call goes to the one that the slot or the job's folder names.
+Where a job was placed is written in its folder before it is handed over, so that any later controller finds it there.
+A backend that fails is left alone for a while, longer each time, and the others go on.
+"""
+
+import json
+import time
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from agent.errors import InfraError, did_you_mean
+from agent.runners import Ends, JobPaths, JobResult, JobSpec, JobState, Loss, Progress, Runner
+from agent.runners.job import strict, write_aside
+from agent.runners.reading import read_small, there
+from sandbox import BoxName, Level, Policy
+from sandbox.policy import reaches
+
+if TYPE_CHECKING:
+    from agent.records import Campaign
+    from agent.store import Store
+
+PAUSE_S = 30.0  # after a failure, twice as long after each further one
+MOST_PAUSE_S = 3600.0
+
+
+class NotPlacedError(InfraError):
+    """No machine took the job, so nothing of it ran: it may be placed anywhere else."""
+
+
+@runtime_checkable
+class Closes(Protocol):
+    """A runner that holds something which can be given back."""
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class Joins(Protocol):
+    """A runner that keeps books of its own beside the campaign's."""
+
+    def opened(self, store: "Store", campaign: "Campaign") -> None: ...
+
+
+@dataclass(frozen=True)
+class Placed:
+    """What the folder says of where its job is."""
+
+    runner: str
+    slot: str
+
+
+@dataclass
+class _Rest:
+    """How a backend fared lately."""
+
+    failures: int = 0  # in a row
+    until: float = 0.0
+
+
+class Fleet:
+    """`clock`: seconds that only grow."""
+
+    def __init__(self, runners: Mapping[str, Runner], clock: Callable[[], float] = time.monotonic) -> None:
+        self.runners = dict(runners)
+        self._clock = clock
+        self._rests = {name: _Rest() for name in runners}
+        self._placed: dict[Path, str] = {}
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Those of backends that are not resting."""
+        found: list[str] = []
+        for name, runner in self.runners.items():
+            if self._clock() < self._rests[name].until:
+                continue
+            try:
+                found += runner.slots
+            except InfraError:
+                self._failed(name)
+        return tuple(found)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(note for runner in self.runners.values() for note in runner.notes)
+
+    def resting(self) -> dict[str, float]:
+        """Backends that are left alone, and for how many seconds still."""
+        now = self._clock()
+        return {name: rest.until - now for name, rest in self._rests.items() if rest.until > now}
+
+    def hardware_class(self, slot: str) -> str:
+        return self._of(slot).hardware_class(slot)
+
+    def price(self, slot: str) -> float:
+        return self._of(slot).price(slot)
+
+    def env(self, slot: str) -> dict[str, str]:
+        return self._of(slot).env(slot)
+
+    def gpus(self, slot: str) -> tuple[int, ...]:
+        return self._of(slot).gpus(slot)
+
+    def spare(self, slot: str) -> float | None:
+        return self._of(slot).spare(slot)
+
+    def level(self, policy: Policy) -> Level:
+        """The weakest of them: a run may be placed on any."""
+        levels = [runner.level(policy) for runner in self.runners.values()]
+        return reduce(lambda one, other: other if reaches(one, other) else one, levels)
+
+    def box(self) -> BoxName:
+        return next((runner.box() for name, runner in self.runners.items() if name == "local"), "")
+
+    def submit(self, spec: JobSpec, folder: Path, slot: str) -> None:
+        name = self._name(slot)
+        before = self._where(folder)
+        if before is not None and before != name:
+            raise InfraError(f"{folder} was handed to {before}, and can't be handed to {name} too")
+        if not folder.is_dir():
+            raise InfraError(f"{folder} holds no job")
+        if before is None:
+            write_aside(JobPaths(folder).placed, _text(Placed(name, slot)))
+            self._placed[folder] = name
+        try:
+            self.runners[name].submit(spec, folder, slot)
+        except InfraError as error:
+            self._failed(name)
+            with suppress(InfraError):  # should it have been taken all the same
+                self.runners[name].cancel(folder)
+            raise NotPlacedError(f"{slot} did not take the job: {error}") from error
+        self._rests[name] = _Rest()
+
+    def poll(self, folder: Path) -> JobState:
+        """A backend that can't say how its job fares says nothing of the job: it counts as running."""
+        name = self._where(folder)
+        if name is None:
+            return "lost"  # it was never handed over, and its run is not `queued` any more
+        try:
+            return self.runners[name].poll(folder)
+        except InfraError:
+            self._failed(name)
+            return "running"
+
+    def ended(self, folders: Collection[Path]) -> set[Path]:
+        by_runner: dict[str, list[Path]] = {}
+        found: set[Path] = set()
+        for folder in folders:
+            if (name := self._where(folder)) is None:
+                found.add(folder)
+            else:
+                by_runner.setdefault(name, []).append(folder)
+        for name, mine in by_runner.items():
+            runner = self.runners[name]
+            if isinstance(runner, Ends):
+                found |= runner.ended(mine)
+            else:
+                found |= {folder for folder in mine if self.poll(folder) in ("done", "lost")}
+        return found
+
+    def progress(self, folder: Path) -> Progress | None:
+        name = self._where(folder)
+        return None if name is None else self.runners[name].progress(folder)
+
+    def cancel(self, folder: Path) -> None:
+        """What no backend has can't be stopped there; its run is placed first, or given up."""
+        if (name := self._where(folder)) is not None:
+            self.runners[name].cancel(folder)
+
+    def collect(self, folder: Path) -> JobResult:
+        if (name := self._where(folder)) is None:
+            raise InfraError(f"{folder} was never handed to a machine")
+        return self.runners[name].collect(folder)
+
+    def loss(self, folder: Path) -> Loss:
+        if (name := self._where(folder)) is None:
+            return Loss(False, 0.0, "it was never handed to a machine")
+        return self.runners[name].loss(folder)
+
+    def sweep(self, jobs_root: Path) -> list[int]:
+        """Each backend sweeps what it knows; one that can't be reached is swept by a later controller."""
+        found: list[int] = []
+        for name, runner in self.runners.items():
+            try:
+                found += runner.sweep(jobs_root)
+            except InfraError:
+                self._failed(name)
+        return found
+
+    def opened(self, store: "Store", campaign: "Campaign") -> None:
+        """Tells each that keeps books which campaign this is."""
+        for runner in self.runners.values():
+            if isinstance(runner, Joins):
+                runner.opened(store, campaign)
+
+    def close(self) -> None:
+        """Gives back what is idle, wherever it is."""
+        for name, runner in self.runners.items():
+            if isinstance(runner, Closes):
+                try:
+                    runner.close()
+                except InfraError:
+                    self._failed(name)
+
+    def _of(self, slot: str) -> Runner:
+        return self.runners[self._name(slot)]
+
+    def _name(self, slot: str) -> str:
+        name = slot.partition("/")[0]
+        if name not in self.runners:
+            known = ", ".join(self.runners)
+            raise InfraError(f"slot {slot}: no runner {name!r}.{did_you_mean(name, self.runners)} There are: {known}")
+        return name
+
+    def _where(self, folder: Path) -> str | None:
+        """The runner that has the folder's job; None: it was not handed to any of these."""
+        if folder not in self._placed and (found := placed(folder)) is not None and found.runner in self.runners:
+            self._placed[folder] = found.runner
+        return self._placed.get(folder)
+
+    def _failed(self, name: str) -> None:
+        rest = self._rests[name]
+        pause = min(MOST_PAUSE_S, PAUSE_S * 2**rest.failures)
+        self._rests[name] = _Rest(rest.failures + 1, self._clock() + pause)
+
+
+def placed(folder: Path) -> Placed | None:
+    """Where a job was placed, as its folder says; None where it does not say so, or nothing that could be true."""
+    path = JobPaths(folder).placed
+    try:
+        return strict(Placed, read_small(path) or "") if there(path) else None
+    except ValueError:
+        return None
+
+
+def _text(where: Placed) -> str:
+    return json.dumps(asdict(where))

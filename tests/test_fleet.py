@@ -1,0 +1,177 @@
+"""Several runners as one: jobs are found where they were placed, a backend that fails rests, classes never mix."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent import reach
+from agent.errors import InfraError
+from agent.loop import Loop
+from agent.runners import JobPaths, JobSpec, ended
+from agent.runners.fake import FakeRunner
+from agent.runners.fleet import PAUSE_S, Fleet, NotPlacedError, placed
+from agent.runners.job import create
+from agent.store import Store
+from agent.track import parse
+from sandbox import Level
+from tests.e2e import world
+from tests.shepherding import phase
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Flaky(FakeRunner):
+    """Takes no job while it is broken, and can't say how those fare that it has."""
+
+    broken = False
+    sounder = False
+
+    def submit(self, spec: JobSpec, folder: Path, slot: str) -> None:
+        if self.broken:
+            raise InfraError("no route to host")
+        super().submit(spec, folder, slot)
+
+    def poll(self, folder: Path):  # type: ignore[no-untyped-def]
+        if self.broken:
+            raise InfraError("no route to host")
+        return super().poll(folder)
+
+    def level(self, policy: object) -> Level:
+        return "landlock" if self.sounder else "namespaces"
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Callable[[int], tuple[JobSpec, Path]]:
+    def make(number: int) -> tuple[JobSpec, Path]:
+        folder = tmp_path / f"r{number}"
+        trained = phase(JobPaths(folder), "train.py", env={"SEED": "1"})
+        found = JobSpec(number, (trained,), None, None, 50.0)
+        create(folder, found, lambda code: (code / "train.py").write_text('KNOBS = {"width": 4}\n'))
+        return found, folder
+
+    return make
+
+
+def fleet(clock: Clock) -> tuple[Fleet, Flaky, FakeRunner]:
+    lab, rented = Flaky(2, name="lab"), FakeRunner(1, name="rented", usd_per_hour=2.5)
+    return Fleet({"lab": lab, "rented": rented}, clock), lab, rented
+
+
+def test_it_is_all_of_them_by_slot() -> None:
+    both, lab, _ = fleet(Clock())
+    assert both.slots == ("lab/0", "lab/1", "rented/0")
+    assert [both.hardware_class(slot) for slot in both.slots] == ["lab", "lab", "rented"]
+    assert [both.price(slot) for slot in both.slots] == [0.0, 0.0, 2.5]
+    policy = reach.asked(parse(world.TRACK, "toy"), Path("/"))
+    assert both.level(policy) == "namespaces"
+    lab.sounder = True
+    assert both.level(policy) == "landlock"  # the weakest: a run may be placed there
+    with pytest.raises(InfraError, match="no runner 'labs'"):
+        both.price("labs/0")
+
+
+def test_a_later_controller_finds_a_job_where_it_was_placed(job: Callable[[int], tuple[JobSpec, Path]]) -> None:
+    spec, folder = job(7)
+    both, lab, rented = fleet(Clock())
+    assert (both.poll(folder), both.loss(folder).ran, placed(folder)) == ("lost", False, None)
+    both.submit(spec, folder, "rented/0")
+    later = Fleet({"lab": lab, "rented": rented}, Clock())
+    assert later.poll(folder) == "done" and later.collect(folder).run_id == 7
+    assert ended(later, [folder]) == {folder}
+    with pytest.raises(InfraError, match="was handed to rented, and can't be handed to lab too"):
+        later.submit(spec, folder, "lab/0")
+    JobPaths(folder).placed.write_text('{"runner": "nowhere", "slot": "nowhere/0"}')  # a candidate may write anything
+    assert Fleet({"lab": lab}, Clock()).poll(folder) == "lost"
+
+
+def test_a_backend_that_fails_rests_longer_each_time_and_the_others_go_on(
+    job: Callable[[int], tuple[JobSpec, Path]],
+) -> None:
+    clock = Clock()
+    both, lab, _ = fleet(clock)
+    spec, folder = job(1)
+    both.submit(spec, folder, "lab/0")
+    lab.broken = True
+    for failures, number in enumerate((2, 3, 4)):
+        spec, other = job(number)
+        with pytest.raises(NotPlacedError, match="no route to host"):
+            both.submit(spec, other, "lab/1")
+        assert both.slots == ("rented/0",) and list(both.resting()) == ["lab"]
+        clock.now += PAUSE_S * 2**failures - 1
+        assert both.slots == ("rented/0",)
+        clock.now += 1
+        assert both.slots == ("lab/0", "lab/1", "rented/0")
+    assert both.poll(folder) == "running"  # nobody knows, so it is not lost
+    lab.broken = False
+    clock.now += 1e6
+    spec, other = job(5)
+    both.submit(spec, other, "lab/1")
+    assert both.poll(folder) == "done" and both.resting() == {}
+    lab.broken = True
+    spec, other = job(6)
+    with pytest.raises(NotPlacedError):
+        both.submit(spec, other, "lab/1")
+    clock.now += PAUSE_S  # it had recovered meanwhile, so it is believed again
+    assert "lab/1" in both.slots
+
+
+IDEAS = [world.idea(f"wider {n}", ('"width": 4', f'"width": {n}')) for n in (2, 6, 8)] + [
+    world.idea(f"rate {n}", ('"rate": 0.10', f'"rate": {n / 100}')) for n in (2, 5, 20, 40)
+]
+
+
+def classes_of(store: Store, campaign_id: int) -> dict[tuple[int, int | None], set[str]]:
+    """The classes of the runs of each test."""
+    found: dict[tuple[int, int | None], set[str]] = {}
+    with store.read() as reads:
+        for run in reads.runs(campaign_id, states={"done"}):
+            if run.purpose != "report":
+                found.setdefault((run.proposal_id, run.baseline_id), set()).add(run.hardware_class)
+    return found
+
+
+def test_a_campaign_on_two_classes_of_machine_never_mixes_them(tmp_path: Path) -> None:
+    root = world.make_workspace(tmp_path / "work")
+    world.write_ideas(root, IDEAS)
+    both = Fleet({"a": FakeRunner(1, name="a"), "b": FakeRunner(1, name="b")})
+    setting = world.open_campaign(root, slots=2, make_runner=lambda slots: both)
+    assert setting.campaign.hardware_class == "a"
+    Loop(setting).run()
+    tests = classes_of(setting.store, setting.campaign.id)
+    assert all(len(found) == 1 for found in tests.values())
+    assert {name for found in tests.values() for name in found} == {"a", "b"}  # and neither is idle
+    with setting.store.read() as reads:
+        ideas = reads.proposals(setting.campaign.id)[1:]
+        words = [verdict.words for idea in ideas for verdict in reads.verdicts(idea.id)]
+    assert words and not any("not compared" in one for one in words)
+
+
+def test_what_no_machine_took_costs_the_idea_nothing(tmp_path: Path) -> None:
+    root = world.make_workspace(tmp_path / "work")
+    world.write_ideas(root, IDEAS[:2])
+    lab, clock = Flaky(1, name="lab"), Clock()
+    setting = world.open_campaign(root, slots=2, make_runner=lambda slots: Fleet({"lab": lab}, clock))
+
+    def show() -> None:
+        with setting.store.read() as reads:
+            done = reads.count_runs(setting.campaign.id, {"done"})
+            turned_away = reads.count_runs(setting.campaign.id, {"cancelled"})
+        lab.broken = 4 <= done < 6 and turned_away < 5  # more often than a lost run is tried again
+        clock.now += 1e6
+
+    Loop(setting, show).run()
+    with setting.store.read() as reads:
+        runs = reads.runs(setting.campaign.id)
+        away = [run for run in runs if run.state == "cancelled"]
+        assert len(away) >= 3 and all("no route to host" in run.reason for run in away)
+        ideas = reads.proposals(setting.campaign.id)[1:]
+        assert not {"crashed", "lost", "queued"} & {idea.state for idea in ideas}
+        assert reads.balance(setting.campaign.id).reserved.gpu_s == 0
+        seeds = {run.seed for run in away}
+        assert all(any(run.seed == seed and run.state == "done" for run in runs) for seed in seeds)
