@@ -8,15 +8,15 @@ import pytest
 from agent import reach
 from agent.errors import InfraError
 from agent.loop import Loop
-from agent.runners import JobPaths, JobSpec, ended
+from agent.runners import JobPaths, ended
 from agent.runners.fake import FakeRunner
 from agent.runners.fleet import PAUSE_S, Fleet, NotPlacedError, placed
-from agent.runners.job import create
+from agent.runners.order import Order, place
 from agent.store import Store
 from agent.track import parse
 from sandbox import Level
+from tests import ordering
 from tests.e2e import world
-from tests.shepherding import phase
 
 
 class Clock:
@@ -32,10 +32,10 @@ class Flaky(FakeRunner):
     broken = False
     sounder = False
 
-    def submit(self, spec: JobSpec, folder: Path, slot: str) -> None:
+    def submit(self, order: Order, folder: Path, slot: str) -> None:
         if self.broken:
             raise InfraError("no route to host")
-        super().submit(spec, folder, slot)
+        super().submit(order, folder, slot)
 
     def poll(self, folder: Path):  # type: ignore[no-untyped-def]
         if self.broken:
@@ -47,12 +47,11 @@ class Flaky(FakeRunner):
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Callable[[int], tuple[JobSpec, Path]]:
-    def make(number: int) -> tuple[JobSpec, Path]:
+def job(tmp_path: Path) -> Callable[[int], tuple[Order, Path]]:
+    def make(number: int) -> tuple[Order, Path]:
         folder = tmp_path / f"r{number}"
-        trained = phase(JobPaths(folder), "train.py", env={"SEED": "1"})
-        found = JobSpec(number, (trained,), None, None, 50.0)
-        create(folder, found, lambda code: (code / "train.py").write_text('KNOBS = {"width": 4}\n'))
+        found = ordering.order(world.TRACK, run_id=number)
+        place(folder, found, lambda code: (code / "train.py").write_text('KNOBS = {"width": 4}\n'))
         return found, folder
 
     return make
@@ -76,7 +75,7 @@ def test_it_is_all_of_them_by_slot() -> None:
         both.price("labs/0")
 
 
-def test_a_later_controller_finds_a_job_where_it_was_placed(job: Callable[[int], tuple[JobSpec, Path]]) -> None:
+def test_a_later_controller_finds_a_job_where_it_was_placed(job: Callable[[int], tuple[Order, Path]]) -> None:
     spec, folder = job(7)
     both, lab, rented = fleet(Clock())
     assert (both.poll(folder), both.loss(folder).ran, placed(folder)) == ("lost", False, None)
@@ -91,7 +90,7 @@ def test_a_later_controller_finds_a_job_where_it_was_placed(job: Callable[[int],
 
 
 def test_a_backend_that_fails_rests_longer_each_time_and_the_others_go_on(
-    job: Callable[[int], tuple[JobSpec, Path]],
+    job: Callable[[int], tuple[Order, Path]],
 ) -> None:
     clock = Clock()
     both, lab, _ = fleet(clock)

@@ -1,10 +1,7 @@
 """Runs through a real Slurm, held by real shepherds on its nodes: every way a run can end, and what dies on the way."""
 
 import json
-import os
-import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent import track as tracks
-from agent.errors import InfraError, UserError
+from agent.errors import InfraError
 from agent.runners import JobPaths, JobResult
 from agent.runners.order import Order, place
 from agent.runners.slurm.mirror import LOG, Note
@@ -20,7 +17,7 @@ from agent.runners.slurm.runner import SlurmRunner
 from agent.runners.slurm.settings import Settings
 from agent.runners.slurm.shell import LocalShell, Said
 from tests import ordering
-from tests.processes import mentioning, until
+from tests.processes import until
 from tests.slurm import Cluster, cluster
 
 pytestmark = pytest.mark.slow
@@ -29,7 +26,11 @@ TOML = """
 name = "toy"
 summary = "A script that writes a file."
 trust = "reported"
-script = { path = "run.py", editable = ["run.py"], train = ["{python}", "-I", "-S", "{script}"], artifact = "a.bin", pack = false }
+script.path = "run.py"
+script.editable = ["run.py"]
+script.train = ["{python}", "-I", "-S", "{script}"]
+script.artifact = "a.bin"
+script.pack = false
 limits = { train_wall_s = 60, score_wall_s = 5, memory_mb = 300, disk_mb = 20, log_mb = 1 }
 hardware = { kind = "cpu" }
 data = { corpus = "none" }

@@ -147,4 +147,4 @@ def _package(kind: str) -> Kind:
         if error.name != PACKAGES[kind]:
             raise
         raise UserError(f"--runner {kind}: this version of Caddie has no runner of kind {kind} yet") from error
-    return package  # type: ignore[return-value]
+    return package

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from agent.errors import InfraError, did_you_mean
-from agent.runners import Ends, JobPaths, JobResult, JobSpec, JobState, Loss, Progress, Runner
+from agent.runners import Ends, JobPaths, JobResult, JobState, Loss, Progress, Runner
 from agent.runners.job import strict, write_aside
+from agent.runners.order import Order
 from agent.runners.reading import read_small, there
 from sandbox import BoxName, Level, Policy
 from sandbox.policy import reaches
@@ -117,7 +118,7 @@ class Fleet:
     def box(self) -> BoxName:
         return next((runner.box() for name, runner in self.runners.items() if name == "local"), "")
 
-    def submit(self, spec: JobSpec, folder: Path, slot: str) -> None:
+    def submit(self, order: Order, folder: Path, slot: str) -> None:
         name = self._name(slot)
         before = self._where(folder)
         if before is not None and before != name:
@@ -128,7 +129,7 @@ class Fleet:
             write_aside(JobPaths(folder).placed, _text(Placed(name, slot)))
             self._placed[folder] = name
         try:
-            self.runners[name].submit(spec, folder, slot)
+            self.runners[name].submit(order, folder, slot)
         except InfraError as error:
             self._failed(name)
             with suppress(InfraError):  # should it have been taken all the same

@@ -217,12 +217,13 @@ def _test(setting: Setting, reads: Reads, proposal: Proposal) -> list[Wanted]:
         return []  # not decided yet
     if verdicts and verdicts[-1].decision == "recheck":
         last = done[-1]
-        held, where = proposal.state == "confirming", (last.hardware_class,)
-        return [Wanted(proposal, "recheck", baseline_id, last.seed, last.attempt + 1, held, last.rung, where)]
+        held = proposal.state == "confirming"
+        may: tuple[str, ...] = (last.hardware_class,)
+        return [Wanted(proposal, "recheck", baseline_id, last.seed, last.attempt + 1, held, last.rung, may)]
     if rung is not None and measure is not None and not measure.useless:
         seed = seed_of(setting.campaign.seed, baseline_id, TRIAL)
-        where = classes.of_runs(measure.runs)
-        may = (where,) if where else ()
+        bound = classes.of_runs(measure.runs)
+        may = (bound,) if bound else ()
         return [Wanted(proposal, "trial", baseline_id, seed, len(runs) + 1, False, rung.name, may)]
     purpose: Purpose = "screen"
     if proposal.state == "confirming":
