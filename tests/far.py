@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from agent import track as tracks
 from agent.runners.job import JobPaths
 from agent.runners.order import Order, place
 from agent.runners.ssh.runner import SshRunner
@@ -30,7 +31,7 @@ class World:
         self._runners: list[SshRunner] = []
 
     def runner(self, **host: Any) -> SshRunner:
-        found = SshRunner([self.sshd.host(self.far, **host)], self.workspace, "night", self.toml)
+        found = SshRunner([self.sshd.host(self.far, **host)], self.workspace, tracks.parse(self.toml, "toy.toml"))
         self._runners.append(found)
         return found
 
@@ -50,7 +51,7 @@ class World:
 
     def there(self, job: str) -> JobPaths:
         """The folder of a job on the machine."""
-        found = list((self.far / "jobs").glob(f"*-night/{job}"))
+        found = list((self.far / "jobs").glob(f"*/night.jobs.{job}"))
         assert len(found) == 1, f"{job}: {found}"
         return JobPaths(found[0])
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from agent import devices, hardware, reach
-from agent import track as tracks
 from agent.errors import CaddieError, InfraError
 from agent.runners import leftovers, lock
 from agent.runners.job import JobPaths, strict
@@ -26,6 +25,7 @@ from agent.runners.reading import read_small, there
 from agent.runners.removal import remove
 from agent.runners.shepherd import boot
 from agent.runners.ssh import far
+from agent.track import Track
 
 LOGS = ("train.log", "score.log", "judge.log", "shepherd.log")
 MOST_LOG = 1 << 18  # bytes of one log in one answer
@@ -38,7 +38,7 @@ class Settings:
 
     root: str  # our folder there
     jobs: str  # of this controller, from the root
-    track: str  # the text of a track file: what hardware its runs need
+    track: str  # as JSON: what hardware its runs need
     slots: int | None = None
     gpus: tuple[int, ...] | None = None
 
@@ -61,7 +61,7 @@ class Attendant:
         self._jobs = Path(settings.root) / settings.jobs
         self._root = Path(settings.root)
         self._jobs.mkdir(parents=True, exist_ok=True, mode=0o700)
-        track = tracks.parse(settings.track, "the track")
+        track = Track.model_validate_json(settings.track)
         each = track.hardware.gpus
         found = tuple(g for g in hardware.matching(track) if settings.gpus is None or g.minor in settings.gpus)
         if each and not settings.slots and len(found) < each:

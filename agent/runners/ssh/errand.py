@@ -18,7 +18,7 @@ from agent.errors import CaddieError, InfraError
 from agent.judge.texts import documents, hidden_documents
 from agent.runners.job import JobPaths, JobResult, Loss, write_aside
 from agent.runners.order import Order
-from agent.runners.reading import read_plain, there
+from agent.runners.reading import read_plain, read_small, there
 from agent.runners.ssh import mirror
 from agent.runners.ssh.depot import training_data, tree_of
 from agent.runners.ssh.link import Unreachable
@@ -48,7 +48,7 @@ class Errand:
 
     @property
     def _name(self) -> str:
-        return self._folder.name
+        return name_of(self._folder)
 
     def hurry(self) -> None:
         self._soon.set()
@@ -222,13 +222,9 @@ class Errand:
         """A machine that says nothing: the run is lost once nothing of it can be running there any more."""
         now = time.time()
         self._silent_since = self._silent_since or now
-        known = self._known
-        over = 0.0
-        if known.asked is not None:
-            over = max(known.asked, known.judged or 0.0) + self._order.wall_s + SURELY_OVER_S
         quiet = now - self._silent_since > self.machine.host.lost_after_s
-        if self.fenced or (quiet and now > over):
-            ran = known.asked is not None
+        if self.fenced or (quiet and surely_over(self._folder, self._known)):
+            ran = self._known.asked is not None
             lose(self._folder, Loss(ran, self._order.wall_s if ran else 0.0, why))
 
     async def _rest(self, seconds: float) -> None:
@@ -246,6 +242,22 @@ class Errand:
     def _note(self, **changed: Any) -> None:
         self._at = replace(self._known, **changed)
         mirror.write(self._folder, self._at)
+
+
+def name_of(folder: Path) -> str:
+    """Of a job there: its campaign, and what its folder here is called."""
+    return ".".join((folder.parents[1].name, folder.parent.name, folder.name))
+
+
+def surely_over(folder: Path, known: mirror.Placed) -> bool:
+    """Whether nothing of a job can run any more, wherever it is: its shepherd keeps its time, link or no link."""
+    try:
+        wall_s = Order.from_json(read_small(JobPaths(folder).order) or "").wall_s
+    except ValueError:
+        return True
+    if known.asked is None:
+        return True
+    return time.time() > max(known.asked, known.judged or 0.0) + wall_s + SURELY_OVER_S
 
 
 def lose(folder: Path, loss: Loss) -> None:

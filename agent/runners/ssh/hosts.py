@@ -51,10 +51,9 @@ class HostTable(Table):
     """Dollars per hour of the whole machine."""
 
 
-class SshTable(Table):
+class Settings(Table):
     """A table of runners.toml."""
 
-    kind: Literal["ssh"]
     hosts: Annotated[dict[Name, HostTable], Field(min_length=1)]
     connect_s: Seconds = 20.0
     """For a connection to come about."""
@@ -85,7 +84,7 @@ class SshHost:
     lost_after_s: float = 600.0
 
 
-def hosts_of(runner: str, table: SshTable) -> tuple[SshHost, ...]:
+def hosts_of(runner: str, table: Settings) -> tuple[SshHost, ...]:
     return tuple(
         SshHost(
             name=f"{runner}/{name}",

@@ -53,17 +53,19 @@ class Thread:
     def wait(self, what: Coroutine[Any, Any, T], within_s: float | None = None) -> T:
         return asyncio.run_coroutine_threadsafe(what, self.loop).result(within_s)
 
-    def close(self) -> None:
+    def close(self, last: Coroutine[Any, Any, None]) -> None:
+        """Ends what runs in it, then does one last thing."""
+
         async def end() -> None:
             tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await last
 
-        if self._thread.is_alive():
-            self.wait(end(), 10)
-            self.loop.call_soon_threadsafe(self.loop.stop)
-            self._thread.join(10)
+        self.wait(end(), 20)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(10)
 
 
 class Pins:

@@ -21,6 +21,7 @@ from agent.runners.ssh.attendant import MOST_FRAME, Facts, Settings
 from agent.runners.ssh.depot import Tree
 from agent.runners.ssh.hosts import SshHost
 from agent.runners.ssh.link import Link, Pins, Refused, Unreachable
+from agent.track import Track
 
 if TYPE_CHECKING:
     import asyncssh
@@ -35,8 +36,8 @@ BLOCK = 1 << 18
 class Machine:
     """All of its methods run in the event loop of its link."""
 
-    def __init__(self, host: SshHost, pins: Pins, jobs: str, track: str) -> None:
-        """`jobs`: the folder there of this controller's jobs, from our own; `track`: the text of a track file."""
+    def __init__(self, host: SshHost, pins: Pins, jobs: str, track: Track) -> None:
+        """`jobs`: the folder there of this controller's jobs, from our own; `track`: what runs need."""
         self.host = host
         self.link = Link(host, pins)
         self.facts: Facts | None = None
@@ -159,7 +160,7 @@ class Machine:
             )
         self.root = str(told.get("root"))
         tree = await self.lay(depot.own_code(judging=False), shared=False)
-        settings = Settings(self.root, self._jobs, self._track, self.host.slots, self.host.gpus)
+        settings = Settings(self.root, self._jobs, self._track.model_dump_json(), self.host.slots, self.host.gpus)
         process = await self.link.open(
             self.host.python, "-I", "-c", ATTENDANT, tree, json.dumps(dataclasses.asdict(settings))
         )

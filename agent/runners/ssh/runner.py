@@ -1,75 +1,79 @@
 """Runs on machines that are reached over ssh: detached there, mirrored here, and found again by whoever comes later.
 
-Takes the machines and a workspace; speaks the Runner protocol. Nothing here waits for a machine: `submit` writes down
-where a job goes, tasks in a thread of their own bring it there, look after it and bring back what came of it, and
-`poll` answers from what the mirror holds. A machine that is silent costs nothing but time: its jobs go on there.
+Takes the machines and a workspace; speaks the Runner protocol. Nothing waits for a machine, but for the first look at
+all of them: `submit` writes down where a job goes, tasks in a thread of their own bring it there, look after it and
+bring back what came of it, and `poll` answers from what the mirror holds. A machine that is silent costs nothing but
+time: its jobs go on there.
 """
 
 import asyncio
 import contextlib
 import hashlib
 import platform
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from agent.errors import CaddieError, InfraError, MissingError
+from agent.errors import CaddieError, InfraError, MissingError, did_you_mean
 from agent.runners.job import JobPaths, JobResult, JobState, Loss, Progress, strict
 from agent.runners.order import Order, placed
 from agent.runners.progress import progress
 from agent.runners.reading import read_small, there
 from agent.runners.ssh import mirror
-from agent.runners.ssh.errand import Errand, lose
+from agent.runners.ssh.errand import Errand, lose, name_of, surely_over
 from agent.runners.ssh.hosts import SshHost
 from agent.runners.ssh.link import Pins, Thread
 from agent.runners.ssh.machine import Machine
 from agent.runners.ssh.mirror import Placed
+from agent.track import Track
 from sandbox import BoxName, Level, Policy
 from sandbox.policy import LEVELS
 
 OPEN_S = 300.0  # for the first look at all machines together
-
-
-@dataclass(frozen=True)
-class Slot:
-    machine: Machine
-    number: int
-    price: float
+PING_S = 15.0  # between two looks at a machine that has nothing to do
+SLOWLY_S = 60.0  # and at one that could not be used yet
 
 
 class SshRunner:
-    def __init__(self, hosts: Sequence[SshHost], workspace: Path, campaign: str, track: str) -> None:
-        """Looks at all machines first; those that can't be used are named in `notes`.
-
-        Raises:
-            MissingError: none can be used.
-        """
+    def __init__(self, hosts: Sequence[SshHost], workspace: Path, track: Track) -> None:
+        """Connects to nothing yet."""
         self._corpora = workspace / ".caddie" / "data"
-        self._thread = Thread("ssh")
-        pins = Pins(workspace / ".caddie" / "hosts")
-        jobs = f"jobs/{_install(workspace)}-{campaign}"
-        self._machines = [self._thread.wait(_made(host, pins, jobs, track)) for host in hosts]
+        self._pins = Pins(workspace / ".caddie" / "hosts")
+        self._jobs = f"jobs/{_install(workspace)}"
+        self._track = track
+        self._hosts = list(hosts)
+        self._thread: Thread | None = None
+        self._machines: dict[str, Machine] = {}
+        self._wrong: dict[str, str] = {}
+        self._silent: set[str] = set()
         self._errands: dict[Path, Errand] = {}
-        said = self._thread.wait(self._look(), OPEN_S)
-        self.notes = tuple(note for machine in self._machines for note in self._notes(machine, said))
-        self._slots = {
-            f"{machine.host.name}/{n}": Slot(machine, n, machine.host.price / facts.slots)
-            for machine in self._machines
-            if (facts := machine.facts) is not None
-            for n in range(facts.slots)
-        }
-        if not self._slots:
-            self.close()
-            raise MissingError("no machine can be used:\n" + "\n".join(f"  - {note}" for note in self.notes))
-        self.slots = tuple(self._slots)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Of the machines that answer."""
+        self._opened()
+        known = [
+            machine for name, machine in list(self._machines.items()) if name not in self._silent and machine.facts
+        ]
+        return tuple(f"{one.host.name}/{n}" for one in known if one.facts for n in range(one.facts.slots))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Which machines can't be used, and what those that can say of themselves."""
+        self._opened()
+        said = [words for name, words in list(self._wrong.items()) if name in self._machines]
+        for name, machine in self._machines.items():
+            said += [f"{name}: {note}" for note in (machine.facts.notes if machine.facts else ())]
+        return tuple(said)
 
     def hardware_class(self, slot: str) -> str:
-        facts = self._slots[slot].machine.facts
+        facts = self._of(slot).facts
         assert facts is not None
         return facts.hardware_class
 
     def price(self, slot: str) -> float:
-        return self._slots[slot].price
+        machine = self._of(slot)
+        assert machine.facts is not None
+        return machine.host.price / machine.facts.slots
 
     def env(self, slot: str) -> dict[str, str]:
         """The machine itself adds what its slots are."""
@@ -82,8 +86,15 @@ class SshRunner:
         return None
 
     def level(self, policy: Policy) -> Level:
-        """Of the weakest of the machines."""
-        found = [facts.level for machine in self._machines if (facts := machine.facts) is not None]
+        """Of the weakest of the machines.
+
+        Raises:
+            MissingError: none can be used.
+        """
+        self._opened()
+        found = [machine.facts.level for machine in self._machines.values() if machine.facts is not None]
+        if not found:
+            raise MissingError("no machine can be used:\n" + "\n".join(f"  - {note}" for note in self.notes))
         return min((level for level in LEVELS if level in found), key=LEVELS.index)
 
     def box(self) -> BoxName:
@@ -91,14 +102,12 @@ class SshRunner:
 
     def submit(self, order: Order, folder: Path, slot: str) -> None:
         placed(folder, order)
-        where = self._slots.get(slot)
-        if where is None:
-            raise InfraError(f"there is no slot {slot}; there are {', '.join(self.slots)}")
+        machine = self._of(slot)
         if there(JobPaths(folder).result) or there(JobPaths(folder).lost):
             return
         if _read(folder) is None:
-            mirror.write(folder, Placed(slot, where.machine.host.name))
-        self._adopt(folder)
+            mirror.write(folder, Placed(slot, machine.host.name))
+        self._adopted(folder)
 
     def poll(self, folder: Path) -> JobState:
         paths = JobPaths(folder)
@@ -106,21 +115,22 @@ class SshRunner:
             return "done"
         if there(paths.lost):
             return "lost"
-        errand = self._adopt(folder)
-        if errand is None:
-            lose(folder, Loss(False, 0.0, "it was never sent to a machine that is known here"))
+        if self._adopted(folder) is None and not self._forgotten(folder):
             return "lost"
         return "running" if there(paths.heartbeat) else "starting"
+
+    def ended(self, folders: Collection[Path]) -> set[Path]:
+        return {folder for folder in folders if self.poll(folder) in ("done", "lost")}
 
     def progress(self, folder: Path) -> Progress | None:
         return progress(folder)
 
     def cancel(self, folder: Path) -> None:
-        errand = self._adopt(folder)
+        errand = self._adopted(folder)
         if errand is not None:
             with contextlib.suppress(FileExistsError):
                 JobPaths(folder).cancel.touch(exist_ok=False)
-            self._thread.loop.call_soon_threadsafe(errand.hurry)
+            self._soon(errand)
 
     def collect(self, folder: Path) -> JobResult:
         text = read_small(JobPaths(folder).result)
@@ -141,34 +151,88 @@ class SshRunner:
     def sweep(self, jobs_root: Path) -> list[int]:
         """What runs on a machine and is nobody's any more is ended there, in the background. Gives no ids: processes
         of another machine have none here."""
-        wanted = {path.name for path in jobs_root.glob("r*") if _in_flight(path)}
-        for slot in {id(slot.machine): slot for slot in self._slots.values()}.values():
-            self._thread.start(_swept(slot.machine, wanted))
+        thread = self._opened()
+        wanted = {name_of(path) for path in jobs_root.glob("r*") if _in_flight(path)}
+        prefix = name_of(jobs_root / "r")
+        for machine in self._machines.values():
+            if machine.facts is not None:
+                thread.start(_swept(machine, prefix, wanted))
         return []
 
-    def fence(self, host: str) -> None:
-        """The machine is gone for sure (it was given back): what it still had is lost, and can't be running."""
+    def add(self, host: SshHost) -> None:
+        """One more machine, such as a rented one; its slots are there once it answers."""
+        thread = self._opened()
+        self._machines[host.name] = machine = Machine(host, self._pins, self._jobs, self._track)
+        thread.start(self._keep(machine))
+
+    def fence(self, name: str) -> None:
+        """The machine was given back, or is gone for sure: what it had is lost, and can't be running any more."""
+        self._silent.add(name)
         for errand in self._errands.values():
-            if errand.machine.host.name == host:
+            if errand.machine.host.name == name:
                 errand.fenced = True
-                self._thread.loop.call_soon_threadsafe(errand.hurry)
+                self._soon(errand)
 
     def close(self) -> None:
         """The links go; the jobs stay."""
 
         async def end() -> None:
-            await asyncio.gather(*(machine.close() for machine in self._machines), return_exceptions=True)
+            await asyncio.gather(*(machine.close() for machine in self._machines.values()), return_exceptions=True)
 
-        self._thread.wait(end(), 20)
-        self._thread.close()
+        if self._thread is not None:
+            thread, self._thread = self._thread, None
+            thread.close(end())
+            self._machines, self._errands = {}, {}
 
-    def _adopt(self, folder: Path) -> Errand | None:
+    def _opened(self) -> Thread:
+        """The thread of the links; the first time all machines are looked at."""
+        if self._thread is None:
+            self._thread = thread = Thread("ssh")
+            self._machines = {h.name: Machine(h, self._pins, self._jobs, self._track) for h in self._hosts}
+            thread.wait(self._look(), OPEN_S)
+            for machine in self._machines.values():
+                thread.start(self._keep(machine))
+        return self._thread
+
+    async def _look(self) -> None:
+        await asyncio.gather(*(self._ready(machine) for machine in self._machines.values()))
+
+    async def _ready(self, machine: Machine) -> None:
+        """Notes whether it answers now; if not, why."""
+        name = machine.host.name
+        try:
+            await machine.ask("there")
+        except CaddieError as error:
+            self._wrong[name] = str(error)
+            self._silent.add(name)
+        else:
+            self._wrong.pop(name, None)
+            self._silent.discard(name)
+
+    async def _keep(self, machine: Machine) -> None:
+        """Asks now and then, so that a machine that went away or came back is noticed."""
+        while True:
+            await self._ready(machine)
+            await asyncio.sleep(PING_S if machine.facts is not None else SLOWLY_S)
+
+    def _of(self, slot: str) -> Machine:
+        self._opened()
+        name = slot.rpartition("/")[0]
+        if name not in self._machines:
+            known = ", ".join(self._machines)
+            raise InfraError(
+                f"slot {slot}: no machine {name!r}.{did_you_mean(name, self._machines)} There are: {known}"
+            )
+        return self._machines[name]
+
+    def _adopted(self, folder: Path) -> Errand | None:
         """Whoever looks after the job; a later controller takes over what an earlier one began."""
+        thread = self._opened()
         if folder in self._errands:
             return self._errands[folder]
         known = _read(folder)
-        machine = next((m for m in self._machines if known is not None and m.host.name == known.host), None)
-        if known is None or machine is None or not there(JobPaths(folder).order):
+        machine = self._machines.get(known.host) if known is not None else None
+        if machine is None:
             return None
         try:
             order = Order.from_json(read_small(JobPaths(folder).order) or "")
@@ -176,36 +240,27 @@ class SshRunner:
             return None
         errand = Errand(machine, folder, order, self._corpora / order.limited.data.corpus)
         self._errands[folder] = errand
-        self._thread.start(errand.run())
+        thread.start(errand.run())
         return errand
 
-    async def _look(self) -> dict[str, str]:
-        """What is wrong with each machine."""
-        found = await asyncio.gather(*(machine.ready() for machine in self._machines), return_exceptions=True)
-        said = {}
-        for machine, one in zip(self._machines, found, strict=True):
-            if isinstance(one, CaddieError):
-                said[machine.host.name] = str(one)
-            elif isinstance(one, BaseException):
-                raise one
-        return said
+    def _forgotten(self, folder: Path) -> bool:
+        """Whether a job of a machine that nobody names any more may still run there; if not, it is lost."""
+        known = _read(folder)
+        if known is not None and known.asked is not None and not surely_over(folder, known):
+            return True
+        ran = known is not None and known.asked is not None
+        lose(folder, Loss(ran, 0.0, f"no machine {known.host} is known any more" if known else "it was sent nowhere"))
+        return False
 
-    def _notes(self, machine: Machine, said: dict[str, str]) -> list[str]:
-        name = machine.host.name
-        if name in said:
-            return [said[name]]
-        return [f"{name}: {note}" for note in machine.facts.notes] if machine.facts else []
+    def _soon(self, errand: Errand) -> None:
+        self._opened().loop.call_soon_threadsafe(errand.hurry)
 
 
-async def _made(host: SshHost, pins: Pins, jobs: str, track: str) -> Machine:
-    return Machine(host, pins, jobs, track)
-
-
-async def _swept(machine: Machine, wanted: set[str]) -> None:
+async def _swept(machine: Machine, prefix: str, wanted: set[str]) -> None:
     """Folders there of jobs that nobody waits for, and whatever runs without a shepherd."""
     with contextlib.suppress(CaddieError):
         for job in (await machine.ask("there"))["jobs"]:
-            if str(job).removesuffix(".judge") not in wanted:
+            if str(job).startswith(prefix) and str(job).removesuffix(".judge") not in wanted:
                 await machine.ask("end", job=job)
         await machine.ask("sweep")
 
