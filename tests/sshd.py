@@ -17,7 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from agent import track as tracks
 from agent.runners.ssh.hosts import SshHost
+from agent.runners.ssh.link import Pins
+from agent.runners.ssh.machine import Machine
 from sandbox import tree
 from tests.processes import until
 
@@ -136,6 +139,11 @@ class Sshd:
         with socket.socket() as probe:
             probe.settimeout(1)
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+def machine(server: Sshd, folder: Path, text: str, pins: Path, **changed: object) -> Machine:
+    """The machine behind an sshd, for what a track needs."""
+    return Machine(server.host(folder, **changed), Pins(pins), "jobs/test", tracks.parse(text, "toy.toml"))
 
 
 def start(folder: Path) -> Sshd:

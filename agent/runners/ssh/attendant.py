@@ -11,14 +11,14 @@ import os
 import struct
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from agent import devices, hardware, reach
 from agent.errors import CaddieError, InfraError
 from agent.runners import leftovers, lock
-from agent.runners.job import JobPaths, strict
+from agent.runners.job import JobPaths, JobState, Loss, strict
 from agent.runners.local import LocalRunner
 from agent.runners.order import Order, place
 from agent.runners.reading import read_small, there
@@ -26,8 +26,10 @@ from agent.runners.removal import remove
 from agent.runners.shepherd import boot
 from agent.runners.ssh import far
 from agent.track import Track
+from sandbox import BoxName
 
-LOGS = ("train.log", "score.log", "judge.log", "shepherd.log")
+TRAINING_LOGS = ("train.log", "shepherd.log")
+JUDGING_LOGS = ("score.log", "judge.log")
 MOST_LOG = 1 << 18  # bytes of one log in one answer
 MOST_FRAME = 16_000_000
 
@@ -56,11 +58,57 @@ class Facts:
     boot: str
 
 
+@dataclass(frozen=True)
+class Nothing:
+    """It was done."""
+
+
+@dataclass(frozen=True)
+class Dead:
+    dead: bool
+
+
+@dataclass(frozen=True)
+class Jobs:
+    jobs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Share:
+    """Of the machine, what a slot is."""
+
+    gpus: tuple[int, ...]
+    env: dict[str, str]
+    box: BoxName
+    core: int | None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One job."""
+
+    state: JobState
+    logs: dict[str, str]  # what is new of each, in base64
+    beat: str | None
+    result: str | None = None
+    measure: str | None = None
+    spec: str | None = None
+    reference: bool = False
+    loss: Loss | None = None
+
+
+@dataclass(frozen=True)
+class Looked:
+    jobs: dict[str, Seen]
+
+
 class Attendant:
     def __init__(self, settings: Settings) -> None:
-        self._jobs = Path(settings.root) / settings.jobs
         self._root = Path(settings.root)
+        self._jobs = self._root / settings.jobs
         self._jobs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (self._root, self._root / "trees", self._jobs.parent, self._jobs):
+            passable(folder)
         track = Track.model_validate_json(settings.track)
         each = track.hardware.gpus
         found = tuple(g for g in hardware.matching(track) if settings.gpus is None or g.minor in settings.gpus)
@@ -71,17 +119,19 @@ class Attendant:
         level = self._runner.level(reach.asked(track, self._root))
         if each:
             devices.require(track, self._runner)
+        closed = [str(folder) for folder in self._root.parents if not folder.stat().st_mode & 0o001]
+        alike = f"runs there can't be users of their own: nobody else gets through {closed[0]}" if closed else ""
         self.facts = Facts(
             self._runner.hardware_class(self._runner.slots[0]),
             slots,
             level,
             self._runner.box(),
-            self._runner.notes,
+            (*self._runner.notes, *([alike] if alike and os.getuid() == 0 else [])),
             tuple(gpu.name for gpu in found),
             boot(),
         )
 
-    def begin(self, job: str, order: str, code: Mapping[str, str], data: str, slot: int) -> dict[str, Any]:
+    def begin(self, job: str, order: str, code: Mapping[str, str], data: str, slot: int) -> Nothing:
         """Makes the job folder of blobs and sends a shepherd, unless both were done before."""
         folder, asked = self._folder(job), Order.from_json(order)
 
@@ -90,18 +140,19 @@ class Attendant:
                 lay_blob(self._root, sha, into, path)
 
         place(folder, asked, fill)
+        passable(folder)
         self._runner.start(asked, folder, self._runner.slots[slot], Path(data))
-        return {}
+        return Nothing()
 
-    def look(self, jobs: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+    def look(self, jobs: Mapping[str, Mapping[str, int]]) -> Looked:
         """The state of each job, and of its logs what comes after the byte that is known."""
-        return {job: self._seen(self._folder(job), known) for job, known in jobs.items()}
+        return Looked({job: self._seen(self._folder(job), known) for job, known in jobs.items()})
 
-    def cancel(self, job: str) -> dict[str, Any]:
+    def cancel(self, job: str) -> Nothing:
         self._runner.cancel(self._folder(job))
-        return {}
+        return Nothing()
 
-    def end(self, job: str) -> dict[str, Any]:
+    def end(self, job: str) -> Dead:
         """Nothing of it runs when this is over, and nothing of it ever will; its folder goes."""
         folder = self._folder(job)
         if folder.is_dir():
@@ -110,44 +161,50 @@ class Attendant:
         if dead:
             leftovers.end(folder.parent)
             remove(folder)
-        return {"dead": dead}
+        return Dead(dead)
 
-    def dead(self, job: str) -> dict[str, Any]:
+    def dead(self, job: str) -> Dead:
         """Whether nothing of a job runs any more; what is left over is ended first."""
         folder = self._folder(job)
         if lock.held(JobPaths(folder).lock):
-            return {"dead": False}
+            return Dead(False)
         leftovers.end(folder.parent)
-        return {"dead": leftovers.end(folder.parent) == []}
+        return Dead(leftovers.end(folder.parent) == [])
 
-    def slot(self, number: int) -> dict[str, Any]:
+    def slot(self, number: int) -> Share:
         """What the process that judges adds to an order for this slot."""
         name = self._runner.slots[number]
         runner = self._runner
-        return {"gpus": runner.gpus(name), "env": runner.env(name), "box": runner.box(), "core": runner.core(name)}
+        return Share(runner.gpus(name), runner.env(name), runner.box(), runner.core(name))
 
-    def there(self) -> dict[str, Any]:
+    def there(self) -> Jobs:
         """The jobs of this controller that have a folder."""
-        return {"jobs": sorted(path.name for path in self._jobs.iterdir() if not path.name.startswith("."))}
+        return Jobs(tuple(sorted(path.name for path in self._jobs.iterdir() if not path.name.startswith("."))))
 
-    def sweep(self) -> dict[str, Any]:
-        return {"ended": self._runner.sweep(self._jobs)}
+    def sweep(self) -> Nothing:
+        self._runner.sweep(self._jobs)
+        return Nothing()
 
-    def _seen(self, folder: Path, known: Mapping[str, int]) -> dict[str, Any]:
+    def _seen(self, folder: Path, known: Mapping[str, int]) -> Seen:
         paths = JobPaths(folder)
         state = self._runner.poll(folder)
         logs = {}
-        for name in LOGS:
-            data = _from(folder / name, known.get(name, 0))
+        for name in (*TRAINING_LOGS, *JUDGING_LOGS):
+            data = _from(folder / name, known[name]) if name in known else b""
             if data:
                 logs[name] = base64.b64encode(data).decode("ascii")
-        seen: dict[str, Any] = {"state": state, "logs": logs, "beat": read_small(paths.heartbeat)}
-        if state == "done":
-            seen |= {"result": read_small(paths.result), "measure": read_small(paths.measure)}
-            seen |= {"reference": there(paths.reference), "spec": read_small(paths.spec)}
+        seen = Seen(state, logs, read_small(paths.heartbeat))
         if state == "lost":
-            seen["loss"] = asdict(self._runner.loss(folder))
-        return seen
+            return replace(seen, loss=self._runner.loss(folder))
+        if state != "done":
+            return seen
+        return replace(
+            seen,
+            result=read_small(paths.result),
+            measure=read_small(paths.measure),
+            spec=read_small(paths.spec),
+            reference=there(paths.reference),
+        )
 
     def _folder(self, job: str) -> Path:
         if "/" in job or job.startswith("."):
@@ -160,6 +217,12 @@ def lay_blob(root: Path, sha: str, into: Path, path: str) -> None:
     target = far.inside(into, path)
     target.parent.mkdir(parents=True, exist_ok=True)
     far.copy(far.blob(root, sha), target, sha)
+
+
+def passable(folder: Path) -> None:
+    """Where the login is root each run is a user of its own, who has to get to his files, and sees no others by it."""
+    if os.getuid() == 0:
+        folder.chmod(0o711)
 
 
 def _from(path: Path, offset: int) -> bytes:
@@ -201,7 +264,7 @@ def main(text: str) -> int:
     with contextlib.suppress(BrokenPipeError):
         while (asked := read_frame()) is not None:
             try:
-                write_frame(getattr(attendant, _verb(asked.pop("do")))(**asked))
+                write_frame(asdict(getattr(attendant, _verb(asked.pop("do")))(**asked)))
             except (CaddieError, ValueError, OSError, TypeError) as error:
                 write_frame({"error": f"{type(error).__name__}: {error}"[:2000]})
     return 0

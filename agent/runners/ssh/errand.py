@@ -20,8 +20,9 @@ from agent.runners.job import JobPaths, JobResult, Loss, write_aside
 from agent.runners.order import Order
 from agent.runners.reading import read_plain, read_small, there
 from agent.runners.ssh import mirror
+from agent.runners.ssh.attendant import JUDGING_LOGS, TRAINING_LOGS, Dead, Jobs, Looked, Nothing, Seen, Share
 from agent.runners.ssh.depot import training_data, tree_of
-from agent.runners.ssh.link import Unreachable
+from agent.runners.ssh.link import Refused, Unreachable
 from agent.runners.ssh.machine import Machine
 from agent.track import GRACE_S
 from sandbox.limits import MB
@@ -44,6 +45,7 @@ class Errand:
         self._at = mirror.read(folder)
         self._silent_since: float | None = None
         self._before_s = 0.0
+        self._grew = False
         self._soon = asyncio.Event()
 
     @property
@@ -63,13 +65,12 @@ class Errand:
                     write_aside(self._paths.result, result.to_json())
                     await self._clean()
                     return
-            except Unreachable as error:
+            except (Unreachable, Refused) as error:
                 self._silent(str(error))
                 await self._rest(AGAIN_S)
             except (CaddieError, OSError, ValueError) as error:
-                lose(self._folder, Loss(self._known.asked is not None, 0.0, str(error)[:1000]))
-                await self._clean()
-                return
+                await self._give_up(str(error)[:1000])
+                await self._rest(AGAIN_S)
             await self._rest(LOOK_S)
         if there(self._paths.lost):
             await self._clean()
@@ -86,8 +87,8 @@ class Errand:
         scored = self._track.script.score and "judge" in self._order.phases
         if trained.outcome != "ok" or not scored:
             return trained
-        if self._known.train_s is None:
-            self._note(train_s=trained.slot_s)
+        if self._known.judged is None and there(self._paths.cancel):
+            return replace(trained, outcome="cancelled", reason="cancelled before it was scored")
         self._before_s = trained.slot_s
         judged = await self._judged(trained)
         return None if judged is None else _joined(self._order, trained, judged)
@@ -96,7 +97,7 @@ class Errand:
         if self._known.asked is None:
             await self._begin()
         seen = await self._look(self._name)
-        if seen["state"] == "lost" and not await self._begun():
+        if seen.state == "lost" and not await self._begun():
             await self._begin()
             return None
         return await self._result(self._name, seen)
@@ -111,6 +112,7 @@ class Errand:
         order = replace(self._order, phases=("train",))
         self._note(asked=time.time())
         await machine.ask(
+            Nothing,
             "begin",
             job=self._name,
             order=order.to_json(),
@@ -121,21 +123,21 @@ class Errand:
 
     async def _begun(self) -> bool:
         """Whether the machine has the job at all: the link may have broken under the question that began it."""
-        return self._name in (await self.machine.ask("there"))["jobs"]
+        return self._name in (await self.machine.ask(Jobs, "there")).jobs
 
     async def _judged(self, trained: JobResult) -> JobResult | None:
         job = f"{self._name}.judge"
-        if self._known.judged is None or job not in (await self.machine.ask("there"))["jobs"]:
+        if self._known.judged is None or job not in (await self.machine.ask(Jobs, "there")).jobs:
             await self._send_judge(job, trained)
         seen = await self._look(job)
         assert self._known.judged is not None
         late_s = self._judge_wall(trained) + GRACE_S + LATE_S
-        if seen["state"] in ("starting", "running") and time.time() > self._known.judged + late_s:
-            await self.machine.ask("cancel", job=job)  # its own clock should have ended it
-        if seen["state"] == "done":
-            if seen.get("reference") is True:
+        if seen.state in ("starting", "running") and time.time() > self._known.judged + late_s:
+            await self.machine.ask(Nothing, "cancel", job=job)  # its own clock should have ended it
+        if seen.state == "done":
+            if seen.reference:
                 await self.machine.fetch(f"{job}/{self._paths.reference.name}", self._paths.reference, MOST_REFERENCE)
-            mirror.keep(self._paths.measure, seen.get("measure"))
+            mirror.keep(self._paths.measure, seen.measure)
         return await self._result(job, seen)
 
     async def _send_judge(self, job: str, trained: JobResult) -> None:
@@ -146,7 +148,7 @@ class Errand:
         if not there(artifact):
             artifact.parent.mkdir(parents=True, exist_ok=True)
             await self.machine.fetch(f"{self._name}/out/{script.artifact}", artifact, most)
-        if not (await self.machine.ask("dead", job=self._name))["dead"]:
+        if not (await self.machine.ask(Dead, "dead", job=self._name)).dead:
             raise Unreachable("something of its training still runs")
         code = self._paths.code
         tree = tree_of({str(path.relative_to(code)): path for path in code.rglob("*") if path.is_file()})
@@ -157,7 +159,7 @@ class Errand:
             with_scores = self._folder.parent / reference.path
             texts += [with_scores.read_bytes()] if with_scores.is_file() else []
         order = replace(self._order, phases=("judge",), wall_s=self._judge_wall(trained) + GRACE_S)
-        slot = await self.machine.ask("slot", number=int(self._known.slot.rpartition("/")[2]))
+        share = await self.machine.ask(Share, "slot", number=int(self._known.slot.rpartition("/")[2]))
         header = {
             "job": job,
             "trained": self._name,
@@ -167,7 +169,7 @@ class Errand:
             "documents": _placeless(known[0]),
             "hidden": _placeless(known[1]),
             "reference": len(texts) > sum(one is not None for one in known),
-            **slot,
+            **asdict(share),
         }
         await self.machine.judge(header, texts, before=lambda: self._note(judged=time.time()))
 
@@ -177,46 +179,55 @@ class Errand:
 
     # ---------------------------------------------------------------- what the machine says
 
-    async def _look(self, job: str) -> dict[str, Any]:
+    async def _look(self, job: str) -> Seen:
         """Its state there; its logs and its sign of life come into the mirror on the way."""
         if there(self._paths.cancel):
-            await self.machine.ask("cancel", job=job)
-        seen = (await self.machine.ask("look", jobs={job: mirror.offsets(self._folder)})).get(job)
-        if not isinstance(seen, dict) or seen.get("state") not in ("starting", "running", "done", "lost"):
+            await self.machine.ask(Nothing, "cancel", job=job)
+        names = TRAINING_LOGS if job == self._name else JUDGING_LOGS
+        before = mirror.offsets(self._folder, names)
+        seen = (await self.machine.ask(Looked, "look", jobs={job: before})).jobs.get(job)
+        if seen is None:
             raise Unreachable(f"{self.machine.host.name} says nothing of {job}")
-        before = mirror.offsets(self._folder)
-        for name, text in seen.get("logs", {}).items():
+        for name, text in seen.logs.items():
             if name in before:
                 most = mirror.most_of(name, self._track.limits.log_mb)
                 mirror.add(self._folder, name, before[name], base64.b64decode(text), most)
-        mirror.keep_beat(self._folder, seen.get("beat"), self._before_s)
+        self._grew = mirror.offsets(self._folder, names) != before
+        mirror.keep_beat(self._folder, seen.beat, self._before_s)
         return seen
 
-    async def _result(self, job: str, seen: dict[str, Any]) -> JobResult | None:
+    async def _result(self, job: str, seen: Seen) -> JobResult | None:
         """Of a job that is over, once all of its logs are here."""
-        if seen["state"] == "lost":
-            loss = seen.get("loss", {})
-            used = float(loss.get("slot_s", 0.0)) + self._before_s
-            ran = loss.get("ran") is not False or self._before_s > 0
-            lose(self._folder, Loss(ran, min(used, self._order.wall_s), str(loss.get("reason", ""))[:1000]))
+        if seen.state == "lost":
+            loss = seen.loss or Loss(True, self._order.wall_s, "it was lost there, nobody says how")
+            used = min(max(0.0, loss.slot_s) + self._before_s, self._order.wall_s)
+            lose(self._folder, Loss(loss.ran or self._before_s > 0, used, loss.reason[:1000]))
             return None
-        if seen["state"] != "done" or any(seen.get("logs", {}).values()):
+        if seen.state != "done" or self._grew:
             return None
         if job == self._name:
-            mirror.keep(self._paths.spec, seen.get("spec"))
-        result = JobResult.from_json(str(seen.get("result")))
+            mirror.keep(self._paths.spec, seen.spec)
+        result = JobResult.from_json(seen.result or "")
         if result.run_id != self._order.run_id:
             raise InfraError(f"the result there is of r{result.run_id}")
         return result
 
-    async def _clean(self) -> None:
-        """Nothing of it stays there."""
+    async def _clean(self) -> bool:
+        """Whether nothing of it runs or lies there any more. If not, the next sweep ends it."""
         try:
-            for job in (f"{self._name}.judge", self._name):
-                await self.machine.ask("end", job=job)
+            ends = [await self.machine.ask(Dead, "end", job=job) for job in (f"{self._name}.judge", self._name)]
+        except CaddieError:
+            return False
+        if all(end.dead for end in ends):
             self._note(ended=True)
-        except (CaddieError, OSError):
-            return  # the next sweep does it
+        return self._known.ended
+
+    async def _give_up(self, why: str) -> None:
+        """What went wrong there is not the idea's doing. Its seed is free for another try once nothing of it runs."""
+        if self._known.asked is None:
+            lose(self._folder, Loss(False, 0.0, why))
+        elif await self._clean() or self.fenced or surely_over(self._folder, self._known):
+            lose(self._folder, Loss(True, self._order.wall_s, why))
 
     def _silent(self, why: str) -> None:
         """A machine that says nothing: the run is lost once nothing of it can be running there any more."""

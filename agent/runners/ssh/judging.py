@@ -19,7 +19,7 @@ from agent.runners import leftovers, lock, shepherd
 from agent.runners.job import JobPaths, create, strict, write_aside
 from agent.runners.order import Here, Order, spec_of
 from agent.runners.reading import read_plain
-from agent.runners.ssh.attendant import lay_blob
+from agent.runners.ssh.attendant import lay_blob, passable
 from agent.runners.ssh.far import say
 from sandbox import BoxName
 from sandbox.limits import MB
@@ -104,6 +104,7 @@ def _make(folder: Path, root: Path, asked: Asked, order: Order) -> None:
     # It is made out by the process that holds the texts: their paths have its number in them.
     empty = replace(order, phases=())
     create(folder, spec_of(empty, Here(root), folder), fill)
+    passable(folder)
 
 
 def _hold(folder: Path, asked: Asked, order: Order, held: list[int]) -> int:

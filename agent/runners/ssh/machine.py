@@ -11,11 +11,11 @@ import os
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from agent import fresh
 from agent.errors import InfraError
-from agent.runners.job import from_json, strict
+from agent.runners.job import strict
 from agent.runners.ssh import depot
 from agent.runners.ssh.attendant import MOST_FRAME, Facts, Settings
 from agent.runners.ssh.depot import Tree
@@ -26,11 +26,17 @@ from agent.track import Track
 if TYPE_CHECKING:
     import asyncssh
 
+T = TypeVar("T")
 ANSWER_S = 60.0
 START_S = 180.0  # Python, our modules, and a look at walls and GPUs
 ATTENDANT = fresh.code("agent.runners.ssh.attendant")
 JUDGING = fresh.code("agent.runners.ssh.judging")
 BLOCK = 1 << 18
+
+
+@dataclasses.dataclass(frozen=True)
+class Failed:
+    error: str
 
 
 class Machine:
@@ -63,8 +69,8 @@ class Machine:
             assert self.facts is not None
             return self.facts
 
-    async def ask(self, do: str, **words: object) -> dict[str, Any]:
-        """One question to the attendant."""
+    async def ask(self, kind: type[T], do: str, **words: object) -> T:
+        """One question to the attendant, whose answer is of this kind."""
         await self.ready()
         async with self._turn:
             if self._attendant is None:
@@ -73,12 +79,10 @@ class Machine:
                 async with asyncio.timeout(ANSWER_S):
                     _write(self._attendant, {"do": do, **words})
                     told = await _read(self._attendant)
+                return _told(kind, told, self.host)
             except (OSError, TimeoutError, asyncio.IncompleteReadError, _ssh_error()) as error:
                 self._broken()
                 raise Unreachable(f"{self.host.name}: {error or 'no answer'}") from error
-        if "error" in told:
-            raise InfraError(f"{self.host.name}: {str(told['error'])[:1000]}")
-        return told
 
     async def send(self, blobs: Mapping[str, Path]) -> None:
         self.sent += await depot.send(self.link, blobs)
@@ -171,9 +175,7 @@ class Machine:
             said = await _last(process)
             process.close()
             raise Unreachable(f"{self.host.name}: nothing came of our code there: {said or error}") from error
-        if "error" in first:
-            raise InfraError(f"{self.host.name}: {str(first['error'])[:1000]}")
-        self.facts = strict(Facts, json.dumps(first))
+        self.facts = _told(Facts, first, self.host)
         self._attendant = process
 
     def _broken(self) -> None:
@@ -188,17 +190,23 @@ def _write(process: "asyncssh.SSHClientProcess[bytes]", asked: Mapping[str, obje
     process.stdin.write(struct.pack(">I", len(data)) + data)
 
 
-async def _read(process: "asyncssh.SSHClientProcess[bytes]") -> dict[str, Any]:
+async def _read(process: "asyncssh.SSHClientProcess[bytes]") -> str:
     (size,) = struct.unpack(">I", await process.stdout.readexactly(4))
     if size > MOST_FRAME:
         raise OSError("an answer is longer than it may be")
+    return (await process.stdout.readexactly(size)).decode("utf-8", "replace")
+
+
+def _told(kind: type[T], text: str, host: SshHost) -> T:
+    """Raises InfraError for what could not be done there, OSError for what is no answer."""
     try:
-        found = from_json((await process.stdout.readexactly(size)).decode("utf-8", "replace"))
+        return strict(kind, text)
     except ValueError as error:
-        raise OSError(f"no answer in our words: {error}") from error
-    if not isinstance(found, dict):
-        raise OSError("no answer in our words")
-    return found
+        try:
+            words = strict(Failed, text).error[:1000]
+        except ValueError:
+            raise OSError(f"no answer in our words: {error}") from error
+        raise InfraError(f"{host.name}: {words}") from error
 
 
 async def _last(process: "asyncssh.SSHClientProcess[bytes]") -> str:

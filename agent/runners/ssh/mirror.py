@@ -7,12 +7,12 @@ believed to be smaller, plainer or better formed than it was checked to be. `far
 import json
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from agent.runners.job import JobPaths, strict, strict_heartbeat, write_aside
 from agent.runners.reading import MOST, read_small
-from agent.runners.ssh.attendant import LOGS
 from sandbox.limits import MB
 
 NAME = "far.json"
@@ -25,7 +25,6 @@ class Placed:
     slot: str
     host: str
     asked: float | None = None  # when its start was last asked for, by this machine's clock; None: never
-    train_s: float | None = None  # what training took, once it is over
     judged: float | None = None  # when its scoring was last asked for
     ended: bool = False  # nothing of it runs there any more
 
@@ -40,14 +39,14 @@ def write(folder: Path, placed: Placed) -> None:
     write_aside(folder / NAME, json.dumps(asdict(placed), indent=1))
 
 
-def offsets(folder: Path) -> dict[str, int]:
+def offsets(folder: Path, names: Iterable[str]) -> dict[str, int]:
     """How much of each log is here."""
-    return {name: _size(folder / name) for name in LOGS}
+    return {name: _size(folder / name) for name in names}
 
 
 def add(folder: Path, name: str, offset: int, data: bytes, most: int) -> None:
     """More of a log, where it goes on from what is here; no more of it than a run may write."""
-    if name not in LOGS or offset != _size(folder / name):
+    if offset != _size(folder / name):
         return
     data = data[: max(0, most - offset)]
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -60,20 +59,18 @@ def most_of(name: str, log_mb: int) -> int:
     return (log_mb + 1) * MB if name != "shepherd.log" else MB
 
 
-def keep_beat(folder: Path, text: object, before_s: float) -> None:
+def keep_beat(folder: Path, text: str | None, before_s: float) -> None:
     """A sign of life, without the processes that it names: their numbers mean nothing on this machine."""
-    beat = strict_heartbeat(text if isinstance(text, str) else None)
+    beat = strict_heartbeat(text)
     if beat is not None:
         kept = replace(beat, boot="", root=0, processes={}, seconds=beat.seconds + before_s)
         write_aside(JobPaths(folder).heartbeat, json.dumps(asdict(kept)), durable=False)
 
 
-def keep(path: Path, text: object) -> bool:
-    """A small file of the job; whoever reads it checks what is in it. False: there is none."""
-    if not isinstance(text, str) or len(text) > MOST:
-        return False
-    write_aside(path, text)
-    return True
+def keep(path: Path, text: str | None) -> None:
+    """A small file of the job, if there is one; whoever reads it checks what is in it."""
+    if text is not None and len(text) <= MOST:
+        write_aside(path, text)
 
 
 def _size(path: Path) -> int:

@@ -19,6 +19,7 @@ from agent.runners.order import Order, placed
 from agent.runners.progress import progress
 from agent.runners.reading import read_small, there
 from agent.runners.ssh import mirror
+from agent.runners.ssh.attendant import Dead, Jobs, Nothing
 from agent.runners.ssh.errand import Errand, lose, name_of, surely_over
 from agent.runners.ssh.hosts import SshHost
 from agent.runners.ssh.link import Pins, Thread
@@ -201,7 +202,7 @@ class SshRunner:
         """Notes whether it answers now; if not, why."""
         name = machine.host.name
         try:
-            await machine.ask("there")
+            await machine.ask(Jobs, "there")
         except CaddieError as error:
             self._wrong[name] = str(error)
             self._silent.add(name)
@@ -240,7 +241,7 @@ class SshRunner:
             return None
         errand = Errand(machine, folder, order, self._corpora / order.limited.data.corpus)
         self._errands[folder] = errand
-        thread.start(errand.run())
+        thread.start(errand.run()).add_done_callback(lambda task: _mourn(folder, task))
         return errand
 
     def _forgotten(self, folder: Path) -> bool:
@@ -259,10 +260,16 @@ class SshRunner:
 async def _swept(machine: Machine, prefix: str, wanted: set[str]) -> None:
     """Folders there of jobs that nobody waits for, and whatever runs without a shepherd."""
     with contextlib.suppress(CaddieError):
-        for job in (await machine.ask("there"))["jobs"]:
-            if str(job).startswith(prefix) and str(job).removesuffix(".judge") not in wanted:
-                await machine.ask("end", job=job)
-        await machine.ask("sweep")
+        for job in (await machine.ask(Jobs, "there")).jobs:
+            if job.startswith(prefix) and job.removesuffix(".judge") not in wanted:
+                await machine.ask(Dead, "end", job=job)
+        await machine.ask(Nothing, "sweep")
+
+
+def _mourn(folder: Path, task: "asyncio.Future[None]") -> None:
+    """A fault of ours must not leave a run in flight for ever."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        lose(folder, Loss(True, 0.0, f"a fault of Caddie's: {type(error).__name__}: {error}"[:1000]))
 
 
 def _in_flight(folder: Path) -> bool:
