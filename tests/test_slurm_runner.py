@@ -1,7 +1,10 @@
 """Runs through a real Slurm, held by real shepherds on its nodes: every way a run can end, and what dies on the way."""
 
 import json
+import os
+import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent import track as tracks
-from agent.errors import InfraError
+from agent.errors import InfraError, UserError
 from agent.runners import JobPaths, JobResult
 from agent.runners.order import Order, place
 from agent.runners.slurm.mirror import LOG, Note
@@ -26,11 +29,8 @@ TOML = """
 name = "toy"
 summary = "A script that writes a file."
 trust = "reported"
-script.path = "run.py"
-script.editable = ["run.py"]
-script.train = ["{python}", "-I", "-S", "{script}"]
-script.artifact = "a.bin"
-script.pack = false
+script = { path = "run.py", editable = ["run.py"], train = ["{python}", "-I", "-S", "{script}"], artifact = "a.bin", \
+pack = false }
 limits = { train_wall_s = 60, score_wall_s = 5, memory_mb = 300, disk_mb = 20, log_mb = 1 }
 hardware = { kind = "cpu" }
 data = { corpus = "none" }
@@ -80,7 +80,7 @@ class Field:
 
     def runner(self, **changed: object) -> SlurmRunner:
         track = tracks.parse(self.toml, "toy")
-        runner = SlurmRunner("lab", self.settings(**changed), track, self.shell, self.jobs)
+        runner = SlurmRunner("lab", self.settings(**changed), track, self.shell)
         self.runners.append(runner)
         return runner
 
@@ -137,4 +137,196 @@ def test_a_run_from_here_to_a_node_and_back(field: Field) -> None:
     assert JobPaths(folder).train_log.read_text() == "seed 101\n"
     until(lambda: field.far() == [], what="nothing is left on the cluster")
     runner.submit(*field.order(1), "lab/0")
-    assert runner.poll(folder) == "done" and field.shell.asked["sbatch"] == 2  # the first was the check
+    assert runner.poll(folder) == "done" and field.shell.asked["sbatch"] == 1
+
+
+def test_seeds_of_one_idea_are_one_array(field: Field) -> None:
+    runner = field.runner()
+    folders = [field.submit(runner, number) for number in (1, 2, 3)]
+    other = field.submit(runner, 4, f"{WRITE}print('another idea')\n")
+    assert [done(runner, folder).outcome for folder in (*folders, other)] == ["ok"] * 4
+    assert [(folder / "out" / "a.bin").read_text() for folder in folders] == ["101", "102", "103"]
+    notes = [field.note(folder) for folder in folders]
+    assert len({(note.name, note.job) for note in notes}) == 1 and [note.index for note in notes] == [0, 1, 2]
+    assert field.note(other).index == -1 and field.shell.asked["sbatch"] == 2
+
+
+def test_sixteen_slots_by_one_question(field: Field) -> None:
+    runner = field.runner(every_s=1.0)
+    assert len(runner.slots) == 16
+    began = time.monotonic()
+    folders = [field.submit(runner, number, f"import time\ntime.sleep(1)\n{WRITE}#{number}") for number in range(16)]
+    until(lambda: all(runner.poll(folder) == "done" for folder in folders), what="16 runs", within_s=120)
+    looks = time.monotonic() - began
+    assert field.shell.asked["squeue"] <= looks / 1.0 + 2 + 16  # a submission wakes it once more
+
+
+def test_cancelled_while_it_runs_and_while_it_waits(field: Field) -> None:
+    runner = field.runner(cpus=64)
+    running = [field.submit(runner, number, WAIT) for number in (1, 2)]
+    until(lambda: all(runner.progress(folder) for folder in running))
+    waiting = field.submit(runner, 3, WAIT)
+    until(lambda: "PENDING" in field.own.jobs().values())
+    for folder in (running[0], waiting):
+        runner.cancel(folder)
+    assert (done(runner, waiting).outcome, done(runner, waiting).ran) == ("cancelled", False)
+    result = done(runner, running[0])
+    assert (result.outcome, result.ran) == ("cancelled", True) and result.slot_s > 0
+    assert runner.poll(running[1]) == "running" and len(field.own.jobs()) == 1
+
+
+def test_a_run_that_crashes_is_the_ideas_fault(field: Field) -> None:
+    runner = field.runner()
+    result = done(runner, field.submit(runner, 1, "import sys; print('no'); sys.exit(3)"))
+    assert (result.outcome, result.ran) == ("crashed", True) and "exit code 3" in result.reason
+
+
+def test_a_higher_rank_takes_the_node(field: Field) -> None:
+    """Every process gets the signal, the candidate's too, which dies of it; its crash is not the idea's."""
+    runner = field.runner(cpus=64)
+    folder = field.submit(runner, 1, WAIT)
+    until(lambda: runner.progress(folder))
+    field.own.run("sbatch", "--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 2")
+    assert "cluster" in lost(runner, folder) or "queued it again" in lost(runner, folder)
+    loss = runner.loss(folder)
+    assert loss.ran and 0 < loss.slot_s < 60
+    until(lambda: field.own.jobs() == {}, what="the job that Slurm has queued again is taken back")
+
+
+def test_the_time_limit_of_slurm(field: Field) -> None:
+    runner = field.runner()
+    folder = field.submit(runner, 1, WAIT)
+    until(lambda: runner.progress(folder))
+    field.own.run("scontrol", "update", f"JobId={field.note(folder).job}", "TimeLimit=1")
+    assert "cluster" in lost(runner, folder)
+    assert runner.loss(folder).ran
+
+
+def test_a_node_dies(field: Field) -> None:
+    runner = field.runner()
+    folder = field.submit(runner, 1, WAIT)
+    until(lambda: runner.progress(folder))
+    (node,) = {row.split()[0] for row in field.own.run("squeue", "--noheader", "--format=%N").splitlines()}
+    field.own.kill(node)
+    assert "its node was taken away or died" in lost(runner, folder)
+    loss = runner.loss(folder)
+    assert loss.ran and 0 < loss.slot_s < 60
+    until(lambda: field.own.jobs() == {}, what="the job that Slurm has queued again is taken back")
+
+
+def test_a_node_dies_before_the_run_began(field: Field) -> None:
+    """Slurm starts it again on another node: there is nothing to be counted."""
+    field.own.run("scontrol", "update", "NodeName=n2", "State=DRAIN", "Reason=test")
+    slow = field.root / "python"
+    slow.write_text(f'#!/bin/sh\n[ "$SLURMD_NODENAME" = n1 ] && sleep 100\nexec {sys.executable} "$@"\n')
+    slow.chmod(0o755)
+    runner = field.runner(python=str(slow))
+    folder = field.submit(runner, 1)
+    until(lambda: "RUNNING" in field.own.jobs().values())
+    field.own.kill("n1")
+    field.own.run("scontrol", "update", "NodeName=n2", "State=RESUME")
+    until(lambda: "PENDING" in field.own.jobs().values() or runner.poll(folder) == "lost")
+    assert runner.poll(folder) == "starting", words_of(folder)
+    field.own.run("scontrol", "update", f"JobId={field.note(folder).job}", "StartTime=now")
+    result = done(runner, folder)
+    assert result.outcome == "ok"
+
+
+def test_an_answer_of_sbatch_gets_lost(field: Field) -> None:
+    runner = field.runner()
+    field.shell.lose_next = "sbatch"
+    folder = field.submit(runner, 1)
+    assert done(runner, folder).outcome == "ok"
+    assert field.shell.asked["sbatch"] == 1 and "not sure" in (folder / LOG).read_text()
+    assert field.note(folder).job.isdecimal()
+
+
+def test_the_controller_is_killed_between_sbatch_and_its_note(field: Field) -> None:
+    order, folder = field.order(1, f"{WRITE}open(f'ran-{{os.getpid()}}', 'w')")
+    pid = os.fork()
+    if pid == 0:  # the controller
+
+        class Deadly(Counting):
+            def run(self, words: Sequence[str], stdin: bytes = b"", **options: float) -> Said:
+                said = super().run(words, stdin, **options)
+                if words[0] == "sbatch":
+                    os.kill(os.getpid(), 9)
+                return said
+
+        field.shell = Deadly(field.own)
+        first = field.runner()
+        first.submit(order, folder, "lab/0")
+        time.sleep(60)
+    assert os.waitpid(pid, 0)[1] == 9
+    assert field.note(folder).job == ""  # its name alone is known
+    runner = field.runner()
+    runner.submit(order, folder, "lab/0")
+    assert done(runner, folder).outcome == "ok"
+    assert field.shell.asked["sbatch"] == 0 and field.note(folder).job.isdecimal()
+    assert (
+        len(field.own.run("squeue", "--noheader", "--states=all", f"--name={field.note(folder).name}").split("\n")) == 2
+    )
+
+
+def test_nobody_is_at_home_for_a_while(field: Field) -> None:
+    """No run is lost, and none is begun twice, while slurmctld is down."""
+    runner = field.runner()
+    running = field.submit(runner, 1, f"{WRITE}time.sleep(3)")
+    until(lambda: runner.progress(running))
+    field.own.kill("slurmctld")
+    later = field.submit(runner, 2)
+    until(lambda: (later / LOG).is_file())
+    time.sleep(5)
+    assert (runner.poll(running), runner.poll(later)) == ("running", "starting")
+    field.own.start_one("slurmctld")
+    assert [done(runner, folder).outcome for folder in (running, later)] == ["ok", "ok"]
+
+
+def test_a_node_without_what_is_needed(field: Field) -> None:
+    runner = field.runner(python="/opt/no/python3")
+    words = lost(runner, field.submit(runner, 1))
+    assert "it left no result: Slurm says FAILED" in words and "/opt/no/python3" in words
+    assert not runner.loss(field.jobs / "r1").ran
+
+
+def test_eight_gpus_of_one_node(own: Cluster, tmp_path: Path) -> None:
+    """The driver's own tool is a stand-in; which GPUs are whose is Slurm's word."""
+    field = Field(own, tmp_path, GPU_TOML)
+    tool = Path("/usr/local/bin/nvidia-smi")
+    if tool.exists():
+        pytest.skip("this machine has GPUs")
+    runner = field.runner(gres="gpu:h100", cpus_per_gpu=1)
+    words = lost(runner, field.submit(runner, 1))
+    assert "needs 8 GPUs, and has 0 (SLURM_JOB_GPUS: [0, 1, 2, 3, 4, 5, 6, 7]; seen: none)" in words
+    assert not runner.loss(field.jobs / "r1").ran
+    assert runner.hardware_class("lab/0") == "cuda/H100/8/lab" and runner.price("lab/0") == 0.0
+    runner.close()
+
+
+def test_what_nobody_knows_of_is_swept(field: Field) -> None:
+    runner = field.runner()
+    folder = field.submit(runner, 1, WAIT)
+    until(lambda: runner.progress(folder))
+    runner.close()
+    kept = field.submit(second := field.runner(), 2, WAIT)
+    until(lambda: second.progress(kept))
+    subprocess.run(["rm", "-rf", str(folder)], check=True)
+    assert len(field.far()) == 4
+    assert second.sweep(field.jobs) == []
+    until(lambda: list(field.own.jobs()) == [field.note(kept).job])
+    until(lambda: len(field.far()) == 2)
+    assert second.poll(kept) == "running"
+
+
+def test_a_cluster_that_would_not_take_it(own: Cluster, tmp_path: Path) -> None:
+    field = Field(own, tmp_path, GPU_TOML)
+    field.runner(gres="gpu:h100").check()
+    with pytest.raises(UserError, match="would not take a run of track toy: sbatch"):
+        field.runner(partition="none").check()
+    with pytest.raises(UserError, match="would not take a run of track toy: sbatch"):
+        field.runner(gres="gpu:a100").check()
+    with pytest.raises(UserError, match="gpus_per_node is 4"):
+        field.runner(gpus_per_node=4).check()
+    field.toml = GPU_TOML.replace("train_wall_s = 60", "train_wall_s = 90000")
+    with pytest.raises(UserError, match="1505 minutes with its margin; partition gpu gives 1440"):
+        field.runner(gres="gpu:h100", partition="gpu").check()

@@ -56,16 +56,17 @@ class Depot:
     def send(self, kind: str, sha: str, tar: "Tar") -> str:
         """Where content of this name lies; it is sent, if it is not there."""
         path = f"{self.folder}/{kind}/{sha}"
-        if path in self._sent:
-            return path
-        if self._ask("lacks", path).strip():
-            self.put(path, tar)
-        self._sent.add(path)
+        if path not in self._sent:
+            if self._ask("lacks", path).strip():
+                self.put(f"{self.folder}/{kind}", {sha: tar})
+            self._sent.add(path)
         return path
 
-    def put(self, path: str, tar: "Tar") -> None:
-        """A folder, whole or not at all; one that is there stays as it is."""
-        self._ask("put", path, stdin=tar(), within_s=SEND_S)
+    def put(self, root: str, folders: Mapping[str, "Tar"]) -> None:
+        """Folders, each whole or not at all; one that is there stays as it is."""
+        files = {f"{at}/{name}": content for at, tar in folders.items() for name, content in tar.files.items()}
+        empty = [f"{at}/{name}" for at, tar in folders.items() for name in tar.folders]
+        self._ask("put", root, stdin=Tar(files, empty)(), within_s=SEND_S)
 
     def look(self, jobs: Mapping[str, Wanted]) -> dict[str, Look]:
         """At many jobs with one question. Those that it says nothing of that can be read are left out."""
@@ -81,16 +82,31 @@ class Depot:
                 continue
         return looks
 
-    def fetch(self, path: str, most: int) -> bytes | None:
-        """A plain file; None if there is none, or one that has more bytes."""
-        said = self._shell.run(
-            (self._python, "-I", "-c", PORTER, "give", path, str(most)), within_s=SEND_S, most=most + 1
-        )
-        if said.rc in (3, 4) or len(said.out) > most:
-            return None
-        if said.rc != 0:
-            raise InfraError(f"{path} can't be fetched: {said.err.strip()[-300:]}")
-        return said.out
+    def fetch(self, folder: str, most: Mapping[str, int], known: Mapping[str, int]) -> dict[str, bytes]:
+        """Plain files of a folder, by name; those are left out that are not there, or have more bytes than `most`.
+        Of some the first bytes are known.
+
+        Raises:
+            InfraError: it can't be told what is there.
+        """
+        sizes = {name: known.get(name, 0) for name in most}
+        parts: dict[str, list[bytes]] = {}
+        wanted = set(most)
+        while wanted:
+            said = self._ask("give", folder, stdin=json.dumps({n: [sizes[n], most[n]] for n in wanted}).encode())
+            pieces = _pieces(said, wanted, folder)
+            for name, (size, piece) in pieces.items():
+                if size is None:
+                    parts.pop(name, None)
+                    wanted.discard(name)
+                    continue
+                parts.setdefault(name, []).append(piece)
+                sizes[name] += len(piece)
+                if sizes[name] >= size:
+                    wanted.discard(name)
+            if wanted and not any(piece for _, piece in pieces.values()):
+                raise InfraError(f"{folder}: {', '.join(sorted(wanted))} can't be read to the end")
+        return {name: b"".join(pieces) for name, pieces in parts.items()}
 
     def mark(self, paths: Iterable[str]) -> None:
         """Makes empty files."""
@@ -113,12 +129,12 @@ class Tar:
     """Files as one stream of bytes, the same for the same files."""
 
     def __init__(self, files: Mapping[str, Path | bytes], folders: Iterable[str] = ()) -> None:
-        self.files, self._folders = dict(files), tuple(folders)
+        self.files, self.folders = dict(files), tuple(folders)
 
     def __call__(self) -> bytes:
         out = io.BytesIO()
         with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:
-            for name in self._folders:
+            for name in self.folders:
                 info = tarfile.TarInfo(name)
                 info.type, info.mode = tarfile.DIRTYPE, 0o700
                 tar.addfile(info)
@@ -160,3 +176,19 @@ def _look(found: object, wanted: Wanted) -> Look:
     beat = base64.b64decode(found["beat"], validate=True)[: porter.SMALL]  # type: ignore[index]
     logs = {name: base64.b64decode(found["logs"][name], validate=True)[: porter.PIECE] for name in wanted.logs}  # type: ignore[index]
     return Look(bool(found["there"]), marks, beat, logs)  # type: ignore[index]
+
+
+def _pieces(said: bytes, wanted: Iterable[str], folder: str) -> dict[str, tuple[int | None, bytes]]:
+    """Size and next piece of each file. Raises InfraError for an answer that is none."""
+    head, _, rest = said.partition(b"\n")
+    pieces: dict[str, tuple[int | None, bytes]] = {}
+    try:
+        found = from_json(head.decode("utf-8", "replace"))
+        for name in found:  # type: ignore[attr-defined]
+            size, length = found[name]  # type: ignore[index]
+            if not isinstance(length, int) or not 0 <= length <= len(rest) or not isinstance(size, int | None):
+                raise ValueError(name)
+            pieces[name], rest = (size, rest[:length]), rest[length:]
+        return {name: pieces[name] for name in wanted}
+    except (ValueError, KeyError, TypeError) as error:
+        raise InfraError(f"{folder}: what is said of its files can't be read") from error

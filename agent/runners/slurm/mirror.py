@@ -15,7 +15,6 @@ from agent.runners.order import Order
 from agent.runners.reading import MOST, read_small, there
 from agent.runners.shepherd import BEAT_S
 from agent.runners.slurm.depot import Depot, Look, Wanted
-from agent.runners.slurm.porter import PIECE
 from sandbox.limits import MB
 
 NOTE, LOG = "slurm.json", "slurm.log"
@@ -99,31 +98,27 @@ class Mirror:
         """All that the run left but its result, which is the last thing to be written.
 
         Raises:
-            InfraError: the result can't be fetched now, or can't be read at all.
+            Unreadable: there is no result, and will be none.
+            InfraError: it can't be fetched now.
         """
-        text = depot.fetch(f"{note.folder}/result.json", MOST)
+        track = order.limited
+        files = {"result.json": MOST, self.paths.measure.name: MOST, self.paths.reference.name: MOST_REFERENCE}
+        if track.script.artifact:
+            files[f"out/{track.script.artifact}"] = track.limits.disk_mb * MB
+        most = (track.limits.log_mb + 1) * MB
+        found = depot.fetch(
+            note.folder, {**files, **dict.fromkeys(LOGS, most)}, {name: self._size(name) for name in LOGS}
+        )
         try:
-            result = JobResult.from_json((text or b"").decode("utf-8", "replace"))
+            result = JobResult.from_json(found.pop("result.json", b"").decode("utf-8", "replace"))
         except ValueError as error:
             raise Unreadable(f"its result can't be read: {error}") from error
-        most = {self.paths.measure.name: MOST, self.paths.reference.name: MOST_REFERENCE}
-        track = order.limited
-        if track.script.artifact:
-            most[f"out/{track.script.artifact}"] = track.limits.disk_mb * MB
-        for name, bytes_ in most.items():
-            self._keep(name, depot.fetch(f"{note.folder}/{name}", bytes_))
+        for name, data in found.items():
+            if name in LOGS:
+                self._append(name, data, most)
+            else:
+                self._keep(name, data)
         return result
-
-    def rest_of_logs(self, depot: Depot, note: Note, most: int) -> None:
-        while True:
-            before = {name: self._size(name) for name in LOGS}
-            look = depot.look({"": Wanted(note.folder, before)}).get("")
-            if look is None:
-                raise InfraError(f"{note.folder} can't be looked at")
-            self.take(look, most)
-            full = [name for name, piece in look.logs.items() if len(piece) == PIECE]
-            if not full or before == {name: self._size(name) for name in LOGS}:
-                return
 
     def finish(self, result: JobResult) -> None:
         write_aside(self.paths.result, result.to_json())
@@ -162,9 +157,7 @@ class Mirror:
             reason = SILENT
         return Loss(ran, self.used(wall_s), reason)
 
-    def _keep(self, name: str, data: bytes | None) -> None:
-        if data is None:
-            return
+    def _keep(self, name: str, data: bytes) -> None:
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".tmp-{path.name}")

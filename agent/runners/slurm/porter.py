@@ -20,21 +20,20 @@ ALL = 8_000_000  # and of all logs together
 MARKS = ("began", "started", "result.json", "lost.json")
 
 
-def put(folder: Path) -> None:
-    """Makes a folder out of the tar file that it is given, whole or not at all. One that is there stays as it is."""
-    if folder.is_dir():
-        return
-    aside = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
+def put(root: Path) -> None:
+    """Makes the folders of the tar file that it is given, each whole or not at all. One that is there stays."""
+    aside = root / f".tmp-{os.getpid()}-{os.urandom(4).hex()}"
     aside.mkdir(mode=0o700, parents=True)
     try:
         with tarfile.open(fileobj=sys.stdin.buffer, mode="r|*") as tar:
             for member in tar:
                 _unpack(tar, member, aside)
-        os.sync()
-        aside.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
+        for folder in aside.iterdir():
+            try:
+                folder.rename(root / folder.name)
+            except OSError:
+                if not (root / folder.name).is_dir():
+                    raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -80,20 +79,34 @@ def look() -> None:
         print(json.dumps({job: found}))
 
 
-def give(path: Path, most: int) -> int:
-    """A plain file with one name. 3: there is none; 4: it has more than `most` bytes."""
+def give(folder: Path) -> None:
+    """Pieces of plain files that have one name. Asked: {name: [bytes that are known, the most that it may have]}.
+
+    Answers with a line, {name: [its size, how much of it follows]}, and what follows. A size of null: there is no such
+    file, or it has more bytes.
+    """
+    left, found, pieces = ALL, {}, []
+    for name, (known, most) in json.load(sys.stdin).items():
+        size, piece = _piece(folder / name, known, most, left)
+        left -= len(piece)
+        found[name] = [size, len(piece)]
+        pieces.append(piece)
+    sys.stdout.write(json.dumps(found) + "\n")
+    sys.stdout.flush()
+    sys.stdout.buffer.write(b"".join(pieces))
+
+
+def _piece(path: Path, known: int, most: int, left: int) -> "tuple[int | None, bytes]":
     try:
         fd = os.open(path, PLAIN)
     except OSError:
-        return 3
+        return None, b""
     with os.fdopen(fd, "rb") as file:
         info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1:
-            return 3
-        if info.st_size > most:
-            return 4
-        shutil.copyfileobj(file, sys.stdout.buffer)
-    return 0
+        if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1 or info.st_size > most:
+            return None, b""
+        file.seek(known)
+        return info.st_size, file.read(min(left, max(0, info.st_size - known)))
 
 
 def drop(paths: list[str]) -> None:
@@ -141,7 +154,7 @@ def main(verb: str, *words: str) -> int:
     elif verb == "look":
         look()
     elif verb == "give":
-        return give(Path(words[0]), int(words[1]))
+        give(Path(words[0]))
     elif verb == "mark":
         for path in words:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))

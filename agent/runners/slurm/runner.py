@@ -5,12 +5,11 @@ keeps.
 """
 
 import contextlib
-import functools
-import hashlib
-import platform
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent.errors import InfraError, UserError
+from agent.records import Campaign
 from agent.runners.job import JobPaths, JobResult, JobState, Loss, Progress
 from agent.runners.order import Order, placed
 from agent.runners.progress import progress
@@ -18,6 +17,7 @@ from agent.runners.reading import read_small, there
 from agent.runners.slurm.commands import Slurm
 from agent.runners.slurm.depot import Depot
 from agent.runners.slurm.mirror import Mirror
+from agent.runners.slurm.placing import Placing
 from agent.runners.slurm.script import Need, script, words
 from agent.runners.slurm.sending import Sender
 from agent.runners.slurm.settings import Settings
@@ -26,22 +26,28 @@ from agent.runners.slurm.watch import Watch
 from agent.track import Track
 from sandbox.policy import BoxName, Level, Policy
 
+if TYPE_CHECKING:
+    from agent.store import Store
+
 
 class SlurmRunner:
-    def __init__(self, name: str, settings: Settings, track: Track, shell: Shell, jobs_root: Path) -> None:
-        """`jobs_root`: the folder of all jobs here; it names what is ours on the cluster.
+    def __init__(self, name: str, settings: Settings, track: Track, shell: Shell) -> None:
+        self._name, self._settings, self._track = name, settings, track
+        self._slurm = Slurm(shell)
+        self.slots = tuple(f"{name}/{n}" for n in range(settings.most))
+        self.notes: tuple[str, ...] = ()
+        self._gpus = track.hardware.gpus
+        depot = Depot(shell, settings.folder, settings.login_python)
+        placing = Placing(depot, Sender(settings, self._slurm, depot))
+        self._watch = Watch(settings, self._slurm, depot, placing)
+
+    def opened(self, store: "Store", campaign: Campaign) -> None:
+        """Before the first turn.
 
         Raises:
             UserError: the cluster would not take a run of this track.
         """
-        self._name, self._settings, self._track = name, settings, track
-        self._slurm = Slurm(shell)
-        self.slots = tuple(f"{name}/{n}" for n in range(settings.most))
-        self._gpus = track.hardware.gpus
-        depot = Depot(shell, settings.folder, settings.login_python)
-        sender = Sender(settings, self._slurm, depot)
-        self._watch = Watch(settings, self._slurm, depot, sender, key(jobs_root))
-        self._check()
+        self.check()
 
     def hardware_class(self, slot: str) -> str:
         if self._gpus:
@@ -51,10 +57,6 @@ class SlurmRunner:
 
     def price(self, slot: str) -> float:
         return self._settings.price * max(1, self._gpus)
-
-    @functools.cached_property
-    def notes(self) -> tuple[str, ...]:
-        return ()
 
     def env(self, slot: str) -> dict[str, str]:
         """Known on the node alone."""
@@ -117,7 +119,7 @@ class SlurmRunner:
         """Jobs go on; whoever comes next finds them."""
         self._watch.close()
 
-    def _check(self) -> None:
+    def check(self) -> None:
         """Slurm is asked for a job like those to come, before there is any."""
         settings, need = self._settings, Need(self._track.limits.worst_s(), self._gpus)
         if self._gpus > settings.gpus_per_node:
@@ -146,11 +148,6 @@ class SlurmRunner:
                 f"[{self._name}]: a run of track {self._track.name} may take {asked:.0f} minutes with its margin; "
                 f"partition {self._settings.partition} gives {most:.0f}. Name another partition"
             )
-
-
-def key(jobs_root: Path) -> str:
-    """Of all that this campaign has on the cluster."""
-    return hashlib.sha256(f"{platform.node()}:{jobs_root.resolve()}".encode()).hexdigest()[:12]
 
 
 def minutes(text: str) -> float | None:

@@ -20,6 +20,10 @@ from agent.runners.slurm.script import Need, script, words
 from agent.runners.slurm.settings import Settings
 
 
+class Unsendable(InfraError):
+    """Something is gone here that the job needs."""
+
+
 def beside(note: Note) -> str:
     """Where Slurm keeps what the batch script says, but for its end."""
     return f"{note.folder.rpartition('/')[0]}/{note.name}"
@@ -42,13 +46,16 @@ class Sender:
         code = folder_tar(JobPaths(folder).code).sha()
         return hashlib.sha256(f"{json.dumps(asked, sort_keys=True)}{code}".encode()).hexdigest()
 
-    def send(self, order: Order, folder: Path, far: str) -> None:
-        """All that the job needs on the cluster. Safe to repeat."""
+    def packed(self, order: Order, folder: Path) -> Tar:
+        """The job as the cluster gets it; what it shares with others is sent.
+
+        Raises:
+            Unsendable: it never can be.
+        """
         code = {f"code/{name}": path for name, path in folder_tar(JobPaths(folder).code).files.items()}
         where = self._where(order, folder)
-        files: dict[str, Path | bytes] = {**code, "order.json": order.to_json().encode()}
-        files[WHERE] = where.to_json().encode()
-        self._depot.put(far, Tar(files, ("code", "out")))
+        own: dict[str, Path | bytes] = {"order.json": order.to_json().encode(), WHERE: where.to_json().encode()}
+        return Tar({**code, **own}, ("code", "out"))
 
     def submit(self, jobs: Sequence[tuple[Order, Note]]) -> str:
         """Slurm's id of the job, or of the array of all of them."""
@@ -89,6 +96,6 @@ class Sender:
             return ""
         path = folder.parent / reference.path
         if not path.is_file():
-            raise InfraError(f"{path}, scores of an earlier run, is not there any more")
+            raise Unsendable(f"{path}, scores of an earlier run, is not there any more")
         name = path.name
         return f"{self._depot.send('reference', reference.sha256, Tar({name: path}))}/{name}"

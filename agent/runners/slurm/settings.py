@@ -69,11 +69,8 @@ Name = Annotated[str, AfterValidator(_name)]
 
 
 class Settings(Table):
-    kind: Literal["slurm"] = "slurm"
     folder: Absolute
     """A folder that the login node and all nodes see under this name. Caddie keeps code, data and jobs there."""
-    login: str = ""
-    """Login node, a host of the same file (kind = "ssh"). Empty: sbatch is on this machine."""
     partition: Name = ""
     account: Name = ""
     gres: Name = "gpu"
