@@ -37,7 +37,7 @@ ALLOWED = (
     "--tmp",
     "--wckey",
 )
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:,+-]{0,200}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:,+/-]{0,200}")
 
 
 def _absolute(path: str) -> str:

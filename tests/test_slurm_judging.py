@@ -1,0 +1,89 @@
+"""What is done about a job, for all that can be known of it."""
+
+import itertools
+
+import pytest
+
+from agent.runners.slurm.commands import TAKEN, Row
+from agent.runners.slurm.depot import Look
+from agent.runners.slurm.judging import AGAIN_S, PATIENCE_S, STALE_S, WAIT, Do, Known, Step, is_lost, step
+
+SETTLE_S = 30.0
+NOTHING = Look(True, frozenset(), b"", {})
+
+
+def look(*marks: str) -> Look:
+    return NOTHING._replace(marks=frozenset(marks))
+
+
+def row(state: str, reason: str = "None") -> Row:
+    return Row("7", state, reason, "n1", "caddie-a")
+
+
+def known(at: Row | None, seen: Look = NOTHING, **changed: object) -> Known:
+    usual: dict[str, object] = {"submitted": True, "asked": False, "asked_s": 0.0, "over_s": 0.0, "silent_s": 0.0}
+    return Known(at, seen, **{**usual, **changed})  # type: ignore[arg-type]
+
+
+STARTED, BEGAN, RESULT = look("began", "started"), look("began"), look("began", "started", "result.json")
+LATE = {"over_s": SETTLE_S + 1, "silent_s": STALE_S + 1}
+
+
+@pytest.mark.parametrize(
+    ("what", "do"),
+    [
+        (known(row("PENDING", "Priority")), "wait"),
+        (known(row("PENDING", "BeginTime"), BEGAN), "wait"),  # it will have its run on another node
+        (known(row("PENDING", "BeginTime"), STARTED), "lose"),
+        (known(row("PENDING", "JobHeldAdmin")), "lose"),
+        (known(row("PENDING", "launch failed requeued held")), "lose"),
+        (known(row("REQUEUE_HOLD"), STARTED), "lose"),
+        (known(row("PENDING", "Priority"), asked=True), "remove"),
+        (known(row("RUNNING"), STARTED), "wait"),
+        (known(row("RUNNING"), RESULT), "wait"),  # Slurm's word on how it ended is still to come
+        (known(row("RUNNING"), STARTED, asked=True), "ask"),
+        (known(row("RUNNING"), STARTED, asked=True, asked_s=PATIENCE_S), "remove"),
+        (known(row("COMPLETING"), RESULT), "wait"),
+        (known(row("COMPLETING"), STARTED, asked=True), "wait"),
+        (known(row("COMPLETED"), RESULT), "finish"),
+        (known(row("NODE_FAIL"), RESULT), "finish"),
+        (known(row("FAILED"), look("lost.json")), "lose"),
+        (known(row("COMPLETED"), STARTED), "wait"),  # the file may be on its way from the node
+        (known(row("COMPLETED"), STARTED, **LATE), "lose"),
+        (known(row("FAILED"), **LATE), "lose"),
+        (known(row("CANCELLED"), STARTED, asked=True, **LATE), "cancelled"),
+        (known(row("CANCELLED"), STARTED, **LATE), "lose"),
+        (known(None, RESULT), "finish"),  # Slurm has forgotten it, our files have not
+        (known(None, STARTED, over_s=999.0), "wait"),  # it may still run: its heart beats
+        (known(None, STARTED, **LATE), "lose"),
+        (known(None, **LATE), "lose"),
+        (known(None, asked=True, **LATE), "cancelled"),
+        (known(None, submitted=False), "wait"),  # Slurm may not have said it yet
+        (known(None, submitted=False, over_s=AGAIN_S), "submit"),
+        (known(None, submitted=False, over_s=AGAIN_S, asked=True), "cancelled"),
+        (known(None, BEGAN, submitted=False, over_s=AGAIN_S), "wait"),  # it has begun: no second one
+        (known(None, RESULT, submitted=False), "finish"),
+    ],
+)
+def test_what_is_done(what: Known, do: Do) -> None:
+    assert step(what, SETTLE_S).do == do
+
+
+def test_every_job_that_is_over_comes_to_an_end() -> None:
+    """Whatever is known of it: waiting for ever is for what Slurm still has."""
+    states = [None, *("COMPLETED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "CANCELLED")]
+    marks = [(), ("began",), ("began", "started"), ("result.json",), ("lost.json",), ("started", "lost.json")]
+    for state, seen, asked, submitted in itertools.product(states, marks, (True, False), (True, False)):
+        found = step(known(state and row(state), look(*seen), asked=asked, submitted=submitted, **LATE), SETTLE_S)
+        assert found.do in ("finish", "lose", "cancelled", "submit") and found != WAIT
+        assert found.do != "submit" or not seen
+    assert step(known(row("TIMEOUT"), STARTED, **LATE), 0.0) == Step("lose", "it left no result: Slurm says TIMEOUT")
+
+
+def test_whose_fault_an_end_is() -> None:
+    assert not is_lost("crashed", "COMPLETED", asked=False) and not is_lost("crashed", None, asked=False)
+    assert not is_lost("capped", "FAILED", asked=False) and not is_lost("crashed", "OUT_OF_MEMORY", asked=False)
+    for state in TAKEN:
+        assert is_lost("crashed", state, asked=False) and not is_lost("ok", state, asked=False)
+        assert not is_lost("cancelled", state, asked=True)
+    assert is_lost("cancelled", "COMPLETED", asked=False)  # a signal that was not ours

@@ -1,0 +1,83 @@
+"""What a person may write of a cluster, and what sbatch gets of it."""
+
+import subprocess
+
+import pytest
+from pydantic import ValidationError
+
+from agent.fields import explained
+from agent.runners.slurm.script import Need, script, words
+from agent.runners.slurm.settings import Settings
+
+FULL = Settings(
+    folder="/shared/caddie",
+    partition="gpu",
+    account="lab",
+    gres="gpu:h100",
+    memory_mb=64_000,
+    modules=("python/3.11", "cuda/12.8"),
+    words=("--qos=long", "--exclusive"),
+)
+
+
+def test_a_job_of_eight_gpus() -> None:
+    asked = words(FULL, Need(1200.0, 8), "caddie-k-r1-x", "/shared/log", ())
+    assert asked == (
+        "--job-name=caddie-k-r1-x",
+        "--output=/shared/log",
+        "--open-mode=append",
+        "--requeue",
+        "--signal=B:TERM@60",
+        "--time=25",
+        "--nodes=1",
+        "--ntasks=1",
+        "--export=NIL",
+        "--chdir=/",
+        "--partition=gpu",
+        "--account=lab",
+        "--gres=gpu:h100:8",
+        "--cpus-per-task=64",
+        "--mem=64000M",
+        "--qos=long",
+        "--exclusive",
+    )
+    assert "--array=0,2" in words(FULL, Need(1.0, 0), "n", "/l", (0, 2))
+
+
+def test_a_job_finds_its_folder_by_its_number() -> None:
+    """Run by a shell, with a Python that prints what it is given."""
+    settings = Settings(folder="/shared", python="/bin/echo")
+    text = script(settings, "/code", ("/jobs/r1", "", "/jobs/it's r3"))
+    said = [
+        subprocess.run(["sh"], input=text, env=env, capture_output=True, text=True, check=True).stdout.split()[-2:]
+        for env in ({}, {"SLURM_ARRAY_TASK_ID": "2"})
+    ]
+    assert said == [["/code", "/jobs/r1"], ["it's", "r3"]] or said[1] == ["/jobs/it's", "r3"]
+    assert "module load python/3.11 || exit 1" in script(FULL, "/code", ("/a",)).splitlines()
+    image = script(FULL.model_copy(update={"image": "/images/a b.sif", "modules": ()}), "/code", ("/a",))
+    assert "exec apptainer exec --nv --bind=/shared/caddie --bind=/tmp '/images/a b.sif' /usr/bin/python3" in image
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"folder": "shared"}, "must be a path from the root"),
+        ({"folder": "/a/../b"}, "must be a path from the root"),
+        ({"partition": "a b"}, "no name that Slurm gives"),
+        ({"gres": "--wrap=x"}, "no name that Slurm gives"),
+        ({"modules": ["a; rm -rf /"]}, "no name that Slurm gives"),
+        ({"words": ["--wrap=rm"]}, "not a word that may be added"),
+        ({"words": ["--output=/etc/passwd"]}, "not a word that may be added"),
+        ({"words": ["--qoss=x"]}, "Did you mean '--qos'?"),
+        ({"words": ["--qos"]}, "write it with its value as one word"),
+        ({"words": ["--exclude=a\nb"]}, "visible characters"),
+        ({"margin_s": 10}, "120"),
+        ({"partitoin": "gpu"}, "no such key. Did you mean 'partition'?"),
+        ({"most": 0}, "greater than 0"),
+    ],
+)
+def test_what_a_person_must_not_write(changed: dict[str, object], words: str) -> None:
+    table = {"folder": "/shared", **{k: tuple(v) if isinstance(v, list) else v for k, v in changed.items()}}
+    with pytest.raises(ValidationError) as caught:
+        Settings.model_validate(table)
+    assert words in explained(caught.value, lambda loc: Settings.model_fields)
