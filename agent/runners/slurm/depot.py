@@ -184,11 +184,10 @@ def _pieces(said: bytes, wanted: Iterable[str], folder: str) -> dict[str, tuple[
     pieces: dict[str, tuple[int | None, bytes]] = {}
     try:
         found = from_json(head.decode("utf-8", "replace"))
-        for name in found:  # type: ignore[attr-defined]
-            size, length = found[name]  # type: ignore[index]
+        for name, (size, length) in found.items():  # type: ignore[attr-defined]
             if not isinstance(length, int) or not 0 <= length <= len(rest) or not isinstance(size, int | None):
                 raise ValueError(name)
             pieces[name], rest = (size, rest[:length]), rest[length:]
         return {name: pieces[name] for name in wanted}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InfraError(f"{folder}: what is said of its files can't be read") from error

@@ -101,12 +101,15 @@ def _piece(path: Path, known: int, most: int, left: int) -> "tuple[int | None, b
         fd = os.open(path, PLAIN)
     except OSError:
         return None, b""
-    with os.fdopen(fd, "rb") as file:
+    try:
         info = os.fstat(fd)
         if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1 or info.st_size > most:
             return None, b""
-        file.seek(known)
-        return info.st_size, file.read(min(left, max(0, info.st_size - known)))
+        return info.st_size, os.pread(fd, min(left, max(0, info.st_size - known)), known)
+    except OSError:
+        return None, b""
+    finally:
+        os.close(fd)
 
 
 def drop(paths: list[str]) -> None:
