@@ -1,7 +1,6 @@
 """Slurm's commands, asked of a real Slurm; and what is made of answers that no Slurm should give."""
 
 import itertools
-import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import InfraError
-from agent.runners.slurm.commands import QUEUE, Refused, Row, Slurm
+from agent.runners.slurm.commands import Refused, Row, Slurm
 from agent.runners.slurm.shell import LocalShell, Said
 from tests.processes import until
 from tests.slurm import Cluster, cluster
@@ -109,7 +108,7 @@ def test_nobody_answers(own: Cluster, slurm: Slurm, name: str) -> None:
         assert not isinstance(caught.value, Refused)  # who knows whether it is there
 
 
-class Says:
+class Says(LocalShell):
     """Answers with what a test wants."""
 
     def __init__(self, rc: int = 0, out: bytes = b"", err: str = "") -> None:
@@ -165,4 +164,3 @@ def test_a_command_that_hangs_or_shouts() -> None:
     with pytest.raises(InfraError, match="can't run no-such-command"):
         LocalShell().run(("no-such-command",))
     assert LocalShell({"A": "b"}).run(("/bin/sh", "-c", "cat; echo $A; exit 3"), b"in ") == Said(3, b"in b\n", "")
-    assert os.environ["PATH"] and QUEUE[0] == "squeue"

@@ -107,7 +107,7 @@ def test_what_was_used_is_dropped(depot: Depot, tmp_path: Path) -> None:
     assert depot.names(str(tmp_path / "kept")) == ["cancel"]
 
 
-class Says:
+class Says(LocalShell):
     """Answers with what a test wants."""
 
     def __init__(self, out: bytes) -> None:

@@ -289,17 +289,12 @@ def test_a_node_without_what_is_needed(field: Field) -> None:
     assert not runner.loss(field.jobs / "r1").ran
 
 
-def test_eight_gpus_of_one_node(own: Cluster, tmp_path: Path) -> None:
-    """The driver's own tool is a stand-in; which GPUs are whose is Slurm's word."""
+def test_gpus_that_slurm_gives_and_the_driver_does_not_see(own: Cluster, tmp_path: Path) -> None:
     field = Field(own, tmp_path, GPU_TOML)
-    tool = Path("/usr/local/bin/nvidia-smi")
-    if tool.exists():
-        pytest.skip("this machine has GPUs")
     runner = field.runner(gres="gpu:h100", cpus_per_gpu=1)
     words = lost(runner, field.submit(runner, 1))
     assert "needs 8 GPUs, and has 0 (SLURM_JOB_GPUS: [0, 1, 2, 3, 4, 5, 6, 7]; seen: none)" in words
     assert not runner.loss(field.jobs / "r1").ran
-    assert runner.hardware_class("lab/0") == "cuda/H100/8/lab" and runner.price("lab/0") == 0.0
     runner.close()
 
 

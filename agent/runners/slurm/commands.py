@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 from agent.errors import InfraError
 from agent.runners.slurm.shell import Said, Shell
 
-QUEUE = ("squeue", "--noheader", "--me", "--array", "--states=all", "--format=%i|%T|%r|%N|%j")
-MOST_QUEUE = 16_000_000  # bytes: room for 100,000 jobs
+QUEUE = ("--noheader", "--me", "--array", "--states=all", "--format=%i|%T|%r|%N|%j")
+MOST_SAID = 16_000_000  # bytes: a queue of 100,000 jobs
 PREFIX = "caddie-"
 _ID = re.compile(r"[0-9]{1,18}(_[0-9]{1,9})?")
 _PARSABLE = re.compile(r"([0-9]{1,18})(;[A-Za-z0-9_.-]+)?")
@@ -64,8 +64,10 @@ class Refused(InfraError):
 
 
 class Slurm:
-    def __init__(self, shell: Shell) -> None:
+    def __init__(self, shell: Shell, folder: str = "") -> None:
+        """`folder`: of its commands, where they are not found by their names."""
         self._shell = shell
+        self._before = f"{folder}/" if folder else ""
 
     def submit(self, script: str, words: Sequence[str]) -> str:
         """The id of the new job, or of the array.
@@ -74,7 +76,7 @@ class Slurm:
             Refused: there is no such job.
             InfraError: whether there is one is not known.
         """
-        said = self._shell.run(("sbatch", "--parsable", *words), script.encode())
+        said = self._run("sbatch", "--parsable", *words, stdin=script)
         found = _PARSABLE.fullmatch(_last_line(said.out))
         if said.rc != 0 and found is None and not _unsure(said):
             raise Refused(_words("sbatch", said))
@@ -84,7 +86,7 @@ class Slurm:
 
     def would_run(self, script: str, words: Sequence[str]) -> str:
         """What is wrong with a job like this one; empty: nothing. It is not submitted."""
-        said = self._shell.run(("sbatch", "--test-only", *words), script.encode())
+        said = self._run("sbatch", "--test-only", *words, stdin=script)
         return "" if said.rc == 0 else _words("sbatch", said)
 
     def queue(self) -> dict[str, list[Row]]:
@@ -93,7 +95,7 @@ class Slurm:
         Raises:
             InfraError: it did not answer, or nothing that can be read.
         """
-        said = self._shell.run(QUEUE, most=MOST_QUEUE)
+        said = self._run("squeue", *QUEUE)
         if said.rc != 0:
             raise InfraError(_words("squeue", said))
         rows: dict[str, list[Row]] = {}
@@ -105,15 +107,15 @@ class Slurm:
 
     def cancel(self, ids: Iterable[str]) -> None:
         """Ends jobs, or takes them from the queue. One that is over is none."""
-        self._act(("scancel", "--quiet", *ids))
+        self._act("--quiet", *ids)
 
     def ask_to_end(self, ids: Iterable[str]) -> None:
         """As it is asked when its time is over: the shepherd has its time to end its run and say so."""
-        self._act(("scancel", "--quiet", "--batch", "--signal=TERM", *ids))
+        self._act("--quiet", "--batch", "--signal=TERM", *ids)
 
     def partition(self, name: str) -> dict[str, str]:
         """What Slurm says of a partition; nothing where it has none of that name."""
-        said = self._shell.run(("scontrol", "--oneliner", "show", "partition", name))
+        said = self._run("scontrol", "--oneliner", "show", "partition", name)
         if said.rc != 0:
             if _unsure(said):
                 raise InfraError(_words("scontrol", said))
@@ -121,10 +123,13 @@ class Slurm:
         words = said.out.decode("utf-8", "replace").split()
         return {key: value for key, mark, value in (word.partition("=") for word in words) if mark}
 
-    def _act(self, words: Sequence[str]) -> None:
-        said = self._shell.run(words)
+    def _act(self, *words: str) -> None:
+        said = self._run("scancel", *words)
         if said.rc != 0 and _unsure(said):
-            raise InfraError(_words(words[0], said))
+            raise InfraError(_words("scancel", said))
+
+    def _run(self, command: str, *words: str, stdin: str = "") -> Said:
+        return self._shell.run((f"{self._before}{command}", *words), stdin.encode(), most=MOST_SAID)
 
 
 def _row(line: str) -> Row | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 PLAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 SMALL = 200_000  # bytes of a state file
 PIECE = 262_144  # bytes of a log in one look
-ALL = 8_000_000  # and of all logs together
+ALL = 8_000_000  # and of all together
 MARKS = ("began", "started", "result.json", "lost.json")
 
 
@@ -65,7 +65,8 @@ def look() -> None:
     left = ALL
     for job, asked in json.load(sys.stdin).items():
         folder = Path(asked["folder"])
-        logs = {}
+        logs, beat = {}, _read(folder / "heartbeat.json", 0, min(SMALL, left))
+        left -= len(beat)
         for name, known in asked["logs"].items():
             piece = _read(folder / name, known, min(PIECE, left))
             left -= len(piece)
@@ -73,7 +74,7 @@ def look() -> None:
         found = {
             "there": folder.is_dir(),
             "marks": [name for name in MARKS if _is_there(folder / name)],
-            "beat": _base64(_read(folder / "heartbeat.json", 0, SMALL)),
+            "beat": _base64(beat),
             "logs": logs,
         }
         print(json.dumps({job: found}))

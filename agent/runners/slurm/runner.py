@@ -5,6 +5,7 @@ keeps.
 """
 
 import contextlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 class SlurmRunner:
     def __init__(self, name: str, settings: Settings, track: Track, shell: Shell) -> None:
         self._name, self._settings, self._track = name, settings, track
-        self._slurm = Slurm(shell)
+        self._shell = shell
+        self._slurm = Slurm(shell, settings.commands or "")
         self.slots = tuple(f"{name}/{n}" for n in range(settings.most))
         self.notes: tuple[str, ...] = ()
         self._gpus = track.hardware.gpus
@@ -89,6 +91,9 @@ class SlurmRunner:
         self._watch.take(folder)
         return "running" if there(paths.heartbeat) else "starting"
 
+    def ended(self, folders: Collection[Path]) -> set[Path]:
+        return {one for one in folders if not self._watch.holds(one) and self.poll(one) in ("done", "lost")}
+
     def progress(self, folder: Path) -> Progress | None:
         return progress(folder)
 
@@ -118,6 +123,7 @@ class SlurmRunner:
     def close(self) -> None:
         """Jobs go on; whoever comes next finds them."""
         self._watch.close()
+        self._shell.close()
 
     def check(self) -> None:
         """Slurm is asked for a job like those to come, before there is any."""

@@ -53,6 +53,8 @@ class Sender:
             Unsendable: it never can be.
         """
         code = {f"code/{name}": path for name, path in folder_tar(JobPaths(folder).code).files.items()}
+        if "train" not in order.phases:  # what was trained before is scored once more
+            code |= {f"out/{name}": path for name, path in folder_tar(JobPaths(folder).out).files.items()}
         where = self._where(order, folder)
         own: dict[str, Path | bytes] = {"order.json": order.to_json().encode(), WHERE: where.to_json().encode()}
         return Tar({**code, **own}, ("code", "out"))

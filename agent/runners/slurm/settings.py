@@ -68,9 +68,23 @@ Absolute = Annotated[str, AfterValidator(_absolute)]
 Name = Annotated[str, AfterValidator(_name)]
 
 
+class Login(Table):
+    """The machine on which people of the cluster give their commands."""
+
+    address: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$")]
+    port: Annotated[int, Field(ge=1, le=65535)] = 22
+    user: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.@-]*$")]
+    key: str = ""
+    """Private key. Empty: those of the ssh agent, and the usual ones in ~/.ssh."""
+
+
 class Settings(Table):
     folder: Absolute
     """A folder that the login node and all nodes see under this name. Caddie keeps code, data and jobs there."""
+    login: Login | None = None
+    """Where sbatch is. None: on this machine."""
+    commands: Absolute | None = None
+    """The folder of Slurm's commands there. None: they are found by their names."""
     partition: Name = ""
     account: Name = ""
     gres: Name = "gpu"

@@ -34,6 +34,10 @@ class Shell(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Gives back what it holds."""
+        ...
+
 
 class LocalShell:
     """`env` is all that the commands see of the outside, where it is given; `before`: words before each command."""
@@ -74,6 +78,9 @@ class LocalShell:
         if len(said) > most:
             raise InfraError(f"{words[0]} said more than {most:,} bytes")
         return Said(rc, said, words_of_error)
+
+    def close(self) -> None:
+        """It holds nothing."""
 
 
 def _bound(pid: int, most: int) -> None:

@@ -58,6 +58,11 @@ class Watch:
                 return
         self._go()
 
+    def holds(self, folder: Path) -> bool:
+        """Whether it is not over, as far as is known."""
+        with self._lock:
+            return folder in self._jobs
+
     def sweep(self, jobs_root: Path) -> None:
         with self._lock:
             self._roots.append(jobs_root)
