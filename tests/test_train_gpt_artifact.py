@@ -1,5 +1,7 @@
 """The trainer's artifact: what is kept, how small it is, and what a damaged one does."""
 
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -82,6 +84,26 @@ def test_an_artifact_holds_all_that_scoring_needs(
             assert np.array_equal(kept, codes * scale.astype(np.float32))
         else:
             assert np.array_equal(kept, value.astype(np.float16))
+
+
+SCORES = """
+import sys
+sys.argv[1:2] = ["score"]
+from trainer import train_gpt as t
+model, _, c = t.from_artifact(open(sys.argv[2], "rb").read())
+assert len(t.Scorer(model, c).score(t.np.arange(9), [0])) == 9
+print("torch._dynamo" in sys.modules)
+"""
+
+
+def test_scoring_does_without_torch_s_compiler(tokenizer: t.Tokenizer, tmp_path: Path) -> None:
+    """It takes as long to load as the rest of torch, in every process that scores."""
+    path = tmp_path / "model"
+    path.write_bytes(t.to_artifact(weights_of(random_model(config())), tokenizer, config()))
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-c", SCORES, "", str(path)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout == "False\n", done.stdout + done.stderr
 
 
 def test_fewer_bits_make_a_smaller_artifact(tokenizer: t.Tokenizer) -> None:

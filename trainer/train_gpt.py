@@ -924,8 +924,8 @@ def sections(data: bytes) -> tuple[int, SimpleNamespace, Tokenizer, bytes, bytes
 
 def from_artifact(data: bytes) -> tuple[GPT, Tokenizer, SimpleNamespace]:
     how, c, tokenizer, weights, floats = sections(data)
-    with torch.device("meta"):
-        shapes = {name: tuple(value.shape) for name, value in GPT(c).state_dict().items()}
+    model = GPT(c)  # on no "meta" device: for that torch loads its compiler, which takes longer than most of the rest
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     matrices = [(shape, bits_of(name, c)) for name, shape in shapes.items() if is_matrix(shape)]
     codes = iter(take_apart(weights, matrices, how))
     numbers, at, state = np.frombuffer(floats, dtype="<f2").astype(np.float32), 0, {}
@@ -937,7 +937,6 @@ def from_artifact(data: bytes) -> tuple[GPT, Tokenizer, SimpleNamespace]:
         state[name] = torch.from_numpy(np.ascontiguousarray(value, dtype=np.float32))
     if at != len(numbers):
         raise ValueError("artifact: too many numbers")
-    model = GPT(c)
     model.load_state_dict(state)
     return model.eval().requires_grad_(False), tokenizer, c
 

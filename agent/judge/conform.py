@@ -31,14 +31,15 @@ from agent.runners.job import JobPaths, write_aside
 from trainer.data import synth
 
 How = Literal["dense", "quick"]
-TOKENS = 2000
+TOKENS = {"dense": 2000, "quick": 1500}  # at least: the text ends with a document
 SMALL = 97  # tokens of a small chunk: no multiple of anybody's window, and most documents are cut
 FRAME = 48
 MOST_PEEKS = {"dense": 2000, "quick": 400}
-MOST_READ = {"dense": 1 << 40, "quick": 40_000}  # tokens in all items together: a peek costs about a context
+MOST_READ = {"dense": 1 << 40, "quick": 20_000}  # tokens in all items together: a peek costs about a context
 LEAST_PEEKS = 64
 KEPT_S = 4.0  # for ending processes and writing the answer, on a busy machine
 SEED = 0
+FIRST = 3  # short parts of a story before the long document
 AWKWARD = (
     "x",
     "é and 日本, \u2028 and \u2581 and \ufeff, ﬁ and A\u0301: none of these is like another.",
@@ -77,7 +78,7 @@ def texts() -> Iterator[bytes]:
     """Documents for as long as somebody wants more: some that are short, one that few contexts reach over, and more
     short ones."""
     first, *stories = synth.tell(synth.TRAINING_SEED, 120_000).texts
-    yield from (text.encode() for text in (*AWKWARD, *first.split("\n\n")))
+    yield from (text.encode() for text in (*AWKWARD, *first.split("\n\n")[:FIRST]))
     yield "\n\n".join(stories[:3]).encode()
     for story in stories[3:]:
         yield from (part.encode() for part in story.split("\n\n") if part)
@@ -89,7 +90,7 @@ def texts() -> Iterator[bytes]:
 def _ask(task: Task, files: Files, how: How, deadline: float) -> tuple[Asked, tuple[str, ...]]:
     with _during("starts"), Candidate(task, files, "score", deadline) as first:
         manifest = start(first, task)
-        stream = _stream(task, files, first, manifest, deadline)
+        stream = _stream(task, files, first, manifest, TOKENS[how], deadline)
         talk = _Talk(task, first, manifest, stream, how)
         with _during("answers"):
             scored = talk.scores()
@@ -107,14 +108,16 @@ def _ask(task: Task, files: Files, how: How, deadline: float) -> tuple[Asked, tu
     return asked, first.walls
 
 
-def _stream(task: Task, files: Files, first: Candidate, manifest: Manifest, deadline: float) -> Stream:
+def _stream(task: Task, files: Files, first: Candidate, manifest: Manifest, least: int, deadline: float) -> Stream:
     """Enough documents, as the candidate's tokenizer cuts them and puts them together again."""
     source, documents, count = texts(), [], 0
-    while count < TOKENS:
+    while count < least:
         documents.append(next(source))
         count += len(documents[-1]) // 3  # tokens, and mostly more
     with _during("encodes"):
         encoded, _, _ = encode(task, files, documents, deadline)
+        enough = 1 + int(np.searchsorted(np.cumsum([len(tokens) for tokens in encoded]), least))
+        documents, encoded = documents[:enough], encoded[:enough]
         largest = max(int(tokens.max()) for tokens in encoded)
         if largest >= manifest.vocab:
             words = f"the encode process gave token {largest}, and vocab is {manifest.vocab}"
