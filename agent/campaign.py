@@ -170,7 +170,7 @@ def _go_on(
     """
     hardware.require(track, repo.root, gpus=not configured.elsewhere(campaign.runner))
     make_runner = make_runner or runner_maker(campaign.runner, repo.root)
-    changed = _what_changed(campaign, text, opening.corpus(track, repo, say))
+    changed = _what_changed(campaign, text, opening.corpus(track, repo.root, say))
     if not changed:
         return _reopen(campaign, track, store, repo, say, make_runner)
     say(changed)

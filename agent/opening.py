@@ -146,7 +146,7 @@ def write(new: New, store: Store | None, repo: Repository, say: Say) -> tuple[St
     """Puts the campaign and its base into the store, which is made if it is the first."""
     options, track = new.options, new.track
     repo.exclude(["/runs.db*", "/.caddie/"])
-    data_sha = corpus(track, repo, say)
+    data_sha = corpus(track, repo.root, say)
     base, words = new.base, new.words
     if new.edits is not None:
         base = repo.commit_candidate("base", 0, new.base, new.edits, "Uncommitted edits of the checkout")
@@ -182,19 +182,19 @@ def write(new: New, store: Store | None, repo: Repository, say: Say) -> tuple[St
     return store, campaign
 
 
-def corpus(track: Track, repo: Repository, say: Say) -> str:
+def corpus(track: Track, root: Path, say: Say) -> str:
     """Makes the data where it is missing; gives its sha256."""
     data = track.data
     if data.corpus == "none":
         return ""
-    folder = hardware.corpus_folder(track, repo.root)
+    folder = hardware.corpus_folder(track, root)
     if data.corpus != "fineweb":
         manifest = prepare(data.corpus, folder, say=say)
     else:
         manifest = prepare("fineweb", folder, say=say, variant=data.variant, train_shards=max(1, data.train_shards))
         if track.script.score:
             prepare_documents(folder, say)
-    disjoint(folder, repo.root / ".caddie", say)
+    disjoint(folder, root / ".caddie", say)
     return manifest.data_sha
 
 

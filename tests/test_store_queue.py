@@ -86,9 +86,10 @@ def test_a_job_goes_from_offer_to_result(store: Store, base: Proposal) -> None:
     assert begin(store, mine.held) and not begin(store, mine.held)
     with store.share() as shared:
         assert queue.signs(shared, me, [Sign(mine.held, 2.5, "beat")], lease_s=LEASE_S) == (frozenset(), frozenset())
-        assert queue.printed(shared, mine.held, "train.log", 0, b"one\n")
-        assert queue.printed(shared, mine.held, "train.log", 4, b"two\n")
-        assert queue.printed(shared, mine.held, "train.log", 4, b"two\n")
+        assert queue.printed(shared, mine.held, "train.log", 0, b"one\n") == 4
+        assert queue.printed(shared, mine.held, "train.log", 4, b"two\n") == 8
+        assert queue.printed(shared, mine.held, "train.log", 4, b"two\nthree\n") == 8  # by one who was not told
+        assert queue.printed(shared, mine.held, "train.log", 0, b"") == 8
     seen = look(store, run)
     assert (seen.state, seen.seconds, seen.beat, seen.worker, seen.began) == ("running", 2.5, "beat", "box", True)
     assert finish(store, mine.held, "{1}") and not finish(store, mine.held, "{2}")
@@ -96,7 +97,7 @@ def test_a_job_goes_from_offer_to_result(store: Store, base: Proposal) -> None:
     assert (seen.state, seen.result, seen.outputs, seen.seconds) == ("done", "{1}", {"measure": "1"}, 4.0)
     with store.read() as reads:
         pieces = [queue.log_pieces(reads.connection, mine.held.job_id, "train.log", at, 100) for at in (0, 4, 8, 2)]
-        assert pieces == [b"one\ntwo\n", b"two\n", b"", b""]  # what begins in the middle of a piece has a hole
+        assert pieces == [b"one\ntwo\n", b"two\n", b"", b"e\ntwo\n"]
         assert queue.log_pieces(reads.connection, mine.held.job_id, "train.log", 0, 6) == b"one\ntw"
 
 
@@ -132,7 +133,7 @@ def test_a_lease_that_ran_out_is_over_even_before_anybody_has_seen_it(store: Sto
     with store.share() as shared:
         answer = queue.signs(shared, me, [Sign(mine.held, 9.0, "")], lease_s=LEASE_S)
         assert answer == (frozenset({mine.held.job_id}), frozenset())
-        assert not queue.printed(shared, mine.held, "train.log", 0, b"x")
+        assert queue.printed(shared, mine.held, "train.log", 0, b"x") is None
         assert not queue.lose(shared, mine.held, reason="late", seconds=9.0, began=True)
     seen = look(store, run)
     assert (seen.state, seen.result, seen.seconds) == ("running", "", 0.0)

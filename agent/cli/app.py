@@ -17,6 +17,7 @@ from agent.cli import (
     run,
     stored,
     submitting,
+    working,
 )
 
 EPILOG = """
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 for group in (
     run,
+    working,
     look,
     reviewing,
     files,

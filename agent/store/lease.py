@@ -84,6 +84,14 @@ def held_by(connection: Connection, name: str, *, stale_s: float = STALE_S) -> i
     return int(row["pid"]) if row is not None and _alive(row, moment(connection), stale_s) else None
 
 
+def require(connection: Connection, name: str) -> None:
+    """Raises BusyError unless this process holds it: for those who write for the holder by a store of their own."""
+    row = connection.execute(select(controllers).where(_c.campaign == name)).mappings().first()
+    mine = (place(), os.getpid(), process_started(os.getpid()))
+    if row is None or (row["place"], row["pid"], row["process_started"]) != mine:
+        raise BusyError(f"{name} is not held by this process, which writes nothing for it")
+
+
 def refuse(connection: Connection, name: str, *, stale_s: float = STALE_S) -> None:
     """Raises the BusyError that `hold` would raise, and takes nothing."""
     at = moment(connection)

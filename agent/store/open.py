@@ -29,6 +29,8 @@ from agent.store.writes import Tx
 # Up to this size every opening checks the whole file (about 0.1 s); above, `agent doctor` does.
 CHECKED_BYTES = 64 * 1024 * 1024
 _WAIT_MS = 30_000
+# A process that was stopped, or whose machine is gone, in the middle of a write must not keep its locks for ever.
+_IDLE_MS = 15_000
 _WRITER_LOCK = 0x43616464  # any number, the same for all
 
 Fence = Callable[[Connection], None]
@@ -192,12 +194,14 @@ def _begin(connection: Connection) -> None:
 def _begin_locked(connection: Connection) -> None:
     connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_WAIT_MS}")
+    connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {_IDLE_MS}")
     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})")
 
 
 def _begin_shared(connection: Connection) -> None:
     connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_WAIT_MS}")
+    connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {_IDLE_MS}")
 
 
 def _begin_snapshot(connection: Connection) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, func, insert, select, update
 
 from agent.store import clock
 from agent.store.rows import now
@@ -178,6 +178,17 @@ def take(
     return taken
 
 
+def data_wanted(connection: Connection, wanted: Wanted) -> list[int]:
+    """Campaigns with jobs that only the data keeps a worker from."""
+    query = select(_j.campaign_id).where(
+        _j.state == "waiting",
+        _j.hardware_class == wanted.hardware_class,
+        _j.minimum.in_(list(wanted.levels)),
+        _j.data_sha.not_in(list(wanted.data)),
+    )
+    return list(connection.execute(query.distinct().order_by(_j.campaign_id)).scalars())
+
+
 def begin(connection: Connection, held: Held, *, lease_s: float) -> bool:
     """Before the first candidate code starts. False: the lease is over, or the job was asked to end."""
     mine = update(jobs).where(_ours(connection, held), _j.state == "taken", _j.cancel == 0)
@@ -206,15 +217,18 @@ def signs(
     return Answer(frozenset(lost), cancelled - lost)
 
 
-def printed(connection: Connection, held: Held, name: str, at: int, body: bytes) -> bool:
-    """A further piece of a log; a piece that is there already is not kept twice."""
+def printed(connection: Connection, held: Held, name: str, at: int, body: bytes) -> int | None:
+    """Adds a piece to a log, if it begins where the log ends; gives where it ends now. None: the lease is over."""
     if not _lock(connection, held):
-        return False
-    where = (job_logs.c.job_id == held.job_id, job_logs.c.name == name, job_logs.c.at == at)
-    if connection.execute(select(job_logs.c.at).where(*where)).first() is None:
+        return None
+    here = (job_logs.c.job_id == held.job_id, job_logs.c.name == name)
+    last = func.max(job_logs.c.at + func.length(job_logs.c.body))
+    end = int(connection.execute(select(func.coalesce(last, 0)).where(*here)).scalar_one())
+    if body and at == end:
         values = {"job_id": held.job_id, "name": name, "at": at, "body": body}
         connection.execute(insert(job_logs).values(values))
-    return True
+        end += len(body)
+    return end
 
 
 def finish(connection: Connection, held: Held, *, result: str, outputs: Mapping[str, str], seconds: float) -> bool:
@@ -235,18 +249,15 @@ def lose(connection: Connection, held: Held, *, reason: str, seconds: float, beg
 
 
 def log_pieces(connection: Connection, job_id: int, name: str, start: int, most: int) -> bytes:
-    """What is known of a log from byte `start` on, in one piece without holes."""
+    """What is known of a log from byte `start` on."""
+    beyond = job_logs.c.at + func.length(job_logs.c.body) > start
     query = (
         select(job_logs.c.at, job_logs.c.body)
-        .where(job_logs.c.job_id == job_id, job_logs.c.name == name, job_logs.c.at >= start)
+        .where(job_logs.c.job_id == job_id, job_logs.c.name == name, beyond, job_logs.c.at < start + most)
         .order_by(job_logs.c.at)
     )
-    found = bytearray()
-    for at, body in connection.execute(query):
-        if at != start + len(found) or len(found) >= most:
-            break
-        found += body
-    return bytes(found[:most])
+    found = b"".join(body[max(0, start - at) :] for at, body in connection.execute(query))
+    return found[:most]
 
 
 def _ours(connection: Connection, held: Held) -> ColumnElement[bool]:

@@ -61,6 +61,11 @@ def leave(connection: Connection, worker_id: int) -> None:
     connection.execute(update(workers).where(_w.id == worker_id).values(state="gone", ended=now(), until=0.0))
 
 
+def classes(connection: Connection) -> list[str]:
+    """Hardware classes of all that ever came."""
+    return list(connection.execute(select(_w.hardware_class).distinct().order_by(_w.hardware_class)).scalars())
+
+
 def alive(connection: Connection) -> list[Worker]:
     """Those that have given a sign of life lately."""
     query = select(workers).where(_w.state != "gone", _w.until > clock.at(connection)).order_by(_w.id)

@@ -1,0 +1,256 @@
+"""The controller's side of the queue: a Runner whose slots are those of the workers that are there.
+
+Takes orders, laid out in the store for whichever worker comes first; gives states from the store's rows, which it reads
+for all jobs at once, and job folders filled as mirrors. Which worker has a run is the worker's to choose.
+"""
+
+import hashlib
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from agent.errors import InfraError, MissingError
+from agent.records import Campaign
+from agent.runners.job import JobPaths, JobResult, JobState, Loss, Progress
+from agent.runners.order import Order, placed
+from agent.runners.progress import progress
+from agent.runners.queue import cargo, mirror
+from agent.runners.queue.hardware import fits
+from agent.runners.reading import read_small, there
+from agent.store import Store, blobs, lease, queue, workers
+from agent.store.queue import IN_FLIGHT, JobRow
+from agent.store.workers import Worker
+from agent.track import Track
+from sandbox import BoxName, Level, Policy
+from sandbox.policy import LEVELS
+
+LOOK_S = 0.5  # between two looks at the store
+LOGS_S = 5.0  # between two looks for what was printed
+_RUN = re.compile(r"r(\d{1,12})")
+
+
+class QueueRunner:
+    def __init__(self, name: str, store: Store, track: Track, ahead: int = 1) -> None:
+        self._name, self._store, self._track, self._ahead = name, store, track, ahead
+        self._own: Store | None = store  # until the controller's takes its place
+        self._lock = threading.Lock()
+        self._open: dict[int, Path] = {}
+        self._rows: dict[int, JobRow] = {}
+        self._workers: list[Worker] = []
+        self._classes: dict[str, str] = {}  # by the word that stands for each in names of slots
+        self._looked = self._logged = -1e9
+        if not self._fitting():
+            raise MissingError(
+                f"no worker that can run track {track.name} is there. On each machine that shall work: "
+                f"agent work --track {track.name} --store URL"
+            )
+
+    def opened(self, store: Store, campaign: Campaign) -> None:
+        """From now on all is read and written through the controller's own store."""
+        if self._own is not None and self._own is not store:
+            self._own.close()
+        self._own, self._store = None, store
+
+    def close(self) -> None:
+        if self._own is not None:
+            self._own.close()
+
+    # ------------------------------------------------------------ what is there
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """As many of each hardware class as its workers have, and some more, whose runs wait for the next free one."""
+        have: Counter[str] = Counter()
+        for worker in self._fitting():
+            have[worker.hardware_class] += worker.slots if worker.state == "working" else 0
+        return tuple(
+            f"{self._name}/{self._word(kind)}.{number}"
+            for kind, count in sorted(have.items())
+            for number in range(count + self._ahead if count else 0)
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        found = self._fitting()
+        names = ", ".join(sorted({worker.name for worker in found})[:10])
+        return (f"{sum(worker.slots for worker in found)} slots of {len(found)} workers: {names}",)
+
+    def hardware_class(self, slot: str) -> str:
+        word = slot.rpartition("/")[2].partition(".")[0]
+        if word not in self._classes:
+            self._look()
+            with self._store.read() as reads:
+                for kind in workers.classes(reads.connection):
+                    self._word(kind)
+        try:
+            return self._classes[word]
+        except KeyError as error:
+            raise InfraError(f"slot {slot}: no worker has ever had such a one") from error
+
+    def price(self, slot: str) -> float:
+        return 0.0  # who runs a worker pays for its machine
+
+    def env(self, slot: str) -> dict[str, str]:
+        return {}
+
+    def gpus(self, slot: str) -> tuple[int, ...]:
+        return ()
+
+    def spare(self, slot: str) -> float | None:
+        return None
+
+    def level(self, policy: Policy) -> Level:
+        """The best of the workers': each takes only what its own walls are strong enough for."""
+        return max((_level(worker) for worker in self._fitting()), key=LEVELS.index, default="base")
+
+    def box(self) -> BoxName:
+        return ""
+
+    # ------------------------------------------------------------ jobs
+
+    def submit(self, order: Order, folder: Path, slot: str) -> None:
+        placed(folder, order)
+        paths = JobPaths(folder)
+        files = {f"{paths.code.name}/{name}": data for name, data in cargo.load(paths.code).items()}
+        if order.auditing.reference is not None:
+            path = folder.parent / order.auditing.reference.path
+            try:
+                files["reference"] = path.read_bytes()
+            except OSError as error:
+                raise InfraError(f"the scores to audit r{order.run_id} by can't be sent: {error}") from error
+        inputs = {name: self._put(data) for name, data in files.items()}
+        with self._store.write() as tx:
+            run = tx.run(order.run_id)
+            campaign = tx.campaign_by_id(run.campaign_id)
+            lease.require(tx.connection, f"campaign {campaign.name}")
+            queue.offer(
+                tx,
+                run_id=run.id,
+                order=order.to_json(),
+                inputs=inputs,
+                hardware_class=run.hardware_class,
+                data_sha=campaign.data_sha,
+                minimum=order.minimum,
+            )
+        with self._lock:
+            self._open[run.id] = folder
+
+    def poll(self, folder: Path) -> JobState:
+        paths, run_id = JobPaths(folder), _run_id(folder)
+        if there(paths.lost) or not folder.is_dir():
+            return "lost"
+        if there(paths.result):
+            return "done"
+        row = self._row(run_id, folder)
+        if row is None:
+            return "lost"  # it was never laid out
+        if row.state in IN_FLIGHT:
+            return "running" if row.state == "running" else "starting"
+        try:
+            if row.state == "done":
+                with self._store.read() as reads:
+                    mirror.result(reads.connection, folder, row)
+                return "done"
+            mirror.lost(folder, row.reason)
+        except InfraError as error:
+            mirror.lost(folder, str(error))
+        return "lost"
+
+    def ended(self, folders: Collection[Path]) -> set[Path]:
+        return {folder for folder in folders if self.poll(folder) in ("done", "lost")}
+
+    def progress(self, folder: Path) -> Progress | None:
+        return progress(folder)
+
+    def cancel(self, folder: Path) -> None:
+        run_id = _run_id(folder)
+        ended = JobResult(run_id, "cancelled", "cancelled before a worker took it", (), 0.0, (), False)
+        with self._store.write() as tx:
+            queue.ask_to_end(tx, run_id, ended.to_json())
+
+    def collect(self, folder: Path) -> JobResult:
+        try:
+            return JobResult.from_json(read_small(JobPaths(folder).result) or "")
+        except ValueError as error:
+            raise InfraError(f"the result in {folder} can't be used: {error}") from error
+
+    def loss(self, folder: Path) -> Loss:
+        with self._store.read() as reads:
+            row = queue.look(reads.connection, [_run_id(folder)]).get(_run_id(folder))
+        if row is None:
+            return Loss(False, 0.0, "it was never laid out for a worker")
+        return Loss(row.began, min(row.seconds, mirror.order_of(folder).wall_s), row.reason)
+
+    def sweep(self, jobs_root: Path) -> list[int]:
+        """Workers end what they left behind themselves."""
+        return []
+
+    # ------------------------------------------------------------ how
+
+    def _put(self, data: bytes) -> str:
+        sha = hashlib.sha256(data).hexdigest()
+        with self._store.read() as reads:
+            if blobs.has(reads.connection, sha):
+                return sha
+        with self._store.share() as shared:
+            return blobs.put(shared, data)
+
+    def _row(self, run_id: int, folder: Path) -> JobRow | None:
+        with self._lock:
+            self._open.setdefault(run_id, folder)
+            known = run_id in self._rows
+        self._look(now=not known)
+        with self._lock:
+            return self._rows.get(run_id)
+
+    def _fitting(self) -> list[Worker]:
+        self._look()
+        return [worker for worker in self._workers if fits(self._track, worker.hardware_class)]
+
+    def _look(self, now: bool = False) -> None:
+        """Reads what is known of all jobs and workers, unless that was done just now."""
+        with self._lock:
+            if not now and time.monotonic() < self._looked + LOOK_S:
+                return
+            self._looked = time.monotonic()
+            with self._store.share() as shared:
+                queue.expire(shared)
+            with self._store.read() as reads:
+                self._workers = workers.alive(reads.connection)
+                self._rows = queue.look(reads.connection, self._open) if self._open else {}
+            self._mirror(self._rows)
+            for run_id, row in self._rows.items():
+                if row.state not in IN_FLIGHT:
+                    self._open.pop(run_id, None)
+
+    def _mirror(self, rows: Mapping[int, JobRow]) -> None:
+        """What runs looks here as it does on its worker; logs come less often."""
+        with_logs = time.monotonic() > self._logged + LOGS_S
+        if with_logs:
+            self._logged = time.monotonic()
+        for run_id, row in rows.items():
+            if row.state != "running":
+                continue
+            mirror.beat(self._open[run_id], row)
+            if with_logs:
+                with self._store.read() as reads:
+                    mirror.logs(reads.connection, self._open[run_id], row)
+
+    def _word(self, hardware_class: str) -> str:
+        word = hashlib.sha256(hardware_class.encode()).hexdigest()[:6]
+        self._classes[word] = hardware_class
+        return word
+
+
+def _run_id(folder: Path) -> int:
+    found = _RUN.fullmatch(folder.name)
+    if found is None:
+        raise InfraError(f"{folder} is no job folder of a run")
+    return int(found[1])
+
+
+def _level(worker: Worker) -> Level:
+    return next((level for level in LEVELS if level == worker.level), "base")

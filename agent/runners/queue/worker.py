@@ -1,0 +1,297 @@
+"""One machine that works for a store: takes jobs by lease, runs them behind its own walls, hands in what came of them.
+
+Takes a store, a runner of this machine and a folder. It needs no controller to be there, and none needs its address.
+A lease is what makes a job its own: without one for too long (the network is gone, the machine slept, the process was
+stopped) it ends what it runs, and what it would still hand in is refused by the store.
+"""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+
+from agent.errors import InfraError, StoreError
+from agent.opening import Say
+from agent.runners import Runner
+from agent.runners.order import Order, place
+from agent.runners.queue import cargo, held, outcome
+from agent.runners.queue.corpora import Corpora
+from agent.runners.queue.held import Job, Noted
+from agent.runners.removal import remove
+from agent.store import Store, blobs, queue, workers
+from agent.store.queue import Answer, Held, Taken, Wanted
+
+LOOK_S = 0.2  # between two looks at what runs
+ASK_S = 1.0  # between two looks for jobs
+LEASE_S = 30.0
+CODE, REFERENCE = "code/", "reference"
+
+
+@dataclass(frozen=True)
+class Me:
+    """What a worker says of itself."""
+
+    name: str
+    host: str
+    pid: int
+    hardware_class: str
+    level: str
+    levels: tuple[str, ...]
+    """Of walls that it can promise."""
+
+
+class Worker:
+    """`folder`: its own, beside the data; `lease_s`: how long it may be silent."""
+
+    def __init__(
+        self, store: Store, runner: Runner, folder: Path, corpora: Corpora, me: Me, say: Say, lease_s: float = LEASE_S
+    ) -> None:
+        self._store, self._runner, self._folder, self._corpora, self._me = store, runner, folder, corpora, me
+        self._say, self._lease_s = say, lease_s
+        self._jobs: dict[Path, Job] = {}
+        self._id = 0
+        self._interrupts = 0
+        self._sign_due = self._ask_due = 0.0
+        self._silent_since = _now()
+        self._trouble = ""
+
+    def run(self) -> None:
+        """Until it is interrupted: once, and it finishes what it has; twice, and it ends that."""
+        with self._interruptible():
+            self._come()
+            try:
+                while not self._interrupts or self._jobs:
+                    self.turn()
+                    time.sleep(LOOK_S)
+            finally:
+                self._go()
+
+    def turn(self) -> None:
+        """One look at everything; a store that can't be reached is tried again at the next."""
+        try:
+            self._keep()
+            for job in [job for job in self._jobs.values() if not job.over]:
+                self._look_at(job)
+            if not self._interrupts and _now() >= self._ask_due:
+                self._take()
+            self._trouble = ""
+        except StoreError as error:
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                self._say(f"The store can't be reached, trying on: {error}")
+            self._sign_due = 0.0
+        if _now() > self._silent_since + self._lease_s:
+            self._give_up()
+        for job in [job for job in self._jobs.values() if job.over]:
+            self._look_at(job)  # which needs no store
+
+    # ------------------------------------------------------------ leases
+
+    def _come(self) -> None:
+        me = self._me
+        with self._store.share() as shared:
+            self._id = workers.register(
+                shared,
+                name=me.name,
+                host=me.host,
+                pid=me.pid,
+                hardware_class=me.hardware_class,
+                slots=len(self._runner.slots),
+                level=me.level,
+                lease_s=self._lease_s,
+            )
+        self._silent_since = _now()
+        slots = len(self._runner.slots)
+        self._say(f"Worker {me.name}: {slots} slots of {me.hardware_class}, walls: {me.level}. Ctrl-C ends it.")
+        for folder in sorted(self._folder.glob("jobs/r*")):
+            noted = held.noted(folder)
+            if noted is None or noted.slot not in self._runner.slots:
+                self._runner.cancel(folder)
+            self._jobs[folder] = Job(folder, noted or Noted(0, 0, 0, ""), over=noted is None)
+        self._runner.sweep(self._folder / "jobs")
+
+    def _go(self) -> None:
+        try:
+            with self._store.share() as shared:
+                workers.leave(shared, self._id)
+        except StoreError as error:
+            self._say(f"The store was not told that this worker left: {error}")
+
+    def _keep(self) -> None:
+        """Signs of life, a few in each lease."""
+        if _now() < self._sign_due:
+            return
+        mine = [job for job in self._jobs.values() if not job.over]
+        with self._store.share() as shared:
+            answer = queue.signs(
+                shared,
+                self._id,
+                [job.sign() for job in mine],
+                lease_s=self._lease_s,
+                draining=self._interrupts > 0,
+            )
+        self._silent_since = _now()
+        self._sign_due = _now() + self._lease_s / 6
+        self._obey(answer, mine)
+        for job in mine:
+            if not job.over:
+                self._send_logs(job, mirror_piece=True)
+
+    def _obey(self, answer: Answer, mine: list[Job]) -> None:
+        for job in mine:
+            if job.held.job_id in answer.lost:
+                self._say(f"r{job.noted.run_id}: its lease is over, so it is ended here")
+                job.over = True
+            job.asked = job.asked or job.held.job_id in answer.cancelled
+
+    def _give_up(self) -> None:
+        """Nobody has heard of this worker for a whole lease: what it runs counts as lost by now."""
+        for job in self._jobs.values():
+            job.over = True
+
+    # ------------------------------------------------------------ jobs
+
+    def _look_at(self, job: Job) -> None:
+        if (job.over or job.asked or self._interrupts > 1) and not job.cancelled:
+            job.cancelled = True
+            self._runner.cancel(job.folder)
+        state = self._runner.poll(job.folder)
+        if state not in ("done", "lost"):
+            return
+        if not job.over:
+            self._hand_in(job, state == "done")
+        self._forget(job)
+
+    def _hand_in(self, job: Job, done: bool) -> None:
+        if not done:
+            loss = self._runner.loss(job.folder)
+            self._lose(job.held, loss.reason, loss.slot_s, began=True)
+            return
+        try:
+            found = self._runner.collect(job.folder)
+            outputs = outcome.outputs(job.folder, found)
+        except InfraError as error:
+            self._lose(job.held, str(error), 0.0, began=True)
+            return
+        if found.outcome == "cancelled" and not job.asked:
+            self._lose(job.held, f"worker {self._me.name} was told to stop", found.slot_s, began=True)
+            return
+        self._send_logs(job)
+        with self._store.share() as shared:
+            shas = {name: blobs.put(shared, data) for name, data in outputs.items()}
+            taken = queue.finish(shared, job.held, result=found.to_json(), outputs=shas, seconds=found.slot_s)
+        self._say(f"r{job.noted.run_id}: {found.outcome if taken else 'came too late, so it was refused'}")
+
+    def _lose(self, lease: Held, reason: str, seconds: float, *, began: bool) -> None:
+        with self._store.share() as shared:
+            queue.lose(shared, lease, reason=f"on {self._me.name}: {reason}", seconds=seconds, began=began)
+        self._say(f"job {lease.job_id}: lost: {reason}")
+
+    def _send_logs(self, job: Job, *, mirror_piece: bool = False) -> None:
+        for name in outcome.LOGS:
+            while True:
+                at = job.sent.get(name, -1)
+                piece = cargo.read_end(job.folder, name, max(at, 0), outcome.PIECE)
+                if (at >= 0 and not piece) or at >= outcome.MOST_LOG:
+                    break
+                with self._store.share() as shared:
+                    end = queue.printed(shared, job.held, name, at, piece if at >= 0 else b"")
+                if end is None:
+                    return
+                job.sent[name] = end
+                if mirror_piece:
+                    break
+
+    def _forget(self, job: Job) -> None:
+        remove(job.folder)
+        self._jobs.pop(job.folder, None)
+
+    # ------------------------------------------------------------ taking
+
+    def _take(self) -> None:
+        self._ask_due = _now() + ASK_S
+        busy = {job.noted.slot for job in self._jobs.values()}
+        free = [slot for slot in self._runner.slots if slot not in busy]
+        wanted = Wanted(self._me.hardware_class, self._corpora.shas, self._me.levels)
+        if not free:
+            return
+        with self._store.share() as shared:
+            queue.expire(shared)
+            taken = queue.take(shared, self._id, wanted, free, lease_s=self._lease_s)
+        for one in taken:
+            self._start(one)
+        if not taken:
+            self._learn(wanted)
+        else:
+            self._ask_due = 0.0
+
+    def _start(self, taken: Taken) -> None:
+        folder = self._folder / "jobs" / f"r{taken.run_id}"
+        try:
+            order = self._place(folder, taken)
+            held.note(folder, Noted(taken.held.job_id, taken.held.token, taken.run_id, taken.slot))
+        except (InfraError, OSError, ValueError) as error:
+            remove(folder)
+            self._lose(taken.held, str(error), 0.0, began=False)
+            return
+        job = Job(folder, Noted(taken.held.job_id, taken.held.token, taken.run_id, taken.slot))
+        with self._store.share() as shared:
+            begun = queue.begin(shared, taken.held, lease_s=self._lease_s)
+        if not begun:
+            remove(folder)
+            return
+        self._jobs[folder] = job
+        self._say(f"r{taken.run_id} in slot {taken.slot}")
+        try:
+            self._runner.submit(order, folder, taken.slot)
+        except InfraError as error:
+            self._lose(taken.held, str(error), 0.0, began=True)
+            job.over = True
+
+    def _place(self, folder: Path, taken: Taken) -> Order:
+        """The job folder, with the order as it reads on this machine."""
+        order = Order.from_json(taken.order)
+        if order.run_id != taken.run_id:
+            raise InfraError(f"the order of r{taken.run_id} is of r{order.run_id}")
+        remove(folder)
+        with self._store.read() as reads:
+            files = {name: blobs.get(reads.connection, sha) for name, sha in taken.inputs.items()}
+        reference = order.auditing.reference
+        if reference is not None:
+            name = f"references/{reference.sha256[:16]}.npz"
+            cargo.put(self._folder, name, files[REFERENCE])
+            there = replace(reference, path=f"../{name}")
+            order = replace(order, auditing=replace(order.auditing, reference=there))
+        code = {name.removeprefix(CODE): data for name, data in files.items() if name.startswith(CODE)}
+        place(folder, order, lambda into: cargo.unload(into, code))
+        return order
+
+    def _learn(self, wanted: Wanted) -> None:
+        """Data of campaigns that this worker could work for, had it their data."""
+        with self._store.read() as reads:
+            campaigns = [reads.campaign_by_id(one) for one in queue.data_wanted(reads.connection, wanted)]
+        for campaign in campaigns:
+            self._corpora.look_into(campaign)
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            self._interrupts += 2 if number == signal.SIGTERM else 1
+            self._sign_due = 0.0
+            what = "finishing what runs, taking nothing more; Ctrl-C again ends it"
+            self._say("ending what runs" if self._interrupts > 1 else what)
+
+        before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _now() -> float:
+    """Seconds that go on while the machine sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
