@@ -9,7 +9,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from agent import hardware, opening
+from agent import hardware, opening, sharing
 from agent import track as tracks
 from agent.errors import UserError, did_you_mean
 from agent.llm import config
@@ -232,6 +232,8 @@ def _open(new: opening.New, store: Store | None, repo: Repository, say: Say) -> 
 def _setting(
     campaign: Campaign, track: Track, store: Store, repo: Repository, runner: Runner, *, plans: bool = True
 ) -> Setting:
+    if store.path is None:  # others may lead it from other clones
+        sharing.join(store, repo, campaign)
     if plans and repo.trunk(campaign.name) is None:  # a kill between row and branch is mended here
         repo.move_trunk(campaign.name, campaign.base_commit, None)
     if isinstance(runner, configured.Joins):

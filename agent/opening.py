@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent import guard, hardware, literals, reach
+from agent import guard, hardware, literals, reach, sharing
 from agent import track as tracks
 from agent.errors import MissingError, UserError, did_you_mean
 from agent.judge import verdict
@@ -175,6 +175,8 @@ def write(new: New, store: Store | None, repo: Repository, say: Say) -> tuple[St
         root = tx.add_proposal(campaign.id, base_draft(words), baseline_id=None, state="promoted", commit=base)
         tx.update_proposal(root.id, knobs=new.knobs, **new.hashes)
         tx.set_head(campaign.id, root.id)
+    if new.edits is not None and store.path is None:
+        sharing.keep_base(store, repo, campaign, new.base)
     say(f"Campaign {new.name}: {words}")
     say(verdict.resolvable(track, known(new.caps.gpu_s), track.guess_run_s() * max(1, track.hardware.gpus)))
     for note in new.notes:

@@ -108,11 +108,15 @@ def adopt(campaign: CampaignName = None) -> None:
 
     A plain `git merge`, and only in a clean checkout.
     """
+    from agent import sharing
     from agent.report.words import plain
     from agent.worktree import Repository
 
     with opened(campaign) as found:
-        typer.echo(plain(Repository(found.root).adopt(found.campaign.name)))
+        repo = Repository(found.root)
+        if found.store.path is None:  # it may have been led from another clone
+            sharing.join(found.store, repo, found.campaign)
+        typer.echo(plain(repo.adopt(found.campaign.name)))
 
 
 def prune(

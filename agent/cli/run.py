@@ -111,10 +111,24 @@ def start(
 def resume(
     campaign: Annotated[str | None, typer.Argument(help="Which campaign. Default: the latest.")] = None,
     detach: Detach = False,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait", help="While another controller leads it, stand by, and take over when that one is gone."
+        ),
+    ] = False,
 ) -> None:
     """Go on with a stopped or killed campaign: running experiments are adopted, nothing is paid twice."""
     from agent import campaign as campaigns
 
+    if wait and detach:
+        raise UserError("--wait and --detach: a controller that stands by stays in its terminal; say one of them")
+    if wait:
+        from agent.cli.opened import workspace
+        from agent.cli.standby import stand_by
+
+        stand_by(campaign, workspace(), lambda name: _work(campaigns.resume(name, Path.cwd(), typer.echo), False))
+        return
     _work(campaigns.resume(campaign, Path.cwd(), typer.echo), detach)
 
 

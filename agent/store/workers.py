@@ -6,7 +6,7 @@ Takes connections; gives `Worker` rows. That a worker is gone is found by whoeve
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Select, insert, select, update
 
 from agent.store import clock
 from agent.store.rows import now
@@ -68,6 +68,15 @@ def classes(connection: Connection) -> list[str]:
 
 def alive(connection: Connection) -> list[Worker]:
     """Those that have given a sign of life lately."""
-    query = select(workers).where(_w.state != "gone", _w.until > clock.at(connection)).order_by(_w.id)
+    return _read(connection, select(workers).where(_w.state != "gone", _w.until > clock.at(connection)))
+
+
+def everyone(connection: Connection) -> list[Worker]:
+    """Those that are gone, too."""
+    return _read(connection, select(workers))
+
+
+def _read(connection: Connection, query: Select[tuple[object, ...]]) -> list[Worker]:
     names = Worker.__dataclass_fields__
-    return [Worker(**{name: row[name] for name in names}) for row in connection.execute(query).mappings()]
+    rows = connection.execute(query.order_by(_w.id)).mappings()
+    return [Worker(**{name: row[name] for name in names}) for row in rows]

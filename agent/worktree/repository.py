@@ -9,7 +9,7 @@ import re
 import shutil
 import textwrap
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from git import Git
@@ -30,6 +30,9 @@ UNDER_WAY = {
     "rebase": "rebase-merge",
     "rebase or am": "rebase-apply",
 }
+Made = Callable[[str, str, str], None]
+Moved = Callable[[str, str], None]
+_OURS = re.compile(r"refs/caddie/[\w-]{1,60}/p[0-9]{1,12}")
 _DIFF = ("--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--text", "--no-relative")
 
 
@@ -53,6 +56,10 @@ class Repository:
         self._commands = Commands(self.root, self._git_dir, self._git_dir / "index")
         self._objects = Objects(self._commands)
         self._unpacked = 0
+        self.made: Made = lambda sha, parent, ref: None
+        """Told of each new commit of ours before anybody else hears its name."""
+        self.moved: Moved = lambda campaign, to: None
+        """Told when a campaign's branch has moved."""
         try:
             self.head()
         except GitFailed as error:
@@ -153,11 +160,14 @@ class Repository:
         finally:
             aside.drop(self._common, folder)
         self._pack_refs_sometimes()
+        self.made(sha, parent, ref)
         return sha
 
     def revert_commit(self, tip: str, tree_of: str, message: str) -> str:
         """A commit on `tip` with the files of `tree_of`."""
-        return self._commands.text("commit-tree", f"{tree_of}^{{tree}}", "-p", tip, stdin=message.encode())
+        sha = self._commands.text("commit-tree", f"{tree_of}^{{tree}}", "-p", tip, stdin=message.encode())
+        self.made(sha, tip, "")
+        return sha
 
     def move_trunk(self, campaign: str, to: str, expected: str | None) -> None:
         """Moves the campaign's branch if it is where it is expected to be; None: it must not exist."""
@@ -177,6 +187,35 @@ class Repository:
                 f"branch caddie/{campaign} is {_at(now)}, and was {_at(expected)} for Caddie: somebody moved it. "
                 f"Put it back ({_put_back(campaign, expected)}), then `agent resume`"
             ) from error
+        self.moved(campaign, to)
+
+    def present(self, shas: Collection[str]) -> set[str]:
+        """Those of these commits that this repository has."""
+        asked = "".join(f"{sha}\n" for sha in shas).encode()
+        found = self._commands.text("cat-file", "--batch-check=%(objectname) %(objecttype)", stdin=asked)
+        return {line.removesuffix(" commit") for line in found.splitlines() if line.endswith(" commit")}
+
+    def pack(self, sha: str, parent: str) -> bytes:
+        """All that a commit has and its parent lacks."""
+        asked = f"{sha}\n^{parent}\n".encode()
+        return self._commands.raw("pack-objects", "--revs", "--thin", "--stdout", "--quiet", stdin=asked)
+
+    def unpack(self, sha: str, pack: bytes) -> None:
+        """Takes in a commit that another clone has packed. Raises UserError where the pack is not what it should be."""
+        try:
+            self._commands.raw("unpack-objects", "-q", "--strict", stdin=pack)
+        except GitFailed as error:
+            raise UserError(f"commit {sha[:10]} can't be unpacked: {error}") from error
+        if sha not in self.present([sha]):
+            raise UserError(f"a pack did not hold the commit {sha[:10]} that it is kept for")
+
+    def put_refs(self, refs: Mapping[str, str]) -> None:
+        """Keeps these commits by these refs of ours."""
+        wrong = [ref for ref in refs if not _OURS.fullmatch(ref)]
+        if wrong:
+            raise UserError(f"{wrong[0][:100]!r} is no ref of Caddie's")
+        lines = "".join(f"update {ref} {sha}\n" for ref, sha in refs.items())
+        self._commands.raw("update-ref", "--stdin", stdin=lines.encode())
 
     def sweep(self, campaign: str) -> None:
         """Removes what killed controllers of this campaign left behind: worktrees and locks of its refs."""

@@ -42,7 +42,7 @@ class QueueRunner:
         self._workers: list[Worker] = []
         self._classes: dict[str, str] = {}  # by the word that stands for each in names of slots
         self._looked = self._logged = -1e9
-        if not self._fitting():
+        if not self._fitting() and not self._ever():
             raise MissingError(
                 f"no worker that can run track {track.name} is there. On each machine that shall work: "
                 f"agent work --track {track.name} --store URL"
@@ -104,7 +104,8 @@ class QueueRunner:
 
     def level(self, policy: Policy) -> Level:
         """The best of the workers': each takes only what its own walls are strong enough for."""
-        return max((_level(worker) for worker in self._fitting()), key=LEVELS.index, default="base")
+        found = self._fitting() or self._ever()
+        return max((_level(worker) for worker in found), key=LEVELS.index, default="base")
 
     def box(self) -> BoxName:
         return ""
@@ -209,6 +210,12 @@ class QueueRunner:
     def _fitting(self) -> list[Worker]:
         self._look()
         return [worker for worker in self._workers if fits(self._track, worker.hardware_class)]
+
+    def _ever(self) -> list[Worker]:
+        """Those that fit and are gone: others like them may come."""
+        with self._store.read() as reads:
+            found = workers.everyone(reads.connection)
+        return [worker for worker in found if fits(self._track, worker.hardware_class)]
 
     def _look(self, now: bool = False) -> None:
         """Reads what is known of all jobs and workers, unless that was done just now."""
