@@ -1,0 +1,121 @@
+"""The parts of a spot check, each made by a process of its own: one that hangs in a driver takes no other with it.
+
+Takes the name of a part and what it needs to know; prints JSON. agent/admission/examine.py starts them.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+from agent.admission import smi, storage, work
+from agent.admission.seen import Environment, Host, Walls
+from agent.runners.cores import cores, cpu_name
+from agent.runners.job import strict
+from agent.runners.shepherd import boot
+from sandbox.policy import Policy
+from sandbox.proving import ProbeError, bare, compare, prove
+from sandbox.seen import seen
+from sandbox.table import behind, got_through
+from sandbox.walls import NoWalls, in_force, stack
+
+MACHINE_ID = Path("/etc/machine-id")
+LEAVE_S = 0.5  # for the last words
+
+
+@dataclass(frozen=True)
+class Asked:
+    seconds: float  # for this part
+    cuda: bool  # whether the work is for GPUs
+    disk: str  # a folder where something can be written
+    data: str  # the folder of the data; empty: there are none
+
+
+class Lacking(Exception):
+    """This part can't be made here; the text says why."""
+
+
+def host(asked: Asked) -> object:
+    """A machine is known again by its GPUs; one that has none, by what the system calls it."""
+    try:
+        uuids = sorted(gpu.uuid for gpu in smi.look(os.getpid()))
+    except (OSError, ValueError):
+        uuids = [MACHINE_ID.read_text() if MACHINE_ID.is_file() else socket.gethostname(), cpu_name()]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1_000_000
+    digest = hashlib.sha256("\n".join(uuids).encode()).hexdigest()[:32]
+    return asdict(Host(cpu_name(), len(cores()), memory, boot(), digest))
+
+
+def gpus(asked: Asked) -> object:
+    try:
+        return [asdict(gpu) for gpu in smi.look(os.getpid())]
+    except FileNotFoundError:
+        if asked.cuda:
+            raise
+        return []
+
+
+def environment(asked: Asked) -> object:
+    """Names and versions of what is installed, without importing any of it."""
+    found = {one.name: one.version for one in metadata.distributions() if one.name}
+    packages = dict(sorted(found.items()))
+    system = f"{platform.system()} {platform.release()} {platform.machine()}, libc {' '.join(platform.libc_ver())}"
+    lines = [platform.python_version(), *(f"{name} {version}" for name, version in packages.items())]
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return asdict(Environment(platform.python_version(), packages.get("torch", ""), system, packages, digest))
+
+
+def step(asked: Asked) -> object:
+    return asdict(work.cuda() if asked.cuda else work.cpu())
+
+
+def links(asked: Asked) -> object:
+    return [asdict(link) for link in work.links()] if asked.cuda else []
+
+
+def walls(asked: Asked) -> object:
+    """Without the bombs, which take as long again."""
+    policy = Policy(writable=asked.disk, read=(), programs=seen(()).programs, minimum="unsafe")
+    found = stack(policy)
+    try:
+        results = compare(prove(bare, bombs=False), prove(behind(None), bombs=False))
+    except (ProbeError, NoWalls) as error:
+        raise Lacking(str(error)) from error
+    known, unknown = got_through(results, found.level)
+    tried = sum(result.got != "absent" for result in results.values())
+    return asdict(Walls(found.level, tuple(in_force(policy)), tried, tuple(known), tuple(unknown)))
+
+
+def disk(asked: Asked) -> object:
+    return asdict(storage.disk(Path(asked.disk)))
+
+
+def data(asked: Asked) -> object:
+    """As much as there is time for."""
+    if not asked.data:
+        return None
+    if not Path(asked.data).is_dir():
+        raise Lacking(f"there is no folder {asked.data}")
+    return asdict(storage.data(Path(asked.data), time.monotonic() + asked.seconds - LEAVE_S))
+
+
+# In this order: what rules a machine out soonest comes first, and what can be cut short last.
+PARTS: Mapping[str, Callable[[Asked], object]] = {
+    one.__name__: one for one in (host, gpus, environment, step, links, walls, disk, data)
+}
+
+
+def main(name: str, text: str) -> int:
+    try:
+        print(json.dumps(PARTS[name](strict(Asked, text))))
+    except (Lacking, OSError, ValueError, RuntimeError, ImportError) as error:  # torch's errors are RuntimeErrors
+        print(f"{type(error).__name__}: {error}" if not isinstance(error, Lacking) else error, file=sys.stderr)
+        return 1
+    return 0
