@@ -45,18 +45,19 @@ def of(store: Store) -> Costs:
 
 
 def rent(store: Store) -> None:
-    """The first 29 runs on one rented machine, the others on another; a third never worked, a fourth never came."""
+    """The first 29 runs on one rented machine, the others on another; a third was sent back, a fourth never came."""
     rows = (
-        ("gone", 4, 375, 2.1, None),
-        ("gone", 1, 1300, None, 1.5),
-        ("gone", 1, 60, None, 0.07),
-        ("refused", 1, 9, None, 9),
+        ("pod-a", 4, 375, 2.1, None),
+        ("pod-b", 1, 1300, None, 1.5),
+        ("pod-c", 1, 60, None, 0.07),
+        ("", 1, 9, None, 9),
     )
     with store.write() as tx:
-        for state, gpus, seconds, billed, settled in rows:
+        for provider_id, gpus, seconds, billed, settled in rows:
             entry = budget.reserve(tx, 1, Amount(usd=10.0), "machine")
             budget.settle(tx, entry, Amount(usd=settled or 9.9))
-            values = {"campaign_id": 1, "provider": "pods", "kind": "H100", "gpus": gpus, "state": state, "facts": {}}
+            values = {"campaign_id": 1, "provider": "pods", "provider_id": provider_id, "kind": "H100", "gpus": gpus}
+            values |= {"state": "refused" if provider_id == "pod-c" else "gone", "facts": {}}
             times = {"created": iso(START), "ended": iso(START + timedelta(seconds=seconds))}
             values |= {"usd_per_hour": 3.0, "entry_id": entry, "billed_usd": billed, **times}
             statements.add(tx.connection, machines, values)

@@ -56,7 +56,7 @@ def bills(reads: Reads, campaign_id: int) -> list[Bill]:
     query = (
         select(machines, ledger.c.state.label("entry"), ledger.c.settled_usd)
         .outerjoin(ledger, ledger.c.id == machines.c.entry_id)
-        .where(machines.c.campaign_id == campaign_id, machines.c.state.not_in(("wanted", "refused")))
+        .where(machines.c.campaign_id == campaign_id, machines.c.provider_id != "")  # else it never came to be
         .order_by(machines.c.id)
     )
     found = []
