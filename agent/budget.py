@@ -34,6 +34,18 @@ _SUMS = (
     .where(campaigns.c.id == bindparam("campaign_id"))
     .values({column: campaigns.c[column] + bindparam(f"more_{column}") for column in _COLUMNS})
 )
+_ENTRY = select(ledger).where(ledger.c.id == bindparam("entry_id"))
+_OF_RUN = (
+    select(ledger.c.id)
+    .where(ledger.c.run_id == bindparam("run_id"), ledger.c.state == "reserved")
+    .order_by(ledger.c.id.desc())
+    .limit(1)
+)
+_HOLDS = (
+    select(ledger)
+    .where(ledger.c.proposal_id == bindparam("proposal_id"), ledger.c.what == "hold", ledger.c.state == "reserved")
+    .order_by(ledger.c.id)
+)
 _NAMES = {
     "gpu_s": "GPU-seconds",
     "usd": "dollars",
@@ -162,21 +174,17 @@ def draw(tx: Tx, hold_id: int, amount: Amount, run_id: int) -> int:
 
 
 def entry(reads: Reads, entry_id: int) -> Entry:
-    return _entry(reads.connection.execute(select(ledger).where(ledger.c.id == entry_id)).mappings().one())
+    return _entry(reads.connection.execute(_ENTRY, {"entry_id": entry_id}).mappings().one())
 
 
 def entry_of_run(tx: Reads, run_id: int) -> int | None:
     """The run's reservation that is not settled or released yet."""
-    query = select(ledger.c.id).where(ledger.c.run_id == run_id, ledger.c.state == "reserved")
-    return tx.connection.execute(query.order_by(ledger.c.id.desc()).limit(1)).scalar_one_or_none()
+    return tx.connection.execute(_OF_RUN, {"run_id": run_id}).scalar_one_or_none()
 
 
 def holds(tx: Reads, proposal_id: int) -> list[Entry]:
     """What is still set aside for a proposal, oldest first."""
-    query = select(ledger).where(
-        ledger.c.proposal_id == proposal_id, ledger.c.what == "hold", ledger.c.state == "reserved"
-    )
-    return [_entry(row) for row in tx.connection.execute(query.order_by(ledger.c.id)).mappings()]
+    return [_entry(row) for row in tx.connection.execute(_HOLDS, {"proposal_id": proposal_id}).mappings()]
 
 
 def open_entries(reads: Reads, campaign_id: int) -> list[Entry]:

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from agent.records import Amount, Balance
 from agent.setting import Setting
-from agent.steps.classes import scored_within
 from agent.store import Reads
 from agent.track import Limits
 
@@ -34,21 +33,19 @@ def run_limits(setting: Setting, reads: Reads, rung: str, hardware_class: str = 
 
 def _deciding_limits(setting: Setting, reads: Reads, hardware_class: str) -> Limits:
     limits = setting.track.limits
-    base, seeds = reads.base(setting.campaign.id), setting.track.decision.report_seeds
-    scored = reads.scored(setting.campaign.id, proposal_id=base.id, documents=False)
+    seeds = setting.track.decision.report_seeds
     # Its first ones only: limits that grew later would pass what was reserved by the old ones.
-    scored = scored_within(scored, hardware_class)
-    scored = [one for one in scored if one.run.purpose == "report" and one.measurement.bpb is not None][:seeds]
-    if len(scored) < seeds:
+    times = reads.base_times(setting.campaign.id, seeds, hardware_class)
+    if len(times) < seeds:
         return limits
-    train = max(s.measurement.train_wall_s or limits.train_wall_s for s in scored)
+    train = max(one.train_wall_s or limits.train_wall_s for one in times)
     # All that is not training: scoring, its audit, and what lies between.
-    rest = max(s.measurement.slot_s - (s.measurement.train_wall_s or 0.0) for s in scored)
+    rest = max(one.slot_s - (one.train_wall_s or 0.0) for one in times)
     tighter = {"train_wall_s": min(limits.train_wall_s, limits.headroom * train)}
     if limits.audit_wall_s is None:
         tighter["score_wall_s"] = min(limits.score_wall_s, limits.headroom * rest)
     else:
-        score = max(s.measurement.score_wall_s or limits.score_wall_s for s in scored)
+        score = max(one.score_wall_s or limits.score_wall_s for one in times)
         tighter["score_wall_s"] = min(limits.score_wall_s, limits.headroom * score)
         audit = limits.headroom * max(rest - score, LEAST_AUDIT_S)
         # An idea that adapts while it is scored is scored once more in its audit.

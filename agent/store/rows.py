@@ -8,6 +8,7 @@ import zlib
 from array import array
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import RowMapping
@@ -61,6 +62,14 @@ class Replicate(NamedTuple):
     bpb: float
 
 
+class Times(NamedTuple):
+    """What a run took, in seconds."""
+
+    train_wall_s: float | None
+    score_wall_s: float | None
+    slot_s: float
+
+
 @dataclass(frozen=True)
 class TrialRow:
     """What a planner learns from one proposal."""
@@ -100,7 +109,7 @@ def amount(row: RowMapping, prefix: str) -> Amount:
 
 
 def amount_columns(value: Amount, prefix: str) -> dict[str, float | int]:
-    return {f"{prefix}_{field.name}": getattr(value, field.name) for field in fields(Amount)}
+    return {f"{prefix}_{name}": getattr(value, name) for name in _columns(Amount, ())}
 
 
 def caps(row: RowMapping) -> Caps:
@@ -151,7 +160,12 @@ def measurement(
 
 def _same(record: type[Any], row: RowMapping, *but: str) -> dict[str, Any]:
     """Columns named like the record's fields; `but` are filled in by the caller."""
-    return {field.name: row[field.name] for field in fields(record) if field.name not in but}
+    return {name: row[name] for name in _columns(record, but)}  # type: ignore[arg-type]
+
+
+@cache
+def _columns(record: type[Any], but: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(record) if field.name not in but)
 
 
 def pack(nats: tuple[float, ...]) -> bytes:
