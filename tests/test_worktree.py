@@ -72,6 +72,28 @@ def test_export_gives_plain_files_only(root: Path, tmp_path: Path) -> None:
     assert os.access(tmp_path / "out" / "run.sh", os.X_OK)
 
 
+def test_what_was_made_here_is_remembered_as_git_has_it(root: Path, tmp_path: Path) -> None:
+    """Whoever made a chain of commits reads them as one who only reads does."""
+    maker, commits = Repository(root), [Repository(root).head()]
+    for n, files in enumerate(({"train.py": "é\r\n"}, {"run.sh": ":\n"}, {"new/a.py": "x\n"}, {"new/a.py": "y\n"}), 1):
+        commits.append(maker.commit_candidate("night", n, commits[-1], files, "x\n"))
+    reader = Repository(root)
+    for n, commit in enumerate(commits):
+        maker.export(commit, tmp_path / f"maker{n}")
+        reader.export(commit, tmp_path / f"reader{n}")
+        assert _tree(tmp_path / f"maker{n}") == _tree(tmp_path / f"reader{n}")
+        paths = [path for path in ("train.py", "run.sh", "new/a.py") if reader.has(commit, path)]
+        assert maker.files(commit, paths) == reader.files(commit, paths)
+    assert (tmp_path / "reader4" / "new" / "a.py").read_bytes() == b"y\n"
+    with pytest.raises(UserError, match="is not in commit"):
+        maker.files(commits[1], ["new/a.py"])
+
+
+def _tree(folder: Path) -> dict[str, tuple[bytes, int]]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mode) for path in files}
+
+
 def test_the_trunk_moves_only_from_where_it_is_expected(root: Path) -> None:
     repo = Repository(root)
     head = repo.head()

@@ -1,6 +1,7 @@
 """Nothing of the person's changes or runs, whatever is committed aside and whenever the committing is killed."""
 
 import contextlib
+import errno
 import random
 import resource
 import subprocess
@@ -11,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from agent.worktree import Repository, repository
+from agent.worktree import Repository, aside, repository
+from agent.worktree.process import Commands
 from tests.person import SCRIPT, everything, git, make_dirty, make_repository, photograph
 
 
@@ -35,6 +37,36 @@ def test_sweep_takes_only_what_is_ours(root: Path, tmp_path: Path) -> None:
     (tmp_path / "unplugged").rename(tmp_path / "elsewhere")
     assert str(tmp_path / "elsewhere" / "p5") in git(root, "worktree", "list")
     assert git(tmp_path / "elsewhere" / "p5", "status", "--porcelain") == ""
+
+
+def test_a_worktree_is_what_git_would_have_made(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written by us, and by git where the repository is kept in a way that we don't know or lies on another disk."""
+    common, head = root / ".git", git(root, "rev-parse", "HEAD").strip()
+    git(root, "worktree", "add", "-q", "--detach", str(tmp_path / "elsewhere" / "p5"))
+    commands = Commands(root, common, common / "index")
+
+    def made(folder: Path) -> str:
+        git_dir = aside.add(commands, common, folder, head)
+        assert git(folder, "rev-parse", "--absolute-git-dir").strip() == str(git_dir)
+        assert git(folder, "rev-parse", "HEAD").strip() == head
+        assert sorted(path.name for path in folder.iterdir()) == [".git"]
+        listed = next(one for one in git(root, "worktree", "list", "--porcelain").split("\n\n") if str(folder) in one)
+        aside.drop(common, folder)
+        assert git(root, "worktree", "list").count("\n") == 2 and not folder.exists()
+        return listed
+
+    ours = made(root / ".caddie" / "p5")
+    assert "detached" in ours
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", _on_another_disk)
+        assert made(root / ".caddie" / "p5") == ours
+    (common / "reftable").mkdir()
+    assert made(root / ".caddie" / "p5") == ours
+    assert git(tmp_path / "elsewhere" / "p5", "status", "--porcelain") == ""
+
+
+def _on_another_disk(path: Path, target: Path) -> Path:
+    raise OSError(errno.EXDEV, "Invalid cross-device link")
 
 
 def test_nothing_of_the_persons_changes(root: Path) -> None:

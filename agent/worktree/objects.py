@@ -6,7 +6,8 @@ attribute has a say, because nothing but `ls-tree` and `cat-file` is asked.
 
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from agent.worktree.process import Commands
 MAX_FILE = 2_000_000
 PLAIN = ("100644", "100755")
 _AT_ONCE = 32_000_000  # bytes of blobs that are held in memory
+_MOST_MADE = 32  # commits of this process that are remembered
 
 
 class Entry(NamedTuple):
@@ -26,6 +28,14 @@ class Entry(NamedTuple):
     path: str
 
 
+class Made(NamedTuple):
+    """A commit that was made here: what it changes of one that git knew before. Nothing of it need be read again."""
+
+    base: str
+    changed: Mapping[str, tuple[str, bytes]]
+    """Mode and content by path; each path is in the base too."""
+
+
 class Objects:
     """Reads commits. They never change, so what was read is kept."""
 
@@ -33,9 +43,23 @@ class Objects:
         self._commands = commands
         self._kept = lru_cache(maxsize=64)(self._read)
         self.entry = lru_cache(maxsize=1024)(self._entry)
+        self._listed = lru_cache(maxsize=2)(self._list)
+        self._made: OrderedDict[str, Made] = OrderedDict()
+
+    def remember(self, commit: str, parent: str, files: Mapping[str, tuple[str, bytes]]) -> None:
+        """What a commit holds that was just made of these files on its parent."""
+        made = self._made.get(parent, Made(parent, {}))
+        if all(path in made.changed or self.entry(parent, path) is not None for path in files):
+            self._made[commit] = Made(made.base, {**made.changed, **files})
+        while len(self._made) > _MOST_MADE:
+            self._made.popitem(last=False)
 
     def text(self, commit: str, path: str) -> str:
         """One file of a commit, as UTF-8 text."""
+        made = self._made.get(commit)
+        if made is not None and path in made.changed:
+            _, content = made.changed[path]
+            return _text(path, len(content), lambda: content)
         entry = self.entry(commit, path)
         if entry is None:
             raise UserError(f"{path} is not in commit {commit[:10]}; commit it first")
@@ -50,11 +74,16 @@ class Objects:
     def export(self, commit: str, into: Path) -> None:
         """Writes the plain files of a commit; links and submodules stay out."""
         into.mkdir(parents=True, exist_ok=True)
-        listed = self._commands.raw("ls-tree", "-r", "-z", "--long", "--full-tree", commit)
-        entries = [entry for entry in _entries(listed) if entry.mode in PLAIN]
-        for some in _portions(entries):
+        made = self._made.get(commit, Made(commit, {}))
+        for some in _portions(entry for entry in self._listed(made.base) if entry.path not in made.changed):
             for entry, data in zip(some, self._blobs([entry.sha for entry in some]), strict=True):
-                _write(into / safe(entry.path), data, 0o755 if entry.mode == "100755" else 0o644)
+                _write(into / safe(entry.path), data, entry.mode)
+        for path, (mode, data) in made.changed.items():
+            _write(into / safe(path), data, mode)
+
+    def _list(self, commit: str) -> tuple[Entry, ...]:
+        listed = self._commands.raw("ls-tree", "-r", "-z", "--long", "--full-tree", commit)
+        return tuple(entry for entry in _entries(listed) if entry.mode in PLAIN)
 
     def _entry(self, commit: str, path: str) -> Entry | None:
         listed = self._commands.raw("ls-tree", "-z", "--long", "--full-tree", commit, "--", path)
@@ -131,8 +160,9 @@ def _portions(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
         yield some
 
 
-def _write(path: Path, data: bytes, mode: int) -> None:
+def _write(path: Path, data: bytes, mode: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode), "wb") as file:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    with os.fdopen(os.open(path, flags, 0o755 if mode == "100755" else 0o644), "wb") as file:
         file.write(data)

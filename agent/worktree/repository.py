@@ -144,7 +144,8 @@ class Repository:
         """
         parent = self._full(parent)
         ref = f"refs/caddie/{campaign}/p{proposal_id}"
-        stream = self._stream(ref, parent, files, message)
+        contents = self._contents(parent, files)
+        stream = _stream(ref, parent, contents, message)
         folder = self._worktrees(campaign) / f"p{proposal_id}"
         git_dir = aside.add(self._commands, self._common, folder, parent)
         try:
@@ -159,6 +160,7 @@ class Repository:
             )
         finally:
             aside.drop(self._common, folder)
+        self._objects.remember(sha, parent, contents)
         self._pack_refs_sometimes()
         self.made(sha, parent, ref)
         return sha
@@ -261,22 +263,15 @@ class Repository:
 
     # ------------------------------------------------------------ how
 
-    def _stream(self, ref: str, parent: str, files: Mapping[str, str], message: str) -> bytes:
-        """What fast-import is told: the commit goes on the worktree's HEAD, and its own ref keeps it."""
-        parts = [
-            f"commit HEAD\nmark :1\ncommitter {NAME} <{EMAIL}> {int(time.time())} +0000\n".encode(),
-            *_data(message.encode("utf-8", "replace")),
-            f"from {parent}\n".encode(),
-        ]
+    def _contents(self, parent: str, files: Mapping[str, str]) -> dict[str, tuple[str, bytes]]:
+        """Mode and bytes of each file: a mode stays as it is at the parent."""
+        found = {}
         for path, text in sorted(files.items()):
             entry = self._objects.entry(parent, str(safe(path)))
             if entry is not None and entry.mode not in PLAIN:
                 raise EditError(f"{path} is not a plain file")
-            quoted = path.replace("\\", "\\\\").replace('"', '\\"')
-            parts.append(f'M {entry.mode if entry else "100644"} inline "{quoted}"\n'.encode())
-            parts += _data(_utf8(path, text))
-        parts.append(f"reset {ref}\nfrom :1\n\nget-mark :1\ndone\n".encode())
-        return b"".join(parts)
+            found[path] = (entry.mode if entry else "100644", _utf8(path, text))
+        return found
 
     def _pack_refs_sometimes(self, more: int = 1) -> None:
         self._unpacked += more
@@ -320,6 +315,21 @@ def _find(where: Path) -> tuple[Path, Path, Path]:
     assert isinstance(said, bytes)
     top, git_dir, common = (Path(os.fsdecode(line)) for line in said.split(b"\n"))
     return top, git_dir, common
+
+
+def _stream(ref: str, parent: str, contents: Mapping[str, tuple[str, bytes]], message: str) -> bytes:
+    """What fast-import is told: the commit goes on the worktree's HEAD, and its own ref keeps it."""
+    parts = [
+        f"commit HEAD\nmark :1\ncommitter {NAME} <{EMAIL}> {int(time.time())} +0000\n".encode(),
+        *_data(message.encode("utf-8", "replace")),
+        f"from {parent}\n".encode(),
+    ]
+    for path, (mode, content) in contents.items():
+        quoted = path.replace("\\", "\\\\").replace('"', '\\"')
+        parts.append(f'M {mode} inline "{quoted}"\n'.encode())
+        parts += _data(content)
+    parts.append(f"reset {ref}\nfrom :1\n\nget-mark :1\ndone\n".encode())
+    return b"".join(parts)
 
 
 def _data(content: bytes) -> tuple[bytes, bytes, bytes]:
