@@ -146,7 +146,7 @@ def _uncollected() -> Iterator[None]:
 
 def _look(path: str, text: str) -> Script:
     tree = _parse(path, text)
-    lines = _lines(text)
+    lines = lines_of(text)
     try:
         statements = tuple(_statement(node, lines) for node in tree.body)
     except RecursionError:
@@ -174,13 +174,13 @@ def _parse(path: str, text: str) -> ast.Module:
         raise NotParsed("syntax", f"{path} can't be parsed: {error}") from None
 
 
-def _lines(text: str) -> list[bytes]:
+def lines_of(text: str) -> list[bytes]:
     """As the tokenizer counts them, which knows fewer line ends than str.splitlines does."""
     return text.replace("\r\n", "\n").replace("\r", "\n").encode().split(b"\n")
 
 
 def _statement(node: ast.stmt, lines: list[bytes]) -> Statement:
-    text = _text(node, lines)
+    text = text_of(node, lines)
     found = _statements.get(text)
     if found is None:
         found_facts = tuple(_strip(node))
@@ -198,13 +198,18 @@ def _resolved(node: ast.stmt, normal: str) -> str:
     return normal if text == normal else text  # one text in the memory
 
 
-def _text(node: ast.stmt, lines: list[bytes]) -> bytes:
+def first_line(node: ast.stmt) -> int:
+    """Where its text begins."""
+    decorators = getattr(node, "decorator_list", None)
+    return decorators[0].lineno if decorators else node.lineno
+
+
+def text_of(node: ast.stmt, lines: list[bytes]) -> bytes:
     """A statement's own text, and no more: a hostile line may hold a million statements."""
     assert node.end_lineno is not None
     assert node.end_col_offset is not None
-    first, start = node.lineno, node.col_offset
-    if decorators := getattr(node, "decorator_list", None):
-        first, start = decorators[0].lineno, 0
+    first = first_line(node)
+    start = 0 if getattr(node, "decorator_list", None) else node.col_offset
     if first == node.end_lineno:
         return lines[first - 1][start : node.end_col_offset]
     between = lines[first : node.end_lineno - 1]

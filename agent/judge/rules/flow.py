@@ -50,29 +50,28 @@ class _Scope:
     tainted: frozenset[str]
 
 
-def signs(parsed: Parsed) -> Iterator[Sign]:
-    names = parsed.names
-    for scope in _scopes(parsed):
-        yield from _reads(scope, names)
-        yield from _learns(scope, names)
-        yield from _subset(scope)
-        yield from _lower_of_two(scope, names)
-        yield from _target_gate(scope, names)
+def in_functions(parsed: Parsed) -> Iterator[Sign]:
+    """What no other statement at module level has a say in."""
+    for node in parsed.nodes:
+        if isinstance(node, Function):
+            nodes = tuple(_inside(node))
+            arguments = {one.arg for one in ast.walk(node.args) if isinstance(one, ast.arg)}
+            yield from _signs(_Scope(node.name, nodes, _tainted(nodes, arguments)), parsed.names)
 
 
-def _scopes(parsed: Parsed) -> Iterator[_Scope]:
-    functions = [node for node in parsed.nodes if isinstance(node, Function)]
-    for function in functions:
-        nodes = tuple(_inside(function))
-        arguments = {one.arg for one in ast.walk(function.args) if isinstance(one, ast.arg)}
-        yield _Scope(function.name, nodes, _tainted(nodes, arguments))
-    nodes = tuple(
-        node
-        for statement in parsed.tree.body
-        if not isinstance(statement, Function | ast.ClassDef)
-        for node in ast.walk(statement)
-    )
-    yield _Scope("", nodes, _tainted(nodes, set()))
+def at_module_level(parsed: Parsed) -> Iterator[Sign]:
+    """What all statements outside of functions and classes do together."""
+    outside = [one.node for one in parsed.statements if not isinstance(one.node, Function | ast.ClassDef)]
+    nodes = tuple(node for statement in outside for node in ast.walk(statement))
+    yield from _signs(_Scope("", nodes, _tainted(nodes, set())), parsed.names)
+
+
+def _signs(scope: _Scope, names: Names) -> Iterator[Sign]:
+    yield from _reads(scope, names)
+    yield from _learns(scope, names)
+    yield from _subset(scope)
+    yield from _lower_of_two(scope, names)
+    yield from _target_gate(scope, names)
 
 
 def _inside(function: Function) -> Iterator[ast.AST]:

@@ -1,12 +1,47 @@
 """What a name in a script stands for, as far as its imports say it.
 
-Takes a syntax tree; gives it as `Parsed`, with `Names`, which writes `L.decompress` as "lzma.decompress" after
+Takes a script's text; gives it as `Parsed`, with `Names`, which writes `L.decompress` as "lzma.decompress" after
 `import lzma as L`.
 """
 
 import ast
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from agent.judge.rules.remembered import Remembered
+from agent.syntax import first_line, lines_of, text_of
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement at module level. The same text has the same tree, wherever it stands."""
+
+    node: ast.stmt
+    text: bytes
+    line: int
+    """Where its text begins."""
+
+
+class Import(NamedTuple):
+    """A module or member that is imported; by __import__("name"), too."""
+
+    depth: int
+    """In the tree: of two names that are alike the deeper one counts."""
+    name: str
+    alias: str
+    """What it is bound to here; empty: its own name leads to it."""
+    line: int
+    """From where its statement begins."""
+
+
+class Words(NamedTuple):
+    """What a statement says of names, by itself."""
+
+    imports: tuple[Import, ...]
+    names: frozenset[str]
+    """All that stand in it."""
 
 
 @dataclass(frozen=True)
@@ -15,18 +50,18 @@ class Names:
 
     bound: Mapping[str, str]
     imported: tuple[tuple[str, int], ...]
-    """Every module or member that is imported, with its line; also by __import__("name")."""
+    """Every import, with its line."""
 
     @classmethod
-    def of(cls, nodes: Iterable[ast.AST]) -> "Names":
-        bound: dict[str, str] = {}
-        imported: list[tuple[str, int]] = []
-        for node in nodes:
-            for name, alias in _imports(node):
-                imported.append((name, getattr(node, "lineno", 0)))
-                if alias:
-                    bound[alias] = name
-        return cls(bound, tuple(imported))
+    def of(cls, statements: Iterable[Statement]) -> "Names":
+        found = [(one, statement.line) for statement in statements for one in words_of(statement).imports]
+        found.sort(key=lambda one: one[0].depth)
+        bound = {one.alias: one.name for one, _ in found if one.alias}
+        return cls(bound, tuple((one.name, line + one.line) for one, line in found))
+
+    def meant_by(self, statement: Statement) -> tuple[tuple[str, str], ...]:
+        """All that the imports of its module say of what stands in a statement."""
+        return tuple(sorted((name, self.bound[name]) for name in words_of(statement).names & self.bound.keys()))
 
     def dotted(self, node: ast.AST) -> str:
         """a.b.c with the imported name in front; empty for what is no chain of names."""
@@ -45,16 +80,46 @@ class Names:
 
 @dataclass(frozen=True)
 class Parsed:
-    """A syntax tree that was walked through once, for all who look for something in it."""
+    """A syntax tree, for all who look for something in it."""
 
-    tree: ast.Module
-    nodes: tuple[ast.AST, ...]
+    statements: tuple[Statement, ...]
     names: Names
 
     @classmethod
-    def of(cls, tree: ast.Module) -> "Parsed":
-        nodes = tuple(ast.walk(tree))
-        return cls(tree, nodes, Names.of(nodes))
+    def of(cls, text: str) -> "Parsed":
+        """Raises what `ast.parse` does."""
+        lines = lines_of(text)
+        statements = tuple(Statement(node, text_of(node, lines), first_line(node)) for node in ast.parse(text).body)
+        return cls(statements, Names.of(statements))
+
+    def only(self, statement: Statement) -> "Parsed":
+        """One statement of it, as if there were no others but the imports."""
+        return Parsed((statement,), self.names)
+
+    @cached_property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        return tuple(ast.walk(ast.Module([statement.node for statement in self.statements], [])))
+
+
+_words: Remembered[Words] = Remembered()
+
+
+def words_of(statement: Statement) -> Words:
+    return _words.answer(statement.text, len(statement.text), lambda: _find_words(statement))
+
+
+def _find_words(statement: Statement) -> Words:
+    imports, names, depth = list[Import](), set[str](), 0
+    level: list[ast.AST] = [statement.node]
+    while level:
+        for node in level:
+            line = getattr(node, "lineno", statement.line) - statement.line
+            imports += (Import(depth, name, alias, line) for name, alias in _imports(node))
+            if isinstance(node, ast.Name):
+                names.add(node.id)
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        depth += 1
+    return Words(tuple(imports), frozenset(names))
 
 
 def _imports(node: ast.AST) -> Iterator[tuple[str, str]]:

@@ -6,14 +6,18 @@ calls of the usual decoders, in any order; what an `exec` runs beyond that is `h
 
 import ast
 import lzma
+import re
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from agent.judge.rules.decoders import DECODERS, Decoder
-from agent.judge.rules.names import Names, Parsed
+from agent.judge.rules.names import Names, Parsed, Statement
 
 MOST_BYTES = 4_000_000  # of all texts together
 MOST_DEPTH = 4
+_EXECUTES = frozenset(("exec", "eval", "builtins.exec"))
+_NAMED = re.compile(rb"(?<![A-Za-z0-9_])(?:exec|eval|__import__|import_module)(?![A-Za-z0-9_])")
 _CODINGS = ("utf-8", "utf8", "latin-1", "latin1", "iso-8859-1", "ascii")
 
 
@@ -53,12 +57,12 @@ def _layer(name: str, data: bytes, left: int) -> tuple[Source, bytes | None]:
         return Source(name, "", None, f"it has more than {MOST_BYTES:,} bytes"), None
     text = data.decode("latin-1" if _latin(data) else "utf-8", errors="replace")
     try:
-        parsed = Parsed.of(ast.parse(text))
+        parsed = Parsed.of(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return Source(name, text, None, f"it is no Python: {str(error)[:120]}"), None
     reader = _Reader(parsed.names, left - len(data))
     try:
-        reader.module(parsed.tree)
+        reader.module(parsed.statements)
     except RecursionError:
         reader.hidden.append("an exec that is nested too deeply to be read")
     source = Source(name, text, parsed, "", tuple(reader.hidden), tuple(reader.files), frozenset(reader.payload))
@@ -85,13 +89,16 @@ class _Reader:
     hidden: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
 
-    def module(self, tree: ast.Module) -> None:
-        for statement in tree.body:
-            if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-                self._bind(statement.targets[0], statement.value)
-            for node in ast.walk(statement):
-                if isinstance(node, ast.Call) and self.names.dotted(node.func) in ("exec", "eval", "builtins.exec"):
-                    self._executed(node)
+    def module(self, statements: Iterable[Statement]) -> None:
+        renamed = any(name in _EXECUTES for name in self.names.bound.values())
+        for statement in statements:
+            node = statement.node
+            if isinstance(node, ast.Assign) and len(node.targets) == 1:
+                self._bind(node.targets[0], node.value)
+            if renamed or _may_execute(statement.text):
+                for part in ast.walk(node):
+                    if isinstance(part, ast.Call) and self.names.dotted(part.func) in _EXECUTES:
+                        self._executed(part)
 
     def _bind(self, target: ast.expr, value: ast.expr) -> None:
         if not isinstance(target, ast.Name):
@@ -208,6 +215,11 @@ class _Reader:
         if len(value) > self.most:
             raise _Unknown
         return value
+
+
+def _may_execute(text: bytes) -> bool:
+    """Without looking at its tree. Other letters than those of ASCII may be read as these."""
+    return not text.isascii() or _NAMED.search(text) is not None
 
 
 def _plain(node: ast.expr) -> ast.expr:

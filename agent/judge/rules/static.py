@@ -7,12 +7,15 @@ something that no honest script needs, the rest are for a person's eye. What bli
 import ast
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from functools import lru_cache
+from typing import NamedTuple
 
 from agent.judge.rules import flow, seeds
-from agent.judge.rules.names import Names, Parsed
+from agent.judge.rules.names import Names, Parsed, Statement
 from agent.judge.rules.payload import Source, unpack
+from agent.judge.rules.remembered import Remembered
 from agent.judge.rules.signs import Sign
 
 # Modules whose only use is to talk to other machines, or to fetch.
@@ -83,12 +86,53 @@ def new(before: str, after: str) -> list[Sign]:
     return found
 
 
+class Literals(NamedTuple):
+    """The long ones, and how many characters all have together."""
+
+    signs: tuple[Sign, ...]
+    characters: int
+
+
+class Shown(NamedTuple):
+    """What one statement at module level shows by itself; lines count from where its text begins."""
+
+    signs: tuple[Sign, ...]
+    literals: Literals
+
+
+_remembered: Remembered[Shown] = Remembered()
+
+
 def signs(parsed: Parsed, payload: Collection[tuple[int, int]] = ()) -> list[Sign]:
     """Everything that the text shows. `payload`: literals that are code, which was unpacked and is looked at too."""
-    found = [*_imports(parsed.names), *_calls(parsed), *flow.signs(parsed), *seeds.signs(parsed)]
-    found += [*_constants(parsed), *_own_file(parsed)]
-    found += _literals(parsed, payload)
-    return sorted(dict.fromkeys(found), key=lambda one: (one.line, one.rule, one.name))
+    found = [*_imports(parsed.names), *flow.at_module_level(parsed)]
+    characters = 0
+    for statement in parsed.statements:
+        alone = parsed.only(statement)
+        shown = _shown(alone, statement)
+        literals = _literals(alone, payload) if payload else shown.literals
+        found += _moved(shown.signs, statement.line)
+        found += literals.signs if payload else _moved(literals.signs, statement.line)
+        characters += literals.characters
+    if characters > ALL_LITERALS:
+        found.append(Sign(1, "flag", "many_literals", f"literals of {characters:,} characters together", 0))
+    return sorted(dict.fromkeys(found), key=lambda one: (one.line, one.rule, one.name, one.words))
+
+
+def _shown(alone: Parsed, statement: Statement) -> Shown:
+    """Remembered by all that it depends on: the statement's text, and what imports say of the names in it."""
+    key = statement.text, alone.names.meant_by(statement)
+    return _remembered.answer(key, len(statement.text), lambda: _look(alone, -statement.line))
+
+
+def _look(alone: Parsed, by: int) -> Shown:
+    found = [*_calls(alone), *flow.in_functions(alone), *seeds.signs(alone), *_constants(alone), *_own_file(alone)]
+    literals = _literals(alone)
+    return Shown(tuple(_moved(found, by)), Literals(tuple(_moved(literals.signs, by)), literals.characters))
+
+
+def _moved(found: Iterable[Sign], by: int) -> Iterator[Sign]:
+    return (replace(one, line=one.line + by) for one in found)
 
 
 def of_layers(layers: tuple[Source, ...]) -> list[Sign]:
@@ -180,24 +224,23 @@ def _is(node: ast.expr | None, value: bool) -> bool:
 # ------------------------------------------------------------ literals
 
 
-def _literals(parsed: Parsed, payload: Collection[tuple[int, int]]) -> Iterator[Sign]:
+def _literals(parsed: Parsed, payload: Collection[tuple[int, int]] = ()) -> Literals:
     """Validation text, or the weights of a model of it, can be written into a script."""
     docstrings = _docstrings(parsed)
-    total = 0
+    found, characters = list[Sign](), 0
     for node in parsed.nodes:
         if isinstance(node, ast.Constant):
             if node in docstrings or (node.lineno, node.col_offset) in payload:
                 continue
             size = _length(node.value)
-            total += size if size > 64 else 0
+            characters += size if size > 64 else 0
             if size > LONG:
-                yield _long(f"{size:,} characters", node, surely=size > TOO_LONG)
+                found.append(_long(f"{size:,} characters", node, surely=size > TOO_LONG))
         elif isinstance(node, ast.List | ast.Tuple | ast.Set | ast.Dict):
             items = len(node.keys) if isinstance(node, ast.Dict) else len(node.elts)
             if items > MANY:
-                yield _long(f"{items:,} items", node, surely=items > TOO_MANY)
-    if total > ALL_LITERALS:
-        yield Sign(1, "flag", "many_literals", f"literals of {total:,} characters together", 0)
+                found.append(_long(f"{items:,} items", node, surely=items > TOO_MANY))
+    return Literals(tuple(found), characters)
 
 
 def _long(size: str, node: ast.expr, *, surely: bool) -> Sign:
