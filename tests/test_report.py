@@ -7,6 +7,7 @@ import json
 import re
 import sqlite3
 import sys
+import textwrap
 import unicodedata
 import xml.etree.ElementTree as ET
 from collections import Counter
@@ -24,6 +25,7 @@ from agent.report import doctor, words
 from agent.report.export import COLUMNS, export
 from agent.report.live import LiveView, render, scene, snapshot
 from agent.report.points import Picture, picture
+from agent.report.screen import screen
 from agent.report.status import status
 from agent.report.summary import figures, summary
 from agent.report.terminal import frontier
@@ -259,12 +261,20 @@ def test_the_live_view_shows_bars_budget_queue_and_verdicts(store: Store, root: 
     assert "nobody runs it: agent resume" in text
 
 
+def test_the_readme_shows_what_a_terminal_shows() -> None:
+    """`python -m agent.report.screen` prints it."""
+    shown = textwrap.indent(screen(), "    ")
+    assert "━━" in shown and "s left" in shown and shown in (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+
+
 def test_without_a_terminal_events_are_printed_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = build(tmp_path)
     with LiveView(store, 1, tmp_path / "jobs", console=Console(file=io.StringIO())) as view:
         assert capsys.readouterr().out == ""  # what was before is not told again
         with store.write() as tx:
             tx.move(33, "declined", f"no: {HOSTILE}")
+            for text in ("a title", "screen"):  # an event of the idea, and one of its run
+                tx.add_event(1, "running", text, proposal_id=34, run_id=65)
         view.refresh()  # too early: nothing is read
         assert capsys.readouterr().out == ""
         view.refresh(now=True)
@@ -275,7 +285,8 @@ def test_without_a_terminal_events_are_printed_once(tmp_path: Path, capsys: pyte
             tx.end_campaign(1, "stopped", "stopped by a person")
         assert view.over
     last = capsys.readouterr().out
-    assert first.count("\n") == 1 and "p33" in first and "declined" in first and printable(first)
+    assert first.count("\n") == 2 and "p33" in first and "declined" in first and printable(first)
+    assert re.search(r"p34 +r65 +running +a title\n$", first)
     assert "stopped by a person" in last
 
 

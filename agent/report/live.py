@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from agent.records import Event, Run
 from agent.report import status as report
-from agent.report.tables import event_line
+from agent.report.tables import event_lines
 from agent.report.words import duration, markup
 from agent.runners.job import Progress
 from agent.runners.progress import progress
@@ -144,10 +144,9 @@ class LiveView:
                 self._live.update(render(self.scene), refresh=True)
                 return
             events = reads.events(self._campaign_id, after=self._seen)
-        for event in events:
-            self._seen = event.id
-            if event.what not in QUIET:
-                print(event_line(event), flush=True)
+        for shown in event_lines(event for event in events if event.what not in QUIET):
+            print(shown, flush=True)
+        self._seen = events[-1].id if events else self._seen
 
     @property
     def over(self) -> bool:
@@ -199,7 +198,7 @@ def _top(found: Scene) -> "RenderableType":
         grid.add_row("budget", held)
     else:
         grid.add_row("budget", words)
-    grid.add_row("best", markup(report.head_words(now), 110))
+    grid.add_row("best", _cut(markup(report.head_words(now), 110)))
     return grid
 
 
@@ -270,7 +269,7 @@ def _cut(text: str) -> "RenderableType":
 
 
 def snapshot(store: Store, campaign_id: int, jobs_root: Path) -> str:
-    """The view once, as text: for documentation and for outputs that are no terminal."""
+    """The view once, as text."""
     import io
 
     from rich.console import Console
@@ -278,5 +277,5 @@ def snapshot(store: Store, campaign_id: int, jobs_root: Path) -> str:
     with store.read() as reads:
         shown = render(scene(reads, campaign_id, jobs_root))
     out = io.StringIO()
-    Console(file=out, width=118, color_system=None).print(shown)
-    return out.getvalue()
+    Console(file=out, width=114, color_system=None).print(shown)
+    return "\n".join(row.rstrip() for row in out.getvalue().splitlines())

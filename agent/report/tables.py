@@ -3,7 +3,7 @@
 Takes the store's rows; gives plain dictionaries, which `--json` prints as they are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from agent.records import Event
 from agent.report.status import head_bpb
@@ -175,10 +175,20 @@ def events_of(reads: Reads, campaign_id: int, proposal_id: int) -> list[Event]:
 
 
 def events_words(events: Sequence[Event]) -> str:
-    return "\n".join(event_line(event) for event in events) or "(nothing happened yet)"
+    return "\n".join(event_lines(events)) or "(nothing happened yet)"
 
 
-def event_line(event: Event) -> str:
+def event_lines(events: Iterable[Event]) -> Iterator[str]:
+    """One for each that says something new: that a run starts is an event of the run, and one of its idea."""
+    before = None
+    for event in events:
+        here = event.proposal_id, event.run_id, event.what
+        if event.run_id is None or here != before:
+            yield _event_line(event)
+        before = here
+
+
+def _event_line(event: Event) -> str:
     who = f"p{event.proposal_id}" if event.proposal_id is not None else ""
     run_ = f"r{event.run_id}" if event.run_id is not None else ""
     text = f"{event.at[11:19]}  {who:>5} {run_:>5}  {event.what:<12} {line(event.text, 160)}"
