@@ -34,5 +34,4 @@ class LoginShell:
         return Said(done.rc, done.out, done.err)
 
     def close(self) -> None:
-        self._thread.wait(self._link.close(), 10)
-        self._thread.close()
+        self._thread.close(self._link.close())
