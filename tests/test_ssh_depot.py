@@ -51,12 +51,12 @@ def test_nothing_is_sent_twice(tmp_path: Path, link: Link, thread: Thread) -> No
     assert thread.wait(depot.send(link, first.blobs()), 60) == 0
     second = depot.tree_of(files(tmp_path / "b", one=b"1" * 1000, three=b"3" * 77))
     assert thread.wait(depot.send(link, second.blobs()), 60) == 77
-    for tree, shared in ((first, True), (second, False)):
-        laid = Path(thread.wait(depot.lay(link, tree, shared=shared), 60))
+    for tree, how in ((first, "link"), (second, "copy")):
+        laid = Path(thread.wait(depot.lay(link, tree, how), 60))
         assert {path: (laid / path).read_bytes() for path in tree.files} == {
             path: source.read_bytes() for path, source in tree.sources.items()
         }
-        assert (laid / "some/one").stat().st_nlink == (2 if shared else 1)
+        assert (laid / "some/one").stat().st_nlink == (2 if how == "link" else 1)
 
 
 def test_a_transfer_that_broke_goes_on_at_its_byte(
@@ -101,10 +101,13 @@ def test_what_was_changed_there_is_not_used(tmp_path: Path, link: Link, thread: 
     blob.chmod(0o600)
     blob.write_bytes(b"2" * 1000)
     with pytest.raises(InfraError, match="was changed here"):
-        thread.wait(depot.lay(link, tree, shared=False), 60)
+        thread.wait(depot.lay(link, tree, "copy"), 60)
     assert list((tmp_path / "far/trees").iterdir()) == []
     assert thread.wait(depot.send(link, tree.blobs()), 60) == 1000, "it is sent again"
-    thread.wait(depot.lay(link, tree, shared=False), 60)
+    laid = Path(thread.wait(depot.lay(link, tree, "copy"), 60))
+    (laid / "some/one").write_bytes(b"changed")
+    thread.wait(depot.lay(link, tree, "anew"), 60)
+    assert (laid / "some/one").read_bytes() == b"1" * 1000
 
 
 @pytest.mark.parametrize("path", ["../out", "/etc/passwd", "a/../../b"])
@@ -113,14 +116,14 @@ def test_a_tree_stays_inside_its_folder(tmp_path: Path, link: Link, thread: Thre
     thread.wait(depot.send(link, tree.blobs()), 60)
     sha = tree.files["some/one"]
     with pytest.raises(InfraError, match="no path inside"):
-        thread.wait(depot.lay(link, depot.Tree({path: sha}, {}), shared=False), 60)
+        thread.wait(depot.lay(link, depot.Tree({path: sha}, {}), "copy"), 60)
 
 
 def test_old_blobs_that_nobody_shares_go(tmp_path: Path, link: Link, thread: Thread) -> None:
     trees = [depot.tree_of(files(tmp_path / name, one=name.encode())) for name in ("kept", "gone")]
     for tree in trees:
         thread.wait(depot.send(link, tree.blobs()), 60)
-    thread.wait(depot.lay(link, trees[0], shared=True), 60)
+    thread.wait(depot.lay(link, trees[0], "link"), 60)
     assert thread.wait(depot.call(link, "tidy", "1"), 60) == {"freed": 0}
     assert thread.wait(depot.call(link, "tidy", "0"), 60) == {"freed": len("gone")}
     assert [path.name for path in (tmp_path / "far/blobs").iterdir()] == list(trees[0].blobs())

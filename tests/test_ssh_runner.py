@@ -1,19 +1,27 @@
 """Runs on a machine over ssh: a real sshd, a real shepherd, real walls and the real judge."""
 
 import contextlib
+import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from agent import reach
+from agent.errors import InfraError, MissingError
 from agent.judge.task import Measured
-from agent.runners.job import JobPaths
+from agent.runners.job import JobPaths, Loss
+from agent.runners.local import LocalRunner
+from agent.runners.ssh import mirror
+from agent.runners.ssh.errand import SURELY_OVER_S, lose, surely_over
 from agent.runners.ssh.runner import SshRunner
-from tests import far, sshd
+from tests import far, processes, sshd
 from tests.processes import until
 from tests.zoo_runs import TOML, make_corpus
+from trainer.data.manifest import load
 
 pytestmark = pytest.mark.slow
 
@@ -107,3 +115,112 @@ def test_a_run_can_be_cancelled_before_it_is_sent_and_while_it_runs(long: far.Wo
     runner.cancel(paths.folder)
     assert far.ended(runner, paths) == "done" and runner.collect(paths.folder).outcome == "cancelled"
     assert runner.collect(paths.folder).ran
+
+
+def test_the_validation_text_is_never_on_the_disk_there(world: far.World) -> None:
+    """It is looked for while it is scored, too, in all files of the machine's folder and beside it."""
+    runner = world.runner()
+    order = world.order()
+    paths = world.place(order)
+    text = load(world.workspace / ".caddie/data/docs", verify=False).val.files[0]
+    secret = (world.workspace / ".caddie/data/docs" / text.path).read_bytes()[20:120]
+    runner.submit(order, paths.folder, runner.slots[0])
+    judged, code = [], []
+    while runner.poll(paths.folder) not in ("done", "lost"):
+        assert not holding(world.far, secret)
+        judged += list(world.far.glob("jobs/*/night.jobs.r1.judge/measure.json"))
+        trained = list(world.far.glob("jobs/*/night.jobs.r1/result.json"))
+        if not code:
+            code = list(world.far.glob("trees/*/agent/judge/session.py"))
+            assert trained or not code, "the judge's code came before the training was over"
+    assert runner.collect(paths.folder).outcome == "ok" and judged and code
+    until(lambda: not list(world.far.glob("trees/*/agent/judge/session.py")), 30)
+
+
+def holding(folder: Path, secret: bytes) -> list[Path]:
+    """Files come and go meanwhile."""
+    found = []
+    for path in (Path(at) / name for at, _, names in os.walk(folder) for name in names):
+        with contextlib.suppress(OSError):
+            if path.is_file() and secret in path.read_bytes():
+                found.append(path)
+    return found
+
+
+# ---------------------------------------------------------------- machines that go away
+
+
+def test_a_machine_that_is_gone_for_sure_loses_its_run_at_once_and_one_that_is_silent_does_not(
+    long: far.World, server: sshd.Sshd
+) -> None:
+    """As long as it may still be running there, its seed is not free."""
+    runner, paths = begun(long)
+    server.stop()
+    try:
+        until(lambda: runner.slots == (), 60, "the machine is known to be silent")
+        assert runner.poll(paths.folder) == "running"
+        assert not surely_over(paths.folder, mirror.read(paths.folder) or pytest.fail("it was placed"))
+        runner.fence("lab/box")
+        assert far.ended(runner, paths, 20) == "lost"
+        loss = runner.loss(paths.folder)
+        assert loss.ran and loss.slot_s > 0 and "127.0.0.1" in loss.reason
+    finally:
+        server.start()
+
+
+def test_what_was_given_up_is_ended_there_by_the_next_sweep(long: far.World) -> None:
+    runner, paths = begun(long)
+    shepherd = json.loads(long.there("r1").pid.read_text())["pid"]
+    runner.close()
+    lose(paths.folder, Loss(True, 1.0, "given up"))
+    later = long.runner()
+    assert later.poll(paths.folder) == "lost" and processes.alive(shepherd)
+    later.sweep(paths.folder.parent)
+    until(lambda: not processes.alive(shepherd), 30)
+    until(lambda: not list(long.far.glob("jobs/*/night.jobs.r1")), 30)
+    assert later.poll(paths.folder) == "lost"
+
+
+def test_a_run_is_lost_when_its_shepherd_is(long: far.World) -> None:
+    runner, paths = begun(long)
+    os.kill(json.loads(long.there("r1").pid.read_text())["pid"], signal.SIGKILL)
+    assert far.ended(runner, paths) == "lost"
+    loss = runner.loss(paths.folder)
+    assert loss.ran and "shepherd" in loss.reason
+    until(lambda: not list(long.far.glob("jobs/*/night.jobs.r1")), 30)
+
+
+def test_a_job_whose_machine_nobody_names_any_more(tmp_path: Path, server: sshd.Sshd, corpus: Path) -> None:
+    world = far.World(tmp_path, server, corpus=corpus)
+    paths = world.place(world.order())
+    runner = SshRunner([], world.workspace, world.order().limited)
+    asked = time.time() - world.order().wall_s - SURELY_OVER_S
+    mirror.write(paths.folder, mirror.Placed("lab/old/0", "lab/old", asked + 60))
+    assert runner.poll(paths.folder) == "starting"
+    mirror.write(paths.folder, mirror.Placed("lab/old/0", "lab/old", asked - 1))
+    assert runner.poll(paths.folder) == "lost" and runner.loss(paths.folder).ran
+    runner.close()
+
+
+def test_machines_that_can_not_be_used_are_named(tmp_path: Path, server: sshd.Sshd) -> None:
+    world = far.World(tmp_path, server)
+    hosts = [
+        server.host(world.far, "lab/good"),
+        server.host(world.far, "lab/gone", port=1, connect_s=5.0),
+        server.host(world.far, "lab/bare", python="no-such-python"),
+    ]
+    runner = SshRunner(hosts, world.workspace, world.order().limited)
+    assert runner.slots == ("lab/good/0",)
+    notes = " ".join(runner.notes)
+    assert "lab/gone" in notes and "no no-such-python there" in notes
+    here = LocalRunner(1)
+    assert runner.hardware_class("lab/good/0") == here.hardware_class("local/0")
+    asked = reach.asked(world.order().limited, world.workspace)
+    assert runner.level(asked) == here.level(asked)
+    with pytest.raises(InfraError, match="Did you mean 'lab/good'"):
+        runner.price("lab/goood/0")
+    runner.close()
+    none = SshRunner(hosts[1:2], world.workspace, world.order().limited)
+    with pytest.raises(MissingError, match="no machine can be used"):
+        none.level(asked)
+    none.close()

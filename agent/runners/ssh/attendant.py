@@ -6,6 +6,7 @@ length before it. All that it does may be done again: a job is made and started 
 
 import base64
 import contextlib
+import hashlib
 import json
 import os
 import struct
@@ -161,6 +162,7 @@ class Attendant:
         if dead:
             leftovers.end(folder.parent)
             remove(folder)
+            remove(self._root / "trees" / judging_tree(job))
         return Dead(dead)
 
     def dead(self, job: str) -> Dead:
@@ -217,6 +219,11 @@ def lay_blob(root: Path, sha: str, into: Path, path: str) -> None:
     target = far.inside(into, path)
     target.parent.mkdir(parents=True, exist_ok=True)
     far.copy(far.blob(root, sha), target, sha)
+
+
+def judging_tree(job: str) -> str:
+    """The code that scores a job: laid for it alone, and taken away with it."""
+    return f"judging-{hashlib.sha256(job.encode()).hexdigest()}"
 
 
 def passable(folder: Path) -> None:

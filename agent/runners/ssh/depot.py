@@ -4,12 +4,13 @@ Takes files of this machine; gives `Tree`, and sends over a `Link` what is lacki
 on at the byte where it broke.
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from agent import fresh
 from agent.errors import InfraError, UserError
@@ -28,6 +29,7 @@ SOURCE = Path(far.__file__).read_text("utf-8")
 SMALL = 1 << 20  # bytes; what is smaller is sent together with others
 BLOCK = 1 << 18
 PUT_S = 120.0  # without a byte taken or a word said
+How = Literal["link", "copy", "anew"]
 PACKAGES = ("agent", "sandbox", "trainer")
 # What a training job needs of the judge: to be made out. All that scores comes when training is over.
 JUDGES_RECORDS = ("__init__.py", "phase.py", "task.py", "texts.py")
@@ -54,6 +56,7 @@ def tree_of(files: Mapping[str, Path]) -> Tree:
     return Tree({path: _sha(file) for path, file in files.items()}, dict(files))
 
 
+@functools.cache
 def own_code(*, judging: bool) -> Tree:
     """Caddie itself, as it runs here; for training without what judges."""
     found: dict[str, Path] = {}
@@ -117,11 +120,10 @@ async def send(link: Link, blobs: Mapping[str, Path]) -> int:
     return sent
 
 
-async def lay(link: Link, tree: Tree, *, shared: bool) -> str:
-    """Its folder there. `shared`: its files are the blobs themselves."""
-    words = ("link" if shared else "copy",)
-    told = await call(link, "lay", tree.name, *words, stdin=json.dumps(dict(tree.files)).encode(), within_s=600)
-    return str(told["tree"])
+async def lay(link: Link, tree: Tree, how: How, name: str = "") -> str:
+    """Its folder there. `link`: its files are the blobs themselves; `anew`: whatever is there under the name goes."""
+    files = json.dumps(dict(tree.files)).encode()
+    return str((await call(link, "lay", name or tree.name, how, stdin=files, within_s=600)).get("tree"))
 
 
 async def _puts(link: Link, blobs: Mapping[str, Path]) -> int:

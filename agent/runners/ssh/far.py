@@ -104,9 +104,12 @@ def puts(root: Path) -> None:
 
 
 def lay(root: Path, name: str, how: str) -> None:
-    """Makes trees/NAME of blobs, once: {path: sha} on stdin. `copy` reads every byte again; `link` spares the disk."""
+    """Makes trees/NAME of blobs, once: {path: sha} on stdin. `copy` reads every byte again; `link` spares the disk;
+    `anew` is a copy that takes the place of what was there."""
     files = json.loads(sys.stdin.buffer.read())
     done = root / "trees" / plain(name)
+    if how == "anew":
+        shutil.rmtree(done, ignore_errors=True)
     if done.is_dir():
         say({"tree": str(done)})
         return

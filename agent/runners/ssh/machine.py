@@ -17,8 +17,8 @@ from agent import fresh
 from agent.errors import InfraError
 from agent.runners.job import strict
 from agent.runners.ssh import depot
-from agent.runners.ssh.attendant import MOST_FRAME, Facts, Settings
-from agent.runners.ssh.depot import Tree
+from agent.runners.ssh.attendant import MOST_FRAME, Facts, Settings, judging_tree
+from agent.runners.ssh.depot import How, Tree
 from agent.runners.ssh.hosts import SshHost
 from agent.runners.ssh.link import Link, Pins, Refused, Unreachable
 from agent.track import Track
@@ -87,12 +87,12 @@ class Machine:
     async def send(self, blobs: Mapping[str, Path]) -> None:
         self.sent += await depot.send(self.link, blobs)
 
-    async def lay(self, tree: Tree, *, shared: bool) -> str:
+    async def lay(self, tree: Tree, how: How) -> str:
         """Its folder there, sent and laid once."""
         async with self._laying:
             if tree.name not in self._laid:
                 await self.send(tree.blobs())
-                self._laid[tree.name] = await depot.lay(self.link, tree, shared=shared)
+                self._laid[tree.name] = await depot.lay(self.link, tree, how)
             return self._laid[tree.name]
 
     async def fetch(self, path: str, to: Path, most: int) -> None:
@@ -128,7 +128,9 @@ class Machine:
 
     async def judge(self, header: Mapping[str, object], texts: list[bytes], before: Callable[[], None]) -> None:
         """Starts a scoring job there. The texts are never written to its disk. `before`: called when it may begin."""
-        tree = await self.lay(depot.own_code(judging=True), shared=False)
+        code = depot.own_code(judging=True)
+        await self.send(code.blobs())
+        tree = await depot.lay(self.link, code, "anew", judging_tree(str(header["job"])))
         process = await self.link.open(self.host.python, "-I", "-c", JUDGING, tree, self.root, self._jobs)
         try:
             head = json.dumps({**header, "sizes": [len(text) for text in texts]}).encode()
@@ -163,7 +165,7 @@ class Machine:
                 "needs, or name another `python` in runners.toml"
             )
         self.root = str(told.get("root"))
-        tree = await self.lay(depot.own_code(judging=False), shared=False)
+        tree = await self.lay(depot.own_code(judging=False), "copy")
         settings = Settings(self.root, self._jobs, self._track.model_dump_json(), self.host.slots, self.host.gpus)
         process = await self.link.open(
             self.host.python, "-I", "-c", ATTENDANT, tree, json.dumps(dataclasses.asdict(settings))

@@ -30,7 +30,7 @@ from sandbox import BoxName, Level, Policy
 from sandbox.policy import LEVELS
 
 OPEN_S = 300.0  # for the first look at all machines together
-PING_S = 15.0  # between two looks at a machine that has nothing to do
+PING_S = 5.0  # between two looks at a machine that has nothing to do
 SLOWLY_S = 60.0  # and at one that could not be used yet
 
 

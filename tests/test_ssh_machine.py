@@ -1,0 +1,186 @@
+"""One far machine: what it must be, what it is believed, and what comes back of a job that was hostile there."""
+
+import asyncio
+import dataclasses
+import json
+import os
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.errors import InfraError
+from agent.runners.job import JobPaths
+from agent.runners.ssh import mirror
+from agent.runners.ssh.attendant import Facts, Jobs, Looked, Nothing
+from agent.runners.ssh.link import Refused, Thread, Unreachable
+from agent.runners.ssh.machine import Machine, _told
+from tests import sshd
+from tests.scored import TOML
+
+MOST = 1000
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sshd.Sshd]:
+    found = sshd.start(tmp_path_factory.mktemp("sshd") / "s")
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def thread() -> Iterator[Thread]:
+    found = Thread("test")
+    yield found
+    found.close(asyncio.sleep(0))
+
+
+@pytest.fixture
+def machine(tmp_path: Path, server: sshd.Sshd) -> Machine:
+    return sshd.machine(server, tmp_path / "far", TOML, tmp_path / "pins")
+
+
+def planted(tmp_path: Path, plant: Callable[[Path, Path], object]) -> Path:
+    """A job folder on the far machine with something in the place of its artifact, and a secret elsewhere."""
+    out = tmp_path / "far" / "jobs" / "test" / "r1" / "out"
+    out.mkdir(parents=True)
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"secret")
+    plant(out / "m", secret)
+    return out / "m"
+
+
+HOSTILE: dict[str, tuple[Callable[[Path, Path], object], str]] = {
+    "link": (lambda at, secret: at.symlink_to(secret), "OSError"),
+    "second name": (lambda at, secret: at.hardlink_to(secret), "no plain file"),
+    "pipe": (lambda at, secret: os.mkfifo(at), "no plain file"),
+    "folder": (lambda at, secret: at.mkdir(), "no plain file"),
+    "giant": (lambda at, secret: at.touch() or os.truncate(at, 1 << 40), "more than 1,000"),
+    "nothing": (lambda at, secret: None, "FileNotFoundError"),
+    "folder behind a link": (lambda at, secret: (at.parent.rmdir(), at.parent.symlink_to(secret.parent)), "Error"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_nothing_but_a_plain_file_of_its_own_comes_back(
+    tmp_path: Path, machine: Machine, thread: Thread, name: str
+) -> None:
+    plant, words = HOSTILE[name]
+    planted(tmp_path, plant)
+    with pytest.raises(InfraError, match=words):
+        thread.wait(machine.fetch("r1/out/m", tmp_path / "m", MOST), 60)
+    assert not (tmp_path / "m").exists() and not (tmp_path / ".far-m").exists()
+
+
+def test_a_file_comes_back_once_and_goes_on_where_it_broke(tmp_path: Path, machine: Machine, thread: Thread) -> None:
+    planted(tmp_path, lambda at, secret: at.write_bytes(b"0123456789"))
+    (tmp_path / ".far-m").write_bytes(b"abcd")  # what an earlier try brought
+    thread.wait(machine.fetch("r1/out/m", tmp_path / "m", MOST), 60)
+    assert (tmp_path / "m").read_bytes() == b"abcd456789" and not (tmp_path / ".far-m").exists()
+    (tmp_path / ".far-n").symlink_to(tmp_path / "secret")
+    with pytest.raises(Unreachable):
+        thread.wait(machine.fetch("r1/out/m", tmp_path / "n", MOST), 60)
+    assert (tmp_path / "secret").read_bytes() == b"secret"
+
+
+def test_a_machine_says_what_it_is_and_does_nothing_else(
+    tmp_path: Path, server: sshd.Sshd, machine: Machine, thread: Thread
+) -> None:
+    facts = thread.wait(machine.ready(), 120)
+    assert facts.hardware_class.startswith("cpu/") and facts.slots == 1 and facts.level in ("landlock", "namespaces")
+    assert thread.wait(machine.ask(Jobs, "there"), 60) == Jobs(())
+    for words in ({"do": "remove"}, {"do": "__init__"}, {"do": "look"}, {"do": "end", "job": "../../x"}):
+        with pytest.raises(InfraError):
+            thread.wait(machine.ask(Nothing, **words), 60)  # type: ignore[arg-type]
+    assert thread.wait(machine.ask(Jobs, "there"), 60) == Jobs(()), "it goes on"
+    sent = machine.sent
+    other = sshd.machine(server, tmp_path / "far", TOML, tmp_path / "pins")
+    thread.wait(other.ready(), 120)
+    assert (other.sent, sent > 100_000) == (0, True)
+
+
+def test_a_machine_that_lacks_something(tmp_path: Path, server: sshd.Sshd, thread: Thread) -> None:
+    for changed, words in (
+        ({"python": "no-such-python"}, "no no-such-python there that works"),
+        ({"python": "/bin/false"}, "no /bin/false there that works"),
+        ({"root": "/proc/nowhere"}, "nowhere"),
+    ):
+        root = Path(changed.pop("root", str(tmp_path / "far")))
+        machine = sshd.machine(server, root, TOML, tmp_path / "pins", **changed)
+        with pytest.raises((Refused, InfraError), match=words):
+            thread.wait(machine.ready(), 60)
+    cuda = TOML.replace('kind = "cpu"', 'kind = "cuda", gpus = 2, device = "H100"')
+    with pytest.raises(InfraError, match="a run needs 2 GPUs, there are 0"):
+        thread.wait(sshd.machine(server, tmp_path / "far", cuda, tmp_path / "pins").ready(), 120)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", "[" * 100_000, '{"jobs": 1}', '{"jobs": {"a": {"state": "gone", "logs": {}, "beat": null}}}'],
+)
+def test_an_answer_that_is_none(tmp_path: Path, server: sshd.Sshd, text: str) -> None:
+    with pytest.raises(OSError, match="no answer in our words"):
+        _told(Looked, text, server.host(tmp_path))
+
+
+def test_an_answer_says_what_went_wrong(tmp_path: Path, server: sshd.Sshd) -> None:
+    with pytest.raises(InfraError, match="lab/box: the disk is full"):
+        _told(Facts, json.dumps({"error": "the disk is full"}), server.host(tmp_path))
+
+
+# ---------------------------------------------------------------- the mirror
+
+
+def test_logs_go_on_where_they_are_and_end_at_their_limit(tmp_path: Path) -> None:
+    mirror.add(tmp_path, "train.log", 0, b"0123", 6)
+    mirror.add(tmp_path, "train.log", 0, b"again", 6)
+    mirror.add(tmp_path, "train.log", 9, b"later", 6)
+    mirror.add(tmp_path, "train.log", 4, b"456789", 6)
+    mirror.add(tmp_path, "train.log", 6, b"more", 6)
+    assert (tmp_path / "train.log").read_bytes() == b"012345"
+    assert mirror.offsets(tmp_path, ("train.log", "score.log")) == {"train.log": 6, "score.log": 0}
+
+
+def test_a_log_is_not_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
+    (tmp_path / "train.log").symlink_to(tmp_path / "secret")
+    with pytest.raises(OSError):
+        mirror.add(tmp_path, "train.log", 0, b"x", 10)
+    assert (tmp_path / "secret").read_bytes() == b"secret"
+
+
+def test_a_sign_of_life_names_no_process_of_this_machine(tmp_path: Path) -> None:
+    from tests.good_records import beat
+
+    mirror.keep_beat(tmp_path, json.dumps(dataclasses.asdict(beat(processes={str(os.getpid()): 4}))), 10.0)
+    kept = json.loads(JobPaths(tmp_path).heartbeat.read_text())
+    assert (kept["processes"], kept["root"], kept["boot"], kept["seconds"]) == ({}, 0, "", 13.0)
+    JobPaths(tmp_path).heartbeat.unlink()
+    for text in (None, "no JSON", "{}"):
+        mirror.keep_beat(tmp_path, text, 0.0)
+        assert not JobPaths(tmp_path).heartbeat.exists()
+
+
+def test_where_a_job_is_survives_its_text(tmp_path: Path) -> None:
+    assert mirror.read(tmp_path) is None
+    placed = mirror.Placed("lab/box/0", "lab/box", 12.5)
+    mirror.write(tmp_path, placed)
+    assert mirror.read(tmp_path) == placed
+    (tmp_path / mirror.NAME).write_text("{}")
+    with pytest.raises(ValueError):
+        mirror.read(tmp_path)
+
+
+def test_a_frame_of_a_gigabyte_is_refused(server: sshd.Sshd, tmp_path: Path, thread: Thread) -> None:
+    """The attendant is ours, but the machine may lie for it."""
+    from agent.runners.ssh.machine import _read
+
+    class Lying:
+        class stdout:
+            @staticmethod
+            async def readexactly(n: int) -> bytes:
+                return struct.pack(">I", 1 << 30)[:n]
+
+    with pytest.raises(OSError, match="longer than it may be"):
+        thread.wait(_read(Lying()), 10)  # type: ignore[arg-type]
