@@ -2,13 +2,17 @@
 
 import hashlib
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from agent import budget, campaign
 from agent import track as tracks
 from agent.judge.measure import measure
+from agent.loop import Loop
+from agent.options import Options
 from agent.records import Run
 from agent.runners import JobPaths, Runner
 from agent.runners.configured import Place
@@ -16,6 +20,8 @@ from agent.runners.order import place
 from agent.runners.slurm import Settings, make
 from agent.runners.slurm.batch import Where, WrongNode, corpus, own_gpus
 from tests import ordering, sshd, zoo_runs
+from tests.e2e import world
+from tests.e2e.test_kill import REAL_SCRIPT, REAL_TRACK
 from tests.processes import until
 from tests.slurm import Cluster, cluster
 from tests.test_slurm_runner import GPU_TOML, WRITE, Field, done, lost, words_of
@@ -86,16 +92,10 @@ def test_through_a_login_node(own: Cluster, tmp_path: Path) -> None:
     """A real sshd, whose sessions are cut while the run is on its node."""
     field = Field(own, tmp_path)
     login = sshd.start(tmp_path / "sshd")
-    commands = tmp_path / "commands"
-    commands.mkdir()
-    for name in ("sbatch", "squeue", "scancel", "scontrol"):
-        reach = f"SLURM_CONF={own.env['SLURM_CONF']} exec {' '.join(own.inside)} /usr/bin/{name}"
-        (commands / name).write_text(f'#!/bin/sh\n{reach} "$@"\n')
-        (commands / name).chmod(0o755)
     host = login.host(tmp_path)
     settings = Settings.model_validate(
         {
-            **field.settings(commands=str(commands)).model_dump(),
+            **field.settings(commands=commands(own, tmp_path)).model_dump(),
             "login": {"address": host.address, "port": host.port, "user": host.user, "key": str(host.key)},
         }
     )
@@ -109,6 +109,17 @@ def test_through_a_login_node(own: Cluster, tmp_path: Path) -> None:
     assert (folder / "out" / "a.bin").read_text() == "101" and runner.price("lab/0") == 0.0
     made.close()
     login.stop()
+
+
+def commands(own: Cluster, root: Path) -> str:
+    """A folder of Slurm's commands that reach this cluster from anywhere."""
+    folder = root / "commands"
+    folder.mkdir()
+    for name in ("sbatch", "squeue", "scancel", "scontrol"):
+        reach = f"SLURM_CONF={own.env['SLURM_CONF']} exec {' '.join(own.inside)} /usr/bin/{name}"
+        (folder / name).write_text(f'#!/bin/sh\n{reach} "$@"\n')
+        (folder / name).chmod(0o755)
+    return str(folder)
 
 
 def gpu(env: dict[str, str], needed: int, device: str, monkeypatch: pytest.MonkeyPatch, seen: int) -> list[int]:
@@ -150,3 +161,36 @@ def test_a_node_copies_the_data_once_and_right(tmp_path: Path) -> None:
     (wrong / "train").mkdir(parents=True)
     with pytest.raises(WrongNode, match="is not what it should be"):
         corpus(Where(str(wrong), True, str(tmp_path / "scratch"), "", ""))
+
+
+@pytest.mark.slow
+def test_a_campaign_is_one_table_of_runners_toml(own: Cluster, tmp_path: Path) -> None:
+    """From a person's repository to a promoted commit; a node dies on the way."""
+    root = world.make_workspace(tmp_path / "work", REAL_SCRIPT, REAL_TRACK)
+    world.write_ideas(root, [world.idea("wider", ('"width": 4', '"width": 8'), script=REAL_SCRIPT)])
+    folder = tmp_path / "shared"
+    table = {"kind": "slurm", "folder": folder, "commands": commands(own, tmp_path), "python": sys.executable}
+    lines = [f'{key} = "{value}"' for key, value in {**table, "login_python": sys.executable}.items()]
+    lines += ["most = 8", "every_s = 0.5", "settle_s = 1.0", "cpus = 16"]
+    (root / "runners.toml").write_text("\n".join(["[lab]", *lines]) + "\n")
+    setting = campaign.start(
+        Options(track="agent.toml", planner="scripted:.ideas.jsonl", review="none", seed=7, runner="lab"),
+        root,
+        lambda text: None,
+    )
+
+    def power_cut() -> None:
+        until(lambda: "RUNNING" in own.jobs().values())
+        own.kill("n1")
+
+    cut = threading.Thread(target=power_cut)
+    cut.start()
+    ending = Loop(setting).run()
+    cut.join()
+    assert (ending.state, ending.reason) == ("finished", "the planner has no more ideas")
+    with setting.store.read() as reads:
+        assert budget.audit(reads, setting.campaign.id) == [] and budget.open_entries(reads, setting.campaign.id) == []
+        assert reads.head(setting.campaign.id).title == "wider"
+        assert {run.slot for run in reads.runs(setting.campaign.id)} <= {f"lab/{n}" for n in range(8)}
+    until(lambda: own.jobs() == {})
+    assert list((folder / "jobs").glob("*/*")) == []
