@@ -16,6 +16,7 @@ from agent.llm import config
 from agent.llm.meter import Meter
 from agent.llm.redact import Redactor
 from agent.loop import wind_up
+from agent.machines import reaping
 from agent.opening import MakeRunner, Say
 from agent.options import Options, check
 from agent.planner import making
@@ -236,6 +237,7 @@ def _setting(
         sharing.join(store, repo, campaign)
     if plans and repo.trunk(campaign.name) is None:  # a kill between row and branch is mended here
         repo.move_trunk(campaign.name, campaign.base_commit, None)
+    reaping.before(store, repo.root, campaign)
     if isinstance(runner, configured.Joins):
         runner.opened(store, campaign)
     corpus = hardware.corpus_folder(track, repo.root)

@@ -270,6 +270,12 @@ def count(reads: Reads) -> int:
     return int(reads.connection.execute(query).scalar_one())
 
 
+def lately(reads: Reads, since: datetime) -> bool:
+    """Whether anything was rented that is there, not settled, or ended since then."""
+    open_or_late = _m.state.not_in(OVER) | _m.billed_usd.is_(None) | (_m.ended >= iso(since))
+    return reads.connection.execute(select(_m.id).where(open_or_late).limit(1)).first() is not None
+
+
 def day_usd(reads: Reads, at: datetime) -> float:
     """Dollars of what ended in the 24 hours before, and all that is set aside now."""
     spent = (_m.ended >= iso(at - timedelta(days=1))) & (ledger.c.state == "settled")

@@ -6,7 +6,6 @@ is a package of agent/runners/ with `renter(name, settings, store, workspace, en
 """
 
 import importlib
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from agent.errors import CaddieError, UserError
 from agent.fields import Table, explained, frozen
 from agent.machines import book
 from agent.machines.renting import Renter
+from agent.runners import configured
 from agent.store import Store
 
 KINDS = ("runpod",)
@@ -58,16 +58,8 @@ def _renter(
     return made
 
 
-def _tables(workspace: Path, environ: Mapping[str, str]) -> dict[str, dict[str, object]]:
+def _tables(workspace: Path, environ: Mapping[str, str]) -> dict[str, Mapping[str, object]]:
     """Those of kinds that rent."""
-    home = environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "~")).expanduser() / ".config"
-    paths = (workspace / "runners.toml", Path(home) / "caddie" / "runners.toml")
-    path = next((one for one in paths if one.is_file()), None)
-    if path is None:
-        return {}
-    try:
-        said = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UserError(f"can't read {path}: {error}") from error
+    said, _ = configured.read(workspace, environ)
     named = {name: {"kind": name, **table} for name, table in said.items() if isinstance(table, dict)}
     return {name: table for name, table in named.items() if table["kind"] in KINDS}

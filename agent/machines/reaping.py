@@ -3,12 +3,19 @@
 Takes renters; gives `Reaped` and words. Nobody's silence keeps the others from being asked.
 """
 
-from collections.abc import Collection, Sequence
+import os
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from agent.errors import CaddieError
+from agent.machines import book
+from agent.machines.providers import renters
 from agent.machines.renting import Renter
-from agent.machines.sweep import sweep
+from agent.machines.sweep import CHANGES_S, sweep
+from agent.records import Campaign
+from agent.store import Store
 
 
 @dataclass(frozen=True)
@@ -21,13 +28,13 @@ class Reaped:
 
 
 def reap(
-    renters: Sequence[Renter], silent: Sequence[str] = (), keep: Collection[int] = (), *, dry_run: bool = False
+    asking: Sequence[Renter], silent: Sequence[str] = (), keep: Collection[int] = (), *, dry_run: bool = False
 ) -> Reaped:
     """`silent`: who can't be asked, in words; `keep`: campaigns that go on."""
     done: list[str] = []
     failed = list(silent)
     asked, orphans, settled = [], 0, 0.0
-    for one in renters:
+    for one in asking:
         try:
             swept = sweep(one, keep, dry_run=dry_run)
         except CaddieError as error:
@@ -39,6 +46,18 @@ def reap(
         orphans += len(swept.orphans)
         settled += swept.settled_usd
     return Reaped(tuple(asked), tuple(done), orphans, settled, tuple(failed))
+
+
+def before(store: Store, workspace: Path, campaign: Campaign, environ: Mapping[str, str] = os.environ) -> None:
+    """Before a campaign goes on: what was rented and is wanted by nobody ends, whatever runs this time. What was done,
+    and who could not be asked, is in the campaign's log. Asks nobody where nothing was rented lately."""
+    with store.read() as reads:
+        if not book.lately(reads, datetime.now(UTC) - timedelta(seconds=CHANGES_S)):
+            return
+    done = reap(*renters(store, workspace, environ), keep=[campaign.id])
+    with store.write() as tx:
+        for what in (*done.done, *(f"not done: {why}" for why in done.failed)):
+            tx.add_event(campaign.id, "machine", what)
 
 
 def words(found: Reaped, *, dry_run: bool = False) -> str:

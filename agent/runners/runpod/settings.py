@@ -47,6 +47,8 @@ class Settings(Table):
     this workspace and opens nothing else."""
     python: Annotated[str, StringConstraints(pattern=r"^[\w./-]+$")] = "python3"
     """3.11 or newer, with the packages that the track's script and the judge need."""
+    folder: Annotated[str, StringConstraints(pattern=r"^[\w./-]+$")] = ".caddie"
+    """Where Caddie keeps its files in a pod, from its user's home."""
     url: str = API
 
     @model_validator(mode="after")

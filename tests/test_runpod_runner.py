@@ -1,0 +1,260 @@
+"""Runs on rented pods: the stand-in's pods are a real sshd; there a real shepherd runs them, and the real judge."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from agent import track as tracks
+from agent.errors import BudgetExceeded, InfraError, UserError
+from agent.machines import book
+from agent.machines.records import Limits
+from agent.machines.renting import Renter
+from agent.machines.sweep import settle
+from agent.runners import JobPaths
+from agent.runners.runpod import deadman
+from agent.runners.runpod.client import Client
+from agent.runners.runpod.making import public_key
+from agent.runners.runpod.pods import Pods
+from agent.runners.runpod.runner import RunpodRunner
+from agent.runners.runpod.settings import Settings
+from tests import far, sshd
+from tests.renting import HOUR, opened
+from tests.runpod import H100, KEY, PLACES, Course, StandIn
+from tests.zoo_runs import TOML, make_corpus
+
+PCIE = "NVIDIA H100 PCIe"
+QUICK = Course(starting=0, running=0, port=0)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sshd.Sshd]:
+    found = sshd.start(tmp_path_factory.mktemp("sshd") / "s")
+    yield found
+    found.stop()
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_corpus(tmp_path_factory.mktemp("corpus") / "docs")
+
+
+class Pool:
+    """A workspace whose runs go to pods; its campaign has a hundred dollars."""
+
+    def __init__(self, root: Path, stand: StandIn, server: sshd.Sshd, corpus: Path) -> None:
+        self.stand, self.server = stand, server
+        self.world = far.World(root, server, corpus=corpus)
+        self.store, self.campaign = opened(self.world.workspace)
+        stand.ssh = ("127.0.0.1", server.port, server.host(root).user)
+        self.settings = Settings(
+            data_centers=PLACES,
+            ssh_key=str(server.key),
+            folder=str(root / "far"),
+            python=str(server.host(root).python),
+            idle_s=120.0,
+            url=stand.url,
+        )
+        self.runners: list[RunpodRunner] = []
+
+    def renter(self, settings: Settings, limits: Limits | None = None) -> Renter:
+        client = Client(KEY, self.stand.url, answer_s=2.0, sleep=self.stand.sleep)
+        pods = Pods(client, settings, public_key(settings, self.world.workspace), clock=self.stand.clock)
+        return Renter(self.store, pods, "runpod", "here", limits or settings.limits, self.stand.clock, self.stand.sleep)
+
+    def runner(self, slots: int = 1, toml: str = TOML, limits: Limits | None = None, **changed: object) -> RunpodRunner:
+        settings = self.settings.model_copy(update=changed)
+        made = RunpodRunner("runpod", settings, self.world.workspace, tracks.parse(toml, "toy.toml"), slots)
+        made.begin(self.renter(settings, limits), self.campaign.id, threads=False)
+        self.runners.append(made)
+        return made
+
+    def job(self, runner: RunpodRunner, run_id: int = 1, slot: str = "runpod/0") -> JobPaths:
+        order = self.world.order(run_id=run_id)
+        paths = self.world.place(order)
+        runner.submit(order, paths.folder, slot)
+        return paths
+
+    def rows(self) -> list[str]:
+        with self.store.read() as reads:
+            return [f"{one.state} {one.place} {one.refused or one.reason}" for one in book.everyone(reads, over=True)]
+
+    def until(
+        self, runner: RunpodRunner, what: Callable[[], bool], step_s: float = 1.0, within_s: float = 120.0
+    ) -> None:
+        """Steps, while the stand-in's clock goes on."""
+        deadline = time.monotonic() + within_s
+        while not what():
+            assert time.monotonic() < deadline, (self.rows(), [keeper.why for keeper in runner._keepers.values()])
+            runner.step()
+            at_work = any(
+                one.machine and one.machine.state == "live" and not one.idle for one in runner._keepers.values()
+            )
+            self.stand.advance(0.05 if at_work else step_s)  # what goes on there takes real time
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def pool(
+    tmp_path: Path, stand: StandIn, server: sshd.Sshd, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Pool]:
+    monkeypatch.setattr(deadman, "FOLDER", str(tmp_path / "timers"))
+    (tmp_path / "timers").mkdir()
+    found = Pool(tmp_path, stand, server, corpus)
+    with closing(found.store):
+        yield found
+        for runner in found.runners:
+            runner._ssh.close()
+
+
+def settled(pool: Pool) -> None:
+    pool.stand.advance(3 * HOUR)
+    settle(pool.renter(pool.settings))
+    with pool.store.read() as reads:
+        balance = reads.balance(1)
+    assert balance.reserved.usd == 0.0 and balance.settled.usd == pytest.approx(pool.stand.billed(), abs=0.005)
+
+
+@pytest.mark.slow
+def test_a_pod_is_rented_for_a_run_used_and_given_back(pool: Pool, tmp_path: Path) -> None:
+    pool.stand.courses.append(Course())
+    runner = pool.runner()
+    assert (runner.slots, runner.price("runpod/0")) == (("runpod/0",), 0.0)
+    runner.step()
+    assert pool.stand.pods == {}  # nobody asked for anything
+    paths = pool.job(runner)
+    assert runner.poll(paths.folder) == "starting"
+    pool.until(runner, lambda: runner.poll(paths.folder) in ("done", "lost"))
+    assert runner.poll(paths.folder) == "done", runner.loss(paths.folder)
+    assert runner.collect(paths.folder).outcome == "ok" and paths.measure.exists()
+    assert runner.price("runpod/0") == pytest.approx(3.5, abs=0.01) and runner.hardware_class("runpod/0")
+    (timer,) = (tmp_path / "timers").iterdir()
+    assert int(timer.read_text()) > time.time() + 3 * HOUR  # moved by the pod's own clock
+    pool.until(runner, lambda: not pool.stand.living(), step_s=30)
+    assert pool.rows() == [f"gone {PLACES[0]} idle"]
+    settled(pool)
+
+
+@pytest.mark.slow
+def test_pods_that_are_no_good_are_followed_by_others(pool: Pool) -> None:
+    pool.stand.courses.extend([Course(running=None), Course(port=None), Course(error=5.0), QUICK])
+    runner = pool.runner()
+    paths = pool.job(runner)
+    pool.until(runner, lambda: runner.poll(paths.folder) in ("done", "lost"), step_s=20)
+    assert runner.poll(paths.folder) == "done"
+    states = pool.rows()
+    assert [state.split()[0] for state in states] == ["gone", "gone", "gone", "live"]
+    assert "STARTING" in states[0] and "no public port" in states[1] and "ERROR" in states[2]
+    runner.close()
+    assert pool.stand.living() == []
+    settled(pool)
+
+
+@pytest.mark.slow
+def test_a_pod_that_vanishes_loses_its_run_and_the_next_gets_another(pool: Pool) -> None:
+    pool.stand.courses.append(QUICK)
+    runner = pool.runner()
+    first = pool.job(runner)
+    pool.until(runner, lambda: runner.poll(first.folder) == "running")
+    (pod,) = pool.stand.living()
+    pool.stand._end(pod, pool.stand.at)
+    pool.server.stop()
+    pool.stand.advance(HOUR / 30)
+    pool.until(runner, lambda: runner.poll(first.folder) in ("done", "lost"))
+    assert runner.poll(first.folder) == "lost", runner.collect(first.folder)
+    assert runner.loss(first.folder).ran
+    pool.server.start(new_key=True)
+    pool.stand.courses.append(QUICK)
+    second = pool.job(runner, 2)
+    pool.until(runner, lambda: runner.poll(second.folder) == "done")
+    runner.close()
+    assert pool.stand.living() == [] and [state.split()[0] for state in pool.rows()] == ["gone", "gone"]
+
+
+@pytest.mark.slow
+def test_a_killed_controllers_pod_and_run_are_found_again(pool: Pool) -> None:
+    pool.stand.courses.append(QUICK)
+    one = pool.runner()
+    paths = pool.job(one)
+    pool.until(one, lambda: one.poll(paths.folder) == "running")
+    one._ssh.close()
+    other = pool.runner()
+    assert other.poll(paths.folder) in ("starting", "running")
+    pool.until(other, lambda: other.poll(paths.folder) in ("done", "lost"))
+    assert other.poll(paths.folder) == "done" and len(pool.stand.pods) == 1
+    other.close()
+    assert pool.stand.living() == []
+
+
+def test_a_run_that_waits_for_a_pod_is_found_again_and_can_be_cancelled(pool: Pool) -> None:
+    pool.stand.none_left = {(H100, "")}
+    paths = pool.job(pool.runner())
+    other = pool.runner()
+    assert other.poll(paths.folder) == "starting"
+    other.step()
+    assert "none of 3 candidates" in other._keepers["runpod/0"].why and other.poll(paths.folder) == "starting"
+    other.cancel(paths.folder)
+    other.step()
+    assert other.poll(paths.folder) == "done" and other.collect(paths.folder).outcome == "cancelled"
+    assert pool.stand.pods == {} and set(pool.rows()) == {pool.rows()[0]}
+
+
+def test_no_money_no_pod(pool: Pool) -> None:
+    runner = pool.runner(limits=Limits(usd_per_day=1.0))
+    paths = pool.job(runner)
+    runner.step()
+    assert runner.poll(paths.folder) == "lost" and not runner.loss(paths.folder).ran
+    with pytest.raises(BudgetExceeded, match="a day"):
+        _ = runner.slots
+    pool.stand.balance = 0.0
+    runner = pool.runner()
+    paths = pool.job(runner, 2)
+    runner.step()
+    with pytest.raises(UserError, match="Add credit"):
+        _ = runner.slots
+    assert pool.stand.pods == {} and runner.poll(paths.folder) == "lost"
+
+
+def test_another_kind_is_for_the_runs_to_come(pool: Pool) -> None:
+    toml = TOML.replace('kind = "cpu"', 'kind = "cuda", gpus = 1, device = "H100"')
+    assert toml != TOML
+    runner = pool.runner(toml=toml, gpu=(H100, PCIE))
+    pool.stand.none_left = {(H100, "")}
+    paths = pool.job(runner)
+    assert runner.hardware_class("runpod/0") == f"cuda/{H100}/1"
+    runner.step()
+    assert runner.poll(paths.folder) == "lost" and PCIE in runner.loss(paths.folder).reason
+    assert runner.hardware_class("runpod/0") == f"cuda/{H100}/1"  # until it is asked which slots there are
+    assert runner.slots and runner.hardware_class("runpod/0") == f"cuda/{PCIE}/1"
+    second = pool.job(runner, 2)
+    runner.step()
+    (pod,) = pool.stand.living()
+    assert pod.body["gpu"]["id"] == PCIE and runner.poll(second.folder) == "starting"
+    runner.close()
+    assert pool.stand.living() == []
+
+
+@pytest.mark.slow
+def test_a_pod_that_is_not_good_enough_is_sent_back(pool: Pool) -> None:
+    pool.stand.courses.append(QUICK)
+    runner = pool.runner()
+    assert runner._desk is not None
+    runner._desk.admit = lambda machine, ssh, slot: "GPU 3 runs at 900 MHz"
+    pool.job(runner)
+    pool.until(runner, lambda: any("refused" in row for row in pool.rows()))
+    assert pool.rows()[0] == f"refused {PLACES[0]} GPU 3 runs at 900 MHz"
+    runner.step()
+    assert [one.place for one in pool.stand.living()] == [PLACES[1]]  # not where that one was
+    runner.close()
+
+
+def test_a_slot_has_one_job(pool: Pool) -> None:
+    pool.stand.none_left = {(H100, "")}
+    runner = pool.runner()
+    pool.job(runner)
+    with pytest.raises(InfraError, match="has the job in"):
+        pool.job(runner, 2)
+    with pytest.raises(InfraError, match="there is no slot runpod/7"):
+        pool.job(runner, 3, "runpod/7")
