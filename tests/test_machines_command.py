@@ -3,15 +3,17 @@
 import json
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from agent.machines import book, reaping
 from agent.machines.renting import home, rent
 from agent.report import doctor
 from agent.store import lease, open_store
 from tests.commanding import Agent, console, workspace
+from tests.filling import add_campaign
 from tests.renting import HOUR, PLACED, renter
 from tests.runpod import KEY, StandIn
 
@@ -81,3 +83,21 @@ def test_who_can_not_be_asked_is_named(
 def test_a_wrong_word_is_refused(agent: Agent) -> None:
     said = agent("machines", "reep")
     assert said.code == 2 and "Did you mean 'reap'" in said.err
+
+
+def test_every_start_ends_first_what_nobody_wants(root: Path, stand: StandIn) -> None:
+    with closing(open_store(root / "runs.db")) as store:
+        with store.read() as reads:
+            mine = reads.campaign_by_id(1)
+        reaping.before(store, root, mine, {})  # no key: said, and no reason not to start
+        reaping.before(store, root, mine, {"RUNPOD_API_KEY": KEY})
+        assert len(stand.living()) == 1  # its own campaign goes on with it
+        with store.write() as tx:
+            other = add_campaign(tx, "other")
+        reaping.before(store, root, other, {"RUNPOD_API_KEY": KEY})
+        assert stand.living() == []
+        with store.read() as reads:
+            said = [event.text for event in reads.newest_events(mine.id, 5) if event.what == "machine"]
+            assert any("not done: pods: " in text and "export RUNPOD_API_KEY" in text for text in said)
+            assert any("nobody runs its campaign" in event.text for event in reads.newest_events(other.id, 5))
+            assert book.lately(reads, datetime.now(UTC) + timedelta(days=1))  # its bill has not come
