@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from agent import track as tracks
 from agent.errors import BudgetExceeded, InfraError, UserError
@@ -16,10 +17,12 @@ from agent.machines.sweep import settle
 from agent.runners import JobPaths
 from agent.runners.runpod import deadman
 from agent.runners.runpod.client import Client
+from agent.runners.runpod.keeper import Admit
 from agent.runners.runpod.making import public_key
 from agent.runners.runpod.pods import Pods
 from agent.runners.runpod.runner import RunpodRunner
 from agent.runners.runpod.settings import Settings
+from agent.store.schema import admissions
 from tests import far, sshd
 from tests.renting import HOUR, opened
 from tests.runpod import H100, KEY, PLACES, Course, StandIn
@@ -64,9 +67,16 @@ class Pool:
         pods = Pods(client, settings, public_key(settings, self.world.workspace), clock=self.stand.clock)
         return Renter(self.store, pods, "runpod", "here", limits or settings.limits, self.stand.clock, self.stand.sleep)
 
-    def runner(self, slots: int = 1, toml: str = TOML, limits: Limits | None = None, **changed: object) -> RunpodRunner:
-        settings = self.settings.model_copy(update=changed)
-        made = RunpodRunner("runpod", settings, self.world.workspace, tracks.parse(toml, "toy.toml"), slots)
+    def runner(
+        self,
+        slots: int = 1,
+        toml: str = TOML,
+        limits: Limits | None = None,
+        admit: Admit | None = lambda machine, ssh: "",
+        **changed: object,
+    ) -> RunpodRunner:
+        settings, track = self.settings.model_copy(update=changed), tracks.parse(toml, "toy.toml")
+        made = RunpodRunner("runpod", settings, self.world.workspace, track, slots, admit=admit)
         made.begin(self.renter(settings, limits), self.campaign.id, threads=False)
         self.runners.append(made)
         return made
@@ -76,6 +86,12 @@ class Pool:
         paths = self.world.place(order)
         runner.submit(order, paths.folder, slot)
         return paths
+
+    def seen(self) -> list[tuple[str, bool, list[str]]]:
+        """What spot checks said."""
+        with self.store.read() as reads:
+            rows = reads.connection.execute(select(admissions)).mappings().all()
+        return [(row["lease"], bool(row["ok"]), list(row["reasons"])) for row in rows]
 
     def rows(self) -> list[str]:
         with self.store.read() as reads:
@@ -239,14 +255,28 @@ def test_another_kind_is_for_the_runs_to_come(pool: Pool) -> None:
 @pytest.mark.slow
 def test_a_pod_that_is_not_good_enough_is_sent_back(pool: Pool) -> None:
     pool.stand.courses.append(QUICK)
-    runner = pool.runner()
-    assert runner._desk is not None
-    runner._desk.admit = lambda machine, ssh, slot: "GPU 3 runs at 900 MHz"
+    runner = pool.runner(admit=lambda machine, ssh: "GPU 3 runs at 900 MHz")
     pool.job(runner)
     pool.until(runner, lambda: any("refused" in row for row in pool.rows()))
     assert pool.rows()[0] == f"refused {PLACES[0]} GPU 3 runs at 900 MHz"
     runner.step()
     assert [one.place for one in pool.stand.living()] == [PLACES[1]]  # not where that one was
+    runner.close()
+
+
+@pytest.mark.slow
+def test_a_new_pod_shows_itself_before_it_is_paid_to_work(pool: Pool) -> None:
+    pool.stand.courses.append(QUICK)
+    runner = pool.runner(admit=None)
+    pool.job(runner)
+    pool.until(runner, lambda: pool.seen() != [], within_s=300)
+    with pool.store.read() as reads:
+        (machine,) = book.everyone(reads, over=True)
+    ((lease, ok, reasons),) = pool.seen()
+    assert lease == machine.name
+    # This machine may be too weak for anything; then it was sent back, and the reasons are the check's.
+    assert ok == (machine.state == "live"), (machine, reasons)
+    assert ok or machine.refused == "; ".join(reasons)
     runner.close()
 
 

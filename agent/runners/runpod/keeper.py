@@ -33,7 +33,7 @@ NO_GOOD = 4  # pods in a row that came to nothing, before the job is given back
 SPARE_S = 600.0  # that a lease must have left when a job's own time is over
 GIVE_UP_S = 4 * 3600.0  # of waiting for a pod
 
-Admit = Callable[[Machine, PodHosts, str], str]
+Admit = Callable[[Machine, PodHosts], str]
 
 
 @dataclass
@@ -205,7 +205,7 @@ class Keeper:
 
     def _admit(self, place: str) -> bool:
         assert self.machine is not None
-        why = self._desk.fits(place, self.kind) or self._desk.admit(self.machine, self._desk.ssh, place)
+        why = self._desk.fits(place, self.kind) or self._desk.admit(self.machine, self._desk.ssh)
         if why:
             self._refuse(why)
             return False

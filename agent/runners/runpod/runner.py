@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from agent.errors import CaddieError, InfraError
 from agent.machines import book
-from agent.machines.records import Candidate, Machine, NoCapacity
+from agent.machines.records import Candidate, NoCapacity
 from agent.machines.renting import Renter
 from agent.machines.sweep import sweep
 from agent.runners import JobPaths, JobResult, JobState, Loss, Progress
@@ -28,6 +28,7 @@ from agent.runners.runpod.keeper import AGAIN_S, Admit, Desk, Keeper
 from agent.runners.runpod.making import private_key, renter
 from agent.runners.runpod.pods import Pods, avoided, candidates
 from agent.runners.runpod.settings import Settings
+from agent.runners.runpod.spot import spot_check
 from agent.runners.ssh import mirror
 from agent.track import Track
 from sandbox import BoxName, Level, Policy
@@ -44,10 +45,6 @@ COMPARE_S = 3600.0  # bills are final an hour after the hour, and until then mor
 SLOT = "slot"  # the file in a job's folder that says which slot it waits for or is in
 
 
-def admit_all(machine: Machine, ssh: PodHosts, slot: str) -> str:
-    return ""
-
-
 class RunpodRunner:
     def __init__(
         self,
@@ -58,9 +55,9 @@ class RunpodRunner:
         slots: int,
         *,
         environ: Mapping[str, str] = os.environ,
-        admit: Admit = admit_all,
+        admit: Admit | None = None,
     ) -> None:
-        """Asks nobody yet, and rents nothing before `opened`."""
+        """Asks nobody yet, and rents nothing before `opened`. `admit`: another spot check than ours."""
         self.name = name
         self.notes: tuple[str, ...] = (f"{name}: pods are rented from RunPod as they are needed, and cost money.",)
         self._settings, self._workspace, self._track, self._environ = settings, workspace, track, environ
@@ -140,7 +137,7 @@ class RunpodRunner:
             wanted=lambda kind: self._wanted(one, pods, kind),
             turn=self._turn,
             fits=self._unfit,
-            admit=self._admit,
+            admit=self._admit or (lambda machine, ssh: spot_check(one, campaign_id, self._track, machine, ssh)),
         )
         self._keepers = {slot: Keeper(slot, self._kind, self._desk) for slot in self._names}
         self._adopt(one, campaign_id)
