@@ -106,6 +106,7 @@ class StandIn:
         self.storm: Callable[[str, str], Fault | None] = lambda method, path: None
         self.courses: deque[Course] = deque()
         self.hidden_s = 0.0  # so long after it was made, a pod is in no list
+        self.dying_s = 0.0  # so long a pod is still there after its end was accepted
         self.ssh: tuple[str, int, str] = ("127.0.0.1", 22, "root")
         self.volumes = [{"id": "vol1", "name": "data", "size": 50, "dataCenter": "EU-RO-1", "type": "STANDARD"}]
         self.timers: Callable[[StandPod], float | None] = until_of
@@ -241,7 +242,10 @@ class StandIn:
         if parts[1:] == ["action"]:
             return self._act(pod, body)
         if method == "DELETE":
-            self._end(pod, self.at)
+            if self.dying_s:
+                pod.course.vanished = min(pod.course.vanished or 1e9, pod.age(self.at) + self.dying_s)
+            else:
+                self._end(pod, self.at)
             return Response(status_code=204)
         return JSONResponse(self._shown(pod))
 

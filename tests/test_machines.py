@@ -211,6 +211,17 @@ def test_one_that_does_not_end_stays_closing(stand: StandIn, one: Renter) -> Non
     assert stand.living() == []
 
 
+def test_an_end_that_was_accepted_is_not_yet_one(stand: StandIn, one: Renter) -> None:
+    machine = rent(one, 1, PLACED, HOUR)
+    stand.dying_s = 100.0
+    assert shut(one, machine.id, "no work").state == "closing"
+    stand.advance(60)
+    assert tend(one, rows(one)[0], Patience()).state == "closing"
+    stand.advance(60)
+    assert tend(one, rows(one)[0], Patience()).state == "gone"
+    billed_at_last(one, stand)
+
+
 def test_a_dearer_machine_is_reserved_for_or_given_back(stand: StandIn, one: Renter) -> None:
     stand.courses.extend([Course(dearer=2.0), Course(dearer=9.0)])
     assert rent(one, 1, PLACED, 4 * HOUR).usd_per_hour == pytest.approx(6.98)
