@@ -11,11 +11,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, func, insert, or_, select, update
 
 from agent.store import clock
 from agent.store.rows import now
-from agent.store.schema import job_logs, jobs, workers
+from agent.store.schema import job_logs, jobs, runs, trunk, workers
 from agent.store.writes import Tx
 
 JobRowState = Literal["waiting", "taken", "running", "done", "lost"]
@@ -23,6 +23,7 @@ MOST_TAKES = 5  # of one job, by workers that went before they began
 IN_FLIGHT = ("waiting", "taken", "running")
 _HELD = ("taken", "running")
 _j = jobs.c
+_UNDER_WAY = select(runs.c.id).where(runs.c.state.in_(("queued", "running")))
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,13 @@ class JobRow:
     began: bool
 
 
+class Laid(NamedTuple):
+    """A job as it was laid out."""
+
+    order: str
+    slot: str  # of the run, as its controller names it
+
+
 # ------------------------------------------------------------ controllers
 
 
@@ -129,6 +137,19 @@ def look(connection: Connection, run_ids: Iterable[int]) -> dict[int, JobRow]:
     return {int(row["run_id"]): _job(row) for row in connection.execute(query).mappings()}
 
 
+def of_campaign(connection: Connection, campaign_id: int) -> dict[int, Laid]:
+    """What was laid out for runs that are not over, and for those of the trunk, by run."""
+    lasting = select(trunk.c.proposal_id).where(trunk.c.campaign_id == campaign_id)
+    wanted = or_(runs.c.state.in_(("queued", "running")), and_(_j.state == "done", runs.c.proposal_id.in_(lasting)))
+    query = (
+        select(_j.run_id, _j.order_json, runs.c.slot)
+        .join(runs, runs.c.id == _j.run_id)
+        .where(_j.campaign_id == campaign_id, wanted)
+        .order_by(_j.run_id)
+    )
+    return {int(run_id): Laid(order, slot or "") for run_id, order, slot in connection.execute(query)}
+
+
 def expire(connection: Connection, most_takes: int = MOST_TAKES) -> int:
     """Ends the leases that have run out; gives how many. Safe for anyone to call at any time."""
     over = and_(_j.state.in_(_HELD), _j.until <= clock.at(connection))
@@ -163,12 +184,14 @@ def take(
         return []
     fits = (
         _j.state == "waiting",
+        _j.run_id.in_(_UNDER_WAY),  # a run that its controller gave up is nobody's any more
         _j.hardware_class == wanted.hardware_class,
         _j.data_sha.in_(list(wanted.data)),
         _j.minimum.in_(list(wanted.levels)),
     )
     columns = (_j.id, _j.token, _j.run_id, _j.order_json, _j.inputs)
-    query = select(*columns).where(*fits).order_by(_j.id).limit(len(slots)).with_for_update(skip_locked=True)
+    query = select(*columns).where(*fits).order_by(_j.id).limit(len(slots))
+    query = query.with_for_update(skip_locked=True, of=jobs)
     taken = []
     for (job_id, token, run_id, order, inputs), slot in zip(connection.execute(query).all(), slots, strict=False):
         values = {"state": "taken", "token": token + 1, "worker_id": worker_id, "slot": slot, "taken": now()}
@@ -246,6 +269,14 @@ def lose(connection: Connection, held: Held, *, reason: str, seconds: float, beg
             return True
     values = {"state": "lost", "reason": reason, "seconds": seconds, "ended": now()}
     return connection.execute(update(jobs).where(mine).values(values)).rowcount == 1
+
+
+def log_ends(connection: Connection, job_ids: Collection[int]) -> dict[tuple[int, str], int]:
+    """How long each log of these jobs is."""
+    end = func.max(job_logs.c.at + func.length(job_logs.c.body))
+    query = select(job_logs.c.job_id, job_logs.c.name, end).where(job_logs.c.job_id.in_(list(job_ids)))
+    rows = connection.execute(query.group_by(job_logs.c.job_id, job_logs.c.name))
+    return {(job_id, name): int(size) for job_id, name, size in rows}
 
 
 def log_pieces(connection: Connection, job_id: int, name: str, start: int, most: int) -> bytes:

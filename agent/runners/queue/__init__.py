@@ -21,4 +21,4 @@ def make(name: str, settings: Settings, place: "Place") -> "QueueRunner":
     from agent.runners.queue.runner import QueueRunner
     from agent.store import where
 
-    return QueueRunner(name, where.opened(place.workspace), place.track, settings.ahead)
+    return QueueRunner(name, where.opened(place.workspace), place.track, settings.ahead, place.workspace)

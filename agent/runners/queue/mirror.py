@@ -8,6 +8,7 @@ Workers are other machines: what they say is bounded and checked like everything
 import json
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -41,16 +42,20 @@ def beat(folder: Path, row: JobRow) -> None:
         write_aside(JobPaths(folder).heartbeat, json.dumps(asdict(here)), durable=False)
 
 
-def logs(connection: Connection, folder: Path, row: JobRow, most: int = PIECE) -> None:
-    """Appends what came since; a log that was cut off half-way is gone on with at its size."""
+def logs(
+    connection: Connection, folder: Path, row: JobRow, ends: Mapping[tuple[int, str], int], most: int = PIECE
+) -> None:
+    """Appends what came since; a log that was cut off half-way is gone on with at its size. `ends`: what there is."""
     for name in LOGS:
+        if (row.id, name) not in ends:
+            continue
         try:
             fd = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise InfraError(f"{folder / name} can't be written: {error}") from error
         try:
             info = os.fstat(fd)
-            if not stat.S_ISREG(info.st_mode) or info.st_size >= MOST_LOG:
+            if not stat.S_ISREG(info.st_mode) or info.st_size >= min(MOST_LOG, ends[row.id, name]):
                 continue
             left = min(most, MOST_LOG - info.st_size)
             os.write(fd, queue.log_pieces(connection, row.id, name, info.st_size, left))
@@ -71,7 +76,7 @@ def result(connection: Connection, folder: Path, row: JobRow) -> None:
         if what not in places:
             raise InfraError(f"worker {row.worker} sent {what[:50]!r}, which no job has")
         put(folder, places[what], blobs.get(connection, sha, MOST if what == "measure" else blobs.MOST))
-    logs(connection, folder, row, MOST_LOG)
+    logs(connection, folder, row, queue.log_ends(connection, [row.id]), MOST_LOG)
     beat(folder, row)
     if len(row.result) > MOST:
         raise InfraError(f"worker {row.worker} sent a result of {len(row.result):,} characters")

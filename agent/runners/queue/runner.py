@@ -17,9 +17,10 @@ from agent.records import Campaign
 from agent.runners.job import JobPaths, JobResult, JobState, Loss, Progress
 from agent.runners.order import Order, placed
 from agent.runners.progress import progress
-from agent.runners.queue import cargo, mirror
+from agent.runners.queue import cargo, mirror, rebuild
 from agent.runners.queue.hardware import fits
 from agent.runners.reading import read_small, there
+from agent.setting import campaign_folder
 from agent.store import Store, blobs, lease, queue, workers
 from agent.store.queue import IN_FLIGHT, JobRow
 from agent.store.workers import Worker
@@ -33,8 +34,10 @@ _RUN = re.compile(r"r(\d{1,12})")
 
 
 class QueueRunner:
-    def __init__(self, name: str, store: Store, track: Track, ahead: int = 1) -> None:
+    def __init__(self, name: str, store: Store, track: Track, ahead: int = 1, workspace: Path | None = None) -> None:
+        """`workspace`: where folders are made anew of runs that another machine's controller has laid out."""
         self._name, self._store, self._track, self._ahead = name, store, track, ahead
+        self._workspace = workspace
         self._own: Store | None = store  # until the controller's takes its place
         self._lock = threading.Lock()
         self._open: dict[int, Path] = {}
@@ -49,10 +52,13 @@ class QueueRunner:
             )
 
     def opened(self, store: Store, campaign: Campaign) -> None:
-        """From now on all is read and written through the controller's own store."""
+        """From now on all is read and written through the controller's own store. Runs that a controller elsewhere laid
+        out are found as if they had been laid out here."""
         if self._own is not None and self._own is not store:
             self._own.close()
         self._own, self._store = None, store
+        if self._workspace is not None:
+            rebuild.folders(store, campaign, campaign_folder(self._workspace, campaign.name) / "jobs", self._name)
 
     def close(self) -> None:
         if self._own is not None:
@@ -235,16 +241,16 @@ class QueueRunner:
 
     def _mirror(self, rows: Mapping[int, JobRow]) -> None:
         """What runs looks here as it does on its worker; logs come less often."""
-        with_logs = time.monotonic() > self._logged + LOGS_S
-        if with_logs:
-            self._logged = time.monotonic()
-        for run_id, row in rows.items():
-            if row.state != "running":
-                continue
-            mirror.beat(self._open[run_id], row)
-            if with_logs:
-                with self._store.read() as reads:
-                    mirror.logs(reads.connection, self._open[run_id], row)
+        running = [row for row in rows.values() if row.state == "running"]
+        for row in running:
+            mirror.beat(self._open[row.run_id], row)
+        if not running or time.monotonic() < self._logged + LOGS_S:
+            return
+        self._logged = time.monotonic()
+        with self._store.read() as reads:
+            ends = queue.log_ends(reads.connection, [row.id for row in running])
+            for row in running:
+                mirror.logs(reads.connection, self._open[row.run_id], row, ends)
 
     def _word(self, hardware_class: str) -> str:
         word = hashlib.sha256(hardware_class.encode()).hexdigest()[:6]
