@@ -16,6 +16,7 @@ from typing import Literal
 from agent.llm.meter import write_off
 from agent.runners.fleet import Closes
 from agent.setting import Setting
+from agent.steps import anchors
 from agent.steps.admit import admit, record, refresh
 from agent.steps.collect import cancel_all, collect
 from agent.steps.conform import Conforming
@@ -126,7 +127,9 @@ class Loop:
             items = [item for item in items if not begins(item) or self._conforming.may_run(item.proposal)]
         if items:
             slots = self._crowd.free(slots)
-        for slot, item in zip(slots, items, strict=False):
+        first = anchors.due(setting, slots) if items else []
+        rest = [slot for slot in anchors.usable(setting, slots) if slot not in {slot for _, slot in first}]
+        for item, slot in (*first, *zip(items, rest, strict=False)):
             if start(setting, item, slot) is None:
                 break  # what is most urgent can't be paid: nothing less urgent may eat the rest
             started += 1

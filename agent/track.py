@@ -86,6 +86,9 @@ class Hardware(Table):
     gpus: Annotated[int, Field(ge=0)] = 0
     device: str = ""
     """Part of the device's name that must be there, such as "H100"."""
+    anchor_every_s: Annotated[float, Field(gt=0)] | None = None
+    """Where a clock ends training, so that a faster machine makes a better score: the head runs first on each machine
+    that joins, and again after so many seconds, and verdicts compare within machines. None: machines make no score."""
 
     @model_validator(mode="after")
     def _counted(self) -> "Hardware":
@@ -231,6 +234,10 @@ class Track(Table):
             raise ValueError("script.score: without it the track's trust can only be 'reported'")
         if self.script.score and not self.script.artifact:
             raise ValueError("script.artifact: the judge needs to know which file to load")
+        if self.compute is not None and self.hardware.anchor_every_s is not None:
+            raise ValueError(
+                "hardware.anchor_every_s: is for tracks without [compute], whose budget no machine changes"
+            )
         for rung in self.rung:
             self._fits(rung)
         return self

@@ -8,7 +8,7 @@ the head on a registered seed, are what leases have in common.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.judge.noise import Noise
@@ -17,6 +17,8 @@ from agent.judge.verdict import Gain, upper_tail
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from agent.store.rows import Replicate
 
     Floats = NDArray[np.float64]
 
@@ -42,6 +44,22 @@ class Contrast(NamedTuple):
 
     weights: tuple[float, ...]
     stderr: float
+
+
+def apart(scores: Iterable["Replicate"]) -> "list[Replicate]":
+    """As if a commit on another lease were another commit: how leases differ is no noise between seeds."""
+    numbers: dict[tuple[int, str], int] = {}
+
+    def number(commit: int, lease: str) -> int:
+        return numbers.setdefault((commit, lease), len(numbers) + 1)
+
+    return [
+        one._replace(
+            proposal_id=number(one.proposal_id, one.lease),
+            baseline_id=None if one.baseline_id is None else number(one.baseline_id, one.lease),
+        )
+        for one in scores
+    ]
 
 
 def compare(readings: Sequence[Reading], mine: int, theirs: int, noise: Noise) -> Gain | None:

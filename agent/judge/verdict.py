@@ -49,14 +49,18 @@ def decide(
     noise: Noise,
     level: float,
     confirming: bool,
+    gain: Gain | None = None,
 ) -> Verdict:
-    """After each run of an idea that broke no rule; `level` as the function of that name gives it."""
+    """After each run of an idea that broke no rule; `level` as the function of that name gives it.
+
+    `gain`: where machines make a score, as agent/judge/leases.py compares them.
+    """
     assert proposal.baseline_id is not None
     if (refused := comparable.apart(candidate, baseline)) is not None:
         return Verdict(proposal.id, proposal.baseline_id, "inconclusive", refused)
     mine, theirs = _scores(candidate), _scores(baseline)
     rule = track.decision
-    gain = compare(mine, theirs, noise)
+    gain = gain or compare(mine, theirs, noise)
     size = max((one.measurement.total_bytes or 0 for one in candidate), default=0)
     limit = track.limits.artifact_bytes
     if limit is not None and size > limit:
@@ -68,12 +72,19 @@ def decide(
     return _verdict(proposal.id, proposal.baseline_id, decision, words, gain, noise, len(mine), len(theirs))
 
 
-def fresh(head: Proposal, parent: Proposal, new: Sequence["Scored"], old: Sequence["Scored"], noise: Noise) -> Verdict:
+def fresh(
+    head: Proposal,
+    parent: Proposal,
+    new: Sequence["Scored"],
+    old: Sequence["Scored"],
+    noise: Noise,
+    gain: Gain | None = None,
+) -> Verdict:
     """A new head's own runs, which gated nothing, against its parent's: no gain contradicts the verdict."""
     if (refused := comparable.apart(new, old)) is not None:
         return Verdict(head.id, parent.id, "inconclusive", f"fresh runs: {refused}")
     mine, theirs = _scores(new), _scores(old)
-    gain = compare(mine, theirs, noise)
+    gain = gain or compare(mine, theirs, noise)
     decision: Decision = "accept" if gain.mean > 0 else "worse"
     what = "the gain holds" if decision == "accept" else "fresh runs show no gain, so it is taken back"
     words = f"fresh runs: {_seen(mine, theirs, gain)}; {what}"

@@ -29,6 +29,7 @@ __all__ = [
     "JobResult",
     "JobSpec",
     "JobState",
+    "Leases",
     "Loss",
     "Phase",
     "PhaseResult",
@@ -37,6 +38,7 @@ __all__ = [
     "classes",
     "create",
     "ended",
+    "lease_of",
 ]
 
 
@@ -114,6 +116,24 @@ class Runner(Protocol):
     def sweep(self, jobs_root: Path) -> list[int]:
         """End what dead shepherds left behind; gives the ids of the processes that were ended."""
         ...
+
+
+@runtime_checkable
+class Leases(Protocol):
+    """A runner that can tell its machines apart."""
+
+    def lease(self, slot: str) -> str:
+        """Of the slot's machine: from its renting to its return, or from one start of it to the next."""
+        ...
+
+    def refuse(self, lease: str, reason: str) -> None:
+        """It is not what it was: it takes no further run, and one that is rented is given back. Safe to call again."""
+        ...
+
+
+def lease_of(runner: Runner, slot: str) -> str:
+    """Empty where the runner can't tell: all its machines of a class then count as one."""
+    return runner.lease(slot) if isinstance(runner, Leases) else ""
 
 
 def classes(runner: Runner) -> tuple[str, ...]:

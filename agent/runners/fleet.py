@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from agent.errors import InfraError, did_you_mean
-from agent.runners import Ends, JobPaths, JobResult, JobState, Loss, Progress, Runner
+from agent.runners import Ends, JobPaths, JobResult, JobState, Leases, Loss, Progress, Runner, lease_of
 from agent.runners.job import strict, write_aside
 from agent.runners.order import Order
 from agent.runners.reading import read_small, there
@@ -100,6 +100,15 @@ class Fleet:
 
     def price(self, slot: str) -> float:
         return self._of(slot).price(slot)
+
+    def lease(self, slot: str) -> str:
+        return lease_of(self._of(slot), slot)
+
+    def refuse(self, lease: str, reason: str) -> None:
+        """Whoever has it knows it."""
+        for runner in self.runners.values():
+            if isinstance(runner, Leases):
+                runner.refuse(lease, reason)
 
     def env(self, slot: str) -> dict[str, str]:
         return self._of(slot).env(slot)

@@ -30,7 +30,7 @@ from agent.runners.job import (
 from agent.runners.order import Here, Order, corpus_beside, placed, spec_of
 from agent.runners.progress import progress
 from agent.runners.reading import read_small, there
-from agent.runners.shepherd import BEAT_S
+from agent.runners.shepherd import BEAT_S, boot
 from sandbox import BoxName, Level, Policy, in_force, stack
 from sandbox.child import open_log
 from sandbox.walls import tried
@@ -67,6 +67,13 @@ class LocalRunner:
 
     def price(self, slot: str) -> float:
         return 0.0
+
+    def lease(self, slot: str) -> str:
+        """One for this machine until it is started again."""
+        return f"local/{boot()[:13]}"
+
+    def refuse(self, lease: str, reason: str) -> None:
+        """Nobody takes it back: its person has to see what is wrong with it."""
 
     def env(self, slot: str) -> dict[str, str]:
         if not self._gpus_per_slot:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from agent import budget
 from agent.errors import BudgetExceeded
-from agent.judge import gates, noise, trial, verdict
+from agent.judge import gates, leases, noise, trial, verdict
 from agent.records import Decision, Proposal, ProposalState, Verdict
 from agent.setting import Setting, known
-from agent.steps import classes
+from agent.steps import anchors, classes
 from agent.steps.fresh import fresh
 from agent.steps.limits import worst_run
 from agent.steps.wanted import in_flight, of_test, trial_rung, yardstick
@@ -54,10 +54,12 @@ class Evidence:
     baseline: tuple[Scored, ...]  # the baseline's report runs
     noise: noise.Noise
     level: float  # at which this idea is tested
+    gain: verdict.Gain | None = None  # where machines make a score
 
 
 def decide(setting: Setting) -> int:
     """Decides every idea whose last run has been measured. An idea whose confirmation can't be paid yet waits."""
+    anchors.close(setting)
     with setting.store.read() as reads:
         proposals = reads.proposals(setting.campaign.id, {"measured", "confirming"})
         due = [(p, found) for p in proposals if (found := evidence(setting, reads, p)) is not None]
@@ -98,13 +100,20 @@ def evidence(setting: Setting, reads: Reads, proposal: Proposal) -> Evidence | T
             return None
         sizes = tuple(s.measurement.total_bytes for s in baseline if s.measurement.total_bytes is not None)
         return Tried(rung, tuple(s for s in candidate if s.run.id in ids), measure.scored, sizes)
-    groups = noise.groups(reads.replicates(campaign.id, hardware_class, newest=noise.REMEMBERED))
-    return Evidence(
-        tuple(s for s in candidate if s.run.id in ids),
-        tuple(baseline),
-        noise.estimate(groups, prior_sigma=rule.prior_sigma, prior_df=rule.prior_df),
-        _level(reads, campaign.id, rule),
-    )
+    mine = tuple(s for s in candidate if s.run.id in ids and not s.run.set_aside)
+    sigma = noise_of(setting, reads, hardware_class)
+    gain = anchors.gain(setting, reads, mine, baseline, sigma) if anchors.asked_for(setting) else None
+    if gain is None and anchors.asked_for(setting) and any(s.measurement.bpb is not None for s in mine):
+        return None  # the head has not run on the idea's machine yet
+    return Evidence(mine, tuple(baseline), sigma, _level(reads, campaign.id, rule), gain)
+
+
+def noise_of(setting: Setting, reads: Reads, hardware_class: str) -> noise.Noise:
+    """Between seeds, on machines of one class; where machines make a score, within each of them."""
+    rule = setting.track.decision
+    found = reads.replicates(setting.campaign.id, hardware_class, newest=noise.REMEMBERED)
+    groups = noise.groups(leases.apart(found) if anchors.asked_for(setting) else found)
+    return noise.estimate(groups, prior_sigma=rule.prior_sigma, prior_df=rule.prior_df)
 
 
 def _level(reads: Reads, campaign_id: int, rule: DecisionRule) -> float:
@@ -129,6 +138,7 @@ def judge(setting: Setting, proposal: Proposal, found: Evidence | Tried) -> Verd
         noise=found.noise,
         level=found.level,
         confirming=proposal.state == "confirming",
+        gain=found.gain,
     )
 
 

@@ -17,7 +17,7 @@ def fresh(
     """Those that stand: of each seed the last, none that is to be tried again. Of one class, or all where none is
     named."""
     runs = reads.runs(head.campaign_id, proposal_id=head.id, purposes={"report"}, states={"done"})
-    runs = within(runs, hardware_class)
+    runs = [run for run in within(runs, hardware_class) if not run.set_aside]
     last = {run.seed: run.id for run in runs}
     again = disturbed(setting, reads, head, runs)
     found = reads.scored(head.campaign_id, proposal_id=head.id, documents=documents)

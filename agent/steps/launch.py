@@ -8,6 +8,7 @@ import shutil
 from agent import budget
 from agent.errors import BudgetExceeded
 from agent.records import Amount, Proposal, Run
+from agent.runners import lease_of
 from agent.runners.fleet import NotPlacedError
 from agent.setting import Setting, known
 from agent.steps.auditing import auditing
@@ -98,6 +99,7 @@ def _book(setting: Setting, tx: Tx, item: Wanted, slot: str) -> Run:
         attempt=item.attempt,
         hardware_class=setting.runner.hardware_class(slot),
         script_sha=script_sha(setting, proposal),
+        lease=lease_of(setting.runner, slot),
     )
     tx.update_run(run.id, slot=slot)
     _fund(setting, tx, item, run)

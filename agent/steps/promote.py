@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 from agent import budget, worktree
 from agent.errors import BudgetExceeded, EditError, UserError
-from agent.judge import gates, noise, verdict
-from agent.records import Proposal, ProposalState
+from agent.judge import gates, verdict
+from agent.records import Proposal, ProposalState, Verdict
 from agent.setting import Setting, known
-from agent.steps import admit, classes
+from agent.steps import admit, anchors, classes
 from agent.steps.auditing import unaudited
+from agent.steps.decide import noise_of
 from agent.steps.fresh import fresh
 from agent.steps.limits import worst_run
 from agent.steps.wanted import MAX_ATTEMPTS, given_up
@@ -109,7 +110,7 @@ def _to_trunk(setting: Setting, proposal: Proposal) -> bool:
         head = reads.head(campaign.id)
         scored = reads.scored(campaign.id, proposal_id=proposal.id)
     rung = setting.track.decision.rung
-    runs = [s for s in scored if s.run.baseline_id == head.id and s.run.rung == rung]
+    runs = [s for s in scored if s.run.baseline_id == head.id and s.run.rung == rung and not s.run.set_aside]
     tip = known(repo.trunk(campaign.name))
     if tip != proposal.commit:
         if repo.files(tip, paths) != repo.files(known(head.commit), paths):
@@ -155,14 +156,15 @@ def _contradicted(setting: Setting) -> int:
         home = classes.home(setting, reads, head)
         runs = classes.within(runs, home)
         lost = given_up(setting, reads, runs, head)
-        if lost is None and len({run.seed for run in runs if run.state == "done"}) < due:
+        if lost is None and len({run.seed for run in runs if run.state == "done" and not run.set_aside}) < due:
             return 0
         own = fresh(setting, reads, head, home)
         if lost is None and len(own) < due:
             return 0
         parent = reads.proposal(head.baseline_id)
         old = fresh(setting, reads, parent, home)
-        groups = noise.groups(reads.replicates(campaign.id, home, newest=noise.REMEMBERED))
+        sigma = noise_of(setting, reads, home)
+        gain = anchors.gain(setting, reads, own, old, sigma) if anchors.asked_for(setting) else None
     scored = [s for s in own if s.measurement.bpb is not None]
     if lost is not None:
         why: str | None = f"its fresh run was lost {MAX_ATTEMPTS} times (r{lost.id}): {lost.reason}"
@@ -171,8 +173,12 @@ def _contradicted(setting: Setting) -> int:
     if why is not None:
         _revert(setting, head, parent, why)
         return 1
-    sigma = noise.estimate(groups, prior_sigma=rule.prior_sigma, prior_df=rule.prior_df)
-    found = verdict.fresh(head, parent, scored, old, sigma)
+    if gain is None and anchors.asked_for(setting):
+        found = Verdict(
+            head.id, parent.id, "inconclusive", "fresh runs: no machine tells them from those of the parent"
+        )
+    else:
+        found = verdict.fresh(head, parent, scored, old, sigma, gain)
     if found.decision == "worse":
         _revert(setting, head, parent, found.words)
         return 1

@@ -117,7 +117,7 @@ def _in_order(setting: Setting, ideas: Sequence[Proposal]) -> bool:
     return all(one.planner in quick for one in ideas)
 
 
-_RANK: dict[Purpose, int] = {"report": 0, "recheck": 1, "replay": 2, "confirm": 3, "screen": 4, "trial": 4}
+_RANK: dict[Purpose, int] = {"anchor": 0, "report": 0, "recheck": 1, "replay": 2, "confirm": 3, "screen": 4, "trial": 4}
 
 
 def in_flight(runs: list[Run]) -> bool:
@@ -282,6 +282,6 @@ def _attempt(runs: list[Run], seed: int, again: Collection[int] = ()) -> int | N
     `again`: seeds at which what is done does not count.
     """
     tries = [run for run in runs if run.seed == seed]
-    if in_flight(tries) or (seed not in again and any(run.state == "done" for run in tries)):
+    if in_flight(tries) or (seed not in again and any(run.state == "done" and not run.set_aside for run in tries)):
         return None
     return len(tries) + 1

@@ -168,7 +168,7 @@ class Reads:
         query = selects.replicates(hardware_class != "", newest is not None)
         values = {"campaign_id": campaign_id, "hardware_class": hardware_class, "newest": newest}
         found = self.connection.execute(query, values)
-        return [Replicate(row.proposal_id, row.baseline_id, row.seed, row.bpb) for row in found][::-1]
+        return [Replicate(row.proposal_id, row.baseline_id, row.seed, row.bpb, row.lease) for row in found][::-1]
 
     def trials(self, campaign_id: int, *, newest: int | None = None) -> list[TrialRow]:
         """What became of each proposal, without its texts, by id; at most the `newest` ones."""

@@ -60,6 +60,7 @@ class Replicate(NamedTuple):
     baseline_id: int | None  # which test it belongs to; None for a head's own report runs
     seed: int
     bpb: float
+    lease: str = ""
 
 
 class Times(NamedTuple):

@@ -180,13 +180,14 @@ FINDINGS = select(findings).where(_among(findings.c.measurement_id, "measurement
 @cache
 def replicates(one_class: bool, some: bool) -> Select[Any]:
     query = (
-        select(runs.c.id, runs.c.proposal_id, runs.c.baseline_id, runs.c.seed, measurements.c.bpb)
+        select(runs.c.id, runs.c.proposal_id, runs.c.baseline_id, runs.c.seed, measurements.c.bpb, runs.c.lease)
         .join(measurements, measurements.c.run_id == runs.c.id)
         .join(campaigns, campaigns.c.id == runs.c.campaign_id)
         .where(
             runs.c.campaign_id == _CAMPAIGN,
             runs.c.state == "done",
             runs.c.outcome == "ok",
+            runs.c.set_aside == "",
             runs.c.rung == campaigns.c.rung,
             measurements.c.latest == 1,
             measurements.c.bpb.is_not(None),

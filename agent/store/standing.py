@@ -42,7 +42,7 @@ _CAMPAIGN = select(campaigns.c.trust, campaigns.c.rung, campaigns.c.artifact_lim
 )
 _MEASURED = (
     select(_m.id, _m.board_id, _m.bpb, _m.total_bytes, _m.trust, _m.latest, _m.faults, _m.violations, _m.counts)
-    .add_columns(_r.state, _r.outcome, _r.walls, _r.rung, _r.purpose, _r.script_sha)
+    .add_columns(_r.state, _r.outcome, _r.walls, _r.rung, _r.purpose, _r.script_sha, _r.set_aside)
     .join(runs, _r.id == _m.run_id)
     .where(_m.proposal_id == _THIS)
     .order_by(_m.id)
@@ -130,6 +130,7 @@ def _measured(connection: Connection, proposal_id: int) -> list[RowMapping]:
 
 def _run(row: RowMapping, campaign: RowMapping) -> _Run:
     scored = row["latest"] == 1 and row["state"] == "done" and row["outcome"] == "ok" and row["bpb"] is not None
+    scored = scored and row["set_aside"] == ""
     limit, total = campaign["artifact_limit"], row["total_bytes"]
     fits = limit is None or (total is not None and total <= limit)
     unsafe = "unsafe" in row["walls"]

@@ -219,7 +219,7 @@ class Tx(Reads):
         if new.state != old.state:
             words = " ".join(part for part in (new.outcome, new.reason) if part) or new.purpose
             self.add_event(new.campaign_id, new.state, words, proposal_id=new.proposal_id, run_id=run_id)
-        decides = {"state", "outcome", "walls", "script_sha"} & set(columns)
+        decides = {"state", "outcome", "walls", "script_sha", "set_aside"} & set(columns)
         if decides and measured.latest(self.connection, run_id) is not None:
             standing.refresh(self.connection, new.proposal_id)
         return new

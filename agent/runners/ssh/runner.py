@@ -76,6 +76,14 @@ class SshRunner:
         assert machine.facts is not None
         return machine.host.price / machine.facts.slots
 
+    def lease(self, slot: str) -> str:
+        machine = self._of(slot)
+        assert machine.facts is not None
+        return f"{machine.host.name}/{machine.facts.boot[:13]}"
+
+    def refuse(self, lease: str, reason: str) -> None:
+        """Nobody takes it back: whoever owns it has to see what is wrong with it."""
+
     def env(self, slot: str) -> dict[str, str]:
         """The machine itself adds what its slots are."""
         return {}
