@@ -69,6 +69,7 @@ def make_corpus(
     train: Sequence[Sequence[int]] = ((BOS, 5, 6),),
     val_shards: int = 1,
     model: bytes = MODEL,
+    kept_back: Sequence[int] = (),
 ) -> Manifest:
     """As a download leaves it. The validation tokens are shared out over shards without regard to documents."""
     dataset = folder / "datasets" / f"fineweb10B_{VARIANT}"
@@ -89,7 +90,14 @@ def make_corpus(
 
     parts = part_of("train", sum(map(len, train))), part_of("val", len(val))
     extra = entries(sorted((folder / "tokenizers").iterdir()))
+    hidden = None
+    if kept_back:
+        path = folder / "datasets/kept_back/fineweb_train_000099.bin"
+        path.parent.mkdir(exist_ok=True)
+        write_shard(path, kept_back)
+        files = entries([path])
+        hidden = Part(files, None, files[0].bytes, files[0].sha256, len(kept_back))
     named = data_sha("fineweb", *parts, None, extra)
-    manifest = Manifest("fineweb", {"commit": "0" * 40}, *parts, named, variant=VARIANT, extra=extra)
+    manifest = Manifest("fineweb", {"commit": "0" * 40}, *parts, named, variant=VARIANT, extra=extra, hidden=hidden)
     manifests.write(manifest, folder)
     return manifest

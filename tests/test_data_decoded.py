@@ -80,6 +80,57 @@ def test_documents_are_the_text_of_their_tokens_wherever_blocks_and_shards_end(
     assert not (tmp_path / ".part/val").exists()
 
 
+def hidden_of(folder: Path, found: Decoded) -> list[str]:
+    assert found.hidden is not None
+    told = found.hidden
+    raw = read_documents(folder / told.file.path, told.file.sha256, told.docs, told.bytes)
+    return [document.decode() for document in raw]
+
+
+@pytest.mark.parametrize("block", [1 << 20, 7])
+def test_the_first_whole_documents_of_a_shard_that_is_kept_back_are_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    """The shard begins and ends inside documents; which are hidden depends on nothing else."""
+    monkeypatch.setattr(decoded, "BLOCK", block)
+    monkeypatch.setattr(decoded, "HIDDEN_LEAST", 2)
+    folder = tmp_path / "data"
+    val, kept = tokens_of(stories(200, 2, 60)), stories(40, 11, 60)
+    shard = tokens_of(kept)[5:-3]
+    corpus = make_corpus(folder, val, kept_back=shard)
+    found = prepare_documents(folder, quiet)
+    hidden = hidden_of(folder, found)
+    assert hidden == [normal(text) for text in kept[1 : 1 + len(hidden)]] and 2 <= len(hidden) < 30
+    assert found.hidden is not None and found.hidden.shard == corpus.hidden.sha256  # type: ignore[union-attr]
+    least = decoded.HIDDEN_SHARE * len(val)
+    assert least <= found.hidden.tokens < least + max(len(processor().encode(text)) for text in hidden)
+    assert corpus.data_sha == make_corpus(tmp_path / "other", val).data_sha, "no score depends on them"
+    assert prepare_documents(folder, quiet) == found
+    # All of a small shard, but for what its end may have cut.
+    monkeypatch.setattr(decoded, "HIDDEN_SHARE", 10.0)
+    (folder / "val/decoded.json").unlink()
+    assert hidden_of(folder, prepare_documents(folder, quiet)) == [normal(text) for text in kept[1:-1]]
+
+
+def test_hidden_documents_of_another_shard_are_made_anew(tmp_path: Path) -> None:
+    val = tokens_of(stories(30, 2, 60))
+    make_corpus(tmp_path, val)
+    assert prepare_documents(tmp_path, quiet).hidden is None
+    for seed in (11, 12):
+        corpus = make_corpus(tmp_path, val, kept_back=tokens_of(stories(20, seed, 60)))
+        with pytest.raises(Damaged, match="has hidden documents of another shard, or none"):
+            decoded.load(tmp_path, corpus, verify=False)
+        found = prepare_documents(tmp_path, quiet)
+        assert hidden_of(tmp_path, found)[0].startswith(f"Story {seed}.1:") and found.hidden.docs == 16  # type: ignore[union-attr]
+    path = tmp_path / "val/hidden.jsonl"
+    path.write_bytes(path.read_bytes()[:-2] + b" \n")
+    with pytest.raises(Damaged, match=r"hidden\.jsonl was changed"):
+        decoded.load(tmp_path, corpus, verify=True)
+    make_corpus(tmp_path / "short", val, kept_back=tokens_of(stories(2, 3)))
+    with pytest.raises(UserError, match="holds no documents that could be hidden"):
+        prepare_documents(tmp_path / "short", quiet)
+
+
 @pytest.mark.parametrize("length", [0, 1, 2, 63, 64, 65, 128, 129, 130, 3000])
 @pytest.mark.parametrize("block", [1, 50, 64, 5000])
 def test_the_contests_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, block: int) -> None:

@@ -110,6 +110,38 @@ def test_a_download_has_the_official_layout_and_grows_by_what_is_missing(hub: Lo
     assert load(folder) == more
 
 
+KEEPS_BACK = """
+import sys
+from pathlib import Path
+from trainer.data import prepare
+prepare("fineweb", Path(sys.argv[1]), train_shards=int(sys.argv[2]), keep_back=sys.argv[3] == "keep")
+"""
+
+
+def test_the_last_shard_is_kept_back_where_training_does_not_look(hub: LocalHub, tmp_path: Path):
+    folder = tmp_path / "fineweb"
+
+    def keeping(shards: int, keep: str = "keep") -> tuple[Manifest, str]:
+        argv, env = command(hub, folder)
+        argv = [argv[0], "-c", KEEPS_BACK, str(folder), str(shards), keep]
+        done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return load(folder), done.stdout
+
+    plain, _ = keeping(1, "")
+    kept, _ = keeping(1)
+    assert kept.hidden is not None and plain.hidden is None and kept.data_sha == plain.data_sha
+    (file,) = kept.hidden.files
+    assert file.path == "datasets/kept_back/fineweb_train_000002.bin" and kept.hidden.tokens == 20_002
+    assert (folder / file.path).read_bytes() == hub.files[f"{ON_HUB}{SHARDS}train_000002.bin"]
+    assert sorted(path.name for path in (folder / SHARDS).parent.glob("*train*")) == ["fineweb_train_000000.bin"]
+    before = len(hub.seen)
+    assert keeping(1)[0] == kept and keeping(1, "")[0] == kept and len(hub.seen) == before
+    assert keeping(2, "")[0].hidden == kept.hidden
+    whole, said = keeping(3)
+    assert whole.hidden is None and "all 3 training shards are asked for, so none is kept back" in said
+
+
 def test_a_cut_connection_goes_on_with_a_range_request(hub: LocalHub, tmp_path: Path):
     path = f"{ON_HUB}{SHARDS}train_000000.bin"
     # The library takes 10 MB at a time, so that the shard must be larger.

@@ -56,12 +56,18 @@ def documents(track: Track, corpus: Path) -> Documents | None:
 
 def hidden_documents(track: Track, corpus: Path) -> Documents | None:
     """Where a corpus has text that is scored and never reported."""
-    if track.data.corpus in ("none", "fineweb"):
+    if track.data.corpus == "none":
         return None
+    from trainer.data import decoded
     from trainer.data.manifest import load
 
-    part = load(corpus, verify=False).hidden
-    return None if part is None else _of(part, corpus, None)
+    manifest = load(corpus, verify=False)
+    if track.data.corpus == "fineweb":
+        found = decoded.load(corpus, manifest, verify=False).hidden
+        if found is None:
+            return None
+        return Documents(str(corpus / found.file.path), found.file.sha256, found.docs, found.bytes, None)
+    return None if manifest.hidden is None else _of(manifest.hidden, corpus, None)
 
 
 def _of(part: "Part", corpus: Path, floor_bits: float | None) -> Documents:

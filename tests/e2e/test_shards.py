@@ -89,7 +89,7 @@ def corpus(root: Path) -> Path:
     world.git(root, "commit", "-q", "-m", "A track of shards")
     folder = root / ".caddie/data/fineweb"
     train = [tokens_of(stories(60, seed)) for seed in (8, 9)]
-    make_corpus(folder, tokens_of(VALIDATION), train=train, val_shards=2)
+    make_corpus(folder, tokens_of(VALIDATION), train=train, val_shards=2, kept_back=tokens_of(stories(30, 10, 60)))
     return folder
 
 
@@ -134,6 +134,7 @@ def check(setting: Setting, run: int, found: decoded.Decoded, measurement) -> No
     assert found.tokens == len(tokens_of(VALIDATION)) - len(VALIDATION)
     assert measurement.tokens_scored == found.tokens + 40
     assert measurement.bytes_scored == found.bytes == len("".join(texts).encode())
+    assert found.hidden is not None and len(measurement.hidden_nats) == found.hidden.docs == 16
     total = math.fsum(nats) + measurement.doc_nats[-1]
     assert measurement.bpb == pytest.approx(total / math.log(2) / found.bytes, rel=1e-4)
     assert 0.5 < measurement.bpb < 3 and measurement.trust == "measured"
@@ -170,8 +171,9 @@ def test_training_sees_its_shards_and_the_model_and_nothing_of_the_validation_te
     dataset = corpus / "datasets" / f"fineweb10B_{VARIANT}"
     train = [str(dataset / f"fineweb_train_00000{number}.bin") for number in (0, 1)]
     assert policy.read == (str(paths.code), *train, str(corpus / "tokenizers"))
-    hidden = [path for path in corpus.rglob("*") if path.is_file() and ("val" in path.name or "val" in path.parts)]
-    assert {path.name for path in hidden} >= {"docs.jsonl", "decoded.json", "fineweb_val_000000.bin"}
+    never = ("val", "kept_back")
+    hidden = [path for path in corpus.rglob("*") if path.is_file() and any(name in str(path) for name in never)]
+    assert {path.name for path in hidden} >= {"docs.jsonl", "hidden.jsonl", "decoded.json", "fineweb_val_000000.bin"}
     seen = [path for path in hidden if any(Path(given) in (path, *path.parents) for given in policy.read)]
     assert not seen and not [path for path in hidden if str(path) in str(reach.scoring(track, reach.Reach("base")))]
     if stack(policy).level == "base":

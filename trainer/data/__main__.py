@@ -33,7 +33,11 @@ def parser() -> argparse.ArgumentParser:
             one.add_argument("--variant", default="sp1024", help="whose tokens: sp1024 (default), ...")
             one.add_argument("--train-shards", type=int, default=1, metavar="N", help="100 M tokens each (default: 1)")
             one.add_argument("--verify", action="store_true", help="read all shards again, fetch damaged ones anew")
-            one.add_argument("--documents", action="store_true", help="also decode the validation text for the judge")
+            one.add_argument(
+                "--documents",
+                action="store_true",
+                help="also decode the validation text for the judge, and a little of one more shard",
+            )
         else:
             one.add_argument("--remake", action="store_true", help="make it anew although it is there and intact")
     return top
@@ -43,6 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = vars(parser().parse_args(arguments))
     folder = chosen.pop("out") or Path(".caddie/data") / chosen["corpus"]
     decodes = chosen.pop("documents", False)
+    if decodes:
+        chosen["keep_back"] = True
     try:
         manifest = prepare(chosen.pop("corpus"), folder, say=_to_stderr, **chosen)
         if decodes:

@@ -26,8 +26,10 @@ from trainer.data.pieces import Pieces, read
 from trainer.data.place import place_in_parts
 from trainer.data.shards import blocks
 
-FORMAT = 2
-FOLDER, DOCUMENTS, ABOUT = "val", "docs.jsonl", "decoded.json"
+FORMAT = 3
+FOLDER, DOCUMENTS, ABOUT, HIDDEN = "val", "docs.jsonl", "decoded.json", "hidden.jsonl"
+HIDDEN_SHARE = 0.02  # of the validation tokens, and so of the time that scoring takes
+HIDDEN_LEAST = 16  # documents: from fewer nothing could be told
 HOW = "`python -m trainer.data fineweb --documents` decodes them, and so does `agent start`"
 BLOCK = 1 << 20  # tokens that are held at once
 LONGEST = 1 << 23  # tokens of one document: as text it must fit into a frame of the judge
@@ -36,6 +38,18 @@ AT_ONCE = 256  # documents that are encoded again at once
 MOST_CHANGED = 0.01
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """Documents of a training shard that training never sees: no score is made of them."""
+
+    shard: str
+    """Its sha256."""
+    file: File
+    docs: int
+    bytes: int
+    tokens: int
 
 
 @dataclass(frozen=True)
@@ -59,6 +73,8 @@ class Decoded:
     tokens: int
     """Of the documents, separators not included."""
     official: Official
+    hidden: Hidden | None = None
+    """None: no shard was kept back."""
 
 
 def prepare_documents(folder: Path, say: Say) -> Decoded:
@@ -89,11 +105,14 @@ def load(folder: Path, manifest: Manifest, *, verify: bool) -> Decoded:
         raise Damaged(f"can't read {path}: {error}") from error
     if (found.shards, found.model) != (manifest.val.sha256, _model(manifest).sha256):
         raise Damaged(f"{path} is of other shards or another model")
-    documents = folder / found.file.path
-    if documents.is_symlink() or not documents.is_file():
-        raise Damaged(f"{documents} is missing")
-    if documents.stat().st_size != found.file.bytes or (verify and sha_of(documents) != found.file.sha256):
-        raise Damaged(f"{documents} was changed since it was made")
+    if (found.hidden and found.hidden.shard) != (manifest.hidden and manifest.hidden.sha256):
+        raise Damaged(f"{path} has hidden documents of another shard, or none")
+    for file in (found.file, *((found.hidden.file,) if found.hidden else ())):
+        documents = folder / file.path
+        if documents.is_symlink() or not documents.is_file():
+            raise Damaged(f"{documents} is missing")
+        if documents.stat().st_size != file.bytes or (verify and sha_of(documents) != file.sha256):
+            raise Damaged(f"{documents} was changed since it was made")
     return found
 
 
@@ -107,7 +126,8 @@ def parse(raw: bytes, where: str) -> Decoded:
         found = TypeAdapter(Decoded).validate_json(json.dumps(table), strict=True)
     except (ValidationError, ValueError, RecursionError) as error:
         raise Damaged(f"{where} can't be read: {error}") from error
-    if asdict(found) != table or found.file.path != f"{FOLDER}/{DOCUMENTS}":
+    paths = [found.file.path, found.hidden.file.path if found.hidden else f"{FOLDER}/{HIDDEN}"]
+    if asdict(found) != table or paths != [f"{FOLDER}/{DOCUMENTS}", f"{FOLDER}/{HIDDEN}"]:
         raise Damaged(f"{where}: does not describe the documents")
     return found
 
@@ -115,7 +135,7 @@ def parse(raw: bytes, where: str) -> Decoded:
 def make(folder: Path, manifest: Manifest, say: Say) -> Decoded:
     """Writes the documents aside and moves them into place when all are there."""
     model = _model(manifest)
-    for file in (*manifest.val.files, model):
+    for file in (*manifest.val.files, *(manifest.hidden.files if manifest.hidden else ()), model):
         if sha_of(folder / file.path) != file.sha256:
             raise Damaged(f"{folder / file.path} was changed since it came: fetch it again with --verify")
     aside, old = folder / PARTIAL / FOLDER, folder / PARTIAL / f"{FOLDER}.old"
@@ -157,6 +177,7 @@ def _write(folder: Path, aside: Path, manifest: Manifest, model: File, say: Say)
             f"{tally.changed:,} of {tally.docs:,} documents become other tokens when they are encoded again: "
             f"{model.path} is not the model that the validation shards were made with"
         )
+    hidden = _write_hidden(folder, aside, manifest, pieces, HIDDEN_SHARE * total)
     found = Decoded(
         shards=manifest.val.sha256,
         model=model.sha256,
@@ -168,9 +189,38 @@ def _write(folder: Path, aside: Path, manifest: Manifest, model: File, say: Say)
         bytes=tally.text_bytes,
         tokens=tally.tokens,
         official=count.counted(),
+        hidden=hidden,
     )
     say(_said(found))
     return found
+
+
+def _write_hidden(folder: Path, aside: Path, manifest: Manifest, pieces: Pieces, least: float) -> Hidden | None:
+    """The first whole documents of the shard that was kept back, of `least` tokens together."""
+    if manifest.hidden is None:
+        return None
+    tally = Tally()
+    stream = blocks([folder / file.path for file in manifest.hidden.files], BLOCK)
+    with (aside / HIDDEN).open("wb") as file:
+        for batch in _batches(_first(documents(stream, pieces.separator), least)):
+            file.write(tally.add(batch, pieces))
+        file.flush()
+        os.fsync(file.fileno())
+    if tally.docs < 2:
+        raise UserError(f"{manifest.hidden.files[0].path} holds no documents that could be hidden")
+    written = File(f"{FOLDER}/{HIDDEN}", tally.file_bytes, tally.digest.hexdigest())
+    return Hidden(manifest.hidden.sha256, written, tally.docs, tally.text_bytes, tally.tokens)
+
+
+def _first(found: Iterator[Tokens], least: float) -> Iterator[Tokens]:
+    """Documents until they have so many tokens; none that the begin or the end of the shard may have cut."""
+    next(found, None)
+    tokens, count, held = 0, 0, next(found, None)
+    for document in found:
+        if held is None or (tokens >= least and count >= HIDDEN_LEAST):
+            return
+        yield held
+        tokens, count, held = tokens + len(held), count + 1, document
 
 
 @dataclass
@@ -206,10 +256,11 @@ class Tally:
 
 
 def _said(found: Decoded) -> str:
+    hidden = f"; {found.hidden.docs:,} more of a training shard that was kept back are hidden" if found.hidden else ""
     return (
         f"fineweb: {found.docs:,} documents of {found.bytes:,} bytes ({found.empty:,} empty ones left out, "
         f"{found.changed:,} whose normal form does not stay); the contest counts {found.official.bytes:,} bytes in "
-        f"{found.official.tokens:,} tokens"
+        f"{found.official.tokens:,} tokens{hidden}"
     )
 
 

@@ -32,6 +32,7 @@ from trainer.data.shards import ShardError, count_tokens
 REPOSITORY = "willdepueoai/parameter-golf"
 ROOT = "datasets/"
 PREFIX = "fineweb10B_"
+KEPT_BACK = "datasets/kept_back/"  # beside the folder that training reads, so that none of it is there
 # Left free on the disk, for logs and the runs to come.
 SPARE_BYTES = 1 << 28
 
@@ -83,22 +84,29 @@ class Plan:
     train: dict[str, Remote]
     val: dict[str, Remote]
     extra: dict[str, Remote]
+    hidden: dict[str, Remote]
 
     def files(self) -> dict[str, Remote]:
-        return {**self.extra, **self.val, **self.train}
+        return {**self.extra, **self.val, **self.train, **self.hidden}
 
 
-def fetch(folder: Path, variant: str, train_shards: int, say: Say, *, verify: bool = False) -> Manifest:
-    """The corpus in `folder`, downloaded as far as it is not there. Shards that are there stay and count."""
+def fetch(
+    folder: Path, variant: str, train_shards: int, say: Say, *, verify: bool = False, keep_back: bool = False
+) -> Manifest:
+    """The corpus in `folder`, downloaded as far as it is not there. Shards that are there stay and count.
+
+    `keep_back`: with the last published training shard, which training never sees, if it is not asked for anyway.
+    """
     known = _known(folder, say, verify=verify)
     if known and known.variant != variant:
         raise UserError(f"{folder} holds variant {known.variant}: give another place for {variant} with --out")
     train_shards = max(train_shards, _present(folder / "datasets" / (PREFIX + variant)))
-    if known and len(known.train.files) == train_shards:
+    keep_back = keep_back or bool(known and known.hidden)
+    if known and len(known.train.files) == train_shards and bool(known.hidden) == keep_back:
         return known
     # More shards of an export come from the commit that the first ones came from.
     hub = Hub(REPOSITORY, known.versions.get("commit") if known else None)
-    plan = _plan(hub, _export(hub, folder), variant, train_shards)
+    plan = _plan(hub, _export(hub, folder), variant, train_shards, say if keep_back else None)
     missing = {path: remote for path, remote in plan.files().items() if not remote.is_at(folder / path)}
     _check_space(folder, missing, say)
     for number, (path, remote) in enumerate(missing.items(), 1):
@@ -136,7 +144,7 @@ def _export(hub: Hub, folder: Path) -> Export:
         raise MissingError(f"{REPOSITORY} has a manifest that can't be read: {error}") from error
 
 
-def _plan(hub: Hub, export: Export, variant: str, train_shards: int) -> Plan:
+def _plan(hub: Hub, export: Export, variant: str, train_shards: int, keep_back: Say | None) -> Plan:
     dataset = export.dataset(variant)
     if train_shards > dataset.stats.files_train:
         raise UserError(f"{variant} has {dataset.stats.files_train} training shards, {train_shards} were asked for")
@@ -147,9 +155,16 @@ def _plan(hub: Hub, export: Export, variant: str, train_shards: int) -> Plan:
     for path in extra:
         if PurePosixPath(path).parts[:1] != ("tokenizers",) or ".." in PurePosixPath(path).parts:
             raise MissingError(f"{REPOSITORY} keeps a tokenizer in a strange place: {path!r}")
-    paths = train + val + extra
+    last = f"{shards}train_{dataset.stats.files_train - 1:06d}.bin"
+    hidden = [] if keep_back is None or last in train else [last]
+    if keep_back is not None and not hidden:
+        keep_back(
+            f"fineweb: all {train_shards} training shards are asked for, so none is kept back for hidden documents"
+        )
+    paths = train + val + extra + hidden
     remotes = dict(zip(paths, hub.describe([ROOT + path for path in paths]), strict=True))
-    return Plan(*({path: remotes[path] for path in group} for group in (train, val, extra)))
+    groups = ({path: remotes[path] for path in group} for group in (train, val, extra))
+    return Plan(*groups, {KEPT_BACK + PurePosixPath(path).name: remotes[path] for path in hidden})
 
 
 def _check_space(folder: Path, missing: dict[str, Remote], say: Say) -> None:
@@ -206,6 +221,7 @@ def _describe(folder: Path, plan: Plan, variant: str, commit: str) -> Manifest:
         data_sha=data_sha("fineweb", train, val, None, extra),
         variant=variant,
         extra=extra,
+        hidden=_part(folder, plan.hidden) if plan.hidden else None,
     )
 
 

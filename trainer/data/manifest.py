@@ -65,7 +65,8 @@ class Manifest:
     extra: tuple[File, ...] = ()
     """fineweb only: tokenizer files."""
     hidden: Part | None = None
-    """More documents like the validation side's, which no score is made of. None: fineweb, and older corpora."""
+    """More documents like the validation side's, which no score is made of; of fineweb a training shard that training
+    never sees, whose first documents they are. None: older corpora."""
 
     def files(self) -> tuple[File, ...]:
         hidden = () if self.hidden is None else self.hidden.files

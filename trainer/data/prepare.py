@@ -25,12 +25,14 @@ def prepare(
     verify: bool = False,
     variant: str = "sp1024",
     train_shards: int = 1,
+    keep_back: bool = False,
     seed: int | None = None,
 ) -> Manifest:
     """The corpus in `folder`; made or downloaded if it is not there, or not intact.
 
-    `remake` makes a corpus anew that is intact, `verify` reads downloaded shards again in full. `variant` and
-    `train_shards` belong to fineweb, `seed` (of the validation stories; drawn if not given) to synth.
+    `remake` makes a corpus anew that is intact, `verify` reads downloaded shards again in full. `variant`,
+    `train_shards` and `keep_back` (a shard more, for hidden documents) belong to fineweb, `seed` (of the validation
+    stories; drawn if not given) to synth.
     """
     folder = folder.resolve()
     if corpus == "docs":
@@ -40,7 +42,7 @@ def prepare(
     if corpus == "synth":
         return place(folder, lambda fresh, tell: make_synth(fresh, tell, seed), say, remake=remake)
     if corpus == "fineweb":
-        return _fetch(folder, variant, train_shards, say, verify=verify)
+        return _fetch(folder, variant, train_shards, say, verify=verify, keep_back=keep_back)
     raise UserError(f"no corpus {corpus!r}; there are {', '.join(CORPORA)}")
 
 
@@ -80,9 +82,9 @@ def make_synth(folder: Path, say: Say, seed: int | None = None) -> None:
     write(manifest, folder)
 
 
-def _fetch(folder: Path, variant: str, train_shards: int, say: Say, *, verify: bool) -> Manifest:
+def _fetch(folder: Path, variant: str, train_shards: int, say: Say, *, verify: bool, keep_back: bool) -> Manifest:
     from trainer.data.fineweb import fetch  # late: it needs a package that only some people have
 
     if train_shards < 1:
         raise UserError(f"--train-shards {train_shards}: at least one is needed")
-    return place_in_parts(folder, lambda: fetch(folder, variant, train_shards, say, verify=verify))
+    return place_in_parts(folder, lambda: fetch(folder, variant, train_shards, say, verify=verify, keep_back=keep_back))
