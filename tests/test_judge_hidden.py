@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.judge.hidden import findings, gap, share
+from agent.judge.hidden import LEAST, Gap, excluded, findings, gap, share
 from agent.records import Measurement
 from tests import filling
 from tests.candidates import honest
@@ -73,6 +73,50 @@ def test_honest_ideas_are_hardly_ever_accused() -> None:
         told = severities(nats)
         flags, invalid = flags + told.count("flag"), invalid + told.count("invalid")
     assert invalid == 0 and flags <= 0.005 * 4000
+
+
+def gaps(draw: np.random.Generator, scored: int, hidden: int, true: float, count: int, heavy: bool) -> list[Gap]:
+    """Of ideas that save 2 % of every document, more or less, and as much more as is smuggled in where it is scored."""
+    made = []
+    for _ in range(count):
+        base = draw.lognormal(6.5, 0.8, scored + hidden)
+        spread = draw.standard_t(4, len(base)) if heavy else draw.standard_normal(len(base))
+        nats = base * (1 - 0.02 - 0.02 * spread)
+        nats[:scored] -= true * base[:scored]
+        made.append(Gap(share(nats[:scored], base[:scored]), share(nats[scored:], base[scored:])))
+    return made
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("scored", "hidden"), [(61, 14), (100, 18)])
+def test_fewer_than_one_honest_idea_in_ten_thousand_is_accused(scored: int, hidden: int) -> None:
+    """None of 40,000, half of them with heavy tails: at 95 % the rate is below 1 in 13,000."""
+    draw = np.random.default_rng(hidden)
+    made = [one for heavy in (False, True) for one in gaps(draw, scored, hidden, 0.0, 20_000, heavy)]
+    assert sum(one.size >= LEAST and one.sigmas() >= 5 for one in made) == 0
+    assert any(one.size >= LEAST and one.sigmas() >= 3 for one in made), "the flags are near enough to be tested"
+
+
+@pytest.mark.parametrize("heavy", [False, True])
+def test_what_is_said_to_be_excluded_is_not_there(heavy: bool) -> None:
+    """A gap that matters is excluded in one of a thousand, and none is in most, where documents are many."""
+    draw = np.random.default_rng(4)
+    assert sum(one.most() < LEAST for one in gaps(draw, 400, 200, LEAST, 1500, heavy)) <= 6
+    assert sum(one.most() < LEAST for one in gaps(draw, 2000, 1000, 0.0, 60, heavy)) >= 55
+    assert sum(one.most() < LEAST for one in gaps(draw, 61, 14, 0.0, 300, heavy)) <= 30, "mostly too few to tell"
+
+
+def test_what_is_excluded_is_said_with_its_figures() -> None:
+    draw = np.random.default_rng(6)
+    base = draw.lognormal(6.5, 0.8, 3000)
+    honest, cheat = base * (1 - 0.02 - 0.02 * draw.standard_normal(3000)), base * 0.98
+    cheat[:2000] *= 0.97
+    said = excluded(measured(honest, 2000), [measured(base, 2000)])
+    assert (
+        "for 2,000 documents that are scored" in said and "for 1,000 that nobody knows: a gap of more than 0." in said
+    )
+    assert excluded(measured(cheat, 2000), [measured(base, 2000)]) == ""
+    assert excluded(measured(honest, 2000), []) == ""
 
 
 def test_without_anything_to_compare_with_nothing_is_said() -> None:

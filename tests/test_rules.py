@@ -58,6 +58,17 @@ def test_an_accusation_that_was_not_repeated_leaves_nothing_proven() -> None:
     assert {number for number, one in states.items() if one == ("violated", "flag")} == {4, 5, 6, 7, 8, 9, 11}
 
 
+def test_hidden_documents_prove_that_no_text_is_carried_where_they_are_enough() -> None:
+    """Where nothing is known of the text's information."""
+    case = replace(RUN, floor=False)
+    assert said(case, 1).state == "unknown"
+    told = said(replace(case, hidden="a gap of more than 0.2 % is excluded"), 1)
+    assert (told.state, told.words) == ("passed", "a gap of more than 0.2 % is excluded")
+    for severity in ("flag", "invalid"):
+        broken = said(replace(found("holdout_gap", severity=severity), hidden="excluded"), 1)
+        assert (broken.state, broken.severity) == ("violated", severity)
+
+
 def test_a_reported_score_proves_nothing_of_scoring() -> None:
     case = replace(RUN, measured=replace(SCORED, trust="reported"), audited="")
     states = {one.rule: one.state for one in rules.rulings(case)}

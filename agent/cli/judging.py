@@ -53,9 +53,10 @@ def _exhibits(what: str) -> "Exhibits":
 def _run(what: str) -> "Exhibits":
     from agent import hardware, track
     from agent.cli import opened as at
-    from agent.judge import exhibits
+    from agent.judge import exhibits, hidden
     from agent.judge import overlap as overlaps
     from agent.judge.rules.ruling import Limits
+    from agent.steps.hidden import baseline
 
     with at.opened(None) as found, found.store.read() as reads:
         run = at.run(reads, what)
@@ -68,12 +69,14 @@ def _run(what: str) -> "Exhibits":
             folder = hardware.corpus_folder(of, found.root)
             if (folder / "manifest.json").is_file() and overlaps.cheap(folder):
                 shared = overlaps.overlap(folder, found.root / ".caddie")
+        others = baseline(reads, run, measured) if measured is not None else []
         return exhibits.of_job(
             found.root / ".caddie" / campaign.name / "jobs" / f"r{run.id}",
             measured,
             kind="run",
             limits=Limits(of.limits.artifact_bytes, of.limits.train_clock_s, of.limits.score_clock_s),
             walls=run.walls,
+            hidden=hidden.excluded(measured, others) if measured is not None else "",
             verdict=proposal.reason if proposal.state == "invalid" else "",
             shared=shared,
         )

@@ -155,6 +155,7 @@ def of_job(
     limits: Limits | None = None,
     walls: tuple[str, ...] = (),
     verdict: str = "",
+    hidden: str = "",
     shared: Overlap | None = None,
 ) -> Exhibits:
     """A job's folder as a runner left it; with what the store knows, if it knows it."""
@@ -174,7 +175,7 @@ def of_job(
     case = Case(
         kind, path.resolve().name, layers, signs, logs, measured,
         audited=audited(answer) or _from_trust(measured), floor=answer is not None and answer.floor_bits is not None,
-        verdict=verdict,
+        verdict=verdict, hidden=hidden,
         limits=limits or Limits(), files=code, script=script, overlap=shared, walls=walls,
         notes=tuple(note for note in notes if note),
     )  # fmt: skip

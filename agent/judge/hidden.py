@@ -18,6 +18,7 @@ RULE = "holdout_gap"
 FLAG, INVALID = 3.0, 5.0  # standard deviations
 # Kinds of documents may differ in what helps them; nobody needs to smuggle text in for less than that.
 LEAST = 0.01  # of the nats
+MISSED = 0.001  # chance that a larger gap is said to be excluded
 
 Floats = NDArray[np.float64]
 
@@ -28,6 +29,8 @@ class Share(NamedTuple):
     value: float
     error: float
     documents: int
+    even: float
+    """As many documents of one size would tell as much: a few large ones decide what many small ones say."""
 
 
 class Gap(NamedTuple):
@@ -40,12 +43,23 @@ class Gap(NamedTuple):
 
     def sigmas(self) -> float:
         """As of a normal distribution: few documents make wide tails."""
-        parts = [(part.error**2, part.documents - 1) for part in self]
+        error, df = self._error()
+        if error == 0.0:
+            return 0.0 if self.size <= 0 else math.inf
+        return float(-stats.norm.ppf(stats.t.sf(self.size / error, df)))
+
+    def most(self) -> float:
+        """The largest gap that these documents leave possible."""
+        error, df = self._error()
+        return self.size + (float(stats.t.isf(MISSED, df)) * error if error else 0.0)
+
+    def _error(self) -> tuple[float, float]:
+        """Standard error and degrees of freedom, by Welch."""
+        parts = [(part.error**2, max(part.even - 1, 1.0)) for part in self]
         variance = math.fsum(square for square, _ in parts)
         if variance == 0.0:
-            return 0.0 if self.size <= 0 else math.inf
-        df = variance**2 / math.fsum(square**2 / free for square, free in parts)
-        return float(-stats.norm.ppf(stats.t.sf(self.size / math.sqrt(variance), df)))
+            return 0.0, math.inf
+        return math.sqrt(variance), variance**2 / math.fsum(square**2 / free for square, free in parts)
 
 
 def findings(run: Measurement, baseline: Sequence[Measurement]) -> tuple[Finding, ...]:
@@ -57,6 +71,19 @@ def findings(run: Measurement, baseline: Sequence[Measurement]) -> tuple[Finding
         f"{100 * found.hidden.value:.2f} % less for others of their kind: {min(sigmas, 99.0):.1f} standard deviations"
     )
     return (Finding(RULE, "invalid" if sigmas >= INVALID else "flag", text),)
+
+
+def excluded(run: Measurement, baseline: Sequence[Measurement]) -> str:
+    """In words, that a gap which anybody would smuggle text in for is not there; empty: there are too few documents to
+    tell, nothing to compare with, or a gap."""
+    found = gap(run, baseline)
+    if found is None or (most := found.most()) >= LEAST:
+        return ""
+    there, elsewhere = (f"{100 * one.value:+.2f} % for {one.documents:,}" for one in found)
+    return (
+        f"of its baseline's nats it saves {there} documents that are scored and {elsewhere} that nobody knows: a gap "
+        f"of more than {100 * max(most, 0.0):.2f} % is excluded (one-sided, p = {MISSED:g})"
+    )
 
 
 def gap(run: Measurement, baseline: Sequence[Measurement]) -> Gap | None:
@@ -77,8 +104,9 @@ def share(run: Floats, baseline: Floats) -> Share:
     """A ratio of sums over documents, with the error of a ratio."""
     saved, total = baseline - run, float(baseline.sum())
     if total <= 0:
-        return Share(0.0, 0.0, len(run))
+        return Share(0.0, 0.0, len(run), float(len(run)))
     value = float(saved.sum()) / total
     rest = saved - value * baseline
     count = len(run)
-    return Share(value, math.sqrt(count / (count - 1) * float((rest**2).sum())) / total, count)
+    error = math.sqrt(count / (count - 1) * float((rest**2).sum())) / total
+    return Share(value, error, count, total**2 / float((baseline**2).sum()))

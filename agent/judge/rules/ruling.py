@@ -48,6 +48,7 @@ class Case:
     measured: Measurement | None = None
     audited: str = ""  # how closely it was asked again, in words; empty: it was not
     floor: bool = False  # the information content of the validation text is known
+    hidden: str = ""  # that it gains no less on documents that nobody knows, in words; empty: that is not known
     verdict: str = ""  # the reason for which the idea was found invalid
     limits: Limits = Limits()
     files: dict[str, int] = field(default_factory=dict)  # that are shipped, with their bytes

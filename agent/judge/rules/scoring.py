@@ -19,8 +19,8 @@ def _audited(case: Case) -> str:
 
 @rule(1, "no validation tokens in the artifact", "invalid", "a paid prefix: text that is shipped is not predicted")
 def validation_in_artifact(case: Case) -> Answer:
-    proof = "it needs more bits than the text holds information, which is known exactly" if case.floor else ""
-    lacking = "needs a hidden split from the same source, or text of known information content"
+    proof = "it needs more bits than the text holds information, which is known exactly" if case.floor else case.hidden
+    lacking = "needs enough hidden documents of the same source, or text of known information content"
     lacking += "; no literal of its script is suspicious" if case.layers else ""
     return judged(case, 1, ("below_floor", "holdout_gap"), proof=proof if case.blind else "", lacking=lacking)
 
