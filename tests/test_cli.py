@@ -125,6 +125,20 @@ def test_a_failure_is_json_for_those_who_asked_for_json(agent: Agent, command: t
     said = agent(*command, "--json")
     failure = json.loads(said.out)
     assert failure["exit_code"] == said.code == code and failure["error"] and said.err
+    assert "No such option: --json" not in failure["error"]
+
+
+def test_a_track_that_can_not_be_read_hides_no_other(agent: Agent, root: Path) -> None:
+    whole = json.loads(agent("tracks", "--json").out)
+    assert all("error" not in row for row in whole)
+    (root / "agent.toml").write_text('name = "mine"\nsumary = "x"\n')
+    said, listed = agent("tracks"), agent("tracks", "--json")
+    assert said.code == listed.code == 2 and "Did you mean 'summary'?" in said.out
+    assert "agent.toml is no track: " in said.out and "\ntiny " in said.out
+    rows = json.loads(listed.out)
+    assert [row for row in rows if "error" not in row] == whole
+    assert [row["track"] for row in rows if "error" in row] == ["agent.toml"]
+    assert agent("tracks", "tiny").code == 0
 
 
 def test_figures_that_json_does_not_know_and_columns_of_one_name(agent: Agent) -> None:
@@ -236,3 +250,7 @@ def test_stop_means_the_campaign_that_runs_not_the_latest(root: Path, agent: Age
             assert agent("stop").out.startswith("tiny-1 ")
             with store.read() as reads:
                 assert reads.request(1) == "drain"
+            said = json.loads(agent("stop", "--now", "--json").out)
+            assert (said["campaign"], said["asked"]) == ("tiny-1", "cancel") and str(os.getpid()) in said["controller"]
+            with store.read() as reads:
+                assert reads.request(1) == "cancel"

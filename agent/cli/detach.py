@@ -7,9 +7,8 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-
-import typer
 
 from agent.errors import CaddieError
 from agent.setting import Setting
@@ -21,7 +20,26 @@ LOOK_S = 0.1
 TAIL = 2_000  # characters of the log that are shown
 
 
-def detach(setting: Setting) -> None:
+@dataclass(frozen=True)
+class Begun:
+    """A campaign that was handed to a process of its own."""
+
+    campaign: str
+    pid: int
+    log: str
+    running: bool
+    """Else it has ended already, and all is well."""
+
+    def words(self) -> str:
+        if not self.running:
+            return f"{self.campaign} ran in the background and has ended already (log {self.log})."
+        return (
+            f"{self.campaign} runs in the background (pid {self.pid}, log {self.log}).\n"
+            "  agent watch    to look at it     agent stop    to end it"
+        )
+
+
+def detach(setting: Setting) -> Begun:
     """Starts it and sees it at work. Raises CaddieError when it ended before it was."""
     name, log = setting.campaign.name, setting.folder / "agent.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -39,11 +57,7 @@ def detach(setting: Setting) -> None:
     setting.store.close()
     if code:
         raise CaddieError(f"{name} did not start (exit code {code}):\n{_tail(log, before)}")
-    if code == 0:
-        typer.echo(f"{name} ran in the background and has ended already (log {log}).")
-        return
-    typer.echo(f"{name} runs in the background (pid {child.pid}, log {log}).")
-    typer.echo("  agent watch    to look at it     agent stop    to end it")
+    return Begun(name, child.pid, str(log), running=code is None)
 
 
 def _until_at_work(child: "subprocess.Popen[bytes]", store: Store, name: str) -> int | None:

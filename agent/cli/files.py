@@ -103,7 +103,7 @@ def export(
     typer.echo(str(path))
 
 
-def adopt(campaign: CampaignName = None) -> None:
+def adopt(campaign: CampaignName = None, as_json: AsJson = False) -> None:
     """Merge the campaign's branch into yours.
 
     A plain `git merge`, and only in a clean checkout.
@@ -113,10 +113,12 @@ def adopt(campaign: CampaignName = None) -> None:
     from agent.worktree import Repository
 
     with opened(campaign) as found:
-        repo = Repository(found.root)
+        repo, name = Repository(found.root), found.campaign.name
         if found.store.path is None:  # it may have been led from another clone
             sharing.join(found.store, repo, found.campaign)
-        typer.echo(plain(repo.adopt(found.campaign.name)))
+        said = repo.adopt(name)
+        row = {"campaign": name, "branch": found.campaign.branch, "head": repo.head(), "said": said}
+        emit(row, as_json, lambda: plain(said))
 
 
 def prune(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent.cli.opened import AsJson, emit, here
-from agent.errors import MissingError, UserError
+from agent.errors import MissingError, TrackError, UserError
 
 if TYPE_CHECKING:
     from agent.track import Track
@@ -49,11 +49,19 @@ def tracks(
         emit(row, as_json, lambda: report.explain(found, missing))
         return
     loaded: list[tuple[Track, list[str]]] = []
+    broken: dict[str, str] = {}
     for one in report.known(root):
-        found, _ = track.load(one, root)
-        loaded.append((found, hardware.missing(found, root)))
+        try:
+            found, _ = track.load(one, root)
+        except TrackError as error:  # of the others it says nothing
+            broken[one] = str(error)
+        else:
+            loaded.append((found, hardware.missing(found, root)))
     rows = [{"track": t.name, "summary": " ".join(t.summary.split()), "missing": m} for t, m in loaded]
-    emit(rows, as_json, lambda: report.listed(loaded))
+    rows += [{"track": name, "error": why} for name, why in broken.items()]
+    emit(rows, as_json, lambda: report.listed(loaded, broken))
+    if broken:
+        raise typer.Exit(TrackError.exit_code)
 
 
 def skills(

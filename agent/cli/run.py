@@ -3,12 +3,13 @@
 Each opens a `Setting`, hands it to the loop and shows how it ended.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.cli.opened import opened, width
+from agent.cli.opened import AsJson, emit, opened, width
 from agent.errors import UserError
 
 if TYPE_CHECKING:
@@ -79,10 +80,12 @@ def start(
     seed: Seed = None,
     unsafe: Unsafe = False,
     detach: Detach = False,
+    as_json: AsJson = False,
 ) -> None:
     """Start research, or resume what is unfinished on this track.
 
     Ctrl-C once finishes what runs and stops; twice cancels it, settles and exits. Either way `agent resume` goes on.
+    With --json nothing is shown while it runs, and at the end what `agent status --json` prints.
     """
     from agent import campaign as campaigns
     from agent.options import Options
@@ -105,7 +108,7 @@ def start(
         unsafe=unsafe,
         runner=runner,
     )
-    _work(campaigns.start(options, Path.cwd(), typer.echo), detach)
+    _work(campaigns.start(options, Path.cwd(), partial(typer.echo, err=as_json)), detach, as_json)
 
 
 def resume(
@@ -117,24 +120,30 @@ def resume(
             "--wait", help="While another controller leads it, stand by, and take over when that one is gone."
         ),
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Go on with a stopped or killed campaign: running experiments are adopted, nothing is paid twice."""
     from agent import campaign as campaigns
 
+    say = partial(typer.echo, err=as_json)
     if wait and detach:
         raise UserError("--wait and --detach: a controller that stands by stays in its terminal; say one of them")
     if wait:
         from agent.cli.opened import workspace
         from agent.cli.standby import stand_by
 
-        stand_by(campaign, workspace(), lambda name: _work(campaigns.resume(name, Path.cwd(), typer.echo), False))
+        def lead(name: str) -> None:
+            _work(campaigns.resume(name, Path.cwd(), say), False, as_json)
+
+        stand_by(campaign, workspace(), lead, say)
         return
-    _work(campaigns.resume(campaign, Path.cwd(), typer.echo), detach)
+    _work(campaigns.resume(campaign, Path.cwd(), say), detach, as_json)
 
 
 def stop(
     campaign: Annotated[str | None, typer.Option(help="Which campaign. Default: the one that runs.")] = None,
     now: Annotated[bool, typer.Option("--now", help="Cancel what runs instead of letting it finish.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """End a campaign that runs in another terminal or in the background.
 
@@ -149,17 +158,38 @@ def stop(
             if who is None:
                 why = f": it is {found.campaign.state}" if found.campaign.state != "running" else ""
                 raise UserError(f"nobody runs {name}{why}; `agent resume` goes on with a campaign that was cut off")
-            tx.ask(found.campaign.id, "cancel" if now else "drain")
+            tx.ask(found.campaign.id, asked := "cancel" if now else "drain")
     what = "cancels what runs and ends" if now else "finishes what runs and ends (--now cancels it)"
-    typer.echo(f"{name} ({who}) {what}. `agent resume` goes on with it.")
+    row = {"campaign": name, "controller": who, "asked": asked}
+    emit(row, as_json, lambda: f"{name} ({who}) {what}. `agent resume` goes on with it.")
 
 
-def _work(setting: "Setting", detach: bool) -> None:
+def _work(setting: "Setting", detach: bool, as_json: bool) -> None:
     if detach:
         from agent.cli.detach import detach as in_background
 
-        in_background(setting)
-        return
+        begun = in_background(setting)
+        emit(begun, as_json, begun.words)
+    elif as_json:
+        _silently(setting)
+    else:
+        _shown(setting)
+
+
+def _silently(setting: "Setting") -> None:
+    from agent.loop import Loop
+    from agent.report.status import status
+
+    ending = Loop(setting).run()
+    with setting.store.read() as reads:
+        now = status(reads, setting.campaign.id)
+    setting.store.close()
+    emit(now, True, str)
+    if ending.failed:
+        raise typer.Exit(1)
+
+
+def _shown(setting: "Setting") -> None:
     from agent.loop import Loop
     from agent.report.live import LiveView
     from agent.report.summary import summary

@@ -24,14 +24,14 @@ class Found(Enum):
     OVER = "it has ended"
 
 
-def stand_by(name: str | None, root: Path, lead: Lead) -> None:
+def stand_by(name: str | None, root: Path, lead: Lead, say: Callable[[str], None] = typer.echo) -> None:
     """Whoever leads may die, or be cut off from the store, and so may this one: then it stands by again."""
     name, told, led_once = _name(name, root), "", False
     while True:
         try:
             found, words = _look(name, root)
             if found is Found.OVER and led_once:
-                typer.echo(f"{name} has ended: {words}")
+                say(f"{name} has ended: {words}")
                 return
             if found is not Found.LED:
                 lead(name)
@@ -41,7 +41,7 @@ def stand_by(name: str | None, root: Path, lead: Lead) -> None:
         led_once = True
         if words != told:
             told = words
-            typer.echo(f"Standing by for {name}: {words}")
+            say(f"Standing by for {name}: {words}")
         time.sleep(LOOK_S)
 
 

@@ -4,7 +4,7 @@ Takes a `Track` and the sentences of agent/hardware.py; gives text.
 """
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agent.report.words import duration, line, plain, table
@@ -16,9 +16,11 @@ def known(root: Path) -> list[str]:
     return [*shipped(), *(["agent.toml"] if (root / "agent.toml").is_file() else [])]
 
 
-def listed(tracks: Sequence[tuple[Track, Sequence[str]]]) -> str:
+def listed(tracks: Sequence[tuple[Track, Sequence[str]]], broken: Mapping[str, str]) -> str:
+    """`broken`: files that can't be loaded, and why."""
     rows = [(track.name, "no" if missing else "yes", _first(track.summary)) for track, missing in tracks]
-    return table(("track", "runs here", "what it is"), rows) + "\n\nagent tracks NAME explains one."
+    text = table(("track", "runs here", "what it is"), rows) + "\n\nagent tracks NAME explains one."
+    return "\n".join([text, *(f"\n{name} is no track: {plain(why)}" for name, why in broken.items())])
 
 
 def explain(track: Track, missing: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -107,6 +108,8 @@ def test_from_the_start_to_the_merge(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "cost",
     ):
         assert words in ended.out, (words, ended.out)
+    told = re.findall(r"^[\d:]{8} +(p\d+ +r\d+ +\w+)", ended.out, re.MULTILINE)
+    assert len(told) > 8 and len(told) == len(set(told)), "the same is said twice of one run"
     drawn = [line for line in ended.out.splitlines() if "│" in line or "└" in line]
     assert drawn and max(map(len, drawn)) <= 50
     settled(root, "finished")
@@ -137,7 +140,7 @@ def test_from_the_start_to_the_merge(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     refused(agent(root, "adopt"), 2, "uncommitted")
     world.git(root, "checkout", "-q", "notes.txt")
-    assert agent(root, "adopt").code == 0
+    assert data(root, "adopt")["head"] == world.git(root, "rev-parse", "HEAD").strip()
     assert '"width": 8' in (root / "train.py").read_text()
     assert world.git(root, "rev-parse", "HEAD").strip() == world.git(root, "rev-parse", "caddie/toy-1").strip()
 
@@ -160,8 +163,8 @@ def test_stop_from_another_terminal_lets_runs_finish(root: Path, children: "list
     assert "toy-1 stopped: stopped by a person." in said(root)
     assert set(settled(root, "stopped")) == {"done"}
     refused(agent(root, "stop"), 2, "nobody runs toy-1", "agent resume")
-    ended = agent(root, "resume")
-    assert (ended.code, "toy-1 finished" in ended.out) == (0, True), ended
+    ended = agent(root, "resume", "--json")
+    assert (ended.code, json.loads(ended.out)["state"]) == (0, "finished"), ended
     assert set(settled(root, "finished")) == {"done"}
     assert titles(root)["more"] in FINAL
 
@@ -228,9 +231,9 @@ def test_a_second_start_is_refused_and_names_the_first(root: Path, children: "li
 
 
 def test_in_the_background_it_is_seen_by_the_other_commands(root: Path) -> None:
-    ended = agent(root, *START, "--detach")
-    assert ended.code == 0 and "runs in the background (pid " in ended.out, ended
-    pid = int(ended.out.partition("(pid ")[2].partition(",")[0])
+    ended = agent(root, *START, "--detach", "--json")
+    assert ended.code == 0 and json.loads(ended.out)["running"], ended
+    pid = json.loads(ended.out)["pid"]
     try:
         until(lambda: running(root, "slow"), what="the slow idea runs")
         assert os.getsid(pid) == pid
