@@ -15,6 +15,18 @@ from sandbox.doorman import Doorman, Handover
 from tests.filtering import HEAD
 from tests.processes import until
 
+# Two sockets that meet; what is written in capitals is put in by whoever asks.
+MEET = """
+server = socket.socket(FAMILY)
+server.bind((HOST, 0))
+server.listen()
+client = socket.socket(FAMILY)
+client.connect((TO or server.getsockname()[0], server.getsockname()[1]))
+met, peer = server.accept()
+client.sendall(b'hello')
+print(json.dumps([server.getsockname()[0], met.recv(5).decode(), peer[0]]))
+"""
+
 
 class Visitor:
     """Code behind the filter, with a doorman."""
