@@ -4,12 +4,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --disable-pip-version-check --quiet
 
-.PHONY: start test check fast slow walls clis clean
+.PHONY: start test check fast slow long walls clis clean
 
 start: $(VENV)/.installed            ## make everything that is needed, then start or resume research on the tiny track
 	$(BIN)/agent start --track tiny
 
-test: $(VENV)/.tested                ## lint, types and every test
+test: $(VENV)/.tested                ## lint, types and the tests; what takes minutes is in `make long`
 	$(MAKE) check fast slow
 
 check: $(VENV)/.tested
@@ -18,10 +18,13 @@ check: $(VENV)/.tested
 	$(BIN)/mypy
 
 fast: $(VENV)/.tested
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m "not slow and not walls and not clis" -n 2
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m "not slow and not long and not walls and not clis" -n 2
 
 slow: $(VENV)/.tested
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m "slow and not walls and not clis" -n 2
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m "slow and not long and not walls and not clis" -n 2
+
+long: $(VENV)/.tested                 ## whole campaigns with real processes, and what else takes minutes
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m "long and not walls and not clis" -n 2
 
 walls: $(VENV)/.tested                ## what hostile code can't do, tried behind every wall that is here
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m walls

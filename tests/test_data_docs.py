@@ -204,7 +204,7 @@ def test_the_same_versions_give_the_same_bytes_anywhere(tmp_path: Path):
     assert len(shas) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_corpus_of_this_machine():
     packages = sources.find_packages()
     documents = {package.name: docs._read(package, lambda line: None) for package in packages}

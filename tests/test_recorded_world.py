@@ -114,7 +114,7 @@ def test_runs_scatter_around_the_truth_and_can_be_had_again(world: World) -> Non
     assert run(config, 1).artifact_bytes == 110_500
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_whole_campaign_on_the_table_gets_there(tmp_path: Path) -> None:
     made = campaigns.setup()
     ours = campaigns.caddie(made, 1, tmp_path / "work")

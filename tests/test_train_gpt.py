@@ -129,7 +129,7 @@ def check_session(script: Path, model: Path, docs: list[np.ndarray]) -> None:
             scorer.score(np.array([300]), [])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("processes", "clip"),  # both optimisers ignore the size of gradients, clipping does not
     [(2, 0.0), (2, 0.3), (4, 0.3), (8, 0.3)],

@@ -136,7 +136,7 @@ def test_a_damaged_artifact_is_refused_without_harm(tokenizer: t.Tokenizer, data
         assert bad == bytes(flipped)  # a flip may hit a byte that nothing depends on, such as a checksum's slack
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_limit_of_the_tiny_track_binds(tmp_path: Path) -> None:
     """The baseline fits, and a vocabulary of 2,048 at int6 and brotli, but not at int8.
 

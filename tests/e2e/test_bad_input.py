@@ -103,7 +103,7 @@ def test_no_repository_no_commit_a_bare_one(tmp_path: Path) -> None:
         assert listing(folder) == before
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_dirty_checkout_on_a_detached_head_is_fine_and_stays_as_it_is(root: Path) -> None:
     world.git(root, "commit", "-q", "--allow-empty", "-m", "later")
     world.git(root, "checkout", "-q", "--detach", "HEAD~1")
@@ -215,7 +215,7 @@ def runs_of(root: Path) -> list[str]:
     return states
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @needs_mounts
 def test_no_run_starts_that_the_disk_could_not_hold(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 100) as disk:
@@ -231,7 +231,7 @@ def test_no_run_starts_that_the_disk_could_not_hold(tmp_path: Path) -> None:
         assert set(runs_of(root)) == {"done"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @needs_mounts
 @pytest.mark.parametrize("leave", [0, 40_000, 400_000])
 def test_a_full_disk_at_the_start_is_named_and_once_there_is_room_all_goes_well(tmp_path: Path, leave: int) -> None:
@@ -255,7 +255,7 @@ def test_a_full_disk_at_the_start_is_named_and_once_there_is_room_all_goes_well(
         assert set(runs_of(root)) == {"done"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @needs_mounts
 def test_a_disk_that_fills_up_while_runs_are_under_way_loses_nothing(tmp_path: Path) -> None:
     slow = SLOW_SCRIPT.replace("sleep(0.1)", "sleep(0.25)")
@@ -280,7 +280,7 @@ def test_a_disk_that_fills_up_while_runs_are_under_way_loses_nothing(tmp_path: P
         assert world.git(root, "fsck", "--no-dangling").strip() == ""
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @needs_mounts
 def test_a_read_only_folder_is_named(root: Path) -> None:
     before = listing(root)
@@ -291,7 +291,7 @@ def test_a_read_only_folder_is_named(root: Path) -> None:
     assert listing(root) == before
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @needs_mounts
 def test_a_campaign_in_a_folder_that_became_read_only_can_not_go_on(root: Path) -> None:
     assert agent(root, *START).code == 0

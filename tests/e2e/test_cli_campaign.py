@@ -24,7 +24,7 @@ WIDER = world.idea("wider", ('"width": 4', '"width": 8'), script=SCRIPT)
 MORE = world.idea("more", ('"crash": 0,', '"crash": 0,\n    "more": 1,'), script=SCRIPT)
 SLOW = world.idea("slow", ('"rate": 0.01', '"rate": 0.40'), script=SCRIPT)
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 def make(folder: Path, *ideas: dict[str, object]) -> Path:

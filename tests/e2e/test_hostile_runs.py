@@ -89,7 +89,7 @@ def trick(title: str) -> dict[str, object]:
     return world.idea(title, (HERE, HERE + TRICKS[title]), script=SCRIPT)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_scripts_that_misbehave(tmp_path: Path) -> None:
     """One track whose score is what the script says, one core each, tight limits."""
     assert SCORE_LINE in SCRIPT
@@ -189,7 +189,7 @@ def make_judged(root: Path) -> Path:
     return root
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_artifacts_that_are_traps(tmp_path: Path) -> None:
     """The whole way: training, the shepherd's look at the artifact, the judge's own session, the verdict."""
     assert HONEST.count(HERE) == HONEST.count("KEEP = 0.1") == HONEST.count("< KEEP") == 1

@@ -148,7 +148,7 @@ def picture(setting: Setting) -> dict[str, object]:
         }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_at_every_durable_step(tmp_path: Path) -> None:
     """Each life is killed a few steps further on; so every step of every state is the end of some life."""
     calm_root, root = (world.make_workspace(tmp_path / name, track=world.TRIALS) for name in ("calm", "killed"))
@@ -227,7 +227,7 @@ WAYS: dict[str, tuple[list[dict[str, object]], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_at_the_first_time_of_every_state(tmp_path: Path) -> None:
     """Whatever kind of campaign it takes to come there."""
     met = tmp_path / "states"
@@ -283,7 +283,7 @@ REAL_TRACK = (
 )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_at_random_moments_with_real_runs(tmp_path: Path) -> None:
     """Running experiments are adopted, not started again; nothing is paid twice; no process is left behind."""
     root = world.make_workspace(tmp_path / "killed", script=REAL_SCRIPT, track=REAL_TRACK)
@@ -316,7 +316,7 @@ def test_killed_at_random_moments_with_real_runs(tmp_path: Path) -> None:
     assert world.git(root, "worktree", "list").count("\n") == 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_a_killed_controller_left_running_is_settled_when_the_track_has_changed(tmp_path: Path) -> None:
     script = REAL_SCRIPT.replace("range(8)", "range(300)")
     root = world.make_workspace(tmp_path / "killed", script=script, track=REAL_TRACK)

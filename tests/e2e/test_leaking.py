@@ -37,7 +37,7 @@ def make_blind(root: Path) -> Path:
     return root
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_idea_that_leaks_rarely_is_never_accepted(tmp_path: Path) -> None:
     assert BASE != HONEST and BASE.count(ANSWER) == 1
     root = make_blind(tmp_path / "a")

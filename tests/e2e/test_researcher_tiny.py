@@ -20,7 +20,7 @@ from tests.standin import results, standin, told
 from tests.standin_wires import Reply
 from trainer.pack import pack
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 SCRIPT = Path("trainer/train_gpt.py").read_text("utf-8")
 # The shipped track, but for a script that is not packed: what a run would score is read from its knobs.

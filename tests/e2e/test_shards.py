@@ -107,7 +107,7 @@ def by_hand(artifact: bytes, texts: list[str]) -> list[float]:
     return nats
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_shards_are_prepared_trained_on_and_scored(root: Path, corpus: Path) -> None:
     world.write_ideas(root, [IDEA])
     said: list[str] = []

@@ -24,7 +24,7 @@ def is_alone() -> bool:
         return False
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not is_alone(), reason="this machine does not let a user take the network away (unshare)")
 def test_the_first_runs_of_the_tiny_track_need_no_network(tmp_path: Path) -> None:
     called = subprocess.run([*ALONE, sys.executable, "-c", CALL], capture_output=True, text=True, check=False)
