@@ -90,7 +90,7 @@ FINAL: frozenset[ProposalState] = frozenset(
         "reverted",
     }
 )
-# Given up for want of time or money: the same idea may be had again.
+# Given up for want of time, money or a free core: the same idea may be had again.
 GIVEN_UP: frozenset[ProposalState] = frozenset({"cancelled", "unfunded", "expired"})
 
 Mode = Literal["base", "exploit", "widen", "combine", "simplify", "shrink", "repair"]
@@ -119,8 +119,9 @@ RunState = Literal["queued", "running", "done", "lost", "cancelled"]
 Outcome = Literal["ok", "crashed", "capped", "no_artifact", "bad_artifact", "score_failed", "cancelled"]
 # `screen`: its trial showed nothing against it.
 Decision = Literal[
-    "screen", "more", "confirm", "accept", "worse", "inconclusive", "invalid", "oversize", "crashed", "recheck", "inert"
-]
+    "screen", "more", "confirm", "accept",
+    "worse", "inconclusive", "invalid", "oversize", "crashed", "recheck", "inert", "starved",
+]  # fmt: skip
 Severity = Literal["invalid", "flag", "note"]
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from agent.judge import gates
 from agent.records import TRANSITIONS, Finding, Outcome, ProposalState, Purpose
+from agent.setting import known
 from agent.steps.decide import NEXT_STATE
 from agent.store import Scored
 from tests.scored import TRACK, scored
@@ -94,13 +95,14 @@ WALL = "train: stopped at its wall limit (48 s)"
         ("screen", "capped", (49.0, 25.6), (None, None), "recheck"),
         ("confirm", "capped", (36.1, 24.2), (14.7, 6.2), "recheck"),
         ("confirm", "capped", (24.1, 23.9), (20.0, 3.0), "recheck"),  # busy at the end only
-        ("recheck", "capped", (49.0, 25.6), (None, None), "crashed"),  # it had its second try
+        ("recheck", "capped", (49.0, 25.6), (None, None), "recheck"),
+        ("recheck", "capped", (49.0, 48.1), (None, None), "crashed"),
         ("screen", "capped", (49.0, 48.1), (None, None), "crashed"),  # slow by itself
         ("screen", "crashed", (49.0, 25.6), (None, None), "crashed"),
         ("screen", "capped", (None, None), (None, None), "crashed"),
     ],
 )
-def test_a_run_that_hit_its_limit_on_a_busy_core_has_a_second_try(
+def test_a_run_that_hit_its_limit_on_a_busy_core_has_another_try(
     purpose: Purpose, outcome: Outcome, train: tuple[float, float], score: tuple[float, float], decision: str
 ) -> None:
     clocks = dict(zip(("train_wall_s", "train_cpu_s", "score_wall_s", "score_cpu_s"), (*train, *score), strict=True))
@@ -110,6 +112,24 @@ def test_a_run_that_hit_its_limit_on_a_busy_core_has_a_second_try(
     on_gpus = TRACK.model_copy(update={"hardware": TRACK.hardware.model_copy(update={"kind": "cuda"})})
     broken = gates.check(on_gpus, [one], BASELINE)
     assert broken is not None and broken.decision == "crashed"
+
+
+def test_a_busy_core_is_never_the_ideas_fault_and_has_an_end() -> None:
+    """A good try counts, however many were starved before; where none was good the idea is let go untested."""
+    clocks = {"outcome": "capped", "reason": WALL, "train_wall_s": 49.0, "train_cpu_s": 25.6}
+    tries = [run(11, 1, **clocks), *(run(11 + n, 1, purpose="recheck", **clocks) for n in range(1, gates.MOST_STARVED))]
+    for n in range(1, gates.MOST_STARVED):
+        assert known(check(*tries[:n])).decision == "recheck"
+        assert check(*tries[:n], run(20, 1, purpose="recheck")) is None
+        crashed = check(*tries[:n], run(20, 1, purpose="recheck", outcome="crashed"))
+        assert known(crashed).decision == "crashed"
+        slow = run(20, 1, purpose="recheck", train_cpu_s=26.5)  # for the first time
+        assert known(check(*tries[:n], slow)).decision == "recheck"
+        assert known(check(*tries[:n], slow, run(21, 1, purpose="recheck", train_cpu_s=26.5))).decision == "invalid"
+    last = known(check(*tries))
+    assert last.decision == "starved" and "at each of 4 tries" in last.words
+    assert known(check(*tries, run(30, 2, **clocks))).decision == "starved"  # another seed has tries of its own
+    assert known(check(run(30, 2, **clocks), *tries[:3])).decision == "recheck"
 
 
 def test_a_score_without_a_good_end_does_not_count() -> None:

@@ -22,6 +22,7 @@ SEED_SHARE = 0.1
 SEED_LEAST = 1e-4  # where the baseline says nothing: far below any training, far above rounding
 SAME = 1e-9
 STARVED = 0.85  # of the baseline's share of its core
+MOST_STARVED = 4  # tries at one seed: before each further one a quiet core is waited for
 ENDED_BADLY = frozenset({"crashed", "capped", "no_artifact", "bad_artifact", "score_failed"})
 
 
@@ -37,7 +38,7 @@ def check(track: Track, candidate: Sequence["Scored"], baseline: Sequence["Score
     runs = effective(candidate)
     return (
         barred(runs, NETWORK)  # the run was ended for it, so it has no score either
-        or without_score(track, runs, baseline)
+        or without_score(track, candidate, baseline)
         or without_size(track, runs)
         or barred(runs)
         or accused(runs)
@@ -55,7 +56,7 @@ def at_trial(track: Track, candidate: Sequence["Scored"], baseline: Sequence["Sc
     runs = effective(candidate)
     return (
         barred(runs, NETWORK)
-        or without_score(track, runs, baseline)
+        or without_score(track, candidate, baseline)
         or without_size(track, runs)
         or barred(runs)
         or accused(runs)
@@ -64,20 +65,30 @@ def at_trial(track: Track, candidate: Sequence["Scored"], baseline: Sequence["Sc
 
 
 def effective(scored: Sequence["Scored"]) -> tuple["Scored", ...]:
-    """The runs that count: a recheck replaces the run that it repeats."""
-    repeated = {(one.run.seed, one.run.baseline_id) for one in scored if one.run.purpose == "recheck"}
-    return tuple(
-        one for one in scored if one.run.purpose == "recheck" or (one.run.seed, one.run.baseline_id) not in repeated
-    )
+    """The runs that count: a recheck replaces what it repeats."""
+    last = {_place(one): one.run.id for one in scored if one.run.purpose == "recheck"}
+    return tuple(one for one in scored if last.get(_place(one), one.run.id) == one.run.id)
 
 
-def without_score(track: Track, runs: Sequence["Scored"], baseline: Sequence["Scored"]) -> Broken | None:
-    for one in runs:
+def _place(one: "Scored") -> tuple[int, int | None]:
+    return one.run.seed, one.run.baseline_id
+
+
+def without_score(track: Track, candidate: Sequence["Scored"], baseline: Sequence["Scored"]) -> Broken | None:
+    """A machine's fault is no verdict: the run is repeated, and where that helps nothing the idea is let go untested.
+
+    Then a core was never free, or the script waits for something: from here that looks the same.
+    """
+    for one in effective(candidate):
         if one.measurement.bpb is None or one.run.outcome in ENDED_BADLY:
             words = f"r{one.run.id}: {why(track, one)}"
-            if one.run.purpose == "recheck" or not starved(track, one, baseline):
+            if not starved(track, one, baseline):
                 return Broken("crashed", words)
-            return Broken("recheck", f"{words}; its core was busy with other work, so once more")
+            tries = sum(_place(other) == _place(one) and starved(track, other, baseline) for other in candidate)
+            if tries < MOST_STARVED:
+                return Broken("recheck", f"{words}; its core was busy with other work, so once more")
+            said = f"its core was busy with other work at each of {tries} tries, or it waits for something itself"
+            return Broken("starved", f"{words}; {said}")
     return None
 
 
@@ -155,16 +166,21 @@ def over_budget(track: Track, runs: Sequence["Scored"], baseline: Sequence["Scor
     """
     if track.compute is None:
         return None
-    for one in effective(runs):
-        allowed = allowance(track, one, baseline)
-        used = one.measurement.train_cpu_s
-        if allowed is None or used is None or used <= allowed:
+    over = [one for one in runs if _over(track, one, baseline)]
+    for one in over:
+        if one not in effective(runs):
             continue
+        used, allowed = one.measurement.train_cpu_s, allowance(track, one, baseline)
         words = f"r{one.run.id}: {used:.1f} CPU-seconds of training, {allowed:.1f} are allowed"
-        if one.run.purpose == "recheck":
+        if sum(_place(other) == _place(one) for other in over) > 1:
             return Broken("invalid", f"over_budget: {words}, and this was the second try")
         return Broken("recheck", f"{words}; once more, in case the machine was busy")
     return None
+
+
+def _over(track: Track, one: "Scored", baseline: Sequence["Scored"]) -> bool:
+    used, allowed = one.measurement.train_cpu_s, allowance(track, one, baseline)
+    return used is not None and allowed is not None and used > allowed
 
 
 def allowance(track: Track, one: "Scored", baseline: Sequence["Scored"]) -> float | None:

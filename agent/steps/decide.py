@@ -26,6 +26,7 @@ NEXT_STATE: dict[Decision, ProposalState] = {
     "oversize": "oversize",
     "crashed": "crashed",
     "inert": "duplicate",
+    "starved": "unfunded",
 }
 
 

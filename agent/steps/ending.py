@@ -138,9 +138,9 @@ def _broken_base(reads: Reads, setting: Setting) -> Ending | None:
 
 
 def _standing(setting: Setting, reads: Reads, base: Proposal, runs: list[Run]) -> list[Run]:
-    """Of each seed the last run that is done, none that a busy core stopped and that is to be tried again."""
-    again = disturbed(setting, reads, base, runs)
-    last = {run.seed: run for run in runs if run.state == "done" and run.seed not in again}
+    """Of each seed the last run that is done, none that a busy core stopped."""
+    out = disturbed(setting, reads, base, runs)
+    last = {run.seed: run for run in runs if run.state == "done" and run.seed not in out.all}
     return list(last.values())
 
 

@@ -136,9 +136,9 @@ def _report(setting: Setting, reads: Reads, head: Proposal) -> list[Wanted]:
     """
     rule, home = setting.track.decision, classes.home(setting, reads, head)
     runs = reads.runs(setting.campaign.id, proposal_id=head.id, purposes={"report"})
-    most = _reports(setting, reads, head)
-    found = _report_in(setting, reads, head, home, classes.within(runs, home), most)
-    first = set(seeds_of(setting, head.id, rule.report_seeds))
+    most, mine = _reports(setting, reads, head), classes.within(runs, home)
+    found = _report_in(setting, reads, head, home, mine, most)
+    first = set(seeds_of(setting, head.id, rule.report_seeds + len(disturbed(setting, reads, head, mine).passed)))
     # Further ones make comparisons surer. Where they can't be paid, nothing waits for them.
     if not affordable(reads.balance(setting.campaign.id), worst_run(setting, reads).gpu_s):
         return [item for item in found if item.seed in first]
@@ -150,12 +150,13 @@ def _report(setting: Setting, reads: Reads, head: Proposal) -> list[Wanted]:
 def _report_in(setting: Setting, reads: Reads, head: Proposal, name: str, runs: list[Run], most: int) -> list[Wanted]:
     """Those of one class. `runs`: the ones there already."""
     rule, home = setting.track.decision, classes.home(setting, reads, head)
-    again = disturbed(setting, reads, head, runs)
-    held = rule.report_seeds if head.baseline_id is not None and name == home else 0  # a campaign starts with its base
+    out = disturbed(setting, reads, head, runs)
+    more = len(out.passed)  # seeds in the stead of those
+    held = rule.report_seeds + more if head.baseline_id is not None and name == home else 0  # the base has no hold
     return [
         Wanted(head, "report", None, seed, attempt, index < held, rule.rung, (name,) if name else ())
-        for index, seed in enumerate(seeds_of(setting, head.id, most))
-        if (attempt := _attempt(runs, seed, again)) is not None and not _hopeless(runs, seed)
+        for index, seed in enumerate(seeds_of(setting, head.id, most + more))
+        if (attempt := _attempt(runs, seed, out.again)) is not None and not _hopeless(runs, seed)
     ]
 
 
@@ -164,9 +165,9 @@ def given_up(setting: Setting, reads: Reads, runs: list[Run], head: Proposal) ->
 
     `runs`: its fresh ones, of its home class.
     """
-    again = disturbed(setting, reads, head, runs)
-    for seed in seeds_of(setting, head.id, setting.track.decision.report_seeds):
-        if _attempt(runs, seed, again) is not None and _hopeless(runs, seed):
+    out = disturbed(setting, reads, head, runs)
+    for seed in seeds_of(setting, head.id, setting.track.decision.report_seeds + len(out.passed)):
+        if _attempt(runs, seed, out.again) is not None and _hopeless(runs, seed):
             return [run for run in runs if run.seed == seed and run.state == "lost"][-1]
     return None
 

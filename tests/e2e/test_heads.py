@@ -1,5 +1,6 @@
 """Heads and bases in whole campaigns with imagined runs: their own fresh runs, and when those take a head back."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from sqlalchemy import delete
 
 from agent import budget
+from agent.judge.gates import MOST_STARVED
 from agent.judge.verdict import baseline_runs, level
 from agent.loop import Loop
 from agent.records import FINAL
@@ -159,18 +161,20 @@ FRESH = {seed_of(7, 2, index) for index in range(3)}  # of the first idea, once 
 
 @pytest.mark.parametrize(
     ("share", "times", "state", "runs"),
-    [(0.5, 1, "promoted", 6), (0.5, 2, "reverted", 6), (1.0, 1, "reverted", 3)],
-    ids=["a busy core", "again", "a core of its own"],
+    [(0.5, 1, "promoted", 6), (0.5, 3, "promoted", 12), (0.5, 4, "promoted", 15), (1.0, 1, "reverted", 3)],
+    ids=["a busy core", "again and again", "each time", "a core of its own"],
 )
-def test_a_fresh_run_that_a_busy_core_stopped_is_tried_once_more(
+def test_fresh_runs_that_a_busy_core_stopped_cost_a_head_nothing(
     root: Path, share: float, times: int, state: str, runs: int
 ) -> None:
     setting, found = run(root, WIDER, world_of=Busy(FRESH, width=8, share=share, times=times))
     assert found["wider"] == state
     with setting.store.read() as reads:
         reports = reads.runs(setting.campaign.id, proposal_id=2, purposes={"report"})
-        assert sorted(run.attempt for run in reports) == [1] * 3 + [2] * (runs - 3)
-        assert {run.seed for run in reports} == FRESH
+        tries = sorted(Counter(run.seed for run in reports).values())
+        assert (len(reports), tries[-3:]) == (runs, [min(times + 1, MOST_STARVED, runs // 3)] * 3)
+        seeds = {run.seed for run in reports}
+        assert seeds >= FRESH and len(seeds) == (6 if times == MOST_STARVED else 3)
         assert budget.open_entries(reads, setting.campaign.id) == []
         assert budget.audit(reads, setting.campaign.id) == []
         used = sum(s.measurement.slot_s for s in reads.scored(setting.campaign.id))
@@ -205,13 +209,13 @@ def test_after_a_run_that_a_busy_core_stopped_the_next_waits_until_it_is_quiet(
 
 @pytest.mark.parametrize(
     ("seeds", "share", "times", "failed"),
-    [(1, 0.5, 1, False), (3, 0.5, 1, False), (1, 0.5, 2, True), (1, 1.0, 1, True)],
-    ids=["a busy core", "all of them", "again", "a core of its own"],
+    [(1, 0.5, 1, False), (3, 0.5, 1, False), (1, 0.5, 3, False), (3, 0.5, 4, False), (1, 1.0, 1, True)],
+    ids=["a busy core", "all of them", "again and again", "each time", "a core of its own"],
 )
-def test_a_run_of_the_base_that_a_busy_core_stopped_is_tried_once_more(
+def test_a_run_of_the_base_that_a_busy_core_stopped_is_tried_again(
     root: Path, seeds: int, share: float, times: int, failed: bool
 ) -> None:
-    """Nothing is compared with the base before the second try is in."""
+    """Nothing is compared with the base before a good try is in, or a further seed's for one that had none."""
     world.write_ideas(root, WIDER)
     of_base = {seed_of(7, 1, index) for index in range(seeds)}
     setting = world.open_campaign(root, slots=4, world_of=Busy(of_base, width=4, share=share, times=times))
@@ -222,8 +226,36 @@ def test_a_run_of_the_base_that_a_busy_core_stopped_is_tried_once_more(
         base = reads.runs(setting.campaign.id, proposal_id=1)
         assert sum(run.outcome == "capped" for run in base) == seeds * times
         if not failed:
-            assert len(base) == 3 + seeds
+            assert len(base) == 3 + seeds * times
             assert [v.n_baseline for v in reads.verdicts(2)][:1] == [3]
+
+
+class Hanging(Busy):
+    """One in which every fresh run of the head waits for something, at whatever seed."""
+
+    def __call__(self, knobs: Mapping[str, Any], seed: int) -> Imagined:
+        found = imagine(knobs, seed)
+        mine = knobs["width"] == self.width and seed not in self.left
+        return replace(found, outcome="capped", share=self.share) if mine else found
+
+
+def test_a_head_whose_fresh_runs_never_end_is_no_head_for_ever(root: Path) -> None:
+    of_base = {seed_of(7, 1, index) for index in range(8)}
+    setting, found = run(root, WIDER, world_of=Hanging(of_base, width=8, share=0.5, times=0))
+    assert found["wider"] == "reverted"
+    with setting.store.read() as reads:
+        reports = [one for one in reads.runs(setting.campaign.id, proposal_id=2) if one.purpose == "report"]
+    assert len(reports) == 3 * MOST_STARVED + 3 * MOST_STARVED  # at its own seeds, and at three in their stead
+
+
+@pytest.mark.parametrize(("times", "state"), [(1, "promoted"), (3, "promoted"), (4, "unfunded")])
+def test_an_idea_that_a_busy_core_stopped_is_not_judged_by_that(root: Path, times: int, state: str) -> None:
+    setting, found = run(root, WIDER, world_of=Busy({seed_of(7, 1, 0)}, width=8, share=0.5, times=times))
+    assert found["wider"] == state
+    with setting.store.read() as reads:
+        assert sum(one.outcome == "capped" for one in reads.runs(setting.campaign.id, proposal_id=2)) == times
+        assert budget.audit(reads, setting.campaign.id) == []
+        assert reads.balance(setting.campaign.id).reserved.gpu_s == 0
 
 
 def test_runs_that_a_person_cancelled_are_no_lost_ones(root: Path) -> None:

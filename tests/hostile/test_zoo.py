@@ -94,7 +94,7 @@ def test_each_cheat_of_training_is_caught(
     if cheat.caught_by == "over_budget":
         assert found.bpb < max(usual), "it gains"
         assert known(gates.check(zoo_runs.TRACK, runs, baseline)).decision == "recheck"
-        runs = [replace(one, run=replace(one.run, purpose="recheck")) for one in runs]
+        runs += [replace(one, run=replace(one.run, purpose="recheck", id=one.run.id + 1)) for one in runs]
     else:
         runs.append(zoo_runs.ran(tmp_path / "r12", corpus, cheat.name, 2, 12))
         usually = baseline[0].measurement.train_cpu_s  # a busy machine is not what is asked about
