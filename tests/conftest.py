@@ -1,6 +1,10 @@
-"""How all tests run: where CI is set the same examples every time, elsewhere new ones. A store of both kinds."""
+"""How all tests run: where CI is set the same examples every time, elsewhere new ones.
+
+A store of both kinds; a workspace with a campaign, and the console script there.
+"""
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +16,7 @@ from hypothesis import settings
 
 from agent.records import Proposal
 from agent.store import Store, open_store
-from tests import postgres
+from tests import commanding, postgres
 from tests.filling import add_base, add_campaign
 
 if TYPE_CHECKING:
@@ -37,6 +41,26 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 def base(store: Store) -> Proposal:
     with store.write() as tx:
         return add_base(tx, add_campaign(tx))
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace that is a git repository with the script that the campaign's ideas change."""
+    return commanding.workspace(tmp_path_factory.mktemp("made") / "a workspace")
+
+
+@pytest.fixture
+def root(made: Path, tmp_path: Path) -> Path:
+    """A copy of it, for tests whose file has no folder of its own."""
+    return Path(shutil.copytree(made, tmp_path / "a workspace", symlinks=True))
+
+
+@pytest.fixture
+def agent(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> commanding.Agent:
+    """The console script there."""
+    return commanding.console(root, monkeypatch, capfd, tmp_path)
 
 
 @pytest.fixture

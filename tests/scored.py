@@ -8,6 +8,15 @@ from agent.records import Outcome, Purpose, Run
 from agent.store import Scored
 from tests.filling import measurement
 
+DECISION = """
+[decision]
+rung = "decide"
+alpha = 0.01
+min_gain = 0.01
+max_seeds = 4
+report_seeds = 3
+prior_sigma = 0.01
+"""
 TOML = """
 name = "toy"
 summary = "Toy."
@@ -18,15 +27,8 @@ hardware = { kind = "cpu" }
 data = { corpus = "docs" }
 compute = { budget_ms = 20000, tolerance = 1.3, cost = { step = 1.0 } }
 rung = [{ name = "decide" }, { name = "short", env = { COMPUTE_BUDGET_MS = "5000" } }]
-
-[decision]
-rung = "decide"
-alpha = 0.01
-min_gain = 0.01
-max_seeds = 4
-report_seeds = 3
-prior_sigma = 0.01
 """
+TOML += DECISION
 TRACK = tracks.parse(TOML, "toy.toml")
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from contextlib import closing
@@ -15,25 +14,8 @@ from agent.cli import docs
 from agent.store import open_store
 from agent.store.lease import hold
 from benchmarks.startup import heavy
-from tests.commanding import Agent, console, workspace
+from tests.commanding import Agent
 from tests.filling import add_campaign
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace that is a git repository with the script that the campaign's ideas change."""
-    return workspace(tmp_path_factory.mktemp("made") / "a workspace")
-
-
-@pytest.fixture
-def root(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "a workspace", symlinks=True))
-
-
-@pytest.fixture
-def agent(root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Agent:
-    return console(root, monkeypatch, capfd, tmp_path)
-
 
 LOOKS = (
     *(

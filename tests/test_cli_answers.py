@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import sys
 from pathlib import Path
 
@@ -12,24 +11,7 @@ from agent import budget
 from agent.records import Amount
 from agent.runners.job import JobPaths
 from agent.store import open_store, talks
-from tests.commanding import Agent, console, states, workspace
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace that is a git repository with the script that the campaign's ideas change."""
-    return workspace(tmp_path_factory.mktemp("made") / "a workspace")
-
-
-@pytest.fixture
-def root(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "a workspace", symlinks=True))
-
-
-@pytest.fixture
-def agent(root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Agent:
-    return console(root, monkeypatch, capfd, tmp_path)
-
+from tests.commanding import Agent, states
 
 # ---------------------------------------------------------------- review
 

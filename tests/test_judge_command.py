@@ -1,29 +1,13 @@
 """`agent judge` as a person types it: runs of a campaign, folders, logs, what it refuses, how it exits."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 from agent.store import open_store
-from tests.commanding import Agent, console, workspace
+from tests.commanding import Agent
 from tests.contest_logs import EXACT, LOSS, log
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return workspace(tmp_path_factory.mktemp("made") / "a workspace")
-
-
-@pytest.fixture
-def root(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "a workspace", symlinks=True))
-
-
-@pytest.fixture
-def agent(root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Agent:
-    return console(root, monkeypatch, capfd, tmp_path)
 
 
 def test_a_run_of_the_store(agent: Agent) -> None:

@@ -17,6 +17,7 @@ from agent.runners.job import JobPaths, JobSpec, create
 from agent.runners.local import LocalRunner
 from agent.store import Scored
 from tests.judging import CANDIDATES, NOBODY_READ
+from tests.scored import DECISION
 from tests.zoo import texts
 from trainer.data.manifest import Manifest, data_sha, write
 from trainer.data.place import write_texts
@@ -33,15 +34,8 @@ data = { corpus = "docs" }
 compute = { budget_ms = 100, tolerance = 1.3, cost = { step = 1.0 } }
 sandbox = { packages = ["numpy"] }
 rung = [{ name = "decide" }]
-
-[decision]
-rung = "decide"
-alpha = 0.01
-min_gain = 0.01
-max_seeds = 4
-report_seeds = 3
-prior_sigma = 0.01
 """
+TOML += DECISION
 TRACK = tracks.parse(TOML, "zoo.toml")
 SCRIPTS = {name: (CANDIDATES / name).read_bytes() for name in ("trained.py", "honest.py")}
 
