@@ -69,7 +69,7 @@ def read(path: str, text: str) -> Script:
         script = _scripts.pop(text, None)
         if script is None:
             _make_room(text)
-            with _uncollected():
+            with uncollected():
                 script = _look(path, text)
         _scripts[text] = script  # the newest stands last
         return script
@@ -133,7 +133,7 @@ def _make_room(text: str) -> None:
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
+def uncollected() -> Iterator[None]:
     """A tree has no cycles and is gone at once. The collector, woken by its many nodes, would double what it costs."""
     was = gc.isenabled()
     gc.disable()

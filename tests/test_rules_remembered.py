@@ -36,6 +36,9 @@ STATEMENTS = (
     "val_tokens = load()",
     "kept = val_tokens",
     "part = kept[:3_000_000]",
+    "data = open(args.val_files)",
+    "loss = model(data, kept)",
+    "loss.backward()",
     "@a\n@b(\n  'x')\ndef train(val_tokens):\n    loss = model(val_tokens)\n    loss.backward()",
     "class C:\n    'doc'\n    def f(self, val_data):\n        for epoch in a:\n            m(val_data).backward()",
     "def mix(p, q, y): gate = word_start[y]; return gate * p",
@@ -66,7 +69,7 @@ def test_what_is_remembered_changes_nothing(parts: list[tuple[str, str]]) -> Non
 def plain(parsed: Parsed, code: frozenset[tuple[int, int]]) -> list[Sign]:
     """As it is said: of the whole script at once."""
     whole, literals = static._look(parsed, 0), static._literals(parsed, code)
-    found = [*static._imports(parsed.names), *whole.signs, *flow.at_module_level(parsed), *literals.signs]
+    found = [*static._imports(parsed.names), *whole.signs, *flow.together(parsed), *literals.signs]
     return sorted(dict.fromkeys(found), key=lambda one: (one.line, one.rule, one.name, one.words))
 
 

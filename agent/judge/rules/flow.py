@@ -50,28 +50,47 @@ class _Scope:
     tainted: frozenset[str]
 
 
-def in_functions(parsed: Parsed) -> Iterator[Sign]:
+def alone(parsed: Parsed) -> Iterator[Sign]:
     """What no other statement at module level has a say in."""
+    names = parsed.names
     for node in parsed.nodes:
         if isinstance(node, Function):
             nodes = tuple(_inside(node))
             arguments = {one.arg for one in ast.walk(node.args) if isinstance(one, ast.arg)}
-            yield from _signs(_Scope(node.name, nodes, _tainted(nodes, arguments)), parsed.names)
+            scope = _Scope(node.name, nodes, _tainted(nodes, arguments))
+            yield from _reads(scope, names)
+            yield from _of_validation(scope, names)
+            yield from _by_itself(scope, names)
+    yield from _by_itself(_Scope("", _outside(parsed), frozenset()), names)
 
 
-def at_module_level(parsed: Parsed) -> Iterator[Sign]:
-    """What all statements outside of functions and classes do together."""
-    outside = [one.node for one in parsed.statements if not isinstance(one.node, Function | ast.ClassDef)]
-    nodes = tuple(node for statement in outside for node in ast.walk(statement))
-    yield from _signs(_Scope("", nodes, _tainted(nodes, set())), parsed.names)
+def together(parsed: Parsed) -> Iterator[Sign]:
+    """What all statements outside of functions and classes do with validation tokens: one may load, the next learn."""
+    nodes = _outside(parsed)
+    yield from _of_validation(_Scope("", nodes, _tainted(nodes, set())), parsed.names)
 
 
-def _signs(scope: _Scope, names: Names) -> Iterator[Sign]:
-    yield from _reads(scope, names)
+def names_validation(parsed: Parsed) -> bool:
+    """Whether anything outside of functions and classes is called so, without which `together` finds nothing."""
+    return any(_reads_validation(one, frozenset()) for one in _top(parsed))
+
+
+def _of_validation(scope: _Scope, names: Names) -> Iterator[Sign]:
     yield from _learns(scope, names)
     yield from _subset(scope)
+
+
+def _by_itself(scope: _Scope, names: Names) -> Iterator[Sign]:
     yield from _lower_of_two(scope, names)
     yield from _target_gate(scope, names)
+
+
+def _outside(parsed: Parsed) -> tuple[ast.AST, ...]:
+    return tuple(node for statement in _top(parsed) for node in ast.walk(statement))
+
+
+def _top(parsed: Parsed) -> list[ast.stmt]:
+    return [one.node for one in parsed.statements if not isinstance(one.node, Function | ast.ClassDef)]
 
 
 def _inside(function: Function) -> Iterator[ast.AST]:

@@ -17,6 +17,7 @@ from agent.judge.rules.names import Names, Parsed, Statement
 from agent.judge.rules.payload import Source, unpack
 from agent.judge.rules.remembered import Remembered
 from agent.judge.rules.signs import Sign
+from agent.syntax import uncollected
 
 # Modules whose only use is to talk to other machines, or to fetch.
 FETCHES = (
@@ -31,24 +32,10 @@ STARTS = (
     "subprocess.getoutput", "subprocess.getstatusoutput", "os.system", "os.popen", "os.execv", "os.execvp",
     "os.spawnv", "os.posix_spawn", "asyncio.create_subprocess_exec", "asyncio.create_subprocess_shell",
 )  # fmt: skip
-FETCHING_PROGRAMS = frozenset(
-    (
-        "aria2c",
-        "aws",
-        "curl",
-        "git",
-        "gsutil",
-        "hf",
-        "huggingface-cli",
-        "nc",
-        "ncat",
-        "rclone",
-        "rsync",
-        "scp",
-        "ssh",
-        "wget",
-    )
-)
+FETCHING_PROGRAMS = frozenset((
+    "aria2c", "aws", "curl", "git", "gsutil", "hf", "huggingface-cli", "nc", "ncat", "rclone", "rsync",
+    "scp", "ssh", "wget",
+))  # fmt: skip
 INSTALLS = frozenset(("apt", "apt-get", "conda", "pip", "pip3", "uv"))
 UNPICKLES = (
     "pickle.load", "pickle.loads", "pickle.Unpickler", "cPickle.loads", "dill.load", "dill.loads", "joblib.load",
@@ -70,7 +57,8 @@ def of_text(text: str) -> tuple[Sign, ...]:
     if len(text) > LONGEST:
         return (Sign(24, "flag", "too_long", f"it is too long to be looked at: {len(text):,} characters", 0),)
     try:
-        return tuple(of_layers(unpack("script", text.encode("utf-8", "surrogatepass"))))
+        with uncollected():
+            return tuple(of_layers(unpack("script", text.encode("utf-8", "surrogatepass"))))
     except RecursionError:
         return (Sign(24, "flag", "too_deep", "it is nested too deeply to be looked at", 0),)
 
@@ -98,6 +86,7 @@ class Shown(NamedTuple):
 
     signs: tuple[Sign, ...]
     literals: Literals
+    names_validation: bool
 
 
 _remembered: Remembered[Shown] = Remembered()
@@ -105,15 +94,18 @@ _remembered: Remembered[Shown] = Remembered()
 
 def signs(parsed: Parsed, payload: Collection[tuple[int, int]] = ()) -> list[Sign]:
     """Everything that the text shows. `payload`: literals that are code, which was unpacked and is looked at too."""
-    found = [*_imports(parsed.names), *flow.at_module_level(parsed)]
-    characters = 0
+    found = [*_imports(parsed.names)]
+    characters, validation = 0, False
     for statement in parsed.statements:
         alone = parsed.only(statement)
         shown = _shown(alone, statement)
+        validation |= shown.names_validation
         literals = _literals(alone, payload) if payload else shown.literals
         found += _moved(shown.signs, statement.line)
         found += literals.signs if payload else _moved(literals.signs, statement.line)
         characters += literals.characters
+    if validation:
+        found += flow.together(parsed)
     if characters > ALL_LITERALS:
         found.append(Sign(1, "flag", "many_literals", f"literals of {characters:,} characters together", 0))
     return sorted(dict.fromkeys(found), key=lambda one: (one.line, one.rule, one.name, one.words))
@@ -126,9 +118,10 @@ def _shown(alone: Parsed, statement: Statement) -> Shown:
 
 
 def _look(alone: Parsed, by: int) -> Shown:
-    found = [*_calls(alone), *flow.in_functions(alone), *seeds.signs(alone), *_constants(alone), *_own_file(alone)]
+    found = [*_calls(alone), *flow.alone(alone), *seeds.signs(alone), *_constants(alone), *_own_file(alone)]
     literals = _literals(alone)
-    return Shown(tuple(_moved(found, by)), Literals(tuple(_moved(literals.signs, by)), literals.characters))
+    literals = literals._replace(signs=tuple(_moved(literals.signs, by)))
+    return Shown(tuple(_moved(found, by)), literals, flow.names_validation(alone))
 
 
 def _moved(found: Iterable[Sign], by: int) -> Iterator[Sign]:
