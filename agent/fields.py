@@ -57,13 +57,13 @@ def _package(name: str) -> str:
 
 def _filled(word: str) -> str:
     """A format may reach into what it is given, or ask for a width of gigabytes; a placeholder is a name alone."""
-    known = "only {python} and {script} are filled in; write {{ and }} for braces of your own"
+    known = "only {python}, {script} and {gpus} are filled in; write {{ and }} for braces of your own"
     try:
         fields = [field for field in string.Formatter().parse(word) if field[1] is not None]
     except ValueError as error:
         raise ValueError(f"{word!r}: {known}") from error
     for _, name, spec, conversion in fields:
-        if name not in ("python", "script") or spec or conversion:
+        if name not in ("python", "script", "gpus") or spec or conversion:
             raise ValueError(f"{word!r}: {known}")
     if "\0" in word:
         raise ValueError(f"{word!r}: no command can hold the character NUL; leave it out")

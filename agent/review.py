@@ -81,7 +81,7 @@ def _runs(track: Track, proposal: Proposal) -> float:
     if rung is None:
         return 1 + further
     passes = proposal.confidence + (1 - proposal.confidence) * PASSED_ANYWAY
-    return track.share(rung) + passes + further
+    return track.cost(rung) + passes + further
 
 
 def approve(tx: "Tx", ids: Collection[int], who: str, comment: str = "") -> list[Proposal]:

@@ -134,6 +134,8 @@ class Rung(Table):
 
     name: str
     env: Env = Field(default_factory=dict)
+    gpus: Annotated[int, Field(gt=0)] | None = None
+    """GPUs of one run here. None: hardware.gpus."""
     train_wall_s: Annotated[float, Field(gt=0)] | None = None
     """What training may take here, where that is less than limits.train_wall_s. None: by its compute budget."""
     prior_sigma: Annotated[float, Field(gt=0)] | None = None
@@ -247,6 +249,8 @@ class Track(Table):
         own, whole = rung.train_wall_s, self.limits.train_wall_s
         if own is not None and rung.name == self.decision.rung:
             raise ValueError(f"rung {rung.name}: train_wall_s: it decides, so limits.train_wall_s is its limit")
+        if rung.gpus is not None and self.hardware.kind == "cpu":
+            raise ValueError(f'rung {rung.name}: gpus: is for hardware.kind = "cuda"; leave it out')
         if own is not None and own > whole:
             raise ValueError(f"rung {rung.name}: train_wall_s: must not be above limits.train_wall_s, {whole:g}")
         try:
@@ -268,9 +272,22 @@ class Track(Table):
     def rung_named(self, name: str) -> Rung:
         return next(rung for rung in self.rung if rung.name == name)
 
+    def gpus(self, name: str) -> int:
+        """GPUs of one run at this rung."""
+        return self.rung_named(name).gpus or self.hardware.gpus
+
+    def sizes(self) -> tuple[int, ...]:
+        """The numbers of GPUs that its runs have, the deciding rung's first."""
+        rungs = (self.deciding(), *self.rung)
+        return tuple(dict.fromkeys(self.gpus(rung.name) for rung in rungs))
+
     def cheaper(self, name: str) -> Rung | None:
         """The rung of this name, where a run there is known to cost less than a deciding one."""
-        return next((rung for rung in self.rung if rung.name == name and self.share(rung) < 1), None)
+        return next((rung for rung in self.rung if rung.name == name and self.cost(rung) < 1), None)
+
+    def cost(self, rung: Rung) -> float:
+        """GPU time of training at this rung, of what it is at the deciding one."""
+        return self.share(rung) * max(1, self.gpus(rung.name)) / max(1, self.gpus(self.decision.rung))
 
     def share(self, rung: Rung) -> float:
         """What training takes at this rung, of what it takes at the deciding one; at most all of it."""

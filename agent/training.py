@@ -25,7 +25,9 @@ def train_phase(track: Track, paths: JobPaths, env: Mapping[str, str], policy: P
     limits, script = track.limits, script_file(track, paths.code)
     return Phase(
         name="train",
-        argv=tuple(part.format(python=sys.executable, script=script) for part in track.script.train),
+        argv=tuple(
+            part.format(python=sys.executable, script=script, gpus=track.hardware.gpus) for part in track.script.train
+        ),
         env={**env, "TMPDIR": str(paths.out)},
         cwd=str(paths.out),
         limits=Limits(

@@ -105,6 +105,6 @@ def _believe(setting: Setting, run: Run, result: JobResult) -> None:
 
 
 def _settle(setting: Setting, tx: Tx, run: Run, slot_s: float) -> float:
-    gpus = max(1, setting.track.hardware.gpus)
+    gpus = max(1, setting.track.gpus(run.rung))
     budget.settle(tx, known(budget.entry_of_run(tx, run.id)), Amount(gpu_s=slot_s * gpus))
     return slot_s

@@ -84,7 +84,7 @@ def _turned_away(setting: Setting, run: Run, why: str) -> Run:
 def reserved_s(setting: Setting, reads: Reads, run: Run) -> float:
     """Slot-seconds that were set aside for a run that is not settled yet."""
     entry = budget.entry(reads, known(budget.entry_of_run(reads, run.id)))
-    return entry.reserved.gpu_s / max(1, setting.track.hardware.gpus)
+    return entry.reserved.gpu_s / max(1, setting.track.gpus(run.rung))
 
 
 def _book(setting: Setting, tx: Tx, item: Wanted, slot: str) -> Run:

@@ -55,8 +55,9 @@ def _deciding_limits(setting: Setting, reads: Reads, hardware_class: str) -> Lim
 
 def worst_run(setting: Setting, reads: Reads, rung: str = "", hardware_class: str = "") -> Amount:
     """What one run at this rung is reserved at: its limits, on every GPU it holds. Empty: at the deciding one."""
-    limits = run_limits(setting, reads, rung or setting.track.decision.rung, hardware_class)
-    return Amount(gpu_s=limits.worst_s() * max(1, setting.track.hardware.gpus))
+    rung = rung or setting.track.decision.rung
+    limits = run_limits(setting, reads, rung, hardware_class)
+    return Amount(gpu_s=limits.worst_s() * max(1, setting.track.gpus(rung)))
 
 
 def worst_idea(setting: Setting, reads: Reads) -> Amount:

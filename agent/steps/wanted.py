@@ -5,7 +5,7 @@ the same question has the same answer.
 """
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -72,11 +72,33 @@ def wanted(setting: Setting, reads: Reads) -> list[Wanted]:
 
     Of those that have not started, first what has waited too long, then what promises most for what it may cost.
     """
-    found = _report(setting, reads, reads.head(setting.campaign.id))
-    live = reads.proposals(setting.campaign.id, LIVE)
-    place = _turns(setting, reads, [one for one in live if one.state == "approved"])
+    campaign_id, head = setting.campaign.id, reads.head(setting.campaign.id)
+    live = reads.proposals(campaign_id, LIVE)
+    looks = [found for one in live if (found := look(setting, reads, head, one)) is not None]
+    tests = {one.id: test(setting, reads, one) for one in live}
+
+    def waited(proposal_id: int) -> bool:
+        return overtaken(reads, campaign_id, proposal_id, PATIENCE) >= PATIENCE
+
+    def trust() -> calibration.TrustOf:
+        return calibration.trust_of(calibration.table(reads, campaign_id))
+
+    return ordered(setting, live, report(setting, reads, head, looks), tests, waited, trust)
+
+
+def ordered(
+    setting: Setting,
+    live: Sequence[Proposal],
+    reports: Sequence[Wanted],
+    tests: Mapping[int, Sequence[Wanted]],
+    waited: Callable[[int], bool],
+    trust: Callable[[], calibration.TrustOf],
+) -> list[Wanted]:
+    """`tests`: what each of the `live` proposals wants. `waited`: whether it has waited too long."""
+    found = list(reports)
+    place = _turns(setting, [one for one in live if one.state == "approved"], waited, trust)
     for proposal in sorted(live, key=lambda one: (place.get(one.id, 0), one.id)):
-        found += _test(setting, reads, proposal)
+        found += tests[proposal.id]
     return _once(sorted(found, key=lambda item: _RANK[item.purpose]))
 
 
@@ -88,15 +110,19 @@ def _once(items: Sequence[Wanted]) -> list[Wanted]:
     return list(found.values())
 
 
-def _turns(setting: Setting, reads: Reads, new: Sequence[Proposal]) -> dict[int, int]:
+def _turns(
+    setting: Setting,
+    new: Sequence[Proposal],
+    waited: Callable[[int], bool],
+    trust: Callable[[], calibration.TrustOf],
+) -> dict[int, int]:
     """The place of each idea that has not started, from 1 on."""
     if len({one.planner for one in new}) < 2 and _in_order(setting, new):
         return {proposal.id: 1 for proposal in new}  # by age
-    campaign_id = setting.campaign.id
-    late = [one for one in new if overtaken(reads, campaign_id, one.id, PATIENCE) >= PATIENCE]
-    trust = calibration.trust_of(calibration.table(reads, campaign_id))
-    best = [item.proposal for item in review.ranked(new, 1.0, setting.track, trust)]
-    order = [*late, *(one for one in best if one not in late)]
+    late = [one for one in new if waited(one.id)]
+    best = [item.proposal for item in review.ranked(new, 1.0, setting.track, trust())]
+    first = {one.id for one in late}
+    order = [*late, *(one for one in best if one.id not in first)]
     return {proposal.id: place for place, proposal in enumerate(_by_planner(setting, order), 1)}
 
 
@@ -129,14 +155,15 @@ def of_test(runs: list[Run], proposal: Proposal) -> list[Run]:
     return [run for run in runs if run.purpose in TEST and run.baseline_id == proposal.baseline_id]
 
 
-def _report(setting: Setting, reads: Reads, head: Proposal) -> list[Wanted]:
+def report(setting: Setting, reads: Reads, head: Proposal, looks: Sequence[int]) -> list[Wanted]:
     """The head's fresh runs, all at once: everything else is compared with them. The longer it stands, the more.
 
     In its home class first. On machines of another class nothing can be compared before it has fresh runs there too.
+    `looks`: what `look` said of the ideas that are compared with it.
     """
     rule, home = setting.track.decision, classes.home(setting, reads, head)
     runs = reads.runs(setting.campaign.id, proposal_id=head.id, purposes={"report"})
-    most, mine = _reports(setting, reads, head), classes.within(runs, home)
+    most, mine = _reports(setting, reads, head, looks), classes.within(runs, home)
     found = _report_in(setting, reads, head, home, mine, most)
     first = set(seeds_of(setting, head.id, rule.report_seeds + len(disturbed(setting, reads, head, mine).passed)))
     # Further ones make comparisons surer. Where they can't be paid, nothing waits for them.
@@ -177,7 +204,7 @@ def _hopeless(runs: list[Run], seed: int) -> bool:
     return sum(run.seed == seed and run.state == "lost" for run in runs) >= MAX_ATTEMPTS
 
 
-def _reports(setting: Setting, reads: Reads, head: Proposal) -> int:
+def _reports(setting: Setting, reads: Reads, head: Proposal, looks: Sequence[int]) -> int:
     """How many fresh runs the head is worth. Its mean is in every comparison: if its runs were lucky, no idea passes,
     and if unlucky, chance does. So it grows with the ideas that it stood against, and with looks at one of them."""
     rule = setting.track.decision
@@ -185,23 +212,21 @@ def _reports(setting: Setting, reads: Reads, head: Proposal) -> int:
     beaten = 0
     if rule.report_every:
         beaten = reads.count_against(head.id, BEATEN, most=most * rule.report_every) // rule.report_every
-    return max([rule.report_seeds + beaten, *(baseline_runs(rule, look) for look in _looks(setting, reads, head))])
+    return max([rule.report_seeds + beaten, *(baseline_runs(rule, look) for look in looks)])
 
 
-def _looks(setting: Setting, reads: Reads, head: Proposal) -> list[int]:
-    """At how many seeds the ideas that are compared with this head, and go on, will be looked at next."""
-    found = []
-    for proposal in reads.proposals(setting.campaign.id, {"measured", "confirming"}):
-        if proposal.baseline_id != head.id:
-            continue
-        runs = of_test(reads.runs(setting.campaign.id, proposal_id=proposal.id), proposal)
-        done = [run for run in runs if run.state == "done"]
-        if len(done) <= sum(one.baseline_id == head.id for one in reads.verdicts(proposal.id)):
-            found.append(1 + len({run.seed for run in done if run.rung == setting.track.decision.rung}))
-    return found
+def look(setting: Setting, reads: Reads, head: Proposal, proposal: Proposal) -> int | None:
+    """At how many seeds an idea that is compared with this head, and goes on, will be looked at next."""
+    if proposal.baseline_id != head.id or proposal.state not in ("measured", "confirming"):
+        return None
+    runs = of_test(reads.runs(setting.campaign.id, proposal_id=proposal.id), proposal)
+    done = [run for run in runs if run.state == "done"]
+    if len(done) > sum(one.baseline_id == head.id for one in reads.verdicts(proposal.id)):
+        return None
+    return 1 + len({run.seed for run in done if run.rung == setting.track.decision.rung})
 
 
-def _test(setting: Setting, reads: Reads, proposal: Proposal) -> list[Wanted]:
+def test(setting: Setting, reads: Reads, proposal: Proposal) -> list[Wanted]:
     """The next run of an idea, one at a time: its verdict may be that no other is needed."""
     rule, baseline_id = setting.track.decision, known(proposal.baseline_id)
     all_runs = reads.runs(setting.campaign.id, proposal_id=proposal.id)
