@@ -2,8 +2,9 @@
 
     store -> search -> context -> planner -> guard -> review -> worktree -> runner -> judge -> verdict -> promote
 
-It keeps nothing in memory that matters. Every turn reads the store, looks at the world, takes each arrow as far as it
-can go, and writes each record before the next side effect; so a resume is simply the next turn.
+It keeps nothing in memory that matters. Every turn looks at the world and at what happened since the last one, takes
+each arrow as far as it can go, and writes each record before the next side effect; the first turn, and one from time to
+time, reads all that the store says (`Agenda`). So a resume is simply the next turn.
 """
 
 import signal
@@ -13,26 +14,34 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Literal
 
+from agent.clock import REAL, Clock
 from agent.llm.meter import write_off
+from agent.records import Proposal
+from agent.runners import ended as over_now
 from agent.runners.fleet import Closes
 from agent.setting import Setting
 from agent.steps import anchors
 from agent.steps.admit import admit, record, refresh
+from agent.steps.agenda import Agenda
 from agent.steps.collect import cancel_all, collect
 from agent.steps.conform import Conforming
 from agent.steps.crowded import Crowd
-from agent.steps.decide import decide, undecided
-from agent.steps.ending import NO_MORE_IDEAS, Ending, close, ending, over
-from agent.steps.launch import free_slots, full_disk, start
+from agent.steps.decide import decide
+from agent.steps.ending import NO_MORE_IDEAS, SCORELESS, Ending, close, ending, over
+from agent.steps.launch import full_disk, start
 from agent.steps.learn import Learning
 from agent.steps.limits import affordable, worst_idea
 from agent.steps.plan import Asking
 from agent.steps.promote import promote
-from agent.steps.wanted import begins, sparing, wanted
+from agent.steps.slots import Slots
+from agent.steps.wanted import Wanted, begins, sparing
+from agent.steps.watch import Watch
 from agent.store.lease import hold
 
 LOOK_S = 0.05  # between two looks at what runs and at the planners
 LESSONS_S = 120.0  # at the end, for findings that are still being written
+BATCH = 0.001  # of a run: how long what ended waits for what ends with it
+MOST_BATCH_S = 1.0
 TURN_S = 1.0  # after which a turn is taken anyway: a person may have said something in the store
 
 Asked = Literal["", "drain", "cancel"]
@@ -41,18 +50,22 @@ Asked = Literal["", "drain", "cancel"]
 class Loop:
     """One controller of one campaign."""
 
-    def __init__(self, setting: Setting, show: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, setting: Setting, show: Callable[[], None] = lambda: None, clock: Clock = REAL) -> None:
         self._setting = setting
         self._show = show
-        self._asking = Asking(setting)
+        self._clock = clock
+        self._agenda = Agenda(setting, clock)
+        self._slots = Slots(setting, clock)
+        self._watch = Watch(setting, self._slots, clock)
+        self._asking = Asking(setting, clock)
         self._learning = Learning(setting)
         self._conforming = Conforming(setting)
         self._crowd = Crowd(setting)
         self._interrupts = 0
+        self._request = ""
         self._told: Asked = ""
         self._found_at = 0.0  # since when there is nothing left but findings
         self._over: bool | None = None  # asked again when something has happened
-        self._run_s = setting.track.limits.worst_s() / 2  # what a run takes: a guess until some have ended
 
     def run(self) -> Ending:
         """Works until the budget, the target, the planner or the person says stop."""
@@ -74,22 +87,40 @@ class Loop:
 
     def _turn(self) -> int:
         """Takes every arrow as far as it can go; gives how much happened."""
-        setting = self._setting
-        seconds = collect(setting)
-        self._run_s = sum(seconds, self._run_s) / (len(seconds) + 1)
-        happened = len(seconds)
-        happened += decide(setting)
-        happened += promote(setting)
-        happened += refresh(setting)
-        if happened or self._over is None:
-            self._look()
+        agenda = self._agenda
+        agenda.turn()
+        happened = self._judge()
         happened += self._learn(happened)
-        happened += self._conforming.collect()
+        happened += self._conform()
         happened += self._plan()
-        if not self._over and not self._asked():
-            self._conforming.ask()
         if not self._over:
             happened += self._launch()
+        self._watch.look(agenda.runs.values())
+        agenda.turned(happened)
+        return happened
+
+    def _judge(self) -> int:
+        """What ended, decided and promoted; gives how much happened."""
+        setting, agenda = self._setting, self._agenda
+        due, ended = set(agenda.waiting), collect(setting, list(agenda.runs.values()))
+        for one in ended:
+            due |= agenda.ended(one.run)
+            self._slots.ended(one.run, one.slot_s, whole=one.whole)
+        decided = decide(setting, None if agenda.whole else due)
+        agenda.decided(decided.states)
+        agenda.waiting = decided.waiting
+        agenda.stalled = set(decided.stalled) if agenda.whole else (agenda.stalled - due) | decided.stalled
+        happened = len(ended) + len(decided.states)
+        fresh = any(one.run.baseline_id is None for one in ended)
+        moved = 0
+        if agenda.whole or fresh or "auditing" in decided.states.values():
+            moved = promote(setting)
+        if agenda.whole or moved:
+            agenda.whole = agenda.whole or moved > 0
+            happened += moved + refresh(setting)
+        scoreless = SCORELESS & set(decided.states.values()) or any(not one.whole for one in ended)
+        if self._over is None or agenda.whole or fresh or scoreless:
+            self._look()
         return happened
 
     def _look(self) -> None:
@@ -99,13 +130,15 @@ class Loop:
 
     def _rest(self) -> None:
         """Until a run has ended, a planner has answered or a person has interrupted; a turn costs what a run needs."""
-        setting, interrupts, until = self._setting, self._interrupts, time.monotonic() + TURN_S
-        with setting.store.read() as reads:
-            jobs = [setting.job(run.id) for run in reads.runs(setting.campaign.id, states={"queued", "running"})]
-        while time.monotonic() < until and self._interrupts == interrupts and not self._answered():
-            if any(setting.runner.poll(job) in ("done", "lost") for job in jobs):
+        setting, clock, interrupts = self._setting, self._clock, self._interrupts
+        until = clock.now() + TURN_S
+        folders = {setting.job(run.id) for run in self._agenda.runs.values()}
+        while clock.now() < until and self._interrupts == interrupts and not self._answered():
+            if over_now(setting.runner, folders):
+                batch_s = min(MOST_BATCH_S, BATCH * self._slots.shortest())
+                clock.rest(batch_s, batch_s)
                 return
-            time.sleep(LOOK_S)
+            clock.rest(LOOK_S, TURN_S)
             self._show()
 
     def _answered(self) -> bool:
@@ -114,26 +147,45 @@ class Loop:
 
     def _launch(self) -> int:
         """Fills the free slots with what is most urgent, unless the disk could not hold it."""
-        if self._asked() or full_disk(self._setting) is not None:
+        setting, agenda, started = self._setting, self._agenda, 0
+        free = self._slots.free(agenda.runs.values())
+        if not free or self._asked() or full_disk(setting) is not None:
             return 0
-        setting, started = self._setting, 0
-        with setting.store.read() as reads:
-            slots = free_slots(setting, reads)
-            items = wanted(setting, reads) if slots else []
-            if slots and undecided(setting, reads):  # an idea that passed waits for its money
-                items = sparing(items, idle=len(slots) == len(setting.runner.slots))
-            elif items and not affordable(reads.balance(setting.campaign.id), worst_idea(setting, reads).gpu_s):
-                items = [item for item in items if not begins(item)]
-            items = [item for item in items if not begins(item) or self._conforming.may_run(item.proposal)]
-        if items:
-            slots = self._crowd.free(slots)
-        first = anchors.due(setting, slots) if items else []
-        rest = [slot for slot in anchors.usable(setting, slots) if slot not in {slot for _, slot in first}]
-        for item, slot in (*first, *zip(items, rest, strict=False)):
-            if start(setting, item, slot) is None:
+        items = [item for item in self._wanted() if not begins(item) or self._conforming.may_run(item.proposal)]
+        if not items:
+            return 0
+        names = [slot.name for slot in free]
+        usable = self._crowd.free(names)
+        first = anchors.due(setting, usable)
+        rest = set(anchors.usable(setting, usable)) - {slot for _, slot in first}
+        placed = self._slots.place(items, agenda.runs.values(), closed=set(names) - rest)
+        for item, slot in (*first, *placed):
+            run = start(setting, item, slot)
+            if run is None:
+                agenda.whole = True
                 break  # what is most urgent can't be paid: nothing less urgent may eat the rest
+            agenda.started(run)
+            self._slots.started(run)
             started += 1
         return started
+
+    def _wanted(self) -> list[Wanted]:
+        """What may start at all, most urgent first."""
+        setting, items = self._setting, self._agenda.wanted()
+        if self._agenda.waiting:  # an idea that passed waits for its money
+            return sparing(items, idle=not self._agenda.runs)
+        with setting.store.read() as reads:
+            if items and not affordable(reads.balance(setting.campaign.id), worst_idea(setting, reads).gpu_s):
+                return [item for item in items if not begins(item)]
+        return items
+
+    def _conform(self) -> int:
+        """Ideas whose scoring is tried against the contract."""
+        found = self._conforming.collect()
+        self._agenda.touch(found)
+        if not self._over and not self._asked():
+            self._conforming.ask(self._agenda.wanted)
+        return len(found)
 
     def _learn(self, happened: int) -> int:
         """Writes down what verdicts taught, and asks about those that came since."""
@@ -151,27 +203,34 @@ class Loop:
         while True:
             may_ask = not self._over and not self._asked()
             if may_ask:
-                self._asking.ask(self._run_s)
+                self._asking.ask(self._slots.ahead(self._agenda.runs.values()))
             drafts = self._asking.answers()
             for draft in drafts:
                 record(setting, draft)
             answered += len(drafts)
             if not may_ask:  # what was under way is not lost; the next controller checks it
                 return answered
-            with setting.store.read() as reads:
-                drafted = reads.proposals(setting.campaign.id, {"drafted"})
-            states = {admit(setting, proposal).state for proposal in drafted}
+            drafted = self._drafted() if drafts or self._agenda.whole else []
+            admitted = [admit(setting, proposal) for proposal in drafted]
+            self._agenda.touch(proposal.id for proposal in admitted)
+            states = {proposal.state for proposal in admitted}
             if not drafts:
                 return answered
             if not states & {"approved", "awaiting_review"}:
                 self._look()  # ideas that no check lets through may come without end
 
+    def _drafted(self) -> list[Proposal]:
+        with self._setting.store.read() as reads:
+            return reads.proposals(self._setting.campaign.id, {"drafted"})
+
     def _ending(self) -> Ending | None:
         """How the campaign ends now, if it does; what runs is let finish, or cancelled and settled, before."""
-        setting, asked = self._setting, self._asked()
+        setting, asked = self._setting, self._read_request()
         self._tell(asked)
         if asked == "cancel":
-            cancel_all(setting)
+            cancel_all(setting, list(self._agenda.runs.values()))
+        if self._agenda.runs:
+            return None
         with setting.store.read() as reads:
             if reads.runs(setting.campaign.id, states={"queued", "running"}):
                 return None
@@ -187,13 +246,17 @@ class Loop:
             return Ending("stopped" if broken else "finished", self._asking.why, failed=broken)
         return found
 
+    def _read_request(self) -> Asked:
+        """Once a turn: what `agent stop` said in another terminal."""
+        with self._setting.store.read() as reads:
+            self._request = reads.request(self._setting.campaign.id)
+        return self._asked()
+
     def _asked(self) -> Asked:
         """What a person wants: Ctrl-C here, or `agent stop` from another terminal."""
-        with self._setting.store.read() as reads:
-            request = reads.request(self._setting.campaign.id)
-        if self._interrupts > 1 or request == "cancel":
+        if self._interrupts > 1 or self._request == "cancel":
             return "cancel"
-        return "drain" if self._interrupts or request else ""
+        return "drain" if self._interrupts or self._request else ""
 
     def _tell(self, asked: Asked) -> None:
         """Says once that it was heard, and what comes now."""

@@ -102,7 +102,7 @@ def test_a_campaign_is_resumed_where_it_began(tmp_path: Path) -> None:
     from agent.report.status import status, words
 
     root = world.make_workspace(tmp_path / "work")
-    world.write_ideas(root, [])
+    world.write_ideas(root, [world.idea("wider", ('"width": 4', '"width": 6'))])
     (root / "runners.toml").write_text('[lab]\nkind = "ssh"\nhosts = ["a", "b"]\n')
     options = Options(track="agent.toml", planner="scripted:.ideas.jsonl", slots=1, runner="lab")
     setting = campaign.start(options, root, lambda text: None)

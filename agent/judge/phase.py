@@ -149,4 +149,5 @@ def session_command(task: Task) -> tuple[str, ...]:
 def command(track: Track) -> tuple[str, ...]:
     """The track's scoring command; its last word is the role."""
     *words, _ = track.script.score
-    return (*(word.format(python=sys.executable, script="{script}", gpus=track.hardware.gpus) for word in words), "{role}")
+    filled = {"python": sys.executable, "script": "{script}", "gpus": track.hardware.gpus}
+    return (*(word.format(**filled) for word in words), "{role}")

@@ -235,7 +235,7 @@ class Fleet:
 
     def _failed(self, name: str) -> None:
         rest = self._rests[name]
-        pause = min(MOST_PAUSE_S, PAUSE_S * 2**rest.failures)
+        pause = min(MOST_PAUSE_S, PAUSE_S * 2 ** min(rest.failures, 20))
         self._rests[name] = _Rest(rest.failures + 1, self._clock() + pause)
 
 

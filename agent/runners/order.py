@@ -39,7 +39,7 @@ class Order:
     @property
     def limited(self) -> Track:
         """The track as this run sees it."""
-        return _limited(self.track, self.limits)
+        return _limited(self.track, self.limits, self.rung)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -136,5 +136,7 @@ def _reach(order: Order, here: Here) -> reach.Reach:
 
 
 @functools.lru_cache(maxsize=64)
-def _limited(text: str, limits: str) -> Track:
-    return parse(text, "the track of an order").model_copy(update={"limits": Limits.model_validate_json(limits)})
+def _limited(text: str, limits: str, rung: str) -> Track:
+    track = parse(text, "the track of an order")
+    hardware = track.hardware.model_copy(update={"gpus": track.gpus(rung)})
+    return track.model_copy(update={"limits": Limits.model_validate_json(limits), "hardware": hardware})

@@ -1,13 +1,16 @@
 """runner -> judge: takes what finished, measures it, settles what it cost."""
 
+from collections.abc import Collection
+from typing import NamedTuple
+
 from agent import budget
 from agent.errors import InfraError
 from agent.judge.measure import measure
 from agent.judge.rules import signs
 from agent.records import Amount, Run, RunState
+from agent.runners import ended
 from agent.runners.job import JobPaths, JobResult
 from agent.setting import Setting, known
-from agent.steps import inert
 from agent.steps.hidden import watched
 from agent.steps.launch import reserved_s, submit
 from agent.steps.wanted import MAX_ATTEMPTS
@@ -17,18 +20,25 @@ from agent.store.rows import now
 ROUNDING_S = 0.01
 
 
-def collect(setting: Setting) -> list[float]:
-    """Looks at every run in flight; gives the slot-seconds of those that came to an end."""
-    with setting.store.read() as reads:
-        runs = reads.runs(setting.campaign.id, states={"queued", "running"})
-    seconds = [_look(setting, run) for run in runs]
-    return [used for used in seconds if used is not None]
+class Ended(NamedTuple):
+    """A run that came to an end."""
+
+    run: Run
+    slot_s: float
+    whole: bool
+    """Whether it did all that a run does."""
 
 
-def cancel_all(setting: Setting) -> None:
-    """Asks every run in flight to end; what they used is settled when they have."""
-    with setting.store.read() as reads:
-        runs = reads.runs(setting.campaign.id, states={"queued", "running"})
+def collect(setting: Setting, runs: Collection[Run]) -> list[Ended]:
+    """Of the runs under way, those that came to an end; what nobody has handed over yet is handed over first."""
+    handed_over = {setting.job(run.id): run for run in runs if run.state != "queued"}
+    found = ended(setting.runner, handed_over)
+    due = [run for run in runs if run.state == "queued" or setting.job(run.id) in found]
+    return [one for run in due if (one := _look(setting, run)) is not None]
+
+
+def cancel_all(setting: Setting, runs: Collection[Run]) -> None:
+    """Asks every run under way to end; what they used is settled when they have."""
     for run in runs:
         job = setting.job(run.id)
         if run.state == "queued" and not job.exists():  # it was booked, and never handed over
@@ -37,22 +47,21 @@ def cancel_all(setting: Setting) -> None:
             setting.runner.cancel(job)
 
 
-def _look(setting: Setting, run: Run) -> float | None:
+def _look(setting: Setting, run: Run) -> Ended | None:
     if run.state == "queued":  # booked by a controller that was killed before it could submit
         run = submit(setting, run)
         if run.state != "running":  # no machine took it
-            return 0.0
+            return Ended(run, 0.0, False)
     state = setting.runner.poll(setting.job(run.id))
     if state == "done":
         return _finish(setting, run)
     if state == "lost":
         loss = setting.runner.loss(setting.job(run.id))
         return _lose(setting, run, "lost", loss.reason, loss.slot_s)
-    inert.stop(setting, run)
     return None
 
 
-def _finish(setting: Setting, run: Run) -> float:
+def _finish(setting: Setting, run: Run) -> Ended:
     try:
         result = setting.runner.collect(setting.job(run.id))
         _believe(setting, run, result)
@@ -73,10 +82,10 @@ def _finish(setting: Setting, run: Run) -> float:
         _settle(setting, tx, run, min(result.slot_s, reserved_s(setting, tx, run)))
         if tx.proposal(run.proposal_id).state == "running":
             tx.move(run.proposal_id, "measured", run_id=run.id)
-    return result.slot_s
+    return Ended(run, result.slot_s, result.outcome == "ok")
 
 
-def _lose(setting: Setting, run: Run, state: RunState, reason: str, slot_s: float | None) -> float:
+def _lose(setting: Setting, run: Run, state: RunState, reason: str, slot_s: float | None) -> Ended:
     """A lost machine costs the idea nothing; only after too many of them is the idea given up.
 
     What it used is settled; where nobody knows (`slot_s` None), all that was reserved.
@@ -93,7 +102,7 @@ def _lose(setting: Setting, run: Run, state: RunState, reason: str, slot_s: floa
         if given_up and proposal.state in ("running", "confirming"):
             tx.move(proposal.id, "crashed", f"lost {MAX_ATTEMPTS} times: {reason}", run_id=run.id)
             budget.let_go(tx, proposal.id, "crashed")
-    return slot_s
+    return Ended(run, slot_s, False)
 
 
 def _believe(setting: Setting, run: Run, result: JobResult) -> None:

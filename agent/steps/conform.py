@@ -6,6 +6,7 @@ order in which ideas will run, and as many ahead as there are slots; what is kno
 out again.
 """
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from agent.errors import EditError, InfraError
 from agent.records import Proposal
 from agent.setting import Setting, known
 from agent.steps.background import in_background
-from agent.steps.wanted import begins, wanted
+from agent.steps.wanted import Wanted, begins
 from agent.tools.check import breaches
 
 
@@ -41,8 +42,8 @@ class Conforming:
     def answered(self) -> bool:
         return self._trying is not None and self._trying.answer.done()
 
-    def ask(self) -> None:
-        """Tests the next idea that will run, unless enough are ready."""
+    def ask(self, items: Callable[[], Sequence[Wanted]]) -> None:
+        """Tests the next idea that will run, unless enough are ready. `items`: what is wanted, most urgent first."""
         if not self._tests or self._trying is not None:
             return
         setting = self._setting
@@ -50,16 +51,15 @@ class Conforming:
             approved = reads.proposals(setting.campaign.id, {"approved"})
             if all(map(self.may_run, approved)):
                 return
-            items = [item.proposal for item in wanted(setting, reads) if begins(item)]
-        ahead = items[: len(setting.runner.slots)]
+        ahead = [item.proposal for item in items() if begins(item)][: len(setting.runner.slots)]
         due = next((one for one in ahead if not self.may_run(one)), None)
         if due is not None:
             self._trying = Trying(due, in_background(f"conforming p{due.id}", partial(_breaches, setting, due)))
 
-    def collect(self) -> int:
-        """Writes down what came of it; gives how much."""
+    def collect(self) -> list[int]:
+        """Writes down what came of it; gives the ideas that were tried."""
         if self._trying is None or not self._trying.answer.done():
-            return 0
+            return []
         proposal, answer = self._trying.proposal, self._trying.answer
         self._trying = None
         try:
@@ -71,7 +71,7 @@ class Conforming:
             self._block(proposal, words)
         else:
             self._hold.add(known(proposal.commit))
-        return 1
+        return [proposal.id]
 
     def _block(self, proposal: Proposal, words: list[str]) -> None:
         with self._setting.store.write() as tx:

@@ -3,7 +3,9 @@
 Takes what was measured of an idea and of its baseline; gives the number of ideas that were decided.
 """
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent import budget
 from agent.errors import BudgetExceeded
@@ -40,6 +42,7 @@ class Tried:
     sizes: tuple[int, ...]  # bytes of the baseline's report runs
 
 
+DUE: frozenset[ProposalState] = frozenset({"measured", "confirming"})
 # Ideas that were compared with a head; those that their trial ended are among them, which errs to the careful side.
 TESTED: frozenset[ProposalState] = frozenset({"worse", "inconclusive", "oversize", "promoted", "reverted"})
 STANDING: frozenset[ProposalState] = frozenset({"promoted"})
@@ -58,13 +61,34 @@ class Evidence:
     gain: verdict.Gain | None = None  # where machines make a score
 
 
-def decide(setting: Setting) -> int:
-    """Decides every idea whose last run has been measured. An idea whose confirmation can't be paid yet waits."""
+class Decided(NamedTuple):
+    """What became of ideas that were looked at."""
+
+    states: Mapping[int, ProposalState | None]
+    """Of those that got a verdict; None: it stays what it was."""
+    waiting: frozenset[int]
+    """Of ideas that passed and can't be paid yet."""
+    stalled: frozenset[int]
+    """Of those that nothing can be said of yet."""
+
+
+def decide(setting: Setting, only: Collection[int] | None = None) -> Decided:
+    """Decides every idea whose last run has been measured; `only` these, where something happened to no other."""
     anchors.close(setting)
     with setting.store.read() as reads:
-        proposals = reads.proposals(setting.campaign.id, {"measured", "confirming"})
-        due = [(p, found) for p in proposals if (found := evidence(setting, reads, p)) is not None]
-    return sum(_write(setting, proposal, judge(setting, proposal, found)) for proposal, found in due)
+        if only is None:
+            proposals = reads.proposals(setting.campaign.id, DUE)
+        else:
+            proposals = [one for one in map(reads.proposal, sorted(only)) if one.state in DUE]
+        due = [(p, seen) for p in proposals if (seen := evidence(setting, reads, p)) is not None]
+    states: dict[int, ProposalState | None] = {}
+    for proposal, seen in due:
+        found = judge(setting, proposal, seen)
+        if _write(setting, proposal, found):
+            states[proposal.id] = _next_state(proposal, found)
+    looked_at = frozenset(proposal.id for proposal, _ in due)
+    stalled = frozenset(proposal.id for proposal in proposals) - looked_at
+    return Decided(states, looked_at - states.keys(), stalled)
 
 
 def undecided(setting: Setting, reads: Reads) -> bool:

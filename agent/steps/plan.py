@@ -4,8 +4,6 @@ A planner call runs in a thread and gets a frozen `Request`; its answer is writt
 a call still under way at the end would have said is lost with it: nothing waits for it, not even the process's exit.
 """
 
-import math
-import time
 import traceback
 from collections import Counter
 from concurrent.futures import Future
@@ -14,12 +12,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from agent import literals, review, search
+from agent.clock import REAL, Clock
 from agent.errors import PlannerError, SpentError
 from agent.llm.redact import Redactor
 from agent.planner import Planner, Request, Trial, bandit, clients, merging
 from agent.records import Draft, ProposalState
 from agent.setting import Setting, known
-from agent.steps.background import in_background
+from agent.steps.depth import depth
+from agent.steps.slots import Ahead
 from agent.store import Reads
 from agent.store.forgotten import configurations
 from agent.store.promises import paid, promises
@@ -29,6 +29,7 @@ READY: frozenset[ProposalState] = frozenset({"drafted", "approved"})
 # And those that wait for a person: nothing runs before the person has come, and nothing else waits for it.
 WAITING: frozenset[ProposalState] = READY | {"awaiting_review"}
 REMEMBERED = 400  # how many of the newest ideas a planner is told of, so that a long campaign does not slow down
+CALL_S = 60.0  # what a call is believed to take before one was answered
 QUICK_S = 3.0  # for which the loop waits for a planner that takes one question at a time
 PAUSE_S = 30.0  # after a planner failed, before it is asked again; twice as long after each further time
 MOST_PAUSE_S = 600.0
@@ -64,8 +65,8 @@ class Forgotten:
 class Asking:
     """The planner calls of one controller. A killed controller's calls are simply asked again."""
 
-    def __init__(self, setting: Setting) -> None:
-        self._setting = setting
+    def __init__(self, setting: Setting, clock: Clock = REAL) -> None:
+        self._setting, self._clock = setting, clock
         self._asked: list[Asked] = []
         self._forgotten = Forgotten(setting.campaign.id)
         self._seconds = 0.0  # what a call takes, a running mean
@@ -91,15 +92,15 @@ class Asking:
         """Whether there is something for `answers`."""
         return bool(self._done())
 
-    def ask(self, run_seconds: float) -> None:
+    def ask(self, ahead: Ahead) -> None:
         """Starts as many calls as are needed to keep the slots fed."""
         if self.exhausted:
             return
         campaign = self._setting.campaign
         with self._setting.store.read() as reads:
-            waiting = reads.proposals(campaign.id, WAITING)
-            ready = sum(proposal.state in READY for proposal in waiting)
-            wanted = min(self._ahead(run_seconds) - ready, review.room(campaign.review, waiting))
+            ready = reads.count_proposals(campaign.id, READY)
+            waiting = [] if campaign.review == "none" else reads.proposals(campaign.id, WAITING)
+            wanted = min(self._ahead(ahead) - ready, review.room(campaign.review, waiting))
             missing = int(wanted) - len(self._asked)
             made = reads.count_proposals(campaign.id) - 1 if missing > 0 else 0
             for planner in self._with_room(reads, missing, made):
@@ -122,7 +123,7 @@ class Asking:
                 self._fault(asked.planner.name, error)
                 continue
             self._faults[asked.planner.name] = self._failures[asked.planner.name] = 0
-            took = time.monotonic() - asked.since
+            took = self._clock.now() - asked.since
             self._seconds = took if not self._seconds else 0.8 * self._seconds + 0.2 * took
             if draft is None:
                 self._exhausted.add(asked.planner.name)
@@ -138,7 +139,7 @@ class Asking:
         pause = min(MOST_PAUSE_S, PAUSE_S * 2 ** self._failures[name])
         pause = max(pause, error.retry_after or 0.0)
         self._failures[name] += 1
-        self._paused[name] = time.monotonic() + pause
+        self._paused[name] = self._clock.now() + pause
         self._note("planner", f"{name}: {error}; asking again in {pause:.0f} s")
 
     def _give_up(self, name: str, words: str, *, broken: bool) -> None:
@@ -149,7 +150,7 @@ class Asking:
 
     def _fault(self, name: str, error: Exception) -> None:
         self._faults[name] += 1
-        self._paused[name] = time.monotonic() + PAUSE_S
+        self._paused[name] = self._clock.now() + PAUSE_S
         where = traceback.extract_tb(error.__traceback__)[-1]
         said = Redactor.of().text(str(error))  # it may quote anything, a key too
         words = f"planner {name} is broken: {type(error).__name__}: {said} ({where.filename}, line {where.lineno})"
@@ -169,12 +170,11 @@ class Asking:
                 thinking.add(asked.planner.name)
         return done
 
-    def _ahead(self, run_seconds: float) -> int:
-        """One idea ready per slot, and as many more as slots finish runs while one slow call is under way."""
-        slots = len(self._setting.runner.slots)
-        if all(planner.parallel <= 1 for planner in self._setting.planners):
-            return slots
-        return slots + math.ceil(slots * self._seconds / max(run_seconds, 1.0))
+    def _ahead(self, ahead: Ahead) -> int:
+        """How many ideas are to be ready, those that are asked for too."""
+        planners = [one for one in self._setting.planners if one.name not in self._exhausted]
+        call_s = self._seconds or (QUICK_S if all(one.parallel <= 1 for one in planners) else CALL_S)
+        return depth(ahead.free_in, ahead.run_s, call_s, sum(one.parallel for one in planners))
 
     def _with_room(self, reads: Reads, missing: int, made: int) -> list[Planner]:
         """Whom to ask, none beyond the calls it can take at once: by what their ideas have earned (`bandit`).
@@ -182,7 +182,7 @@ class Asking:
         Who has no idea left, failed just now or has its hands full is passed over. `made`: how many ideas there are.
         """
         chosen: list[Planner] = []
-        now = time.monotonic()
+        now = self._clock.now()
         under_way = [asked.planner for asked in self._asked]
         records = bandit_records(self._setting, reads) if missing > 0 else {}
         rate = bandit.slot_s_per_usd(self._setting.campaign.caps)
@@ -211,10 +211,10 @@ class Asking:
             answer: Future[Draft | None] = Future()
             answer.set_result(both)
             # As if it had taken what a call takes: what a planner needs is not learnt from a merge.
-            self._asked.append(Asked(n, merging.MERGE, time.monotonic() - self._seconds, answer))
+            self._asked.append(Asked(n, merging.MERGE, self._clock.now() - self._seconds, answer))
             return
-        answer = in_background(f"planner {planner.name}", partial(_draft, planner, request))
-        self._asked.append(Asked(n, planner, time.monotonic(), answer))
+        answer = self._clock.background(f"planner {planner.name}", partial(_draft, planner, request))
+        self._asked.append(Asked(n, planner, self._clock.now(), answer))
         if planner.parallel == 1:
             # A planner that answers one question at a time is quick and wants to know its last answer first.
             with suppress(TimeoutError):

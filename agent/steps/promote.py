@@ -20,7 +20,7 @@ LEAST_FRESH = 2
 
 
 def promote(setting: Setting) -> int:
-    """Takes every idea that passed as far as it can go now; gives how many moved."""
+    """Takes every idea that passed as far as it can go now, and looks at the head; gives how many moved."""
     return sum(
         (
             _each(setting, "accepted", _to_trunk),

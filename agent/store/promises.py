@@ -80,6 +80,12 @@ def paid(reads: Reads, campaign_id: int, newest: int = 10 * REMEMBERED) -> dict[
     return found
 
 
+def begun(reads: Reads, campaign_id: int, *, after: int) -> list[int]:
+    """The ideas that have run, of those with a greater id; by id."""
+    mine = (runs.c.campaign_id == campaign_id) & (runs.c.proposal_id > after)
+    return sorted(reads.connection.execute(select(runs.c.proposal_id).where(mine).distinct()).scalars())
+
+
 def overtaken(reads: Reads, campaign_id: int, proposal_id: int, most: int) -> int:
     """How many younger ideas have run; counted up to `most`."""
     younger = (

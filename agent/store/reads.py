@@ -192,6 +192,10 @@ class Reads:
         query = select(events).where(events.c.campaign_id == campaign_id, events.c.id > after)
         return [rows.event(row) for row in self._all(query.order_by(events.c.id).limit(limit))]
 
+    def newest_event(self, campaign_id: int) -> int:
+        """Its id; 0: there is none."""
+        return self._count(selects.NEWEST_EVENT, campaign_id=campaign_id)
+
     def newest_events(self, campaign_id: int, last: int) -> list[Event]:
         query = select(events).where(events.c.campaign_id == campaign_id).order_by(events.c.id.desc())
         return [rows.event(row) for row in self._all(query.limit(last))][::-1]

@@ -1,0 +1,147 @@
+"""What one controller has to look at: kept from turn to turn, so that an event costs what it touches and no more.
+
+Takes what happened; gives the runs under way, and what is wanted, as `wanted` would say it. All of it follows from the
+store: it is read whole at the start, whenever the head moves or another process wrote something, and from time to time.
+"""
+
+from bisect import bisect_right, insort
+from collections.abc import Iterable
+
+from agent import calibration
+from agent.clock import REAL, Clock
+from agent.records import Proposal, Run
+from agent.runners import classes
+from agent.setting import Setting
+from agent.steps.wanted import LIVE, PATIENCE, Wanted, look, ordered, report, test
+from agent.store import Reads
+from agent.store.promises import begun
+
+EVERY_S = 60.0  # between two looks at everything, whatever was seen of it
+STALE = 0.05  # by this part more verdicts, after which it is asked anew how far planners can be trusted
+
+
+class Agenda:
+    """One campaign's."""
+
+    def __init__(self, setting: Setting, clock: Clock = REAL) -> None:
+        self._setting, self._clock = setting, clock
+        self.runs: dict[int, Run] = {}
+        """Under way."""
+        self.waiting: frozenset[int] = frozenset()
+        """Ideas that passed and wait for money."""
+        self.whole = True
+        """Whether everything is to be looked at."""
+        self.stalled: set[int] = set()
+        """Ideas that wait for a verdict until their baseline has run."""
+        self._touched: set[int] = set()  # of which what is wanted may be something else now
+        self._live: dict[int, Proposal] = {}
+        self._tests: dict[int, list[Wanted]] = {}
+        self._looks: dict[int, int] = {}
+        self._reports: list[Wanted] | None = None
+        self._head_id = 0
+        self._begun: list[int] = []  # ideas that have run, by id
+        self._trust: calibration.TrustOf | None = None
+        self._verdicts = self._verdicts_then = 0
+        self._due = 0.0  # when everything is looked at again
+        self._seen = 0  # the newest event that is known
+
+    def turn(self) -> None:
+        """Begins a turn: sees whether it is time to look at everything."""
+        campaign_id = self._setting.campaign.id
+        booked = any(run.state == "queued" for run in self.runs.values())  # by a controller before
+        with self._setting.store.read() as reads:
+            newest = reads.newest_event(campaign_id)
+            by_others = newest > self._seen
+            self._seen = newest
+            self.whole = self.whole or booked or by_others or self._clock.now() >= self._due
+            if not self.whole:
+                return
+            self.runs = {run.id: run for run in reads.runs(campaign_id, states={"queued", "running"})}
+
+    def turned(self, happened: int) -> None:
+        """Ends it: from now on only what happens is looked at. `happened`: how much of it was the controller's own."""
+        if self.whole:
+            self._due = self._clock.now() + EVERY_S
+            self.whole = False
+        if happened:
+            with self._setting.store.read() as reads:
+                self._seen = reads.newest_event(self._setting.campaign.id)
+
+    def touch(self, proposal_ids: Iterable[int]) -> None:
+        self._touched.update(proposal_ids)
+
+    def started(self, run: Run) -> None:
+        if run.state in ("queued", "running"):
+            self.runs[run.id] = run
+        self._run_changed(run)
+        if run.baseline_id is None and (run.purpose == "trial" or len(classes(self._setting.runner)) > 1):
+            self._head_id = 0  # what others want depends on it
+        after = bisect_right(self._begun, run.proposal_id)
+        if not after or self._begun[after - 1] != run.proposal_id:
+            insort(self._begun, run.proposal_id)
+
+    def ended(self, run: Run) -> set[int]:
+        """The ideas that may be decided by it."""
+        self.runs.pop(run.id, None)
+        self._run_changed(run)
+        if run.baseline_id is not None:
+            return {run.proposal_id}
+        if run.purpose == "trial":
+            self._head_id = 0
+        return set(self.stalled)  # others are compared with it
+
+    def decided(self, proposal_ids: Iterable[int]) -> None:
+        ids = set(proposal_ids)
+        self._touched |= ids
+        self._verdicts += len(ids)
+        if ids:
+            self._reports = None
+
+    def wanted(self) -> list[Wanted]:
+        """All runs that could start now, most urgent first."""
+        setting = self._setting
+        with setting.store.read() as reads:
+            head = reads.head(setting.campaign.id)
+            if self.whole or head.id != self._head_id:
+                self._read_all(reads, head)
+            else:
+                for one in self._touched:
+                    self._read(reads, head, reads.proposal(one))
+            self._touched.clear()
+            if self._reports is None:
+                self._reports = report(setting, reads, head, list(self._looks.values()))
+            live = list(self._live.values())
+            return ordered(setting, live, self._reports, self._tests, self._waited, lambda: self._trusted(reads))
+
+    def _read_all(self, reads: Reads, head: Proposal) -> None:
+        self._live, self._tests, self._looks, self._reports = {}, {}, {}, None
+        self._head_id = head.id
+        for proposal in reads.proposals(head.campaign_id, LIVE):
+            self._read(reads, head, proposal)
+        new = [one.id for one in self._live.values() if one.state == "approved"]
+        self._begun = begun(reads, head.campaign_id, after=min(new)) if new else []
+
+    def _read(self, reads: Reads, head: Proposal, proposal: Proposal) -> None:
+        for known in (self._live, self._tests, self._looks):
+            known.pop(proposal.id, None)
+        if proposal.state in LIVE:
+            self._live[proposal.id] = proposal
+            self._tests[proposal.id] = test(self._setting, reads, proposal)
+            if (seeds := look(self._setting, reads, head, proposal)) is not None:
+                self._looks[proposal.id] = seeds
+                self._reports = None
+
+    def _run_changed(self, run: Run) -> None:
+        self._touched.add(run.proposal_id)
+        if run.baseline_id is None:
+            self._reports = None
+
+    def _waited(self, proposal_id: int) -> bool:
+        """Whether so many younger ideas have run."""
+        return len(self._begun) - bisect_right(self._begun, proposal_id) >= PATIENCE
+
+    def _trusted(self, reads: Reads) -> calibration.TrustOf:
+        if self._trust is None or self._verdicts > self._verdicts_then * (1 + STALE) + 1:
+            self._trust = calibration.trust_of(calibration.table(reads, self._setting.campaign.id))
+            self._verdicts_then = self._verdicts
+        return self._trust

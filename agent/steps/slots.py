@@ -1,0 +1,135 @@
+"""wanted -> slots: which wanted run starts on which free slot now, and how long the busy ones will take.
+
+Takes the runs under way and the wanted ones; gives pairs. Remembers what runs took, by rung and hardware class; a
+resume need not know it.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from agent.clock import REAL, Clock
+from agent.placing import Busy, Job, Slot, place
+from agent.records import Run
+from agent.setting import Setting, known
+from agent.steps.wanted import Wanted
+
+WEIGHT = 0.2  # of the newest run in what runs are expected to take
+Kind = tuple[str, str]  # rung and hardware class
+
+
+@runtime_checkable
+class Queues(Protocol):
+    """A runner whose jobs may have to wait before they start."""
+
+    def wait_s(self, slot: str) -> float: ...
+
+
+class Starting(NamedTuple):
+    item: Wanted
+    slot: str
+
+
+class Ahead(NamedTuple):
+    """What planners have to be ready for."""
+
+    free_in: list[float]
+    """Seconds until each slot is free."""
+    run_s: float
+
+
+class Slots:
+    """The slots of one controller."""
+
+    def __init__(self, setting: Setting, clock: Clock = REAL) -> None:
+        self._setting, self._clock = setting, clock
+        self._known: dict[str, Slot] = {}
+        self._shared = len(setting.track.sizes()) > 1  # slots of different sizes may be of the same GPUs
+        self._since: dict[int, float] = {}  # runs under way
+        self._took: dict[Kind, float] = {}
+
+    def started(self, run: Run) -> None:
+        self._since[run.id] = self._clock.now()
+
+    def ended(self, run: Run, seconds: float, *, whole: bool) -> None:
+        """`whole`: it went to its end, so that it says what a run takes."""
+        self._since.pop(run.id, None)
+        if whole:
+            kind = (run.rung, run.hardware_class)
+            before = self._took.get(kind)
+            self._took[kind] = seconds if before is None else before + WEIGHT * (seconds - before)
+
+    def seconds(self, rung: str, hardware_class: str) -> float:
+        """What a run there is expected to take; until one has ended, what is known of other machines, or a guess."""
+        found = self._took.get((rung, hardware_class))
+        if found is not None:
+            return found
+        same = [took for (other, _), took in self._took.items() if other == rung]
+        if same:
+            return sum(same) / len(same)
+        track = self._setting.track
+        return track.guess_run_s() * track.share(track.rung_named(rung))
+
+    def shortest(self) -> float:
+        """What the shortest runs are expected to take."""
+        track = self._setting.track
+        return min(self._took.values(), default=track.guess_run_s())
+
+    def ahead(self, under_way: Collection[Run]) -> "Ahead":
+        """When slots will want another idea."""
+        rung = self._setting.track.decision.rung
+        free = len(self.free(under_way))
+        left = [self.left(run) for run in under_way]
+        took = [seconds for (name, _), seconds in self._took.items() if name == rung]
+        return Ahead([0.0] * free + left, min(took, default=self.seconds(rung, "")))
+
+    def left(self, run: Run) -> float:
+        """Seconds until the run is expected to be over."""
+        since = self._since.setdefault(run.id, self._clock.now())
+        return max(0.0, since + self.seconds(run.rung, run.hardware_class) - self._clock.now())
+
+    def all(self) -> list[Slot]:
+        """As they are now."""
+        return [self.slot(name) for name in self._setting.runner.slots]
+
+    def slot(self, name: str) -> Slot:
+        if name not in self._known:
+            self._known[name] = _slot(self._setting, name)
+        found, runner = self._known[name], self._setting.runner
+        if isinstance(runner, Queues):
+            return Slot(found.name, found.hardware_class, found.gpus, found.machine, found.price, runner.wait_s(name))
+        return found
+
+    def free(self, under_way: Iterable[Run]) -> list[Slot]:
+        """Those on which no run is, and none on their GPUs."""
+        names = {run.slot for run in under_way}
+        if not self._shared:
+            return [self.slot(name) for name in self._setting.runner.slots if name not in names]
+        busy = [self.slot(known(run.slot)) for run in under_way]
+        gpus = {(slot.machine, gpu) for slot in busy for gpu in slot.gpus}
+        return [
+            slot
+            for slot in self.all()
+            if slot.name not in names and not any((slot.machine, gpu) in gpus for gpu in slot.gpus)
+        ]
+
+    def place(self, items: Sequence[Wanted], under_way: Collection[Run], closed: Collection[str]) -> list[Starting]:
+        """Most urgent first. `closed`: slots on which nothing may start now."""
+        slots = [slot for slot in (self.all() if self._shared else self.free(under_way)) if slot.name not in closed]
+        busy = [Busy(self.slot(known(run.slot)), self.left(run)) for run in under_way] if self._shared else []
+        classes = {slot.hardware_class for slot in slots}
+        by_rung = {item.rung: {name: self.seconds(item.rung, name) for name in classes} for item in items}
+        gpus = {rung: self._setting.track.gpus(rung) for rung in by_rung}
+        jobs = [
+            Job(gpus[item.rung], item.classes, by_rung[item.rung], None if item.classes else item.proposal.id)
+            for item in items
+        ]
+        return [Starting(items[one.job], one.slot) for one in place(jobs, slots, busy)]
+
+
+def _slot(setting: Setting, name: str) -> Slot:
+    """A slot that does not say its GPUs has as many as a deciding run, for itself."""
+    runner = setting.runner
+    gpus, machine = frozenset(runner.gpus(name)), name.rpartition("/")[0]
+    if not gpus:
+        gpus, machine = frozenset(range(setting.track.gpus(setting.track.decision.rung))), name
+    return Slot(name, runner.hardware_class(name), gpus, machine, runner.price(name))

@@ -1,0 +1,67 @@
+"""Looks at runs under way, each now and then, for what tells early that it need not go on (`inert`, `doomed`).
+
+Takes the runs; a look costs the end of a log, so how often one is looked at does not grow with how many there are.
+"""
+
+import heapq
+from collections.abc import Collection, Iterable
+
+from agent.clock import REAL, Clock
+from agent.records import Run
+from agent.runners.job import JobPaths
+from agent.setting import Setting
+from agent.steps import doomed, inert
+from agent.steps.slots import Slots
+
+LOOKS = 60  # at a run, of the time that it is expected to take
+MOST_S = 10.0  # between two of them
+MOST_AT_ONCE = 20  # the loop has other things to do
+
+
+class Watch:
+    """The looks of one controller."""
+
+    def __init__(self, setting: Setting, slots: Slots, clock: Clock = REAL) -> None:
+        self._setting, self._slots, self._clock = setting, slots, clock
+        self._due: list[tuple[float, int]] = []  # a heap
+        self._known: dict[int, Run] = {}
+        self._sizes: dict[int, int] = {}  # of logs, at the last look
+        self._seen: dict[int, doomed.Seen] = {}
+
+    def look(self, runs: Collection[Run]) -> None:
+        """At those that it is time for."""
+        now = self._clock.now()
+        self._follow(runs, now)
+        looked = 0
+        while self._due and self._due[0][0] <= now and looked < MOST_AT_ONCE:
+            _, run_id = heapq.heappop(self._due)
+            run = self._known.get(run_id)
+            if run is None:
+                continue
+            if run.state == "running":
+                self._look(run)
+                looked += 1
+            pause = min(MOST_S, self._slots.seconds(run.rung, run.hardware_class) / LOOKS)
+            heapq.heappush(self._due, (now + pause, run_id))
+
+    def _follow(self, runs: Iterable[Run], now: float) -> None:
+        here = {run.id: run for run in runs}
+        for run_id in here.keys() - self._known.keys():
+            heapq.heappush(self._due, (now, run_id))
+        for run_id in self._known.keys() - here.keys():
+            self._sizes.pop(run_id, None)
+            self._seen.pop(run_id, None)
+        self._known = here
+
+    def _look(self, run: Run) -> None:
+        try:
+            size = JobPaths(self._setting.job(run.id)).train_log.lstat().st_size
+        except OSError:
+            return
+        if size == self._sizes.get(run.id):
+            return
+        self._sizes[run.id] = size
+        inert.stop(self._setting, run)
+        seen = doomed.stop(self._setting, run, self._seen.get(run.id))
+        if seen is not None:
+            self._seen[run.id] = seen
