@@ -36,11 +36,6 @@ def full_disk(setting: Setting) -> str | None:
     )
 
 
-def free_slots(setting: Setting, reads: Reads) -> list[str]:
-    busy = {run.slot for run in reads.runs(setting.campaign.id, states={"queued", "running"})}
-    return [slot for slot in setting.runner.slots if slot not in busy]
-
-
 def start(setting: Setting, item: Wanted, slot: str) -> Run | None:
     """Starts one run; None if the budget does not allow its worst case."""
     try:

@@ -163,8 +163,12 @@ def _plan(hub: Hub, export: Export, variant: str, train_shards: int, keep_back: 
         )
     paths = train + val + extra + hidden
     remotes = dict(zip(paths, hub.describe([ROOT + path for path in paths]), strict=True))
-    groups = ({path: remotes[path] for path in group} for group in (train, val, extra))
-    return Plan(*groups, {KEPT_BACK + PurePosixPath(path).name: remotes[path] for path in hidden})
+    return Plan(
+        train={path: remotes[path] for path in train},
+        val={path: remotes[path] for path in val},
+        extra={path: remotes[path] for path in extra},
+        hidden={KEPT_BACK + PurePosixPath(path).name: remotes[path] for path in hidden},
+    )
 
 
 def _check_space(folder: Path, missing: dict[str, Remote], say: Say) -> None:

@@ -39,7 +39,7 @@ class PodHosts(SshRunner):
         machine = self._machines[name]
 
         async def run() -> Done:
-            tree = await machine.lay(depot.own_code(judging=False), shared=False)
+            tree = await machine.lay(depot.own_code(judging=False), "copy")
             return await machine.link.run(machine.host.python, "-I", "-c", RUN, tree, module, *words, within_s=within_s)
 
         return self._opened().wait(run(), 2 * within_s)
