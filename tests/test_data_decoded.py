@@ -235,7 +235,7 @@ def test_what_is_there_and_intact_stays_and_the_rest_is_decoded_anew(tmp_path: P
     again("can't be read")
     about.write_text(about.read_text().replace('"empty": 0,', ""))
     again("can't be read")
-    about.write_text(about.read_text().replace('"format": 2', '"format": 1'))
+    about.write_text(about.read_text().replace('"format": 3', '"format": 2'))
     again("another version")
     make_corpus(tmp_path, tokens_of(stories(5, 7)))
     again("other shards")

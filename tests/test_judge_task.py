@@ -85,7 +85,8 @@ def test_hidden_documents_come_along_where_the_corpus_has_some(tmp_path: Path, m
     make_corpus(tmp_path / "older")
     assert hidden_documents(toy(), tmp_path / "older") is None
     shards = toy().model_copy(update={"data": Data(corpus="fineweb", variant=fineweb.VARIANT, train_shards=1)})
-    assert hidden_documents(shards, tmp_path / "none") is None
+    with pytest.raises(MissingError, match="no corpus in"):
+        hidden_documents(shards, tmp_path / "none")
 
 
 def test_what_the_session_holds_of_long_texts_is_allowed_for() -> None:

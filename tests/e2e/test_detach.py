@@ -18,7 +18,7 @@ def background(root: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
-    run._work(setting, detach=True)
+    run._work(setting, detach=True, as_json=False)
 
 
 def test_one_that_dies_at_once_is_no_success_and_its_last_words_are_shown(

@@ -276,7 +276,7 @@ def test_how_busy_a_core_usually_is_is_not_learnt_from_short_runs(root: Path) ->
     with setting.store.read() as reads:
         base = reads.base(setting.campaign.id)
         runs = reads.runs(setting.campaign.id, proposal_id=base.id)
-        assert disturbed(setting, reads, base, runs) == {2}
+        assert disturbed(setting, reads, base, runs).again == {2}
 
 
 def test_a_finding_on_one_run_and_a_trial_is_no_surer_than_on_one_run(root: Path) -> None:

@@ -102,8 +102,22 @@ def fetch(
         raise UserError(f"{folder} holds variant {known.variant}: give another place for {variant} with --out")
     train_shards = max(train_shards, _present(folder / "datasets" / (PREFIX + variant)))
     keep_back = keep_back or bool(known and known.hidden)
-    if known and len(known.train.files) == train_shards and bool(known.hidden) == keep_back:
-        return known
+    whole = known if known and len(known.train.files) == train_shards else None
+    if whole and (whole.hidden or not keep_back):
+        return whole
+    try:
+        return _download_all(folder, variant, train_shards, say, known, keep_back=keep_back)
+    except MissingError as error:
+        if whole is None:
+            raise
+        say(f"fineweb: no shard is kept back, so there are no hidden documents: {error}")
+        return whole
+
+
+def _download_all(
+    folder: Path, variant: str, train_shards: int, say: Say, known: Manifest | None, *, keep_back: bool
+) -> Manifest:
+    """What is not there yet, and the manifest of it all."""
     # More shards of an export come from the commit that the first ones came from.
     hub = Hub(REPOSITORY, known.versions.get("commit") if known else None)
     plan = _plan(hub, _export(hub, folder), variant, train_shards, say if keep_back else None)
