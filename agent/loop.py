@@ -92,9 +92,13 @@ class Loop:
         happened = self._judge()
         happened += self._learn(happened)
         happened += self._conform()
+        if happened or agenda.whole:
+            self._asking.changed()
         happened += self._plan()
         if not self._over:
             happened += self._launch()
+        if happened:
+            self._asking.changed()
         self._watch.look(agenda.runs.values())
         agenda.turned(happened)
         return happened
@@ -102,7 +106,7 @@ class Loop:
     def _judge(self) -> int:
         """What ended, decided and promoted; gives how much happened."""
         setting, agenda = self._setting, self._agenda
-        due, ended = set(agenda.waiting), collect(setting, list(agenda.runs.values()))
+        due, ended = set(agenda.waiting), collect(setting, agenda.folders)
         for one in ended:
             due |= agenda.ended(one.run)
             self._slots.ended(one.run, one.slot_s, whole=one.whole)
@@ -132,7 +136,7 @@ class Loop:
         """Until a run has ended, a planner has answered or a person has interrupted; a turn costs what a run needs."""
         setting, clock, interrupts = self._setting, self._clock, self._interrupts
         until = clock.now() + TURN_S
-        folders = {setting.job(run.id) for run in self._agenda.runs.values()}
+        folders = self._agenda.folders.keys()
         while clock.now() < until and self._interrupts == interrupts and not self._answered():
             if over_now(setting.runner, folders):
                 batch_s = min(MOST_BATCH_S, BATCH * self._slots.shortest())
@@ -207,6 +211,7 @@ class Loop:
             drafts = self._asking.answers()
             for draft in drafts:
                 record(setting, draft)
+                self._asking.changed()
             answered += len(drafts)
             if not may_ask:  # what was under way is not lost; the next controller checks it
                 return answered
@@ -228,6 +233,7 @@ class Loop:
         setting, asked = self._setting, self._read_request()
         self._tell(asked)
         if asked == "cancel":
+            self._agenda.read_runs()
             cancel_all(setting, list(self._agenda.runs.values()))
         if self._agenda.runs:
             return None

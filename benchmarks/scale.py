@@ -9,7 +9,7 @@ Runs of 10 minutes and a planner of 40 seconds are drawn, not waited for; the co
 
 An event is a run that started or ended, an idea that came, or a verdict. Its cost is that of the scheduler: seeing what
 ended, what is wanted and where it goes, when to ask planners. What the stages themselves do for each idea and run is
-given beside it: what a planner gets to read, guard and git, job folders, measurements.
+given beside it: what a planner gets to read, guard and git, job folders, measurements, what verdicts rest on.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from agent.loop import Loop
 from agent.options import Options
 from agent.runners.fake import Imagined, Knobs
 from agent.setting import Setting
-from agent.steps import collect, launch, plan
+from agent.steps import collect, decide, launch, plan
 from benchmarks.endless import judged_track, make_workspace
 from benchmarks.loop_overhead import profiled
 from benchmarks.simulated import SimulatedClock, SimulatedRunner, SlowThinker, drawn
@@ -79,6 +79,8 @@ def measured(meter: Meter) -> Iterator[None]:
         (launch, "make_job", "job folders"),
         (launch, "script_sha", "job folders"),
         (collect, "measure", "measurement"),
+        (decide, "evidence", "verdicts"),
+        (decide, "judge", "verdicts"),
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in places]
     for module, name, stage in places:
@@ -146,7 +148,7 @@ def simulate(root: Path, slots: int, proposals: int, *, profile: bool = False) -
     options = Options(track="agent.toml", budget_hours=1e6, review="none", slots=slots, seed=7)
     setting = campaign.start(options, root, lambda text: None, lambda track, slots: runner)
     parallel = max(4, round(2 * slots * THINK_S / RUN_S))
-    planner = SlowThinker(most=proposals, think_s=THINK_S, parallel=parallel, good=50)
+    planner = SlowThinker(most=proposals, think_s=THINK_S, parallel=parallel, good=50, clock=clock)
     setting = replace(setting, planners=(planner,))
     meter, load = Meter(), Load()
     for engine in {setting.store._reader, setting.store._writer}:
@@ -155,7 +157,7 @@ def simulate(root: Path, slots: int, proposals: int, *, profile: bool = False) -
     with measured(meter), profiled(profile):
         Loop(setting, clock=clock).run()
     own, children = time.process_time() - own, _children() - children
-    return _found(setting, runner, meter, load, slots, own, children, clock)
+    return _found(setting, runner, planner, meter, load, own, children)
 
 
 def _children() -> float:
@@ -166,20 +168,20 @@ def _children() -> float:
 def _found(
     setting: Setting,
     runner: SimulatedRunner,
+    planner: SlowThinker,
     meter: Meter,
     load: Load,
-    slots: int,
     own: float,
     children: float,
-    clock: SimulatedClock,
 ) -> Found:
+    slots = len(runner.slots)
     with setting.store.read() as reads:
         proposals = reads.count_proposals(setting.campaign.id) - 1
         runs = reads.count_runs(setting.campaign.id)
         verdicts = sum(len(reads.verdicts(row.proposal_id)) for row in reads.trials(setting.campaign.id))
     setting.store.close()
     events = 2 * runs + proposals + verdicts
-    start, end = window(runner, slots)
+    start, end = window(runner, slots, planner.last_at)
     busy = runner.busy(start, end) / (slots * (end - start))
     scheduler = own - sum(meter.stages.values())
     per = 1000 / events
@@ -190,9 +192,9 @@ def _found(
     )  # fmt: skip
 
 
-def window(runner: SimulatedRunner, slots: int) -> tuple[float, float]:
-    """From when every slot has had a run to when the last run starts: a campaign's first minutes and its end, with
-    nothing left to start, are no matter of its size."""
+def window(runner: SimulatedRunner, slots: int, last_at: float) -> tuple[float, float]:
+    """From when every slot has had a run to when the last idea was asked for: what comes before and after, with too
+    little to start, is no matter of a campaign's size."""
     seen: set[str] = set()
     start = runner.spans[0][0]
     for since, _, slot in runner.spans:
@@ -200,7 +202,7 @@ def window(runner: SimulatedRunner, slots: int) -> tuple[float, float]:
         start = since
         if len(seen) == slots:
             break
-    return start, max(since for since, _, _ in runner.spans)
+    return start, last_at
 
 
 HEAD = (

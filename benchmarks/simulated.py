@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -72,17 +73,23 @@ class Thought(Draft):
     think_s = 0.0
 
 
+@dataclass
 class SlowThinker(Endless):
-    """Ideas by number, each after a time that is drawn: median `think_s`, a quarter take more than twice that."""
+    """Ideas by number, each after a time that is drawn around the median `think_s`."""
+
+    clock: SimulatedClock = field(default_factory=SimulatedClock)
+    last_at: float = 0.0
+    """When the last idea was asked for."""
 
     def propose(self, request: Request) -> Draft | None:
-        wanted, self.think_s = self.think_s, 0.0
+        median, self.think_s = self.think_s, 0.0
         draft = super().propose(request)
-        self.think_s = wanted
+        self.think_s = median
         if draft is None:
             return None
+        self.last_at = self.clock.now()
         found = Thought(**vars(draft))
-        object.__setattr__(found, "think_s", wanted * random.Random(draft.title).lognormvariate(0.0, 0.5))
+        object.__setattr__(found, "think_s", median * random.Random(draft.title).lognormvariate(0.0, 0.5))
         return found
 
 

@@ -6,6 +6,7 @@ store: it is read whole at the start, whenever the head moves or another process
 
 from bisect import bisect_right, insort
 from collections.abc import Iterable
+from pathlib import Path
 
 from agent import calibration
 from agent.clock import REAL, Clock
@@ -27,6 +28,8 @@ class Agenda:
         self._setting, self._clock = setting, clock
         self.runs: dict[int, Run] = {}
         """Under way."""
+        self.folders: dict[Path, Run] = {}
+        """The same, by their job folders."""
         self.waiting: frozenset[int] = frozenset()
         """Ideas that passed and wait for money."""
         self.whole = True
@@ -56,7 +59,13 @@ class Agenda:
             self.whole = self.whole or booked or by_others or self._clock.now() >= self._due
             if not self.whole:
                 return
-            self.runs = {run.id: run for run in reads.runs(campaign_id, states={"queued", "running"})}
+        self.read_runs()
+
+    def read_runs(self) -> None:
+        with self._setting.store.read() as reads:
+            found = reads.runs(self._setting.campaign.id, states={"queued", "running"})
+        self.runs = {run.id: run for run in found}
+        self.folders = {self._setting.job(run.id): run for run in found}
 
     def turned(self, happened: int) -> None:
         """Ends it: from now on only what happens is looked at. `happened`: how much of it was the controller's own."""
@@ -73,8 +82,9 @@ class Agenda:
     def started(self, run: Run) -> None:
         if run.state in ("queued", "running"):
             self.runs[run.id] = run
+            self.folders[self._setting.job(run.id)] = run
         self._run_changed(run)
-        if run.baseline_id is None and (run.purpose == "trial" or len(classes(self._setting.runner)) > 1):
+        if run.baseline_id is None and (run.purpose != "report" or len(classes(self._setting.runner)) > 1):
             self._head_id = 0  # what others want depends on it
         after = bisect_right(self._begun, run.proposal_id)
         if not after or self._begun[after - 1] != run.proposal_id:
@@ -83,10 +93,11 @@ class Agenda:
     def ended(self, run: Run) -> set[int]:
         """The ideas that may be decided by it."""
         self.runs.pop(run.id, None)
+        self.folders.pop(self._setting.job(run.id), None)
         self._run_changed(run)
         if run.baseline_id is not None:
             return {run.proposal_id}
-        if run.purpose == "trial":
+        if run.purpose != "report":
             self._head_id = 0
         return set(self.stalled)  # others are compared with it
 

@@ -1,6 +1,7 @@
 """runner -> judge: takes what finished, measures it, settles what it cost."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from agent import budget
@@ -29,11 +30,11 @@ class Ended(NamedTuple):
     """Whether it did all that a run does."""
 
 
-def collect(setting: Setting, runs: Collection[Run]) -> list[Ended]:
-    """Of the runs under way, those that came to an end; what nobody has handed over yet is handed over first."""
-    handed_over = {setting.job(run.id): run for run in runs if run.state != "queued"}
-    found = ended(setting.runner, handed_over)
-    due = [run for run in runs if run.state == "queued" or setting.job(run.id) in found]
+def collect(setting: Setting, runs: Mapping[Path, Run]) -> list[Ended]:
+    """Of the runs under way, by their folders, those that came to an end. What is only booked is handed over first."""
+    booked = [run for run in runs.values() if run.state == "queued"]
+    found = ended(setting.runner, runs.keys() - {setting.job(run.id) for run in booked} if booked else runs.keys())
+    due = [*booked, *sorted((runs[folder] for folder in found), key=lambda run: run.id)]
     return [one for run in due if (one := _look(setting, run)) is not None]
 
 

@@ -75,6 +75,8 @@ class Decided(NamedTuple):
 def decide(setting: Setting, only: Collection[int] | None = None) -> Decided:
     """Decides every idea whose last run has been measured; `only` these, where something happened to no other."""
     anchors.close(setting)
+    if only is not None and not only:
+        return Decided({}, frozenset(), frozenset())
     with setting.store.read() as reads:
         if only is None:
             proposals = reads.proposals(setting.campaign.id, DUE)

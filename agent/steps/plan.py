@@ -73,6 +73,7 @@ class Asking:
         self._paused: dict[str, float] = {}  # until when a planner that failed is left alone
         self._exhausted: set[str] = set()
         self._failures: Counter[str] = Counter()  # of each planner in a row
+        self._ready: int | None = None  # how many ideas are; None: to be asked
         self._told = False  # that ideas have to come by themselves
         self._faults: Counter[str] = Counter()
         self.why = ""
@@ -94,13 +95,13 @@ class Asking:
 
     def ask(self, ahead: Ahead) -> None:
         """Starts as many calls as are needed to keep the slots fed."""
-        if self.exhausted:
+        deep, campaign = self._ahead(ahead), self._setting.campaign
+        if self.exhausted or (self._ready is not None and deep <= self._ready + len(self._asked)):
             return
-        campaign = self._setting.campaign
         with self._setting.store.read() as reads:
-            ready = reads.count_proposals(campaign.id, READY)
+            self._ready = ready = reads.count_proposals(campaign.id, READY)
             waiting = [] if campaign.review == "none" else reads.proposals(campaign.id, WAITING)
-            wanted = min(self._ahead(ahead) - ready, review.room(campaign.review, waiting))
+            wanted = min(deep - ready, review.room(campaign.review, waiting))
             missing = int(wanted) - len(self._asked)
             made = reads.count_proposals(campaign.id) - 1 if missing > 0 else 0
             for planner in self._with_room(reads, missing, made):
@@ -108,6 +109,10 @@ class Asking:
         if missing > 0 and not self._told and self._idle():
             self._told = True
             self._note("planner", f"waits for ideas of clients; {clients.HOW}")
+
+    def changed(self) -> None:
+        """Something happened: ideas that were ready may run by now, or others may be."""
+        self._ready = None
 
     def answers(self) -> list[Draft]:
         """The drafts that came back since the last call."""
@@ -173,8 +178,10 @@ class Asking:
     def _ahead(self, ahead: Ahead) -> int:
         """How many ideas are to be ready, those that are asked for too."""
         planners = [one for one in self._setting.planners if one.name not in self._exhausted]
-        call_s = self._seconds or (QUICK_S if all(one.parallel <= 1 for one in planners) else CALL_S)
-        return depth(ahead.free_in, ahead.run_s, call_s, sum(one.parallel for one in planners))
+        quick = all(one.parallel <= 1 for one in planners)
+        call_s = self._seconds or (QUICK_S if quick else CALL_S)
+        found = depth(ahead.free_in, ahead.run_s, call_s, sum(one.parallel for one in planners))
+        return min(len(ahead.free_in), found) if quick else found  # a quick planner wants to know all that it can
 
     def _with_room(self, reads: Reads, missing: int, made: int) -> list[Planner]:
         """Whom to ask, none beyond the calls it can take at once: by what their ideas have earned (`bandit`).

@@ -5,6 +5,7 @@ resume need not know it.
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from agent.clock import REAL, Clock
@@ -44,6 +45,7 @@ class Slots:
         self._setting, self._clock = setting, clock
         self._known: dict[str, Slot] = {}
         self._shared = len(setting.track.sizes()) > 1  # slots of different sizes may be of the same GPUs
+        self._queues = setting.runner if isinstance(setting.runner, Queues) else None
         self._since: dict[int, float] = {}  # runs under way
         self._took: dict[Kind, float] = {}
 
@@ -94,10 +96,8 @@ class Slots:
     def slot(self, name: str) -> Slot:
         if name not in self._known:
             self._known[name] = _slot(self._setting, name)
-        found, runner = self._known[name], self._setting.runner
-        if isinstance(runner, Queues):
-            return Slot(found.name, found.hardware_class, found.gpus, found.machine, found.price, runner.wait_s(name))
-        return found
+        found = self._known[name]
+        return found if self._queues is None else replace(found, wait_s=self._queues.wait_s(name))
 
     def free(self, under_way: Iterable[Run]) -> list[Slot]:
         """Those on which no run is, and none on their GPUs."""

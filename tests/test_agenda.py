@@ -1,0 +1,52 @@
+"""What a controller remembers from turn to turn is what the store would say."""
+
+from pathlib import Path
+
+from agent.loop import Loop
+from agent.steps import wanted
+from tests.e2e import world
+from tests.e2e.planning import worse
+
+
+def test_at_every_turn_it_wants_what_the_store_wants(tmp_path: Path) -> None:
+    root = world.make_workspace(tmp_path / "work")
+    good = [world.idea(f"wider {n}", ('"width": 4', f'"width": {n}')) for n in (6, 8)]
+    world.write_ideas(root, [worse(1), good[0], worse(2), worse(3), good[1], worse(4)])
+    setting = world.open_campaign(root, slots=2)
+    seen = 0
+
+    def show() -> None:
+        nonlocal seen
+        mine = loop._agenda.wanted()
+        with setting.store.read() as reads:
+            theirs = wanted.wanted(setting, reads)
+        assert mine == theirs
+        seen += bool(theirs)
+
+    loop = Loop(setting, show)
+    loop.run()
+    with setting.store.read() as reads:
+        assert len(reads.lineage(reads.head(setting.campaign.id).id)) > 1  # the head moved meanwhile
+    assert seen
+
+
+def test_what_another_process_wrote_is_seen(tmp_path: Path) -> None:
+    """Approved by a person in another terminal, while the campaign has nothing else to do."""
+    root = world.make_workspace(tmp_path / "work")
+    world.write_ideas(root, [worse(1)])
+    setting = world.open_campaign(root, review="all")
+    approved = False
+
+    def show() -> None:
+        nonlocal approved
+        with setting.store.read() as reads:
+            waiting = reads.proposals(setting.campaign.id, {"awaiting_review"})
+            done = reads.count_runs(setting.campaign.id, {"done"})
+        if waiting and done >= 3 and not approved:
+            with setting.store.write() as tx:
+                tx.move(waiting[0].id, "approved", "by a person")
+            approved = True
+
+    Loop(setting, show).run()
+    with setting.store.read() as reads:
+        assert reads.proposals(setting.campaign.id)[1].state in ("worse", "inconclusive")

@@ -1,0 +1,92 @@
+"""Runs that can come to nothing are stopped at once; what a log says can only ever end its own run."""
+
+from pathlib import Path
+
+import pytest
+
+from agent.loop import Loop
+from agent.runners.fake import FakeRunner
+from agent.runners.job import JobPaths, JobResult, JobState, write_aside
+from agent.runners.order import Order
+from agent.runners.reading import read_small
+from agent.steps.doomed import Seen, binding, forecast, no_number
+from agent.track import parse
+from tests.e2e import world
+
+GOOD = "step:1/100 train_loss:6.9077 train_time:3ms\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "step"),
+    [
+        (GOOD + "step:2/100 train_loss:nan train_time:6ms\n", 2),
+        (GOOD + "3/100 loss: -inf dt: 1\n", 3),
+        (GOOD + "step:4/100 val_loss:NaN val_bpb:nan\n", 4),
+        (GOOD, None),
+        ("", None),
+        ("step:2/100 train_loss:nan\n" + GOOD, None),  # the last one counts
+        (GOOD + "step:2/100 train_loss:nan", None),  # the line is still being written
+        (GOOD + "nan is what a loss: nan looks like\n", None),
+        (GOOD + "step:2/100 train_loss:nanosecond\n", None),
+    ],
+)
+def test_a_loss_that_is_no_number(text: str, step: int | None) -> None:
+    found = no_number(text)
+    assert (found is None) == (step is None)
+    assert step is None or f"at step {step}" in str(found)
+
+
+def test_a_forecast_goes_by_the_last_steps() -> None:
+    assert forecast(100, Seen(10, 60.0), Seen(20, 70.0)) == 150.0  # what compiling took at first does not count twice
+    assert forecast(100, Seen(20, 60.0), Seen(20, 90.0)) == 0.0
+    assert forecast(100, Seen(20, 60.0), Seen(3, 90.0)) == 0.0  # a candidate may print anything
+
+
+def test_a_script_that_stops_by_the_clock_need_not_do_the_steps_that_it_names() -> None:
+    track = parse(
+        world.TRACK.replace('name = "decide"', 'name = "decide"\nenv = { MAX_WALLCLOCK_SECONDS = "60" }'), "t"
+    )
+    assert not binding(track, track.deciding()) and binding(parse(world.TRACK, "t"), parse(world.TRACK, "t").deciding())
+
+
+class Training(FakeRunner):
+    """Prints a step at each look; the idea of width 8 loses its numbers, and none ends before it was asked to, or has
+    been looked at often."""
+
+    looks = 100
+
+    def submit(self, order: Order, folder: Path, slot: str) -> None:
+        super().submit(order, folder, slot)
+        (folder / "looks").write_text("")
+
+    def poll(self, folder: Path) -> JobState:
+        paths = JobPaths(folder)
+        looked = len((folder / "looks").read_text()) + 1
+        (folder / "looks").write_text("x" * looked)
+        wide = '"width": 8' in (paths.code / "train.py").read_text()
+        with paths.train_log.open("a") as log:
+            log.write(f"step:{looked}/100 train_loss:{'nan' if wide and looked > 3 else f'{7 - looked / 50:.4f}'}\n")
+        return "done" if looked > self.looks or paths.cancel.exists() else "running"
+
+    def cancel(self, folder: Path) -> None:
+        paths = JobPaths(folder)
+        paths.cancel.touch()
+        done = JobResult.from_json(read_small(paths.result) or "")
+        stopped = JobResult(done.run_id, "cancelled", "cancelled", (), 5.0, ("fake",), ran=True)
+        write_aside(paths.result, stopped.to_json(), durable=False)
+
+
+def test_a_run_that_loses_its_numbers_ends_and_its_idea_with_it(tmp_path: Path) -> None:
+    root = world.make_workspace(tmp_path / "work")
+    world.write_ideas(
+        root, [world.idea("wide", ('"width": 4', '"width": 8')), world.idea("rate", ('"rate": 0.10', '"rate": 0.20'))]
+    )
+    setting = world.open_campaign(root, make_runner=Training)
+    Loop(setting).run()
+    with setting.store.read() as reads:
+        wide, rate = reads.proposals(setting.campaign.id)[1:3]
+        assert wide.state == "crashed" and "its loss is nan" in wide.reason
+        assert rate.state not in ("crashed", "lost")
+        runs = reads.runs(setting.campaign.id, proposal_id=wide.id)
+        assert [run.state for run in runs] == ["cancelled"]
+        assert reads.balance(setting.campaign.id).reserved.gpu_s == 0
