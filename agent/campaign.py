@@ -36,7 +36,8 @@ def local_runner(track: Track, slots: int) -> Runner:
 
     if track.hardware.kind == "cpu":
         return LocalRunner(slots)
-    return LocalRunner(slots, hardware.matching(track), track.hardware.gpus)
+    first, *others = track.sizes()
+    return LocalRunner(slots, hardware.matching(track), first, tuple(others))
 
 
 def sure_runner(track: Track, slots: int) -> Runner:

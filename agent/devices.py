@@ -71,10 +71,11 @@ def require(track: Track, runner: Runner) -> None:
     """
     answer = count(Asked(tuple(view(track, runner.gpus(slot), runner.env(slot)) for slot in runner.slots)))
     for slot, seen in zip(runner.slots, answer.seen, strict=True):
-        if seen.count != track.hardware.gpus:
+        needed = len(runner.gpus(slot))
+        if seen.count != needed:
             nodes = ", ".join(f"/dev/nvidia{number}" for number in runner.gpus(slot))
             raise MissingError(
-                f"{slot}: a run would see {seen.count} CUDA devices where it needs {track.hardware.gpus} ({nodes})"
+                f"{slot}: a run would see {seen.count} CUDA devices where it needs {needed} ({nodes})"
                 f"{': ' if seen.words else ''}{seen.words}. torch would train on the CPU without a word, and the "
                 f"time would be paid for. Walls: {', '.join(seen.walls)}. Does nvidia-smi list them, is libcuda.so.1 "
                 "under /usr/lib, and do these device nodes exist?"

@@ -97,13 +97,13 @@ def review_policy(text: str) -> Review:
 def default_slots(track: Track) -> int:
     """Two on a laptop: one core each, and the rest of the machine is the person's."""
     if track.hardware.kind == "cuda":
-        return max(1, len(hardware.matching(track)) // track.hardware.gpus)
+        return max(1, len(hardware.matching(track)) // track.sizes()[0])
     return min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def enough(track: Track, budget_hours: float) -> None:
     """A budget that can't confirm a single idea is refused: it would only be burnt."""
-    rule, gpus = track.decision, max(1, track.hardware.gpus)
+    rule, gpus = track.decision, max(1, track.sizes()[0])
     least = (rule.report_seeds + 1) * track.limits.worst_s() * gpus / 3600
     if budget_hours < least:
         raise UserError(

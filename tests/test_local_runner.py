@@ -254,6 +254,16 @@ def test_gpus_are_shared_out_by_slot() -> None:
         LocalRunner(2, found[:3], 2)
 
 
+def test_slots_of_several_sizes_are_of_the_same_gpus() -> None:
+    found = tuple(Gpu(index, f"GPU-{index}", "H100", 80_000) for index in (0, 1, 3, 4))
+    runner = LocalRunner(1, found, 4, (1, 2))
+    assert runner.slots == ("local/0", *(f"local/gpu-{n}" for n in range(4)), "local/gpus-0-1", "local/gpus-2-3")
+    assert [runner.gpus(slot) for slot in runner.slots[:2]] == [(0, 1, 3, 4), (0,)]
+    assert runner.gpus("local/gpus-2-3") == (3, 4) and runner.env("local/gpu-2")["CUDA_VISIBLE_DEVICES"] == "GPU-3"
+    classes = [runner.hardware_class(slot) for slot in ("local/0", "local/gpu-1", "local/gpus-0-1")]
+    assert classes == ["cuda/H100/4", "cuda/H100/1", "cuda/H100/2"]
+
+
 @pytest.mark.parametrize(
     ("track", "slots", "seen"),
     [("golf-upstream", 1, ["GPU-b"]), ("autoresearch", 3, ["GPU-a", "GPU-b", "GPU-c"])],

@@ -6,7 +6,7 @@ import pytest
 
 from agent import track as tracks
 from agent.errors import TrackError
-from tests.e2e.world import TRACK
+from tests.e2e.world import TRACK, TRIALS
 
 
 @pytest.mark.parametrize(
@@ -134,3 +134,13 @@ def test_a_folder_is_not_suggested_in_its_own_place(tmp_path: Path) -> None:
     with pytest.raises(TrackError) as refused:
         tracks.find("mine.toml", tmp_path)
     assert "Did you mean" not in str(refused.value)
+
+
+def test_a_rung_may_have_gpus_of_its_own() -> None:
+    text = TRIALS.replace('kind = "cpu"', 'kind = "cuda"\ngpus = 8')
+    track = tracks.parse(text.replace('name = "long"', 'name = "long"\ngpus = 1'), "t")
+    assert [track.gpus(rung.name) for rung in track.rung] == [8, 8, 1] and track.sizes() == (8, 1)
+    assert track.cost(track.rung_named("long")) == 1 / 8 and track.cheaper("long") is not None  # it takes as long
+    assert track.cost(track.rung_named("short")) == 1 / 4
+    with pytest.raises(TrackError, match="rung long: gpus: is for"):
+        tracks.parse(TRIALS.replace('name = "long"', 'name = "long"\ngpus = 1'), "t")

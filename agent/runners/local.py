@@ -43,10 +43,15 @@ UNREADABLE = "the machine took it away without a word"
 
 
 class LocalRunner:
-    def __init__(self, slots: int, gpus: tuple[Gpu, ...] = (), gpus_per_slot: int = 0) -> None:
-        """Without GPUs a slot is a core; else `gpus_per_slot` of those that are given."""
+    def __init__(
+        self, slots: int, gpus: tuple[Gpu, ...] = (), gpus_per_slot: int = 0, sizes: tuple[int, ...] = ()
+    ) -> None:
+        """Without GPUs a slot is a core; else `gpus_per_slot` of those that are given.
+
+        `sizes`: of further slots, which are of the same GPUs as those.
+        """
         self._shepherds: dict[Path, subprocess.Popen[bytes]] = {}
-        self._gpus, self._gpus_per_slot = gpus, gpus_per_slot
+        self._gpus_per_slot = gpus_per_slot
         self.slots = tuple(f"local/{n}" for n in range(slots))
         self.notes: tuple[str, ...] = ()
         self._level: Level | None = None
@@ -54,7 +59,8 @@ class LocalRunner:
             if slots * gpus_per_slot > len(gpus):
                 needed = f"{slots * gpus_per_slot} GPUs, this machine has {len(gpus)}"
                 raise UserError(f"--slots {slots}: needs {needed} that the track can use")
-            self._class = f"cuda/{gpus[0].name}/{gpus_per_slot}"
+            self._shared_out = _shared_out(gpus[: slots * gpus_per_slot], gpus_per_slot, sizes)
+            self.slots = tuple(self._shared_out)
             return
         self._cores, shared = cores.claim(slots)
         self._class = f"cpu/{cores.cpu_name()}/1-thread"
@@ -63,7 +69,7 @@ class LocalRunner:
             self.notes = (f"Another campaign's runs are pinned to core {names} too: both will take longer.",)
 
     def hardware_class(self, slot: str) -> str:
-        return self._class
+        return f"cuda/{self._of(slot)[0].name}/{len(self._of(slot))}" if self._gpus_per_slot else self._class
 
     def price(self, slot: str) -> float:
         return 0.0
@@ -85,11 +91,10 @@ class LocalRunner:
         }
 
     def gpus(self, slot: str) -> tuple[int, ...]:
-        return tuple(gpu.minor for gpu in self._of(slot))
+        return tuple(gpu.minor for gpu in self._of(slot)) if self._gpus_per_slot else ()
 
     def _of(self, slot: str) -> tuple[Gpu, ...]:
-        first = self.slots.index(slot) * self._gpus_per_slot
-        return self._gpus[first : first + self._gpus_per_slot]
+        return self._shared_out[slot]
 
     def core(self, slot: str) -> int | None:
         """A GPU run needs its processor threads; only runs that are timed on a core of their own are pinned to it."""
@@ -262,6 +267,18 @@ def _whose(paths: JobPaths) -> int:
     if not there(paths.spec):  # cut off before it was made out
         return Order.from_json(read_small(paths.order) or "").run_id
     return JobSpec.from_json(read_small(paths.spec) or "").run_id
+
+
+def _shared_out(gpus: tuple[Gpu, ...], per_slot: int, sizes: tuple[int, ...]) -> dict[str, tuple[Gpu, ...]]:
+    """GPUs by slot: local/0 is the first slot of the usual size, local/gpus-0-7 one of another size."""
+    found = {f"local/{n}": gpus[first : first + per_slot] for n, first in enumerate(range(0, len(gpus), per_slot))}
+    for size in sizes:
+        for first in range(0, len(gpus) - size + 1, size):
+            last = first + size - 1
+            name = f"local/gpus-{first}-{last}" if size > 1 else f"local/gpu-{first}"
+            if size != per_slot:
+                found[name] = gpus[first : last + 1]
+    return found
 
 
 def _bury(paths: JobPaths) -> JobState:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
 from agent.records import Proposal, Purpose, Run, RunState
-from agent.runners import classes
 from agent.setting import Setting
 from agent.store import Reads
 
@@ -60,5 +59,9 @@ def standing(setting: Setting, reads: Reads, head: Proposal) -> tuple[str, ...]:
 
 
 def others(setting: Setting, mine: str) -> tuple[str, ...]:
-    """Classes of this campaign's slots beside one; none while that is not known."""
-    return tuple(name for name in classes(setting.runner) if name != mine) if mine else ()
+    """Classes beside one in which a deciding run has slots; none while that one is not known."""
+    if not mine:
+        return ()
+    runner, need = setting.runner, setting.track.gpus(setting.track.decision.rung)
+    fitting = (slot for slot in runner.slots if len(runner.gpus(slot)) in (0, need))  # 0: it does not say
+    return tuple(name for name in dict.fromkeys(map(runner.hardware_class, fitting)) if name != mine)

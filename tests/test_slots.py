@@ -1,0 +1,52 @@
+"""Runs of different sizes on the GPUs of one machine: each rung on slots of its size, none on a GPU that is in use."""
+
+from pathlib import Path
+
+from agent.loop import Loop
+from agent.runners.fake import FakeRunner
+from tests.e2e import world
+
+TRACK = world.TRIALS.replace('kind = "cpu"', 'kind = "cuda"\ngpus = 2').replace(
+    'name = "short"', 'name = "short"\ngpus = 1'
+)
+GPUS = {"lab/box/0": (0, 1), "lab/box/gpu-0": (0,), "lab/box/gpu-1": (1,)}
+
+
+class Box(FakeRunner):
+    """Two GPUs, as one slot and as two."""
+
+    def __init__(self) -> None:
+        super().__init__(1, 0.1)
+        self.slots = tuple(GPUS)
+
+    def gpus(self, slot: str) -> tuple[int, ...]:
+        return GPUS[slot]
+
+    def hardware_class(self, slot: str) -> str:
+        return f"cuda/x/{len(GPUS[slot])}"
+
+
+def test_each_rung_is_on_slots_of_its_size_and_no_gpu_has_two_runs(tmp_path: Path) -> None:
+    root = world.make_workspace(tmp_path / "work", track=TRACK)
+    ideas = [world.idea(f"rate {n}", ('"rate": 0.10', f'"rate": 0.{n}'), rung="short") for n in (11, 12, 13)]
+    world.write_ideas(root, ideas)
+    setting = world.open_campaign(root, slots=1, runner="lab", make_runner=lambda slots: Box(), budget_hours=9.0)
+    assert setting.campaign.hardware_class == "cuda/x/2"
+    at_once = 0
+
+    def show() -> None:
+        nonlocal at_once
+        with setting.store.read() as reads:
+            busy = reads.runs(setting.campaign.id, states={"queued", "running"})
+        gpus = [gpu for run in busy for gpu in GPUS[str(run.slot)]]
+        assert len(gpus) == len(set(gpus))
+        at_once = max(at_once, len(busy))
+
+    Loop(setting, show).run()
+    with setting.store.read() as reads:
+        runs = reads.runs(setting.campaign.id, states={"done"})
+    assert {(run.rung, len(GPUS[str(run.slot)]), run.hardware_class) for run in runs} == {
+        ("decide", 2, "cuda/x/2"),
+        ("short", 1, "cuda/x/1"),
+    }
+    assert at_once == 2  # small runs beside each other
