@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent import campaign
-from agent.loop import Loop
+from agent import loop as loops
 from agent.options import Options
 from agent.runners.fake import Imagine, Imagined, Knobs
 from agent.runners.fleet import NotPlacedError
@@ -35,6 +35,7 @@ EXPERIMENTS, GPU_HOURS, HOURS, BLOCKS, GPUS = 113, 238.0, 15.0, 5, 8  # recorded
 FAILURES = 0.12  # assumed: of the experiments, ending at any time before their training would
 THINK_S = 180.0  # assumed: of a planner for an idea
 COMES_S = 240.0  # assumed: from asking for a block to its first run; paid
+PATIENCE_S = 20.0  # between two looks for what a person said, who says nothing in this night
 FIRST = 3  # runs of the base, which does not fail
 
 
@@ -98,7 +99,8 @@ def ours(root: Path, planned: list[tuple[float, bool]], blocks: int) -> Way:
                 if not tx.request(setting.campaign.id):
                     tx.ask(setting.campaign.id, "drain")
 
-    Loop(setting, show, clock).run()
+    loops.TURN_S = PATIENCE_S
+    loops.Loop(setting, show, clock).run()
     setting.store.close()
     return way(f"this scheduler, {blocks} block{'s' * (blocks > 1)}, rented as they are needed", runner)
 

@@ -47,14 +47,17 @@ class Slots:
         self._shared = len(setting.track.sizes()) > 1  # slots of different sizes may be of the same GPUs
         self._queues = setting.runner if isinstance(setting.runner, Queues) else None
         self._since: dict[int, float] = {}  # runs under way
+        self._adopted: dict[int, float] = {}  # those that a controller before had started, since when we know of them
         self._took: dict[Kind, float] = {}
 
     def started(self, run: Run) -> None:
         self._since[run.id] = self._clock.now()
 
     def ended(self, run: Run, seconds: float, *, whole: bool) -> None:
-        """`whole`: it went to its end, so that it says what a run takes."""
-        self._since.pop(run.id, None)
+        """`whole`: it went to its end, so that it says what a run takes: by our clock, where we saw it start."""
+        self._adopted.pop(run.id, None)
+        if (since := self._since.pop(run.id, None)) is not None:
+            seconds = self._clock.now() - since
         if whole:
             kind = (run.rung, run.hardware_class)
             before = self._took.get(kind)
@@ -86,7 +89,9 @@ class Slots:
 
     def left(self, run: Run) -> float:
         """Seconds until the run is expected to be over."""
-        since = self._since.setdefault(run.id, self._clock.now())
+        since = self._since.get(run.id)
+        if since is None:
+            since = self._adopted.setdefault(run.id, self._clock.now())
         return max(0.0, since + self.seconds(run.rung, run.hardware_class) - self._clock.now())
 
     def all(self) -> list[Slot]:
