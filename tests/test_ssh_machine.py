@@ -12,7 +12,7 @@ import pytest
 
 from agent.errors import InfraError
 from agent.runners.job import JobPaths
-from agent.runners.ssh import mirror
+from agent.runners.ssh import attendant, mirror
 from agent.runners.ssh.attendant import Facts, Jobs, Looked, Nothing
 from agent.runners.ssh.link import Refused, Thread, Unreachable
 from agent.runners.ssh.machine import Machine, _told
@@ -127,6 +127,14 @@ def test_an_answer_that_is_none(tmp_path: Path, server: sshd.Sshd, text: str) ->
 def test_an_answer_says_what_went_wrong(tmp_path: Path, server: sshd.Sshd) -> None:
     with pytest.raises(InfraError, match="lab/box: the disk is full"):
         _told(Facts, json.dumps({"error": "the disk is full"}), server.host(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"), [("a" * 1_000_000, True), ("\x01" * 3_900_000, False), ("a" * 5_000_000, False)]
+)
+def test_what_a_candidate_wrote_can_not_fill_an_answer(tmp_path: Path, text: str, kept: bool) -> None:
+    (tmp_path / "measure.json").write_text(text)
+    assert (attendant._small(tmp_path / "measure.json") == text) is kept
 
 
 # ---------------------------------------------------------------- the mirror

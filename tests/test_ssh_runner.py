@@ -70,10 +70,11 @@ def long(tmp_path: Path, server: sshd.Sshd, corpus: Path) -> Iterator[far.World]
     found.close()
 
 
-def begun(world: far.World) -> tuple[SshRunner, JobPaths]:
+def begun(world: far.World, train_wall_s: float = 4) -> tuple[SshRunner, JobPaths]:
     """A run that is training there."""
     runner = world.runner()
-    order = world.order()
+    limits = world.order().limited.limits.model_copy(update={"train_wall_s": train_wall_s})
+    order = world.order(limits=limits.model_dump_json(), wall_s=limits.worst_s())
     paths = world.place(order)
     runner.submit(order, paths.folder, runner.slots[0])
     until(lambda: runner.poll(paths.folder) == "running", 60)
@@ -111,7 +112,7 @@ def test_another_controller_takes_over_what_the_first_began(long: far.World) -> 
 
 
 def test_a_run_can_be_cancelled_before_it_is_sent_and_while_it_runs(long: far.World) -> None:
-    runner, paths = begun(long)
+    runner, paths = begun(long, train_wall_s=100)
     runner.cancel(paths.folder)
     assert far.ended(runner, paths) == "done" and runner.collect(paths.folder).outcome == "cancelled"
     assert runner.collect(paths.folder).ran
@@ -137,6 +138,32 @@ def test_the_validation_text_is_never_on_the_disk_there(world: far.World) -> Non
     until(lambda: not list(world.far.glob("trees/*/agent/judge/session.py")), 30)
 
 
+def test_nothing_is_scored_while_the_training_lives(long: far.World) -> None:
+    runner, paths = begun(long, train_wall_s=100)
+    machine = runner._machines["lab/box"]
+    order = long.order(phases=("judge",))
+    header = {
+        "job": "night.jobs.r1.judge",
+        "trained": "night.jobs.r1",
+        "order": order.to_json(),
+        "code": {},
+        "artifact": "0" * 64,
+        "documents": None,
+        "hidden": None,
+        "reference": False,
+        "gpus": [],
+        "env": {},
+        "box": "",
+        "core": None,
+    }
+    started = []
+    with pytest.raises(InfraError, match="the training still runs"):
+        runner._opened().wait(machine.judge(header, [b"text"], lambda: started.append(1)), 60)
+    assert not list(long.far.glob("jobs/*/night.jobs.r1.judge"))
+    runner.cancel(paths.folder)
+    assert far.ended(runner, paths) == "done"
+
+
 def holding(folder: Path, secret: bytes) -> list[Path]:
     """Files come and go meanwhile."""
     found = []
@@ -154,7 +181,7 @@ def test_a_machine_that_is_gone_for_sure_loses_its_run_at_once_and_one_that_is_s
     long: far.World, server: sshd.Sshd
 ) -> None:
     """As long as it may still be running there, its seed is not free."""
-    runner, paths = begun(long)
+    runner, paths = begun(long, train_wall_s=100)
     server.stop()
     try:
         until(lambda: runner.slots == (), 60, "the machine is known to be silent")
@@ -169,7 +196,7 @@ def test_a_machine_that_is_gone_for_sure_loses_its_run_at_once_and_one_that_is_s
 
 
 def test_what_was_given_up_is_ended_there_by_the_next_sweep(long: far.World) -> None:
-    runner, paths = begun(long)
+    runner, paths = begun(long, train_wall_s=100)
     shepherd = json.loads(long.there("r1").pid.read_text())["pid"]
     runner.close()
     lose(paths.folder, Loss(True, 1.0, "given up"))
@@ -182,7 +209,7 @@ def test_what_was_given_up_is_ended_there_by_the_next_sweep(long: far.World) -> 
 
 
 def test_a_run_is_lost_when_its_shepherd_is(long: far.World) -> None:
-    runner, paths = begun(long)
+    runner, paths = begun(long, train_wall_s=100)
     os.kill(json.loads(long.there("r1").pid.read_text())["pid"], signal.SIGKILL)
     assert far.ended(runner, paths) == "lost"
     loss = runner.loss(paths.folder)

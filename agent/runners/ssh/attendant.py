@@ -32,7 +32,7 @@ from sandbox import BoxName
 TRAINING_LOGS = ("train.log", "shepherd.log")
 JUDGING_LOGS = ("score.log", "judge.log")
 MOST_LOG = 1 << 18  # bytes of one log in one answer
-MOST_FRAME = 16_000_000
+MOST_FRAME = 32_000_000
 
 
 @dataclass(frozen=True)
@@ -146,8 +146,15 @@ class Attendant:
         return Nothing()
 
     def look(self, jobs: Mapping[str, Mapping[str, int]]) -> Looked:
-        """The state of each job, and of its logs what comes after the byte that is known."""
-        return Looked({job: self._seen(self._folder(job), known) for job, known in jobs.items()})
+        """The state of each job, and of its logs what comes after the byte that is known; of as many jobs as one answer
+        has room for."""
+        found: dict[str, Seen] = {}
+        room = MOST_FRAME // 2
+        for job, known in jobs.items():
+            if room > 0:
+                found[job] = self._seen(self._folder(job), known)
+                room -= len(json.dumps(asdict(found[job])))
+        return Looked(found)
 
     def cancel(self, job: str) -> Nothing:
         self._runner.cancel(self._folder(job))
@@ -195,16 +202,16 @@ class Attendant:
             data = _from(folder / name, known[name]) if name in known else b""
             if data:
                 logs[name] = base64.b64encode(data).decode("ascii")
-        seen = Seen(state, logs, read_small(paths.heartbeat))
+        seen = Seen(state, logs, _small(paths.heartbeat))
         if state == "lost":
             return replace(seen, loss=self._runner.loss(folder))
         if state != "done":
             return seen
         return replace(
             seen,
-            result=read_small(paths.result),
-            measure=read_small(paths.measure),
-            spec=read_small(paths.spec),
+            result=_small(paths.result),
+            measure=_small(paths.measure),
+            spec=_small(paths.spec),
             reference=there(paths.reference),
         )
 
@@ -219,6 +226,12 @@ def lay_blob(root: Path, sha: str, into: Path, path: str) -> None:
     target = far.inside(into, path)
     target.parent.mkdir(parents=True, exist_ok=True)
     far.copy(far.blob(root, sha), target, sha)
+
+
+def _small(path: Path) -> str | None:
+    """A text that has room in an answer, which a candidate may have written; None: it has none, or there is none."""
+    text = read_small(path)
+    return text if text is not None and len(json.dumps(text)) < MOST_FRAME // 8 else None
 
 
 def judging_tree(job: str) -> str:

@@ -20,7 +20,7 @@ from agent.runners.job import JobPaths, JobResult, Loss, write_aside
 from agent.runners.order import Order
 from agent.runners.reading import read_plain, read_small, there
 from agent.runners.ssh import mirror
-from agent.runners.ssh.attendant import JUDGING_LOGS, TRAINING_LOGS, Dead, Jobs, Looked, Nothing, Seen, Share
+from agent.runners.ssh.attendant import JUDGING_LOGS, TRAINING_LOGS, Dead, Jobs, Nothing, Seen, Share
 from agent.runners.ssh.depot import training_data, tree_of
 from agent.runners.ssh.link import Refused, Unreachable
 from agent.runners.ssh.machine import Machine
@@ -108,7 +108,7 @@ class Errand:
         tree = tree_of(files)
         await machine.ready()
         await machine.send(tree.blobs())
-        data = await machine.lay(training_data(self._track, self._corpus), "link")
+        data = await machine.lay(training_data(self._track, self._corpus), shared=True)
         order = replace(self._order, phases=("train",))
         self._note(asked=time.time())
         await machine.ask(
@@ -185,9 +185,7 @@ class Errand:
             await self.machine.ask(Nothing, "cancel", job=job)
         names = TRAINING_LOGS if job == self._name else JUDGING_LOGS
         before = mirror.offsets(self._folder, names)
-        seen = (await self.machine.ask(Looked, "look", jobs={job: before})).jobs.get(job)
-        if seen is None:
-            raise Unreachable(f"{self.machine.host.name} says nothing of {job}")
+        seen = await self.machine.look(job, before)
         for name, text in seen.logs.items():
             if name in before:
                 most = mirror.most_of(name, self._track.limits.log_mb)

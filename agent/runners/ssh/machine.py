@@ -17,8 +17,8 @@ from agent import fresh
 from agent.errors import InfraError
 from agent.runners.job import strict
 from agent.runners.ssh import depot
-from agent.runners.ssh.attendant import MOST_FRAME, Facts, Settings, judging_tree
-from agent.runners.ssh.depot import How, Tree
+from agent.runners.ssh.attendant import MOST_FRAME, Facts, Looked, Seen, Settings, judging_tree
+from agent.runners.ssh.depot import Tree
 from agent.runners.ssh.hosts import SshHost
 from agent.runners.ssh.link import Link, Pins, Refused, Unreachable
 from agent.track import Track
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 ANSWER_S = 60.0
+TOGETHER_S = 0.02
 START_S = 180.0  # Python, our modules, and a look at walls and GPUs
 ATTENDANT = fresh.code("agent.runners.ssh.attendant")
 JUDGING = fresh.code("agent.runners.ssh.judging")
@@ -54,6 +55,8 @@ class Machine:
         self._turn = asyncio.Lock()
         self._laying = asyncio.Lock()
         self._laid: dict[str, str] = {}
+        self._wanted: dict[str, Mapping[str, int]] = {}
+        self._looking: asyncio.Future[Looked] | None = None
 
     async def ready(self) -> Facts:
         """What the machine is, once it can take jobs.
@@ -87,12 +90,25 @@ class Machine:
     async def send(self, blobs: Mapping[str, Path]) -> None:
         self.sent += await depot.send(self.link, blobs)
 
-    async def lay(self, tree: Tree, how: How) -> str:
+    async def look(self, job: str, known: Mapping[str, int]) -> Seen:
+        """How a job is, and what its logs have beyond what is known. Questions of one moment go together."""
+        self._wanted[job] = known
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.ensure_future(self._look())
+        looked = await asyncio.shield(self._looking)
+        return looked.jobs.get(job, Seen("running", {}, None))  # where the answer had no room: next time
+
+    async def _look(self) -> Looked:
+        await asyncio.sleep(TOGETHER_S)
+        wanted, self._wanted, self._looking = self._wanted, {}, None
+        return await self.ask(Looked, "look", jobs=wanted)
+
+    async def lay(self, tree: Tree, *, shared: bool) -> str:
         """Its folder there, sent and laid once."""
         async with self._laying:
             if tree.name not in self._laid:
                 await self.send(tree.blobs())
-                self._laid[tree.name] = await depot.lay(self.link, tree, how)
+                self._laid[tree.name] = await depot.lay(self.link, tree, "link" if shared else "copy")
             return self._laid[tree.name]
 
     async def fetch(self, path: str, to: Path, most: int) -> None:
@@ -165,7 +181,7 @@ class Machine:
                 "needs, or name another `python` in runners.toml"
             )
         self.root = str(told.get("root"))
-        tree = await self.lay(depot.own_code(judging=False), "copy")
+        tree = await self.lay(depot.own_code(judging=False), shared=False)
         settings = Settings(self.root, self._jobs, self._track.model_dump_json(), self.host.slots, self.host.gpus)
         process = await self.link.open(
             self.host.python, "-I", "-c", ATTENDANT, tree, json.dumps(dataclasses.asdict(settings))
