@@ -213,10 +213,10 @@ class Errand:
     async def _clean(self) -> bool:
         """Whether nothing of it runs or lies there any more. If not, the next sweep ends it."""
         try:
-            ends = [await self.machine.ask(Dead, "end", job=job) for job in (f"{self._name}.judge", self._name)]
+            ends = [await self.machine.end(job) for job in (f"{self._name}.judge", self._name)]
         except CaddieError:
             return False
-        if all(end.dead for end in ends):
+        if all(ends):
             self._note(ended=True)
         return self._known.ended
 

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import struct
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -17,7 +18,7 @@ from agent import fresh
 from agent.errors import InfraError
 from agent.runners.job import strict
 from agent.runners.ssh import depot
-from agent.runners.ssh.attendant import MOST_FRAME, Facts, Looked, Seen, Settings, judging_tree
+from agent.runners.ssh.attendant import MOST_FRAME, Dead, Facts, Looked, Seen, Settings, judging_tree
 from agent.runners.ssh.depot import Tree
 from agent.runners.ssh.hosts import SshHost
 from agent.runners.ssh.link import Link, Pins, Refused, Unreachable
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 ANSWER_S = 60.0
 TOGETHER_S = 0.02
+END_S = 30.0
 START_S = 180.0  # Python, our modules, and a look at walls and GPUs
 ATTENDANT = fresh.code("agent.runners.ssh.attendant")
 JUDGING = fresh.code("agent.runners.ssh.judging")
@@ -89,6 +91,15 @@ class Machine:
 
     async def send(self, blobs: Mapping[str, Path]) -> None:
         self.sent += await depot.send(self.link, blobs)
+
+    async def end(self, job: str) -> bool:
+        """Whether nothing of a job runs there any more, after a moment in which it is ended and its folder goes."""
+        deadline = time.monotonic() + END_S
+        while not (await self.ask(Dead, "end", job=job)).dead:
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(0.5)
+        return True
 
     async def look(self, job: str, known: Mapping[str, int]) -> Seen:
         """How a job is, and what its logs have beyond what is known. Questions of one moment go together."""

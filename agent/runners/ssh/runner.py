@@ -19,7 +19,7 @@ from agent.runners.order import Order, placed
 from agent.runners.progress import progress
 from agent.runners.reading import read_small, there
 from agent.runners.ssh import mirror
-from agent.runners.ssh.attendant import Dead, Jobs, Nothing
+from agent.runners.ssh.attendant import Jobs, Nothing
 from agent.runners.ssh.errand import Errand, lose, name_of, surely_over
 from agent.runners.ssh.hosts import SshHost
 from agent.runners.ssh.link import Pins, Thread
@@ -270,7 +270,7 @@ async def _swept(machine: Machine, prefix: str, wanted: set[str]) -> None:
     with contextlib.suppress(CaddieError):
         for job in (await machine.ask(Jobs, "there")).jobs:
             if job.startswith(prefix) and job.removesuffix(".judge") not in wanted:
-                await machine.ask(Dead, "end", job=job)
+                await machine.end(job)
         await machine.ask(Nothing, "sweep")
 
 
