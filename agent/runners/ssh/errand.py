@@ -201,6 +201,8 @@ class Errand:
             used = min(max(0.0, loss.slot_s) + self._before_s, self._order.wall_s)
             lose(self._folder, Loss(loss.ran or self._before_s > 0, used, loss.reason[:1000]))
             return None
+        if seen.state == "done" and self._grew:
+            self._soon.set()  # there may be more
         if seen.state != "done" or self._grew:
             return None
         if job == self._name:
