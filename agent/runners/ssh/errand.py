@@ -108,7 +108,7 @@ class Errand:
         tree = tree_of(files)
         await machine.ready()
         await machine.send(tree.blobs())
-        data = await machine.lay(training_data(self._track, self._corpus), shared=True)
+        data = await machine.lay(training_data(self._track, self._corpus), "link")
         order = replace(self._order, phases=("train",))
         self._note(asked=time.time())
         await machine.ask(

@@ -19,7 +19,7 @@ from agent.errors import InfraError
 from agent.runners.job import strict
 from agent.runners.ssh import depot
 from agent.runners.ssh.attendant import MOST_FRAME, Dead, Facts, Looked, Seen, Settings, judging_tree
-from agent.runners.ssh.depot import Tree
+from agent.runners.ssh.depot import How, Tree
 from agent.runners.ssh.hosts import SshHost
 from agent.runners.ssh.link import Link, Pins, Refused, Unreachable
 from agent.track import Track
@@ -114,12 +114,12 @@ class Machine:
         wanted, self._wanted, self._looking = self._wanted, {}, None
         return await self.ask(Looked, "look", jobs=wanted)
 
-    async def lay(self, tree: Tree, *, shared: bool) -> str:
+    async def lay(self, tree: Tree, how: How) -> str:
         """Its folder there, sent and laid once."""
         async with self._laying:
             if tree.name not in self._laid:
                 await self.send(tree.blobs())
-                self._laid[tree.name] = await depot.lay(self.link, tree, "link" if shared else "copy")
+                self._laid[tree.name] = await depot.lay(self.link, tree, how)
             return self._laid[tree.name]
 
     async def fetch(self, path: str, to: Path, most: int) -> None:
@@ -192,7 +192,7 @@ class Machine:
                 "needs, or name another `python` in runners.toml"
             )
         self.root = str(told.get("root"))
-        tree = await self.lay(depot.own_code(judging=False), shared=False)
+        tree = await self.lay(depot.own_code(judging=False), "copy")
         settings = Settings(self.root, self._jobs, self._track.model_dump_json(), self.host.slots, self.host.gpus)
         process = await self.link.open(
             self.host.python, "-I", "-c", ATTENDANT, tree, json.dumps(dataclasses.asdict(settings))
