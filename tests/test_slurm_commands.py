@@ -64,6 +64,8 @@ def test_an_array_is_a_row_for_each(slurm: Slurm, name: str) -> None:
     until(lambda: [stage for stage, _ in state(slurm, name)] == ["running"] * 3)
     rows = slurm.queue()[name]
     assert sorted((row.id, row.place) for row in rows) == [(f"{id}_{n}", n) for n in range(3)]
+    row = slurm.job(f"{id}_2", name)
+    assert row is not None and (row.place, row.stage) == (2, "running") and slurm.job("999999", name) is None
     slurm.cancel([f"{id}_1"])
     until(lambda: sorted(stage for stage, _ in state(slurm, name)) == ["over", "running", "running"])
 
@@ -146,12 +148,24 @@ def test_an_id_after_a_greeting_and_with_a_cluster() -> None:
 
 def test_a_queue_of_rubbish() -> None:
     good = b"7_1|RUNNING|None|n1|caddie-a\n"
-    rubbish = (
-        b"\x00\xff\n|||||\n8|RUNNING|None|n1|other\n9|GONE|None||caddie-b\nx|RUNNING|||caddie-c\n5|FAILED|caddie-d\n"
-    )
-    assert Slurm(Says(0, rubbish + good)).queue() == {"caddie-a": [Row("7_1", "RUNNING", "None", "n1", "caddie-a")]}
+    other = b"8|RUNNING|None|n1|other\n"
+    rubbish = b"\x00\xff\n|||||\n9|GONE|None||caddie-b\nx|RUNNING|||caddie-c\n5|caddie-d\n"
+    assert Slurm(Says(0, rubbish + good + other)).queue() == {
+        "caddie-a": [Row("7_1", "RUNNING", "None", "n1", "caddie-a")]
+    }
+    assert Slurm(Says(0, other)).queue() == {} == Slurm(Says(0, b" \n")).queue()
+    with pytest.raises(InfraError, match="what is no queue"):  # or every job would seem to be over
+        Slurm(Says(0, rubbish)).queue()
     with pytest.raises(InfraError):
         Slurm(Says(1, good, "slurm_load_jobs error: Unable to contact slurm controller")).queue()
+
+
+def test_one_job_of_rubbish() -> None:
+    assert Slurm(Says(1, b"", "slurm_load_jobs error: Invalid job id specified")).job("7", "caddie-a") is None
+    assert Slurm(Says(0, b"JobId=7 JobName=other JobState=RUNNING")).job("7", "caddie-a") is None
+    for rc, out in ((0, b""), (0, b"JobState=GONE JobName=caddie-a"), (1, b"")):
+        with pytest.raises(InfraError):
+            Slurm(Says(rc, out)).job("7", "caddie-a")
 
 
 def test_a_command_that_hangs_or_shouts() -> None:

@@ -35,6 +35,8 @@ LATE = {"over_s": SETTLE_S + 1, "silent_s": STALE_S + 1}
         (known(row("PENDING", "Priority")), "wait"),
         (known(row("PENDING", "BeginTime"), BEGAN), "wait"),  # it will have its run on another node
         (known(row("PENDING", "BeginTime"), STARTED), "lose"),
+        (known(row("PENDING", "BeginTime"), RESULT), "finish"),  # it was over when its node was taken
+        (known(row("PENDING", "BeginTime"), look("lost.json")), "lose"),
         (known(row("PENDING", "JobHeldAdmin")), "lose"),
         (known(row("PENDING", "launch failed requeued held")), "lose"),
         (known(row("REQUEUE_HOLD"), STARTED), "lose"),
@@ -59,6 +61,7 @@ LATE = {"over_s": SETTLE_S + 1, "silent_s": STALE_S + 1}
         (known(None, **LATE), "lose"),
         (known(None, asked=True, **LATE), "cancelled"),
         (known(None, submitted=False), "wait"),  # Slurm may not have said it yet
+        (known(None, submitted=False, asked=True), "wait"),  # or it would come when nobody wants it any more
         (known(None, submitted=False, over_s=AGAIN_S), "submit"),
         (known(None, submitted=False, over_s=AGAIN_S, asked=True), "cancelled"),
         (known(None, BEGAN, submitted=False, over_s=AGAIN_S), "wait"),  # it has begun: no second one
@@ -81,9 +84,10 @@ def test_every_job_that_is_over_comes_to_an_end() -> None:
 
 
 def test_whose_fault_an_end_is() -> None:
-    assert not is_lost("crashed", "COMPLETED", asked=False) and not is_lost("crashed", None, asked=False)
-    assert not is_lost("capped", "FAILED", asked=False) and not is_lost("crashed", "OUT_OF_MEMORY", asked=False)
-    for state in TAKEN:
-        assert is_lost("crashed", state, asked=False) and not is_lost("ok", state, asked=False)
-        assert not is_lost("cancelled", state, asked=True)
-    assert is_lost("cancelled", "COMPLETED", asked=False)  # a signal that was not ours
+    assert not is_lost("crashed", row("COMPLETED"), asked=False) and not is_lost("crashed", None, asked=False)
+    assert not is_lost("capped", row("FAILED"), asked=False) and not is_lost("crashed", row("RUNNING"), asked=False)
+    assert not is_lost("crashed", row("OUT_OF_MEMORY"), asked=False)
+    for state in (*TAKEN, "PENDING"):
+        assert is_lost("crashed", row(state), asked=False) and not is_lost("ok", row(state), asked=False)
+        assert not is_lost("cancelled", row(state), asked=True)
+    assert is_lost("cancelled", row("COMPLETED"), asked=False)  # a signal that was not ours

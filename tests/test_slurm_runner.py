@@ -55,10 +55,13 @@ class Counting(LocalShell):
         super().__init__({**own.env, "CADDIE_SECRET": "of the person"}, own.inside)
         self.asked: Counter[str] = Counter()
         self.lose_next = ""
+        self.queue: bytes | None = None  # what squeue says, whatever is so
 
     def run(self, words: Sequence[str], stdin: bytes = b"", **options: float) -> Said:
         self.asked[words[0]] += 1
         said = super().run(words, stdin, **options)  # type: ignore[arg-type]
+        if words[0] == "squeue" and self.queue is not None:
+            return Said(0, self.queue, "")
         if words[0] == self.lose_next:
             self.lose_next = ""
             raise InfraError("the answer got lost")
@@ -158,7 +161,7 @@ def test_sixteen_slots_by_one_question(field: Field) -> None:
     folders = [field.submit(runner, number, f"import time\ntime.sleep(1)\n{WRITE}#{number}") for number in range(16)]
     until(lambda: all(runner.poll(folder) == "done" for folder in folders), what="16 runs", within_s=120)
     looks = time.monotonic() - began
-    assert field.shell.asked["squeue"] <= looks / 1.0 + 2 + 16  # a submission wakes it once more
+    assert field.shell.asked["squeue"] <= looks / 1.0 + 3  # the first submissions do not wait for a second to pass
 
 
 def test_cancelled_while_it_runs_and_while_it_waits(field: Field) -> None:
@@ -280,6 +283,23 @@ def test_nobody_is_at_home_for_a_while(field: Field) -> None:
     assert (runner.poll(running), runner.poll(later)) == ("running", "starting")
     field.own.start_one("slurmctld")
     assert [done(runner, folder).outcome for folder in (running, later)] == ["ok", "ok"]
+
+
+def test_a_queue_that_is_cut_short_loses_nobody(field: Field) -> None:
+    runner = field.runner(cpus=64)
+    running = [field.submit(runner, number, WAIT) for number in (1, 2)]
+    until(lambda: all(runner.progress(folder) for folder in running))
+    waiting = field.submit(runner, 3, WAIT)
+    until(lambda: "PENDING" in field.own.jobs().values() and field.note(waiting).job)
+    for said in (b"", b"Welcome to the cluster!\n"):
+        field.shell.queue = said
+        before = field.shell.asked["squeue"]
+        until(lambda before=before: field.shell.asked["squeue"] > before + 6)  # type: ignore[misc]
+        assert [runner.poll(folder) for folder in (*running, waiting)] == ["running", "running", "starting"]
+    assert field.shell.asked["scontrol"] >= 2  # the one that waits was asked for by itself
+    field.shell.queue = None
+    runner.cancel(waiting)
+    assert done(runner, waiting).outcome == "cancelled"
 
 
 def test_a_node_without_what_is_needed(field: Field) -> None:

@@ -1,13 +1,15 @@
 """What a person may write of a cluster, and what sbatch gets of it."""
 
 import subprocess
+import tomllib
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from agent.fields import explained
+from agent.fields import explained, frozen
 from agent.runners.slurm.script import Need, script, words
-from agent.runners.slurm.settings import Settings
+from agent.runners.slurm.settings import Login, Settings
 
 FULL = Settings(
     folder="/shared/caddie",
@@ -81,3 +83,14 @@ def test_what_a_person_must_not_write(changed: dict[str, object], words: str) ->
     with pytest.raises(ValidationError) as caught:
         Settings.model_validate(table)
     assert words in explained(caught.value, lambda loc: Settings.model_fields)
+
+
+def test_the_page_for_people_says_what_is_so() -> None:
+    """Its example can be used, and its list has every key."""
+    page = (Path(__file__).parents[1] / "docs" / "slurm.md").read_text()
+    table = tomllib.loads(page.split("```toml\n")[1].split("```")[0])["lab"]
+    assert table.pop("kind") == "slurm"
+    assert Settings.model_validate(frozen(table)).most == 64
+    listed = page.split("| `folder` |")[1].split("## What happens")[0]
+    assert [key for key in Settings.model_fields if key not in ("folder", "login") and f"`{key}`" not in listed] == []
+    assert [key for key in Login.model_fields if f"`{key}`" not in listed and f"`login.{key}`" not in listed] == []

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from agent.runners.slurm.settings import Settings
 
 if TYPE_CHECKING:
+    from agent.runners import Runner
     from agent.runners.configured import Place
-    from agent.runners.slurm.runner import SlurmRunner
 
 __all__ = ["Settings", "make"]
 
 
-def make(name: str, settings: Settings, place: "Place") -> "SlurmRunner":
+def make(name: str, settings: Settings, place: "Place") -> "Runner":
     """Its slots are NAME/0 and so on. Connects to nothing yet."""
     from agent.runners.slurm.login import shell_of
     from agent.runners.slurm.runner import SlurmRunner

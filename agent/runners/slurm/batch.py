@@ -60,6 +60,9 @@ class Began:
 
 def main(folder: str) -> int:
     paths = JobPaths(Path(folder))
+    if not there(paths.order):
+        print("nobody wants this job any more")
+        return 0
     if there(paths.started) or there(paths.result) or there(paths.lost):
         print("already: this job has had its run")  # Slurm queued it again
         return 0

@@ -26,6 +26,7 @@ _OVER = {
     *("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE"),
     *("OUT_OF_MEMORY", "REVOKED"),
 }
+_KNOWN = _WAITING | _RUNNING | _ENDING | _OVER
 # Reasons for which a job that waits will wait for ever, until somebody with more rights acts.
 _HELD = {
     *("JobHeldAdmin", "JobHeldUser", "JobHoldMaxRequeue", "launch_failed_requeued_held", "BadConstraints"),
@@ -98,12 +99,32 @@ class Slurm:
         said = self._run("squeue", *QUEUE)
         if said.rc != 0:
             raise InfraError(_words("squeue", said))
+        lines = [line for line in said.out.decode("utf-8", "replace").splitlines() if line.strip()]
+        found = [row for line in lines if (row := _row(line)) is not None]
+        if lines and not found:
+            raise InfraError(f"squeue says what is no queue: {_ANSI.sub(' ', lines[0])[:200]}")
         rows: dict[str, list[Row]] = {}
-        for line in said.out.decode("utf-8", "replace").splitlines():
-            row = _row(line)
-            if row is not None:
+        for row in found:
+            if row.name.startswith(PREFIX):
                 rows.setdefault(row.name, []).append(row)
         return rows
+
+    def job(self, id: str, name: str) -> Row | None:
+        """One job, asked for by itself. None: Slurm knows of none, or of another's.
+
+        Raises:
+            InfraError: it did not answer, or nothing that can be read.
+        """
+        said = self._run("scontrol", "--oneliner", "show", "job", id)
+        if said.rc != 0:
+            if "invalid job id" in f"{said.err} {said.out[-500:]!r}".lower():
+                return None
+            raise InfraError(_words("scontrol", said))
+        pairs = _pairs(said.out)
+        if pairs.get("JobState") not in _KNOWN:
+            raise InfraError(f"scontrol says nothing of job {id} that can be read")
+        row = Row(id, pairs["JobState"], pairs.get("Reason", ""), pairs.get("NodeList", ""), pairs.get("JobName", ""))
+        return row if row.name == name else None
 
     def cancel(self, ids: Iterable[str]) -> None:
         """Ends jobs, or takes them from the queue. One that is over is none."""
@@ -120,8 +141,7 @@ class Slurm:
             if _unsure(said):
                 raise InfraError(_words("scontrol", said))
             return {}
-        words = said.out.decode("utf-8", "replace").split()
-        return {key: value for key, mark, value in (word.partition("=") for word in words) if mark}
+        return _pairs(said.out)
 
     def _act(self, *words: str) -> None:
         said = self._run("scancel", *words)
@@ -133,13 +153,17 @@ class Slurm:
 
 
 def _row(line: str) -> Row | None:
-    """None for what is no job of Caddie's, whatever else a command printed."""
+    """None for what is no job, whatever else a command printed."""
     parts = line.strip().split("|", 4)
-    if len(parts) != 5 or not _ID.fullmatch(parts[0]) or not parts[4].startswith(PREFIX):
+    if len(parts) != 5 or not _ID.fullmatch(parts[0]) or parts[1] not in _KNOWN:
         return None
-    row = Row(*parts)
-    known = _WAITING | _RUNNING | _ENDING | _OVER
-    return row if row.state in known else None
+    return Row(*parts)
+
+
+def _pairs(out: bytes) -> dict[str, str]:
+    """The KEY=VALUE words of an answer of scontrol's."""
+    words = out.decode("utf-8", "replace").split()
+    return {key: value for key, mark, value in (word.partition("=") for word in words) if mark}
 
 
 def _last_line(out: bytes) -> str:

@@ -15,7 +15,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +28,7 @@ from agent.runners.slurm.shell import Shell
 PORTER = Path(porter.__file__).read_text("utf-8")
 PACKAGES = ("agent", "sandbox", "trainer", "prompts")  # what a job's own processes are made of
 SEND_S = 3600.0
+MOST_WORDS = 200  # a command line has its bounds
 
 
 class Wanted(NamedTuple):
@@ -115,8 +116,9 @@ class Depot:
     def names(self, folder: str) -> list[str]:
         return self._ask("list", folder).decode("utf-8", "replace").split()
 
-    def drop(self, folders: Iterable[str]) -> None:
-        self._ask("drop", *folders)
+    def drop(self, paths: Sequence[str]) -> None:
+        for at in range(0, len(paths), MOST_WORDS):
+            self._ask("drop", *paths[at : at + MOST_WORDS])
 
     def _ask(self, verb: str, *words: str, stdin: bytes = b"", within_s: float = 120.0) -> bytes:
         said = self._shell.run((self._python, "-I", "-c", PORTER, verb, *words), stdin, within_s=within_s)

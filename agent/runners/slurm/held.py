@@ -41,6 +41,12 @@ class Held:
         return self.note
 
     @property
+    def slurm_id(self) -> str:
+        """ "": it is not known yet."""
+        note = self.placed
+        return f"{note.job}_{note.index}" if note.job and note.index >= 0 else note.job
+
+    @property
     def most_log(self) -> int:
         return (self.order.limited.limits.log_mb + 1) * MB
 

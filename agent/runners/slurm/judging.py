@@ -57,6 +57,10 @@ def _in_queue(known: Known) -> Step:
     assert known.row is not None
     if known.asked:
         return Step("remove", "cancelled in the queue")
+    if "result.json" in known.look.marks:
+        return Step("finish")
+    if "lost.json" in known.look.marks:
+        return Step("lose")
     if "started" in known.look.marks:
         # It would only wait for a node to find that it has had its run.
         return Step("lose", f"its node was taken away or died, and Slurm has queued it again ({known.row.reason})")
@@ -74,20 +78,21 @@ def _over(known: Known, settle_s: float) -> Step:
     if row is None and marks and known.silent_s < STALE_S:
         return WAIT
     if row is None and not known.submitted and not marks:
-        if known.asked:
-            return Step("cancelled")
-        return Step("submit") if known.over_s >= AGAIN_S else WAIT
+        if known.over_s < AGAIN_S:
+            return WAIT
+        return Step("cancelled") if known.asked else Step("submit")
     if known.over_s < settle_s:
         return WAIT
     says = f"Slurm says {row.state}" if row is not None else "Slurm has forgotten it"
     return Step("cancelled") if known.asked else Step("lose", f"it left no result: {says}")
 
 
-def is_lost(outcome: Outcome, state: str | None, asked: bool) -> bool:
+def is_lost(outcome: Outcome, row: Row | None, asked: bool) -> bool:
     """Whether a result says nothing of the idea: the cluster ended the run, or it was asked to end and not by us.
 
-    `state`: Slurm's; None where it has forgotten the job.
+    `row`: Slurm's word; None where it has forgotten the job.
     """
     if outcome == "ok" or asked:
         return False
-    return outcome == "cancelled" or state in TAKEN
+    taken = row is not None and (row.state in TAKEN or row.stage in ("waiting", "held"))
+    return outcome == "cancelled" or taken

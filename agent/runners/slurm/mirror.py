@@ -4,6 +4,7 @@ Takes what was seen of a job and what the depot gives; writes the files that eve
 result.json or lost.json: after that nothing is written any more.
 """
 
+import contextlib
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -62,7 +63,8 @@ class Mirror:
         path = self.folder / LOG
         before = (read_small(path) or "").splitlines()
         if before[-1:] != [words]:
-            write_aside(path, "\n".join([*before[-200:], words, ""]), durable=False)
+            with contextlib.suppress(OSError):  # a full disk is no reason to stop
+                write_aside(path, "\n".join([*before[-200:], words, ""]), durable=False)
 
     @property
     def over(self) -> bool:

@@ -9,7 +9,7 @@ import platform
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,42 +27,36 @@ class Placing:
     def __init__(self, depot: Depot, sender: Sender) -> None:
         self._depot, self._sender = depot, sender
 
-    def begin(self, jobs: Iterable[Held]) -> list[Held]:
-        """Seeds of one idea as one array. Gives the jobs that never can be sent."""
+    def begin(self, jobs: Sequence[Held]) -> None:
+        """Seeds of one idea as one array. A job that never can be sent is lost."""
         groups: dict[str, list[Held]] = defaultdict(list)
-        for job in [*jobs][:AT_ONCE]:
+        for job in jobs[:AT_ONCE]:
             groups[self._sender.alike(job.order, job.mirror.folder)].append(job)
-        lost: list[Held] = []
         for group in groups.values():
-            lost += self._go(group, _notes(self._depot.folder, group))
-        return lost
+            self._go(group, _notes(self._depot.folder, group))
 
-    def again(self, jobs: Iterable[Held]) -> list[Held]:
+    def again(self, jobs: Sequence[Held]) -> None:
         """What Slurm has not taken, or has forgotten before it began."""
         groups: dict[str, list[Held]] = defaultdict(list)
         for job in jobs:
             groups[job.placed.name].append(job)
-        lost: list[Held] = []
         for group in groups.values():
-            lost += self._go(group, [job.placed for job in group])
-        return lost
+            self._go(group, [job.placed for job in group])
 
-    def _go(self, group: Sequence[Held], notes: Sequence[Note]) -> list[Held]:
+    def _go(self, group: Sequence[Held], notes: Sequence[Note]) -> None:
         """Every failure is of this group alone."""
         try:
             self._send(group, notes)
+            for job, note in zip(group, notes, strict=True):
+                job.know(note)
         except Unsendable as error:
             for job in group:
-                job.mirror.say(str(error))
-            return [*group]
-        except InfraError as error:
+                job.mirror.lose(str(error))
+        except (InfraError, OSError) as error:
             for job in group:
                 job.mirror.say(str(error))
-            return []
-        for job, note in zip(group, notes, strict=True):
-            job.know(note)
-        self._ask(group)
-        return []
+        else:
+            self._ask(group)
 
     def _send(self, group: Sequence[Held], notes: Sequence[Note]) -> None:
         tars: dict[str, Tar] = {}

@@ -17,7 +17,7 @@ from agent.runners.slurm.commands import PREFIX, Row, Slurm
 from agent.runners.slurm.depot import Depot, Look
 from agent.runners.slurm.held import Held, rows_of
 from agent.runners.slurm.mirror import Mirror, Unreadable
-from agent.runners.slurm.placing import Placing, key_of
+from agent.runners.slurm.placing import AT_ONCE, Placing, key_of
 from agent.runners.slurm.sending import batch_log
 from agent.runners.slurm.settings import Settings
 
@@ -91,7 +91,12 @@ class Watch:
                 if self._wake.wait(self._settings.every_s):
                     self._wake.clear()
                     time.sleep(GATHER_S)
-                self._tick()
+                try:
+                    self._tick()
+                except (InfraError, OSError) as error:  # the next look may do better
+                    self._say(str(error))
+        except CaddieError as error:  # a person must act; the loop hears of it at its next question
+            self._broken = error
         except BaseException as error:
             self._broken = error
             raise
@@ -100,33 +105,39 @@ class Watch:
         """One look at everything. What can't be done now is done at a later one."""
         with self._lock:
             jobs = [*self._jobs.values()]
-        try:
-            self._begin([job for job in jobs if job.note is None])
-            queue = self._slurm.queue()
-            self._clear(queue)
-            placed = {str(n): job for n, job in enumerate(jobs) if job.note is not None}
-            looks = self._depot.look({n: job.mirror.wanted(job.placed) for n, job in placed.items()})
-        except InfraError as error:
-            for job in jobs:
-                job.mirror.say(str(error))
-            return
+        for job in jobs:
+            if not job.mirror.folder.is_dir():  # somebody has taken it away; the next sweep clears up
+                self._forget(job)
+        jobs = [job for job in jobs if job.mirror.folder.is_dir()]
+        self._begin([job for job in jobs if job.note is None])
+        queue = self._slurm.queue()
+        self._clear(queue)
+        placed = {str(n): job for n, job in enumerate(jobs) if job.note is not None}
+        looks = self._depot.look({n: job.mirror.wanted(job.placed) for n, job in placed.items()})
         again = [job for n, job in placed.items() if n in looks and self._move(job, queue, looks[n])]
-        self._unsendable(self._placing.again(again))
+        self._placing.again(again)
+        self._forget_those_over(again)
         self._drop()
+
+    def _say(self, words: str) -> None:
+        with self._lock:
+            jobs = [*self._jobs.values()]
+        for job in jobs:
+            job.mirror.say(words)
 
     def _begin(self, jobs: Sequence[Held]) -> None:
         for job in jobs:
             if there(job.mirror.paths.cancel):
                 job.mirror.cancelled(job.order.run_id, job.order.wall_s)
-                self._forget(job)
-        self._unsendable(self._placing.begin(job for job in jobs if not job.mirror.over))
-        if any(job.note is None and not job.mirror.over for job in jobs):
+        self._placing.begin([job for job in jobs if not job.mirror.over])
+        self._forget_those_over(jobs)
+        if len(jobs) > AT_ONCE:
             self._wake.set()
 
-    def _unsendable(self, jobs: Sequence[Held]) -> None:
+    def _forget_those_over(self, jobs: Sequence[Held]) -> None:
         for job in jobs:
-            job.mirror.lose("it can't be sent to the cluster: something that it needs is not there any more")
-            self._forget(job)
+            if job.mirror.over:
+                self._forget(job)
 
     def _move(self, job: Held, queue: Mapping[str, Sequence[Row]], look: Look) -> bool:
         """Gives whether it must be submitted again."""
@@ -138,7 +149,7 @@ class Watch:
         except Unreadable as error:
             job.mirror.doubt()
             self._lose(job, str(error))
-        except InfraError as error:
+        except (InfraError, OSError) as error:
             job.mirror.say(str(error))
         return False
 
@@ -146,15 +157,19 @@ class Watch:
         job.mirror.take(look, job.most_log)
         known = job.known(row, look)
         step = judging.step(known, self._settings.settle_s)
+        if row is None and step.do in ("lose", "cancelled") and job.slurm_id:
+            # Before it is given up, it is asked for by itself: a queue may have been cut short.
+            row = self._slurm.job(job.slurm_id, job.placed.name)
+            known = job.known(row, look)
+            step = judging.step(known, self._settings.settle_s)
         if step.do == "ask" and row is not None:
             self._remind(job, row)
         elif step.do == "remove" and row is not None:
             self._slurm.cancel([row.id])
         elif step.do == "finish":
-            self._finish(job, None if row is None else row.state, known.asked)
+            self._finish(job, row, known.asked)
         elif step.do == "lose":
-            if row is not None and row.stage != "over":
-                self._slurm.cancel([row.id])
+            self._take_back(row)
             self._lose(job, self._why(job, step.why, look), doubt=not look.there)
         elif step.do == "cancelled":
             job.mirror.cancelled(job.order.run_id, job.order.wall_s)
@@ -167,14 +182,20 @@ class Watch:
             self._slurm.ask_to_end([row.id])
             job.reminded_at = time.monotonic()
 
-    def _finish(self, job: Held, state: str | None, asked: bool) -> None:
+    def _finish(self, job: Held, row: Row | None, asked: bool) -> None:
         result = job.mirror.bring(self._depot, job.placed, job.order)
-        if judging.is_lost(result.outcome, state, asked):
-            why = f"the cluster ended it ({state or 'forgotten'}): {result.reason}"
+        self._take_back(row)
+        if judging.is_lost(result.outcome, row, asked):
+            why = f"the cluster ended it ({'forgotten' if row is None else row.state}): {result.reason}"
             self._lose(job, why, doubt=result.ran)
             return
         job.mirror.finish(result)
         self._end(job)
+
+    def _take_back(self, row: Row | None) -> None:
+        """What Slurm has queued once more."""
+        if row is not None and row.stage != "over":
+            self._slurm.cancel([row.id])
 
     def _why(self, job: Held, words: str, look: Look) -> str:
         """In the words of who knows best: the shepherd, or the batch script where our code never came to speak."""
