@@ -60,6 +60,7 @@ RequeueExit=99
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
+SlurmctldParameters=preempt_send_user_signal
 NodeName=DEFAULT CPUs=64 RealMemory=1000000 Gres=gpu:h100:{gpus} State=UNKNOWN
 {nodes}
 PartitionName=gpu Nodes=ALL Default=YES MaxTime=1-0 State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=0

@@ -1,6 +1,8 @@
 """Whole runs on a real Slurm: trained and judged behind walls, on eight GPUs of a node, through a login node."""
 
 import hashlib
+import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ from agent.runners import JobPaths, Runner
 from agent.runners.configured import Place
 from agent.runners.order import place
 from agent.runners.slurm import Settings, make
-from agent.runners.slurm.batch import Where, WrongNode, corpus, own_gpus
+from agent.runners.slurm.batch import Where, WrongNode, corpus, listen, own_gpus
 from tests import ordering, sshd, zoo_runs
 from tests.e2e import world
 from tests.e2e.test_kill import REAL_SCRIPT, REAL_TRACK
@@ -144,6 +146,19 @@ def test_whose_gpus_are_ours(monkeypatch: pytest.MonkeyPatch) -> None:
             gpu(env, 2, "H100", monkeypatch, seen)
     with pytest.raises(WrongNode, match="of the kind 'A100'"):
         gpu({"SLURM_JOB_GPUS": "0,1"}, 2, "A100", monkeypatch, 2)
+
+
+def test_a_signal_is_heard_whoever_handles_it() -> None:
+    handled: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: handled.append(number))
+    heard = listen()
+    try:
+        assert heard() == b""
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert handled == [signal.SIGTERM] and signal.SIGTERM in heard() and heard() == b""
+    finally:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_node_copies_the_data_once_and_right(tmp_path: Path) -> None:

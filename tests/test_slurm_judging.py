@@ -84,10 +84,13 @@ def test_every_job_that_is_over_comes_to_an_end() -> None:
 
 
 def test_whose_fault_an_end_is() -> None:
-    assert not is_lost("crashed", row("COMPLETED"), asked=False) and not is_lost("crashed", None, asked=False)
-    assert not is_lost("capped", row("FAILED"), asked=False) and not is_lost("crashed", row("RUNNING"), asked=False)
-    assert not is_lost("crashed", row("OUT_OF_MEMORY"), asked=False)
+    for state in ("COMPLETED", "FAILED", "RUNNING", "OUT_OF_MEMORY"):
+        assert not is_lost("crashed", known(row(state), RESULT)) and not is_lost("capped", known(row(state), RESULT))
+    assert not is_lost("crashed", known(None, RESULT))
     for state in (*TAKEN, "PENDING"):
-        assert is_lost("crashed", row(state), asked=False) and not is_lost("ok", row(state), asked=False)
-        assert not is_lost("cancelled", row(state), asked=True)
-    assert is_lost("cancelled", row("COMPLETED"), asked=False)  # a signal that was not ours
+        assert is_lost("crashed", known(row(state), RESULT)) and not is_lost("ok", known(row(state), RESULT))
+        assert not is_lost("cancelled", known(row(state), RESULT, asked=True))
+    assert is_lost("cancelled", known(row("COMPLETED"), RESULT))  # a signal that was not ours
+    taken = look("began", "started", "taken", "result.json")
+    assert is_lost("crashed", known(row("COMPLETED"), taken)) and is_lost("crashed", known(None, taken))
+    assert not is_lost("ok", known(row("COMPLETED"), taken))

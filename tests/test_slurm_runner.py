@@ -196,6 +196,21 @@ def test_a_higher_rank_takes_the_node(field: Field) -> None:
     until(lambda: field.own.jobs() == {}, what="the job that Slurm has queued again is taken back")
 
 
+def test_a_higher_rank_gives_a_minute_of_grace(field: Field) -> None:
+    """The run ends within it, so that Slurm has the job as completed, and not as pre-empted."""
+    field.own.run("scontrol", "update", "PartitionName=gpu", "GraceTime=60")
+    runner = field.runner(cpus=64)
+    code = f"import signal, sys\nsignal.signal(15, lambda *_: sys.exit(3))\n{WAIT}"
+    folder = field.submit(runner, 1, code)
+    until(lambda: runner.progress(folder))
+    field.own.run("sbatch", "--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 2")
+    try:
+        assert "the cluster ended it" in lost(runner, folder)
+        assert runner.loss(folder).ran
+    finally:
+        field.own.run("scontrol", "update", "PartitionName=gpu", "GraceTime=0")
+
+
 def test_the_time_limit_of_slurm(field: Field) -> None:
     runner = field.runner()
     folder = field.submit(runner, 1, WAIT)

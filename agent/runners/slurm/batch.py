@@ -9,8 +9,9 @@ import os
 import platform
 import re
 import shutil
+import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from agent.runners.reading import read_small, there
 from agent.runners.slurm import listing
 from sandbox.walls import tried
 
-WHERE, BEGAN = "where.json", "began"
+WHERE, BEGAN, TAKEN = "where.json", "began", "taken"
 COPY_WITHIN_S = 3600.0
 _SHA = re.compile(r"[0-9a-f]{64}")  # what we have sent is named by its content
 
@@ -77,7 +78,26 @@ def main(folder: str) -> int:
         print(f"lost: {error}", flush=True)
         shepherd.write_last(paths, paths.lost, json.dumps({"reason": f"{platform.node()}: {error}"[:2000]}))
         return 1
-    return shepherd.main(folder, own_core())
+    heard = listen()
+    rc = shepherd.main(folder, own_core())
+    if signal.SIGTERM in heard():
+        # The candidate may have got it too, and died of it before its shepherd could end it.
+        shepherd.write_last(paths, paths.folder / TAKEN, "")
+    return rc
+
+
+def listen() -> Callable[[], bytes]:
+    """What gives the numbers of all signals that have come since, whoever handled them."""
+    out, into = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(into, warn_on_full_buffer=False)
+
+    def heard() -> bytes:
+        try:
+            return os.read(out, 65536)
+        except BlockingIOError:
+            return b""
+
+    return heard
 
 
 def own_gpus(env: Mapping[str, str], needed: int, device: str) -> tuple[hardware.Gpu, ...]:

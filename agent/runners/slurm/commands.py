@@ -86,8 +86,14 @@ class Slurm:
         return found[1]
 
     def would_run(self, script: str, words: Sequence[str]) -> str:
-        """What is wrong with a job like this one; empty: nothing. It is not submitted."""
+        """What is wrong with a job like this one; empty: nothing. It is not submitted.
+
+        Raises:
+            InfraError: Slurm did not answer.
+        """
         said = self._run("sbatch", "--test-only", *words, stdin=script)
+        if said.rc != 0 and _unsure(said):
+            raise InfraError(_words("sbatch", said))
         return "" if said.rc == 0 else _words("sbatch", said)
 
     def queue(self) -> dict[str, list[Row]]:

@@ -87,12 +87,10 @@ def _over(known: Known, settle_s: float) -> Step:
     return Step("cancelled") if known.asked else Step("lose", f"it left no result: {says}")
 
 
-def is_lost(outcome: Outcome, row: Row | None, asked: bool) -> bool:
-    """Whether a result says nothing of the idea: the cluster ended the run, or it was asked to end and not by us.
-
-    `row`: Slurm's word; None where it has forgotten the job.
-    """
-    if outcome == "ok" or asked:
+def is_lost(outcome: Outcome, known: Known) -> bool:
+    """Whether a result says nothing of the idea: the cluster ended the run, or it was asked to end and not by us."""
+    if outcome == "ok" or known.asked:
         return False
-    taken = row is not None and (row.state in TAKEN or row.stage in ("waiting", "held"))
-    return outcome == "cancelled" or taken
+    row = known.row
+    ended = row is not None and (row.state in TAKEN or row.stage in ("waiting", "held"))
+    return outcome == "cancelled" or ended or "taken" in known.look.marks

@@ -16,6 +16,7 @@ from agent.runners.slurm import judging
 from agent.runners.slurm.commands import PREFIX, Row, Slurm
 from agent.runners.slurm.depot import Depot, Look
 from agent.runners.slurm.held import Held, rows_of
+from agent.runners.slurm.judging import Known
 from agent.runners.slurm.mirror import Mirror, Unreadable
 from agent.runners.slurm.placing import AT_ONCE, Placing, key_of
 from agent.runners.slurm.sending import batch_log
@@ -167,7 +168,7 @@ class Watch:
         elif step.do == "remove" and row is not None:
             self._slurm.cancel([row.id])
         elif step.do == "finish":
-            self._finish(job, row, known.asked)
+            self._finish(job, known)
         elif step.do == "lose":
             self._take_back(row)
             self._lose(job, self._why(job, step.why, look), doubt=not look.there)
@@ -182,11 +183,12 @@ class Watch:
             self._slurm.ask_to_end([row.id])
             job.reminded_at = time.monotonic()
 
-    def _finish(self, job: Held, row: Row | None, asked: bool) -> None:
+    def _finish(self, job: Held, known: Known) -> None:
         result = job.mirror.bring(self._depot, job.placed, job.order)
-        self._take_back(row)
-        if judging.is_lost(result.outcome, row, asked):
-            why = f"the cluster ended it ({'forgotten' if row is None else row.state}): {result.reason}"
+        self._take_back(known.row)
+        if judging.is_lost(result.outcome, known):
+            state = "Slurm has forgotten it" if known.row is None else f"Slurm says {known.row.state}"
+            why = f"the cluster ended it ({state}): {result.reason}"
             self._lose(job, why, doubt=result.ran)
             return
         job.mirror.finish(result)
