@@ -97,6 +97,7 @@ class StandIn:
     def forget(self) -> None:
         """A new account, in which nothing goes wrong."""
         self.at = START
+        self.real = False  # whether its clock is everybody's
         self.pods: dict[str, StandPod] = {}
         self.balance = 1000.0
         self.none_left: set[tuple[str, str]] = set()  # (kind, place); place "" is anywhere
@@ -179,6 +180,8 @@ class StandIn:
     async def handle(self, request: Request) -> Response:
         method, path = request.method, request.url.path
         with self.lock:
+            if self.real:
+                self.at = datetime.now(UTC)
             self.seen.append((method, path))
             fault = self._fault(method, path)
         if fault is not None:
