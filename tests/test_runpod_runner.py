@@ -233,7 +233,7 @@ def test_no_money_no_pod(pool: Pool) -> None:
     assert pool.stand.pods == {} and runner.poll(paths.folder) == "lost"
 
 
-def test_another_kind_is_for_the_runs_to_come(pool: Pool) -> None:
+def test_another_kind_is_for_the_runs_to_come(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     toml = TOML.replace('kind = "cpu"', 'kind = "cuda", gpus = 1, device = "H100"')
     assert toml != TOML
     runner = pool.runner(toml=toml, gpu=(H100, PCIE))
@@ -242,12 +242,18 @@ def test_another_kind_is_for_the_runs_to_come(pool: Pool) -> None:
     assert runner.hardware_class("runpod/0") == f"cuda/{H100}/1"
     runner.step()
     assert runner.poll(paths.folder) == "lost" and PCIE in runner.loss(paths.folder).reason
-    assert runner.hardware_class("runpod/0") == f"cuda/{H100}/1"  # until it is asked which slots there are
-    assert runner.slots and runner.hardware_class("runpod/0") == f"cuda/{PCIE}/1"
-    second = pool.job(runner, 2)
+    (slot,) = runner.slots
+    assert (slot, runner.hardware_class(slot)) == ("runpod/h100-pcie-0", f"cuda/{PCIE}/1")
+    assert runner.hardware_class("runpod/0") == f"cuda/{H100}/1"
+    second = pool.job(runner, 2, slot)
     runner.step()
     (pod,) = pool.stand.living()
     assert pod.body["gpu"]["id"] == PCIE and runner.poll(second.folder) == "starting"
+    monkeypatch.setattr("agent.runners.runpod.runner.TURN_S", 0.0)
+    assert runner.slots == (slot,)  # it has its pod; later the first kind is asked for again
+    runner.cancel(second.folder)
+    runner.step()
+    assert runner._kind == H100
     runner.close()
     assert pool.stand.living() == []
 
@@ -273,11 +279,36 @@ def test_a_new_pod_shows_itself_before_it_is_paid_to_work(pool: Pool) -> None:
     with pool.store.read() as reads:
         (machine,) = book.everyone(reads, over=True)
     ((lease, ok, reasons),) = pool.seen()
-    assert lease == machine.name
+    assert lease == f"m{machine.id}" == runner.lease("runpod/0") or machine.refused
     # This machine may be too weak for anything; then it was sent back, and the reasons are the check's.
     assert ok == (machine.state == "live"), (machine, reasons)
     assert ok or machine.refused == "; ".join(reasons)
     runner.close()
+
+
+@pytest.mark.slow
+def test_a_pod_that_is_not_what_it_was_takes_no_further_run(pool: Pool) -> None:
+    pool.stand.courses.extend([QUICK, QUICK])
+    with pool.store.write() as tx:
+        head = tx.head(pool.campaign.id)
+        run = tx.add_run(
+            1, head.id, None, rung="decide", purpose="report", seed=1, attempt=1, hardware_class="", script_sha="s"
+        )
+    runner = pool.runner()
+    assert runner.lease("runpod/0") == ""
+    paths = pool.job(runner, run.id)
+    pool.until(runner, lambda: runner.poll(paths.folder) == "running")
+    assert runner.lease("runpod/0") == "m1"
+    with pool.store.read() as reads:
+        assert reads.run(run.id).lease == "m1"  # it was booked before there was a pod
+    runner.refuse("m7", "another one")
+    runner.refuse("m1", "its steps take 3 % longer")
+    pool.until(runner, lambda: runner.poll(paths.folder) == "done")
+    pool.job(runner, 2)
+    pool.until(runner, lambda: runner.lease("runpod/0") == "m2")
+    assert pool.rows()[0].startswith("refused") and pool.rows()[0].endswith("its steps take 3 % longer")
+    runner.close()
+    assert pool.stand.living() == []
 
 
 def test_a_slot_has_one_job(pool: Pool) -> None:

@@ -12,7 +12,7 @@ from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import RowMapping, func, select
+from sqlalchemy import RowMapping, func, select, update
 
 from agent import budget
 from agent.errors import BudgetExceeded, UserError
@@ -21,7 +21,7 @@ from agent.machines.rules import Rules
 from agent.records import Amount
 from agent.store import Reads, Tx, statements
 from agent.store.rows import iso, now
-from agent.store.schema import installs, ledger, machines
+from agent.store.schema import installs, ledger, machines, runs
 
 _NAME = re.compile(r"caddie-([0-9a-f]{8})-c(\d{1,9})-m(\d{1,9})")
 _m = machines.c
@@ -128,6 +128,16 @@ def live(tx: Tx, machine_id: int, facts: Mapping[str, object], at: datetime) -> 
 def learnt(tx: Tx, machine_id: int, facts: Mapping[str, object]) -> Machine:
     """What more is known of its hardware."""
     return _change(tx, machine_id, facts={**get(tx, machine_id).facts, **facts})
+
+
+def at_work(tx: Tx, machine_id: int, run_id: int) -> None:
+    """Which machine a run is on; when it was booked there may have been none yet."""
+    tx.connection.execute(update(runs).where(runs.c.id == run_id).values(lease=lease(machine_id)))
+
+
+def lease(machine_id: int) -> str:
+    """As runs and spot checks name a machine, from its renting to its return."""
+    return f"m{machine_id}"
 
 
 def prolong(tx: Tx, machine_id: int, until: datetime, *, rules: Rules, limits: Limits, at: datetime) -> Machine:

@@ -63,13 +63,14 @@ class Desk:
 class Keeper:
     def __init__(self, slot: str, kind: str, desk: Desk, machine: Machine | None = None) -> None:
         self.slot = slot
-        self.kind = kind  # of GPU; changed while no job waits
+        self.kind = kind  # of GPU
         self.machine = machine
         self.why = ""  # what is in the way now
         self._desk = desk
         self._job: Path | None = None
         self._handed: Path | None = None  # to the pod
         self._admitted = False
+        self._turned = ""  # why the pod takes no further run
         self._since: datetime | None = None  # idle, or waiting for a pod
         self._tended: datetime | None = None
         self._failures = 0
@@ -84,6 +85,15 @@ class Keeper:
     @property
     def idle(self) -> bool:
         return self._job is None or _over(self._job)
+
+    @property
+    def lease(self) -> str:
+        """Of its pod; empty while there is none."""
+        return "" if self.machine is None else book.lease(self.machine.id)
+
+    def refuse(self, why: str) -> None:
+        """Its pod is not what it was: it takes no further run, and goes back when the one that is on it is over."""
+        self._turned = why
 
     def put(self, folder: Path) -> None:
         """A job for this slot; the same one may be put again. Waits for no step that is under way.
@@ -159,7 +169,8 @@ class Keeper:
             made = rent(desk.renter, desk.campaign_id, desk.wanted(self.kind), lease_s, order.wall_s)
             with desk.renter.store.write() as tx:
                 self.machine = book.learnt(tx, made.id, {"slot": self.slot})
-        self._admitted, self._tended, self._since = False, desk.renter.clock(), None
+        self._admitted, self._turned = False, ""
+        self._tended, self._since = desk.renter.clock(), None
         return LOOK_S
 
     def _look(self) -> None:
@@ -192,12 +203,17 @@ class Keeper:
             return LOOK_S
         if not self._admitted and not self._admit(place):
             return 0.0
-        if self.idle:
-            return self._idle(now)
         job = self._job
-        if job is not None and self._handed != job:
+        if self._turned and (self.idle or self._handed != job):
+            self._refuse(self._turned)
+            return 0.0
+        if job is None or _over(job):
+            return self._idle(now)
+        if self._handed != job:
             order = _order(job)
             self._have(order.wall_s + SPARE_S)
+            with desk.renter.store.write() as tx:
+                book.at_work(tx, self.machine.id, order.run_id)
             desk.ssh.submit(order, job, place)
             self._handed, self._failures = job, 0
         self._since = None

@@ -3,12 +3,14 @@ while there is work.
 
 Takes settings and a workspace, and later the campaign whose money it is. A job that is submitted waits in its folder
 until its slot's pod is there, then goes over ssh as any other. Nothing here waits for a pod but the slot's own thread.
-All slots have one kind of GPU at a time, so that their hardware class can be told before there is a pod.
+A slot has one kind of GPU, so that its hardware class can be told before there is a pod.
 """
 
 import contextlib
 import os
+import re
 import threading
+import time
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING
 from agent.errors import CaddieError, InfraError
 from agent.machines import book
 from agent.machines.records import Candidate, NoCapacity
-from agent.machines.renting import Renter
+from agent.machines.renting import Renter, shut
 from agent.machines.sweep import sweep
 from agent.runners import JobPaths, JobResult, JobState, Loss, Progress
 from agent.runners.job import write_aside
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 # Until the first pod says what it has. A pod with less is given back, and nothing runs on it.
 THOUGHT_LEVEL: Level = "landlock"
 REMEMBERED_S = 86400.0  # a machine that was not good enough is avoided for so long
+TURN_S = 1800.0  # for which another kind of GPU is asked for, when the first is nowhere to be had
 COMPARE_S = 3600.0  # bills are final an hour after the hour, and until then more is set aside
 SLOT = "slot"  # the file in a job's folder that says which slot it waits for or is in
 
@@ -62,9 +65,10 @@ class RunpodRunner:
         self.notes: tuple[str, ...] = (f"{name}: pods are rented from RunPod as they are needed, and cost money.",)
         self._settings, self._workspace, self._track, self._environ = settings, workspace, track, environ
         self._admit = admit
-        self._names = tuple(f"{name}/{n}" for n in range(min(slots, settings.most_pods)))
+        self._most = min(slots, settings.most_pods)
         self._gpus = max(1, track.hardware.gpus)
         self._kind = settings.gpu[0]
+        self._turned_at: float | None = None  # since when another kind than the first is asked for
         self._ssh = PodHosts((), workspace, track)
         self._keepers: dict[str, Keeper] = {}
         self._desk: Desk | None = None
@@ -75,14 +79,28 @@ class RunpodRunner:
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """Raises the fault that keeps all of them from renting, where a person must mend it. Only here the kind of an
-        empty slot changes: whoever was told its class has placed a run in it by the next time."""
-        if self._desk is not None and self._desk.fault is not None and not self._at_work():
+        """Those at work, and of the kind that is asked for now as many as there may be beside them. Raises the fault
+        that keeps all of them from renting, where a person must mend it."""
+        if self._desk is None:
+            return self._names(self._kind)
+        if self._desk.fault is not None and not self._at_work():
             raise self._desk.fault
+        if self._turned_at is not None and time.monotonic() - self._turned_at > TURN_S:
+            self._kind, self._turned_at = self._settings.gpu[0], None
+        busy = [slot for slot, keeper in self._keepers.items() if keeper.machine is not None or not keeper.idle]
+        free = [slot for slot in self._names(self._kind) if slot not in busy]
+        return (*busy, *free[: max(0, self._most - len(busy))])
+
+    def lease(self, slot: str) -> str:
+        """Empty while the slot has no pod; its run is told when there is one."""
+        keeper = self._keepers.get(slot)
+        return "" if keeper is None else keeper.lease
+
+    def refuse(self, lease: str, reason: str) -> None:
         for keeper in self._keepers.values():
-            if keeper.machine is None and keeper.idle:
-                keeper.kind = self._kind
-        return self._names
+            if lease and keeper.lease == lease:
+                keeper.refuse(reason)
+        self._news.set()
 
     def hardware_class(self, slot: str) -> str:
         keeper = self._keepers.get(slot)
@@ -139,7 +157,9 @@ class RunpodRunner:
             fits=self._unfit,
             admit=self._admit or (lambda machine, ssh: spot_check(one, campaign_id, self._track, machine, ssh)),
         )
-        self._keepers = {slot: Keeper(slot, self._kind, self._desk) for slot in self._names}
+        self._keepers = {
+            slot: Keeper(slot, kind, self._desk) for kind in self._settings.gpu for slot in self._names(kind)
+        }
         self._adopt(one, campaign_id)
         if threads:
             self._threads = [
@@ -234,10 +254,12 @@ class RunpodRunner:
             rows = [m for m in book.everyone(reads, campaign_id=campaign_id, backend=self.name) if m.provider_id]
         for row in rows:
             slot = str(row.facts.get("slot", ""))
-            free = [k for k in self._keepers.values() if k.machine is None]
+            free = [k for k in self._keepers.values() if k.machine is None and k.kind == row.kind]
             keeper = next((k for k in free if k.slot == slot), free[0] if free else None)
-            if keeper is not None:
-                keeper.machine, keeper.kind = row, row.kind
+            if keeper is None:  # the settings are other ones now
+                shut(one, row.id, "no slot is for it any more")
+            else:
+                keeper.machine = row
 
     def _wanted(self, one: Renter, pods: Pods, kind: str) -> list[Candidate]:
         """Of this kind, wherever it is to be had."""
@@ -253,10 +275,18 @@ class RunpodRunner:
             raise NoCapacity(f"no {kind} with {self._gpus} GPUs")
         return mine
 
+    def _names(self, kind: str) -> tuple[str, ...]:
+        """NAME/0 and so on; those of another kind than the first say which."""
+        word = re.sub(r"[^a-z0-9]+", "-", kind.lower().removeprefix("nvidia ")).strip("-")
+        prefix = "" if kind == self._settings.gpu[0] else f"{word}-"
+        return tuple(f"{self.name}/{prefix}{n}" for n in range(self._most))
+
     def _turn(self, kind: str) -> str:
+        """The next kind, for a while: then the first one is asked for again."""
         kinds = self._settings.gpu
         if kind == self._kind and len(kinds) > 1:
             self._kind = kinds[(kinds.index(kind) + 1) % len(kinds)]
+            self._turned_at = time.monotonic()
         return self._kind if self._kind != kind else ""
 
     def _unfit(self, place: str, kind: str) -> str:

@@ -1,12 +1,13 @@
 """The spot check of a new pod, before a run is paid on it.
 
 Takes who rents, the campaign and its track; gives a function that says why a pod is not good enough. What the pod
-shows of itself and what was decided is remembered (agent/admission/), and the pod's name is its lease's.
+shows of itself and what was decided is remembered (agent/admission/).
 """
 
 from agent.admission.examine import LIMIT_S
 from agent.admission.gate import decide
 from agent.admission.judgement import wanted
+from agent.machines import book
 from agent.machines.records import Machine
 from agent.machines.renting import Renter
 from agent.runners.runpod.hosts import PodHosts
@@ -24,5 +25,5 @@ def spot_check(renter: Renter, campaign_id: int, track: Track, machine: Machine,
     cuda = ("--cuda",) if track.hardware.kind == "cuda" else ()
     said = ssh.module(machine.name, "agent.admission.__main__", *cuda, within_s=LIMIT_S + START_S)
     text = said.out.decode("utf-8", "replace")
-    decided = decide(renter.store, text, wanted(track, {}), lease=machine.name, campaign_id=campaign_id)
+    decided = decide(renter.store, text, wanted(track, {}), lease=book.lease(machine.id), campaign_id=campaign_id)
     return "; ".join(decided.reasons)
