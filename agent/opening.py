@@ -17,7 +17,7 @@ from agent.judge.overlap import overlap
 from agent.options import Options, default_slots, enough, planner_names, review_policy
 from agent.planner import Planner, making
 from agent.records import Campaign, Caps, Draft, Proposal
-from agent.runners import Runner, classes, configured
+from agent.runners import Runner, classes, configured, rents
 from agent.setting import known
 from agent.store import Store, open_store, where
 from agent.syntax import NotParsed
@@ -68,6 +68,8 @@ def check(
     """Everything that can be refused is refused here. `onward`: the campaign it takes the place of."""
     slots = options.slots or default_slots(track)
     runner = make_runner(track, slots)
+    if options.usd is None and rents(runner):
+        raise UserError("rented machines cost money: say how much may be spent at most, with --usd DOLLARS")
     budget = track.budget_hours if options.budget_hours is None else options.budget_hours
     if budget is None:
         raise UserError(f"track {track.name} needs --budget GPU_HOURS")

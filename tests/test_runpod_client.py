@@ -23,7 +23,7 @@ from tests.runpod import H100, KEY, Fault, StandIn
 
 UNTIL = datetime(2026, 11, 1, 20, 0, tzinfo=UTC)
 ONE = Candidate(H100, 1, "US-TX-3", 3.5)
-ASKED = body(Settings(), "ssh-ed25519 AAAA", ONE, "caddie-00000000-c1-m1", UNTIL)
+ASKED = body(Settings(), "ssh-ed25519 AAAA", ONE, "caddie-00000000-c1-m1", UNTIL, 3600.0)
 
 
 @pytest.fixture

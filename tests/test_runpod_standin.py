@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.runpod import KEY, SPEC, StandIn
+from tests.runpod import KEY, StandIn
+from tests.runpod_described import SPEC
 
 if not SPEC.is_file():
     pytest.skip("no ../shared/specs with RunPod's description here", allow_module_level=True)

@@ -39,6 +39,7 @@ __all__ = [
     "create",
     "ended",
     "lease_of",
+    "rents",
 ]
 
 
@@ -134,6 +135,11 @@ class Leases(Protocol):
 def lease_of(runner: Runner, slot: str) -> str:
     """Empty where the runner can't tell: all its machines of a class then count as one."""
     return runner.lease(slot) if isinstance(runner, Leases) else ""
+
+
+def rents(runner: Runner) -> bool:
+    """Whether its slots cost money that nobody has paid yet."""
+    return bool(getattr(runner, "rents", False))
 
 
 def classes(runner: Runner) -> tuple[str, ...]:

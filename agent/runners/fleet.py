@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from agent.errors import InfraError, did_you_mean
-from agent.runners import Ends, JobPaths, JobResult, JobState, Leases, Loss, Progress, Runner, lease_of
+from agent.runners import Ends, JobPaths, JobResult, JobState, Leases, Loss, Progress, Runner, lease_of, rents
 from agent.runners.job import strict, write_aside
 from agent.runners.order import Order
 from agent.runners.reading import read_small, there
@@ -89,6 +89,10 @@ class Fleet:
     @property
     def notes(self) -> tuple[str, ...]:
         return tuple(note for runner in self.runners.values() for note in runner.notes)
+
+    @property
+    def rents(self) -> bool:
+        return any(rents(runner) for runner in self.runners.values())
 
     def resting(self) -> dict[str, float]:
         """Backends that are left alone, and for how many seconds still."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent import budget, campaign
+from agent.errors import UserError
 from agent.loop import Loop
 from agent.machines import book
 from agent.machines.providers import renters
@@ -58,6 +59,9 @@ def test_a_campaign_rents_uses_and_returns_its_machines(
         track="agent.toml", planner="scripted:.ideas.jsonl", review="none", seed=7, slots=2, runner="pods", usd=CAP
     )
     said: list[str] = []
+    with pytest.raises(UserError, match="--usd DOLLARS"):
+        campaign.start(replace(options, usd=None), root, said.append)
+    assert not (root / "runs.db").exists() and stand.seen == []
     setting = campaign.start(options, root, said.append)
     ending = Loop(setting).run()
     assert ending.state == "finished", ending

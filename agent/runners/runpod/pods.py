@@ -41,7 +41,8 @@ class Pods:
     clock: Callable[[], datetime] = wall_clock
 
     def create(self, candidate: Candidate, name: str, until: datetime) -> Seen:
-        return _seen(self.client.create(body(self.settings, self.public_key, candidate, name, until)))
+        lease_s = (until - self.clock()).total_seconds()
+        return _seen(self.client.create(body(self.settings, self.public_key, candidate, name, until, lease_s)))
 
     def look(self, provider_id: str) -> Seen | None:
         pod = self.client.pod(provider_id)
@@ -64,9 +65,11 @@ class Pods:
         return Bill(hour - timedelta(seconds=self.rules.bill_s.value), usd)
 
 
-def body(settings: Settings, public_key: str, candidate: Candidate, name: str, until: datetime) -> dict[str, Any]:
+def body(
+    settings: Settings, public_key: str, candidate: Candidate, name: str, until: datetime, lease_s: float
+) -> dict[str, Any]:
     """The request for one pod."""
-    lease_s = int(settings.lease_hours * 3600)
+    timer = deadman.timer(name, int(until.timestamp()), int(lease_s))
     made: dict[str, Any] = {
         "name": name,
         "image": settings.image,
@@ -76,7 +79,7 @@ def body(settings: Settings, public_key: str, candidate: Candidate, name: str, u
         "ports": ["22/tcp"],
         "startSsh": True,
         "args": deadman.start(settings.start),
-        "env": {"PUBLIC_KEY": public_key, "CADDIE_TIMER": deadman.timer(name, int(until.timestamp()), lease_s)},
+        "env": {"PUBLIC_KEY": public_key, "CADDIE_TIMER": timer},
     }
     if candidate.place:
         made["dataCenterIds"] = [candidate.place]

@@ -49,6 +49,8 @@ SLOT = "slot"  # the file in a job's folder that says which slot it waits for or
 
 
 class RunpodRunner:
+    rents = True
+
     def __init__(
         self,
         name: str,
