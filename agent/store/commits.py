@@ -35,7 +35,7 @@ def keep(tx: Tx, campaign_id: int, commit: Commit) -> None:
 def names(connection: Connection, campaign_id: int) -> dict[str, str]:
     """All of them with their refs, oldest first."""
     query = select(_c.sha, _c.ref).where(_c.campaign_id == campaign_id).order_by(_c.number)
-    return dict(connection.execute(query).tuples().all())
+    return {row.sha: row.ref for row in connection.execute(query)}
 
 
 def of(connection: Connection, campaign_id: int, shas: Collection[str]) -> list[Commit]:

@@ -1,0 +1,143 @@
+"""Becoming a worker, standing by, and where the store is: what is refused, and what is said."""
+
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from agent import track as tracks
+from agent.cli import standby
+from agent.errors import BusyError, StoreError, UserError
+from agent.runners import lock
+from agent.runners.queue import joining
+from agent.runners.queue.corpora import Corpora
+from agent.store import Store, open_store, where
+from agent.store.lease import hold
+from tests import working
+from tests.e2e.terminal import ENV, agent
+from tests.filling import add_campaign
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Store:
+    with closing(open_store(tmp_path / "runs.db")) as store:
+        working.campaign(store)
+    return store
+
+
+def test_data_that_is_not_the_campaigns_is_refused_with_both_checksums(tmp_path: Path) -> None:
+    said: list[str] = []
+    corpora = Corpora(tmp_path, said.append)
+    with closing(open_store(tmp_path / "runs.db")) as store, store.write() as tx:
+        campaign = add_campaign(tx, toml=working.TRACK)  # on the data d1
+    with pytest.raises(UserError, match=r"campaign night was started on d1.*takes none of its runs"):
+        corpora.require(campaign)
+    assert "d1" not in corpora.shas and "" in corpora.shas
+    for _ in range(3):  # while it works for others
+        corpora.look_into(campaign)
+    assert len(said) == 1 and "started on d1" in said[0]
+
+
+def test_two_workers_do_not_share_a_folder(tmp_path: Path, here: Store) -> None:
+    folder = tmp_path / ".caddie" / "work-box"
+    folder.mkdir(parents=True)
+    held = lock.hold(folder / "lock")
+    assert held is not None
+    track = tracks.parse(working.TRACK, "toy")
+    with pytest.raises(UserError, match="another --name"):
+        joining.work(here, tmp_path, None, track, joining.Said(1, "box", False), print)
+
+
+@pytest.mark.parametrize(
+    ("level", "unsafe", "promised"),
+    [
+        ("namespaces", False, ("base", "pod", "seatbelt", "landlock", "namespaces")),
+        ("base", False, ("base",)),
+        ("base", True, ("unsafe", "base")),
+    ],
+)
+def test_a_worker_promises_no_more_than_its_walls(level: str, unsafe: bool, promised: tuple[str, ...]) -> None:
+    assert joining._levels(level, unsafe=unsafe) == promised  # type: ignore[arg-type]
+
+
+def test_the_store_is_where_it_was_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(where.VARIABLE, "")  # which is put back whatever comes to stand there
+    assert where.place(tmp_path) == tmp_path / "runs.db" and not where.is_there(tmp_path)
+    where.name(f"sqlite:///{tmp_path}/else.db")
+    assert where.is_there(tmp_path) and where.place(tmp_path) == f"sqlite:///{tmp_path}/else.db"
+    with pytest.raises(StoreError, match="no runs here yet"):
+        where.opened(tmp_path)
+    monkeypatch.setenv(where.VARIABLE, "db.example.org")
+    with pytest.raises(UserError, match="no database URL: --store or CADDIE_STORE takes a URL"):
+        where.place(tmp_path)
+
+
+def test_every_command_hears_where_the_store_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "elsewhere"
+    here.mkdir()
+    with closing(open_store(tmp_path / "shared.db")) as store:
+        working.campaign(store)
+    said = agent(here, "status", "--json", "--store", f"sqlite:///{tmp_path}/shared.db")
+    assert said.code == 0 and '"night"' in said.out
+    monkeypatch.setitem(ENV, where.VARIABLE, f"sqlite:///{tmp_path}/shared.db")
+    assert '"night"' in agent(here, "status", "--json").out
+    refused = agent(here, "work", "--name", "a/b")
+    assert refused.code == 2 and "letters, digits" in refused.err
+    assert agent(here, "status", "--store", "nowhere").code == 2
+
+
+def test_a_worker_that_comes_first_is_asked_for_a_track(tmp_path: Path) -> None:
+    open_store(tmp_path / "runs.db").close()
+    refused = agent(tmp_path, "work")
+    assert refused.code == 2 and "--track NAME" in refused.err
+
+
+def test_who_stands_by_leads_when_nobody_else_does(
+    tmp_path: Path, here: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(standby, "LOOK_S", 0.02)
+    led: list[str] = []
+    let_go, seen = threading.Event(), threading.Event()
+
+    def lead(name: str) -> None:
+        led.append(name)
+        if len(led) == 1:
+            raise BusyError("night was taken over by another controller; this one stops")
+        if len(led) == 2:
+            raise StoreError("the database server failed")
+
+    def another() -> None:
+        with hold(here, "campaign night"):
+            seen.set()
+            let_go.wait(20)
+
+    thread = threading.Thread(target=another)
+    thread.start()
+    assert seen.wait(20)
+    waiting = threading.Thread(target=standby.stand_by, args=(None, tmp_path, lead))
+    waiting.start()
+    waiting.join(0.5)
+    assert waiting.is_alive() and led == []
+    let_go.set()
+    thread.join()
+    waiting.join(20)
+    assert led == ["night"] * 3
+    said = capsys.readouterr().out
+    assert said.count("Standing by") == 3 and "since 20" in said and "taken over" in said and "server failed" in said
+
+
+def test_who_stands_by_goes_when_the_campaign_has_ended(
+    tmp_path: Path, here: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(standby, "LOOK_S", 0.02)
+    led: list[str] = []
+
+    def lead(name: str) -> None:
+        led.append(name)
+        with here.write() as tx:
+            tx.end_campaign(1, "stopped", "stopped by a person")
+        raise BusyError("taken over")
+
+    standby.stand_by("night", tmp_path, lead)
+    assert led == ["night"] and "night has ended: stopped, stopped by a person" in capsys.readouterr().out
