@@ -6,7 +6,7 @@ from benchmarks import shared
 from tests import postgres
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_no_job_is_had_twice() -> None:
     said = shared.report(postgres.fresh_url(), jobs=2000, count=100, processes=8)
     assert "each of the 2,000 was taken once and done once" in said

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -314,6 +315,19 @@ def test_eight_processes_that_make_it_at_once_share_one(tmp_path: Path) -> None:
 def test_postgresql_that_is_not_there() -> None:
     with pytest.raises(StoreError, match="database server"):
         open_store("postgresql://127.0.0.1:1/x?connect_timeout=2")
+
+
+def test_a_write_that_stands_still_is_ended_by_the_server_and_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when its process was stopped in the middle of it: its locks are free again."""
+    url = postgres.fresh_url()
+    monkeypatch.setattr("agent.store.open._IDLE_MS", 200)
+    with contextlib.closing(open_store(url)) as store:
+        with pytest.raises(StoreError, match=r"the database server failed.*taken back whole"), store.write() as tx:
+            add_campaign(tx)
+            time.sleep(1)
+            add_campaign(tx, "another")
+        with store.write() as tx:
+            assert tx.campaigns() == []
 
 
 def test_postgresql_without_tables_or_with_newer_ones() -> None:

@@ -12,6 +12,7 @@ from agent.errors import BusyError, StoreError, UserError
 from agent.runners import lock
 from agent.runners.queue import joining
 from agent.runners.queue.corpora import Corpora
+from agent.runners.queue.hardware import fits, shaped
 from agent.store import Store, open_store, where
 from agent.store.lease import hold
 from tests import working
@@ -59,6 +60,18 @@ def test_two_workers_do_not_share_a_folder(tmp_path: Path, here: Store) -> None:
 )
 def test_a_worker_promises_no_more_than_its_walls(level: str, unsafe: bool, promised: tuple[str, ...]) -> None:
     assert joining._levels(level, unsafe=unsafe) == promised  # type: ignore[arg-type]
+
+
+def test_classes_of_machines_that_fit_a_track(tmp_path: Path) -> None:
+    toy = tracks.parse(working.TRACK, "toy")
+    assert fits(toy, "cpu/x/1-thread") and not fits(toy, "cuda/NVIDIA H100 80GB HBM3/1")
+    one = tracks.load("golf-1xh100", tmp_path)[0]
+    assert fits(one, "cuda/NVIDIA H100 80GB HBM3/1") and not fits(one, "cuda/NVIDIA H100 80GB HBM3/8")
+    assert not fits(one, "cuda/NVIDIA A100/1") and not fits(one, "cpu/x/1-thread")
+    assert shaped(one, 1).hardware.gpus == 1 and shaped(one, None) is one
+    for track, words in ((one, "have 1"), (toy, "have none")):
+        with pytest.raises(UserError, match=f"--gpus 3: runs of track .* {words}"):
+            shaped(track, 3)
 
 
 def test_the_store_is_where_it_was_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

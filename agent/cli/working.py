@@ -26,6 +26,9 @@ def work(
     track: Annotated[
         str | None, typer.Option(help="Before there is a campaign: the track to be ready for, by name or TOML file.")
     ] = None,
+    gpus: Annotated[
+        int | None, typer.Option(help="GPUs of each run, where rungs differ in that. Default: as the track says.")
+    ] = None,
     folder: Annotated[
         Path | None, typer.Option(help="Where data and running jobs are kept, in .caddie. Default: here.")
     ] = None,
@@ -46,7 +49,7 @@ def work(
     try:
         found = _campaign(store, campaign, wanted=track is None)
         joining.work(
-            store, root, found, _track(found, track, root), joining.Said(slots, _name(name), unsafe), typer.echo
+            store, root, found, _track(found, track, root), joining.Said(slots, _name(name), unsafe, gpus), typer.echo
         )
     finally:
         store.close()

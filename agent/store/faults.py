@@ -32,7 +32,7 @@ def explained(where: str) -> Iterator[None]:
             if not _persons(origin):
                 raise
             raise StoreError(_sqlite(origin, where)) from error
-        if isinstance(error, OperationalError):
+        if isinstance(error, OperationalError) or error.connection_invalidated:
             raise StoreError(f"{where}: the database server failed: {_first_line(error)}. {_KEPT}") from error
         raise
 

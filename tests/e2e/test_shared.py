@@ -94,7 +94,7 @@ class Machines:
                 child.wait()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [1])
 def test_controllers_and_workers_are_killed_and_nothing_is_done_twice(tmp_path: Path, seed: int) -> None:
     url = postgres.fresh_url()
@@ -131,6 +131,8 @@ def test_controllers_and_workers_are_killed_and_nothing_is_done_twice(tmp_path: 
                 time.sleep(draw.uniform(3.0, 12.0) if time.monotonic() < chaos_until else 0.5)
                 if time.monotonic() < chaos_until:
                     machines.kill(draw.choice(sorted(machines.running)))
+                if time.monotonic() < chaos_until and draw.random() < 0.4:
+                    cut_off(url)
             with store.read() as reads:
                 check_in_the_end(reads)
     except AssertionError:
@@ -140,6 +142,17 @@ def test_controllers_and_workers_are_killed_and_nothing_is_done_twice(tmp_path: 
         machines.end()
     assert mentioning(f"CADDIE_JOB={tmp_path}") == []
     assert "caddie/toy-1" in world.git(first, "branch", "--list", "caddie/*")
+
+
+def cut_off(url: str) -> None:
+    """As a database that is restarted: all that is under way on it is taken back, and every connection is gone."""
+    import psycopg
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
 
 
 def await_word(path: Path, word: str, deadline: float) -> None:

@@ -1,5 +1,9 @@
-"""Whether a class of machine can run a track: a pure look at the class's name, as the runners write it."""
+"""Whether a class of machine can run a track: a pure look at the class's name, as the runners write it.
 
+And the track as a worker sees it whose person said how many GPUs each of its runs has: rungs may differ in that.
+"""
+
+from agent.errors import UserError
 from agent.track import Track
 
 
@@ -8,4 +12,14 @@ def fits(track: Track, hardware_class: str) -> bool:
     if track.hardware.kind == "cpu":
         return kind == "cpu"
     device, _, gpus = rest.rpartition("/")
-    return kind == "cuda" and track.hardware.device in device and gpus == str(track.hardware.gpus)
+    return kind == "cuda" and track.hardware.device in device and gpus in map(str, track.sizes())
+
+
+def shaped(track: Track, gpus: int | None) -> Track:
+    """Raises UserError for a number that no rung of the track asks for."""
+    if gpus is None:
+        return track
+    if track.hardware.kind == "cpu" or gpus not in track.sizes():
+        sizes = ", ".join(map(str, track.sizes())) if track.hardware.kind == "cuda" else "none"
+        raise UserError(f"--gpus {gpus}: runs of track {track.name} have {sizes}")
+    return track.model_copy(update={"hardware": track.hardware.model_copy(update={"gpus": gpus})})

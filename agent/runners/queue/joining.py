@@ -17,6 +17,7 @@ from agent.records import Campaign
 from agent.runners import Runner, lock
 from agent.runners.queue import leash
 from agent.runners.queue.corpora import Corpora
+from agent.runners.queue.hardware import shaped
 from agent.runners.queue.worker import LEASE_S, Me, Worker
 from agent.store import Store
 from agent.track import Track
@@ -30,6 +31,8 @@ class Said:
     slots: int | None
     name: str
     unsafe: bool
+    gpus: int | None = None
+    """Of each run. None: as many as the track's own."""
 
 
 def work(
@@ -42,6 +45,7 @@ def work(
     lease_s: float = LEASE_S,
 ) -> None:
     """Until it is interrupted."""
+    track = shaped(track, said.gpus)
     folder = root / ".caddie" / f"work-{said.name}"
     folder.mkdir(parents=True, exist_ok=True)
     held = lock.hold(folder / "lock", patience_s=0.0)
