@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from agent.runners.order import Order
 
 __all__ = [
+    "NEW",
     "Ends",
     "JobPaths",
     "JobResult",
@@ -119,12 +120,16 @@ class Runner(Protocol):
         ...
 
 
+NEW = "new"
+
+
 @runtime_checkable
 class Leases(Protocol):
     """A runner that can tell its machines apart."""
 
     def lease(self, slot: str) -> str:
-        """Of the slot's machine: from its renting to its return, or from one start of it to the next."""
+        """Of the slot's machine: from its renting to its return, or from one start of it to the next. `NEW`: one that
+        comes when a run waits for it. A rented one's is its number in the book, such as m12."""
         ...
 
     def refuse(self, lease: str, reason: str) -> None:

@@ -15,7 +15,7 @@ from agent.judge.leases import Reading
 from agent.judge.noise import Noise
 from agent.judge.verdict import Gain
 from agent.records import Proposal, Run
-from agent.runners import Leases, lease_of
+from agent.runners import NEW, Leases, lease_of
 from agent.setting import Setting, known
 from agent.steps.fresh import fresh
 from agent.steps.wanted import MAX_ATTEMPTS, Wanted, in_flight, of_test, seed_of
@@ -53,9 +53,10 @@ def due(setting: Setting, slots: Sequence[str]) -> list[Due]:
     found: dict[str, Due | None] = {}
     for slot in slots:
         lease = lease_of(setting.runner, slot)
-        if lease not in found:
-            mine = [run for run in runs if run.lease == lease]
-            found[lease] = Due(_item(setting, head, mine, slot), slot) if _is_due(setting, head, mine) else None
+        key = slot if lease == NEW else lease
+        if key not in found:
+            mine = [run for run in runs if run.lease == lease != NEW]
+            found[key] = Due(_item(setting, head, mine, slot), slot) if _is_due(setting, head, mine) else None
     return [one for one in found.values() if one is not None]
 
 
@@ -97,7 +98,7 @@ def closed(setting: Setting, reads: Reads) -> list[Closed]:
     runs = [run for run in reads.runs(setting.campaign.id, purposes={"anchor"}) if not in_flight([run])]
     steps = step_times(reads, setting.campaign.id)
     found = []
-    for lease in dict.fromkeys(run.lease for run in runs):
+    for lease in dict.fromkeys(run.lease for run in runs if run.lease != NEW):
         mine = [run for run in runs if run.lease == lease]
         ends = [one for head in {run.proposal_id for run in mine} if (one := _end(head, mine, steps)) is not None]
         if ends:

@@ -9,7 +9,7 @@ from agent.errors import InfraError
 from agent.judge.measure import measure
 from agent.judge.rules import signs
 from agent.records import Amount, Run, RunState
-from agent.runners import ended
+from agent.runners import NEW, ended, lease_of
 from agent.runners.job import JobPaths, JobResult
 from agent.setting import Setting, known
 from agent.steps.hidden import watched
@@ -79,11 +79,18 @@ def _finish(setting: Setting, run: Run) -> Ended:
         tx.update_run(
             run.id, state="done", outcome=result.outcome, reason=result.reason, walls=result.walls, ended=now()
         )
+        tx.update_run(run.id, lease=_lease(setting, run))
         tx.add_measurement(measurement)
         _settle(setting, tx, run, min(result.slot_s, reserved_s(setting, tx, run)))
         if tx.proposal(run.proposal_id).state == "running":
             tx.move(run.proposal_id, "measured", run_id=run.id)
     return Ended(run, result.slot_s, result.outcome == "ok")
+
+
+def _lease(setting: Setting, run: Run) -> str:
+    """Of the machine that it was on, which may have come for it; one that is gone was a lease of its own."""
+    lease = lease_of(setting.runner, known(run.slot))
+    return lease if lease != NEW else run.lease if run.lease != NEW else f"{NEW}/r{run.id}"
 
 
 def _lose(setting: Setting, run: Run, state: RunState, reason: str, slot_s: float | None) -> Ended:

@@ -39,7 +39,9 @@ _PROPOSAL_COLUMNS = frozenset(
         *("baseline_id", "source_id"),
     }
 )
-_RUN_COLUMNS = frozenset({"slot", "state", "outcome", "reason", "walls", "started", "ended", "script_sha", "set_aside"})
+_RUN_COLUMNS = frozenset(
+    {"slot", "state", "outcome", "reason", "walls", "started", "ended", "script_sha", "lease", "set_aside"}
+)
 
 
 class Tx(Reads):

@@ -13,7 +13,7 @@ from agent import track as tracks
 from agent.errors import TrackError
 from agent.loop import Loop
 from agent.records import Run
-from agent.runners import JobPaths
+from agent.runners import NEW, JobPaths
 from agent.runners.fake import FakeRunner, Imagined, Knobs, imagine
 from agent.runners.order import Order
 from agent.setting import Setting
@@ -66,12 +66,19 @@ class Leased(FakeRunner):
         JobPaths(folder).train_log.write_text(f"step:{steps}/{steps} train_loss:2.0 train_time:36000ms\n")
 
 
-def opened(root: Path, leases: tuple[str, ...], machines: Machines, track: str = ANCHORED, ideas: int = 4) -> Setting:
+def opened(
+    root: Path,
+    leases: tuple[str, ...],
+    machines: Machines,
+    track: str = ANCHORED,
+    ideas: int = 4,
+    runner: type[Leased] = Leased,
+) -> Setting:
     world.make_workspace(root, track=track)
     better = world.idea("wider", ('"width": 4', '"width": 6'))
     nulls = [world.idea(f"bits {n}", ('"crash": 0', f'"crash": 0.{"0" * n}')) for n in range(1, ideas)]
     world.write_ideas(root, [*nulls, better])
-    return world.open_campaign(root, slots=len(leases), make_runner=lambda count: Leased(leases, machines))
+    return world.open_campaign(root, slots=len(leases), make_runner=lambda count: runner(leases, machines))
 
 
 def runs_of(setting: Setting) -> list[Run]:
@@ -130,7 +137,7 @@ def test_a_drift_closes_the_lease_and_its_runs_since_the_last_good_anchor_count_
     assert sorted(found) == ["fake/0", "fake/1"]
     for slot, item in found.items():
         assert start(setting, item, slot) is not None
-    collect(setting)
+    collect(setting, [run for run in runs_of(setting) if run.state == "running"])
     decide.decide(setting)
     after = {run.id: run for run in runs_of(setting)}
     assert list(machines.refused) == ["b"] and "drifted by +1.5 %" in machines.refused["b"]
@@ -172,6 +179,23 @@ def test_a_run_that_no_verdict_has_looked_at_is_made_again_elsewhere(tmp_path: P
         assert reads.proposal(one.id).state == "measured" and reads.verdicts(one.id) == []
         (again,) = [item for item in wanted.wanted(setting, reads) if item.proposal.id == one.id]
     assert again.purpose == "screen" and again.attempt == 1 + (again.seed == found.seed)
+
+
+class Rented(Leased):
+    """A machine comes for the first run of its slot."""
+
+    def lease(self, slot: str) -> str:
+        return self._names[slot] if self._machines.counts[self._names[slot]] else NEW
+
+
+def test_a_machine_that_comes_for_its_first_run_is_anchored_by_it(tmp_path: Path) -> None:
+    machines = Machines()
+    setting = opened(tmp_path / "w", ("m1", "m2"), machines, runner=Rented)
+    Loop(setting).run()
+    runs = runs_of(setting)
+    assert [(run.purpose, run.lease) for run in runs[:2]] == [("anchor", "m1"), ("anchor", "m2")]
+    assert {run.lease for run in runs if run.state == "done"} == {"m1", "m2"}
+    assert len([run for run in runs if run.purpose == "anchor"]) == 4  # two heads
 
 
 def test_a_lease_on_which_the_head_can_t_run_is_closed(tmp_path: Path) -> None:

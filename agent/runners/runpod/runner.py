@@ -21,7 +21,7 @@ from agent.machines import book
 from agent.machines.records import Candidate, NoCapacity
 from agent.machines.renting import Renter, shut
 from agent.machines.sweep import sweep
-from agent.runners import JobPaths, JobResult, JobState, Loss, Progress
+from agent.runners import NEW, JobPaths, JobResult, JobState, Loss, Progress
 from agent.runners.job import write_aside
 from agent.runners.order import Order, placed
 from agent.runners.reading import read_small, there
@@ -115,6 +115,17 @@ class RunpodRunner:
         if keeper is not None and keeper.machine is not None:
             return keeper.machine.usd_per_hour
         return self._prices.get(self._kind, 0.0)
+
+    def lease(self, slot: str) -> str:
+        keeper = self._keepers.get(slot)
+        machine = None if keeper is None else keeper.machine
+        return NEW if machine is None else f"m{machine.id}"
+
+    def refuse(self, lease: str, reason: str) -> None:
+        """Its pod is given back once no run is on it."""
+        for keeper in self._keepers.values():
+            keeper.refuse(lease, reason)
+        self._news.set()
 
     def env(self, slot: str) -> dict[str, str]:
         """The pod itself adds what its slot is."""
