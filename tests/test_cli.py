@@ -27,7 +27,7 @@ LOOKS = (
         ("show", "r12"),
     ),
     *(("diff", "p6"), ("log",), ("log", "p14"), ("log", "r65"), ("best",), ("lineage",), ("lineage", "p14")),
-    *(("query", "SELECT * FROM leaderboard"), ("plot", "--terminal"), ("review", "--list"), ("doctor",)),
+    *(("query", "SELECT * FROM leaderboard"), ("plot", "--terminal"), ("review", "--list"), ("doctor", "--no-probe")),
     *(("models",), ("tracks",), ("tracks", "golf-8xh100"), ("prune", "--dry-run"), ("planners",)),
     ("costs",),
 )

@@ -85,7 +85,7 @@ def test_a_small_model_gets_less_of_everything(long_campaign: Store) -> None:
 def test_one_more_failure_changes_the_end_of_the_journal_only(long_campaign: Store) -> None:
     """But for the question at which the window moves on, which is one of many."""
     kept, stayed = [], 0
-    for n in range(40):
+    for n in range(20):
         with long_campaign.write() as tx:
             base = tx.base(1)
             one = tx.add_proposal(1, draft(f"more {n}", base.id), baseline_id=base.id)
@@ -95,7 +95,7 @@ def test_one_more_failure_changes_the_end_of_the_journal_only(long_campaign: Sto
         kept.append([part.text for part in parts[: stable + 1]])
     for before, after in pairwise(kept):
         stayed += after[: len(before)] == before
-    assert stayed >= 36
+    assert stayed >= 17
 
 
 # A text and what published tokenizers make of it: 200,000 pieces, 100,000 pieces, 65,000 pieces.
