@@ -4,6 +4,7 @@ Takes a folder inside a repository; gives `Repository` and `message`. Writes onl
 `caddie/*`, `.git/info/exclude` and detached worktrees below `.caddie/`.
 """
 
-from agent.worktree.repository import Repository, message
+from agent.worktree.commits import message
+from agent.worktree.repository import Repository
 
 __all__ = ["Repository", "message"]

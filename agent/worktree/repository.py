@@ -4,11 +4,7 @@ Takes full commit names, paths and texts; gives the same. Each candidate is one 
 worktree and kept by a ref of its own; the trunk is a branch that only ever moves by compare-and-swap.
 """
 
-import os
 import re
-import shutil
-import textwrap
-import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
@@ -16,10 +12,12 @@ from git import Git
 from git.exc import GitCommandError
 
 from agent.errors import EditError, UserError
-from agent.report.words import line, plain
+from agent.report.words import line
 from agent.worktree import aside
+from agent.worktree.commits import utf8, written
 from agent.worktree.objects import PLAIN, Objects, safe, text_on_disk
-from agent.worktree.process import EMAIL, NAME, Commands, GitFailed
+from agent.worktree.process import Commands, GitFailed
+from agent.worktree.whereabouts import find
 
 PACK_EVERY = 500  # loose refs; folders of many thousand small files slow down everybody's git
 # What git keeps in its folder while something of the person's is not finished.
@@ -36,23 +34,11 @@ _OURS = re.compile(r"refs/caddie/[\w-]{1,60}/p[0-9]{1,12}")
 _DIFF = ("--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--text", "--no-relative")
 
 
-def message(subject: str, body: str, trailers: Mapping[str, str]) -> str:
-    """A commit message. Line breaks and control characters of what a model wrote can't forge a trailer.
-
-    Nor can a line of `---`, after which git looks for no trailers, but for a patch.
-    """
-    parts = [line(subject, 100) or "An idea"]
-    parts += [textwrap.fill(line(part, 10_000), 72, break_long_words=False) for part in plain(body).split("\n\n")]
-    parts = [re.sub(r"^---", "- --", part, flags=re.MULTILINE) for part in parts]
-    parts.append("\n".join(f"{key}: {line(value, 500)}" for key, value in trailers.items() if value.strip()))
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
 class Repository:
     """One person's repository, found from any folder inside it."""
 
     def __init__(self, where: Path) -> None:
-        self.root, self._git_dir, self._common = _find(where)
+        self.root, self._git_dir, self._common = find(where)
         self._commands = Commands(self.root, self._git_dir, self._git_dir / "index")
         self._objects = Objects(self._commands)
         self._unpacked = 0
@@ -145,7 +131,7 @@ class Repository:
         parent = self._full(parent)
         ref = f"refs/caddie/{campaign}/p{proposal_id}"
         contents = self._contents(parent, files)
-        stream = _stream(ref, parent, contents, message)
+        stream = written(ref, parent, contents, message)
         folder = self._worktrees(campaign) / f"p{proposal_id}"
         git_dir = aside.add(self._commands, self._common, folder, parent)
         try:
@@ -270,7 +256,7 @@ class Repository:
             entry = self._objects.entry(parent, str(safe(path)))
             if entry is not None and entry.mode not in PLAIN:
                 raise EditError(f"{path} is not a plain file")
-            found[path] = (entry.mode if entry else "100644", _utf8(path, text))
+            found[path] = (entry.mode if entry else "100644", utf8(path, text))
         return found
 
     def _pack_refs_sometimes(self, more: int = 1) -> None:
@@ -284,63 +270,6 @@ class Repository:
 
     def _full(self, commit: str) -> str:
         return commit if len(commit) in (40, 64) else self.resolve(commit)
-
-
-def _find(where: Path) -> tuple[Path, Path, Path]:
-    """Top of the checkout, its git folder, and the git folder it shares with other worktrees."""
-    if shutil.which("git") is None:
-        raise UserError("git is not installed; install it (apt-get install git) and try again")
-    if not where.is_dir():
-        raise UserError(f"there is no folder {where}")
-    try:
-        # The person's settings may say which repositories are safe.
-        said = Git(str(where)).execute(
-            [
-                "git",
-                "rev-parse",
-                "--path-format=absolute",
-                "--show-toplevel",
-                "--git-dir",
-                "--git-common-dir",
-            ],
-            stdout_as_string=False,
-        )
-    except GitCommandError as error:
-        why = line(str(error.stderr), 500).removeprefix("stderr: ")
-        if "dubious ownership" in why:
-            raise UserError(f"git does not trust this repository: {why}") from error
-        raise UserError(
-            f"{where} is not inside a git working tree ({why}): run `git init` there and commit your script"
-        ) from error
-    assert isinstance(said, bytes)
-    top, git_dir, common = (Path(os.fsdecode(line)) for line in said.split(b"\n"))
-    return top, git_dir, common
-
-
-def _stream(ref: str, parent: str, contents: Mapping[str, tuple[str, bytes]], message: str) -> bytes:
-    """What fast-import is told: the commit goes on the worktree's HEAD, and its own ref keeps it."""
-    parts = [
-        f"commit HEAD\nmark :1\ncommitter {NAME} <{EMAIL}> {int(time.time())} +0000\n".encode(),
-        *_data(message.encode("utf-8", "replace")),
-        f"from {parent}\n".encode(),
-    ]
-    for path, (mode, content) in contents.items():
-        quoted = path.replace("\\", "\\\\").replace('"', '\\"')
-        parts.append(f'M {mode} inline "{quoted}"\n'.encode())
-        parts += _data(content)
-    parts.append(f"reset {ref}\nfrom :1\n\nget-mark :1\ndone\n".encode())
-    return b"".join(parts)
-
-
-def _data(content: bytes) -> tuple[bytes, bytes, bytes]:
-    return f"data {len(content)}\n".encode(), content, b"\n"
-
-
-def _utf8(path: str, text: str) -> bytes:
-    try:
-        return text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise EditError(f"{path} would not be UTF-8 text: {error}") from error
 
 
 def _branch(campaign: str) -> str:
