@@ -1,20 +1,26 @@
 """What strangers hand in: what is read of it, what is wrong with a package, and that no trap works."""
 
+import io
 import json
 import math
 import os
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from agent.errors import UserError
 from agent.judge import exhibits
 from agent.judge.folder import MOST_ENTRIES, listing
 from agent.judge.rules import rulings
 from agent.judge.submission import script_of
-from agent.report import judged
+from agent.records import Audited, Finding
+from agent.report import judged, judged_terminal
+from agent.report.words import plain
+from tests import filling
 from tests.contest_logs import EXACT, LOSS, log
 from trainer import pack
 
@@ -313,6 +319,55 @@ def test_pipes_giants_and_too_many_files(folder: Path, tmp_path: Path) -> None:
             exhibits.of_path(Path(odd))
 
 
+def on_terminal(found: judged.Report) -> str:
+    out = io.StringIO()
+    judged_terminal.show(found, Console(file=out, force_terminal=True, width=100))
+    return out.getvalue()
+
+
+def test_on_a_terminal_the_verdict_comes_first_then_what_shows_it_then_the_figures(folder: Path) -> None:
+    clean = on_terminal(judged.report(exhibits.of_path(folder)))
+    assert "NO FAULT FOUND" in clean.splitlines()[0] and "findings" not in clean
+    (folder / "train_gpt.py").write_text(SCRIPT + "import requests\n")
+    case = exhibits.of_path(folder)
+    seen = Finding("mean_mismatch", "invalid", "it claimed too much")
+    audit = Audited(
+        "full",
+        4000,
+        3000,
+        900,
+        40,
+        0,
+        2e-6,
+        1e-7,
+        0.01,
+        "fp32",
+        1e-7,
+        2e-8,
+        5e-8,
+        1e-8,
+        "a bigram",
+        1e-5,
+        2e-3,
+        5e-3,
+        9,
+        2,
+    )
+    measured = replace(filling.measurement(1, 1.2), findings=(seen,), audit=audit, code_bytes=900)
+    found = judged.report(replace(case, case=replace(case.case, measured=measured)))
+    text = plain(on_terminal(found))
+    order = ("INVALID", "\nfindings", "rule 4,", "rule 22,", "\nlogs", "\nmeasured", "\nrules", "\nfiles: 6")
+    places = [text.index(word) for word in order]
+    assert places == sorted(places), dict(zip(order, places, strict=True))
+    text = " ".join(text.split())
+    assert "it imports requests: nothing may come from a network" in text and "900 bytes" in text
+    assert "4,000: 3,000 uniform, 900 surprising, 40 twice" in text and "why: what is fetched" in text
+    assert judged.words(found).count("it claimed too much") >= 1 and "audit  full, positions: 4,000" in judged.words(
+        found
+    )
+    assert "1,475" not in text and all(str(seed) in text for seed in (1, 2, 3))
+
+
 def test_nothing_that_a_stranger_wrote_reaches_the_terminal(folder: Path) -> None:
     evil = "\x1b[2J\x1b]0;owned\x07\u202e"
     claim(folder, author=evil, name=evil)
@@ -322,3 +377,8 @@ def test_nothing_that_a_stranger_wrote_reaches_the_terminal(folder: Path) -> Non
     folder = folder.rename(folder.with_name(f"x{evil}"))
     text = judged.words(judged.report(exhibits.of_path(folder)))
     assert "\x1b" not in text and "\u202e" not in text and "\x07" not in text
+    shown = on_terminal(judged.report(exhibits.of_path(folder)))
+    assert "\u202e" not in shown and "\x07" not in shown and not re.search(r"\x1b(?!\[[\d;]*m)", shown)
+    claim(folder, author="[red]x[/red] [link=http://a]b[/link]")
+    (folder / "[bold]b.so").write_bytes(b"x")
+    assert "[bold]b.so" in on_terminal(judged.report(exhibits.of_path(folder)))

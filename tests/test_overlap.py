@@ -10,6 +10,7 @@ from agent.errors import UserError
 from agent.judge import overlap
 from agent.judge.overlap import Overlap, of_documents
 from agent.opening import disjoint
+from tests.commanding import console
 from tests.shards import write_shard
 from trainer.data.manifest import File, Manifest, Part, data_sha, sha_of, sha_over, write
 
@@ -117,3 +118,32 @@ def test_a_start_is_refused_where_scores_would_mean_nothing(tmp_path: Path) -> N
     near = text_corpus(tmp_path / "b", texts, ["1", *(f"v{number}" for number in range(200))])
     disjoint(near, tmp_path / ".caddie", told.append)
     assert told == ["1 of 201 validation documents stand in 300 training documents, 0.50%"]
+
+
+def test_submissions_and_logs_are_judged_with_the_data_that_are_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The corpus of the track that a submission names, else the contest's; whether it was trained on it nobody says."""
+    root = tmp_path / "trainer"
+    data = root / ".caddie" / "data"
+    text_corpus(data / "docs", ["one", "two"], ["two"])
+    shard_corpus(data / "fineweb", [[1, 5, 6, 1, 7]], [1, 8])
+    sent = root / "sent"
+    sent.mkdir()
+    (sent / "train.log").write_text("step:1/1 train_loss:2.0\n")
+    agent = console(tmp_path, monkeypatch, capfd, tmp_path)
+
+    def third(what: str, track: object) -> dict[str, object]:
+        (sent / "submission.json").write_text(json.dumps({"track": track}))
+        found = json.loads(agent("judge", what, "--json").out)
+        return next(one for one in found["rulings"] if one["rule"] == 3)
+
+    mine = third("sent", "tiny")
+    assert (mine["state"], mine["severity"]) == ("violated", "flag")
+    assert "1 of 1 validation documents stand in 2 training documents" in str(mine["words"])
+    for what, track in (("sent", "track_10min_16mb"), ("sent", "../x.toml"), ("sent", 7), ("sent/train.log", "tiny")):
+        told = third(what, track)
+        assert told["state"] == "passed" and "that it was trained on these is not known" in str(told["words"]), told
+        assert "in 2 training documents" in str(told["words"])
+    (data / "fineweb" / "manifest.json").unlink()
+    assert third("sent/train.log", "")["words"] == "the data it was trained on are not here"

@@ -1,5 +1,6 @@
 """The command that judges what lies there: judge."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,8 +10,10 @@ from agent.cli.opened import AsJson, emit
 
 if TYPE_CHECKING:
     from agent.judge.exhibits import Exhibits
+    from agent.judge.overlap import Overlap
 
 INVALID = 1  # exit code
+CONTEST = "golf-1xh100"  # whose data are those of the contest
 
 
 def judge(
@@ -28,9 +31,17 @@ def judge(
     rule is broken or the package is; flags leave it 0.
     """
     from agent.report import judged
+    from agent.report.words import colourful
 
     found = judged.report(_exhibits(what))
-    emit(judged.data(found), as_json, lambda: judged.words(found))
+    if not as_json and colourful(sys.stdout):
+        from rich.console import Console
+
+        from agent.report import judged_terminal
+
+        judged_terminal.show(found, Console())
+    else:
+        emit(judged.data(found), as_json, lambda: judged.words(found))
     if found.verdict == "invalid":
         raise typer.Exit(INVALID)
 
@@ -44,10 +55,22 @@ def _exhibits(what: str) -> "Exhibits":
 
     path = Path(what)
     if path.exists() or path.is_symlink():
-        return exhibits.of_path(path)
+        return exhibits.of_path(path, _shared(path))
     if re.fullmatch(r"[rR]?\d{1,12}", what.strip()):
         return _run(what)
     raise UserError(f"{what}: no such file or folder, and no run; runs are written r12")
+
+
+def _shared(path: Path) -> "Overlap | None":
+    """Of the data of this workspace: the corpus of the track that a submission names, else the contest's."""
+    from agent import hardware, track
+    from agent.cli import opened as at
+    from agent.judge import exhibits
+    from agent.judge import overlap as overlaps
+
+    named, root = exhibits.track_of(path), at.here()
+    of, _ = track.load(named if named in track.shipped() else CONTEST, root)
+    return overlaps.here(hardware.corpus_folder(of, root), root / ".caddie")
 
 
 def _run(what: str) -> "Exhibits":
@@ -66,9 +89,7 @@ def _run(what: str) -> "Exhibits":
         of = track.parse(campaign.track_toml, f"track of {campaign.name}")
         shared = overlaps.known(campaign.data_sha, found.root / ".caddie")
         if shared is None and of.data.corpus != "none":
-            folder = hardware.corpus_folder(of, found.root)
-            if (folder / "manifest.json").is_file() and overlaps.cheap(folder):
-                shared = overlaps.overlap(folder, found.root / ".caddie")
+            shared = overlaps.here(hardware.corpus_folder(of, found.root), found.root / ".caddie")
         others = baseline(reads, run, measured) if measured is not None else []
         return exhibits.of_job(
             found.root / ".caddie" / campaign.name / "jobs" / f"r{run.id}",

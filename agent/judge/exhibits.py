@@ -40,7 +40,7 @@ class Exhibits:
 
 
 def of_path(path: Path, shared: Overlap | None = None) -> Exhibits:
-    """A folder or a file. UserError: there is nothing that can be judged."""
+    """A folder or a file. `shared`: of the data that are here. UserError: there is nothing that can be judged."""
     try:
         info = path.lstat()
     except OSError as error:
@@ -50,19 +50,19 @@ def of_path(path: Path, shared: Overlap | None = None) -> Exhibits:
     if stat.S_ISREG(info.st_mode):
         if info.st_nlink != 1:
             raise UserError(f"{path} has {info.st_nlink} names: make a copy of it")
-        return _of_file(path)
+        return _of_file(path, shared)
     if not stat.S_ISDIR(info.st_mode):
         raise UserError(f"{path} is neither a folder nor a plain file")
-    return of_job(path, shared=shared) if JobPaths(path).spec.is_file() else _of_submission(path)
+    return of_job(path, shared=shared) if JobPaths(path).spec.is_file() else _of_submission(path, shared)
 
 
-def _of_file(path: Path) -> Exhibits:
+def _of_file(path: Path, shared: Overlap | None) -> Exhibits:
     if path.suffix == ".py":
         layers, signs = _script(path.parent, path.name)
         files = {path.name: path.stat().st_size}
         return Exhibits(Case("script", path.name, layers, signs, files=files, script=path.name))
     logs = (Log(path.name, reported(read_ends(path, HEAD, TAIL))),)
-    return Exhibits(Case("log", path.name, logs=logs), table=submission.table(logs))
+    return Exhibits(Case("log", path.name, logs=logs, overlap=shared), table=submission.table(logs))
 
 
 def _script(where: Path, name: str) -> tuple[tuple[Source, ...], tuple[Sign, ...]]:
@@ -91,7 +91,7 @@ def _signs(layers: tuple[Source, ...]) -> tuple[Sign, ...]:
 # ------------------------------------------------------------ a submission
 
 
-def _of_submission(path: Path) -> Exhibits:
+def _of_submission(path: Path, shared: Overlap | None) -> Exhibits:
     entries = folder.listing(path)
     files = {entry.name: entry.size for entry in entries if entry.plain}
     links = tuple(entry.name for entry in entries if not entry.plain)
@@ -107,9 +107,18 @@ def _of_submission(path: Path) -> Exhibits:
     limits = Limits(train_s=None, score_s=None) if _non_record(path, claims) else Limits()
     case = Case(
         "submission", path.resolve().name, layers, signs, logs,
-        limits=limits, files=files, script=script, claims=claims,
+        limits=limits, files=files, script=script, claims=claims, overlap=shared,
     )  # fmt: skip
     return Exhibits(case, tuple(problems), table)
+
+
+def track_of(path: Path) -> str:
+    """The track that a submission says it belongs to; empty: it says none."""
+    if path.is_symlink() or not path.is_dir() or not (path / submission.JSON).is_file():
+        return ""
+    claims, _ = submission.parse(folder.read(path, submission.JSON))
+    said = (claims or {}).get("track")
+    return said if isinstance(said, str) else ""
 
 
 def _log_names(files: dict[str, int]) -> list[str]:

@@ -77,6 +77,17 @@ def known(data_sha: str, cache: Path) -> Overlap | None:
     return found if found.data_sha == data_sha else None
 
 
+def here(folder: Path, cache: Path) -> Overlap | None:
+    """Of the corpus in this folder, if there is one, and it is known or takes no longer than a person waits for."""
+    from trainer.data.manifest import load
+
+    try:
+        found = known(load(folder, verify=False).data_sha, cache)
+        return overlap(folder, cache) if found is None and cheap(folder) else found
+    except UserError:  # there is none, or it is damaged
+        return None
+
+
 def cheap(folder: Path) -> bool:
     """Whether a comparison takes no longer than a person waits for."""
     from trainer.data.manifest import load

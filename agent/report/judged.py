@@ -11,6 +11,7 @@ from agent.judge.logs import Reported
 from agent.judge.rules import Ruling, rulings
 from agent.judge.rules.ruling import Log
 from agent.judge.submission import Problem, Table
+from agent.records import Finding, Measurement
 from agent.report.words import line, table
 from agent.report.words import size as in_words
 
@@ -32,6 +33,14 @@ class Score(NamedTuple):
     runs: tuple[str, ...]  # each by itself, where the log holds several
 
 
+class Figure(NamedTuple):
+    """Something that was measured, in words."""
+
+    group: Literal["size", "clock", "audit"]
+    what: str
+    said: str
+
+
 class Report(NamedTuple):
     name: str
     kind: str
@@ -44,6 +53,8 @@ class Report(NamedTuple):
     problems: tuple[Problem, ...]
     table: Table | None
     files: dict[str, int]
+    figures: tuple[Figure, ...]
+    findings: tuple[Finding, ...]
     other_findings: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -72,8 +83,33 @@ def report(found: Exhibits) -> Report:
         table=found.table,
         files=case.files,
         notes=case.notes,
+        figures=tuple(_figures(measured)) if measured is not None else (),
+        findings=noted,
         other_findings=tuple(f"{one.rule} ({one.severity}): {one.text}" for one in noted),
     )
+
+
+def _figures(of: Measurement) -> Iterator[Figure]:
+    sizes = {"artifact": of.artifact_bytes, "code": of.code_bytes, "together": of.total_bytes}
+    yield from (Figure("size", name, f"{size:,} bytes") for name, size in sizes.items() if size is not None)
+    clocks = {"training": (of.train_wall_s, of.train_cpu_s), "scoring": (of.score_wall_s, of.score_cpu_s)}
+    for name, (wall, cpu) in clocks.items():
+        if wall is not None:
+            yield Figure("clock", name, f"{wall:,.1f} s" + ("" if cpu is None else f", {cpu:,.1f} s of processors"))
+    if (audit := of.audit) is not None:
+        asked = f"{audit.uniform:,} uniform, {audit.surprising:,} surprising, {audit.twice:,} twice"
+        yield Figure("audit", f"{audit.strength}, positions", f"{audit.positions:,}: {asked}")
+        largest = f"{audit.largest_difference:.2g} nats, {audit.tolerance:g} are allowed ({audit.tolerance_why})"
+        yield Figure("audit", "largest difference", largest)
+        yield Figure("audit", "largest error of a sum", f"{audit.largest_sum:.2g}")
+        better = f"{audit.unfair_nats:+.2g} +- {audit.unfair_stderr:.2g} nats a token, {audit.unfair_bpb:+.2g} BPB"
+        yield Figure("audit", "claimed better than deserved", better)
+        would = (
+            f"{audit.even_nats:.2g} everywhere, {audit.rare_nats:.2g} at few tokens; {audit.wanted_nats:.2g} is wanted"
+        )
+        yield Figure("audit", "leaks caught with 99 %", would)
+        if audit.reference:
+            yield Figure("audit", "surprise measured by", audit.reference)
 
 
 def _verdict(
@@ -137,6 +173,7 @@ def _lines(of: Report) -> Iterator[str]:
     yield from (line(note, 240) for note in of.notes)
     yield from _scores(of)
     yield from _problems(of)
+    yield from _measured(of)
     yield from _rules(of)
     if of.other_findings:
         yield "\nwhat the judge noted of the run"
@@ -147,10 +184,16 @@ def _lines(of: Report) -> Iterator[str]:
         yield from (f"  {size:>12,}  {line(name, 90)}" for name, size in largest)
 
 
+def _measured(of: Report) -> Iterator[str]:
+    if of.figures:
+        yield "\nmeasured"
+        yield from (f"  {one.group:<6} {one.what}: {line(one.said, 200)}" for one in of.figures)
+
+
 def _scores(of: Report) -> Iterator[str]:
     if len(of.scores) > 1 and of.table is not None:
         header = ("log", "seed", "bpb", "loss", "bytes", "steps", "train s", "score s")
-        yield table(header, [(line(row.log, 48), *row[1:]) for row in of.table.rows])
+        yield table(header, [(line(row.log, 48), str(row.seed), *row[2:]) for row in of.table.rows])
         if of.table.mean is not None:
             spread = f", standard deviation {of.table.std:.8f} (n - 1)" if of.table.std is not None else ""
             yield f"mean {of.table.mean:.8f}{spread}"

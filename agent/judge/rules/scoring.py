@@ -40,9 +40,11 @@ def disjoint(case: Case) -> Answer:
     found = case.overlap
     if found is None:
         return unknown("the data it was trained on are not here")
+    known = case.kind == "run"
+    of = "" if known else f" of the data here ({found.data_sha[:12]}); that it was trained on these is not known"
     if found.shared == 0:
-        return passed(f"no validation document stands in {found.training:,} training documents, compared by hash")
-    return violated("invalid" if found.spoilt else "flag", found.words(), found.examples)
+        return passed(f"no validation document stands in {found.training:,} training documents, compared by hash{of}")
+    return violated("invalid" if found.spoilt and known else "flag", f"{found.words()}{of}", found.examples)
 
 
 @rule(4, "no adaptation before scoring", "invalid", "epochs on validation text before it is scored violate score first")
