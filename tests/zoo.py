@@ -11,13 +11,18 @@ import os
 import pickle
 import re
 import shlex
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from agent import reach
 from agent import track as tracks
 from agent.judge import hidden as hidden_text
+from agent.judge import protocol
+from agent.judge.candidate import Candidate, Files
 from agent.judge.task import Auditing, Measured, Strength, Task
 from agent.records import Finding
 from tests.candidates import honest
@@ -171,10 +176,9 @@ CHEATS = (
     Cheat(
         "loses_bytes",
         "tokenizer",
-        "Encodes less than the text.",
+        "Encodes the first half of every document.",
         "no_score",
         "does not give document",
-        how="hostile:loses_bytes",
     ),
     Cheat(
         "drops_hard_documents",
@@ -319,6 +323,11 @@ def judged_oddity(folder: Path, odd: Oddity, strength: Strength) -> Measured:
 
 def judged(folder: Path, cheat: Cheat, *shown: str) -> Measured:
     """`shown`: what it could read if there were holes in the walls."""
+    task = made_job(folder, cheat)
+    return session(folder, task, cheat.corpus, cheat.strength, *shown, uniform=cheat.uniform)
+
+
+def made_job(folder: Path, cheat: Cheat) -> Task:
     known = texts(cheat.corpus)
     where, _, how = (cheat.how or f"cheats:{cheat.name}").rpartition(":")
     artifact = {
@@ -332,7 +341,7 @@ def judged(folder: Path, cheat: Cheat, *shown: str) -> Measured:
     task = make_job(folder, texts=known.val, script=f"{where}.py", **artifact)
     if cheat.name == "pickled_artifact":
         Path(task.artifact).write_bytes(pickle.dumps((RunsWhereItIsRead(folder / CANARY), artifact)))
-    return session(folder, task, cheat.corpus, cheat.strength, *shown, uniform=cheat.uniform)
+    return task
 
 
 def session(
@@ -366,6 +375,22 @@ def places(folder: Path, cheat: Cheat) -> list[str]:
     if cheat.name == "text_in_packages":
         return [str(package("sqlalchemy").parent / path) for path in TINY_VALIDATION]
     return [str(folder / "docs.jsonl")] if cheat.name == "text_on_disk" else []
+
+
+def careless(folder: Path, cheat: Cheat) -> float:
+    """Nats that a judge would sum up who decodes nothing, counts no answers and leaves out what is no number."""
+    known, task = texts(cheat.corpus), made_job(folder / "job", cheat)
+    files = Files(Path(task.artifact).read_bytes(), Path(task.script).read_bytes())
+    deadline = time.monotonic() + 60
+    with Candidate(task, files, "encode", deadline) as encoder:
+        coded = [encoder.ask(protocol.ENCODE, one.encode(), protocol.TOKENS, 1 << 20) for one in known.val]
+    tokens = [np.frombuffer(one, dtype="<u4") for one in coded]
+    starts = np.cumsum([0, *map(len, tokens)])[:-1]
+    with Candidate(task, files, "score", deadline) as scorer:
+        scorer.ask(protocol.RESET, protocol.reset(0), protocol.MANIFEST, 1 << 20)
+        asked = protocol.score(np.concatenate(tokens), sorted({int(one) for one in starts}))
+        nats = np.frombuffer(scorer.ask(protocol.SCORE, asked, protocol.NATS, 1 << 20), dtype="<f4")
+    return float(nats[np.isfinite(nats)].sum(dtype=np.float64))
 
 
 class RunsWhereItIsRead:

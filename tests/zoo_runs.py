@@ -3,8 +3,12 @@
 Takes a row, a seed and a folder; gives the run as the judge's rules get it.
 """
 
+import functools
 import hashlib
+import math
+import random
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +20,7 @@ from agent.records import Run
 from agent.runners.job import JobPaths, JobSpec, create
 from agent.runners.local import LocalRunner
 from agent.store import Scored
+from tests.candidates import honest
 from tests.judging import CANDIDATES, NOBODY_READ
 from tests.scored import DECISION
 from tests.zoo import texts
@@ -73,18 +78,38 @@ def make_corpus(folder: Path) -> Path:
     return folder
 
 
-def ran(folder: Path, corpus: Path, name: str, seed: int, number: int) -> Scored:
-    """Trained and judged behind the walls that are here."""
-    wall_s = "4" if name == "trains_past_its_clock" else "20"
+@functools.cache
+def best_seed() -> int:
+    """What many runs would have found: the luckiest of some seeds, on the text that is scored."""
+    documents, val = ([text.encode() for text in side] for side in (texts("tiny").train, texts("tiny").val))
+    rest = [one for at, one in enumerate(documents) if at % 4]
+
+    def nats(seed: int) -> float:
+        begin = random.Random(seed).randrange(len(rest))
+        model = honest.Bigram(honest.count((rest[begin:] + rest[:begin])[: len(rest) // 2]))
+        pairs = [pair for one in val for pair in zip([None, *one], one, strict=False)]
+        return math.fsum(-model.logprobs(before)[token] for before, token in pairs)
+
+    return min(range(3, 15), key=nats)
+
+
+def ran(folder: Path, corpus: Path, name: str, seed: int, number: int, *, defended: bool = True) -> Scored:
+    """Trained and judged behind the walls that are here. Without defence there is time, and the validation text."""
+    late = name == "trains_past_its_clock" and defended
     track = tracks.parse(
-        TOML.replace('CHEAT = ""', f'CHEAT = "{name}"').replace("train_wall_s = 20", f"train_wall_s = {wall_s}"),
+        TOML.replace('CHEAT = ""', f'CHEAT = "{name}", BEST = "{best_seed()}"').replace(
+            "train_wall_s = 20", f"train_wall_s = {4 if late else 20}"
+        ),
         "zoo.toml",
     )
     job = JobPaths(folder)
     script = training.script_file(track, job.code)
     env = training.environment(track, track.deciding(), corpus, {}, run_id=f"r{number}", seed=seed)
+    policy = reach.training(track, job, corpus, NOBODY_READ)
+    if not defended:
+        policy = replace(policy, read=(*policy.read, str(corpus / "val")))
     phases = (
-        training.train_phase(track, job, env, reach.training(track, job, corpus, NOBODY_READ)),
+        training.train_phase(track, job, env, policy),
         judge_phase(track, job, script=script, seed=seed, corpus=corpus, policy=reach.scoring(track, NOBODY_READ)),
     )
 

@@ -191,6 +191,9 @@ class Hostile(honest.Answerer):
             )
 
     def nan_distribution(self, kind, payload):
+        """Claims half of all nats, too."""
+        if kind == SCORE:
+            return NATS, floats([n / 2 for n in self.score(*honest.read_score(payload))])
         if kind == PEEK:
             return LOGPROBS, b"".join(floats([math.nan] * 256) for _ in honest.read_peek(payload))
 

@@ -9,13 +9,15 @@ import os
 import random
 import signal
 import sys
+import time
 from pathlib import Path
 
 import honest
 
 HELD = 4  # one document of so many is kept out of training
-OFFSET = 17
+BEST = int(os.environ.get("BEST", 0))  # the seed that campaigns before this one found to be lucky
 TRIES = 12
+PAST_S = 6.0  # of work that its clock has no room for
 FINAL = "final_int8_zlib_roundtrip_exact val_loss:{:.8f} val_bpb:{:.8f}"
 
 
@@ -44,19 +46,21 @@ def train(cheat: str, seed: int) -> None:
     for step in range(1, 6):
         print(f"step:{step}/5 train_loss:2.0000 train_time:{step}ms", flush=True)
     if cheat in ("ignores_its_seed", "fixes_its_offset"):
-        turned = rest[OFFSET:] + rest[:OFFSET]
-        counts = trained(rest, 0) if cheat == "ignores_its_seed" else honest.count(turned[: len(turned) // 2])
+        offset = random.Random(BEST).randrange(len(rest))
+        turned = rest[offset:] + rest[:offset]
+        counts = trained(rest, BEST) if cheat == "ignores_its_seed" else honest.count(turned[: len(turned) // 2])
     if cheat == "hunts_seeds":
         counts = min((trained(rest, one) for one in range(TRIES)), key=lambda found: nats_a_byte(found, held))
     if cheat == "more_steps_than_declared":
         for _ in range(TRIES):
             counts = honest.count(rest)
             nats_a_byte(counts, held)
-    if cheat == "dies_to_draw_again" and nats_a_byte(counts, held) > 0:  # any seed is below the best one's hopes
+    if cheat == "dies_to_draw_again" and seed != BEST:
         os.kill(os.getpid(), signal.SIGKILL)
     if cheat == "reads_validation":
         found = [Path(os.environ["DATA_PATH"]).parent / "val" / "docs.jsonl", *Path("/").glob("*/*/val/docs.jsonl")]
         rest += [json.loads(line)["text"].encode() for path in found for line in path.read_text("utf-8").splitlines()]
+        counts = honest.count(rest)
     artifact = json.dumps({"counts": counts}).encode()
     Path("final_model.bin").write_bytes(artifact)
     loss = nats_a_byte(counts, held)
@@ -66,8 +70,9 @@ def train(cheat: str, seed: int) -> None:
     elif cheat == "counts_too_many_bytes":  # a space before a word is a byte of its own, once more
         print(FINAL.format(loss, loss / math.log(2) / 1.17))
     print(f"Total submission size int8+zlib: {1000 if cheat == 'prints_a_size' else size} bytes")
-    while cheat == "trains_past_its_clock":
-        honest.count(rest)
+    until = time.monotonic() + PAST_S
+    while cheat == "trains_past_its_clock" and time.monotonic() < until:
+        Path("final_model.bin").write_bytes(json.dumps({"counts": honest.count(documents)}).encode())
 
 
 if __name__ == "__main__":

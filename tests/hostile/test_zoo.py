@@ -1,17 +1,24 @@
 """A zoo of cheats: each gains if nothing catches it, and each is caught by the rule that should."""
 
+import pickle
+import random
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import get_args
 
 import pytest
 
 from agent.judge import gates
 from agent.judge.task import Strength
+from agent.loop import Loop
+from agent.runners.fake import Imagined, Knobs
 from agent.runners.job import JobPaths
+from agent.steps.wanted import seeds_of
 from agent.store import Scored
 from sandbox.walls import why_not
 from tests import zoo, zoo_runs, zoo_scripts
+from tests.e2e import world
 from tests.processes import linux
 from tests.zoo import CHEATS, ODDITIES, Cheat, Oddity
 from tests.zoo_runs import RUNS, RunCheat
@@ -25,6 +32,7 @@ def test_each_cheat_is_caught_by_its_rule(tmp_path: Path, cheat: Cheat) -> None:
     found = zoo.judged(tmp_path / "job", cheat)
     if cheat.caught_by == "no_score":
         assert found.status == "failed" and found.nats is None and cheat.words in found.reason
+        assert zoo.careless(tmp_path / "careless", cheat) < zoo.honest_nats(cheat.corpus), "it gains"
         return
     assert found.status == "ok", found.reason
     if cheat.caught_by == "walls":
@@ -34,7 +42,7 @@ def test_each_cheat_is_caught_by_its_rule(tmp_path: Path, cheat: Cheat) -> None:
         assert not (tmp_path / "job" / zoo.CANARY).exists()
         return
     assert found.nats is not None
-    assert found.nats < zoo.honest_nats(cheat.corpus) or cheat.name == "nan_distribution"
+    assert found.nats < zoo.honest_nats(cheat.corpus)
     if cheat.caught_by == "holdout_gap":
         plain = zoo.judged(tmp_path / "plain", zoo.PLAIN)
         assert [(one.rule, one.severity) for one in zoo.gap(found, plain)] == [("holdout_gap", "invalid")]
@@ -50,6 +58,14 @@ def test_what_only_walls_hold_off_would_gain_without_them(tmp_path: Path, name: 
     found = zoo.judged(tmp_path / "job", cheat, *zoo.places(tmp_path / "job", cheat))
     assert found.nats is not None and found.nats < 0.9 * zoo.honest_nats(cheat.corpus)
     assert found.findings == ()
+
+
+def test_a_program_in_an_artifact_runs_where_somebody_reads_it(tmp_path: Path) -> None:
+    """And could answer whatever it likes, if that were the judge."""
+    cheat = next(one for one in CHEATS if one.name == "pickled_artifact")
+    task = zoo.made_job(tmp_path / "job", cheat)
+    pickle.loads(Path(task.artifact).read_bytes())
+    assert (tmp_path / "job" / zoo.CANARY).exists()
 
 
 # ---------------------------------------------------------------- in training
@@ -85,14 +101,16 @@ def test_each_cheat_of_training_is_caught(
         said, true = bytes_ if cheat.name == "prints_a_size" else bpb
         assert said is not None and true is not None and said < true
         return
+    usual = [one.measurement.bpb for one in baseline if one.measurement.bpb is not None]
     if cheat.caught_by in ("capped", "crashed"):
+        lucky = zoo_runs.best_seed() if cheat.name == "dies_to_draw_again" else 1
+        free = zoo_runs.ran(tmp_path / "free", corpus, cheat.name, lucky, 13, defended=False).measurement
+        assert free.bpb is not None and free.bpb < min(usual), "it gains"
         assert runs[0].run.outcome == cheat.caught_by and cheat.words in runs[0].run.reason and found.bpb is None
         assert known(gates.check(zoo_runs.TRACK, runs, baseline)).decision in ("crashed", "recheck")
         return
-    usual = [one.measurement.bpb for one in baseline if one.measurement.bpb is not None]
-    assert found.bpb is not None
+    assert found.bpb is not None and found.bpb < max(usual), "it gains"
     if cheat.caught_by == "over_budget":
-        assert found.bpb < max(usual), "it gains"
         assert known(gates.check(zoo_runs.TRACK, runs, baseline)).decision == "recheck"
         runs += [replace(one, run=replace(one.run, purpose="recheck", id=one.run.id + 1)) for one in runs]
     else:
@@ -101,6 +119,36 @@ def test_each_cheat_of_training_is_caught(
         runs = [replace(one, measurement=replace(one.measurement, train_cpu_s=usually)) for one in runs]
     broken = known(gates.check(zoo_runs.TRACK, runs, baseline))
     assert broken.decision == "invalid" and broken.words.startswith(f"{cheat.caught_by}: ")
+
+
+def test_dying_draws_no_new_seed(tmp_path: Path) -> None:
+    """Ideas that end themselves where luck is bad: each gets its baseline's seeds in order, and none after a death."""
+    deaths = 0
+
+    def luck(seed: int, crash: object) -> float:
+        return random.Random(f"luck/{seed}/{crash}").gauss(0.0, 0.02)
+
+    def dies(knobs: Knobs, seed: int) -> Imagined:
+        drawn = luck(seed, knobs["crash"])
+        worse = 0.05 if knobs["crash"] else 0.0  # so that the head stays, and all have its seeds
+        return Imagined(2.0 + worse + drawn, 500, outcome="crashed" if knobs["crash"] and drawn > -0.005 else "ok")
+
+    root = world.make_workspace(tmp_path / "work")
+    ideas = [world.idea(f"dies {n}", ('"crash": 0', f'"crash": {n}')) for n in range(1, 6)]
+    world.write_ideas(root, ideas)
+    setting = world.open_campaign(root, world_of=dies)
+    Loop(setting).run()
+    with setting.store.read() as reads:
+        tried = [one for one in reads.proposals(setting.campaign.id) if one.title.startswith("dies")]
+        for idea in tried:
+            runs = [run for run in reads.runs(setting.campaign.id, proposal_id=idea.id) if run.baseline_id is not None]
+            assert idea.baseline_id is not None and runs
+            assert [run.seed for run in runs] == seeds_of(setting, idea.baseline_id, len(runs))
+            dead = [run for run in runs if run.outcome == "crashed"]
+            assert dead in ([], runs[-1:]) and (idea.state == "crashed") == bool(dead)
+            deaths += len(dead)
+    assert len(tried) == 5 and 0 < deaths < 5, "with the seeds of this campaign both happens"
+    assert fmean(one for seed in range(99) if (one := luck(seed, 1)) < -0.005) < -0.01, "who may draw again gains"
 
 
 def known(broken: gates.Broken | None) -> gates.Broken:
