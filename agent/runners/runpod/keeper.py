@@ -74,7 +74,6 @@ class Keeper:
         self._since: datetime | None = None  # idle, or waiting for a pod
         self._tended: datetime | None = None
         self._failures = 0
-        self._unwanted: dict[str, str] = {}
         self._lock = threading.RLock()
 
     @property
@@ -133,10 +132,6 @@ class Keeper:
             except InfraError as error:
                 return self._blocked(str(error), GIVE_UP_S)
 
-    def refuse(self, lease: str, reason: str) -> None:
-        """This pod is not what it was: it takes no further job. Waits for no step that is under way."""
-        self._unwanted[lease] = reason
-
     def end(self, reason: str) -> bool:
         """Gives the pod back; whether it is gone for sure."""
         with self._lock:
@@ -158,9 +153,6 @@ class Keeper:
             self._tended = now
             self._look()
         if self.machine is None:
-            return 0.0
-        if self.idle and (reason := self._unwanted.get(f"m{self.machine.id}")):
-            self._refuse(reason)
             return 0.0
         if self.machine.state != "live":
             return self._idle(now) if self.idle else LOOK_S

@@ -94,9 +94,9 @@ class RunpodRunner:
         return (*busy, *free[: max(0, self._most - len(busy))])
 
     def lease(self, slot: str) -> str:
-        """Empty while the slot has no pod; its run is told when there is one."""
+        """`NEW` while the slot has no pod; its run is told when there is one."""
         keeper = self._keepers.get(slot)
-        return "" if keeper is None else keeper.lease
+        return NEW if keeper is None else keeper.lease or NEW
 
     def refuse(self, lease: str, reason: str) -> None:
         for keeper in self._keepers.values():
@@ -115,17 +115,6 @@ class RunpodRunner:
         if keeper is not None and keeper.machine is not None:
             return keeper.machine.usd_per_hour
         return self._prices.get(self._kind, 0.0)
-
-    def lease(self, slot: str) -> str:
-        keeper = self._keepers.get(slot)
-        machine = None if keeper is None else keeper.machine
-        return NEW if machine is None else f"m{machine.id}"
-
-    def refuse(self, lease: str, reason: str) -> None:
-        """Its pod is given back once no run is on it."""
-        for keeper in self._keepers.values():
-            keeper.refuse(lease, reason)
-        self._news.set()
 
     def env(self, slot: str) -> dict[str, str]:
         """The pod itself adds what its slot is."""
