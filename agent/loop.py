@@ -120,7 +120,8 @@ class Loop:
         if agenda.whole or fresh or "auditing" in decided.states.values():
             moved = promote(setting)
         if agenda.whole or moved:
-            agenda.whole = agenda.whole or moved > 0
+            if moved:
+                agenda.everything()
             happened += moved + refresh(setting)
         scoreless = SCORELESS & set(decided.states.values()) or any(not one.whole for one in ended)
         if self._over is None or agenda.whole or fresh or scoreless:
@@ -166,7 +167,7 @@ class Loop:
         for item, slot in (*first, *placed):
             run = start(setting, item, slot)
             if run is None:
-                agenda.whole = True
+                agenda.again()
                 break  # what is most urgent can't be paid: nothing less urgent may eat the rest
             agenda.started(run)
             self._slots.started(run)

@@ -1,9 +1,14 @@
 """What a controller remembers from turn to turn is what the store would say."""
 
+import contextlib
 from pathlib import Path
+
+import pytest
 
 from agent.loop import Loop
 from agent.steps import wanted
+from agent.steps.agenda import Agenda
+from agent.store import open_store
 from tests.e2e import world
 from tests.e2e.planning import worse
 
@@ -50,3 +55,25 @@ def test_what_another_process_wrote_is_seen(tmp_path: Path) -> None:
     Loop(setting, show).run()
     with setting.store.read() as reads:
         assert reads.proposals(setting.campaign.id)[1].state in ("worse", "inconclusive")
+
+
+@pytest.mark.parametrize("reviews", [False, True])
+def test_what_another_process_wrote_in_the_middle_of_a_turn_is_seen_at_the_next(tmp_path: Path, reviews: bool) -> None:
+    """Events of its own that come after it hide nothing."""
+    root = world.make_workspace(tmp_path / "work")
+    world.write_ideas(root, [worse(1)])
+    setting = world.open_campaign(root)
+    agenda = Agenda(setting)
+    agenda.turn()
+    agenda.wanted()
+    agenda.turned(1)
+    agenda.turn()
+    assert not agenda.whole
+    if reviews:
+        with contextlib.closing(open_store(root / "runs.db", create=False)) as other, other.write() as tx:
+            tx.add_event(setting.campaign.id, "approved", "by a person")
+    with setting.store.write() as tx:
+        tx.add_event(setting.campaign.id, "done", "its own")
+    agenda.turned(1)
+    agenda.turn()
+    assert agenda.whole == reviews

@@ -42,24 +42,37 @@ class Agenda:
         self._looks: dict[int, int] = {}
         self._reports: list[Wanted] | None = None
         self._head_id = 0
+        self._unread = True  # whether everything is to be read before what is wanted can be said
+        self._again = False
         self._begun: list[int] = []  # ideas that have run, by id
         self._trust: calibration.TrustOf | None = None
         self._verdicts = self._verdicts_then = 0
         self._due = 0.0  # when everything is looked at again
         self._seen = 0  # the newest event that is known
+        self._own = 0  # events that this process had written when the turn began
 
     def turn(self) -> None:
         """Begins a turn: sees whether it is time to look at everything."""
         campaign_id = self._setting.campaign.id
         booked = any(run.state == "queued" for run in self.runs.values())  # by a controller before
+        self._own = self._setting.store.told
         with self._setting.store.read() as reads:
             newest = reads.newest_event(campaign_id)
             by_others = newest > self._seen
             self._seen = newest
-            self.whole = self.whole or booked or by_others or self._clock.now() >= self._due
-            if not self.whole:
+            if not (self.whole or booked or by_others or self._again or self._clock.now() >= self._due):
                 return
+        self.everything()
+        self._again = False
         self.read_runs()
+
+    def everything(self) -> None:
+        """From here on this turn looks at everything; what is wanted is read anew, however late somebody asks."""
+        self.whole = self._unread = True
+
+    def again(self) -> None:
+        """The next turn looks at everything."""
+        self._again = True
 
     def read_runs(self) -> None:
         with self._setting.store.read() as reads:
@@ -73,7 +86,10 @@ class Agenda:
             self._due = self._clock.now() + EVERY_S
             self.whole = False
         if happened:
+            own = self._setting.store.told - self._own
             with self._setting.store.read() as reads:
+                # Where another process wrote something meanwhile, the next turn looks at everything.
+                self._again = self._again or reads.events_after(self._setting.campaign.id, self._seen) > own
                 self._seen = reads.newest_event(self._setting.campaign.id)
 
     def touch(self, proposal_ids: Iterable[int]) -> None:
@@ -113,7 +129,7 @@ class Agenda:
         setting = self._setting
         with setting.store.read() as reads:
             head = reads.head(setting.campaign.id)
-            if self.whole or head.id != self._head_id:
+            if self._unread or head.id != self._head_id:
                 self._read_all(reads, head)
             else:
                 for one in self._touched:
@@ -126,6 +142,7 @@ class Agenda:
 
     def _read_all(self, reads: Reads, head: Proposal) -> None:
         self._live, self._tests, self._looks, self._reports = {}, {}, {}, None
+        self._unread = False
         self._head_id = head.id
         for proposal in reads.proposals(head.campaign_id, LIVE):
             self._read(reads, head, proposal)

@@ -42,6 +42,8 @@ class Store:
     def __init__(self, url: URL, path: Path | None) -> None:
         self.path = path
         """The file; None on a server."""
+        self.told = 0
+        """Events that were added through this object: what more there are came from elsewhere."""
         self.url = url
         self.where = str(path) if path else url.render_as_string(hide_password=True)
         self._writer, self._reader = _engine(url, write=True), _engine(url, write=False)
@@ -68,7 +70,9 @@ class Store:
             with explained(self.where), self._writer.begin() as connection:
                 for fence in tuple(self._fences):
                     fence(connection)
-                yield Tx(connection)
+                tx = Tx(connection)
+                yield tx
+            self.told += tx.told
         finally:
             self._inside.writing = False
 

@@ -196,6 +196,10 @@ class Reads:
         """Its id; 0: there is none."""
         return self._count(selects.NEWEST_EVENT, campaign_id=campaign_id)
 
+    def events_after(self, campaign_id: int, event_id: int) -> int:
+        """How many there are since that one."""
+        return self._count(selects.EVENTS_AFTER, campaign_id=campaign_id, event_id=event_id)
+
     def newest_events(self, campaign_id: int, last: int) -> list[Event]:
         query = select(events).where(events.c.campaign_id == campaign_id).order_by(events.c.id.desc())
         return [rows.event(row) for row in self._all(query.limit(last))][::-1]

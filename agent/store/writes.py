@@ -47,6 +47,9 @@ _RUN_COLUMNS = frozenset(
 class Tx(Reads):
     """Changes to the store, durable together when the transaction ends."""
 
+    told = 0
+    """Events that it has added."""
+
     def add_campaign(
         self,
         *,
@@ -251,6 +254,7 @@ class Tx(Reads):
         run_id: int | None = None,
     ) -> int:
         values = {"campaign_id": campaign_id, "at": now(), "what": what, "text": text}
+        self.told += 1
         return self._insert(events, {**values, "proposal_id": proposal_id, "run_id": run_id})
 
     def add_review(self, proposal_id: int, action: ReviewAction, who: str, comment: str) -> int:

@@ -137,7 +137,7 @@ def test_a_drift_closes_the_lease_and_its_runs_since_the_last_good_anchor_count_
     assert sorted(found) == ["fake/0", "fake/1"]
     for slot, item in found.items():
         assert start(setting, item, slot) is not None
-    collect(setting, [run for run in runs_of(setting) if run.state == "running"])
+    collect(setting, {setting.job(run.id): run for run in runs_of(setting) if run.state == "running"})
     decide.decide(setting)
     after = {run.id: run for run in runs_of(setting)}
     assert list(machines.refused) == ["b"] and "drifted by +1.5 %" in machines.refused["b"]
