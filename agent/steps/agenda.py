@@ -4,6 +4,7 @@ Takes what happened; gives the runs under way, and what is wanted, as `wanted` w
 store: it is read whole at the start, whenever the head moves or another process wrote something, and from time to time.
 """
 
+import time
 from bisect import bisect_right, insort
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +19,7 @@ from agent.store import Reads
 from agent.store.promises import begun
 
 EVERY_S = 60.0  # between two looks at everything, whatever was seen of it
+SHARE = 0.05  # of the controller's time that such looks may take where other processes write all the time
 STALE = 0.05  # by this part more verdicts, after which it is asked anew how far planners can be trusted
 
 
@@ -48,6 +50,8 @@ class Agenda:
         self._trust: calibration.TrustOf | None = None
         self._verdicts = self._verdicts_then = 0
         self._due = 0.0  # when everything is looked at again
+        self._soonest = 0.0  # when that may be, where another process wrote something
+        self._started = 0.0  # the turn, by our processor time
         self._seen = 0  # the newest event that is known
         self._own = 0  # events that this process had written when the turn began
 
@@ -58,13 +62,14 @@ class Agenda:
         self._own = self._setting.store.told
         with self._setting.store.read() as reads:
             newest = reads.newest_event(campaign_id)
-            by_others = newest > self._seen
-            self._seen = newest
-            if not (self.whole or booked or by_others or self._again or self._clock.now() >= self._due):
-                return
-        self.everything()
-        self._again = False
-        self.read_runs()
+        if newest > self._seen:
+            self._due = min(self._due, self._soonest)
+        self._seen = newest
+        self._started = time.process_time()
+        if self.whole or booked or self._again or self._clock.now() >= self._due:
+            self.everything()
+            self._again = False
+            self.read_runs()
 
     def everything(self) -> None:
         """From here on this turn looks at everything; what is wanted is read anew, however late somebody asks."""
@@ -83,13 +88,14 @@ class Agenda:
     def turned(self, happened: int) -> None:
         """Ends it: from now on only what happens is looked at. `happened`: how much of it was the controller's own."""
         if self.whole:
-            self._due = self._clock.now() + EVERY_S
+            now = self._clock.now()
+            self._due, self._soonest = now + EVERY_S, now + (time.process_time() - self._started) / SHARE
             self.whole = False
         if happened:
             own = self._setting.store.told - self._own
             with self._setting.store.read() as reads:
-                # Where another process wrote something meanwhile, the next turn looks at everything.
-                self._again = self._again or reads.events_after(self._setting.campaign.id, self._seen) > own
+                if reads.events_after(self._setting.campaign.id, self._seen) > own:  # another process wrote meanwhile
+                    self._due = min(self._due, self._soonest)
                 self._seen = reads.newest_event(self._setting.campaign.id)
 
     def touch(self, proposal_ids: Iterable[int]) -> None:
