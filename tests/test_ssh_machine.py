@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import struct
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -192,3 +193,16 @@ def test_a_frame_of_a_gigabyte_is_refused(server: sshd.Sshd, tmp_path: Path, thr
 
     with pytest.raises(OSError, match="longer than it may be"):
         thread.wait(_read(Lying()), 10)  # type: ignore[arg-type]
+
+
+def test_what_lay_on_the_way_for_long_is_not_begun(tmp_path: Path) -> None:
+    folder = tmp_path / "r1"
+    attendant.refuse(folder, time.monotonic() + 10)
+    with pytest.raises(InfraError, match="too late"):
+        attendant.refuse(folder, time.monotonic() - 1)
+    folder.mkdir()
+    attendant.refuse(folder, time.monotonic() - 1)  # it has begun: the answer is the same as before
+    attendant.begun(folder).touch()
+    folder.rmdir()
+    with pytest.raises(InfraError, match="taken away"):
+        attendant.refuse(folder, time.monotonic() + 10)

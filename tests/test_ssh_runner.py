@@ -155,6 +155,7 @@ def test_nothing_is_scored_while_the_training_lives(long: far.World) -> None:
         "env": {},
         "box": "",
         "core": None,
+        "before": machine.soon(),
     }
     started = []
     with pytest.raises(InfraError, match="the training still runs"):
@@ -206,6 +207,20 @@ def test_what_was_given_up_is_ended_there_by_the_next_sweep(long: far.World) -> 
     until(lambda: not processes.alive(shepherd), 30)
     until(lambda: not list(long.far.glob("jobs/*/night.jobs.r1")), 30)
     assert later.poll(paths.folder) == "lost"
+
+
+def test_a_folder_that_was_taken_away_there_is_no_way_to_be_trained_again(long: far.World) -> None:
+    runner, paths = begun(long, train_wall_s=100)
+    there = long.there("r1").folder
+    shepherd = json.loads(long.there("r1").pid.read_text())["pid"]
+    os.kill(shepherd, signal.SIGSTOP)  # it would write who did it
+    there.rename(there.with_name("elsewhere"))
+    try:
+        assert far.ended(runner, paths) == "lost"
+    finally:
+        os.kill(shepherd, signal.SIGKILL)
+    loss = runner.loss(paths.folder)
+    assert loss.ran and "taken away after it had begun" in loss.reason and not there.exists()
 
 
 def test_a_run_is_lost_when_its_shepherd_is(long: far.World) -> None:

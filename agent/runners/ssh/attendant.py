@@ -11,6 +11,7 @@ import json
 import os
 import struct
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -57,6 +58,7 @@ class Facts:
     notes: tuple[str, ...]
     gpus: tuple[str, ...]
     boot: str
+    clock: float  # its seconds, when it said this
 
 
 @dataclass(frozen=True)
@@ -130,17 +132,20 @@ class Attendant:
             (*self._runner.notes, *([alike] if alike and os.getuid() == 0 else [])),
             tuple(gpu.name for gpu in found),
             boot(),
+            time.monotonic(),
         )
 
-    def begin(self, job: str, order: str, code: Mapping[str, str], data: str, slot: int) -> Nothing:
+    def begin(self, job: str, order: str, code: Mapping[str, str], data: str, slot: int, before: float) -> Nothing:
         """Makes the job folder of blobs and sends a shepherd, unless both were done before."""
         folder, asked = self._folder(job), Order.from_json(order)
+        refuse(folder, before)
 
         def fill(into: Path) -> None:
             for path, sha in code.items():
                 lay_blob(self._root, sha, into, path)
 
         place(folder, asked, fill)
+        begun(folder).touch()
         passable(folder)
         self._runner.start(asked, folder, self._runner.slots[slot], Path(data))
         return Nothing()
@@ -169,6 +174,7 @@ class Attendant:
         if dead:
             leftovers.end(folder.parent)
             remove(folder)
+            begun(folder).unlink(missing_ok=True)
             remove(self._root / "trees" / judging_tree(job))
         return Dead(dead)
 
@@ -232,6 +238,19 @@ def _small(path: Path) -> str | None:
     """A text that has room in an answer, which a candidate may have written; None: it has none, or there is none."""
     text = read_small(path)
     return text if text is not None and len(json.dumps(text)) < MOST_FRAME // 8 else None
+
+
+def begun(folder: Path) -> Path:
+    """Beside the job's folder, which a candidate might take away to be run again."""
+    return folder.with_name(f".begun.{folder.name}")
+
+
+def refuse(folder: Path, before: float) -> None:
+    """Raises InfraError for a job that may not begin now: a question may have lain on the way for hours."""
+    if there(begun(folder)) and not folder.is_dir():
+        raise InfraError("its folder was taken away after it had begun")
+    if time.monotonic() > before and not folder.is_dir():
+        raise InfraError("it came too late to be begun")
 
 
 def judging_tree(job: str) -> str:

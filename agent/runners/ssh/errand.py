@@ -119,6 +119,7 @@ class Errand:
             code=dict(tree.files),
             data=data,
             slot=int(self._known.slot.rpartition("/")[2]),
+            before=machine.soon(),
         )
 
     async def _begun(self) -> bool:
@@ -170,6 +171,7 @@ class Errand:
             "hidden": _placeless(known[1]),
             "reference": len(texts) > sum(one is not None for one in known),
             **asdict(share),
+            "before": self.machine.soon(),
         }
         await self.machine.judge(header, texts, before=lambda: self._note(judged=time.time()))
 

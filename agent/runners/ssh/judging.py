@@ -19,7 +19,7 @@ from agent.runners import leftovers, lock, shepherd
 from agent.runners.job import JobPaths, create, strict, write_aside
 from agent.runners.order import Here, Order, spec_of
 from agent.runners.reading import read_plain
-from agent.runners.ssh.attendant import lay_blob, passable
+from agent.runners.ssh.attendant import begun, lay_blob, passable, refuse
 from agent.runners.ssh.far import say
 from sandbox import BoxName
 from sandbox.limits import MB
@@ -41,6 +41,7 @@ class Asked:
     env: dict[str, str]
     box: BoxName
     core: int | None
+    before: float  # by the clock of this machine: later it does not begin
     sizes: tuple[int, ...]
 
 
@@ -54,8 +55,10 @@ def main(root: str, jobs: str) -> int:
         if folder.exists():
             say({"begun": "before"})
             return 0
+        refuse(folder, asked.before)
         order = Order.from_json(asked.order)
         _make(folder, Path(root), asked, order)
+        begun(folder).touch()
     except (CaddieError, ValueError, OSError, struct.error) as error:
         say({"error": f"{type(error).__name__}: {error}"[:1000]})
         return 1

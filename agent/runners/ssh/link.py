@@ -131,9 +131,9 @@ class Link:
 
     async def open(self, *words: str) -> "asyncssh.SSHClientProcess[bytes]":
         """A process there, its pipes in bytes. The shell there sees one command, every word quoted."""
+        connection = await self.connection()
         import asyncssh
 
-        connection = await self.connection()
         try:
             return await asyncio.wait_for(
                 connection.create_process(shlex.join(words), encoding=None, term_type=None), self.host.connect_s
@@ -144,9 +144,9 @@ class Link:
 
     async def run(self, *words: str, stdin: bytes = b"", within_s: float = 60.0) -> Done:
         """A short command, to its end."""
+        process = await self.open(*words)
         import asyncssh
 
-        process = await self.open(*words)
         try:
             async with asyncio.timeout(within_s):
                 process.stdin.write(stdin)

@@ -56,6 +56,7 @@ class Machine:
         self._attendant: asyncssh.SSHClientProcess[bytes] | None = None
         self._turn = asyncio.Lock()
         self._laying = asyncio.Lock()
+        self._said_at = 0.0
         self._laid: dict[str, str] = {}
         self._wanted: dict[str, Mapping[str, int]] = {}
         self._looking: asyncio.Future[Looked] | None = None
@@ -91,6 +92,11 @@ class Machine:
 
     async def send(self, blobs: Mapping[str, Path]) -> None:
         self.sent += await depot.send(self.link, blobs)
+
+    def soon(self) -> float:
+        """A moment from now by the machine's own clock: what comes there later has lain on the way."""
+        assert self.facts is not None
+        return self.facts.clock + time.monotonic() - self._said_at + START_S
 
     async def end(self, job: str) -> bool:
         """Whether nothing of a job runs there any more, after a moment in which it is ended and its folder goes."""
@@ -204,7 +210,7 @@ class Machine:
             said = await _last(process)
             process.close()
             raise Unreachable(f"{self.host.name}: nothing came of our code there: {said or error}") from error
-        self.facts = _told(Facts, first, self.host)
+        self.facts, self._said_at = _told(Facts, first, self.host), time.monotonic()
         self._attendant = process
 
     def _broken(self) -> None:

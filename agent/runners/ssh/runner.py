@@ -18,7 +18,7 @@ from agent.runners.job import JobPaths, JobResult, JobState, Loss, Progress, str
 from agent.runners.order import Order, placed
 from agent.runners.progress import progress
 from agent.runners.reading import read_small, there
-from agent.runners.ssh import mirror
+from agent.runners.ssh import depot, mirror
 from agent.runners.ssh.attendant import Jobs, Nothing
 from agent.runners.ssh.errand import Errand, lose, name_of, surely_over
 from agent.runners.ssh.hosts import SshHost
@@ -31,6 +31,7 @@ from sandbox.policy import LEVELS
 
 OPEN_S = 300.0  # for the first look at all machines together
 PING_S = 5.0  # between two looks at a machine that has nothing to do
+OLD_DAYS = "30"  # of what a machine was sent and nobody asked for since
 SLOWLY_S = 60.0  # and at one that could not be used yet
 
 
@@ -198,7 +199,8 @@ class SshRunner:
         if self._thread is None:
             self._thread = thread = Thread("ssh")
             self._machines = {h.name: Machine(h, self._pins, self._jobs, self._track) for h in self._hosts}
-            thread.wait(self._look(), OPEN_S)
+            with contextlib.suppress(TimeoutError):  # then they come later
+                thread.wait(self._look(), OPEN_S)
             for machine in self._machines.values():
                 thread.start(self._keep(machine))
         return self._thread
@@ -272,6 +274,7 @@ async def _swept(machine: Machine, prefix: str, wanted: set[str]) -> None:
             if job.startswith(prefix) and job.removesuffix(".judge") not in wanted:
                 await machine.end(job)
         await machine.ask(Nothing, "sweep")
+        await depot.call(machine.link, "tidy", OLD_DAYS)
 
 
 def _mourn(folder: Path, task: "asyncio.Future[None]") -> None:
