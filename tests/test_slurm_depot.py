@@ -28,6 +28,8 @@ def test_folders_are_sent_once_and_whole(depot: Depot, tmp_path: Path) -> None:
         sorted(path.name for path in root.iterdir()) == ["r1", "r2"] and (root / "r1" / "b").read_bytes() == b"\0\xff"
     )
     assert (root / "r2" / "out").is_dir() and (root / "r2" / "code" / "a.py").read_text() == "1"
+    everything = [root.parent, *root.parent.rglob("*")]
+    assert {path.stat().st_mode & 0o077 for path in everything} == {0}, "others on the cluster may read it"
     with pytest.raises(InfraError, match="would lie elsewhere"):
         depot.put(f"{depot.folder}/jobs", {"r3": Tar({"../../x": b""})})
     assert sorted(path.name for path in root.iterdir()) == ["r1", "r2"] and not (tmp_path / "x").exists()

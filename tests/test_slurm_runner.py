@@ -14,6 +14,7 @@ import pytest
 from agent import track as tracks
 from agent.errors import InfraError, UserError
 from agent.runners import JobPaths, JobResult
+from agent.runners.local import LocalRunner
 from agent.runners.order import Order, place
 from agent.runners.slurm.mirror import LOG, Note
 from agent.runners.slurm.runner import SlurmRunner
@@ -337,6 +338,12 @@ def test_what_nobody_knows_of_is_swept(field: Field) -> None:
     runner = field.runner()
     folder = field.submit(runner, 1, WAIT)
     until(lambda: runner.progress(folder))
+    # A runner of this machine that shares the jobs' folder takes no process of the node for one of its own.
+    assert json.loads((folder / "heartbeat.json").read_text())["processes"] == {}
+    assert LocalRunner(1).sweep(field.jobs) == [] and runner.poll(folder) == "running"
+    damaged = field.jobs / "r9"
+    damaged.mkdir()
+    (damaged / "slurm.json").write_text("{")
     runner.close()
     kept = field.submit(second := field.runner(), 2, WAIT)
     until(lambda: second.progress(kept))

@@ -7,7 +7,7 @@ result.json or lost.json: after that nothing is written any more.
 import contextlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from agent.errors import InfraError
@@ -81,8 +81,11 @@ class Mirror:
             self._append(name, piece, most)
         if "started" in look.marks and not there(self.paths.started):
             write_aside(self.paths.started, "")
-        if look.beat and strict_heartbeat(look.beat.decode("utf-8", "replace")) is not None:
-            write_aside(self.paths.heartbeat, look.beat.decode("utf-8", "replace"), durable=False)
+        beat = strict_heartbeat(look.beat.decode("utf-8", "replace"))
+        if beat is not None:
+            # The processes that it names are of another machine; here their numbers would be strangers'.
+            kept = replace(beat, boot="", root=0, processes={})
+            write_aside(self.paths.heartbeat, json.dumps(asdict(kept)), durable=False)
 
     def _size(self, name: str) -> int:
         path = self.folder / name

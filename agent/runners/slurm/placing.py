@@ -31,7 +31,10 @@ class Placing:
         """Seeds of one idea as one array. A job that never can be sent is lost."""
         groups: dict[str, list[Held]] = defaultdict(list)
         for job in jobs[:AT_ONCE]:
-            groups[self._sender.alike(job.order, job.mirror.folder)].append(job)
+            try:
+                groups[self._sender.alike(job.order, job.mirror.folder)].append(job)
+            except OSError as error:
+                job.mirror.say(f"its code can't be read: {error}")
         for group in groups.values():
             self._go(group, _notes(self._depot.folder, group))
 

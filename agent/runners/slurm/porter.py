@@ -151,6 +151,7 @@ def _base64(data: bytes) -> str:
 
 
 def main(verb: str, *words: str) -> int:
+    os.umask(0o077)  # validation text is among what lies there, and the folder is shared
     if verb == "put":
         put(Path(words[0]))
     elif verb == "lacks":

@@ -16,7 +16,6 @@ from sandbox.policy import Level
 # Words for sbatch that change where and at what rank a job runs. What Caddie itself says of a job (name, output, time,
 # signal, requeue, GPUs, arrays), or what would run something else, is not among them.
 ALLOWED = (
-    "--clusters",
     "--comment",
     "--constraint",
     "--core-spec",

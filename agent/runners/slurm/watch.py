@@ -17,7 +17,7 @@ from agent.runners.slurm.commands import PREFIX, Row, Slurm
 from agent.runners.slurm.depot import Depot, Look
 from agent.runners.slurm.held import Held, rows_of
 from agent.runners.slurm.judging import Known
-from agent.runners.slurm.mirror import Mirror, Unreadable
+from agent.runners.slurm.mirror import Mirror, Note, Unreadable
 from agent.runners.slurm.placing import AT_ONCE, Placing, key_of
 from agent.runners.slurm.sending import batch_log
 from agent.runners.slurm.settings import Settings
@@ -247,7 +247,7 @@ class Watch:
 
     def _clear_one(self, root: Path, queue: Mapping[str, Sequence[Row]]) -> None:
         folders = [folder for folder in root.iterdir() if folder.is_dir()] if root.is_dir() else []
-        notes = [note for mirror in map(Mirror, folders) if not mirror.over and (note := mirror.note()) is not None]
+        notes = [note for mirror in map(Mirror, folders) if not mirror.over and (note := _note(mirror)) is not None]
         names = {note.name for note in notes}
         mine = f"{PREFIX}{key_of(root)}-"
         stray = [row for rows in queue.values() for row in rows if row.name.startswith(mine) and row.name not in names]
@@ -256,3 +256,11 @@ class Watch:
         far = f"{self._depot.folder}/jobs/{key_of(root)}"
         kept = {path.rpartition("/")[2] for note in notes for path in (note.folder, batch_log(note))}
         self._dropped += [f"{far}/{name}" for name in self._depot.names(far) if name not in kept]
+
+
+def _note(mirror: Mirror) -> Note | None:
+    """One that can't be read is none: whoever asks for its job hears that it is lost."""
+    try:
+        return mirror.note()
+    except InfraError:
+        return None
