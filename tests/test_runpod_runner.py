@@ -196,10 +196,15 @@ def test_a_killed_controllers_pod_and_run_are_found_again(pool: Pool) -> None:
     paths = pool.job(one)
     pool.until(one, lambda: one.poll(paths.folder) == "running")
     one._ssh.close()
-    other = pool.runner()
+    looked: list[str] = []
+    other = pool.runner(admit=lambda machine, ssh: looked.append(machine.name) or "")
     assert other.poll(paths.folder) in ("starting", "running")
+    for _ in range(3):
+        pool.stand.advance(60)  # longer than a pod may be idle
+        other.step()
     pool.until(other, lambda: other.poll(paths.folder) in ("done", "lost"))
     assert other.poll(paths.folder) == "done" and len(pool.stand.pods) == 1
+    assert pool.rows()[0].startswith("live") and looked == []  # nothing disturbed it
     other.close()
     assert pool.stand.living() == []
 

@@ -45,7 +45,6 @@ class Desk:
     settings: Settings
     ssh: PodHosts
     key: Path
-    gpus: int
     wanted: Callable[[str], list[Candidate]]
     """Candidates of a kind, from the provider's catalogue."""
     turn: Callable[[str], str]
@@ -69,7 +68,6 @@ class Keeper:
         self._desk = desk
         self._job: Path | None = None
         self._handed: Path | None = None  # to the pod
-        self._admitted = False
         self._turned = ""  # why the pod takes no further run
         self._since: datetime | None = None  # idle, or waiting for a pod
         self._tended: datetime | None = None
@@ -108,9 +106,10 @@ class Keeper:
         self._since = None
         self._job = folder
 
-    def adopt(self, folder: Path) -> None:
-        """A job that an earlier controller handed to the pod."""
-        self._handed = self._job = folder
+    def adopt(self, folder: Path, host: str) -> None:
+        """A job that an earlier controller handed to this machine, if the slot has it: its pod is not idle."""
+        if self._job is None and self.machine is not None and host_name(self.machine) == host:
+            self._handed = self._job = folder
 
     def step(self) -> float:
         """Seconds until it wants to be called again."""
@@ -169,8 +168,7 @@ class Keeper:
             made = rent(desk.renter, desk.campaign_id, desk.wanted(self.kind), lease_s, order.wall_s)
             with desk.renter.store.write() as tx:
                 self.machine = book.learnt(tx, made.id, {"slot": self.slot})
-        self._admitted, self._turned = False, ""
-        self._tended, self._since = desk.renter.clock(), None
+        self._turned, self._tended, self._since = "", desk.renter.clock(), None
         return LOOK_S
 
     def _look(self) -> None:
@@ -201,7 +199,7 @@ class Keeper:
             elif due_since(self.machine, now) > desk.settings.port_s:
                 self._refuse(f"ssh to it does not work: {desk.ssh.wrong(host_name(self.machine))}")
             return LOOK_S
-        if not self._admitted and not self._admit(place):
+        if self.machine.facts.get("admitted") is not True and not self._admit(place):
             return 0.0
         job = self._job
         if self._turned and (self.idle or self._handed != job):
@@ -226,7 +224,8 @@ class Keeper:
             self._refuse(why)
             return False
         self._rearm()
-        self._admitted = True
+        with self._desk.renter.store.write() as tx:  # whoever comes later does not disturb it again
+            self.machine = book.learnt(tx, self.machine.id, {"admitted": True})
         return True
 
     def _refuse(self, why: str) -> None:

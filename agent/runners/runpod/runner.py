@@ -153,7 +153,6 @@ class RunpodRunner:
             settings=self._settings,
             ssh=self._ssh,
             key=private_key(self._settings, self._workspace),
-            gpus=self._gpus,
             wanted=lambda kind: self._wanted(one, pods, kind),
             turn=self._turn,
             fits=self._unfit,
@@ -194,12 +193,14 @@ class RunpodRunner:
             return "done"
         if there(paths.lost):
             return "lost"
-        if self._sent(folder):
+        if (host := self._sent(folder)) is not None:
+            for keeper in self._keepers.values():
+                keeper.adopt(folder, host)
             return self._ssh.poll(folder)
-        keeper = self._keepers.get(read_small(folder / SLOT) or "")
-        if keeper is None:
+        waits = self._keepers.get(read_small(folder / SLOT) or "")
+        if waits is None:
             raise InfraError(f"{folder} waits for a slot that is not there any more")
-        keeper.put(folder)  # put by an earlier controller: it waits again
+        waits.put(folder)  # put by an earlier controller: it waits again
         return "starting"
 
     def ended(self, folders: Collection[Path]) -> set[Path]:
@@ -209,7 +210,7 @@ class RunpodRunner:
         return self._ssh.progress(folder)
 
     def cancel(self, folder: Path) -> None:
-        if self._sent(folder):
+        if self._sent(folder) is not None:
             self._ssh.cancel(folder)
         elif not there(JobPaths(folder).cancel):
             write_aside(JobPaths(folder).cancel, "")
@@ -305,8 +306,13 @@ class RunpodRunner:
         """As the pod's own runner will say it; of a track without GPUs nobody knows before."""
         return f"cuda/{kind}/{self._gpus}" if self._track.hardware.kind == "cuda" else ""
 
-    def _sent(self, folder: Path) -> bool:
-        return there(folder / mirror.NAME)
+    def _sent(self, folder: Path) -> str | None:
+        """The machine that a job was handed to."""
+        try:
+            placed = mirror.read(folder)
+        except ValueError:
+            return ""  # by somebody: `ssh` says what is wrong
+        return None if placed is None else placed.host
 
     def _at_work(self) -> bool:
         return any(keeper.machine is not None or not keeper.idle for keeper in self._keepers.values())
