@@ -12,7 +12,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -24,64 +23,27 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tests.runpod_described import SPEC, description
+from tests.runpod_pods import (
+    ACTIONS,
+    DISK_PER_HOUR,
+    H100,
+    PLACES,
+    PRICES,
+    START,
+    Course,
+    StandPod,
+    floor,
+    moment,
+    one_of,
+    place,
+    problem,
+    until_of,
+)
+
+__all__ = ["H100", "KEY", "PLACES", "Course", "Fault", "StandIn", "standin"]
 
 KEY = "rpa_test0123456789abcdefghijklmnop"
-START = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)
-DISK_PER_HOUR = 0.10 / 730
 Fault = Literal["429", "500", "500 done", "lost", "lost done", "garbage", "redirect"]
-H100 = "NVIDIA H100 80GB HBM3"
-PRICES = {H100: (3.49, 2.69, 8), "NVIDIA H100 PCIe": (2.89, 2.39, 8), "NVIDIA H200": (4.59, 3.59, 8)}
-PLACES = ("US-TX-3", "EU-RO-1", "US-KS-2")
-ACTIONS = {
-    "PROVISIONING": ["stop", "terminate"],
-    "STARTING": ["stop", "terminate"],
-    "RUNNING": ["stop", "restart", "terminate"],
-    "EXITED": ["start", "terminate"],
-    "ERROR": ["start", "terminate"],
-    "TERMINATED": [],
-}
-
-
-@dataclass
-class Course:
-    """What will become of a pod, in seconds after it was made. None: never."""
-
-    starting: float | None = 10.0
-    running: float | None = 40.0
-    port: float | None = 50.0
-    exited: float | None = None
-    error: float | None = None
-    vanished: float | None = None
-    dearer: float = 1.0  # it costs so many times the list price
-
-
-@dataclass
-class StandPod:
-    id: str
-    body: dict[str, Any]
-    course: Course
-    made: datetime
-    price: float
-    place: str
-    spans: list[tuple[datetime, datetime | None, float]] = field(default_factory=list)  # billed times, $/h
-    ended: datetime | None = None
-    stopped: datetime | None = None
-
-    def age(self, at: datetime) -> float:
-        return (at - self.made).total_seconds()
-
-    def status(self, at: datetime) -> str:
-        course, age = self.course, self.age(at)
-        if self.ended is not None:
-            return "TERMINATED"
-        for word, moment in (("ERROR", course.error), ("EXITED", course.exited)):
-            if moment is not None and age >= moment:
-                return word
-        if self.stopped is not None:
-            return "EXITED"
-        if course.running is not None and age >= course.running:
-            return "RUNNING"
-        return "STARTING" if course.starting is not None and age >= course.starting else "PROVISIONING"
 
 
 class StandIn:
@@ -139,7 +101,7 @@ class StandIn:
         with self.lock:
             self._age()
             return sum(
-                self._cost(pod, START - timedelta(days=1), self.at)
+                pod.cost(START - timedelta(days=1), self.at, self.at)
                 for pod in self.pods.values()
                 if pod_id in (None, pod.id)
             )
@@ -155,24 +117,10 @@ class StandIn:
             if (timer := self.timers(pod)) is not None and pod.status(self.at) not in ("EXITED", "ERROR"):
                 moments.append(datetime.fromtimestamp(timer, UTC))
             if moments and min(moments) <= self.at:
-                self._end(pod, max(pod.made, min(moments)))
-            for moment in (pod.course.exited, pod.course.error):
-                if moment is not None and pod.age(self.at) >= moment:
-                    self._stop_billing(pod, pod.made + timedelta(seconds=moment))
-
-    def _end(self, pod: StandPod, at: datetime) -> None:
-        pod.ended = at
-        self._stop_billing(pod, at)
-
-    def _stop_billing(self, pod: StandPod, at: datetime) -> None:
-        pod.spans = [(a, b if b is not None else max(a, at), usd) for a, b, usd in pod.spans]
-
-    def _cost(self, pod: StandPod, start: datetime, end: datetime) -> float:
-        total = 0.0
-        for a, b, usd in pod.spans:
-            seconds = (min(end, b or self.at, self.at) - max(start, a)).total_seconds()
-            total += max(0.0, seconds) * usd / 3600
-        return total
+                pod.end(max(pod.made, min(moments)))
+            for when in (pod.course.exited, pod.course.error):
+                if when is not None and pod.age(self.at) >= when:
+                    pod.unbill(pod.made + timedelta(seconds=when))
 
     # -- what is served
 
@@ -247,7 +195,7 @@ class StandIn:
             if self.dying_s:
                 pod.course.vanished = min(pod.course.vanished or 1e9, pod.age(self.at) + self.dying_s)
             else:
-                self._end(pod, self.at)
+                pod.end(self.at)
             return Response(status_code=204)
         return JSONResponse(self._shown(pod))
 
@@ -298,11 +246,11 @@ class StandIn:
         if action not in ACTIONS[pod.status(self.at)]:
             return problem(409, "Conflict", f"{action} is not valid now")
         if action == "terminate":
-            self._end(pod, self.at)
+            pod.end(self.at)
             return Response(status_code=204)
         if action == "stop":
             pod.stopped = self.at
-            self._stop_billing(pod, self.at)
+            pod.unbill(self.at)
         elif action == "start":
             pod.stopped, pod.course = None, Course()
             pod.spans.append((self.at, None, pod.price))
@@ -379,7 +327,7 @@ class StandIn:
         while first < end:
             last = first + timedelta(seconds=size)
             for pod in self.pods.values():
-                usd = self._cost(pod, first, last)
+                usd = pod.cost(first, last, self.at)
                 if usd and query.get("podId") in (None, pod.id):
                     amounts = {"totalAmount": usd, "gpuAmount": usd, "cpuAmount": 0.0, "diskAmount": 0.0}
                     records.append({"startTime": moment(first), "endTime": moment(last), "podId": pod.id, **amounts})
@@ -413,51 +361,6 @@ class StandIn:
             method, path = request.method.lower(), request.url.path
             self.wrong += self._schemas.answer(method, path, response)
         return response
-
-
-def until_of(pod: StandPod) -> float | None:
-    """When the timer that a pod was started with ends it, as its text says."""
-    for line in pod.body.get("env", {}).get("CADDIE_TIMER", "").splitlines():
-        if line.startswith("[ ") and "-lt $own" in line:
-            return float(line.split()[1])
-    return None
-
-
-def problem(
-    status: int, title: str, detail: str, headers: dict[str, str] | None = None, errors: list[str] | None = None
-) -> Response:
-    said: dict[str, Any] = {"title": title, "status": status, "detail": detail}
-    if errors:
-        said["errors"] = errors
-    return JSONResponse(said, status, headers, media_type="application/problem+json")
-
-
-def one_of(found: list[dict[str, Any]], parts: list[str], name: str) -> Response:
-    """The list, or the one of this id."""
-    if not parts:
-        return JSONResponse({name: found})
-    one = next((one for one in found if one["id"] == parts[0]), None)
-    return JSONResponse(one) if one else problem(404, "Not Found", "resource not found")
-
-
-def place(name: str) -> dict[str, Any]:
-    region = "EUROPE" if name.startswith("EU") else "NORTH_AMERICA"
-    return {
-        "id": name,
-        "name": name,
-        "region": region,
-        "networkVolumeTypes": ["STANDARD"],
-        "compliance": [],
-        "globalNetwork": False,
-    }
-
-
-def moment(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def floor(at: datetime, seconds: int) -> datetime:
-    return datetime.fromtimestamp(at.timestamp() // seconds * seconds, UTC)
 
 
 @contextlib.contextmanager

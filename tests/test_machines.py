@@ -11,7 +11,7 @@ from agent import budget
 from agent.errors import BudgetExceeded
 from agent.machines import book
 from agent.machines.burn import burn
-from agent.machines.records import BadRequest, Limits, Machine, NoBalance, NoCapacity, Unclear
+from agent.machines.records import BadRequest, Limits, Machine, NoBalance, NoCapacity, Unclear, Waiting
 from agent.machines.renting import LOST_S, Renter, rent, shut
 from agent.machines.rules import RULES, RUNPOD, rules_of
 from agent.machines.sweep import settle, sweep
@@ -96,10 +96,11 @@ def test_no_cap_is_passed(stand: StandIn, kept: tuple[Store, Campaign]) -> None:
         (Limits(usd_per_lease=WORST - 0.01), "a lease may cost 14"),
         (Limits(usd_per_run=1.0), "a run may cost 1.00 \\$, and this one 1.75"),
         (Limits(usd_per_day=WORST - 0.01), "cap of 14.* a day"),
-        (Limits(most=0), "0 may be at once"),
     ):
         with pytest.raises(BudgetExceeded, match=words):
             rent(renter(stand, kept[0], limits), 1, PLACED, 4 * HOUR, HOUR / 2)
+    with pytest.raises(Waiting, match="0 may be at once"):  # until one of them is over
+        rent(renter(stand, kept[0], Limits(most=0)), 1, PLACED, HOUR)
     with pytest.raises(BudgetExceeded, match="cap of 100"):
         rent(renter(stand, kept[0]), 1, PLACED, 100 * HOUR)
     assert rows(renter(stand, kept[0])) == [] and stand.seen == []  # nobody was asked
