@@ -75,7 +75,7 @@ def test_the_runs_of_a_worker_that_was_killed_are_lost_and_end(store: Store, tmp
 def test_a_worker_that_comes_again_in_time_goes_on_with_what_it_held(store: Store, tmp_path: Path) -> None:
     _, base = working.campaign(store)
     script = working.LONG.replace("40", "9")
-    with hold(store, "campaign night"), working.worker(store, tmp_path / "far", lease_s=12.0) as box:
+    with hold(store, "campaign night"), working.worker(store, tmp_path / "far", lease_s=90.0) as box:
         runner = working.runner(store)
         slot = runner.slots[0]
         order, folder = working.order(store, base, tmp_path / "jobs", script, runner.hardware_class(slot))
@@ -83,7 +83,7 @@ def test_a_worker_that_comes_again_in_time_goes_on_with_what_it_held(store: Stor
         until(lambda: state(store, order.run_id).seconds > 0, 60)
         box.kill()
         box.wait()
-        with working.worker(store, tmp_path / "far", lease_s=12.0):
+        with working.worker(store, tmp_path / "far", lease_s=90.0):
             until(lambda: runner.poll(folder) in ("done", "lost"), 60)
         assert runner.collect(folder).outcome == "ok"
         assert state(store, order.run_id).token == 1

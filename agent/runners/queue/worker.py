@@ -27,6 +27,8 @@ from agent.store.queue import Answer, Held, Taken, Wanted
 LOOK_S = 0.2  # between two looks at what runs
 ASK_S = 1.0  # between two looks for jobs
 LEASE_S = 30.0
+SIGN_S = 3.0  # between two signs of life, and no more than a sixth of a lease
+MOST_PIECES = outcome.MOST_LOG // outcome.PIECE
 CODE, REFERENCE = "code/", "reference"
 
 
@@ -134,11 +136,11 @@ class Worker:
                 draining=self._interrupts > 0,
             )
         self._silent_since = _now()
-        self._sign_due = _now() + self._lease_s / 6
+        self._sign_due = _now() + min(SIGN_S, self._lease_s / 6)
         self._obey(answer, mine)
         for job in mine:
             if not job.over:
-                self._send_logs(job, mirror_piece=True)
+                self._send_logs(job, most=1)
 
     def _obey(self, answer: Answer, mine: list[Job]) -> None:
         for job in mine:
@@ -190,20 +192,19 @@ class Worker:
             queue.lose(shared, lease, reason=f"on {self._me.name}: {reason}", seconds=seconds, began=began)
         self._say(f"job {lease.job_id}: lost: {reason}")
 
-    def _send_logs(self, job: Job, *, mirror_piece: bool = False) -> None:
+    def _send_logs(self, job: Job, most: int = MOST_PIECES) -> None:
+        """What was printed since, `most` pieces of each log; first it is asked what the store has of it."""
         for name in outcome.LOGS:
-            while True:
+            for _ in range(most):
                 at = job.sent.get(name, -1)
-                piece = cargo.read_end(job.folder, name, max(at, 0), outcome.PIECE)
-                if (at >= 0 and not piece) or at >= outcome.MOST_LOG:
+                piece = cargo.read_end(job.folder, name, at, outcome.PIECE) if at >= 0 else b""
+                if at >= 0 and not piece:
                     break
                 with self._store.share() as shared:
-                    end = queue.printed(shared, job.held, name, at, piece if at >= 0 else b"")
+                    end = queue.printed(shared, job.held, name, at, piece)
                 if end is None:
                     return
                 job.sent[name] = end
-                if mirror_piece:
-                    break
 
     def _forget(self, job: Job) -> None:
         remove(job.folder)
@@ -230,14 +231,15 @@ class Worker:
 
     def _start(self, taken: Taken) -> None:
         folder = self._folder / "jobs" / f"r{taken.run_id}"
+        job = Job(folder, Noted(taken.held.job_id, taken.held.token, taken.run_id, taken.slot))
         try:
             order = self._place(folder, taken)
-            held.note(folder, Noted(taken.held.job_id, taken.held.token, taken.run_id, taken.slot))
+            held.note(folder, job.noted)
         except (InfraError, OSError, ValueError) as error:
-            remove(folder)
+            if folder not in self._jobs:
+                remove(folder)
             self._lose(taken.held, str(error), 0.0, began=False)
             return
-        job = Job(folder, Noted(taken.held.job_id, taken.held.token, taken.run_id, taken.slot))
         with self._store.share() as shared:
             begun = queue.begin(shared, taken.held, lease_s=self._lease_s)
         if not begun:
@@ -256,12 +258,16 @@ class Worker:
         order = Order.from_json(taken.order)
         if order.run_id != taken.run_id:
             raise InfraError(f"the order of r{taken.run_id} is of r{order.run_id}")
+        if folder in self._jobs:
+            raise InfraError(f"an earlier try of r{taken.run_id} is not ended here yet")
         remove(folder)
         with self._store.read() as reads:
             files = {name: blobs.get(reads.connection, sha) for name, sha in taken.inputs.items()}
         reference = order.auditing.reference
         if reference is not None:
             name = f"references/{reference.sha256[:16]}.npz"
+            if REFERENCE not in files:
+                raise InfraError(f"the scores to audit r{taken.run_id} by did not come with it")
             cargo.put(self._folder, name, files[REFERENCE])
             there = replace(reference, path=f"../{name}")
             order = replace(order, auditing=replace(order.auditing, reference=there))
