@@ -16,10 +16,15 @@ def fits(track: Track, hardware_class: str) -> bool:
 
 
 def shaped(track: Track, gpus: int | None) -> Track:
-    """Raises UserError for a number that no rung of the track asks for."""
-    if gpus is None:
+    """All its runs have one size, so that no two slots of a worker are of the same GPUs.
+
+    Raises UserError for a number that no rung of the track asks for.
+    """
+    if track.hardware.kind == "cpu" and gpus is None:
         return track
-    if track.hardware.kind == "cpu" or gpus not in track.sizes():
+    if gpus is not None and (track.hardware.kind == "cpu" or gpus not in track.sizes()):
         sizes = ", ".join(map(str, track.sizes())) if track.hardware.kind == "cuda" else "none"
         raise UserError(f"--gpus {gpus}: runs of track {track.name} have {sizes}")
-    return track.model_copy(update={"hardware": track.hardware.model_copy(update={"gpus": gpus})})
+    rungs = tuple(rung.model_copy(update={"gpus": None}) for rung in track.rung)
+    hardware = track.hardware.model_copy(update={"gpus": gpus or track.sizes()[0]})
+    return track.model_copy(update={"hardware": hardware, "rung": rungs})
