@@ -2,7 +2,9 @@
 
 `python -m benchmarks.audit ARTIFACT OTHER_SEED --corpus FOLDER`: two artifacts of the tiny track's base with different
 seeds (`.caddie/NAME/jobs/r1/out/final_model.bin` and r2's of any campaign) and the corpus they were trained on
-(`.caddie/data/docs`). Without arguments it trains both first, which takes a minute or two.
+(`.caddie/data/docs`). Without arguments it trains one first; `--seeds 2` trains both. With one seed there is no strong
+reference: those columns are those of the weak one. `--quick` asks a fifth of the positions and of the audits, to see
+whether it runs; its figures are none to publish.
 
 Prints how far honest answers are from honest scores; how often leaks of a given size are caught, with a strong
 reference (the other seed) and a weak one (the judge's bigram model); and how often an honest candidate is accused. The
@@ -106,11 +108,11 @@ def read(artifact: Path, texts: list[bytes]) -> Model:
     return Model(t.Scorer(model, c), tokenizer, Stream(np.concatenate(encoded), tuple(starts)))
 
 
-def honest(model: Model) -> Iterator[Noise]:
+def honest(model: Model, pool: int) -> Iterator[Noise]:
     """The same candidate asked otherwise than it was scored."""
     model = model.part(PART)
     count = len(model.stream.tokens)
-    drawn = sorted(random.Random(1).sample(range(count), min(POOL, count)))
+    drawn = sorted(random.Random(1).sample(range(count), min(pool, count)))
     for numerics in ("fp32", "bf16"):
         for stride, name in ((256, "windows"), (64, "sliding by 64")):
             model.to(numerics, stride, 8192)
@@ -298,27 +300,29 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, default=ROOT / ".caddie/data/docs")
     parser.add_argument("--audits", type=int, default=AUDITS)
     parser.add_argument("--honest", type=int, default=HONEST)
+    parser.add_argument("--seeds", type=int, choices=(1, 2), default=1, help="trained where no artifacts are given")
+    parser.add_argument("--quick", action="store_true", help="a fifth of everything")
     asked = parser.parse_args()
+    part = 5 if asked.quick else 1
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
-        given = asked.artifacts or [train(Path(name), asked.corpus, seed) for seed in (1, 2)]
-        if len(given) != 2:
-            parser.error("give two artifacts of different seeds, or none")
+        given = asked.artifacts or [train(Path(name), asked.corpus, seed) for seed in range(1, asked.seeds + 1)]
+        if len(given) > 2:
+            parser.error("give two artifacts of different seeds, one, or none")
         held = load(asked.corpus).val
         assert held.docs is not None
         texts = read_documents(asked.corpus / held.files[0].path, held.files[0].sha256, held.docs, held.bytes)
         models = [read(path, texts) for path in given]
-    run(models[0], models[1], asked.audits, asked.honest)
+    run(models[0], models[1] if len(models) > 1 else None, asked.audits // part, asked.honest // part, POOL // part)
 
 
-def run(model: Model, other: Model, audits: int, honest_audits: int) -> None:
-    pools = list(honest(model))
+def run(model: Model, other: Model | None, audits: int, honest_audits: int, pool: int) -> None:
+    pools = list(honest(model, pool))
     show_noise(pools)
     model.to("fp32", 256, 8192)
-    other.to("fp32", 256, 8192)
-    claimed, theirs = model.scores(CHUNK_TOKENS), other.scores(CHUNK_TOKENS)
-    strong = aligned(other, theirs, model)
+    claimed = model.scores(CHUNK_TOKENS)
     weak = reference.learnt(model.stream.tokens, len(model.scorer.model.embedding))
+    strong = weak if other is None else aligned(other, model)
     apart = strong - claimed
     print(
         f"\n{len(claimed):,} tokens, {claimed.mean():.3f} nats each; the strong reference {strong.mean():.3f} (sd of "
@@ -330,8 +334,10 @@ def run(model: Model, other: Model, audits: int, honest_audits: int) -> None:
     show_accused(pools, honest_audits)
 
 
-def aligned(other: Model, theirs: Floats, model: Model) -> Floats:
+def aligned(other: Model, model: Model) -> Floats:
     """The other seed's scores at our tokens, through the bytes, as the judge lays them out."""
+    other.to("fp32", 256, 8192)
+    theirs = other.scores(CHUNK_TOKENS)
     counts = np.diff([*other.stream.starts, len(other.stream.tokens)])
     nats, _ = reference.beside(reference.Kept(counts, other.laid(), theirs), model.stream, model.laid())
     return nats
