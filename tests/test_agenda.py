@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.clock import RealClock
 from agent.loop import Loop
 from agent.steps import wanted
-from agent.steps.agenda import Agenda
+from agent.steps.agenda import EVERY_S, Agenda
 from agent.store import open_store
 from tests.e2e import world
 from tests.e2e.planning import worse
@@ -57,13 +58,21 @@ def test_what_another_process_wrote_is_seen(tmp_path: Path) -> None:
         assert reads.proposals(setting.campaign.id)[1].state in ("worse", "inconclusive")
 
 
+class Later(RealClock):
+    seconds = 0.0
+
+    def now(self) -> float:
+        return self.seconds
+
+
 @pytest.mark.parametrize("reviews", [False, True])
 def test_what_another_process_wrote_in_the_middle_of_a_turn_is_seen_at_the_next(tmp_path: Path, reviews: bool) -> None:
     """Events of its own that come after it hide nothing."""
     root = world.make_workspace(tmp_path / "work")
     world.write_ideas(root, [worse(1)])
     setting = world.open_campaign(root)
-    agenda = Agenda(setting)
+    clock = Later()
+    agenda = Agenda(setting, clock)
     agenda.turn()
     agenda.wanted()
     agenda.turned(1)
@@ -75,5 +84,6 @@ def test_what_another_process_wrote_in_the_middle_of_a_turn_is_seen_at_the_next(
     with setting.store.write() as tx:
         tx.add_event(setting.campaign.id, "done", "its own")
     agenda.turned(1)
+    clock.seconds += EVERY_S / 2  # not yet time to look at everything whatever happened
     agenda.turn()
     assert agenda.whole == reviews
