@@ -1,6 +1,7 @@
 """A trial at a cheaper rung: who is dropped there, how often by bad luck alone, and what bytes say."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,7 @@ from agent.judge import trial
 from agent.records import Finding, Outcome, Proposal, Purpose, Verdict
 from agent.store import Scored
 from agent.track import Track
+from tests.e2e import world
 from tests.scored import TOML, TRACK, scored
 
 IDEA = Proposal(
@@ -60,6 +62,19 @@ def test_a_rung_may_have_a_noise_of_its_own() -> None:
     assert decide(run(2, 2.1)).decision == "worse"
     assert decide(run(2, 2.1), track=noisy).decision == "screen"
     assert decide(run(2, 2.4), track=noisy).decision == "worse"
+
+
+def test_where_machines_make_a_score_two_of_them_say_nothing_of_an_idea() -> None:
+    clocked = tracks.parse(world.TRIALS.replace('kind = "cpu"', 'kind = "cpu"\nanchor_every_s = 60'), "toy.toml")
+    one, same, other = (on(run(n, bpb), lease) for n, bpb, lease in ((1, 2.0, "a"), (2, 2.5, "a"), (3, 2.5, "b")))
+    assert decide(same, baseline=one, track=clocked).decision == "worse"
+    found = decide(other, baseline=one, track=clocked)
+    assert found.decision == "screen" and "on another machine" in found.words
+    assert decide(other, baseline=one).decision == "worse"  # elsewhere it does not matter
+
+
+def on(one: Scored, lease: str) -> Scored:
+    return replace(one, run=replace(one.run, lease=lease))
 
 
 @pytest.mark.parametrize(

@@ -50,10 +50,17 @@ def decide(
         return _verdict(rung, proposal, "oversize", f"{over}; {seen}")
     apart = math.sqrt(2) * (rung.prior_sigma or track.decision.prior_sigma)
     loss = (mine.bpb - before) / apart
+    if _other_machine(track, candidate[-1], baseline):
+        words = f"{seen}, but on another machine, which makes a score of its own; screened at {track.decision.rung}"
+        return _verdict(rung, proposal, "screen", words)
     if loss > CLEARLY:
         words = f"{seen}: clearly worse, {loss:.1f} standard deviations of a difference of two runs ({apart:.4f})"
         return _verdict(rung, proposal, "worse", words)
     return _verdict(rung, proposal, "screen", f"{seen}: not clearly worse, so it is screened at {track.decision.rung}")
+
+
+def _other_machine(track: Track, one: "Scored", other: "Scored") -> bool:
+    return track.hardware.anchor_every_s is not None and one.run.lease != other.run.lease
 
 
 def _over(track: Track, size: int | None, baseline: int | None, sizes: Sequence[int]) -> str | None:
