@@ -13,8 +13,9 @@ from agent import track as tracks
 from agent.errors import TrackError
 from agent.loop import Loop
 from agent.records import Run
-from agent.runners import NEW, JobPaths
+from agent.runners import NEW, JobPaths, lease_of
 from agent.runners.fake import FakeRunner, Imagined, Knobs, imagine
+from agent.runners.fleet import Fleet
 from agent.runners.order import Order
 from agent.setting import Setting
 from agent.steps import anchors, decide, wanted
@@ -248,3 +249,11 @@ def test_tracks_with_a_declared_budget_have_no_anchors(name: str) -> None:
 def test_tracks_that_a_clock_ends_have(name: str) -> None:
     track, _ = tracks.load(name, Path())
     assert track.hardware.anchor_every_s == 4 * 3600
+
+
+def test_a_fleet_asks_whoever_has_the_machine() -> None:
+    machines = Machines()
+    fleet = Fleet({"fake": Leased(("a", "b"), machines), "other": FakeRunner(1, name="other")})
+    assert [lease_of(fleet, slot) for slot in fleet.slots] == ["a", "b", ""]
+    fleet.refuse("b", "it drifted")
+    assert machines.refused == {"b": "it drifted"}
