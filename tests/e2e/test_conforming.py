@@ -19,7 +19,7 @@ from tests.e2e import test_combining as combining
 from tests.e2e import world
 from tests.e2e.planning import by_title, scripted
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 BEFORE = "before = None if at in first else self.before"
 # Honest as long as no chunk has a token before its first.
 SCRIPT = trained.SCRIPT.replace("KNOBS = {", "EDGE = -1\nKNOBS = {")

@@ -27,7 +27,7 @@ from tests.zoo_runs import SCRIPTS, TOML, make_corpus
 CAP = 40.0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_campaign_rents_uses_and_returns_its_machines(
     tmp_path: Path, stand: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from tests import sshd
 from tests.e2e import world
 from tests.e2e.test_kill import REAL_SCRIPT, REAL_TRACK
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture
