@@ -215,10 +215,8 @@ def test_a_folder_that_was_taken_away_there_is_no_way_to_be_trained_again(long: 
     shepherd = json.loads(long.there("r1").pid.read_text())["pid"]
     os.kill(shepherd, signal.SIGSTOP)  # it would write who did it
     there.rename(there.with_name("elsewhere"))
-    try:
-        assert far.ended(runner, paths) == "lost"
-    finally:
-        os.kill(shepherd, signal.SIGKILL)
+    os.kill(shepherd, signal.SIGKILL)
+    assert far.ended(runner, paths) == "lost"
     loss = runner.loss(paths.folder)
     assert loss.ran and "taken away after it had begun" in loss.reason and not there.exists()
 

@@ -100,6 +100,8 @@ class Errand:
         if seen.state == "lost" and not await self._begun():
             await self._begin()
             return None
+        if seen.state in ("starting", "running") and surely_over(self._folder, self._known):
+            raise InfraError("its time is over, and still it runs there")
         return await self._result(self._name, seen)
 
     async def _begin(self) -> None:
