@@ -18,6 +18,7 @@ from agent.options import Options, default_slots, enough, planner_names, review_
 from agent.planner import Planner, making
 from agent.records import Campaign, Caps, Draft, Proposal
 from agent.runners import Runner, classes, configured, rents
+from agent.runners.fleet import tells_leases
 from agent.setting import known
 from agent.store import Store, open_store, where
 from agent.syntax import NotParsed
@@ -75,7 +76,7 @@ def check(
         raise UserError(f"track {track.name} needs --budget GPU_HOURS")
     enough(track, budget)
     planners = planner_names(options)
-    walls = walled(track, runner, repo.root, planners, unsafe=options.unsafe)
+    walls = (*walled(track, runner, repo.root, planners, unsafe=options.unsafe), *alike(track, runner))
     caps, notes = _caps(options, budget, making.make(planners, track, repo.root), repo.root)
     name = options.name or _free_name(store, repo, track.name)
     repo.refuse_name(name)
@@ -109,6 +110,16 @@ def walled(track: Track, runner: Runner, root: Path, planners: str, *, unsafe: b
     if unsafe and not reaches(level, track.sandbox.minimum):
         return ("A model's code runs without walls here, as you; no such run is ever best valid.",)
     return ()
+
+
+def alike(track: Track, runner: Runner) -> tuple[str, ...]:
+    """What a person should know where machines make a score, and these can't be told apart."""
+    if track.hardware.anchor_every_s is None or tells_leases(runner):
+        return ()
+    return (
+        "This runner can't tell its machines apart, so those of one class are taken for one: use machines that are "
+        "alike, or a difference between two of them may pass for a gain.",
+    )
 
 
 def _caps(

@@ -5,16 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from agent import reach
+from agent import opening, reach
 from agent.errors import InfraError
 from agent.judge.task import Auditing
 from agent.loop import Loop
 from agent.runners import JobPaths, ended
 from agent.runners.fake import FakeRunner
 from agent.runners.fleet import PAUSE_S, Fleet, NotPlacedError, placed
+from agent.runners.local import LocalRunner
 from agent.runners.order import Order, place
 from agent.store import Store
-from agent.track import parse
+from agent.track import load, parse
 from sandbox import Level
 from tests.e2e import world
 
@@ -179,3 +180,13 @@ def test_what_no_machine_took_costs_the_idea_nothing(tmp_path: Path) -> None:
         assert reads.balance(setting.campaign.id).reserved.gpu_s == 0
         seeds = {run.seed for run in away}
         assert all(any(run.seed == seed and run.state == "done" for run in runs) for seed in seeds)
+
+
+def test_who_can_not_tell_its_machines_apart_is_said_where_machines_make_a_score() -> None:
+    local = LocalRunner(1)
+    blind = Fleet({"local": local, "lab": FakeRunner(1, name="lab")})
+    (timed, _), toy = load("golf-1xh100", Path.cwd()), parse(world.TRACK, "toy")
+    assert opening.alike(timed, local) == opening.alike(timed, Fleet({"local": local})) == ()
+    assert opening.alike(toy, blind) == ()
+    (note,) = opening.alike(timed, blind)
+    assert "can't tell its machines apart" in note

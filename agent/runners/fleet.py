@@ -254,3 +254,9 @@ def placed(folder: Path) -> Placed | None:
 
 def _text(where: Placed) -> str:
     return json.dumps(asdict(where))
+
+
+def tells_leases(runner: Runner) -> bool:
+    """Whether every machine that it may use can be told from the others."""
+    parts = runner.runners.values() if isinstance(runner, Fleet) else (runner,)
+    return all(isinstance(one, Leases) for one in parts)
