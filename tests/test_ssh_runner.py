@@ -12,7 +12,8 @@ import pytest
 
 from agent import reach
 from agent.errors import InfraError, MissingError
-from agent.judge.task import Measured
+from agent.judge.measure import kept_reference
+from agent.judge.task import Auditing, Measured, Reference
 from agent.runners.job import JobPaths, Loss
 from agent.runners.local import LocalRunner
 from agent.runners.ssh import mirror
@@ -57,6 +58,23 @@ def test_a_run_is_trained_and_scored_there_and_all_of_it_is_here(world: far.Worl
     assert measured.status == "ok" and measured.nats and measured.artifact_bytes
     assert (paths.out / "final_model.bin").stat().st_size == measured.artifact_bytes
     assert paths.train_log.stat().st_size > 0
+
+
+def test_the_scores_of_a_baseline_come_back_and_go_along_with_the_next_run(world: far.World) -> None:
+    runner, words = world.runner(), []
+    reference = None
+    for run_id in (1, 2):
+        order = world.order(run_id, auditing=Auditing("full", min_gain=0.01, reference=reference))
+        paths = world.place(order)
+        runner.submit(order, paths.folder, runner.slots[0])
+        assert far.ended(runner, paths) == "done", runner.loss(paths.folder)
+        found = Measured.from_json(paths.measure.read_text()).audit
+        assert found is not None and found.strength == "full"
+        words.append(found.reference)
+        sha = kept_reference(paths)
+        assert sha is not None and paths.reference.stat().st_size > 0
+        reference = Reference(f"r{run_id}/{paths.reference.name}", sha)
+    assert words == ["a bigram model of the judge's", "the baseline's scores for 100 % of the tokens"]
 
 
 LONG = TOML.replace('CHEAT = ""', 'CHEAT = "trains_past_its_clock"').replace("train_wall_s = 20", "train_wall_s = 4")

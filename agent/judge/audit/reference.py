@@ -163,7 +163,9 @@ class Kept(NamedTuple):
 def read(held: Reference) -> Kept:
     """ValueError if it is not the file that was written."""
     path = Path(held.path)
-    data = read_plain(path.parent, path.name, MOST_FILE)
+    # What is only held open, for a session on another machine, has no name that somebody could have put a trap behind.
+    held_open = path.parent.name == "fd" and path.is_relative_to("/proc")
+    data = path.read_bytes() if held_open else read_plain(path.parent, path.name, MOST_FILE)
     if hashlib.sha256(data).hexdigest() != held.sha256:
         raise ValueError(f"{path.name} was changed")
     with np.load(io.BytesIO(data), allow_pickle=False) as found:
