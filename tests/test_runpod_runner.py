@@ -14,7 +14,7 @@ from agent.machines import book
 from agent.machines.records import Limits
 from agent.machines.renting import Renter
 from agent.machines.sweep import settle
-from agent.runners import JobPaths
+from agent.runners import NEW, JobPaths
 from agent.runners.runpod import deadman
 from agent.runners.runpod.client import Client
 from agent.runners.runpod.keeper import Admit
@@ -300,7 +300,7 @@ def test_a_pod_that_is_not_what_it_was_takes_no_further_run(pool: Pool) -> None:
             1, head.id, None, rung="decide", purpose="report", seed=1, attempt=1, hardware_class="", script_sha="s"
         )
     runner = pool.runner()
-    assert runner.lease("runpod/0") == ""
+    assert runner.lease("runpod/0") == NEW
     paths = pool.job(runner, run.id)
     pool.until(runner, lambda: runner.poll(paths.folder) == "running")
     assert runner.lease("runpod/0") == "m1"
