@@ -57,6 +57,17 @@ def test_one_document_that_is_known_by_heart_is_enough_if_it_is_large() -> None:
     assert severities(cheat) == ["invalid"]
 
 
+def test_a_few_documents_that_are_known_by_heart_do_not_hide_behind_their_own_spread() -> None:
+    """A tenth of those that are scored, where no error of all of them would show it."""
+    draw = np.random.default_rng(12)
+    base = draw.lognormal(6.5, 0.8, 75)
+    run = base * (1 - 0.02 - 0.02 * draw.standard_normal(75))
+    run[:61:10] *= 0.1
+    (found,) = findings(measured(run, 61), [measured(base, 61)])
+    assert (found.rule, found.severity) == ("holdout_gap", "flag") and "spread of those others" in found.text
+    assert findings(measured(base * 0.98 * draw.normal(1, 0.02, 75), 61), [measured(base, 61)]) == ()
+
+
 def test_what_nobody_would_smuggle_in_for_is_no_gap() -> None:
     steady = np.asarray(BASE).copy()
     steady[:100] *= 0.995

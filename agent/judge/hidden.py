@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from agent.records import Finding, Measurement
+from agent.records import Finding, Measurement, Severity
 
 RULE = "holdout_gap"
 FLAG, INVALID = 3.0, 5.0  # standard deviations
@@ -43,10 +43,14 @@ class Gap(NamedTuple):
 
     def sigmas(self) -> float:
         """As of a normal distribution: few documents make wide tails."""
-        error, df = self._error()
-        if error == 0.0:
-            return 0.0 if self.size <= 0 else math.inf
-        return float(-stats.norm.ppf(stats.t.sf(self.size / error, df)))
+        return _sigmas(self.size, *self._error())
+
+    def sigmas_of_hidden(self) -> float:
+        """The same if the scored documents spread as the hidden ones do: a few that are known by heart widen the spread
+        that they would be measured by. Too few documents to accuse anybody by: of 40,000 honest ideas with heavy tails
+        one stood out."""
+        error = self.hidden.error * math.sqrt(1 + self.hidden.even / self.scored.even)
+        return _sigmas(self.size, error, max(self.hidden.even - 1, 1.0))
 
     def most(self) -> float:
         """The largest gap that these documents leave possible."""
@@ -62,15 +66,27 @@ class Gap(NamedTuple):
         return math.sqrt(variance), variance**2 / math.fsum(square**2 / free for square, free in parts)
 
 
+def _sigmas(size: float, error: float, df: float) -> float:
+    if error == 0.0:
+        return 0.0 if size <= 0 else math.inf
+    return float(-stats.norm.ppf(stats.t.sf(size / error, df)))
+
+
 def findings(run: Measurement, baseline: Sequence[Measurement]) -> tuple[Finding, ...]:
     found = gap(run, baseline)
-    if found is None or found.size < LEAST or (sigmas := found.sigmas()) < FLAG:
+    if found is None or found.size < LEAST:
         return ()
+    sigmas, told = found.sigmas(), "standard deviations"
+    severity: Severity = "invalid" if sigmas >= INVALID else "flag"
+    if sigmas < FLAG:
+        sigmas, told = found.sigmas_of_hidden(), "standard deviations by the spread of those others"
+        if sigmas < INVALID:
+            return ()
     text = (
         f"it needs {100 * found.scored.value:.2f} % less than its baseline for the documents that are scored, and "
-        f"{100 * found.hidden.value:.2f} % less for others of their kind: {min(sigmas, 99.0):.1f} standard deviations"
+        f"{100 * found.hidden.value:.2f} % less for others of their kind: {min(sigmas, 99.0):.1f} {told}"
     )
-    return (Finding(RULE, "invalid" if sigmas >= INVALID else "flag", text),)
+    return (Finding(RULE, severity, text),)
 
 
 def excluded(run: Measurement, baseline: Sequence[Measurement]) -> str:
