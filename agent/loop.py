@@ -208,7 +208,7 @@ class Loop:
         while True:
             may_ask = not self._over and not self._asked()
             if may_ask:
-                self._asking.ask(self._slots.ahead(self._agenda.runs.values()))
+                self._asking.ask(lambda: self._slots.ahead(self._agenda.runs.values()))
             drafts = self._asking.answers()
             for draft in drafts:
                 record(setting, draft)

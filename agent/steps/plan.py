@@ -6,6 +6,7 @@ a call still under way at the end would have said is lost with it: nothing waits
 
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ READY: frozenset[ProposalState] = frozenset({"drafted", "approved"})
 # And those that wait for a person: nothing runs before the person has come, and nothing else waits for it.
 WAITING: frozenset[ProposalState] = READY | {"awaiting_review"}
 REMEMBERED = 400  # how many of the newest ideas a planner is told of, so that a long campaign does not slow down
+PER_SLOT_S = 0.0005  # between two looks at when slots will be free: a look costs what there are slots
 CALL_S = 60.0  # what a call is believed to take before one was answered
 QUICK_S = 3.0  # for which the loop waits for a planner that takes one question at a time
 PAUSE_S = 30.0  # after a planner failed, before it is asked again; twice as long after each further time
@@ -73,6 +75,7 @@ class Asking:
         self._paused: dict[str, float] = {}  # until when a planner that failed is left alone
         self._exhausted: set[str] = set()
         self._failures: Counter[str] = Counter()  # of each planner in a row
+        self._deep, self._deep_due = 0, 0.0  # how many are to be ready, and when that is asked again
         self._ready: int | None = None  # how many ideas are; None: to be asked
         self._told = False  # that ideas have to come by themselves
         self._faults: Counter[str] = Counter()
@@ -93,9 +96,13 @@ class Asking:
         """Whether there is something for `answers`."""
         return bool(self._done())
 
-    def ask(self, ahead: Ahead) -> None:
+    def ask(self, ahead: Callable[[], Ahead]) -> None:
         """Starts as many calls as are needed to keep the slots fed."""
-        deep, campaign = self._ahead(ahead), self._setting.campaign
+        if self._clock.now() >= self._deep_due:
+            found = ahead()
+            self._deep = self._ahead(found)
+            self._deep_due = self._clock.now() + PER_SLOT_S * len(found.free_in)
+        deep, campaign = self._deep, self._setting.campaign
         if self.exhausted or (self._ready is not None and deep <= self._ready + len(self._asked)):
             return
         with self._setting.store.read() as reads:
