@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NEW",
     "Ends",
+    "Far",
     "JobPaths",
     "JobResult",
     "JobSpec",
@@ -41,6 +42,7 @@ __all__ = [
     "ended",
     "lease_of",
     "rents",
+    "writes_here",
 ]
 
 
@@ -150,6 +152,20 @@ def rents(runner: Runner) -> bool:
 def classes(runner: Runner) -> tuple[str, ...]:
     """The hardware classes of its slots, in their order."""
     return tuple(dict.fromkeys(runner.hardware_class(slot) for slot in runner.slots))
+
+
+@runtime_checkable
+class Far(Protocol):
+    """A runner of whose runs only what came of them is written here."""
+
+    def far(self, slot: str) -> bool:
+        """Whether a run in this slot writes elsewhere."""
+        ...
+
+
+def writes_here(runner: Runner, slot: str) -> bool:
+    """Whether all that a run in this slot writes is on this machine's disk."""
+    return not (isinstance(runner, Far) and runner.far(slot))
 
 
 @runtime_checkable

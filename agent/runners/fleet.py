@@ -15,7 +15,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from agent.errors import InfraError, did_you_mean
-from agent.runners import Ends, JobPaths, JobResult, JobState, Leases, Loss, Progress, Runner, lease_of, rents
+from agent.runners import (
+    Ends,
+    JobPaths,
+    JobResult,
+    JobState,
+    Leases,
+    Loss,
+    Progress,
+    Runner,
+    lease_of,
+    rents,
+    writes_here,
+)
 from agent.runners.job import strict, write_aside
 from agent.runners.order import Order
 from agent.runners.reading import read_small, there
@@ -101,6 +113,9 @@ class Fleet:
 
     def hardware_class(self, slot: str) -> str:
         return self._of(slot).hardware_class(slot)
+
+    def far(self, slot: str) -> bool:
+        return not writes_here(self._of(slot), slot)
 
     def price(self, slot: str) -> float:
         return self._of(slot).price(slot)

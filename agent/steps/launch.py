@@ -8,7 +8,7 @@ import shutil
 from agent import budget
 from agent.errors import BudgetExceeded
 from agent.records import Amount, Proposal, Run
-from agent.runners import lease_of
+from agent.runners import lease_of, writes_here
 from agent.runners.fleet import NotPlacedError
 from agent.setting import Setting, known
 from agent.steps.auditing import auditing
@@ -24,9 +24,14 @@ MOST_WORDS = 1000  # of why a machine did not take a run
 
 
 def full_disk(setting: Setting) -> str | None:
-    """Why no run may start: the disk could not hold what every slot may write. None: it could."""
-    limits, slots = setting.track.limits, len(setting.runner.slots)
-    need = (slots * (limits.disk_mb + limits.log_mb) + MARGIN_MB) * MB
+    """Why no run may start: the disk could not hold what every slot may write. None: it could.
+
+    Of runs on other machines the artifact and the logs come here.
+    """
+    limits, runner = setting.track.limits, setting.runner
+    slots, here = len(runner.slots), sum(writes_here(runner, slot) for slot in runner.slots)
+    kept = limits.disk_mb * MB if limits.artifact_bytes is None else limits.artifact_bytes
+    need = here * limits.disk_mb * MB + (slots - here) * kept + (slots * limits.log_mb + MARGIN_MB) * MB
     free = shutil.disk_usage(setting.repo.root).free
     if free >= need:
         return None

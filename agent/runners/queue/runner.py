@@ -96,6 +96,9 @@ class QueueRunner:
         except KeyError as error:
             raise InfraError(f"slot {slot}: no worker has ever had such a one") from error
 
+    def far(self, slot: str) -> bool:
+        return True
+
     def price(self, slot: str) -> float:
         return 0.0  # who runs a worker pays for its machine
 

@@ -110,6 +110,9 @@ class RunpodRunner:
             return self._ssh.hardware_class(place)
         return self._class(keeper.kind if keeper is not None else self._kind)
 
+    def far(self, slot: str) -> bool:
+        return True
+
     def price(self, slot: str) -> float:
         keeper = self._keepers.get(slot)
         if keeper is not None and keeper.machine is not None:

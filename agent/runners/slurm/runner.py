@@ -57,6 +57,9 @@ class SlurmRunner:
             return f"cuda/{device}/{self._gpus}/{self._name}"
         return f"cpu/{self._name}/{self._settings.cpus}-cpus"
 
+    def far(self, slot: str) -> bool:
+        return True
+
     def price(self, slot: str) -> float:
         return self._settings.price * max(1, self._gpus)
 
