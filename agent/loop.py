@@ -70,7 +70,11 @@ class Loop:
     def run(self) -> Ending:
         """Works until the budget, the target, the planner or the person says stop."""
         setting = self._setting
-        with hold(setting.store, f"campaign {setting.campaign.name}") as lease, self._interruptible():
+        with (
+            hold(setting.store, f"campaign {setting.campaign.name}") as lease,
+            self._interruptible(),
+            self._given_back(),
+        ):
             setting.repo.sweep(setting.campaign.name)
             setting.runner.sweep(setting.jobs)
             with setting.store.write() as tx:
@@ -81,8 +85,6 @@ class Loop:
                     self._rest()
                 self._show()
             close(setting, found)
-            if isinstance(setting.runner, Closes):
-                setting.runner.close()
             return found
 
     def _turn(self) -> int:
@@ -276,6 +278,15 @@ class Loop:
         }
         with self._setting.store.write() as tx:
             tx.add_event(self._setting.campaign.id, "stopping", words[asked])
+
+    @contextmanager
+    def _given_back(self) -> Iterator[None]:
+        """Whatever the end is, what is idle and costs money is given back."""
+        try:
+            yield
+        finally:
+            if isinstance(self._setting.runner, Closes):
+                self._setting.runner.close()
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:

@@ -11,6 +11,8 @@ from agent.errors import PlannerError, SpentError
 from agent.loop import Loop
 from agent.planner import Request
 from agent.records import Draft, Mode
+from agent.runners import JobState
+from agent.runners.fake import FakeRunner
 from agent.search import ALL_MODES
 from agent.steps import plan
 from agent.store import Tx
@@ -142,3 +144,23 @@ def test_a_fault_that_quotes_a_key_does_not_tell_it(root: Path, monkeypatch: pyt
     assert "ZeroDivisionError: authorization: [redacted]" in ending.reason
     setting.store.close()
     assert not any(b"horse" in path.read_bytes() for path in root.glob("runs.db*"))
+
+
+class Rented(FakeRunner):
+    """Can't be asked how its jobs fare."""
+
+    closed = False
+
+    def poll(self, folder: Path) -> JobState:
+        raise RuntimeError("a fault of ours")
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_what_costs_money_is_given_back_whatever_ends_the_loop(root: Path) -> None:
+    world.write_ideas(root, [worse(1)])
+    runner = Rented(1)
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        Loop(world.open_campaign(root, make_runner=lambda slots: runner)).run()
+    assert runner.closed
