@@ -14,6 +14,7 @@ given beside it: what a planner gets to read, guard and git, job folders, measur
 
 import argparse
 import functools
+import math
 import os
 import resource
 import shutil
@@ -182,7 +183,7 @@ def _found(
     setting.store.close()
     events = 2 * runs + proposals + verdicts
     start, end = window(runner, slots, planner.last_at)
-    busy = runner.busy(start, end) / (slots * (end - start))
+    busy = runner.busy(start, end) / (slots * (end - start)) if end > start else math.nan  # too few ideas to tell
     scheduler = own - sum(meter.stages.values())
     per = 1000 / events
     stages = {name: seconds * per for name, seconds in sorted(meter.stages.items())}
