@@ -15,9 +15,11 @@ from types import FrameType
 from typing import Literal
 
 from agent.clock import REAL, Clock
+from agent.errors import BudgetExceeded
 from agent.llm.meter import write_off
 from agent.records import Proposal
 from agent.runners import ended as over_now
+from agent.runners import rents
 from agent.runners.fleet import Closes
 from agent.setting import Setting
 from agent.steps import anchors
@@ -36,7 +38,7 @@ from agent.steps.promote import promote
 from agent.steps.slots import Slots
 from agent.steps.wanted import Wanted, begins, sparing
 from agent.steps.watch import Watch
-from agent.store.lease import hold
+from agent.store.lease import Lease, hold
 
 LOOK_S = 0.05  # between two looks at what runs and at the planners
 LESSONS_S = 120.0  # at the end, for findings that are still being written
@@ -79,13 +81,22 @@ class Loop:
             setting.runner.sweep(setting.jobs)
             with setting.store.write() as tx:
                 write_off(tx, setting.campaign.id, "its controller was killed")
+            found = self._until_over(lease)
+            close(setting, found)
+            return found
+
+    def _until_over(self, lease: Lease) -> Ending:
+        try:
             while (found := self._ending()) is None:
                 lease.check()
                 if not self._turn():
                     self._rest()
                 self._show()
-            close(setting, found)
-            return found
+        except BudgetExceeded as error:
+            if not rents(self._setting.runner):
+                raise
+            return Ending("finished", f"no machine can be rented any more: {error}")
+        return found
 
     def _turn(self) -> int:
         """Takes every arrow as far as it can go; gives how much happened."""

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from agent import opening, reach
-from agent.errors import InfraError
+from agent.errors import BudgetExceeded, InfraError
 from agent.judge.task import Auditing
 from agent.loop import Loop
-from agent.runners import JobPaths, ended
+from agent.records import FINAL
+from agent.runners import JobPaths, JobState, ended
 from agent.runners.fake import FakeRunner
 from agent.runners.fleet import PAUSE_S, Fleet, NotPlacedError, placed
 from agent.runners.local import LocalRunner
@@ -190,3 +191,49 @@ def test_who_can_not_tell_its_machines_apart_is_said_where_machines_make_a_score
     assert opening.alike(toy, blind) == ()
     (note,) = opening.alike(timed, blind)
     assert "can't tell its machines apart" in note
+
+
+class Penniless(FakeRunner):
+    """Rents, and has no money left once there is work."""
+
+    rents = True
+    broke = False
+
+    def __init__(self, slots: int, name: str) -> None:
+        super().__init__(slots, name=name)
+        self._names = self.slots
+
+    @property
+    def slots(self) -> tuple[str, ...]:  # type: ignore[override]
+        if self.broke:
+            raise BudgetExceeded("the cap of 5.00 $ a day")
+        return self._names
+
+    @slots.setter
+    def slots(self, names: tuple[str, ...]) -> None:
+        self._names = names
+
+    def poll(self, folder: Path) -> JobState:
+        self.broke = True
+        return super().poll(folder)
+
+
+def test_where_one_has_no_money_left_the_others_go_on(tmp_path: Path) -> None:
+    rented, lab = Penniless(1, "rented"), FakeRunner(1, name="lab")
+    both = Fleet({"rented": rented, "lab": lab})
+    assert both.slots == ("rented/0", "lab/0")
+    rented.broke = True
+    assert both.slots == ("lab/0",)
+    with pytest.raises(BudgetExceeded, match="a day"):
+        _ = Fleet({"rented": rented}).slots
+
+
+def test_a_campaign_whose_machines_can_not_be_paid_any_more_is_over(tmp_path: Path) -> None:
+    root = world.make_workspace(tmp_path / "work")
+    world.write_ideas(root, IDEAS[:2])
+    setting = world.open_campaign(root, slots=1, usd=5.0, make_runner=lambda slots: Penniless(1, "rented"))
+    ending = Loop(setting).run()
+    assert ending.state == "finished" and "no machine can be rented any more: the cap of 5.00 $" in ending.reason
+    with setting.store.read() as reads:
+        assert all(one.state in FINAL for one in reads.proposals(setting.campaign.id))
+        assert reads.runs(setting.campaign.id, states={"queued", "running"}) == []

@@ -14,7 +14,7 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from agent.errors import InfraError, did_you_mean
+from agent.errors import CaddieError, InfraError, did_you_mean
 from agent.runners import (
     Ends,
     JobPaths,
@@ -87,8 +87,13 @@ class Fleet:
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """Those of backends that are not resting."""
+        """Those of backends that are not resting.
+
+        Raises:
+            CaddieError: somebody must act before one of them can go on, and the others have none.
+        """
         found: list[str] = []
+        wrong: list[CaddieError] = []
         for name, runner in self.runners.items():
             if self._clock() < self._rests[name].until:
                 continue
@@ -96,6 +101,10 @@ class Fleet:
                 found += runner.slots
             except InfraError:
                 self._failed(name)
+            except CaddieError as error:  # no money, a key that is refused: the others go on meanwhile
+                wrong.append(error)
+        if wrong and not found:
+            raise wrong[0]
         return tuple(found)
 
     @property
