@@ -190,7 +190,7 @@ def test_what_a_worker_says_is_checked_before_it_is_believed(tmp_path: Path) -> 
         for outputs, result, words in (
             ('{"../../evil": "0"}', "{}", "which no job has"),
             ('{"artifact": "0"}', "{}", "the store has no file"),
-            ("{}", "no JSON", "can't be used"),
+            ("{}", "no JSON", "is damaged"),
         ):
             order, folder = working.order(store, base, tmp_path / "jobs", working.QUICK, "cpu/x")
             runner.submit(order, folder, runner.slots[0])

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent import syntax, training
-from agent.errors import InfraError
 from agent.judge.task import Audit, Clocks, Manifest, Measured, no_score
 from agent.records import Outcome
 from agent.runners.job import (
@@ -28,7 +27,7 @@ from agent.runners.job import (
     write_aside,
 )
 from agent.runners.order import Order, placed
-from agent.runners.reading import read_small
+from agent.runners.results import result_of
 from sandbox import BoxName, Level, Policy
 from sandbox.limits import Exit
 
@@ -130,10 +129,7 @@ class FakeRunner:
         """What is imagined can't be stopped; it is over at once anyway."""
 
     def collect(self, folder: Path) -> JobResult:
-        text = read_small(JobPaths(folder).result)
-        if text is None:
-            raise InfraError(f"{folder} has no result")
-        return JobResult.from_json(text)
+        return result_of(folder)
 
     def loss(self, folder: Path) -> Loss:
         return Loss(False, 0.0, "never started")

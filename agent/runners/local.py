@@ -30,6 +30,7 @@ from agent.runners.job import (
 from agent.runners.order import Here, Order, corpus_beside, placed, spec_of
 from agent.runners.progress import progress
 from agent.runners.reading import read_small, there
+from agent.runners.results import result_of
 from agent.runners.shepherd import BEAT_S, boot
 from sandbox import BoxName, Level, Policy, in_force, stack
 from sandbox.child import open_log
@@ -179,13 +180,7 @@ class LocalRunner:
             os.close(held)
 
     def collect(self, folder: Path) -> JobResult:
-        text = read_small(JobPaths(folder).result)
-        if text is None:
-            raise InfraError(f"{folder} has no result that can be read")
-        try:
-            return JobResult.from_json(text)
-        except ValueError as error:
-            raise InfraError(f"the result in {folder} is damaged: {error}") from error
+        return result_of(folder)
 
     def loss(self, folder: Path) -> Loss:
         """Doubt counts as `ran`: dying, or taking the job folder along, must be no way to draw again."""

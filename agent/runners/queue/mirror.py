@@ -16,22 +16,15 @@ from sqlalchemy import Connection
 
 from agent.errors import InfraError
 from agent.runners.job import JobPaths, strict_heartbeat, write_aside
-from agent.runners.order import Order
 from agent.runners.queue.cargo import put
-from agent.runners.reading import MOST, read_small, there
+from agent.runners.reading import MOST, there
+from agent.runners.results import order_of
 from agent.store import blobs, queue
 from agent.store.queue import JobRow
 
 LOGS = ("train.log", "score.log", "judge.log", "shepherd.log")
 MOST_LOG = 64_000_000  # bytes of one log
 PIECE = 1_000_000
-
-
-def order_of(folder: Path) -> Order:
-    try:
-        return Order.from_json(read_small(JobPaths(folder).order) or "")
-    except ValueError as error:
-        raise InfraError(f"{folder} holds no order that can be read: {error}") from error
 
 
 def beat(folder: Path, row: JobRow) -> None:

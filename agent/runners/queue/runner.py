@@ -19,7 +19,8 @@ from agent.runners.order import Order, placed
 from agent.runners.progress import progress
 from agent.runners.queue import cargo, mirror, rebuild
 from agent.runners.queue.hardware import fits
-from agent.runners.reading import read_small, there
+from agent.runners.reading import there
+from agent.runners.results import order_of, result_of
 from agent.setting import campaign_folder
 from agent.store import Store, blobs, lease, queue, workers
 from agent.store.queue import IN_FLIGHT, JobRow
@@ -182,17 +183,14 @@ class QueueRunner:
             queue.ask_to_end(tx, run_id, ended.to_json())
 
     def collect(self, folder: Path) -> JobResult:
-        try:
-            return JobResult.from_json(read_small(JobPaths(folder).result) or "")
-        except ValueError as error:
-            raise InfraError(f"the result in {folder} can't be used: {error}") from error
+        return result_of(folder)
 
     def loss(self, folder: Path) -> Loss:
         with self._store.read() as reads:
             row = queue.look(reads.connection, [_run_id(folder)]).get(_run_id(folder))
         if row is None:
             return Loss(False, 0.0, "it was never laid out for a worker")
-        return Loss(row.began, min(row.seconds, mirror.order_of(folder).wall_s), row.reason)
+        return Loss(row.began, min(row.seconds, order_of(folder).wall_s), row.reason)
 
     def sweep(self, jobs_root: Path) -> list[int]:
         """Workers end what they left behind themselves."""

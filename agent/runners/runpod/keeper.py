@@ -17,8 +17,8 @@ from agent.machines.records import BadRequest, Candidate, Machine, NoCapacity
 from agent.machines.renting import Renter, rent, shut
 from agent.machines.tending import Patience, due, prolong, tend
 from agent.runners.job import JobPaths, JobResult, Loss, write_aside
-from agent.runners.order import Order
 from agent.runners.reading import there
+from agent.runners.results import order_of
 from agent.runners.runpod import deadman
 from agent.runners.runpod.hosts import PodHosts
 from agent.runners.runpod.settings import Settings
@@ -158,7 +158,7 @@ class Keeper:
         return self._use(now)
 
     def _rent(self, job: Path) -> float:
-        desk, order = self._desk, _order(job)
+        desk, order = self._desk, order_of(job)
         if self._failures >= NO_GOOD:
             self._failures = 0
             lose(job, Loss(False, 0.0, f"{NO_GOOD} pods in a row came to nothing; the last: {self.why}"))
@@ -208,7 +208,7 @@ class Keeper:
         if job is None or _over(job):
             return self._idle(now)
         if self._handed != job:
-            order = _order(job)
+            order = order_of(job)
             self._have(order.wall_s + SPARE_S)
             with desk.renter.store.write() as tx:
                 book.at_work(tx, self.machine.id, order.run_id)
@@ -294,19 +294,12 @@ def due_since(machine: Machine, now: datetime) -> float:
     return (now - datetime.fromisoformat(machine.live or machine.created)).total_seconds()
 
 
-def _order(folder: Path) -> Order:
-    try:
-        return Order.from_json(JobPaths(folder).order.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InfraError(f"{folder} holds no order that can be read: {error}") from error
-
-
 def _over(folder: Path) -> bool:
     paths = JobPaths(folder)
     return there(paths.result) or there(paths.lost)
 
 
 def _cancel(folder: Path) -> None:
-    run_id = _order(folder).run_id
+    run_id = order_of(folder).run_id
     result = JobResult(run_id, "cancelled", "cancelled before a pod was there", (), 0.0, (), False)
     write_aside(JobPaths(folder).result, result.to_json())

@@ -14,6 +14,7 @@ from agent.errors import InfraError
 from agent.runners.job import JobPaths, JobResult, Loss, from_json, strict, strict_heartbeat, write_aside
 from agent.runners.order import Order
 from agent.runners.reading import MOST, read_small, there
+from agent.runners.results import order_of
 from agent.runners.shepherd import BEAT_S
 from agent.runners.slurm.depot import Depot, Look, Wanted
 from sandbox.limits import MB
@@ -42,11 +43,7 @@ class Mirror:
     # ------------------------------------------------------------ who it is
 
     def order(self) -> Order:
-        """Raises InfraError: there is none that can be read."""
-        try:
-            return Order.from_json(read_small(self.paths.order) or "")
-        except ValueError as error:
-            raise InfraError(f"{self.paths.order} can't be read: {error}") from error
+        return order_of(self.folder)
 
     def note(self) -> Note | None:
         text = read_small(self.folder / NOTE)

@@ -9,12 +9,13 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.errors import InfraError, UserError
+from agent.errors import UserError
 from agent.records import Campaign
 from agent.runners.job import JobPaths, JobResult, JobState, Loss, Progress
 from agent.runners.order import Order, placed
 from agent.runners.progress import progress
-from agent.runners.reading import read_small, there
+from agent.runners.reading import there
+from agent.runners.results import result_of
 from agent.runners.slurm.commands import Slurm
 from agent.runners.slurm.depot import Depot
 from agent.runners.slurm.mirror import Mirror
@@ -107,13 +108,7 @@ class SlurmRunner:
             self._watch.hurry()
 
     def collect(self, folder: Path) -> JobResult:
-        text = read_small(JobPaths(folder).result)
-        if text is None:
-            raise InfraError(f"{folder} has no result that can be read")
-        try:
-            return JobResult.from_json(text)
-        except ValueError as error:
-            raise InfraError(f"the result in {folder} is damaged: {error}") from error
+        return result_of(folder)
 
     def loss(self, folder: Path) -> Loss:
         return Mirror(folder).loss()

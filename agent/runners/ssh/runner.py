@@ -18,6 +18,7 @@ from agent.runners.job import JobPaths, JobResult, JobState, Loss, Progress, str
 from agent.runners.order import Order, placed
 from agent.runners.progress import progress
 from agent.runners.reading import read_small, there
+from agent.runners.results import result_of
 from agent.runners.ssh import depot, mirror
 from agent.runners.ssh.attendant import Jobs, Nothing
 from agent.runners.ssh.errand import Errand, lose, name_of, surely_over
@@ -146,13 +147,7 @@ class SshRunner:
             self._soon(errand)
 
     def collect(self, folder: Path) -> JobResult:
-        text = read_small(JobPaths(folder).result)
-        if text is None:
-            raise InfraError(f"{folder} has no result that can be read")
-        try:
-            return JobResult.from_json(text)
-        except ValueError as error:
-            raise InfraError(f"the result in {folder} is damaged: {error}") from error
+        return result_of(folder)
 
     def loss(self, folder: Path) -> Loss:
         """Doubt counts as `ran`."""
