@@ -14,6 +14,8 @@ from agent.track import parse
 
 MILLI = 1000  # gains are told in thousandths of a BPB
 
+NOBODY = "(nobody's: the base)"
+
 
 @dataclass(frozen=True)
 class Line:
@@ -90,7 +92,7 @@ def costs(reads: Reads, campaign_id: int) -> Costs:
         idle=_idle(sum(one.used_s for one in machines), paid_s) if paid_s > 0 else None,
         by_rung=priced.lines(lambda one: one.rung),
         by_kind=priced.lines(lambda one: one.kind, lambda one: one.kind),
-        by_planner=priced.lines(lambda one: one.planner, lambda one: one.planner),
+        by_planner=priced.lines(lambda one: one.planner or NOBODY, lambda one: one.planner),
         by_gain=gains,
         by_machine=tuple(machines),
     )

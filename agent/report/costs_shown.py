@@ -15,6 +15,7 @@ from agent.report.drawing import BLUE, FAINT, GREEN, GREY, INK, ORANGE, style, t
 from agent.report.words import line, table
 
 FORMATS = ("png", "svg", "pdf")
+LEAST_BARS = 5
 MOST_BARS = 8
 NAME = 34  # characters of a bar's name
 
@@ -177,7 +178,7 @@ def _bars(axes: Axes, title: str, values: Sequence[tuple[str, float]], colour: s
     colours = [ORANGE if name == "(idle)" else GREY if name.endswith(" others") else colour for name, _ in shown]
     axes.barh(places, [value for _, value in shown], color=colours, height=0.66)
     axes.set_yticks(list(places), [line(name, NAME) for name, _ in shown], fontsize=9, parse_math=False)
-    axes.invert_yaxis()
+    axes.set_ylim(max(len(shown), LEAST_BARS) - 0.5, -0.5)  # from the top; few bars are no wall of colour
     axes.grid(axis="y", visible=False)
     axes.margins(x=0.18)
     for place, (_, value) in zip(places, shown, strict=True):
