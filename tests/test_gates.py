@@ -98,6 +98,8 @@ WALL = "train: stopped at its wall limit (48 s)"
         ("recheck", "capped", (49.0, 25.6), (None, None), "recheck"),
         ("recheck", "capped", (49.0, 48.1), (None, None), "crashed"),
         ("screen", "capped", (49.0, 48.1), (None, None), "crashed"),  # slow by itself
+        ("screen", "capped", (49.0, 8.0), (None, None), "recheck"),
+        ("screen", "capped", (49.0, 3.1), (None, None), "crashed"),  # asleep
         ("screen", "crashed", (49.0, 25.6), (None, None), "crashed"),
         ("screen", "capped", (None, None), (None, None), "crashed"),
     ],

@@ -22,6 +22,7 @@ SEED_SHARE = 0.1
 SEED_LEAST = 1e-4  # where the baseline says nothing: far below any training, far above rounding
 SAME = 1e-9
 STARVED = 0.85  # of the baseline's share of its core
+IDLE = 0.15  # of a core: six others at once would leave more, so who has less waits for something itself
 MOST_STARVED = 4  # tries at one seed: before each further one a quiet core is waited for
 ENDED_BADLY = frozenset({"crashed", "capped", "no_artifact", "bad_artifact", "score_failed"})
 
@@ -77,7 +78,7 @@ def _place(one: "Scored") -> tuple[int, int | None]:
 def without_score(track: Track, candidate: Sequence["Scored"], baseline: Sequence["Scored"]) -> Broken | None:
     """A machine's fault is no verdict: the run is repeated, and where that helps nothing the idea is let go untested.
 
-    Then a core was never free, or the script waits for something: from here that looks the same.
+    Then a core was never free, or the script often waits for something: from here that looks the same.
     """
     for one in effective(candidate):
         if one.measurement.bpb is None or one.run.outcome in ENDED_BADLY:
@@ -100,7 +101,7 @@ def starved(track: Track, one: "Scored", baseline: Sequence["Scored"]) -> bool:
     if track.hardware.kind != "cpu" or one.run.outcome != "capped":
         return False
     mine, usual = core_share(one), [share for other in baseline if (share := core_share(other)) is not None]
-    return mine is not None and mine < STARVED * (median(usual) if usual else 1.0)
+    return mine is not None and IDLE <= mine < STARVED * (median(usual) if usual else 1.0)
 
 
 def core_share(one: "Scored") -> float | None:
