@@ -19,7 +19,7 @@ import pytest
 
 from agent import track as tracks
 from agent.runners.ssh.hosts import SshHost
-from agent.runners.ssh.link import Pins
+from agent.runners.ssh.link import Link, Pins
 from agent.runners.ssh.machine import Machine
 from sandbox import tree
 from tests.processes import until
@@ -143,7 +143,7 @@ class Sshd:
 
 def machine(server: Sshd, folder: Path, text: str, pins: Path, **changed: object) -> Machine:
     """The machine behind an sshd, for what a track needs."""
-    return Machine(server.host(folder, **changed), Pins(pins), "jobs/test", tracks.parse(text, "toy.toml"))
+    return Machine(Link(server.host(folder, **changed), Pins(pins)), "jobs/test", tracks.parse(text, "toy.toml"))
 
 
 def start(folder: Path) -> Sshd:

@@ -1,6 +1,6 @@
 """What a far machine is sent: blobs named by their sha256, each once, and the trees that are laid of them.
 
-Takes files of this machine; gives `Tree`, and sends over a `Link` what is lacking there. A transfer that breaks goes
+Takes files of this machine; gives `Tree`, and sends over a `Wire` what is lacking there. A transfer that breaks goes
 on at the byte where it broke.
 """
 
@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from agent import fresh
 from agent.errors import InfraError, UserError
@@ -18,12 +18,9 @@ from agent.reach import fineweb_folder
 from agent.runners.job import from_json
 from agent.runners.ssh import far
 from agent.runners.ssh.hosts import SshHost
-from agent.runners.ssh.link import Link, Refused, Unreachable, read_most
+from agent.runners.ssh.link import Refused, Unreachable, Wire, broken, read_most
 from agent.track import Track
 from trainer.data.manifest import load
-
-if TYPE_CHECKING:
-    pass
 
 SOURCE = Path(far.__file__).read_text("utf-8")
 SMALL = 1 << 20  # bytes; what is smaller is sent together with others
@@ -82,7 +79,7 @@ def training_data(track: Track, corpus: Path) -> Tree:
     return Tree({file.path: file.sha256 for file in files}, {file.path: corpus / file.path for file in files})
 
 
-async def call(link: Link, verb: str, *words: str, stdin: bytes = b"", within_s: float = 120.0) -> dict[str, object]:
+async def call(link: Wire, verb: str, *words: str, stdin: bytes = b"", within_s: float = 120.0) -> dict[str, object]:
     """One verb of far.py, to its end."""
     done = await link.run(*command(link.host, verb, *words), stdin=stdin, within_s=within_s)
     if done.rc == 127 or (done.rc and not done.out):
@@ -106,7 +103,7 @@ def answer(line: bytes, host: SshHost) -> dict[str, object]:
     return found
 
 
-async def send(link: Link, blobs: Mapping[str, Path]) -> int:
+async def send(link: Wire, blobs: Mapping[str, Path]) -> int:
     """Sends what is lacking there; gives the bytes that went over."""
     sizes = {sha: path.stat().st_size for sha, path in blobs.items()}
     asked = json.dumps(list(sizes.items())).encode()
@@ -120,23 +117,21 @@ async def send(link: Link, blobs: Mapping[str, Path]) -> int:
     return sent
 
 
-async def lay(link: Link, tree: Tree, how: How, name: str = "") -> str:
+async def lay(link: Wire, tree: Tree, how: How, name: str = "") -> str:
     """Its folder there. `link`: its files are the blobs themselves; `anew`: whatever is there under the name goes."""
     files = json.dumps(dict(tree.files)).encode()
     return str((await call(link, "lay", name or tree.name, how, stdin=files, within_s=600)).get("tree"))
 
 
-async def _puts(link: Link, blobs: Mapping[str, Path]) -> int:
+async def _puts(link: Wire, blobs: Mapping[str, Path]) -> int:
     data = {sha: path.read_bytes() for sha, path in blobs.items()}
     head = json.dumps([[sha, len(one)] for sha, one in data.items()]).encode() + b"\n"
     await call(link, "puts", stdin=head + b"".join(data.values()), within_s=600)
     return sum(map(len, data.values()))
 
 
-async def _put(link: Link, sha: str, path: Path, size: int) -> int:
+async def _put(link: Wire, sha: str, path: Path, size: int) -> int:
     import asyncio
-
-    import asyncssh
 
     process = await link.open(*command(link.host, "put", sha, str(size)))
     try:
@@ -155,7 +150,7 @@ async def _put(link: Link, sha: str, path: Path, size: int) -> int:
             async with asyncio.timeout(PUT_S + size / 1e8):
                 answer(await read_most(process.stdout, 65536), link.host)
         return at - began
-    except (asyncssh.Error, OSError, TimeoutError) as error:
+    except (OSError, TimeoutError, broken()) as error:
         link.drop()
         raise Unreachable(f"{link.host.name}: a transfer broke: {error or type(error).__name__}") from error
     finally:

@@ -7,10 +7,11 @@ Nobody else's settings count: no ssh configuration is read, and no agent is forw
 import asyncio
 import os
 import shlex
+import sys
 import threading
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from agent.errors import InfraError, MissingError, UserError, to_install
 from agent.runners.reading import read_small
@@ -37,6 +38,62 @@ class Done(NamedTuple):
     rc: int
     out: bytes
     err: str
+
+
+class Reader(Protocol):
+    """What a far process says."""
+
+    async def read(self, n: int = -1, /) -> bytes: ...
+
+    async def readline(self) -> bytes: ...
+
+    async def readexactly(self, n: int, /) -> bytes: ...
+
+
+class Writer(Protocol):
+    """What it is told: sent as it is written, and `drain` waits while too much is under way."""
+
+    def write(self, data: bytes, /) -> None: ...
+
+    async def drain(self) -> None: ...
+
+    def write_eof(self) -> None: ...
+
+
+class Process(Protocol):
+    """A process on the machine. A link that breaks is an OSError, or what `broken` says."""
+
+    @property
+    def stdin(self) -> Writer: ...
+
+    @property
+    def stdout(self) -> Reader: ...
+
+    @property
+    def stderr(self) -> Reader: ...
+
+    def close(self) -> None: ...
+
+
+class Wire(Protocol):
+    """How a machine is reached: over ssh as below, or by whatever else its provider has."""
+
+    @property
+    def host(self) -> SshHost: ...
+
+    async def open(self, *words: str) -> Process: ...
+
+    async def run(self, *words: str, stdin: bytes = b"", within_s: float = 60.0) -> Done: ...
+
+    def drop(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+def broken() -> type[Exception]:
+    """What asyncssh raises when a link breaks; where nobody uses it, nothing does."""
+    asyncssh = sys.modules.get("asyncssh")
+    return OSError if asyncssh is None else asyncssh.Error
 
 
 class Thread:
@@ -222,7 +279,7 @@ class Link:
             raise Unreachable(f"{host.name} ({host.address}:{host.port}): {_words(error)}") from error
 
 
-async def read_most(stream: "asyncssh.SSHReader[bytes]", most: int) -> bytes:
+async def read_most(stream: Reader, most: int) -> bytes:
     """All that comes, and no more than may come."""
     parts: list[bytes] = []
     while data := await stream.read(65536):

@@ -1,6 +1,6 @@
 """One far machine made ready for runs: reached, known, with our code on it and an attendant that looks after jobs.
 
-Takes an `SshHost`; gives `Machine`, whose calls may be made again after any failure. Whoever rents machines makes one
+Takes the link to it; gives `Machine`, whose calls may be made again after any failure. Whoever rents machines makes one
 of these of what the provider says (address, port, user, key), under a name that is the machine's alone.
 """
 
@@ -12,7 +12,7 @@ import struct
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from agent import fresh
 from agent.errors import InfraError
@@ -21,11 +21,8 @@ from agent.runners.ssh import depot
 from agent.runners.ssh.attendant import MOST_FRAME, Dead, Facts, Looked, Seen, Settings, judging_tree
 from agent.runners.ssh.depot import How, Tree
 from agent.runners.ssh.hosts import SshHost
-from agent.runners.ssh.link import Link, Pins, Refused, Unreachable
+from agent.runners.ssh.link import Process, Refused, Unreachable, Wire, broken
 from agent.track import Track
-
-if TYPE_CHECKING:
-    import asyncssh
 
 T = TypeVar("T")
 ANSWER_S = 60.0
@@ -45,15 +42,15 @@ class Failed:
 class Machine:
     """All of its methods run in the event loop of its link."""
 
-    def __init__(self, host: SshHost, pins: Pins, jobs: str, track: Track) -> None:
+    def __init__(self, link: Wire, jobs: str, track: Track) -> None:
         """`jobs`: the folder there of this controller's jobs, from our own; `track`: what runs need."""
-        self.host = host
-        self.link = Link(host, pins)
+        self.host = link.host
+        self.link = link
         self.facts: Facts | None = None
         self.root = ""
         self.sent = 0  # bytes of blobs
         self._jobs, self._track = jobs, track
-        self._attendant: asyncssh.SSHClientProcess[bytes] | None = None
+        self._attendant: Process | None = None
         self._turn = asyncio.Lock()
         self._laying = asyncio.Lock()
         self._said_at = 0.0
@@ -86,7 +83,7 @@ class Machine:
                     _write(self._attendant, {"do": do, **words})
                     told = await _read(self._attendant)
                 return _told(kind, told, self.host)
-            except (OSError, TimeoutError, asyncio.IncompleteReadError, _ssh_error()) as error:
+            except (OSError, TimeoutError, asyncio.IncompleteReadError, broken()) as error:
                 self._broken()
                 raise Unreachable(f"{self.host.name}: {error or 'no answer'}") from error
 
@@ -153,7 +150,7 @@ class Machine:
                     file.write(data)
                     at += len(data)
             aside.replace(to)
-        except (OSError, TimeoutError, _ssh_error()) as error:
+        except (OSError, TimeoutError, broken()) as error:
             self.link.drop()
             raise Unreachable(f"{self.host.name}: {path} did not come: {error or 'no answer'}") from error
         finally:
@@ -177,7 +174,7 @@ class Machine:
             process.stdin.write_eof()
             async with asyncio.timeout(START_S):
                 depot.answer(await process.stdout.readline(), self.host)
-        except (OSError, TimeoutError, _ssh_error()) as error:
+        except (OSError, TimeoutError, broken()) as error:
             self.link.drop()
             raise Unreachable(f"{self.host.name}: the judge was not started: {error or 'no answer'}") from error
         finally:
@@ -206,7 +203,7 @@ class Machine:
         try:
             async with asyncio.timeout(START_S):
                 first = await _read(process)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError, _ssh_error()) as error:
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, broken()) as error:
             said = await _last(process)
             process.close()
             raise Unreachable(f"{self.host.name}: nothing came of our code there: {said or error}") from error
@@ -220,12 +217,12 @@ class Machine:
         self.link.drop()
 
 
-def _write(process: "asyncssh.SSHClientProcess[bytes]", asked: Mapping[str, object]) -> None:
+def _write(process: Process, asked: Mapping[str, object]) -> None:
     data = json.dumps(asked).encode()
     process.stdin.write(struct.pack(">I", len(data)) + data)
 
 
-async def _read(process: "asyncssh.SSHClientProcess[bytes]") -> str:
+async def _read(process: Process) -> str:
     (size,) = struct.unpack(">I", await process.stdout.readexactly(4))
     if size > MOST_FRAME:
         raise OSError("an answer is longer than it may be")
@@ -244,17 +241,11 @@ def _told(kind: type[T], text: str, host: SshHost) -> T:
         raise InfraError(f"{host.name}: {words}") from error
 
 
-async def _last(process: "asyncssh.SSHClientProcess[bytes]") -> str:
+async def _last(process: Process) -> str:
     """The last line that it printed as an error."""
     try:
         async with asyncio.timeout(2):
             lines = (await process.stderr.read(65536)).decode("utf-8", "replace").strip().splitlines()
-    except (OSError, TimeoutError, _ssh_error()):
+    except (OSError, TimeoutError, broken()):
         return ""
     return lines[-1][:500] if lines else ""
-
-
-def _ssh_error() -> type[Exception]:
-    import asyncssh
-
-    return asyncssh.Error

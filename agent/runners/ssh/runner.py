@@ -23,7 +23,7 @@ from agent.runners.ssh import depot, mirror
 from agent.runners.ssh.attendant import Jobs, Nothing
 from agent.runners.ssh.errand import Errand, lose, name_of, surely_over
 from agent.runners.ssh.hosts import SshHost
-from agent.runners.ssh.link import Pins, Thread
+from agent.runners.ssh.link import Link, Pins, Thread, Wire
 from agent.runners.ssh.machine import Machine
 from agent.runners.ssh.mirror import Placed
 from agent.track import Track
@@ -170,7 +170,7 @@ class SshRunner:
     def add(self, host: SshHost) -> None:
         """One more machine, such as a rented one; its slots are there once it answers."""
         thread = self._opened()
-        self._machines[host.name] = machine = Machine(host, self._pins, self._jobs, self._track)
+        self._machines[host.name] = machine = Machine(self._link(host), self._jobs, self._track)
         thread.start(self._keep(machine))
 
     def fence(self, name: str) -> None:
@@ -196,12 +196,15 @@ class SshRunner:
         """The thread of the links; the first time all machines are looked at."""
         if self._thread is None:
             self._thread = thread = Thread("ssh")
-            self._machines = {h.name: Machine(h, self._pins, self._jobs, self._track) for h in self._hosts}
+            self._machines = {h.name: Machine(self._link(h), self._jobs, self._track) for h in self._hosts}
             with contextlib.suppress(TimeoutError):  # then they come later
                 thread.wait(self._look(), OPEN_S)
             for machine in self._machines.values():
                 thread.start(self._keep(machine))
         return self._thread
+
+    def _link(self, host: SshHost) -> Wire:
+        return Link(host, self._pins)
 
     async def _look(self) -> None:
         await asyncio.gather(*(self._ready(machine) for machine in self._machines.values()))
