@@ -46,6 +46,7 @@ class Box:
     """One sandbox."""
 
     id: str
+    number: int
     app_id: str
     definition: Any
     tags: dict[str, str]
@@ -172,10 +173,11 @@ class StandIn:
         if any(box.app_id == app_id and box.definition.name == definition.name for box in self._there()):
             raise GRPCError(Status.ALREADY_EXISTS, f"there is a sandbox {definition.name}")
         # The client tells the two kinds of sandboxes by the form of their ids.
-        box_id = f"sb-{next(self._numbers):022d}" if gpu else f"sb-v2-{next(self._numbers)}"
+        number = next(self._numbers)
+        box_id = f"sb-{number:022d}" if gpu else f"sb-v2-{number}"
         folder = self.folder / box_id
         folder.mkdir(parents=True)
-        self.boxes[box_id] = box = Box(box_id, app_id, definition, tags, self._now(), folder)
+        self.boxes[box_id] = box = Box(box_id, number, app_id, definition, tags, self._now(), folder)
         return box
 
     def _there(self) -> list[Box]:
@@ -306,8 +308,11 @@ class _Control:
         await self._answer(stream, done)
 
     async def SandboxGetCommandRouterAccess(self, stream: Calls) -> None:
-        access = api_pb2.CommandRouterAccess(url=self.stand.url, jwt="e30.e30.e30")
-        await self._answer(stream, lambda asked: api_pb2.SandboxGetCommandRouterAccessResponse(access=access))
+        def done(asked: Any) -> Any:
+            self.stand.of_task(asked.sandbox_id)
+            return api_pb2.SandboxGetCommandRouterAccessResponse(url=self.stand.url, jwt="e30.e30.e30")
+
+        await self._answer(stream, done)
 
     async def WorkspaceNameLookup(self, stream: Calls) -> None:
         await self._answer(stream, lambda asked: api_pb2.WorkspaceNameLookupResponse(workspace_name="lab"))
@@ -472,7 +477,7 @@ def _in(box: Box) -> list[int]:
 
 def _moment(box: Box) -> float:
     """No two are of one moment."""
-    return BEGAN.timestamp() + box.created + int(box.id[-6:].strip("sbv-") or 0) * 1e-3
+    return BEGAN.timestamp() + box.created + box.number * 1e-3
 
 
 def _tags(tags: Any) -> dict[str, str]:

@@ -100,6 +100,20 @@ def test_a_lease_from_its_reservation_to_its_bill(stand: StandIn, one: Renter) -
     at_last(one, stand)
 
 
+def test_what_the_bill_does_not_name_is_not_free(stand: StandIn, one: Renter) -> None:
+    machine = rent(one, 1, PLACED, HOUR)
+    stand.advance(600)
+    shut(one, machine.id, "no work left")
+    (box,) = stand.boxes.values()
+    app_id, box.app_id = box.app_id, "ap-other"
+    stand.advance(2 * DAY)
+    assert settle(one) == 0.0
+    with one.store.read() as reads:
+        assert reads.balance(1).reserved.usd == pytest.approx(machine.usd_per_hour / 6, abs=0.01)
+    box.app_id = app_id
+    at_last(one, stand)
+
+
 def test_its_time_is_kept_by_modal(stand: StandIn, one: Renter) -> None:
     machine = tend(one, rent(one, 1, PLACED, HOUR), Patience())
     stand.advance(HOUR + 60)

@@ -97,6 +97,8 @@ class Bill:
 
     until: datetime
     usd: Mapping[str, float]
+    whole: bool = True
+    """Whether what it does not name cost nothing. If not, what was set aside for that stays so."""
 
 
 class Provider(Protocol):

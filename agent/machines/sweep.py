@@ -118,6 +118,8 @@ def settle(renter: Renter) -> float:
     for one in mine:
         if one.ended is None or datetime.fromisoformat(one.ended) > bill.until:
             continue
+        if one.provider_id not in bill.usd and not bill.whole:
+            continue
         usd = bill.usd.get(one.provider_id, 0.0)
         if one.billed_usd is None or abs(one.billed_usd - usd) >= _CENT:
             with renter.store.write() as tx:

@@ -142,15 +142,9 @@ def _settings(model: type[T], name: str, table: object, where: Path) -> T:
 
 def _package(kind: str) -> Kind:
     try:
-        package: Kind = importlib.import_module(PACKAGES[kind])
+        package = importlib.import_module(PACKAGES[kind])
     except ModuleNotFoundError as error:
         if error.name != PACKAGES[kind]:
             raise
-        raise _none_yet(kind) from error
-    if not hasattr(package, "make"):  # its machines are known to `agent machines`, and no run goes to them
-        raise _none_yet(kind)
+        raise UserError(f"--runner {kind}: this version of Caddie has no runner of kind {kind} yet") from error
     return package
-
-
-def _none_yet(kind: str) -> UserError:
-    return UserError(f"--runner {kind}: this version of Caddie has no runner of kind {kind} yet")

@@ -104,6 +104,10 @@ class Account:
             self._client = await self._modal.Client.from_credentials.aio(*self._tokens)
         return self._client
 
+    async def sandbox(self, sandbox_id: str) -> "modal.Sandbox":
+        """For commands in it, in whatever event loop."""
+        return await self._modal.Sandbox.from_id.aio(sandbox_id, client=await self.client())
+
     # ---------------------------------------------------------------- in the thread
 
     async def _create(self, wanted: Wanted) -> Box:

@@ -19,7 +19,6 @@ from agent.runners.modal.settings import LONGEST_HOURS, Settings
 
 NAME = "modal"
 INSTALL, NAMED = "caddie", "caddie-name"  # tags: of which database it is, and its whole name
-INSIDE = Address("modal", 0, "")  # no address: commands are run in it through Modal
 LONGEST_S = int(LONGEST_HOURS * 3600)
 
 
@@ -60,10 +59,11 @@ class Sandboxes:
         self.account.end(provider_id.rpartition("/")[2])
 
     def bill(self, since: datetime) -> Bill:
-        """By the hour: what ended is final when its hour is over, and a while more."""
+        """By the hour: what ended is final when its hour is over, and a while more. Should the bill not name apps, as
+        Modal's documentation says it does, nothing is taken for free."""
         hour = self.clock().replace(minute=0, second=0, microsecond=0)
         by_app = self.account.billed(since.replace(minute=0, second=0, microsecond=0), hour)
-        return Bill(hour - timedelta(seconds=self.rules.bill_s.value), OfSandboxes(by_app))
+        return Bill(hour - timedelta(seconds=self.rules.bill_s.value), OfSandboxes(by_app), whole=False)
 
 
 class OfSandboxes(Mapping[str, float]):
@@ -129,7 +129,7 @@ def seen(box: Box) -> Seen:
         kind=tags.get("caddie-gpu", ""),
         gpus=int(tags["caddie-gpus"]) if tags.get("caddie-gpus", "").isdecimal() else 0,
         place=tags.get("caddie-region", ""),
-        address=INSIDE,
+        address=Address(box.sandbox_id, 0, ""),  # no network leads there: Modal runs commands in it
     )
 
 

@@ -18,6 +18,8 @@ class Settings(Table):
 
     gpu: Word = "H100!"
     """As Modal calls it. With ! it is this one and no better one."""
+    device: Annotated[str, StringConstraints(min_length=1, max_length=100)] = "NVIDIA H100 80GB HBM3"
+    """What the GPU calls itself: its hardware class, before there is a sandbox. Another one is given back."""
     regions: tuple[Word, ...] = ()
     """Asked in order; empty: wherever. Modal charges more for a region."""
     image: Annotated[str, StringConstraints(min_length=1, max_length=300)] = (
@@ -42,10 +44,18 @@ class Settings(Table):
     """Modal ends a sandbox after this; it can't be made longer."""
     provision_s: Seconds = 900.0
     """One that has no place to run by then is given up, and the next region asked."""
+    idle_s: Seconds = 300.0
+    """A sandbox without work is given back after this."""
+    port_s: Seconds = 300.0
+    """So is one in which nothing can be started by then."""
     most_sandboxes: int = Field(4, ge=1, le=100)
     usd_per_run: Dollars | None = None
     usd_per_lease: Dollars | None = None
     usd_per_day: Dollars | None = None
+
+    python: Annotated[str, StringConstraints(pattern=r"^[\w./-]+$")] = "python3"
+    folder: Annotated[str, StringConstraints(pattern=r"^[\w./-]+$")] = ".caddie"
+    """Where Caddie keeps its files in a sandbox, from its user's home."""
 
     @property
     def limits(self) -> Limits:

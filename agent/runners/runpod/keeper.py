@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
 from agent.errors import BudgetExceeded, InfraError, StoreError, UserError
 from agent.machines import book
@@ -21,7 +22,6 @@ from agent.runners.reading import there
 from agent.runners.results import order_of
 from agent.runners.runpod import deadman
 from agent.runners.runpod.hosts import PodHosts
-from agent.runners.runpod.settings import Settings
 from agent.runners.ssh.errand import lose
 from agent.runners.ssh.hosts import SshHost
 
@@ -36,15 +36,37 @@ GIVE_UP_S = 4 * 3600.0  # of waiting for a pod
 Admit = Callable[[Machine, PodHosts], str]
 
 
+class Terms(Protocol):
+    """What a person set that counts for each slot."""
+
+    @property
+    def lease_hours(self) -> float: ...
+
+    @property
+    def idle_s(self) -> float: ...
+
+    @property
+    def provision_s(self) -> float: ...
+
+    @property
+    def port_s(self) -> float: ...
+
+    @property
+    def python(self) -> str: ...
+
+    @property
+    def folder(self) -> str: ...
+
+
 @dataclass
 class Desk:
     """What all slots share."""
 
     renter: Renter
     campaign_id: int
-    settings: Settings
+    settings: Terms
     ssh: PodHosts
-    key: Path
+    key: Path | None
     wanted: Callable[[str], list[Candidate]]
     """Candidates of a kind, from the provider's catalogue."""
     turn: Callable[[str], str]

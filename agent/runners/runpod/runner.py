@@ -11,7 +11,8 @@ import os
 import re
 import threading
 import time
-from collections.abc import Collection, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ from agent.runners.job import write_aside
 from agent.runners.order import Order, placed
 from agent.runners.reading import read_small, there
 from agent.runners.runpod.hosts import PodHosts
-from agent.runners.runpod.keeper import AGAIN_S, Admit, Desk, Keeper
+from agent.runners.runpod.keeper import AGAIN_S, Admit, Desk, Keeper, Terms
 from agent.runners.runpod.making import private_key, renter
 from agent.runners.runpod.pods import Pods, avoided, candidates
 from agent.runners.runpod.settings import Settings
@@ -48,36 +49,43 @@ COMPARE_S = 3600.0  # bills are final an hour after the hour, and until then mor
 SLOT = "slot"  # the file in a job's folder that says which slot it waits for or is in
 
 
-class RunpodRunner:
+class RentingRunner(ABC):
+    """What is the same whoever rents the machines out."""
+
     rents = True
+    keeps: type[Keeper] = Keeper
 
     def __init__(
-        self,
-        name: str,
-        settings: Settings,
-        workspace: Path,
-        track: Track,
-        slots: int,
-        *,
-        environ: Mapping[str, str] = os.environ,
-        admit: Admit | None = None,
+        self, name: str, terms: Terms, kinds: Sequence[str], most: int, ssh: PodHosts, track: Track, admit: Admit | None
     ) -> None:
-        """Asks nobody yet, and rents nothing before `opened`. `admit`: another spot check than ours."""
+        """`kinds`: of GPU, the liked one first; `most`: machines at once."""
         self.name = name
-        self.notes: tuple[str, ...] = (f"{name}: pods are rented from RunPod as they are needed, and cost money.",)
-        self._settings, self._workspace, self._track, self._environ = settings, workspace, track, environ
-        self._admit = admit
-        self._most = min(slots, settings.most_pods)
-        self._gpus = max(1, track.hardware.gpus)
-        self._kind = settings.gpu[0]
+        self._terms, self._kinds, self._most, self._ssh = terms, tuple(kinds), most, ssh
+        self._track, self._admit = track, admit
+        self._kind = self._kinds[0]
         self._turned_at: float | None = None  # since when another kind than the first is asked for
-        self._ssh = PodHosts((), workspace, track)
         self._keepers: dict[str, Keeper] = {}
         self._desk: Desk | None = None
         self._prices: dict[str, float] = {}
         self._stop = threading.Event()
         self._news = threading.Event()
         self._threads: list[threading.Thread] = []
+
+    @abstractmethod
+    def renter(self, store: "Store") -> Renter:
+        """Raises MissingError, UserError: nobody can be asked."""
+
+    @abstractmethod
+    def key(self) -> Path | None:
+        """What opens its machines, where a key does."""
+
+    @abstractmethod
+    def wanted(self, one: Renter, kind: str) -> list[Candidate]:
+        """What to ask for, of this kind."""
+
+    @abstractmethod
+    def expected(self, kind: str) -> str:
+        """The hardware class of a machine of a kind, before there is one; empty where nobody knows."""
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -88,7 +96,7 @@ class RunpodRunner:
         if self._desk.fault is not None and not self._at_work():
             raise self._desk.fault
         if self._turned_at is not None and time.monotonic() - self._turned_at > TURN_S:
-            self._kind, self._turned_at = self._settings.gpu[0], None
+            self._kind, self._turned_at = self._kinds[0], None
         busy = [slot for slot, keeper in self._keepers.items() if keeper.machine is not None or not keeper.idle]
         free = [slot for slot in self._names(self._kind) if slot not in busy]
         return (*busy, *free[: max(0, self._most - len(busy))])
@@ -108,7 +116,7 @@ class RunpodRunner:
         keeper = self._keepers.get(slot)
         if keeper is not None and (place := keeper.place):
             return self._ssh.hardware_class(place)
-        return self._class(keeper.kind if keeper is not None else self._kind)
+        return self.expected(keeper.kind if keeper is not None else self._kind)
 
     def far(self, slot: str) -> bool:
         return True
@@ -143,27 +151,23 @@ class RunpodRunner:
         Raises:
             MissingError, UserError, InfraError: nobody can be asked.
         """
-        self.begin(renter(self.name, self._settings, store, self._workspace, self._environ), campaign.id)
+        self.begin(self.renter(store), campaign.id)
 
     def begin(self, one: Renter, campaign_id: int, *, threads: bool = True) -> None:
         """The same with a renter that is there. Without `threads` nothing happens but in `step`."""
-        pods = one.provider
-        assert isinstance(pods, Pods)
         sweep(one, [campaign_id])
         self._desk = Desk(
             renter=one,
             campaign_id=campaign_id,
-            settings=self._settings,
+            settings=self._terms,
             ssh=self._ssh,
-            key=private_key(self._settings, self._workspace),
-            wanted=lambda kind: self._wanted(one, pods, kind),
+            key=self.key(),
+            wanted=lambda kind: self.wanted(one, kind),
             turn=self._turn,
             fits=self._unfit,
             admit=self._admit or (lambda machine, ssh: spot_check(one, campaign_id, self._track, machine, ssh)),
         )
-        self._keepers = {
-            slot: Keeper(slot, kind, self._desk) for kind in self._settings.gpu for slot in self._names(kind)
-        }
+        self._keepers = {slot: self.keeps(slot, kind, self._desk) for kind in self._kinds for slot in self._names(kind)}
         self._adopt(one, campaign_id)
         if threads:
             self._threads = [
@@ -267,8 +271,71 @@ class RunpodRunner:
             else:
                 keeper.machine = row
 
-    def _wanted(self, one: Renter, pods: Pods, kind: str) -> list[Candidate]:
+    def _names(self, kind: str) -> tuple[str, ...]:
+        """NAME/0 and so on; those of another kind than the first say which."""
+        word = re.sub(r"[^a-z0-9]+", "-", kind.lower().removeprefix("nvidia ")).strip("-")
+        prefix = "" if kind == self._kinds[0] else f"{word}-"
+        return tuple(f"{self.name}/{prefix}{n}" for n in range(self._most))
+
+    def _turn(self, kind: str) -> str:
+        """The next kind, for a while: then the first one is asked for again."""
+        kinds = self._kinds
+        if kind == self._kind and len(kinds) > 1:
+            self._kind = kinds[(kinds.index(kind) + 1) % len(kinds)]
+            self._turned_at = time.monotonic()
+        return self._kind if self._kind != kind else ""
+
+    def _unfit(self, place: str, kind: str) -> str:
+        """Whether the pod behind a slot at `ssh` is what was asked for."""
+        found, expected = self._ssh.hardware_class(place), self.expected(kind)
+        if expected and found != expected:
+            return f"it is {found}, and {expected} was asked for"
+        level, least = self._ssh.level_of(place), self._track.sandbox.minimum
+        if not reaches(level, least):
+            return f"its walls are of level {level}, and the track asks for {least} or more"
+        return ""
+
+    def _sent(self, folder: Path) -> str | None:
+        """The machine that a job was handed to."""
+        try:
+            placed = mirror.read(folder)
+        except ValueError:
+            return ""  # by somebody: `ssh` says what is wrong
+        return None if placed is None else placed.host
+
+    def _at_work(self) -> bool:
+        return any(keeper.machine is not None or not keeper.idle for keeper in self._keepers.values())
+
+
+class RunpodRunner(RentingRunner):
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        workspace: Path,
+        track: Track,
+        slots: int,
+        *,
+        environ: Mapping[str, str] = os.environ,
+        admit: Admit | None = None,
+    ) -> None:
+        """Asks nobody yet, and rents nothing before `opened`. `admit`: another spot check than ours."""
+        ssh, most = PodHosts((), workspace, track), min(slots, settings.most_pods)
+        super().__init__(name, settings, settings.gpu, most, ssh, track, admit)
+        self.notes: tuple[str, ...] = (f"{name}: pods are rented from RunPod as they are needed, and cost money.",)
+        self._settings, self._workspace, self._environ = settings, workspace, environ
+        self._gpus = max(1, track.hardware.gpus)
+
+    def renter(self, store: "Store") -> Renter:
+        return renter(self.name, self._settings, store, self._workspace, self._environ)
+
+    def key(self) -> Path:
+        return private_key(self._settings, self._workspace)
+
+    def wanted(self, one: Renter, kind: str) -> list[Candidate]:
         """Of this kind, wherever it is to be had."""
+        pods = one.provider
+        assert isinstance(pods, Pods)
         catalogue = pods.client.gpus(self._gpus, self._settings.cloud)
         volumes = pods.client.volumes() if self._settings.volume else []
         with one.store.read() as reads:
@@ -281,41 +348,6 @@ class RunpodRunner:
             raise NoCapacity(f"no {kind} with {self._gpus} GPUs")
         return mine
 
-    def _names(self, kind: str) -> tuple[str, ...]:
-        """NAME/0 and so on; those of another kind than the first say which."""
-        word = re.sub(r"[^a-z0-9]+", "-", kind.lower().removeprefix("nvidia ")).strip("-")
-        prefix = "" if kind == self._settings.gpu[0] else f"{word}-"
-        return tuple(f"{self.name}/{prefix}{n}" for n in range(self._most))
-
-    def _turn(self, kind: str) -> str:
-        """The next kind, for a while: then the first one is asked for again."""
-        kinds = self._settings.gpu
-        if kind == self._kind and len(kinds) > 1:
-            self._kind = kinds[(kinds.index(kind) + 1) % len(kinds)]
-            self._turned_at = time.monotonic()
-        return self._kind if self._kind != kind else ""
-
-    def _unfit(self, place: str, kind: str) -> str:
-        """Whether the pod behind a slot at `ssh` is what was asked for."""
-        found, expected = self._ssh.hardware_class(place), self._class(kind)
-        if expected and found != expected:
-            return f"it is {found}, and {expected} was asked for"
-        level, least = self._ssh.level_of(place), self._track.sandbox.minimum
-        if not reaches(level, least):
-            return f"its walls are of level {level}, and the track asks for {least} or more"
-        return ""
-
-    def _class(self, kind: str) -> str:
+    def expected(self, kind: str) -> str:
         """As the pod's own runner will say it; of a track without GPUs nobody knows before."""
         return f"cuda/{kind}/{self._gpus}" if self._track.hardware.kind == "cuda" else ""
-
-    def _sent(self, folder: Path) -> str | None:
-        """The machine that a job was handed to."""
-        try:
-            placed = mirror.read(folder)
-        except ValueError:
-            return ""  # by somebody: `ssh` says what is wrong
-        return None if placed is None else placed.host
-
-    def _at_work(self) -> bool:
-        return any(keeper.machine is not None or not keeper.idle for keeper in self._keepers.values())

@@ -1,0 +1,207 @@
+"""Runs in sandboxes of Modal: the real client, and in the stand-in's sandboxes a real attendant, shepherd and judge."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from agent import track as tracks
+from agent.errors import UserError
+from agent.machines import book
+from agent.machines.records import Candidate, Limits
+from agent.machines.renting import Renter
+from agent.machines.sweep import settle
+from agent.runners import JobPaths, configured
+from agent.runners.modal.account import Account
+from agent.runners.modal.link import SandboxLink
+from agent.runners.modal.runner import ModalRunner
+from agent.runners.modal.sandboxes import Sandboxes
+from agent.runners.modal.settings import Settings
+from agent.runners.ssh import mirror
+from agent.runners.ssh.hosts import SshHost
+from agent.runners.ssh.link import Thread, Unreachable
+from tests import far, processes
+from tests.modal_standin import StandIn
+from tests.renting import HOUR, opened
+from tests.zoo_runs import TOML, make_corpus
+
+NAME = "caddie-00000000-c1-m1"
+
+
+class Pool:
+    """A workspace whose runs go to sandboxes; its campaign has a hundred dollars."""
+
+    def __init__(self, root: Path, stand: StandIn) -> None:
+        self.stand = stand
+        self.world = far.World(root, None, corpus=make_corpus(root / "corpus"))  # type: ignore[arg-type]
+        self.store, self.campaign = opened(self.world.workspace)
+        self.runners: list[ModalRunner] = []
+
+    def runner(self, slots: int = 1, **changed: object) -> ModalRunner:
+        settings = Settings(python=sys.executable, idle_s=120.0).model_copy(update=changed)
+        made = ModalRunner(
+            "modal",
+            settings,
+            self.world.workspace,
+            tracks.parse(TOML, "toy.toml"),
+            slots,
+            admit=lambda machine, ssh: "",
+        )
+        sandboxes = Sandboxes(Account("ak-1", "as-1", answer_s=20), settings, clock=self.stand.clock)
+        renter = Renter(self.store, sandboxes, "modal", "here", Limits(), self.stand.clock, self.stand.sleep)
+        made.begin(renter, self.campaign.id, threads=False)
+        self.runners.append(made)
+        return made
+
+    def job(self, runner: ModalRunner, run_id: int = 1, slot: str = "modal/0") -> JobPaths:
+        order = self.world.order(run_id=run_id)
+        paths = self.world.place(order)
+        runner.submit(order, paths.folder, slot)
+        return paths
+
+    def rows(self) -> list[str]:
+        with self.store.read() as reads:
+            return [f"{one.state} {one.refused or one.reason}" for one in book.everyone(reads, over=True)]
+
+    def until(self, runner: ModalRunner, what: Callable[[], bool], within_s: float = 40.0) -> None:
+        """Steps, while the stand-in's clock goes on: as the real one where something is at work there."""
+        deadline = time.monotonic() + within_s
+        while not what():
+            assert time.monotonic() < deadline, (self.rows(), [keeper.why for keeper in runner._keepers.values()])
+            runner.step()
+            at_work = any(k.machine and k.machine.state == "live" and not k.idle for k in runner._keepers.values())
+            self.stand.advance(0.05 if at_work else 5.0)
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+    found = StandIn(tmp_path / "modal")
+    monkeypatch.setenv("MODAL_SERVER_URL", found.url)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def pool(tmp_path: Path, stand: StandIn) -> Iterator[Pool]:
+    found = Pool(tmp_path, stand)
+    yield found
+    for runner in found.runners:
+        runner.close()
+    found.store.close()
+
+
+def over(runner: ModalRunner, paths: JobPaths) -> bool:
+    return runner.poll(paths.folder) in ("done", "lost")
+
+
+def test_a_run_from_an_order_to_its_score_and_its_bill(pool: Pool) -> None:
+    runner = pool.runner()
+    assert runner.slots == ("modal/0",) and runner.price("modal/0") == pytest.approx(16 * 0.142 + 64 * 0.0242)
+    paths = pool.job(runner)
+    pool.until(runner, lambda: over(runner, paths))
+    assert runner.poll(paths.folder) == "done", paths.lost.read_text()
+    result = runner.collect(paths.folder)
+    assert (result.outcome, [phase.name for phase in result.phases]) == ("ok", ["train", "judge"])
+    assert paths.measure.is_file() and paths.train_log.read_bytes()
+    (box,) = pool.stand.living()
+    jobs = box.folder / ".caddie" / "jobs"
+    processes.until(lambda: list(jobs.glob("*/night*")) == [], 20, "its folders there go")
+    pool.until(runner, lambda: pool.stand.living() == [])  # idle for too long
+    assert pool.rows() == ["gone idle"] and processes.mentioning(str(box.folder)) == []
+    pool.stand.advance(26 * HOUR)
+    settle(runner._desk.renter)  # type: ignore[union-attr]
+    with pool.store.read() as reads:
+        balance = reads.balance(pool.campaign.id)
+    assert (balance.reserved.usd, balance.settled.usd) == (0.0, pytest.approx(pool.stand.billed(), abs=0.005))
+
+
+def test_a_later_controller_goes_on(pool: Pool) -> None:
+    first = pool.runner()
+    paths = pool.job(first)
+    pool.until(first, lambda: (sent := mirror.read(paths.folder)) is not None and sent.asked is not None)
+    first._ssh.close()  # it is gone, and nobody gave anything back
+    second = pool.runner()
+    pool.until(second, lambda: over(second, paths))
+    assert second.poll(paths.folder) == "done", (paths.lost.read_text(), pool.rows())
+    assert second.collect(paths.folder).outcome == "ok"
+    assert len(pool.stand.boxes) == 1
+
+
+@pytest.mark.slow
+def test_a_sandbox_that_ends_costs_the_idea_nothing(pool: Pool) -> None:
+    runner = pool.runner()
+    paths = pool.job(runner)
+    pool.until(runner, lambda: bool(runner._keepers["modal/0"].place))
+    (box,) = pool.stand.living()
+    pool.stand.kill(box)
+    pool.stand.advance(HOUR)  # it is looked at again
+    pool.until(runner, lambda: over(runner, paths))
+    assert pool.rows()[0].startswith("gone vanished")
+    if runner.poll(paths.folder) == "lost":  # it was handed over before
+        paths = pool.job(runner, run_id=2)
+        pool.until(runner, lambda: over(runner, paths))
+    assert runner.collect(paths.folder).outcome == "ok" and len(pool.stand.boxes) == 2
+
+
+@pytest.mark.slow
+def test_too_little_of_its_time_left(pool: Pool) -> None:
+    runner = pool.runner(lease_hours=1.0, idle_s=2 * HOUR)
+    paths = pool.job(runner)
+    pool.until(runner, lambda: over(runner, paths))
+    pool.stand.advance(3000)
+    again = pool.job(runner, run_id=2)
+    pool.until(runner, lambda: over(runner, again))
+    assert runner.collect(again.folder).outcome == "ok"
+    assert pool.rows() == ["gone too little of its time is left for the next run", "live "]
+
+
+def test_runners_toml_names_it(tmp_path: Path) -> None:
+    place = configured.Place(tracks.parse(TOML, "toy.toml"), 2, tmp_path, lambda track, slots: pytest.fail("not here"))
+    (tmp_path / "runners.toml").write_text('[big]\nkind = "modal"\ngpu = "H200"\n')
+    assert configured.make("big", place, {}).slots == ("big/0", "big/1")
+    (tmp_path / "runners.toml").write_text('[big]\nkind = "modal"\ngpus = "H200"\n')
+    with pytest.raises(UserError, match="Did you mean 'gpu'"):
+        configured.make("big", place, {})
+
+
+@pytest.fixture
+def link(stand: StandIn) -> Iterator[tuple[SandboxLink, Thread]]:
+    """To a sandbox of its own."""
+    account = Account("ak-1", "as-1", answer_s=20)
+    candidate = Candidate("H100!", 1, "", 7.0)
+    made = Sandboxes(account, Settings(), clock=stand.clock).create(candidate, NAME, stand.clock() + timedelta(hours=1))
+    assert made.address is not None
+    thread, found = Thread("test"), SandboxLink(SshHost("box", made.address.host, connect_s=10), account)
+    yield found, thread
+    thread.close(found.close())
+    account.close()
+
+
+def test_bytes_go_in_and_out_of_a_sandbox(link: tuple[SandboxLink, Thread], stand: StandIn) -> None:
+    wire, thread = link
+    data = bytes(range(256)) * 20_000
+    assert thread.wait(wire.run("cat", stdin=data), 60).out == data
+    said = thread.wait(wire.run("sh", "-c", "echo no >&2; pwd; exit 3"), 60)
+    assert (said.rc, said.err, said.out.decode().strip()) == (3, "no\n", str(stand.living()[0].folder))
+
+    async def talk() -> list[bytes]:
+        process = await wire.open("cat")
+        process.stdin.write(b"one\ntwo")
+        heard = [await process.stdout.readline(), await process.stdout.readexactly(2)]
+        process.close()
+        heard.append(await process.stdout.read())
+        with pytest.raises(asyncio.IncompleteReadError):
+            await process.stdout.readexactly(1)
+        return heard
+
+    assert thread.wait(talk(), 60) == [b"one\n", b"tw", b"o"]
+    with pytest.raises(Unreachable):
+        thread.wait(wire.run("sleep", "60", within_s=0.5), 60)
+    stand.kill(stand.living()[0])
+    with pytest.raises(Unreachable, match="box: it is over"):
+        thread.wait(wire.run("true"), 60)
