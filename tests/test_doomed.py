@@ -53,7 +53,7 @@ class Training(FakeRunner):
     """Prints a step at each look; the idea of width 8 loses its numbers, and none ends before it was asked to, or has
     been looked at often."""
 
-    looks = 100
+    looks = 40
 
     def submit(self, order: Order, folder: Path, slot: str) -> None:
         super().submit(order, folder, slot)
@@ -76,6 +76,7 @@ class Training(FakeRunner):
         write_aside(paths.result, stopped.to_json(), durable=False)
 
 
+@pytest.mark.slow
 def test_a_run_that_loses_its_numbers_ends_and_its_idea_with_it(tmp_path: Path) -> None:
     root = world.make_workspace(tmp_path / "work")
     world.write_ideas(

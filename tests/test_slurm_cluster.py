@@ -178,7 +178,7 @@ def test_a_node_copies_the_data_once_and_right(tmp_path: Path) -> None:
         corpus(Where(str(wrong), True, str(tmp_path / "scratch"), "", ""))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_campaign_is_one_table_of_runners_toml(own: Cluster, tmp_path: Path) -> None:
     """From a person's repository to a promoted commit; a node dies on the way."""
     root = world.make_workspace(tmp_path / "work", REAL_SCRIPT, REAL_TRACK)
