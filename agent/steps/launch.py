@@ -28,8 +28,8 @@ def full_disk(setting: Setting) -> str | None:
 
     Of runs on other machines the artifact and the logs come here.
     """
-    limits, runner = setting.track.limits, setting.runner
-    slots, here = len(runner.slots), sum(writes_here(runner, slot) for slot in runner.slots)
+    limits, names = setting.track.limits, setting.runner.slots
+    slots, here = len(names), sum(writes_here(setting.runner, name) for name in names)
     kept = limits.disk_mb * MB if limits.artifact_bytes is None else limits.artifact_bytes
     need = here * limits.disk_mb * MB + (slots - here) * kept + (slots * limits.log_mb + MARGIN_MB) * MB
     free = shutil.disk_usage(setting.repo.root).free
