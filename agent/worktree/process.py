@@ -7,6 +7,7 @@ apply them touch candidates: fast-import, cat-file, ls-tree, diff-tree.
 """
 
 import os
+import re
 from collections.abc import Collection
 from errno import ENOSPC
 from pathlib import Path
@@ -41,6 +42,8 @@ class GitFailed(UserError):
         self.rc = rc
         words = " ".join(said.decode("utf-8", "replace").split())[-600:] or f"exit code {rc}"
         fix = ". Make room on the disk, then `agent resume`" if os.strerror(ENOSPC) in words else ""
+        if _wanted_to_fetch(words):
+            fix = ". The repository misses objects of its own, as a partial clone does: `git fetch --refetch`"
         super().__init__(f"git {' '.join(list(args)[:2])} failed: {words}{fix}")
 
 
@@ -69,6 +72,11 @@ class Commands:
         if process.returncode not in fine:
             raise GitFailed(args, process.returncode, err)
         return out
+
+
+def _wanted_to_fetch(words: str) -> bool:
+    """Whether git died of asking a remote, which it may or may not survive: its child can be gone before it wrote."""
+    return re.search(r"transport '\S+' not allowed", words) is not None
 
 
 def _kept(name: str) -> bool:
