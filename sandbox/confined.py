@@ -186,6 +186,11 @@ class Confined:
         """Process id -> start of every process seen in the tree at the last look."""
         return dict(self._family.seen)
 
+    @property
+    def cpu_s(self) -> float:
+        """Of the whole tree, at the last look."""
+        return self._watch.cpu_s
+
     def _look(self, rows: dict[int, Proc]) -> Cause | None:
         self._watch.reaped_cpu_s = self._family.reaped_cpu_s
         self._watch.peak = max(self._watch.peak, self._family.peak)

@@ -6,10 +6,10 @@ import pytest
 
 from agent.loop import Loop
 from agent.runners.fake import FakeRunner
-from agent.runners.job import JobPaths, JobResult, JobState, write_aside
+from agent.runners.job import JobPaths, JobResult, JobState, Progress, write_aside
 from agent.runners.order import Order
 from agent.runners.reading import read_small
-from agent.steps.doomed import Seen, binding, forecast, no_number
+from agent.steps.doomed import Course, Seen, binding, forecast, no_number
 from agent.track import parse
 from tests.e2e import world
 
@@ -36,10 +36,22 @@ def test_a_loss_that_is_no_number(text: str, step: int | None) -> None:
     assert step is None or f"at step {step}" in str(found)
 
 
-def test_a_forecast_goes_by_the_last_steps() -> None:
-    assert forecast(100, Seen(10, 60.0), Seen(20, 70.0)) == 150.0  # what compiling took at first does not count twice
-    assert forecast(100, Seen(20, 60.0), Seen(20, 90.0)) == 0.0
-    assert forecast(100, Seen(20, 60.0), Seen(3, 90.0)) == 0.0  # a candidate may print anything
+def foretold(*at: tuple[int, float], steps: int = 100, unsure_s: float = 0.0) -> float:
+    first, mark, now = (Seen(*one) for one in at)
+    return forecast(steps, Course(first, mark), now, unsure_s)
+
+
+def test_a_forecast_goes_by_all_steps_or_the_last_ones_whichever_were_faster() -> None:
+    assert foretold((10, 60.0), (10, 60.0), (20, 70.0)) == 150.0
+    assert foretold((1, 1.0), (10, 60.0), (20, 70.0)) == 150.0  # what compiling took at first does not count
+    assert foretold((10, 10.0), (40, 40.0), (50, 90.0)) == 190.0  # nor does a stall, not as all to come
+
+
+def test_a_forecast_allows_for_what_it_can_not_see() -> None:
+    assert foretold((10, 60.0), (10, 60.0), (20, 70.0), unsure_s=2.0) == 134.0
+    assert foretold((10, 60.0), (10, 60.0), (20, 61.0), unsure_s=2.0) == 0.0
+    assert foretold((20, 60.0), (20, 60.0), (20, 90.0)) == 0.0
+    assert foretold((20, 60.0), (20, 60.0), (3, 90.0)) == 0.0  # a candidate may print anything
 
 
 def test_a_script_that_stops_by_the_clock_need_not_do_the_steps_that_it_names() -> None:
@@ -65,8 +77,11 @@ class Training(FakeRunner):
         (folder / "looks").write_text("x" * looked)
         wide = '"width": 8' in (paths.code / "train.py").read_text()
         with paths.train_log.open("a") as log:
-            log.write(f"step:{looked}/100 train_loss:{'nan' if wide and looked > 3 else f'{7 - looked / 50:.4f}'}\n")
+            log.write(f"step:{looked}/100 train_loss:{self.loss(wide, looked)}\n")
         return "done" if looked > self.looks or paths.cancel.exists() else "running"
+
+    def loss(self, wide: bool, looked: int) -> str:
+        return "nan" if wide and looked > 3 else f"{7 - looked / 50:.4f}"
 
     def cancel(self, folder: Path) -> None:
         paths = JobPaths(folder)
@@ -91,3 +106,29 @@ def test_a_run_that_loses_its_numbers_ends_and_its_idea_with_it(tmp_path: Path) 
         runs = reads.runs(setting.campaign.id, proposal_id=wide.id)
         assert [run.state for run in runs] == ["cancelled"]
         assert reads.balance(setting.campaign.id).reserved.gpu_s == 0
+
+
+class Busy(Training):
+    """A second of the clock at each look, in which width 8 computes all the time, and others hardly get their core."""
+
+    def loss(self, wide: bool, looked: int) -> str:
+        return f"{7 - looked / 50:.4f}"
+
+    def progress(self, folder: Path) -> Progress | None:
+        looked = len((folder / "looks").read_text())
+        wide = '"width": 8' in (JobPaths(folder).code / "train.py").read_text()
+        return Progress(looked, 100, None, float(looked), "train", looked * (1.0 if wide else 0.1))
+
+
+@pytest.mark.slow
+def test_a_run_that_can_not_reach_its_steps_ends_and_one_whose_core_is_busy_does_not(tmp_path: Path) -> None:
+    root = world.make_workspace(tmp_path / "work")
+    world.write_ideas(
+        root, [world.idea("wide", ('"width": 4', '"width": 8')), world.idea("rate", ('"rate": 0.10', '"rate": 0.20'))]
+    )
+    setting = world.open_campaign(root, make_runner=Busy)
+    Loop(setting).run()
+    with setting.store.read() as reads:
+        wide, rate = reads.proposals(setting.campaign.id)[1:3]
+        assert wide.state == "crashed" and "at this pace it needs" in wide.reason
+        assert rate.state not in ("crashed", "lost")

@@ -196,6 +196,7 @@ class Progress:
     loss: float | None
     elapsed_s: float
     phase: PhaseName
+    cpu_s: float = 0.0  # counted by the shepherd
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,7 @@ class Heartbeat:
     seconds: float  # since the job took its slot
     root: int  # process id of the command, and id of its session
     processes: dict[str, int]  # process id -> start, of the whole tree
+    cpu_s: float = 0.0  # of the phase, so far
 
 
 def strict_heartbeat(text: str | None) -> Heartbeat | None:
@@ -218,7 +220,7 @@ def strict_heartbeat(text: str | None) -> Heartbeat | None:
         beat = strict(Heartbeat, text)
     except ValueError:
         return None
-    return beat if 0 <= beat.seconds < FOREVER_S else None
+    return beat if 0 <= beat.seconds < FOREVER_S and 0 <= beat.cpu_s < FOREVER_S else None
 
 
 def create(folder: Path, spec: JobSpec, fill: Callable[[Path], None]) -> bool:

@@ -28,8 +28,8 @@ def progress(folder: Path) -> Progress | None:
     phase: PhaseName = beat.phase
     found = last_step(tail(paths.train_log)) if phase == "train" else None
     if found is None:
-        return Progress(None, None, None, beat.seconds, phase)
-    return Progress(*found, beat.seconds, phase)
+        return Progress(None, None, None, beat.seconds, phase, beat.cpu_s)
+    return Progress(*found, beat.seconds, phase, beat.cpu_s)
 
 
 def tail(log: Path, size: int = TAIL) -> str:

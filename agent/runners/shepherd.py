@@ -131,6 +131,7 @@ class Shepherd:
             seconds=round(self._elapsed(), 3),
             root=confined.pid,
             processes={str(pid): start for pid, start in members},
+            cpu_s=round(confined.cpu_s, 3),
         )
         # A full disk is not a reason to stop a run.
         with contextlib.suppress(OSError):

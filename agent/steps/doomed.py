@@ -8,19 +8,21 @@ it never reaches, gain it nothing beyond the limit that the shepherd keeps anywa
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent import budget
 from agent.records import Proposal, Run
 from agent.runners.job import JobPaths
 from agent.runners.progress import TAIL, last_step, tail
+from agent.runners.shepherd import BEAT_S
 from agent.setting import Setting
 from agent.steps.limits import run_limits
 from agent.steps.wanted import TEST
 from agent.track import Rung, Track
 
 SELF_STOPPING = "MAX_WALLCLOCK_SECONDS"  # with it a script ends by the clock, whatever steps it names
-LEAST_SHARE = 0.1  # of the limit that has passed before anything is foretold: the first steps compile
+SPAN = 0.1  # of the limit: how long steps are watched, at the least, before anything is foretold from them
+LATE = 1 / 60  # of the limit: how much later than it was printed a step may be seen, and BEAT_S for the clock's own
 OVER = 1.25  # what a forecast must pass the limit by
 SPARE = 0.02  # of the limit, for writing the artifact
 
@@ -34,22 +36,35 @@ _NO_NUMBER = re.compile(r"[-+]?(nan|inf|infinity)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Seen:
-    """Where a run was at a moment, by our clock."""
+    """Where a run was at a moment, by our clock: of processor time where other work may be on its core, which says
+    nothing against an idea."""
 
     step: int
-    elapsed_s: float
+    seconds: float
 
 
-def stop(setting: Setting, run: Run, before: Seen | None) -> Seen | None:
-    """Asks the run to end if it is doomed; gives where it is, for the next look. Safe to call again."""
+@dataclass(frozen=True)
+class Course:
+    """What is remembered of a run: where it was seen first, and where it was when its pace was looked at last."""
+
+    first: Seen
+    mark: Seen
+
+
+def stop(setting: Setting, run: Run, course: Course | None) -> Course | None:
+    """Asks the run to end if it is doomed; gives what to remember for the next look. Safe to call again."""
     text = tail(JobPaths(setting.job(run.id)).train_log, TAIL)
-    why = no_number(text)
-    now = None if why else _seen(setting, run)
-    if why is None and now is not None and before is not None:
-        why = _too_slow(setting, run, text, before, now)
+    why, now = no_number(text), None
+    if why is None:
+        now = _seen(setting, run)
+        if now is None:
+            return course
+        if course is None:
+            return Course(now, now)
+        why, course = _too_slow(setting, run, text, course, now)
     if why is not None and _end(setting, run, why):
         setting.runner.cancel(setting.job(run.id))
-    return now or before
+    return course
 
 
 def no_number(text: str) -> str | None:
@@ -62,12 +77,17 @@ def no_number(text: str) -> str | None:
     return f"stopped at step {int(found[1])}: its loss is {found[2].lower()}"
 
 
-def forecast(steps: int, before: Seen, now: Seen) -> float:
-    """Seconds of training in all, if the steps to come take what the last ones did."""
-    done = now.step - before.step
-    if done <= 0:
+def forecast(steps: int, course: Course, now: Seen, unsure_s: float) -> float:
+    """Seconds of training in all, at the least: if the steps to come take what all did, or the last ones, whichever is
+    less. What happens once (compiling, an evaluation, a stall) is in one of the two only."""
+    return min(_forecast(steps, before, now, unsure_s) for before in (course.first, course.mark))
+
+
+def _forecast(steps: int, before: Seen, now: Seen, unsure_s: float) -> float:
+    done, took = now.step - before.step, now.seconds - before.seconds - unsure_s
+    if done <= 0 or took <= 0:
         return 0.0  # nothing to tell it from: it may be evaluating, or writing
-    return now.elapsed_s + (steps - now.step) * (now.elapsed_s - before.elapsed_s) / done
+    return now.seconds + (steps - now.step) * took / done
 
 
 def binding(track: Track, rung: Rung) -> bool:
@@ -79,23 +99,26 @@ def _seen(setting: Setting, run: Run) -> Seen | None:
     found = setting.runner.progress(setting.job(run.id))
     if found is None or found.step is None or found.phase != "train":
         return None
-    return Seen(found.step, found.elapsed_s)
+    return Seen(found.step, found.cpu_s if setting.track.hardware.kind == "cpu" else found.elapsed_s)
 
 
-def _too_slow(setting: Setting, run: Run, text: str, before: Seen, now: Seen) -> str | None:
+def _too_slow(setting: Setting, run: Run, text: str, course: Course, now: Seen) -> tuple[str | None, Course]:
     track = setting.track
     last = last_step(text)
     if last is None or not binding(track, track.rung_named(run.rung)):
-        return None
+        return None, course
     with setting.store.read() as reads:
         limit = run_limits(setting, reads, run.rung, run.hardware_class).train_wall_s
-    needs = forecast(last[1], before, now) + SPARE * limit
-    if now.elapsed_s < LEAST_SHARE * limit or needs < OVER * limit:
-        return None
+    unsure_s = LATE * limit + BEAT_S
+    if now.seconds - course.mark.seconds < max(SPAN * limit, 3 * unsure_s):
+        return None, course
+    needs = forecast(last[1], course, now, unsure_s) + SPARE * limit
+    if needs < OVER * limit:
+        return None, replace(course, mark=now)
     return (
-        f"stopped at step {now.step} of {last[1]}, after {now.elapsed_s:.0f} s: at this pace it needs {needs:.0f} s, "
-        f"and its limit is {limit:.0f} s"
-    )
+        f"stopped at step {now.step} of {last[1]}, after {now.seconds:.0f} s: at this pace it needs {needs:.0f} s "
+        f"at the least, and its limit is {limit:.0f} s"
+    ), course
 
 
 def _end(setting: Setting, run: Run, why: str) -> bool:

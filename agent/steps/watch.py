@@ -26,7 +26,7 @@ class Watch:
         self._due: list[tuple[float, int]] = []  # a heap
         self._known: dict[int, Run] = {}
         self._sizes: dict[int, int] = {}  # of logs, at the last look
-        self._seen: dict[int, doomed.Seen] = {}
+        self._courses: dict[int, doomed.Course] = {}
 
     def look(self, runs: Collection[Run]) -> None:
         """At those that it is time for."""
@@ -50,7 +50,7 @@ class Watch:
             heapq.heappush(self._due, (now, run_id))
         for run_id in self._known.keys() - here.keys():
             self._sizes.pop(run_id, None)
-            self._seen.pop(run_id, None)
+            self._courses.pop(run_id, None)
         self._known = here
 
     def _look(self, run: Run) -> None:
@@ -62,6 +62,6 @@ class Watch:
             return
         self._sizes[run.id] = size
         inert.stop(self._setting, run)
-        seen = doomed.stop(self._setting, run, self._seen.get(run.id))
-        if seen is not None:
-            self._seen[run.id] = seen
+        course = doomed.stop(self._setting, run, self._courses.get(run.id))
+        if course is not None:
+            self._courses[run.id] = course
