@@ -1,5 +1,7 @@
 """Becoming a worker, standing by, and where the store is: what is refused, and what is said."""
 
+import json
+import subprocess
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +18,7 @@ from agent.runners.queue.hardware import fits, shaped
 from agent.store import Store, open_store, where
 from agent.store.lease import hold
 from tests import working
-from tests.e2e.terminal import ENV, agent
+from tests.e2e.terminal import AGENT, ENV, agent
 from tests.filling import add_campaign
 
 
@@ -131,7 +133,7 @@ def test_who_stands_by_leads_when_nobody_else_does(
     thread = threading.Thread(target=another)
     thread.start()
     assert seen.wait(20)
-    waiting = threading.Thread(target=standby.stand_by, args=(None, tmp_path, lead))
+    waiting = threading.Thread(target=standby.stand_by, args=(None, tmp_path, lead, pytest.fail))
     waiting.start()
     waiting.join(0.5)
     assert waiting.is_alive() and led == []
@@ -144,10 +146,11 @@ def test_who_stands_by_leads_when_nobody_else_does(
 
 
 def test_who_stands_by_goes_when_the_campaign_has_ended(
-    tmp_path: Path, here: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, here: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(standby, "LOOK_S", 0.02)
     led: list[str] = []
+    told: list[tuple[str, str]] = []
 
     def lead(name: str) -> None:
         led.append(name)
@@ -155,5 +158,26 @@ def test_who_stands_by_goes_when_the_campaign_has_ended(
             tx.end_campaign(1, "stopped", "stopped by a person")
         raise BusyError("taken over")
 
-    standby.stand_by("night", tmp_path, lead)
-    assert led == ["night"] and "night has ended: stopped, stopped by a person" in capsys.readouterr().out
+    standby.stand_by("night", tmp_path, lead, lambda *words: told.append(words))
+    assert led == ["night"] and told == [("night", "stopped, stopped by a person")]
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_campaign_that_another_led_to_its_end_is_shown_to_who_stood_by(
+    tmp_path: Path, here: Store, as_json: bool
+) -> None:
+    command = [*AGENT, "resume", "--wait", *(["--json"] if as_json else [])]
+    with hold(here, "campaign night"):
+        child = subprocess.Popen(
+            command, cwd=tmp_path, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        first = (child.stderr if as_json else child.stdout).readline()  # type: ignore[union-attr]
+        with here.write() as tx:
+            tx.end_campaign(1, "finished", "no more ideas")
+    out, err = child.communicate(timeout=60)
+    assert "Standing by for night" in first and (child.returncode, err) == (0, "")
+    if as_json:
+        found = json.loads(out)
+        assert (found["campaign"], found["state"], found["reason"]) == ("night", "finished", "no more ideas")
+    else:
+        assert out == "night has ended: finished, no more ideas\n"

@@ -135,7 +135,7 @@ def resume(
         def lead(name: str) -> None:
             _work(campaigns.resume(name, Path.cwd(), say), False, as_json)
 
-        stand_by(campaign, workspace(), lead, say)
+        stand_by(campaign, workspace(), lead, partial(_ended_elsewhere, as_json=as_json), say)
         return
     _work(campaigns.resume(campaign, Path.cwd(), say), detach, as_json)
 
@@ -174,6 +174,14 @@ def _work(setting: "Setting", detach: bool, as_json: bool) -> None:
         _silently(setting)
     else:
         _shown(setting)
+
+
+def _ended_elsewhere(name: str, words: str, *, as_json: bool) -> None:
+    """A campaign that another controller led to its end."""
+    from agent.report.status import status
+
+    with opened(name) as found, found.store.read() as reads:
+        emit(status(reads, found.campaign.id), as_json, lambda: f"{name} has ended: {words}")
 
 
 def _silently(setting: "Setting") -> None:

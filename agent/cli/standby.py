@@ -1,6 +1,6 @@
 """A controller that stands by: it leads a campaign whenever nobody else does, until the campaign has ended.
 
-Takes a campaign's name and what leading means; comes back with nothing left to do.
+Takes a campaign's name, and what to do to lead it and when it has ended; comes back with nothing left to do.
 """
 
 import time
@@ -16,6 +16,7 @@ from agent.errors import BusyError, InfraError, MissingError, StoreError
 
 LOOK_S = 1.0
 Lead = Callable[[str], None]
+Ended = Callable[[str, str], None]
 
 
 class Found(Enum):
@@ -24,14 +25,19 @@ class Found(Enum):
     OVER = "it has ended"
 
 
-def stand_by(name: str | None, root: Path, lead: Lead, say: Callable[[str], None] = typer.echo) -> None:
-    """Whoever leads may die, or be cut off from the store, and so may this one: then it stands by again."""
+def stand_by(
+    name: str | None, root: Path, lead: Lead, ended: Ended, say: Callable[[str], None] = typer.echo
+) -> None:
+    """Whoever leads may die, or be cut off from the store, and so may this one: then it stands by again.
+
+    `ended` is told the campaign and how it ended, where somebody else led it to its end.
+    """
     name, told, led_once = _name(name, root), "", False
     while True:
         try:
             found, words = _look(name, root)
             if found is Found.OVER and led_once:
-                say(f"{name} has ended: {words}")
+                ended(name, words)
                 return
             if found is not Found.LED:
                 lead(name)
