@@ -1,7 +1,8 @@
 """A small campaign without end for the benchmarks of the loop: a workspace, a script and a planner.
 
-Takes a folder; gives `make_workspace`, and `Endless`, a planner whose n-th idea is like no other: most change
-nothing that matters, every `good`-th is a real gain, so that the head moves and the lineage grows.
+Takes a folder; gives `make_workspace`, the rule by which toy campaigns decide (`decision`), and `Endless`, a planner
+whose n-th idea is like no other: most change nothing that matters, every `good`-th is a real gain, so that the head
+moves and the lineage grows.
 """
 
 import re
@@ -76,29 +77,38 @@ kind = "cpu"
 
 [data]
 corpus = "none"
+"""
+JUDGED = 'score = ["{python}", "{script}", "score"]\nartifact = "final_model.bin"\npack = false'
 
+
+def decision(*, min_gain: float = 0.01, max_seeds: int = 4, report_seeds: int = 3, prior_sigma: float = 0.01) -> str:
+    """The end of a toy's track file: its rung, and how it decides."""
+    return f"""
 [[rung]]
 name = "decide"
 
 [decision]
 rung = "decide"
 alpha = 0.004
-min_gain = 0.005
-max_seeds = 4
-report_seeds = 3
-prior_sigma = 0.0005
+min_gain = {min_gain}
+max_seeds = {max_seeds}
+report_seeds = {report_seeds}
+prior_sigma = {prior_sigma}
 """
-JUDGED = 'score = ["{python}", "{script}", "score"]\nartifact = "final_model.bin"\npack = false'
 
 
 def judged_track() -> str:
     """For runs that are imagined, judge and all."""
-    return TRACK.format(trust="measured", script=JUDGED)
+    return _track("measured", JUDGED)
 
 
 def working_track(seconds: float, busy: float) -> str:
     """For runs that take so long and say their score; `busy`: the share of the time that their core works."""
-    return TRACK.format(trust="reported", script=f'env = {{ WORK_S = "{seconds}", WORK_SHARE = "{busy}" }}')
+    return _track("reported", f'env = {{ WORK_S = "{seconds}", WORK_SHARE = "{busy}" }}')
+
+
+def _track(trust: str, script: str) -> str:
+    return TRACK.format(trust=trust, script=script) + decision(min_gain=0.005, prior_sigma=0.0005)
 
 
 def git(root: Path, *args: str) -> None:

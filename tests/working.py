@@ -15,6 +15,7 @@ from agent.runners.order import Order, place
 from agent.runners.queue.runner import QueueRunner
 from agent.store import Store
 from agent.track import parse
+from benchmarks.endless import decision
 from tests import ordering
 from tests.filling import add_base, add_campaign
 from tests.processes import until
@@ -44,18 +45,8 @@ kind = "cpu"
 
 [data]
 corpus = "none"
-
-[[rung]]
-name = "decide"
-
-[decision]
-rung = "decide"
-alpha = 0.004
-min_gain = 0.01
-max_seeds = 4
-report_seeds = 3
-prior_sigma = 0.01
 """
+TRACK += decision()
 QUICK = "print('hello', flush=True)\nopen('model.bin', 'wb').write(b'm' * 1000)\n"
 LONG = "import time\nprint('begun', flush=True)\ntime.sleep(40)\nopen('model.bin', 'wb').write(b'm')\n"
 WORK = """

@@ -14,6 +14,7 @@ from agent.loop import Loop
 from agent.runners import JobPaths
 from agent.runners.local import LocalRunner
 from agent.setting import Setting
+from benchmarks.endless import decision
 from sandbox import Confined, Limits, stack
 from tests.e2e import world
 from tests.fineweb import BOS, VARIANT, make_corpus, processor, stories, tokens_of
@@ -63,18 +64,8 @@ train_shards = 2
 
 [sandbox]
 packages = ["torch", "numpy", "sentencepiece", "brotli", "zstandard"]
-
-[[rung]]
-name = "decide"
-
-[decision]
-rung = "decide"
-alpha = 0.004
-min_gain = 0.01
-max_seeds = 2
-report_seeds = 2
-prior_sigma = 0.01
 """
+TRACK += decision(max_seeds=2, report_seeds=2)
 VALIDATION = [*stories(40, 7, 60), "", "ﬁ\u0301"]  # an empty one; one whose normal form does not stay
 
 IDEA = world.idea("ends at once", ('"matrix_lr": 0.02,', '"matrix_lr": 1 / 0,'), script=SCRIPT)

@@ -11,6 +11,7 @@ from agent.planner.edits import make_edits
 from agent.runners import Runner
 from agent.runners.fake import FakeRunner, Imagine, imagine
 from agent.setting import Setting
+from benchmarks.endless import decision
 
 SCRIPT = '''"""A script whose score is a function of its knobs."""
 
@@ -55,17 +56,6 @@ kind = "cpu"
 [data]
 corpus = "none"
 
-[[rung]]
-name = "decide"
-
-[decision]
-rung = "decide"
-alpha = 0.004
-min_gain = 0.01
-max_seeds = 4
-report_seeds = 3
-prior_sigma = 0.01
-
 [[knob]]
 name = "width"
 at = "KNOBS.width"
@@ -84,6 +74,7 @@ at = "KNOBS.bits"
 group = "bytes"
 choices = [4, 6, 8]
 """
+TRACK += decision()
 
 # With a rung that costs a quarter in training, and one that does not say what it costs.
 TRIALS = TRACK.replace(
