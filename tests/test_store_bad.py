@@ -320,7 +320,7 @@ def test_postgresql_that_is_not_there() -> None:
 def test_a_write_that_stands_still_is_ended_by_the_server_and_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     """As when its process was stopped in the middle of it: its locks are free again."""
     url = postgres.fresh_url()
-    monkeypatch.setattr("agent.store.open._IDLE_MS", 200)
+    monkeypatch.setattr("agent.store.engines._IDLE_MS", 200)
     with contextlib.closing(open_store(url)) as store:
         with pytest.raises(StoreError, match=r"the database server failed.*taken back whole"), store.write() as tx:
             add_campaign(tx)

@@ -1,10 +1,8 @@
 """Opens runs.db, or makes it: `open_store(path or URL) -> Store`.
 
-SQLite: WAL, synchronous=FULL, foreign keys, writers start with BEGIN IMMEDIATE and wait 30 s for each other,
-readers have connections of their own that can't write. PostgreSQL: a writer first takes one advisory lock,
-which gives the same thing (one writer at a time, each sees all that was committed before), so the same code
-is right on both; readers see one snapshot. What many machines change at once, row by row (jobs, leases), is written
-by `share`, which waits for nobody but those at the same rows. Raises StoreError, in words, for what a person must mend.
+One writer at a time, on either kind of database (`engines`). What many machines change at once, row by row (jobs,
+leases), is written by `share`, which waits for nobody but those at the same rows. Raises StoreError, in words, for
+what a person must mend.
 """
 
 import contextlib
@@ -13,14 +11,13 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.pool import ConnectionPoolEntry
 
-from agent.errors import StoreError, to_install
+from agent.errors import StoreError
 from agent.store import migrate
+from agent.store.engines import engine_of, without_foreign_keys
 from agent.store.faults import explained
 from agent.store.mounts import network_file_system_of
 from agent.store.reads import Reads
@@ -28,10 +25,6 @@ from agent.store.writes import Tx
 
 # Up to this size every opening checks the whole file (about 0.1 s); above, `agent doctor` does.
 CHECKED_BYTES = 64 * 1024 * 1024
-_WAIT_MS = 30_000
-# A process that was stopped, or whose machine is gone, in the middle of a write must not keep its locks for ever.
-_IDLE_MS = 15_000
-_WRITER_LOCK = 0x43616464  # any number, the same for all
 
 Fence = Callable[[Connection], None]
 
@@ -46,8 +39,8 @@ class Store:
         """Events that were added through this object: what more there are came from elsewhere."""
         self.url = url
         self.where = str(path) if path else url.render_as_string(hide_password=True)
-        self._writer, self._reader = _engine(url, write=True), _engine(url, write=False)
-        self._sharer = self._writer if path else _engine(url, write=True, alone=False)
+        self._writer, self._reader = engine_of(url, write=True), engine_of(url, write=False)
+        self._sharer = self._writer if path else engine_of(url, write=True, alone=False)
         self._fences: list[Fence] = []
         self._pid = os.getpid()
         self._inside = threading.local()
@@ -158,60 +151,6 @@ def _url(where: str) -> tuple[URL, Path | None]:
     return url, None
 
 
-def _engine(url: URL, *, write: bool, alone: bool = True) -> Engine:
-    try:
-        engine = create_engine(url, pool_pre_ping=url.get_backend_name() != "sqlite")
-    except ModuleNotFoundError as error:
-        raise StoreError(f"PostgreSQL needs a driver: {to_install('postgres')} ({error})") from error
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _prepare_writer if write else _prepare_reader)
-        event.listen(engine, "begin", _begin_immediate if write else _begin)
-    else:
-        event.listen(engine, "begin", (_begin_locked if alone else _begin_shared) if write else _begin_snapshot)
-    return engine
-
-
-def _prepare_writer(connection: DBAPIConnection, entry: ConnectionPoolEntry | None) -> None:
-    connection.isolation_level = None  # sqlite3 must not begin transactions of its own
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout = {_WAIT_MS}")
-    cursor.execute("PRAGMA synchronous = FULL")
-    cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.close()
-
-
-def _prepare_reader(connection: DBAPIConnection, entry: ConnectionPoolEntry | None) -> None:
-    _prepare_writer(connection, entry)
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA query_only = ON")
-    cursor.close()
-
-
-def _begin_immediate(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
-
-
-def _begin_locked(connection: Connection) -> None:
-    connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_WAIT_MS}")
-    connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {_IDLE_MS}")
-    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})")
-
-
-def _begin_shared(connection: Connection) -> None:
-    connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_WAIT_MS}")
-    connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {_IDLE_MS}")
-
-
-def _begin_snapshot(connection: Connection) -> None:
-    connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-
-
 def _refuse(path: Path) -> None:
     """What can't work, before anything is touched."""
     if path.is_dir():
@@ -239,7 +178,7 @@ def _make(path: Path) -> None:
     migrate.sweep(path)
     aside = path.with_name(f"{path.name}.new-{os.getpid()}-{threading.get_ident()}")
     aside.unlink(missing_ok=True)
-    engine = _engine(URL.create("sqlite", database=str(aside)), write=True)
+    engine = engine_of(URL.create("sqlite", database=str(aside)), write=True)
     try:
         with engine.begin() as connection:
             migrate.upgrade(connection)
@@ -268,21 +207,14 @@ def _bring_up_to_date(store: Store, path: Path) -> None:
 def migrate_file(store: Store, path: Path, found: str, scripts: Path = migrate.SCRIPTS) -> None:
     """From an older version to the newest; the old file stays beside it."""
     migrate.backup(path, found)
-    engine = _engine(store.url, write=True)
-    event.listen(engine, "connect", _without_foreign_keys)
+    engine = engine_of(store.url, write=True)
+    without_foreign_keys(engine)
     try:
         with engine.begin() as connection:
             if _version(connection, store.where) == found:  # else another process was first
                 migrate.upgrade(connection, scripts)
     finally:
         engine.dispose()
-
-
-def _without_foreign_keys(connection: DBAPIConnection, entry: ConnectionPoolEntry | None) -> None:
-    """Batch migrations drop and rebuild tables; references are checked as a whole at the end."""
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA foreign_keys = OFF")
-    cursor.close()
 
 
 def _version(connection: Connection, where: str) -> str:
