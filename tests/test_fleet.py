@@ -9,12 +9,12 @@ from agent import opening, reach
 from agent.errors import BudgetExceeded, InfraError
 from agent.judge.task import Auditing
 from agent.loop import Loop
-from agent.records import FINAL
 from agent.runners import JobPaths, JobState, ended
 from agent.runners.fake import FakeRunner
 from agent.runners.fleet import PAUSE_S, Fleet, NotPlacedError, placed
 from agent.runners.local import LocalRunner
 from agent.runners.order import Order, place
+from agent.states import FINAL
 from agent.store import Store
 from agent.track import load, parse
 from sandbox import Level

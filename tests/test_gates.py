@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from agent.judge import gates
-from agent.records import TRANSITIONS, Finding, Outcome, ProposalState, Purpose
+from agent.records import Finding, Outcome, ProposalState, Purpose
 from agent.setting import known
+from agent.states import TRANSITIONS
 from agent.steps.decide import NEXT_STATE
 from agent.store import Scored
 from tests.scored import TRACK, scored

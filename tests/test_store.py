@@ -11,7 +11,8 @@ import threading
 import pytest
 
 from agent.errors import UserError
-from agent.records import FINAL, TRANSITIONS, Caps, Finding, Proposal, Verdict
+from agent.records import Caps, Finding, Proposal, Verdict
+from agent.states import FINAL, TRANSITIONS
 from agent.store import Replicate, Scored, Store
 from tests import filling
 from tests.filling import add_base, add_campaign, add_idea, add_measured, view

@@ -10,10 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.records import FINAL, Run
+from agent.records import Run
 from agent.report.words import size
 from agent.runners.job import JobPaths
 from agent.runners.removal import remove
+from agent.states import FINAL
 from agent.store import Reads
 
 # Heads, and ideas that may be taken up again: better but too big, or not told apart from the head. So may be any

@@ -10,7 +10,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Join, RowMapping, ScalarSelect, Select, and_, func, not_, or_, select
 
-from agent.records import FINAL, TRANSITIONS, Proposal, ProposalState
+from agent.records import Proposal, ProposalState
+from agent.states import FINAL, TRANSITIONS
 from agent.store import Reads
 from agent.store.schema import campaigns, heads, lessons, measurements, proposals, runs, scores, trunk, verdicts
 from agent.store.schema import reviews as reviewed

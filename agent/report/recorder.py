@@ -13,7 +13,7 @@ from typing import NamedTuple, get_args
 from sqlalchemy import RowMapping, select
 
 from agent.errors import UserError
-from agent.records import TRANSITIONS, Amount, Campaign, CampaignState, Draft, Event, Measurement, Proposal, Run
+from agent.records import Amount, Campaign, CampaignState, Draft, Event, Measurement, Proposal, Run
 from agent.report.recording import (
     AnyStep,
     Book,
@@ -30,6 +30,7 @@ from agent.report.recording import (
 )
 from agent.runners.job import JobPaths
 from agent.runners.progress import tail
+from agent.states import TRANSITIONS
 from agent.store import Reads, rows
 from agent.store.schema import ledger, verdicts
 

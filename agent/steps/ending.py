@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from agent import budget
 from agent.llm.meter import write_off
-from agent.records import FINAL, CampaignState, Proposal, ProposalState, Run
+from agent.records import CampaignState, Proposal, ProposalState, Run
 from agent.setting import Setting
+from agent.states import FINAL
 from agent.steps import classes
 from agent.steps.decide import undecided
 from agent.steps.fresh import disturbed

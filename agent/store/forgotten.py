@@ -5,7 +5,7 @@ Takes `Reads` and ids of proposals; gives configurations.
 
 from sqlalchemy import select
 
-from agent.records import GIVEN_UP
+from agent.states import GIVEN_UP
 from agent.store.reads import Reads
 from agent.store.schema import proposals
 

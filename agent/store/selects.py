@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import BindParameter, Column, Select, bindparam, func, literal_column, select
 
-from agent.records import GIVEN_UP
+from agent.states import GIVEN_UP
 from agent.store.schema import (
     audits,
     campaigns,

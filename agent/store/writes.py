@@ -11,7 +11,6 @@ from sqlalchemy import Table, delete
 
 from agent.errors import UserError
 from agent.records import (
-    TRANSITIONS,
     Campaign,
     CampaignState,
     Caps,
@@ -26,6 +25,7 @@ from agent.records import (
     RunState,
     Verdict,
 )
+from agent.states import TRANSITIONS
 from agent.store import checks, measured, rows, standing, statements
 from agent.store.reads import Reads
 from agent.store.rows import Request, ReviewAction, now
@@ -160,7 +160,7 @@ class Tx(Reads):
         return self.proposal(proposal_id)
 
     def move(self, proposal_id: int, state: ProposalState, reason: str = "", *, run_id: int | None = None) -> Proposal:
-        """From one state to a next one; what may follow what is said by records.TRANSITIONS."""
+        """From one state to a next one; what may follow what is said by states.TRANSITIONS."""
         old = self.proposal(proposal_id)
         if state not in TRANSITIONS.get(old.state, ()):
             raise ValueError(f"p{proposal_id}: {state!r} can't follow {old.state!r}")

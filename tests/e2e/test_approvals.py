@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from agent import budget, review
-from agent.records import FINAL
 from agent.runners.fake import Imagined, imagine
+from agent.states import FINAL
 from agent.store import Tx
 from tests.e2e import world
 from tests.e2e.planning import by_title, watched, worse

@@ -14,9 +14,10 @@ from agent import budget
 from agent.errors import BudgetExceeded, BusyError
 from agent.loop import Loop
 from agent.planner import Request
-from agent.records import FINAL, Amount, Draft, Mode, Verdict
+from agent.records import Amount, Draft, Mode, Verdict
 from agent.runners.fake import Imagined, imagine
 from agent.setting import Setting
+from agent.states import FINAL
 from agent.steps import decide, launch
 from agent.steps.limits import worst_idea, worst_run
 from agent.steps.wanted import wanted

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent import budget
-from agent.records import FINAL
+from agent.states import FINAL
 from agent.store import open_store
 from tests.e2e import terminal, world
 from tests.e2e.terminal import START, agent, background, nothing_runs, refused

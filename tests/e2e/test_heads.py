@@ -13,9 +13,9 @@ from agent import budget
 from agent.judge.gates import MOST_STARVED
 from agent.judge.verdict import baseline_runs, level
 from agent.loop import Loop
-from agent.records import FINAL
 from agent.runners.fake import FakeRunner, Imagined, imagine
 from agent.runners.order import Order
+from agent.states import FINAL
 from agent.steps import decide
 from agent.steps.wanted import seed_of
 from agent.store.schema import verdicts

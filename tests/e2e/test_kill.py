@@ -18,11 +18,12 @@ import pytest
 
 from agent import budget, review
 from agent.loop import Loop
-from agent.records import FINAL, ProposalState
+from agent.records import ProposalState
 from agent.runners.fake import FakeRunner, Imagined, Knobs
 from agent.runners.local import LocalRunner
 from agent.runners.order import Order
 from agent.setting import Setting
+from agent.states import FINAL
 from agent.steps.wanted import seed_of
 from agent.store import Store, Tx
 from agent.worktree.process import Commands

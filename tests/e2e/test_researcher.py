@@ -16,9 +16,10 @@ from sqlalchemy import select
 
 from agent import budget
 from agent.loop import Loop
-from agent.records import FINAL, Amount
+from agent.records import Amount
 from agent.report.transcript import transcript, transcript_words
 from agent.setting import Setting
+from agent.states import FINAL
 from agent.steps import plan
 from agent.store import lessons, talks
 from agent.store.schema import conversations

@@ -12,12 +12,13 @@ from agent import budget
 from agent.context import history
 from agent.judge import noise
 from agent.loop import Loop
-from agent.records import FINAL, Amount, Outcome, Purpose, Run, Taught
+from agent.records import Amount, Outcome, Purpose, Run, Taught
 from agent.report import status, tables
 from agent.report.points import picture
 from agent.runners.fake import FakeRunner, Imagined, Knobs, imagine
 from agent.runners.order import Order
 from agent.setting import Setting
+from agent.states import FINAL
 from agent.steps.fresh import disturbed
 from agent.steps.launch import reserved_s, start
 from agent.steps.learn import ONE_RUN, Learning

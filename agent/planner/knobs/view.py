@@ -14,7 +14,7 @@ from agent.literals import KnobValue
 from agent.planner.knobs.sizes import Sizes
 from agent.planner.knobs.space import Axis, Space, of
 from agent.planner.knobs.surrogate import Additive, Point, Prior
-from agent.records import FINAL, GIVEN_UP
+from agent.states import FINAL, GIVEN_UP
 
 if TYPE_CHECKING:
     from agent.planner import Request, Trial
