@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from agent.errors import EditError
 from agent.syntax import Tables
 from agent.syntax import read as read_script
-from agent.track import Knob, Track
+from agent.tables import Knob
+from agent.track import Track
 
 KnobValue = str | int | float
 

@@ -27,7 +27,8 @@ from agent.setting import campaign_folder
 from agent.steps.hidden import watched
 from agent.store import Store
 from agent.store.lease import hold
-from agent.track import GRACE_S, Track
+from agent.tables import GRACE_S
+from agent.track import Track
 from sandbox import level
 from sandbox.limits import MB
 

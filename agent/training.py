@@ -14,7 +14,8 @@ from pathlib import Path
 from agent.errors import EditError
 from agent.reach import fineweb_folder
 from agent.runners import JobPaths, Phase
-from agent.track import BUDGET, Rung, Track
+from agent.tables import BUDGET, Rung
+from agent.track import Track
 from sandbox import Limits, Policy
 
 PACK_S = 60

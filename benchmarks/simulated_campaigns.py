@@ -13,7 +13,8 @@ from functools import cache
 from typing import NamedTuple
 
 from agent.judge import noise, verdict
-from agent.track import DecisionRule, Track, parse, shipped
+from agent.tables import DecisionRule
+from agent.track import Track, parse, shipped
 
 BEFORE = 2.33
 SETTLED = 40.0  # degrees of freedom that a campaign's own replicates are worth after some dozen ideas

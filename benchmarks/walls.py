@@ -31,7 +31,7 @@ from typing import NamedTuple
 from agent import fresh, reach, track, training
 from agent.reach import Reach
 from agent.runners.job import JobPaths, strict
-from agent.track import BUDGET
+from agent.tables import BUDGET
 from benchmarks.store import machine
 from benchmarks.walls_start import Cost, Start
 from sandbox import Confined, Exit, Limits, Policy

@@ -21,7 +21,7 @@ from agent.planner.idea import Idea
 from agent.records import Mode, Proposal, Verdict
 from agent.search import ALL_MODES
 from agent.store import Store
-from agent.track import Hardware
+from agent.tables import Hardware
 from tests.contexts import ESCAPE, ROOT, SCRIPT, Calibrated, add_lesson, evidence, headings, outside, request, whole
 from tests.filling import add_idea, add_measured, draft
 from tests.fixture_campaign import HOSTILE, TRACK, build

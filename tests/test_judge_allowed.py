@@ -7,7 +7,7 @@ import pytest
 from agent.judge import logs
 from agent.judge.allowed import clocks
 from agent.judge.task import Clocks, no_score
-from agent.track import Limits
+from agent.tables import Limits
 
 LIMITS = Limits(train_wall_s=900, score_wall_s=900, train_clock_s=600, score_clock_s=600, memory_mb=100)
 SCORED = Clocks(1.0, 1.0, 599.0, 700.0, 700.0, 5.0, 5.0, 800.0)

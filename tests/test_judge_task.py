@@ -12,7 +12,8 @@ from agent.judge.phase import judge_phase, own_mb
 from agent.judge.task import Task
 from agent.judge.texts import Documents, documents, hidden_documents
 from agent.runners.job import JobPaths
-from agent.track import Data, Track
+from agent.tables import Data
+from agent.track import Track
 from sandbox import Policy
 from tests import fineweb
 from tests.judging import SCORED, make_corpus, toy

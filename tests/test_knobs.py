@@ -16,7 +16,8 @@ from agent.planner.knobs.space import of
 from agent.planner.knobs.surrogate import Additive, Point, Prior
 from agent.planner.knobs.view import View
 from agent.records import Campaign, Caps, Draft, Mode, Proposal, ProposalState
-from agent.track import Knob, Track, load
+from agent.tables import Knob
+from agent.track import Track, load
 
 CAMPAIGN = Campaign(
     1, "night", "tiny", "tiny", "", "", "", "", "", 7, Caps(None), "knobs", "none", 2, None, "cpu", "running", "", "",

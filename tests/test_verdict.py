@@ -17,7 +17,8 @@ from agent.judge import comparable, verdict
 from agent.judge.noise import Noise
 from agent.records import Proposal, Verdict
 from agent.store import Scored
-from agent.track import DecisionRule, load
+from agent.tables import DecisionRule
+from agent.track import load
 from tests.scored import scored as a_run
 
 TRACK, _ = load("tiny", Path.cwd())

@@ -7,7 +7,7 @@ are wider: compiling, quantising and compressing come on top of training.
 from agent.judge.logs import Reported
 from agent.judge.task import Measured
 from agent.records import Finding
-from agent.track import Limits
+from agent.tables import Limits
 
 STEP_S = 1.0  # a script looks at its clock between two steps
 SERIALISING_S = 180.0  # after training, by the rule of the contest's reviewers: what touches no data any more

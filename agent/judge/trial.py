@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from agent.judge import comparable, gates
 from agent.records import Decision, Proposal, Verdict
-from agent.track import Rung, Track
+from agent.tables import Rung
+from agent.track import Track
 
 if TYPE_CHECKING:
     from agent.store import Scored

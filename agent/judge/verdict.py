@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from agent.judge import comparable
 from agent.judge.noise import Noise
 from agent.records import Decision, Proposal, Verdict
-from agent.track import DecisionRule, Track
+from agent.tables import DecisionRule
+from agent.track import Track
 
 if TYPE_CHECKING:
     from agent.store import Scored

@@ -16,7 +16,8 @@ from agent.context.templates import Templates
 from agent.judge import claim
 from agent.records import Campaign, Measurement, Proposal
 from agent.report.words import line, markdown
-from agent.track import BUDGET, Track
+from agent.tables import BUDGET
+from agent.track import Track
 
 if TYPE_CHECKING:
     from agent.store import Scored

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agent.report.words import duration, line, plain, table
-from agent.track import DecisionRule, Rung, Track, shipped
+from agent.tables import DecisionRule, Rung
+from agent.track import Track, shipped
 
 
 def known(root: Path) -> list[str]:

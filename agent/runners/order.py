@@ -16,7 +16,8 @@ from agent.judge.phase import CodeSizes, Texts, judge_phase
 from agent.judge.task import Auditing
 from agent.runners.job import JobPaths, JobSpec, Phase, PhaseName, make, strict
 from agent.runners.reading import read_small
-from agent.track import Limits, Track, parse
+from agent.tables import Limits
+from agent.track import Track, parse
 from sandbox.policy import BoxName, Level
 
 

@@ -17,7 +17,7 @@ from agent.steps.fresh import fresh
 from agent.steps.limits import worst_run
 from agent.steps.wanted import in_flight, of_test, trial_rung, yardstick
 from agent.store import Reads, Scored, Tx
-from agent.track import DecisionRule, Rung
+from agent.tables import DecisionRule, Rung
 
 NEXT_STATE: dict[Decision, ProposalState] = {
     "confirm": "confirming",

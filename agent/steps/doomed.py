@@ -18,7 +18,8 @@ from agent.runners.shepherd import BEAT_S
 from agent.setting import Setting
 from agent.steps.limits import run_limits
 from agent.steps.wanted import TEST
-from agent.track import Rung, Track
+from agent.tables import Rung
+from agent.track import Track
 
 SELF_STOPPING = "MAX_WALLCLOCK_SECONDS"  # with it a script ends by the clock, whatever steps it names
 SPAN = 0.1  # of the limit: how long steps are watched, at the least, before anything is foretold from them

@@ -6,17 +6,18 @@ Takes a proposal's commit, a seed and limits; gives an `Order` and fills the fol
 import hashlib
 from pathlib import Path
 
-from agent import reach, track, training
+from agent import reach, training
 from agent.judge.phase import CodeSizes
 from agent.judge.task import Auditing
 from agent.records import Proposal, Run
 from agent.runners.order import Order, place
 from agent.setting import Setting, known
+from agent.tables import Limits
 from sandbox import Level
 
 
 def make_job(
-    setting: Setting, run: Run, proposal: Proposal, limits: track.Limits, paid_s: float, auditing: Auditing
+    setting: Setting, run: Run, proposal: Proposal, limits: Limits, paid_s: float, auditing: Auditing
 ) -> Order:
     """The job folder of a run, made once; a second call finds it. `paid_s`: what was reserved, never passed."""
     order = order_of(setting, run, proposal, limits, paid_s, auditing)
@@ -33,7 +34,7 @@ def make_job(
 
 
 def order_of(
-    setting: Setting, run: Run, proposal: Proposal, limits: track.Limits, paid_s: float, auditing: Auditing
+    setting: Setting, run: Run, proposal: Proposal, limits: Limits, paid_s: float, auditing: Auditing
 ) -> Order:
     sizes = code_sizes(setting, proposal)
     return Order(

@@ -9,7 +9,7 @@ from dataclasses import replace
 from agent.records import Amount, Balance
 from agent.setting import Setting
 from agent.store import Reads
-from agent.track import Limits
+from agent.tables import Limits
 
 LEAST_AUDIT_S = 1.0
 

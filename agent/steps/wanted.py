@@ -18,7 +18,7 @@ from agent.steps.fresh import disturbed
 from agent.steps.limits import affordable, worst_run
 from agent.store import Reads, Scored
 from agent.store.promises import overtaken
-from agent.track import Rung
+from agent.tables import Rung
 
 MAX_ATTEMPTS = 3
 PATIENCE = 6  # younger ideas that may run before one that waits

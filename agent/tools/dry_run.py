@@ -29,9 +29,10 @@ from agent.runners import JobPaths, JobResult, JobSpec, create, leftovers, lock
 from agent.runners.local import SHEPHERD
 from agent.runners.reading import read_ends, read_small
 from agent.runners.removal import remove
+from agent.tables import GRACE_S
 from agent.tools import conforming
 from agent.tools.curve import losses
-from agent.track import GRACE_S, Track
+from agent.track import Track
 from sandbox import Exit
 
 SEED = 1  # the same for all: what differs between two of them is their scripts

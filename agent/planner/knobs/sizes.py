@@ -11,7 +11,7 @@ from typing import NamedTuple
 from agent.literals import KnobValue
 from agent.planner.knobs.space import Config, Space, of
 from agent.planner.knobs.surrogate import Additive, Point, Prior
-from agent.track import Knob
+from agent.tables import Knob
 
 # Bytes per weight after compression, measured on 152,000 weights of the tiny track.
 PER_WEIGHT: dict[str, dict[int, float]] = {

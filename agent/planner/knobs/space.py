@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from agent.literals import KnobValue, same
-from agent.track import Knob
+from agent.tables import Knob
 
 Config = Mapping[str, KnobValue]
 

@@ -24,7 +24,7 @@ from agent.runners.ssh.attendant import JUDGING_LOGS, TRAINING_LOGS, Dead, Jobs,
 from agent.runners.ssh.depot import training_data, tree_of
 from agent.runners.ssh.link import Refused, Unreachable
 from agent.runners.ssh.machine import Machine
-from agent.track import GRACE_S
+from agent.tables import GRACE_S
 from sandbox.limits import MB
 
 LOOK_S = 1.0
