@@ -53,3 +53,10 @@ def test_a_job_of_an_older_version_lacks_only_what_has_a_default() -> None:
     del raw["phases"][0]["limits"]["processes"]
     with pytest.raises(ValueError, match="missing or unknown: processes"):
         JobSpec.from_json(json.dumps(raw))
+
+
+def test_the_page_of_what_is_on_disk_names_every_file() -> None:
+    page = Path("docs/runs.md").read_text("utf-8")
+    names = [getattr(JobPaths(Path("/x")), name).name for name in vars(JobPaths) if not name.startswith("_")]
+    assert len(names) > 10
+    assert [name for name in names if f"`{name}`" not in page and f"`{name}/`" not in page] == []

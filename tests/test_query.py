@@ -11,6 +11,8 @@ import pytest
 from agent.errors import UserError
 from agent.store import Store, open_store
 from agent.store.query import query
+from agent.store.schema import metadata
+from agent.store.views import VIEWS
 from tests import postgres
 from tests.filling import add_base, add_campaign, add_idea, add_measured
 
@@ -46,6 +48,17 @@ def test_reading_works(store: Store) -> None:
     assert query(store, "EXPLAIN SELECT * FROM runs").rows
     for name in ("best_valid", "lineage", "leaderboard", "spend", "spend_by_use", "frontier"):
         query(store, f"SELECT * FROM {name}")
+
+
+def test_the_page_about_the_database_names_its_tables_and_its_examples_run(store: Store) -> None:
+    page = Path("docs/store.md").read_text("utf-8")
+    named = [*metadata.tables, *VIEWS]
+    assert [name for name in named if f"`{name}`" not in page] == []
+    examples = page.partition("```sql\n")[2].partition("```")[0].splitlines()
+    assert len(examples) > 5
+    for statement in examples:
+        if store.path or not statement.endswith("(SQLite)"):
+            query(store, statement)
 
 
 def test_rows_and_cells_are_capped(store: Store) -> None:
