@@ -83,7 +83,8 @@ WRONG = (
     (("tracks", "tinny"), 2, "Did you mean 'tiny'?"),
     (("review", "p6"), 2, "p6 doesn't wait for review: it is promoted"),
     (("review", "--approve-all", "--reject-all"), 2, "choose one"),
-    (("adopt",), 2, "there is no branch caddie/tiny-1"),
+    (("adopt",), 2, "`git branch caddie/tiny-1 COMMIT` makes it again"),
+    (("show", "xyz"), 2, "'xyz' is neither a proposal (p12) nor a run (r34)"),
 )
 
 
@@ -179,6 +180,11 @@ def test_help_imports_nothing_heavy_and_names_the_exit_codes(agent: Agent) -> No
     said = agent("--help")
     codes = re.findall(r"\b(\d+)\s+[a-z]", said.out.partition("Exit codes:")[2])
     assert said.code == 0 and codes == ["0", "1", "2", "3", "4", "5", "70", "130"]
+
+
+def test_the_version_is_said(agent: Agent) -> None:
+    said = agent("--version")
+    assert (said.code, said.err) == (0, "") and re.fullmatch(r"caddie \d+\.\d+\.\d+\n", said.out)
 
 
 def test_the_shell_completes_commands(root: Path) -> None:

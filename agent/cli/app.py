@@ -1,5 +1,7 @@
 """The typer app and its groups of commands. Nothing heavy is imported before a command runs."""
 
+from typing import Annotated
+
 import typer
 
 from agent.cli import (
@@ -38,6 +40,25 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"caddie {version('caddie')}")
+        raise typer.Exit
+
+
+@app.callback()
+def agent(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """What is said before a command."""
+
+
 for group in (
     run,
     working,

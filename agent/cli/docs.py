@@ -19,7 +19,8 @@ INTRO = """\
 # The command line
 
 Made from the help texts by `python -m agent.cli.docs`; edit those, not this file. `agent COMMAND --help` says
-the same, and `agent --install-completion` sets up completion in your shell (bash, zsh, fish, PowerShell).
+the same, `agent --install-completion` sets up completion in your shell (bash, zsh, fish, PowerShell), and
+`agent --version` says which Caddie this is.
 """
 
 
@@ -65,6 +66,8 @@ def _words(command: Callable[..., None]) -> list[Word]:
         assert isinstance(info, OptionInfo)
         given = [one for one in (info.default, *(info.param_decls or ())) if str(one).startswith("-")]
         switch = ", ".join(map(str, given)) or f"--{name.replace('_', '-')}"
+        if kind is bool and default is True:
+            switch, default = f"{switch} / --no-{name.replace('_', '-')}", switch
         value = "" if kind is bool else f" {_type(kind)}"
         said = "" if default in (None, False, "") else f" Default: {default}."
         found.append(Word(switch + value, (info.help or "") + said, argument=False))

@@ -82,6 +82,8 @@ def show(
         if transcript:
             talks = talk.transcript(reads, at.proposal(reads, what))
             emit(talks, as_json, lambda: talk.transcript_words(talks))
+        elif not what.strip().lower().lstrip("prl").isdigit():
+            raise UserError(f"{what!r} is neither a proposal (p12) nor a run (r34)")
         elif what.strip().lower().startswith("r"):
             run = tables.run(reads, at.run(reads, what).id)
             emit(run, as_json, lambda: tables.run_words(run))

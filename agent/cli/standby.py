@@ -25,9 +25,7 @@ class Found(Enum):
     OVER = "it has ended"
 
 
-def stand_by(
-    name: str | None, root: Path, lead: Lead, ended: Ended, say: Callable[[str], None] = typer.echo
-) -> None:
+def stand_by(name: str | None, root: Path, lead: Lead, ended: Ended, say: Callable[[str], None] = typer.echo) -> None:
     """Whoever leads may die, or be cut off from the store, and so may this one: then it stands by again.
 
     `ended` is told the campaign and how it ended, where somebody else led it to its end.

@@ -217,7 +217,10 @@ class Repository:
     def adopt(self, campaign: str) -> str:
         """Merges the campaign's branch into the person's branch, by their own git; gives what git said."""
         if self.trunk(campaign) is None:
-            raise UserError(f"there is no branch caddie/{campaign}")
+            raise UserError(
+                f"there is no branch caddie/{campaign} any more; `agent lineage --campaign {campaign}` names its "
+                f"commits, and `git branch caddie/{campaign} COMMIT` makes it again"
+            )
         git = Git(str(self.root))
         if git.status("--porcelain", "--untracked-files=no"):
             raise UserError("the checkout has uncommitted changes: commit or stash them, then adopt again")
