@@ -20,6 +20,10 @@ class Said(NamedTuple):
     err: str
     code: int
 
+    @property
+    def words(self) -> str:
+        return self.out + self.err
+
 
 Agent = Callable[..., Said]
 
@@ -33,12 +37,14 @@ def workspace(root: Path) -> Path:
     return root
 
 
-def console(root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Agent:
-    """Runs it in a subfolder of the workspace; input is read from a file."""
-    monkeypatch.chdir(root / "trainer")
+def console(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Agent:
+    """Runs it in this folder, or from another one on; input is read from a file."""
+    monkeypatch.chdir(folder)
     monkeypatch.setenv("COLUMNS", "100")
 
-    def run(*args: str, typed: str = "") -> Said:
+    def run(*args: str, typed: str = "", where: Path | None = None) -> Said:
+        if where is not None:
+            monkeypatch.chdir(where)
         (tmp_path / "typed").write_text(typed)
         monkeypatch.setattr(sys, "argv", ["agent", *args])
         capfd.readouterr()

@@ -59,8 +59,8 @@ def root(made: Path, tmp_path: Path) -> Path:
 def agent(
     root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> commanding.Agent:
-    """The console script there."""
-    return commanding.console(root, monkeypatch, capfd, tmp_path)
+    """The console script in a subfolder of it."""
+    return commanding.console(root / "trainer", monkeypatch, capfd, tmp_path)
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
+from tests.commanding import Said
 from tests.test_local_runner import left_over
 
 REPO = Path(__file__).resolve().parents[2]
@@ -20,22 +20,12 @@ ENV = {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1", "MPLCONFIG
 needs_mounts = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small or read-only file system")
 
 
-class Ended(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def words(self) -> str:
-        return self.out + self.err
-
-
-def agent(where: Path, *words: str, timeout_s: float = 90) -> Ended:
+def agent(where: Path, *words: str, timeout_s: float = 90) -> Said:
     """One command, to its end."""
     ended = subprocess.run(
         [*AGENT, *words], cwd=where, env=ENV, capture_output=True, text=True, timeout=timeout_s, check=False
     )
-    return Ended(ended.returncode, ended.stdout, ended.stderr)
+    return Said(ended.stdout, ended.stderr, ended.returncode)
 
 
 def background(where: Path, *words: str) -> "subprocess.Popen[str]":
@@ -46,7 +36,7 @@ def background(where: Path, *words: str) -> "subprocess.Popen[str]":
         )
 
 
-def refused(ended: Ended, code: int, *parts: str) -> str:
+def refused(ended: Said, code: int, *parts: str) -> str:
     """A clear error: its exit code, a few lines for a person, nothing of ours."""
     said = ended.err.strip()
     assert ended.code == code, ended

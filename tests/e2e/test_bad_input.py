@@ -13,6 +13,7 @@ import pytest
 
 from agent import budget
 from agent.store import open_store
+from tests import commanding
 from tests.e2e import world
 from tests.e2e.terminal import START, agent, background, listing, needs_mounts, nothing_runs, refused
 from tests.e2e.test_kill import REAL_SCRIPT as SLOW_SCRIPT
@@ -32,6 +33,12 @@ def make(root: Path, track: str = REAL_TRACK) -> Path:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return make(tmp_path / "a person's folder é")
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> commanding.Agent:
+    """Commands that are refused need no process of their own: a dozen of those take as long as a campaign."""
+    return commanding.console(tmp_path, monkeypatch, capfd, tmp_path)
 
 
 @contextmanager
@@ -70,7 +77,12 @@ def mounted(folder: Path, *options: str) -> Iterator[Path]:
     ],
 )
 def test_what_is_misspelt_or_impossible(
-    root: Path, changed: dict[str, str], words: tuple[str, ...], code: int, parts: tuple[str, ...]
+    root: Path,
+    here: commanding.Agent,
+    changed: dict[str, str],
+    words: tuple[str, ...],
+    code: int,
+    parts: tuple[str, ...],
 ) -> None:
     text = REAL_TRACK
     for old, new in changed.items():
@@ -78,11 +90,11 @@ def test_what_is_misspelt_or_impossible(
         text = text.replace(old, new)
     (root / "agent.toml").write_text(text)
     before = listing(root)
-    refused(agent(root, *words), code, *parts)
+    refused(here(*words, where=root), code, *parts)
     assert listing(root) == before
 
 
-def test_no_repository_no_commit_a_bare_one(tmp_path: Path) -> None:
+def test_no_repository_no_commit_a_bare_one(tmp_path: Path, here: commanding.Agent) -> None:
     for name, code, parts in (
         ("plain", 2, ("not inside a git working tree", "git init")),
         ("empty", 2, ("no commit yet", "commit your script")),
@@ -99,7 +111,7 @@ def test_no_repository_no_commit_a_bare_one(tmp_path: Path) -> None:
             (folder / "agent.toml").write_text(REAL_TRACK)
             world.write_ideas(folder, IDEAS)
         before = listing(folder)
-        refused(agent(folder, *START), code, *parts)
+        refused(here(*START, where=folder), code, *parts)
         assert listing(folder) == before
 
 
@@ -173,12 +185,14 @@ def half(path: Path) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_database_that_can_not_be_used_is_left_alone(root: Path, spoil: object, parts: tuple[str, ...]) -> None:
+def test_a_database_that_can_not_be_used_is_left_alone(
+    root: Path, here: commanding.Agent, spoil: object, parts: tuple[str, ...]
+) -> None:
     spoil(root / "runs.db")  # type: ignore[operator]
     before = listing(root)
     commands = [START, ("resume",)] if spoil is folder else [START, ("resume",), ("status",)]
     for words in commands:
-        said = refused(agent(root, *words), 3, *parts)
+        said = refused(here(*words, where=root), 3, *parts)
         assert "runs.db" in said
         assert listing(root) == before
 
