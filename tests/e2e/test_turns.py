@@ -10,7 +10,7 @@ from agent.planner.knobs import Knobs
 from agent.records import Proposal, Verdict
 from agent.report.planners import planners as planners_of
 from agent.setting import Setting, known
-from agent.steps import wanted
+from agent.steps import plan, wanted
 from agent.store import Tx
 from tests.e2e import world
 from tests.e2e.planning import by_title, scripted, watched, worse
@@ -108,7 +108,8 @@ def test_no_idea_waits_for_ever(root: Path) -> None:
     assert places == [1] * wanted.PATIENCE + [0]
 
 
-def test_a_planner_whose_ideas_pay_is_asked_more(root: Path) -> None:
+def test_a_planner_whose_ideas_pay_is_asked_more(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "QUICK_S", 900.0)  # who is asked next depends on answers, not on how busy the machine is
     setting = world.open_campaign(root, budget_hours=1.0)
     planners = scripted("bad", [worse(n) for n in range(1, 90)]), Knobs(setting.track)
     setting = replace(setting, planners=planners)
