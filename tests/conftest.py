@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +16,15 @@ import pytest
 from hypothesis import settings
 
 from agent.records import Proposal
-from agent.store import Store, open_store
+from agent.store import Store, migrate, open_store
+from agent.store import open as opening
 from tests import commanding, postgres
 from tests.filling import add_base, add_campaign
 
 if TYPE_CHECKING:
     from tests.runpod import StandIn
+
+MAKE = opening._make
 
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("person", deadline=None)
@@ -28,6 +32,32 @@ settings.load_profile("ci" if os.environ.get("CI") else "person")
 
 # A shell that starts a command in the background makes it deaf to interrupts, and so would be all that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A new runs.db is a copy of one that was made as always: making its tables takes longer than most tests do.
+
+    What runs in a process of its own makes its own, and so does who asks for `real_stores`.
+    """
+    model = tmp_path_factory.mktemp("model") / "runs.db"
+
+    def copy(path: Path) -> None:
+        if not model.exists():
+            MAKE(model)
+        aside = path.with_name(f"{path.name}.new-{os.getpid()}-{threading.get_ident()}")
+        shutil.copyfile(model, aside)
+        migrate.put_in_place(aside, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(opening, "_make", copy)
+        yield
+
+
+@pytest.fixture
+def real_stores(quick_stores: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of how a runs.db is made."""
+    monkeypatch.setattr(opening, "_make", MAKE)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

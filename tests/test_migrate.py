@@ -21,6 +21,8 @@ from agent.store.schema import metadata
 from tests import postgres
 from tests.filling import add_base, add_campaign, add_idea, draft, fill
 
+pytestmark = pytest.mark.usefixtures("real_stores")
+
 NEXT = """
 import os, signal
 import sqlalchemy as sa

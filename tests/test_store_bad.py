@@ -17,6 +17,8 @@ from agent.store.mounts import network_file_system
 from tests import postgres
 from tests.filling import add_campaign, add_idea, fill
 
+pytestmark = pytest.mark.usefixtures("real_stores")
+
 MOUNTS = """\
 /dev/vda / ext4 rw,relatime 0 0
 proc /proc proc rw 0 0
