@@ -212,6 +212,7 @@ def test_a_higher_rank_gives_a_minute_of_grace(field: Field) -> None:
         field.own.run("scontrol", "update", "PartitionName=gpu", "GraceTime=0")
 
 
+@pytest.mark.long
 def test_the_time_limit_of_slurm(field: Field) -> None:
     runner = field.runner()
     folder = field.submit(runner, 1, WAIT)
@@ -221,6 +222,7 @@ def test_the_time_limit_of_slurm(field: Field) -> None:
     assert runner.loss(folder).ran
 
 
+@pytest.mark.long
 def test_a_node_dies(field: Field) -> None:
     runner = field.runner()
     folder = field.submit(runner, 1, WAIT)
@@ -233,6 +235,7 @@ def test_a_node_dies(field: Field) -> None:
     until(lambda: field.own.jobs() == {}, what="the job that Slurm has queued again is taken back")
 
 
+@pytest.mark.long
 def test_a_node_dies_before_the_run_began(field: Field) -> None:
     """Slurm starts it again on another node: there is nothing to be counted."""
     field.own.run("scontrol", "update", "NodeName=n2", "State=DRAIN", "Reason=test")
@@ -287,6 +290,7 @@ def test_the_controller_is_killed_between_sbatch_and_its_note(field: Field) -> N
     )
 
 
+@pytest.mark.long
 def test_nobody_is_at_home_for_a_while(field: Field) -> None:
     """No run is lost, and none is begun twice, while slurmctld is down."""
     runner = field.runner()
