@@ -144,3 +144,10 @@ def test_a_rung_may_have_gpus_of_its_own() -> None:
     assert track.cost(track.rung_named("short")) == 1 / 4
     with pytest.raises(TrackError, match="rung long: gpus: is for"):
         tracks.parse(TRIALS.replace('name = "long"', 'name = "long"\ngpus = 1'), "t")
+
+
+def test_the_example_of_a_persons_own_track_can_be_used() -> None:
+    page = Path("README.md").read_text("utf-8")
+    track = tracks.parse(page.partition("```toml\n")[2].partition("```")[0], "README.md")
+    assert track.name == "mine" and track.script.train == ("{python}", "{script}")
+    assert track.cheaper("short") is not None  # as the page says of it
