@@ -690,11 +690,32 @@ def own_share(stack: Tensor, share: int, rank: int, world: int) -> Tensor:
     return stack[rank * share :][:share] / world
 
 
+class Adam:
+    """torch's own step without what it wraps around it: for that it loads its compiler, which takes seconds."""
+
+    def __init__(self, params: list[Tensor], c: SimpleNamespace):
+        self.params, self.options = params, {"beta1": c.beta1, "beta2": c.beta2, "eps": c.adam_eps, "weight_decay": 0.0}
+        self.reset()
+
+    def reset(self) -> None:
+        self.state = [
+            (torch.zeros_like(p), torch.zeros_like(p), p.new_zeros((), dtype=torch.float)) for p in self.params
+        ]
+
+    def step(self, lr: float) -> None:
+        due = [(p, p.grad, *state) for p, state in zip(self.params, self.state, strict=True) if p.grad is not None]
+        if due:
+            params, grads, means, squares, steps = map(list, zip(*due, strict=True))
+            torch._foreach_add_(steps, 1)
+            fixed = {**self.options, "lr": lr, "amsgrad": False, "maximize": False}
+            torch._fused_adam_(params, grads, means, squares, [], steps, **fixed)
+
+
 class Optimiser:
     """Both optimisers, their schedules, and the reduction of gradients over ranks."""
 
     def __init__(self, model: GPT, c: SimpleNamespace, rank: int, world: int, orthogonal=newton_schulz):
-        self.c, self.world, self.rates = c, world, []
+        self.c, self.world = c, world
         inner = list(model.blocks.parameters())
         self.muon = Muon([p for p in inner if p.ndim == 2 and min(p.shape) > 2], c, rank, world, orthogonal)
         embed_lr = c.tied_embed_lr if c.tie_embeddings else c.embed_lr
@@ -702,10 +723,9 @@ class Optimiser:
         groups += [] if model.head is None else [{"params": [model.head], "lr": c.head_lr}]
         vectors = [p for p in inner if p.ndim < 2 or min(p.shape) <= 2]
         groups.append({"params": [*vectors, model.skip], "lr": c.scalar_lr})
-        self.rates = [group["lr"] for group in groups]
+        self.adams = [(Adam(group["params"], c), group["lr"]) for group in groups]
         self.others = [p for group in groups for p in group["params"]]
         self.every = [p for same, _, _ in self.muon.stacks for p in same] + self.others
-        self.adam = torch.optim.Adam(groups, betas=(c.beta1, c.beta2), eps=c.adam_eps, fused=True)
 
     def step(self, step: int, scale: float) -> None:
         c = self.c
@@ -718,15 +738,15 @@ class Optimiser:
         warm = min(1.0, step / c.muon_momentum_warmup_steps) if c.muon_momentum_warmup_steps else 1.0
         with torch.no_grad():
             self.muon.step(c.matrix_lr * scale, (1 - warm) * c.muon_momentum_warmup_start + warm * c.muon_momentum)
-        for group, rate in zip(self.adam.param_groups, self.rates, strict=True):
-            group["lr"] = rate * scale
-        self.adam.step()
+            for adam, rate in self.adams:
+                adam.step(rate * scale)
         for p in self.every:
             p.grad = None
 
     def reset(self) -> None:
         self.muon.reset()
-        self.adam.state.clear()
+        for adam, _ in self.adams:
+            adam.reset()
 
 
 def warmdown(c: SimpleNamespace, step: int, steps: int, elapsed_s: float) -> float:
