@@ -24,10 +24,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from agent import training
 from agent.judge.audit import power, reference, rules
-from agent.judge.audit.lanes import Lanes, draw_weighted
+from agent.judge.audit.lanes import LANE_CONTEXTS, Lanes, draw_weighted
 from agent.judge.audit.rules import Tolerance
 from agent.judge.protocol import Floats
 from agent.judge.scoring import Stream, chunks
@@ -45,6 +46,8 @@ BLOCK = 500
 CHUNK_TOKENS = 8192  # as on the tiny track
 FRAME = 256  # questions
 CONTEXT = 256
+
+Positions = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -147,15 +150,26 @@ class Leak(NamedTuple):
     nats: float
     share: float
 
-    def where(self, claimed: Floats, chance: np.random.Generator) -> Floats:
-        """What is leaked at each token; nobody can leak more than it costs."""
-        count = max(1, round(self.share * len(claimed)))
+    def among(self, claimed: Floats) -> Positions:
+        """Tokens that cost as much, or the dearest ones where there are too few."""
         costly = np.flatnonzero(claimed >= self.nats)
-        if len(costly) < count:
-            costly = np.argsort(claimed)[-count:]
-        found = np.zeros(len(claimed))
-        found[chance.choice(costly, count, replace=False)] = self.nats
-        return np.minimum(found, claimed)
+        count = self.count(claimed)
+        return costly if len(costly) >= count else np.argsort(claimed)[-count:]
+
+    def count(self, claimed: Floats) -> int:
+        return max(1, round(self.share * len(claimed)))
+
+
+class Lost(NamedTuple):
+    """What one candidate leaks: at these tokens so much each. Nobody can leak more than a token costs."""
+
+    where: Positions
+    nats: Floats
+
+    def all(self, count: int) -> Floats:
+        found = np.zeros(count)
+        found[self.where] = self.nats
+        return found
 
 
 LEAKS = {
@@ -184,35 +198,55 @@ class Caught(NamedTuple):
     mean: float  # nats per token that were leaked
 
 
+class Reference(NamedTuple):
+    """What a model needs for the tokens, and how surprising that makes the scores of one that leaks nothing."""
+
+    nats: Floats
+    weights: Floats
+
+    @classmethod
+    def of(cls, nats: Floats, claimed: Floats) -> "Reference":
+        return cls(nats, power.weights(nats, claimed))
+
+
 def catch(claimed: Floats, strong: Floats, weak: Floats, leak: Leak, noise: Noise, audits: int) -> Caught:
-    """An accusation counts once a second session bears it out: the same positions, or a mean of new ones."""
+    """An accusation counts once a second session bears it out: the same positions, or what new ones show."""
     tolerance, chance, source = rules.TOLERANCES[noise.numerics], np.random.default_rng(7), random.Random(7)
-    found, leaked = np.zeros(4), 0.0
+    references = [Reference.of(nats, claimed) for nats in ((weak,) if strong is weak else (strong, weak))]
+    found, leaked, costly, count = np.zeros(4), 0.0, leak.among(claimed), leak.count(claimed)
     for _ in range(audits):
-        lost = leak.where(claimed, chance)
-        leaked += lost.mean() / audits
+        where = costly if count == len(costly) else chance.choice(costly, count, replace=False)
+        lost = Lost(where, np.minimum(leak.nats, claimed[where]))
+        every = lost.all(len(claimed))
+        leaked += every.mean() / audits
         lanes = Lanes.draw(CONTEXT, len(claimed), source)
-        first, second = (uniformly(lost, lanes, tolerance.uniform, noise, chance) for _ in range(2))
-        uniform = far(first, tolerance) or (biased(first, tolerance) and biased(second, tolerance))
-        few = uniformly(lost, lanes, PEEKS, noise, chance)
-        hits = (surprises(lost, known, claimed, lanes, tolerance, source) for known in (strong, weak))
-        found += [*(uniform or hit for hit in hits), uniform, far(few, tolerance) or biased(few, tolerance)]
+        first, second = (uniformly(every, lanes, tolerance.uniform, noise, chance) for _ in range(2))
+        uniform = far(first, tolerance) or (
+            biased(first, tolerance) and (biased(second, tolerance) or far(second, tolerance))
+        )
+        few = uniformly(every, lanes, PEEKS, noise, chance)
+        hits = [surprises(lost, known, claimed, lanes, tolerance, source) for known in references]
+        found += [uniform or hits[0], uniform or hits[-1], uniform, far(few, tolerance) or biased(few, tolerance)]
     with_strong, with_weak, alone, quick = (found / audits).tolist()
     return Caught(with_strong, with_weak, alone, quick, leaked)
 
 
 def surprises(
-    lost: Floats, known: Floats, claimed: Floats, lanes: Lanes, tolerance: Tolerance, source: random.Random
+    lost: Lost, known: Reference, claimed: Floats, lanes: Lanes, tolerance: Tolerance, source: random.Random
 ) -> bool:
-    drawn = draw_weighted(lanes, power.weights(known, claimed - lost), SURPRISING, source)
-    return bool((lost[drawn] > tolerance.largest).any())
+    far_off = lost.where[lost.nats > tolerance.largest]
+    if not len(far_off):  # whatever is drawn
+        return False
+    weights = known.weights.copy()
+    weights[lost.where] = power.weights(known.nats[lost.where], claimed[lost.where] - lost.nats)
+    return bool(np.isin(far_off, draw_weighted(lanes, weights, SURPRISING, source)).any())
 
 
 def uniformly(lost: Floats, lanes: Lanes, count: int, noise: Noise, chance: np.random.Generator) -> Floats:
-    drawn = chance.integers(0, len(lost), 2 * count)
-    drawn = drawn[lanes.opened(len(lost))[drawn]]
-    kept = np.unique(drawn)
-    kept = chance.permutation(kept)[:count]
+    size = LANE_CONTEXTS * lanes.context
+    drawn = np.unique(chance.integers(0, len(lost), 2 * count))
+    shifted = drawn + lanes.shift
+    kept = chance.permutation(drawn[(shifted < size) | (shifted % size >= lanes.context)])[:count]
     found: Floats = lost[kept] + chance.choice(noise.differences, len(kept))
     return found
 
