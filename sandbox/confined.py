@@ -201,7 +201,9 @@ class Confined:
             # In one step for the whole group, before anything is counted: the usual fork bomb ends here.
             self._signal_group(signal.SIGSTOP)
             self._hurry()
-            self._look(self._family.rows())  # the processor time of those that end now
+            rows = self._family.rows()  # the processor time of those that end now
+            self._look(rows)
+            self._watch.count_ready(rows)
             self._signal_group(signal.SIGKILL)
             if self._group is not None:
                 self._group.kill()
@@ -238,6 +240,7 @@ class Confined:
             cpu_s=round(self._watch.cpu_s, 3),
             peak_mb=round(self._watch.peak / MB, 1),
             network=network,
+            ready_s=None if self._watch.ready_s is None else round(self._watch.ready_s, 3),
         )
         self._release()
         return self._exit

@@ -76,6 +76,9 @@ class Exit:
     peak_mb: float
     network: Network | None = None
     """Where it was counted."""
+    ready_s: float | None = None
+    """How long a thread of it ran or was ready to run, where the kernel says so: what it lacks of the wall time, it
+    waited for something itself."""
 
     @property
     def ok(self) -> bool:

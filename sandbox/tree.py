@@ -86,6 +86,26 @@ def _threads(pid: int) -> list[str]:
         return []
 
 
+def ready_s(row: Proc) -> dict[str, float]:
+    """Of each of its threads, by id: seconds that it ran or was ready to. Empty: there are none, or the kernel does not
+    count."""
+    found: dict[str, float] = {}
+    for thread in _threads(row.pid):
+        with contextlib.suppress(OSError, ValueError):
+            ran, waited, *_ = map(int, read(f"/proc/{row.pid}/task/{thread}/schedstat").split())
+            if ran:
+                found[thread] = (ran + waited) / 1e9
+    return found
+
+
+def runnable(row: Proc, thread: str) -> bool:
+    """Whether that thread of it runs, or would if it had a core."""
+    with contextlib.suppress(OSError, ValueError):
+        text = read(f"/proc/{row.pid}/task/{thread}/stat")
+        return text[text.rindex(b")") + 2 :].startswith(b"R")
+    return False
+
+
 def children(pid: int) -> list[int]:
     """Ids of the direct children, zombies included."""
     if not LINUX:

@@ -18,6 +18,7 @@ from sandbox.tree import Proc
 
 EVERY_S = 0.1
 HASTE_S = 0.01  # between two looks when something grows so fast that it could pass its limit before the next one
+READY_EVERY_S = 0.5
 DISK_EVERY_S = 0.25
 DISK_SHARE = 20  # a look at the disk may take 1/20 of the time between two
 MAX_ENTRIES = 20_000
@@ -69,6 +70,10 @@ class Watch:
         self._disk_due = self._started + DISK_EVERY_S
         self._shared, self._shared_until = 0, 0.0
         self._own_cpu: dict[tuple[int, int], float] = {}
+        self._ready: dict[tuple[int, str], float] = {}  # of each thread of a process that started then
+        self._ready_at = self._started
+        self._not_ready = 0.0  # seconds in which no thread was seen to be
+        self.ready_s: float | None = None
         self._last: tuple[float, dict[Cause, float]] = (self._started, {})
         self.due = self._started + HASTE_S
         self.reaped_cpu_s = 0.0  # of children we waited for, set by whoever waits
@@ -79,6 +84,8 @@ class Watch:
         """One sample: the first limit that is passed, or None."""
         now = time.monotonic()
         self._count_cpu(rows)
+        if now >= self._ready_at + READY_EVERY_S:
+            self.count_ready(rows)
         used = self._used(rows, now)
         self.peak = max(self.peak, used["memory"])
         self.due = now + self._rest(used, now)
@@ -150,6 +157,25 @@ class Watch:
         seen = sum(self._own_cpu.values())
         waited = self.reaped_cpu_s + sum(row.cpu_s + row.reaped_cpu_s for row in rows.values())
         self.cpu_s = max(self.cpu_s, seen, waited)
+
+    def count_ready(self, rows: dict[int, Proc]) -> None:
+        """In each stretch of time it is the thread that ran or was ready to run for longest that counts: many threads
+        that wait for one another's core are not kept from it by others. The kernel counts a wait when it is over: until
+        then it shows by a thread that is ready and does nothing, and what is left of it is counted afterwards."""
+        now = time.monotonic()
+        passed, longest, waits = now - self._ready_at, 0.0, False
+        for row in rows.values():
+            for thread, seconds in tree.ready_s(row).items():
+                before = self._ready.get((row.start, thread), 0.0)
+                longest = max(longest, seconds - before)
+                waits = waits or (seconds == before and tree.runnable(row, thread))
+                self._ready[row.start, thread] = seconds
+        self._ready_at = now
+        if self._ready:
+            late = min(max(longest - passed, 0.0), self._not_ready)
+            counted = passed if waits else min(longest, passed)
+            self._not_ready += passed - counted - late
+            self.ready_s = (self.ready_s or 0.0) + counted + late
 
     def _memory(self, rows: dict[int, Proc], now: float) -> float:
         """Files in memory count too. Only the kernel knows which of their pages are in a process as well; where it

@@ -6,6 +6,8 @@ import math
 import os
 import random
 import re
+import time
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -280,6 +282,46 @@ def test_any_json_is_judged(folder: Path, draw: int) -> None:
     claim(folder, **changes)
     text = judged.words(judged.report(exhibits.of_path(folder)))
     assert text.startswith(("INVALID", "FLAGGED", "NO FAULT FOUND"))
+
+
+BOMB = f"import zlib\nexec(zlib.decompress({zlib.compress(bytes(20_000_000))!r}))\n"
+DEEP = "x = " + "(" * 3000 + ")" * 3000
+PIECES = (
+    "\x1b]0;title\x07", "\x1b[2J", "[red]", "[/]", "\u202e", "\0", "\r", "| a | b |", "```", "\ud800", "seed:1\n",
+    f"final_int8_zlib_roundtrip_exact val_loss:{LOSS} val_bpb:0.5\n", "val_bpb: nan\n", "eval(input())\n", "def f(:\n",
+    "import requests\n", '{"val_bpb": 1e999}', '{"a":' * 500, "9" * 5000, "step:1/2 train_loss:2.0 train_time:9ms\n",
+    "GPTQ:collected 9 Hessians in 9999999s\n", "GPTQ:collected 67 Hessians in 1.5s\n", BOMB, DEEP, README, SCRIPT,
+)  # fmt: skip
+NAMES = (
+    "README.md", "submission.json", "train_gpt.py", "train_seed1.log", "train_seed2.log", "requirements.txt",
+    "helper.py", "\x1b[31mred.log", "[bold].txt", "x" * 200 + ".py", "é\u202egol.log", "a/b/c/train_seed3.log",
+    "tokenizer.model", "model.ptz", "spec.json", "measure.json", "result.json", "train.log", "code/train_gpt.py",
+)  # fmt: skip
+
+
+def torn(content: bytes, dice: random.Random) -> bytes:
+    """Whole, cut off, or with some bytes changed."""
+    found = bytearray(content[: dice.choice([len(content), dice.randrange(len(content) + 1)])])
+    for _ in range(dice.choice([0, 0, 3, 40]) if found else 0):
+        found[dice.randrange(len(found))] = dice.randrange(256)
+    return bytes(found)
+
+
+@pytest.mark.parametrize("draw", range(40))
+def test_any_folder_is_judged(folder: Path, draw: int) -> None:
+    """Good files and bad ones, whatever they are called; also in the place of a job's."""
+    dice = random.Random(draw)
+    for name in dice.sample(NAMES, dice.randrange(1, len(NAMES))):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = "".join(dice.choice(PIECES) for _ in range(dice.randrange(6))).encode("utf-8", "surrogatepass")
+        path.write_bytes(torn(dice.choice([noise, path.read_bytes() if path.is_file() else noise]), dice))
+    began = time.process_time()
+    found = judged.report(exhibits.of_path(folder))
+    text = judged.words(found)
+    assert text.startswith(("INVALID", "FLAGGED", "NO FAULT FOUND")) and time.process_time() - began < 5
+    assert not set(map(ord, text)) & ({*range(32), *range(127, 160), 0x202E, *range(0xD800, 0xE000)} - {9, 10})
+    on_terminal(found).encode("utf-8")
 
 
 def test_links_are_not_followed(folder: Path, tmp_path: Path) -> None:

@@ -135,6 +135,14 @@ def test_a_busy_core_is_never_the_ideas_fault_and_has_an_end() -> None:
     assert known(check(run(30, 2, **clocks), *tries[:3])).decision == "recheck"
 
 
+def test_the_kernel_says_best_whether_a_core_was_busy() -> None:
+    """Who waits for itself has the share of a busy core, and is told from it; who has few seconds of one, too."""
+    for share, rule, decision in ((25.6, "core_free", "crashed"), (3.1, "core_busy", "recheck")):
+        clocks = {"outcome": "capped", "reason": WALL, "train_wall_s": 49.0, "train_cpu_s": share}
+        one = run(11, 1, findings=(Finding(rule, "note", "it was ready to run"),), **clocks)
+        assert known(check(one)).decision == decision
+
+
 def test_a_score_without_a_good_end_does_not_count() -> None:
     half = run(11, 1)
     broken = check(Scored(replace(half.run, outcome="score_failed"), half.measurement))
@@ -175,7 +183,7 @@ def test_over_budget_is_asked_twice() -> None:
     again = run(12, 1, purpose="recheck", train_cpu_s=26.6)
     broken = check(slow, again)
     assert broken is not None and broken.decision == "invalid" and "over_budget" in broken.words
-    fine = run(12, 1, purpose="recheck", train_cpu_s=21.0)
+    fine = run(12, 1, purpose="recheck", train_cpu_s=21.0, nats=slow.measurement.doc_nats)
     assert check(slow, fine) is None
     assert check(run(11, 1, slot="s1", train_cpu_s=26.5)) is None  # that slot's baseline took 21
     elsewhere = check(run(11, 1, slot="s9", train_cpu_s=27.5))  # all slots: 1.3 * 20.67
@@ -188,6 +196,18 @@ def test_a_recheck_replaces_what_it_repeats() -> None:
     assert [one.run.id for one in gates.effective(runs)] == [11, 13, 14]
     slow_then_dead = check(run(11, 1, train_cpu_s=99.0), run(12, 1, purpose="recheck", outcome="crashed"))
     assert slow_then_dead is not None and slow_then_dead.decision == "crashed"
+
+
+def test_a_second_try_is_no_second_draw() -> None:
+    """Who overspends where it was unlucky gets one; on GPUs and on another machine a script does not repeat itself."""
+    slow = run(11, 1, train_cpu_s=99.0)
+    other = run(12, 1, purpose="recheck", train_cpu_s=20.0)
+    broken = known(check(slow, other))
+    assert broken.decision == "inconclusive" and broken.words.startswith("r11 and r12 had the same seed, and differ by")
+    elsewhere = Scored(replace(other.run, lease="another"), other.measurement)
+    assert check(slow, elsewhere) is None
+    on_gpus = TRACK.model_copy(update={"hardware": TRACK.hardware.model_copy(update={"kind": "cuda"})})
+    assert gates.check(on_gpus, [slow, other], BASELINE) is None
 
 
 def test_a_fixed_seed_is_seen() -> None:

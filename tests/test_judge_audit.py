@@ -12,6 +12,7 @@ import pytest
 
 from agent.judge import audit as whole
 from agent.judge.audit import Found, audit, power, reference
+from agent.judge.audit.asking import Plan, Said
 from agent.judge.audit.lanes import Lanes
 from agent.judge.candidate import Files
 from agent.judge.scoring import Scores, score
@@ -74,10 +75,31 @@ def test_each_rule_alone_catches_a_cheat(tmp_path: Path, how: str) -> None:
     ("how", "end"),
     [("gone when accused", "ended with exit code 3"), ("waits when accused", "stopped by its wall limit")],
 )
-def test_who_does_not_come_back_to_an_accusation_is_not_rid_of_it(tmp_path: Path, how: str, end: str) -> None:
-    """A repeat asks few questions, so it can be told from an audit."""
-    judged = Judged(tmp_path / "job", how=how)
-    (found,) = judged.audit(within_s=8.0).findings
+def test_who_does_not_come_back_to_an_accusation_is_not_rid_of_it(
+    tmp_path: Path, how: str, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However it knows: here by a note that somebody leaves where it may look."""
+    note = tmp_path / "job" / "code" / "note"
+    judged = Judged(tmp_path / "job", how=how, note=str(note))
+    judged.task = replace(
+        judged.task, policy=replace(judged.task.policy, read=(*judged.task.policy.read, str(note.parent)))
+    )
+    second = whole.repeat_plan
+
+    def noted(*asked: object) -> object:
+        note.write_text("accused")
+        return second(*asked)  # type: ignore[arg-type]
+
+    asking = whole.session
+
+    def hurried(task: Task, files: Files, scores: Scores, plan: Plan, deadline: float) -> Said:
+        return asking(
+            task, files, scores, plan, time.monotonic() + 4.0 if note.exists() and "waits" in how else deadline
+        )
+
+    monkeypatch.setattr(whole, "repeat_plan", noted)
+    monkeypatch.setattr(whole, "session", hurried)
+    (found,) = judged.audit().findings
     assert (found.rule, found.severity) == ("repeat_unfinished", "flag")
     assert found.text.startswith("accused of not_normalised: at position ") and end in found.text
     assert "whether a second fresh process says the same is not known, because it did not finish" in found.text
@@ -156,6 +178,49 @@ def test_the_leak_to_be_caught_follows_the_smallest_gain_that_matters(tmp_path: 
     for gain, wanted in ((None, 0.005), (0.1, 0.005), (0.002, 0.001 * math.log(2) * 3)):
         asked = replace(task, auditing=Auditing("full", min_gain=gain))
         assert whole.wanted_leak(asked, tokens=1000, size=3000) == pytest.approx(wanted)
+
+
+def test_where_everything_surprises_more_is_asked() -> None:
+    """A reference to which a candidate's tokens are noise finds its leaks by chance alone."""
+    draw = np.random.default_rng(3)
+    claimed, tolerance = draw.gamma(1.5, 2.0, 40_000), whole.rules.TOLERANCES["fp32"]
+    good, noise = claimed + draw.normal(0.5, 1.5, 40_000), np.full(40_000, 12.0)
+    assert power.surprising(3000, good, claimed, tolerance, 0.005) == 1000
+    count = power.surprising(3000, noise, claimed, tolerance, 0.005)
+    assert 8000 <= count <= power.MOST_SURPRISING
+    assert (
+        power.rare(3000, count, noise, claimed, tolerance) <= 0.005 < power.rare(3000, 1000, noise, claimed, tolerance)
+    )
+
+
+def test_who_is_accused_is_asked_as_much_again_and_not_only_where_it_was_accused(tmp_path: Path) -> None:
+    judged = Judged(tmp_path / "job", how="plain")
+    basis = whole.Basis(True, 0.005, reference.Known(judged.scores.nats + 2.0, "another"))
+    lanes = Lanes.draw(1, len(judged.scores.nats), random.Random(1))
+    first = whole.full_plan(judged.task, judged.scores, basis, lanes, random.Random(2))
+    wrong = tuple(range(500, 900))
+    accused = [whole.Accusation(whole.rules.NOT_REPEATED, "", wrong)]
+    second = whole.repeat_plan(judged.task, judged.scores, basis, [], accused, random.Random(3))
+    assert len(second.uniform) == len(first.uniform) and len(second.surprising) == len(first.surprising)
+    assert set(second.uniform) != set(first.uniform)
+    assert 8 <= len(second.accused) <= whole.REPEATED and set(second.accused) <= set(wrong)
+    assert max(second.accused) > 600, "not only the first ones"
+
+
+def test_hidden_documents_are_asked_for_too(tmp_path: Path) -> None:
+    """Their nats tell who has seen the others, so they must not be made up either."""
+    judged = Judged(tmp_path / "job", how="plain")
+    texts = judged.texts
+    for state in ("none", "chunk"):
+        task = replace(judged.task, chunk_tokens=500)
+        files = judged.files if state == "none" else Judged(tmp_path / state, how="plain", **CHUNK).files
+        scores = score(task, files, texts[:-4], time.monotonic() + 60, texts[-4:])
+        assert len(scores.hidden_nats()) == 4 and len(scores.all_nats) == len(scores.nats) + len(scores.beyond)
+        for shift, rules_found in ((0.0, []), (-0.5, [("scores_not_repeated", "invalid")])):
+            claimed = replace(scores, beyond=scores.beyond + shift)
+            found = audit(task, files, claimed, texts[:-4], "s", time.monotonic() + 60, 60.0)
+            assert [(one.rule, one.severity) for one in found.findings][:1] == rules_found, (state, shift)
+            assert found.audit.replayed == (0 if state == "none" else len(scores.all_nats))
 
 
 # ---------------------------------------------------------------- the reference

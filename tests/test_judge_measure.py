@@ -249,3 +249,21 @@ def test_a_score_is_blind_where_a_full_audit_has_nothing_open_against_it(
 ) -> None:
     audit = Audit(4000, "secret", 1e-6, 1e-6, strength=strength, uniform=3000)
     assert trust_of(replace(MEASURED, audit=audit, findings=(Finding(rule, severity, "seen"),))) == trust
+
+
+@pytest.mark.parametrize(
+    ("ready", "cpu", "rule"),
+    [(58.0, 30.0, "core_busy"), (31.0, 30.0, "core_free"), (None, 30.0, None)],
+    ids=["others had it", "it waited for itself", "nobody counted"],
+)
+def test_who_met_its_clock_had_its_core_or_not(
+    tmp_path: Path, ready: float | None, cpu: float, rule: str | None
+) -> None:
+    ended = Exit(None, 9, "wall", 60.0, cpu, 400.0, ready_s=ready)
+    capped = JobResult(5, "capped", "train: wall limit", (PhaseResult("train", ended),), 61.0, ("env",), True)
+    found = measured(make_job(tmp_path), capped).findings
+    told = [one for one in found if one.rule.startswith("core_")]
+    assert [(one.rule, one.severity) for one in told] == ([(rule, "note")] if rule else [])
+    assert not told or told[0].text == f"it was ready to run for {ready:.1f} of 60.0 s, and ran for 30.0 s"
+    well = replace(capped, outcome="ok", phases=(PhaseResult("train", replace(ended, cause="exited")),))
+    assert not [one for one in measured(make_job(tmp_path), well).findings if one.rule.startswith("core_")]

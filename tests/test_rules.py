@@ -155,3 +155,42 @@ def test_pickles_and_policy() -> None:
     assert said(of_script("import pickle\npickle.load(f)\n"), 25).state == "violated"
     assert said(of_script("import subprocess\nsubprocess.run(['lrzip'])\n"), 17).severity == "policy"
     assert said(RUN, 10).state == "unknown" and said(RUN, 10).severity == "policy"
+
+
+def test_documents_are_told_apart_or_not_and_neither_bars_anybody() -> None:
+    assert said(RUN, 10).state == "unknown" and "full audit" in said(RUN, 10).words
+    assert said(replace(RUN, across=(8, 0)), 10).state == "passed"
+    runs_on = said(replace(RUN, across=(8, 3)), 10)
+    assert (runs_on.state, runs_on.severity) == ("violated", "policy") and "at 3 of 8 documents" in runs_on.words
+    assert said(replace(RUN, across=(8, 3), measured=replace(SCORED, trust="reported")), 10).state == "unknown"
+
+
+def test_calibration_is_bounded_by_our_clock_or_told_by_the_log() -> None:
+    trained = "step:13780/20000 train_loss:2.0 train_time:590000ms step_avg:43.54ms\n"
+    late, soon, none = (
+        trained + more
+        for more in (
+            "GPTQ:collected 67 Hessians in 12.7s\n",
+            "GPTQ:collected 67 Hessians in 9.1s\n",
+            "GPTQ:collecting\n",
+        )
+    )
+    told = said(of_log(late), 12)
+    assert (told.state, told.severity) == ("violated", "flag")
+    assert told.words == "train.log: training ended at 590.0 s and calibration at 602.7 s, 600 s are allowed"
+    assert said(of_log(soon), 12).state == "passed" and said(of_log(none), 12).state == "unknown"
+    assert "nothing says" in said(of_log(none), 12).words
+    assert said(of_log(late, limits=Limits(train_s=None)), 12).state == "unknown"
+    logs = of_log(late).logs
+    within = said(replace(RUN, logs=logs, measured=replace(SCORED, train_wall_s=598.0)), 12)
+    assert within.state == "passed" and "598.0 s by our clock, 600 s are allowed" in within.words
+    over = replace(RUN, logs=logs, measured=replace(SCORED, train_wall_s=640.0))
+    assert said(over, 12).state == "violated" and said(replace(over, logs=of_log(soon).logs), 12).state == "passed"
+    assert said(replace(RUN, limits=Limits(train_s=None)), 12).state == "passed"
+
+
+def test_text_out_of_packages_is_flagged_though_nothing_was_fetched() -> None:
+    signs = of_script("import argparse\ntext = argparse.__doc__").signs
+    read = said(replace(RUN, signs=signs), 22)
+    assert (read.state, read.severity) == ("violated", "flag") and "(argparse.__doc__)" in read.words
+    assert said(RUN, 22).state == "passed"

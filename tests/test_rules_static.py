@@ -125,6 +125,8 @@ def told(text: str) -> list[tuple[int, str, str]]:
             """,
             (21, "flag", "many_seeds"),
         ),
+        ("import torch\ntorch.manual_seed(1337)", (21, "flag", "fixed_seed")),
+        ("import random as r\ndraw = r.Random(7)", (21, "flag", "fixed_seed")),
         ("import sys\nif final_loss > 2.31:\n sys.exit(1)", (21, "flag", "ends_by_loss")),
         # 22: the network
         ("import requests", (22, "invalid", "network_import")),
@@ -137,6 +139,11 @@ def told(text: str) -> list[tuple[int, str, str]]:
         ("import subprocess as s\ns.check_call(['pip', 'install', 'brotli'])", (22, "flag", "installs")),
         ("import socket\nsocket.create_connection(('10.0.0.1', 80))", (22, "flag", "network_call")),
         ("from datasets import load_dataset", (22, "flag", "network_import")),
+        ("import argparse\ntext = argparse.__doc__", (22, "flag", "reads_packages")),
+        ("import torch.nn as n\nopen(n.__file__)", (22, "flag", "reads_packages")),
+        ("from inspect import getsource as s\ns(json)", (22, "flag", "reads_packages")),
+        ("import pydoc\npydoc.render_doc('json')", (22, "flag", "reads_packages")),
+        ("for p in Path('/usr/lib/python3.11').glob('*.py'):\n more(p)", (22, "flag", "reads_packages")),
         # 24: what ran is what is shown
         ("exec(open('x').read() + s)", (24, "invalid", "hidden_code")),
         ("eval(input())", (24, "invalid", "hidden_code")),
@@ -191,6 +198,8 @@ def test_each_sign_is_seen(text: str, sign: tuple[int, str, str]) -> None:
         "gate = sigmoid(x @ w)\nlogits = torch.where(logits > cap, cap, logits)",
         "import re\nre.compile('x')\nmodel = torch.compile(model)\nmodel.eval()",
         "for seed in (1, 2):\n print(seed)",
+        "import random\ndocs = random.Random(0).sample(docs, len(docs))",
+        "import argparse\nparser = argparse.ArgumentParser(description=__doc__)\nhere = Path(__file__).parent",
     ],
 )
 def test_what_honest_scripts_do_is_no_sign(text: str) -> None:

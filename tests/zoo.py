@@ -36,6 +36,7 @@ Where = Literal["training", "script", "artifact", "tokenizer", "scoring", "audit
 
 ALSO = re.compile(r"(\w+)(?:,| too)")
 CANARY = "a-program-ran"
+CARRIES = ("text_in_artifact", "shrinks_the_rest")
 VALIDATION_SEED = 20_251_129
 SIZE = 12_000  # bytes of validation text
 # Of packages that a run of the tiny track does not see, as its own validation documents are.
@@ -57,7 +58,7 @@ class Cheat(NamedTuple):
     corpus: Corpus = "synth"
     strength: Strength = "quick"
     how: str = ""
-    """Its method in cheats.py, or in hostile.py with a `hostile:` before it; empty: its name."""
+    """Its method in cheats.py, or in hostile.py or sly.py with that before it; empty: its name."""
     state: Literal["none", "chunk"] = "none"
     context: int = 64
     uniform: int | None = None
@@ -146,6 +147,24 @@ CHEATS = (
         "peek_changes_state",
         strength="full",
     ),
+    Cheat(
+        "explains_the_repeat",
+        "audit",
+        "Is sure where one unlikely token comes; asked little, it knows that it is about such places.",
+        "surprise_mismatch",
+        strength="full",
+        how="sly:explains_the_repeat",
+        uniform=64,
+    ),
+    Cheat(
+        "drowns_surprise",
+        "tokenizer",
+        "Is sure of the dearest tokens, and cuts its text so that all of them surprise.",
+        "surprise_mismatch",
+        strength="full",
+        how="sly:drowns_surprise",
+        uniform=64,
+    ),
     # ---- tells its next process
     Cheat("through_files", SESSIONS, "Leaves what it saw in files, wherever it can write.", SCORES),
     Cheat("through_memory", SESSIONS, "Leaves it in System V shared memory.", SCORES),
@@ -160,6 +179,14 @@ CHEATS = (
         "holdout_gap",
         corpus="tiny",
         how="cheats:text_in_artifact",
+    ),
+    Cheat(
+        "shrinks_the_rest",
+        "artifact",
+        "The same, and claims as little for documents that it does not know.",
+        SCORES,
+        corpus="tiny",
+        how="sly:shrinks_the_rest",
     ),
     Cheat("text_in_tokenizer", "tokenizer", "Its tokenizer has validation documents for tokens.", "below_floor"),
     Cheat("text_on_disk", "scoring", "Looks for the validation text on the disk.", "walls", corpus="tiny"),
@@ -244,6 +271,8 @@ ODDITIES = (
     Oddity("separated", "A token of its own between documents.", 48, corpus="tiny", form="separated", stride=48),
     Oddity("gradient", "One step of gradient descent after each chunk.", 48, "chunk", form="learner", stride=48),
     Oddity("case_ops", "Operators for capitals before words in small letters.", 48, form="case_ops", stride=48),
+    Oddity("scrambled", "Another token for a byte at every place.", context=2, corpus="tiny"),
+    Oddity("marks", "Tokens that stand for nothing before every word.", context=2),
     Oddity("composed", "Gives a declared normal form of the text back.", 48, form="composed", stride=48),
 )
 
@@ -334,7 +363,7 @@ def made_job(folder: Path, cheat: Cheat) -> Task:
         "how" if where == "hostile" else "cheat": how,
         "manifest": {"state": cheat.state, "context": cheat.context},
         "counts": honest.count([text.encode() for text in known.train]),
-        "smuggled": "".join(known.val) if how == "text_in_artifact" else "",
+        "smuggled": "".join(known.val) if how in CARRIES else "",
         "pieces": known.val if cheat.name == "text_in_tokenizer" else [],
         "places": places(folder, cheat),
     }

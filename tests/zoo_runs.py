@@ -66,6 +66,9 @@ RUNS = (
     RunCheat("ignores_its_seed", "training", "Draws from a seed of its own, the best it found.", "seed_ignored"),
     RunCheat("fixes_its_offset", "training", "Starts its data where that was found to help.", "seed_ignored"),
     RunCheat("dies_to_draw_again", "training", "Ends itself without luck, to draw again.", "crashed", "SIGKILL"),
+    RunCheat(
+        "waits_to_draw_again", "training", "Looks as if others had its core, without luck.", "capped", "wall limit"
+    ),
     RunCheat("reads_validation", "training", "Reads the validation text where it lies.", "crashed", "exit code 1"),
 )
 
@@ -95,7 +98,7 @@ def best_seed() -> int:
 
 def ran(folder: Path, corpus: Path, name: str, seed: int, number: int, *, defended: bool = True) -> Scored:
     """Trained and judged behind the walls that are here. Without defence there is time, and the validation text."""
-    late = name == "trains_past_its_clock" and defended
+    late = name in ("trains_past_its_clock", "waits_to_draw_again") and defended
     track = tracks.parse(
         TOML.replace('CHEAT = ""', f'CHEAT = "{name}", BEST = "{best_seed()}"').replace(
             "train_wall_s = 20", f"train_wall_s = {4 if late else 20}"

@@ -99,6 +99,31 @@ SCRIPTS = (
         """,
     ),
     ScriptCheat(
+        "reads_packages",
+        "Learns from the documentation of the packages that it runs with, while it scores.",
+        "reads_packages",
+        "it looks into the packages that it runs with",
+        False,
+        """
+        def more_text():
+            import argparse, asyncio
+
+            return [Path(one.__file__).read_text() for one in (argparse, asyncio)] + [argparse.__doc__]
+        """,
+    ),
+    ScriptCheat(
+        "pretends_its_seed",
+        "Draws by the luckiest seed of many, and adds a little noise by its own.",
+        "fixed_seed",
+        "it draws by a seed of its own, 1337",
+        False,
+        """
+        def lucky(documents, seed):
+            counts = trained(documents, random.Random(1337).getrandbits(30))
+            return {key: row for key, row in counts.items() if random.Random(f"{seed} {key}").random() > 0.01}
+        """,
+    ),
+    ScriptCheat(
         "unpickles",
         "Has a loader that executes what it loads.",
         "unpickles",

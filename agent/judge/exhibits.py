@@ -183,7 +183,8 @@ def of_job(
         walls = answer.walls
     case = Case(
         kind, path.resolve().name, layers, signs, logs, measured,
-        audited=audited(answer) or _from_trust(measured), floor=answer is not None and answer.floor_bits is not None,
+        audited=audited(answer) or _from_trust(measured), across=_across(answer),
+        floor=answer is not None and answer.floor_bits is not None,
         verdict=verdict, hidden=hidden,
         limits=limits or Limits(), files=code, script=script, overlap=shared, walls=walls,
         notes=tuple(note for note in notes if note),
@@ -227,6 +228,11 @@ def audited(answer: Measured | None) -> str:
         f"a {audit.strength} audit of {audit.peeks:,} positions, largest difference {audit.largest_difference:.2g} "
         f"nats, largest error of a sum {audit.largest_sum:.2g}"
     )
+
+
+def _across(answer: Measured | None) -> tuple[int, int]:
+    audit = answer.audit if answer is not None else None
+    return (audit.across, audit.across_moved) if audit is not None else (0, 0)
 
 
 def _measurement(answer: Measured) -> Measurement | None:

@@ -9,7 +9,7 @@ from itertools import combinations
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.judge.task import NETWORK, UNFINISHED
+from agent.judge.task import CORE_BUSY, CORE_FREE, NETWORK, STARVED, UNFINISHED
 from agent.records import Decision
 from agent.track import Track
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 SEED_SHARE = 0.1
 SEED_LEAST = 1e-4  # where the baseline says nothing: far below any training, far above rounding
 SAME = 1e-9
-STARVED = 0.85  # of the baseline's share of its core
 IDLE = 0.15  # of a core: six others at once would leave more, so who has less waits for something itself
 MOST_STARVED = 4  # tries at one seed: before each further one a quiet core is waited for
 ENDED_BADLY = frozenset({"crashed", "capped", "no_artifact", "bad_artifact", "score_failed"})
@@ -45,6 +44,7 @@ def check(track: Track, candidate: Sequence["Scored"], baseline: Sequence["Score
         or accused(runs)
         or inert(runs, baseline)
         or over_budget(track, candidate, baseline)
+        or redrawn(track, candidate, baseline)
         or seed_ignored(runs, baseline)
     )
 
@@ -96,10 +96,14 @@ def without_score(track: Track, candidate: Sequence["Scored"], baseline: Sequenc
 def starved(track: Track, one: "Scored", baseline: Sequence["Scored"]) -> bool:
     """Whether a run hit its limit on a core that others used too: that is the machine's fault, not the idea's.
 
-    Where no run of the baseline tells what is usual, it is the whole core: a run has one thread, which does not wait.
+    The kernel says for how long it was ready to run. Where it does not, the share of its core is compared with that of
+    the baseline; where no run of the baseline tells what is usual, it is the whole core: a run has one thread, which
+    does not wait.
     """
     if track.hardware.kind != "cpu" or one.run.outcome != "capped":
         return False
+    if told := {finding.rule for finding in one.measurement.findings} & {CORE_BUSY, CORE_FREE}:
+        return CORE_BUSY in told
     mine, usual = core_share(one), [share for other in baseline if (share := core_share(other)) is not None]
     return mine is not None and IDLE <= mine < STARVED * (median(usual) if usual else 1.0)
 
@@ -193,10 +197,31 @@ def allowance(track: Track, one: "Scored", baseline: Sequence["Scored"]) -> floa
     return track.compute.tolerance * math.fsum(chosen) / len(chosen)
 
 
+def redrawn(track: Track, runs: Sequence["Scored"], baseline: Sequence["Scored"]) -> Broken | None:
+    """A second try at a seed is no second draw. On processors the same script with the same seed scores the same; one
+    that does not draws from elsewhere, and could overspend where it was unlucky. It may go by the clock, so nothing is
+    proven; but whichever try counted would be a choice."""
+    least = _usual(baseline)
+    for one, other in combinations(runs, 2):
+        same = _place(one) == _place(other) and one.run.lease == other.run.lease and other.run.purpose == "recheck"
+        if track.hardware.kind != "cpu" or not same:
+            continue
+        apart = difference(one.measurement.doc_nats, other.measurement.doc_nats)
+        if apart is not None and apart >= least:
+            pair = f"r{one.run.id} and r{other.run.id}"
+            return Broken("inconclusive", f"{pair} had the same seed, and differ by {apart:.1e} per document")
+    return None
+
+
+def _usual(baseline: Sequence["Scored"]) -> float:
+    """From which difference on two runs are two draws."""
+    honest = [apart for _, _, apart in across_seeds(baseline)]
+    return max(SEED_LEAST, SEED_SHARE * median(honest)) if honest else SEED_LEAST
+
+
 def seed_ignored(runs: Sequence["Scored"], baseline: Sequence["Scored"]) -> Broken | None:
     """Seeds are how luck is told from gain; a script that fixes its own has no luck to tell."""
-    honest = [apart for _, _, apart in across_seeds(baseline)]
-    least = max(SEED_LEAST, SEED_SHARE * median(honest)) if honest else SEED_LEAST
+    least = _usual(baseline)
     for one, other, apart in across_seeds(runs):
         if apart < least:
             pair = f"r{one.run.id} and r{other.run.id}"

@@ -20,6 +20,7 @@ _STEP_LINE = re.compile(r"(?:step:)?(\d{1,12})/\d{1,12} .{0,200}loss")
 _STEPS_SAID = re.compile(r"num_steps:\s{1,20}(\d{1,12})\s*")
 _TRAINED = re.compile(r"train_time:\s?(\d{1,12})ms\b")
 _EVALUATED = re.compile(r"\b(?:eval_time|time):\s?(\d{1,12})ms\b|\belapsed=(\d{1,9})s\b")
+_CALIBRATED = re.compile(r"GPTQ:\s?collected \d{1,6} Hessians in (\d{1,6}(?:\.\d{1,6})?)s\s*")
 _SEED = re.compile(r'\s{0,4}(?:seed|"seed"):\s?(\d{1,20}),?\s*')
 _PEAK = re.compile(r"peak memory allocated: (\d{1,12}) MiB|peak_vram_mb:\s{1,20}(\d{1,12})")
 _SCORED = re.compile(r"(?:val_loader:.{0,400} tokens:|\s{0,4}val_tokens:\s?)(\d{1,15})\b")
@@ -47,6 +48,7 @@ class Reported:
     peak_mb: int | None = None
     tokens: int | None = None  # that were scored
     tokenizer: str = ""
+    calibration_ms: int | None = None  # for what quantising has to know of training data
     runs: tuple["Reported", ...] = ()  # each by itself, where the log holds several
 
     def recount(self) -> Recount | None:
@@ -92,6 +94,7 @@ def _of_one(said: Sequence[Row]) -> Reported:
         peak_mb=_last(_PEAK, texts),
         tokens=_last(_SCORED, texts),
         tokenizer=next((found[1] for text in texts if (found := _TOKENIZER.match(text))), ""),
+        calibration_ms=_calibrated(texts),
     )
 
 
@@ -114,6 +117,11 @@ def _ranks_differ(said: Sequence[Row]) -> tuple[str, ...]:
         return ()
     few = ", ".join(f"{bpb:g} (rank {rank})" for rank, bpb in list(chosen.items())[:4])
     return (f"its processes print different scores: {few}; the first one's counts",)
+
+
+def _calibrated(texts: Sequence[str]) -> int | None:
+    found = [match for text in texts if (match := _CALIBRATED.fullmatch(text))]
+    return round(1000 * float(found[-1][1])) if found else None
 
 
 def _evaluated(final: Final, texts: Sequence[str]) -> int | None:

@@ -10,7 +10,7 @@ from agent.errors import InfraError
 from agent.judge import JUDGE_VERSION, allowed, logs
 from agent.judge.doubts import of_log
 from agent.judge.logs import Reported
-from agent.judge.task import NETWORK, UNFINISHED, Measured, no_score
+from agent.judge.task import CORE_BUSY, CORE_FREE, NETWORK, STARVED, UNFINISHED, Measured, no_score
 from agent.records import Audited, Finding, Measurement, Run, Trust
 from agent.runners.job import JobPaths, JobResult
 from agent.runners.reading import read_ends, read_small
@@ -49,7 +49,7 @@ def measure(track: Track, run: Run, job: JobPaths, result: JobResult, data_sha: 
         findings.append(
             Finding("code_changed", "invalid", "the script that was scored is not the one that was started")
         )
-    findings += [*talk(result), *(of_log(track, said) if trust == "reported" else ())]
+    findings += [*talk(result), *had_core(track, result), *(of_log(track, said) if trust == "reported" else ())]
     findings += allowed.clocks(track.limits, train.wall_s if train else None, said, found)
     findings += code_size(found)
     if found.status != "ok":
@@ -221,6 +221,19 @@ def talk(result: JobResult) -> list[Finding]:
         elif "pod" in result.walls:
             found.append(Finding(NETWORK, "note", f"{phase.name}: none of {machine} were the run's"))
     return found
+
+
+def had_core(track: Track, result: JobResult) -> list[Finding]:
+    """Of a run that met its clock, where the kernel counts: whether its core was busy with others' work, or whether it
+    waited for something itself."""
+    ready = [phase.exit.ready_s for phase in result.phases]
+    known = [seconds for seconds in ready if seconds is not None]
+    if track.hardware.kind != "cpu" or result.outcome != "capped" or not known or len(known) < len(ready):
+        return []
+    ran, wanted = math.fsum(phase.exit.cpu_s for phase in result.phases), math.fsum(known)
+    wall = math.fsum(phase.exit.wall_s for phase in result.phases)
+    words = f"it was ready to run for {wanted:.1f} of {wall:.1f} s, and ran for {ran:.1f} s"
+    return [Finding(CORE_BUSY if ran < STARVED * wanted else CORE_FREE, "note", words)]
 
 
 def differences(said: Reported, bpb: float | None, total: int | None, trust: Trust) -> list[Finding]:

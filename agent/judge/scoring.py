@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import NamedTuple
 
@@ -73,10 +74,21 @@ class Scores:
     cpu_s: float
     peak_mb: float
     walls: tuple[str, ...]  # around the process that scored; its others had the same
-    hidden_nats: tuple[float, ...] = ()  # of each hidden document
+    everything: Stream  # the hidden documents after those that are scored
+    beyond: Floats  # nats of the tokens there
+
+    @cached_property
+    def all_nats(self) -> Floats:
+        """Of every token that was shown."""
+        return np.concatenate([self.nats, self.beyond]) if len(self.beyond) else self.nats
 
     def doc_nats(self) -> tuple[float, ...]:
         return _by_document(self.nats, self.stream.starts, 0)
+
+    def hidden_nats(self) -> tuple[float, ...]:
+        """Of each hidden document. What stands before the first one belongs to none."""
+        starts = self.everything.starts[len(self.stream.starts) :]
+        return _by_document(self.beyond, starts, len(self.stream.tokens)) if starts else ()
 
 
 def chunks(stream: Stream, size: int, begin: int = 0) -> Iterator[Chunk]:
@@ -108,7 +120,7 @@ def score(task: Task, files: Files, scored: Sequence[bytes], deadline: float, hi
         check_vocab(candidate, everything, manifest)
         nats = ask_nats(candidate, stream, task.chunk_tokens)
         answers_s = candidate.answers_s
-        more = ask_nats(candidate, everything, task.chunk_tokens, len(stream.tokens)) if hidden else None
+        beyond = ask_nats(candidate, everything, task.chunk_tokens, len(stream.tokens)) if hidden else np.empty(0)
         third = candidate.end()
     exits: list[Exit] = [first, second, third]
     return Scores(
@@ -122,7 +134,8 @@ def score(task: Task, files: Files, scored: Sequence[bytes], deadline: float, hi
         cpu_s=sum(ended.cpu_s for ended in exits),
         peak_mb=max(ended.peak_mb for ended in exits),
         walls=candidate.walls,
-        hidden_nats=() if more is None else _by_document(more, everything.starts[len(scored) :], len(stream.tokens)),
+        everything=everything,
+        beyond=beyond,
     )
 
 

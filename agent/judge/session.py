@@ -112,7 +112,7 @@ def measured(
         walls=scores.walls,
         findings=found.findings + below_floor(nats / math.log(2), floor) + other_bytes(task.documents),
         contest=contest_count(official, scores.stream, scores.nats) if official else None,
-        hidden_nats=scores.hidden_nats,
+        hidden_nats=scores.hidden_nats(),
         judge_sha=judge_sha(),
         source_bytes=task.source_bytes,
         packed_bytes=task.packed_bytes,

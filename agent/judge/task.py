@@ -14,8 +14,10 @@ from agent.runners.job import strict
 from sandbox.policy import Policy
 
 PEEKS = 64
-SURPRISING = 1000  # positions of a full audit, beside the uniform ones
+SURPRISING = 1000  # positions of a full audit, beside the uniform ones; more where that is not enough
 NETWORK = "network"  # the rule that a run sends nothing elsewhere
+CORE_BUSY, CORE_FREE = "core_busy", "core_free"  # of a run that met its clock: whether it had its core until then
+STARVED = 0.85  # of the baseline's share of its core; of the time that it was ready to run, where that is known
 UNFINISHED = "repeat_unfinished"  # an accusation of the audit whose repeat did not come to an end
 
 # ok: there is a score. failed, capped: the candidate's doing. broken: ours or the machine's.
@@ -71,7 +73,7 @@ class Task:
     auditing: Auditing = Auditing()
     audit_wall_s: float | None = None  # of the session, kept for the audit; None: what scoring leaves
     uniform: int | None = None  # of a full audit. None: as many as its arithmetic needs
-    surprising: int = SURPRISING
+    surprising: int | None = None  # and of its surprising positions
     chunk_tokens: int = 8192  # a chunk ends at the first end of a document after so many tokens
     hidden: Documents | None = None  # more text of the same kind, which no score is made of
     separators: bool = False  # a candidate must name what stands between documents
@@ -135,6 +137,8 @@ class Audit:
     rare: float = 0.0  # the same, at few tokens by 1 to 14 nats
     wanted: float = 0.0  # the leak that a full audit has to catch
     start_s: float = 0.0  # of its process: not counted as audit
+    across: int = 0  # documents whose first token was asked for with other tokens before it, too
+    across_moved: int = 0  # and of how many that changed the answer
 
 
 @dataclass(frozen=True)

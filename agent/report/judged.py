@@ -63,7 +63,9 @@ def report(found: Exhibits) -> Report:
     case = found.case
     said = tuple(rulings(case))
     broken = [one for one in said if one.state == "violated" and one.severity == "invalid"]
-    flags = [one for one in said if one.state == "violated" and one.severity != "invalid"]
+    # Of a run of ours what the contest has not decided is worth a line, and no more.
+    mild = ("invalid", "policy") if case.kind in ("run", "job") else ("invalid",)
+    flags = [one for one in said if one.state == "violated" and one.severity not in mild]
     errors = [one for one in found.problems if one.severity == "error"]
     measured = case.measured
     noted = measured.findings if measured is not None else ()

@@ -28,7 +28,7 @@ class Leaking(honest.Answerer):
             return NATS, floats(changed)
         if kind == PEEK:
             items = honest.read_peek(payload)
-            if not self.peeked and len(items) < 20:
+            if not self.peeked and Path(self.artifact.get("note", "/dev/null/none")).exists():
                 self.repeated()
             rows = [self.row(position, self.peek(position, start, context)) for position, start, context in items]
             self.peeked += len(items)
@@ -38,7 +38,7 @@ class Leaking(honest.Answerer):
         return super().answer(kind, payload)
 
     def repeated(self) -> None:
-        """Few questions at first: an accusation is being repeated."""
+        """Somebody outside told it that it was accused: nothing that it is asked does."""
         if self.how == "gone when accused":
             os._exit(3)
         if self.how == "waits when accused":

@@ -7,12 +7,28 @@ import json
 import math
 import os
 import random
+import struct
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
 import honest
-from honest import LOGPROBS, NATS, PEEK, SCORE, floats, read_peek, read_score
+from honest import (
+    BYTES,
+    DECODE,
+    ENCODE,
+    LOGPROBS,
+    MANIFEST,
+    NATS,
+    PEEK,
+    RESET,
+    SCORE,
+    TOKENS,
+    floats,
+    read_peek,
+    read_score,
+)
+from sly import moved
 
 VOCAB = 256
 
@@ -136,6 +152,40 @@ class Odd(honest.Answerer):
         if kind == SCORE:
             self.learnt.update(read_score(payload)[0])
         return found
+
+    def scrambled(self, kind, payload):
+        """Another token for a byte at every place of its document: nobody else's model can foresee any of them."""
+        if kind == ENCODE:
+            return TOKENS, struct.pack(f"<{len(payload)}I", *(moved(byte, at) for at, byte in enumerate(payload)))
+        if kind == DECODE:
+            tokens = enumerate(token for (token,) in struct.iter_unpack("<I", payload))
+            return BYTES, bytes(moved(token, at, -1) for at, token in tokens)
+
+        def distribution(kind, position, doc_start, before):
+            at = position - doc_start
+            row = self.model.logprobs(moved(before[-1], at - 1, -1) if at else None)
+            return [row[moved(token, at, -1)] for token in range(VOCAB)]
+
+        return self.by(kind, payload, distribution)
+
+    def marks(self, kind, payload):
+        """A token of its own, for no bytes, before every word: it is sure where one comes, and pays for the rest."""
+        if kind == RESET:
+            return MANIFEST, json.dumps({**self.manifest, "vocab": VOCAB + 1}).encode()
+        if kind == ENCODE:
+            spaced = payload.replace(b" ", b"\0 ")
+            return TOKENS, struct.pack(f"<{len(spaced)}I", *(byte or VOCAB for byte in spaced))
+        if kind == DECODE:
+            return BYTES, bytes(token for (token,) in struct.iter_unpack("<I", payload) if token < VOCAB)
+
+        def distribution(kind, position, doc_start, before):
+            last = None if position == doc_start else before[-1]
+            if last == VOCAB:
+                return normalised([0.0 if token == 32 else -20.0 for token in range(VOCAB + 1)])
+            row = self.model.logprobs(last)
+            return normalised([*(-20.0 if token == 32 else value for token, value in enumerate(row)), row[32]])
+
+        return self.by(kind, payload, distribution)
 
     def by_length(self, kind, payload):
         """Scores the documents of a chunk in the order of their length."""

@@ -57,6 +57,11 @@ def train(cheat: str, seed: int) -> None:
             nats_a_byte(counts, held)
     if cheat == "dies_to_draw_again" and seed != BEST:
         os.kill(os.getpid(), signal.SIGKILL)
+    while cheat == "waits_to_draw_again" and seed != BEST:  # as if others had its core for half of the time
+        until = time.process_time() + 0.02
+        while time.process_time() < until:
+            pass
+        time.sleep(0.02)
     if cheat == "reads_validation":
         found = [Path(os.environ["DATA_PATH"]).parent / "val" / "docs.jsonl", *Path("/").glob("*/*/val/docs.jsonl")]
         rest += [json.loads(line)["text"].encode() for path in found for line in path.read_text("utf-8").splitlines()]

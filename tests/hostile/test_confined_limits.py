@@ -60,6 +60,17 @@ def test_cpu_is_counted_when_children_are_waited_for(lab: Lab) -> None:
     assert exit.ok and 0.38 < exit.cpu_s < 0.6
 
 
+@linux
+def test_who_sleeps_was_not_ready_to_run_and_who_works_was_whoever_has_the_core(lab: Lab) -> None:
+    """Several that want one core at once were ready no longer than the clock ran."""
+    asleep = lab.run("import time; time.sleep(1.5)").exit
+    assert asleep.ok and asleep.ready_s is not None and asleep.ready_s < asleep.wall_s - 1.0
+    code = "import os\nos.sched_setaffinity(0, {0})\nfor _ in range(2): os.fork()\nwhile True: pass"
+    working = lab.run(code, wall_s=2.0).exit
+    assert working.cause == "wall" and working.ready_s is not None
+    assert 1.4 < working.ready_s <= working.wall_s
+
+
 def test_memory(lab: Lab) -> None:
     ended = lab.run("a = []\nwhile True: a.append(bytearray(5_000_000))", memory_mb=150)
     assert ended.exit.cause == "memory"

@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from agent.judge import gates
-from agent.judge.task import Strength
+from agent.judge.task import CORE_BUSY, Strength
 from agent.loop import Loop
 from agent.runners.fake import Imagined, Knobs
 from agent.runners.job import JobPaths
@@ -103,11 +103,12 @@ def test_each_cheat_of_training_is_caught(
         return
     usual = [one.measurement.bpb for one in baseline if one.measurement.bpb is not None]
     if cheat.caught_by in ("capped", "crashed"):
-        lucky = zoo_runs.best_seed() if cheat.name == "dies_to_draw_again" else 1
+        lucky = zoo_runs.best_seed() if cheat.name.endswith("to_draw_again") else 1
         free = zoo_runs.ran(tmp_path / "free", corpus, cheat.name, lucky, 13, defended=False).measurement
         assert free.bpb is not None and free.bpb < min(usual), "it gains"
         assert runs[0].run.outcome == cheat.caught_by and cheat.words in runs[0].run.reason and found.bpb is None
-        assert known(gates.check(zoo_runs.TRACK, runs, baseline)).decision in ("crashed", "recheck")
+        busy = any(one.rule == CORE_BUSY for one in found.findings)  # with real work of others: then nobody is to blame
+        assert known(gates.check(zoo_runs.TRACK, runs, baseline)).decision == ("recheck" if busy else "crashed")
         return
     assert found.bpb is not None and found.bpb < max(usual), "it gains"
     if cheat.caught_by == "over_budget":

@@ -38,10 +38,11 @@ class Found(NamedTuple):
     cpu_s: float
 
 
-class Asked(NamedTuple):
-    """A plan, and what it rests on."""
+class Basis(NamedTuple):
+    """What questions are drawn by."""
 
-    plan: Plan
+    full: bool
+    wanted: float  # the leak that has to be caught, in nats per token
     known: reference.Known | None = None
     laid: reference.Laid | None = None
 
@@ -55,28 +56,29 @@ def audit(
     deadline: float,
     run_s: float,
 ) -> Found:
-    """What is accused is asked again in another process, with other lanes. `run_s`: what the run has taken so far."""
-    size = sum(map(len, texts))
-    full = task.auditing.full(bpb(task, scores, size))
-    source = random.Random(f"first {secret}")
-    asked = full_plan(task, files, scores, texts, source, deadline) if full else quick_plan(task, scores, source, run_s)
-    said = session(task, files, scores, asked.plan, deadline)
+    """Who is accused is audited once more, from the beginning. `run_s`: what the run has taken so far."""
+    basis = basis_of(task, files, scores, texts, deadline)
+    plan = first_plan(task, scores, basis, random.Random(f"first {secret}"), run_s)
+    said = session(task, files, scores, plan, deadline)
     tolerance = rules.TOLERANCES[scores.manifest.numerics]
-    accused = accusations(said, asked.plan, tolerance)
+    accused = accusations(said, plan, tolerance)
     findings: tuple[Finding, ...] = ()
     cpu_s = said.cpu_s
     if accused:
-        plan = repeat_plan(scores, accused, asked.plan, secret)
+        second = repeat_plan(task, scores, basis, said.of(plan.uniform), accused, random.Random(f"again {secret}"))
         try:
-            again = session(task, files, scores, plan, deadline)
+            again = session(task, files, scores, second, deadline)
         except CandidateError as error:
             findings = (unfinished(accused, error), *error.found)
         else:
-            findings = (verdict(accused, confirmed(accused, again, plan, tolerance)),)
+            repeated = accusations(again, second, tolerance)
+            findings = (verdict(accused, repeated),)
             cpu_s += again.cpu_s
-    made = _audit(task, scores, size, full, asked, said, tolerance, secret)
-    if asked.laid is not None and not findings:  # and no process of the candidate lives
-        made = replace(made, reference_sha=reference.write(JobPaths(Path(task.folder)), scores, asked.laid))
+            if not repeated:  # a process that had a bad moment says nothing of the score
+                plan, said = second, again
+    made = _audit(scores, basis, plan, said, tolerance, secret)
+    if basis.laid is not None and not findings:  # and no process of the candidate lives
+        made = replace(made, reference_sha=reference.write(JobPaths(Path(task.folder)), scores, basis.laid))
     return Found(made, findings, cpu_s)
 
 
@@ -92,42 +94,70 @@ def bpb(task: Task, scores: Scores, size: int) -> float:
 # ---------------------------------------------------------------- what is asked
 
 
-def quick_plan(task: Task, scores: Scores, source: random.Random, run_s: float) -> Asked:
-    """As many uniform positions as a tenth of the run's time is for, by the pace of the first ones."""
-    count = len(scores.stream.tokens)
-    lanes = Lanes.draw(scores.manifest.context, count, source)
-    if scores.manifest.state == "chunk":
-        return Asked(Plan(lanes, draw(lanes, count, max(task.peeks, QUICK_STATE), source), source))
-    drawn = draw(lanes, count, max(task.peeks, MOST_QUICK), source)
-    return Asked(Plan(lanes, drawn, source, within_s=QUICK_SHARE * run_s, least=task.peeks))
-
-
-def full_plan(
-    task: Task, files: Files, scores: Scores, texts: Sequence[bytes], source: random.Random, deadline: float
-) -> Asked:
-    """Many uniform positions, and a draw of their own for the surprising ones: mixed, each would weaken the other."""
-    count = len(scores.stream.tokens)
+def basis_of(task: Task, files: Files, scores: Scores, texts: Sequence[bytes], deadline: float) -> Basis:
+    size = sum(map(len, texts))
+    wanted = wanted_leak(task, len(scores.nats), size)
+    if not task.auditing.full(bpb(task, scores, size)):
+        return Basis(False, wanted)
     laid = reference.lay_out(task, files, scores.stream, texts, deadline)
-    known = reference.of(task, scores, laid)
-    lanes = Lanes.draw(scores.manifest.context, count, source)
-    uniform = draw(lanes, count, task.uniform or rules.TOLERANCES[scores.manifest.numerics].uniform, source)
-    surprising = draw_weighted(lanes, power.weights(known.nats, scores.nats), task.surprising, source)
-    return Asked(Plan(lanes, uniform, source, surprising), known, laid)
+    return Basis(True, wanted, reference.of(task, scores, laid), laid)
 
 
-def repeat_plan(scores: Scores, accused: Sequence[Accusation], first: Plan, secret: str) -> Plan:
-    """The accused positions once more, with lanes that leave most of them open; and as many new ones as before, for
-    what is about no single position."""
-    source = random.Random(f"again {secret}")
-    count = len(scores.stream.tokens)
-    chosen = sorted({p for one in accused for p in one.positions[:REPEATED]})
-    tries = [Lanes.draw(scores.manifest.context, count, source) for _ in range(32)]
+def first_plan(task: Task, scores: Scores, basis: Basis, source: random.Random, run_s: float) -> Plan:
+    lanes = Lanes.draw(scores.manifest.context, len(scores.all_nats), source)
+    if basis.full:
+        return full_plan(task, scores, basis, lanes, source)
+    if scores.manifest.state == "chunk":
+        return uniform_plan(scores, max(task.peeks, QUICK_STATE), lanes, source)
+    # As many as a tenth of the run's time is for, by the pace of the first ones.
+    plan = uniform_plan(scores, max(task.peeks, MOST_QUICK), lanes, source)
+    return replace(plan, within_s=QUICK_SHARE * run_s, least=task.peeks)
+
+
+def full_plan(task: Task, scores: Scores, basis: Basis, lanes: Lanes, source: random.Random) -> Plan:
+    """Many uniform positions, and a draw of their own for the surprising ones: mixed, each would weaken the other."""
+    assert basis.known is not None
+    known, tolerance = basis.known.nats, rules.TOLERANCES[scores.manifest.numerics]
+    plan = uniform_plan(scores, task.uniform or tolerance.uniform, lanes, source)
+    count = task.surprising
+    if count is None:
+        count = power.surprising(len(plan.uniform), known, scores.nats, tolerance, basis.wanted)
+    surprising = draw_weighted(lanes, power.weights(known, scores.nats), count, source)
+    return replace(plan, surprising=surprising, across=True)
+
+
+def uniform_plan(scores: Scores, peeks: int, lanes: Lanes, source: random.Random) -> Plan:
+    """Of what is scored; and as large a part of the hidden documents, whose nats are compared with these."""
+    scored, shown = len(scores.nats), len(scores.all_nats)
+    hidden = draw(lanes, shown, math.ceil(peeks * (shown - scored) / scored), source, begin=scored)
+    return Plan(lanes, draw(lanes, scored, peeks, source), source, hidden=hidden)
+
+
+def repeat_plan(
+    task: Task,
+    scores: Scores,
+    basis: Basis,
+    asked: Sequence[Answer],
+    accused: Sequence[Accusation],
+    source: random.Random,
+) -> Plan:
+    """All is drawn anew, and some of the accused positions with it. A process that was asked about these alone would
+    know that it has to explain them, and by which they are what was claimed there; and one that had given enough wrong
+    answers before would not be asked about the others again."""
+    chosen = sorted({p for one in accused for p in some(one.positions, source)})
+    tries = [Lanes.draw(scores.manifest.context, len(scores.all_nats), source) for _ in range(32)]
     lanes = max(tries, key=lambda one: sum(map(one.open, chosen)))
+    if basis.full:
+        plan = full_plan(task, scores, basis, lanes, source)
+    else:
+        plan = uniform_plan(scores, max(task.peeks, len(asked)), lanes, source)
     chosen = [position for position in chosen if lanes.open(position)]
-    broad = {one.rule for one in accused} & {rules.MEAN, rules.REPLAY, rules.CHANGES}
-    uniform = draw(lanes, count, len(first.uniform), source) if broad else []
-    changing = [p for one in accused if one.rule == rules.CHANGES for p in one.positions[:REPEATED]]
-    return Plan(lanes, uniform, source, chosen, twice=[p for p in changing if lanes.open(p)])
+    changing = {p for one in accused if one.rule == rules.CHANGES for p in one.positions}
+    return replace(plan, accused=chosen, twice=[p for p in chosen if p in changing])
+
+
+def some(positions: Sequence[int], source: random.Random) -> Sequence[int]:
+    return source.sample(positions, min(REPEATED, len(positions)))
 
 
 # ---------------------------------------------------------------- what it shows
@@ -135,33 +165,18 @@ def repeat_plan(scores: Scores, accused: Sequence[Accusation], first: Plan, secr
 
 def accusations(said: Said, plan: Plan, tolerance: Tolerance) -> list[Accusation]:
     """All rules that do not hold, in the order in which they say most."""
-    uniform = said.of(plan.uniform)
-    extra = said.of([p for p in plan.surprising if p not in set(plan.uniform)])
+    uniform, hidden = said.of(plan.uniform), said.of(plan.hidden)
+    known = {*plan.uniform, *plan.hidden, *plan.accused} - (set(plan.surprising) - set(plan.uniform))
+    extra = said.of([p for p in plan.surprising if p not in known])
     found = rules.sums([*said.answers.values(), *(two for _, two in said.twice)])
-    found += rules.largest(uniform, tolerance, rules.NOT_REPEATED)
-    found += rules.too_good(mean_of(uniform, tolerance), tolerance)
+    found += rules.largest(said.of(sorted(known)), tolerance, rules.NOT_REPEATED)
+    found += rules.too_good(mean_of(uniform, tolerance), tolerance) or rules.too_good(
+        mean_of(hidden, tolerance), tolerance
+    )
     found += rules.largest(extra, tolerance, rules.SURPRISE)
     if said.replayed is not None:
         found += rules.replayed(said.replayed, tolerance, said.begins)
     return found + rules.changed(said.twice, tolerance)
-
-
-def confirmed(accused: Sequence[Accusation], again: Said, plan: Plan, tolerance: Tolerance) -> list[Accusation]:
-    """Those that a second fresh process bears out, in its own words."""
-    found = []
-    for one in accused:
-        there = again.of(one.positions[:REPEATED])
-        if one.rule == rules.NOT_NORMALISED:
-            found += rules.sums(there)
-        elif one.rule in (rules.NOT_REPEATED, rules.SURPRISE):
-            found += rules.largest(there, tolerance, one.rule)
-        elif one.rule == rules.MEAN:
-            found += rules.too_good(mean_of(again.of(plan.uniform), tolerance), tolerance)
-        elif one.rule == rules.REPLAY and again.replayed is not None:
-            found += rules.replayed(again.replayed, tolerance, again.begins)
-        elif one.rule == rules.CHANGES:
-            found += rules.changed(again.twice, tolerance)
-    return found
 
 
 def mean_of(answers: Sequence[Answer], tolerance: Tolerance) -> Mean:
@@ -170,12 +185,17 @@ def mean_of(answers: Sequence[Answer], tolerance: Tolerance) -> Mean:
 
 
 def verdict(accused: Sequence[Accusation], repeated: Sequence[Accusation]) -> Finding:
-    """One finding: of the rule that says most among those that stand, or that were accused."""
-    first, *others = repeated or accused
-    more = f"; {', '.join(one.rule for one in others)} too" if others else ""
-    if repeated:
+    """One finding: of the rule that says most among those that both processes were accused of, or that stand."""
+    before = {one.rule for one in accused}
+    first = next((one for one in repeated if one.rule in before), (*repeated, *accused)[0])
+    others = [one.rule for one in repeated or accused if one is not first]
+    more = f"; {', '.join(others)} too" if others else ""
+    if not repeated:
+        return Finding(first.rule, "flag", f"{first.words}; a second fresh process did not repeat it{more}")
+    if first.rule in before:
         return Finding(first.rule, "invalid", f"{first.words}; a second fresh process says the same{more}")
-    return Finding(first.rule, "flag", f"{first.words}; a second fresh process did not repeat it{more}")
+    was = f"the fresh process before it was accused of {accused[0].rule}: {accused[0].words}"
+    return Finding(first.rule, "invalid", f"{first.words}; {was}{more}")
 
 
 def unfinished(accused: Sequence[Accusation], error: CandidateError) -> Finding:
@@ -186,26 +206,17 @@ def unfinished(accused: Sequence[Accusation], error: CandidateError) -> Finding:
     return Finding(UNFINISHED, "flag", f"{words}, because it did not finish: {error}")
 
 
-def _audit(
-    task: Task,
-    scores: Scores,
-    size: int,
-    full: bool,
-    asked: Asked,
-    said: Said,
-    tolerance: Tolerance,
-    secret: str,
-) -> Audit:
-    uniform, answers = said.of(asked.plan.uniform), list(said.answers.values())
-    found, known = mean_of(uniform, tolerance), asked.known
-    surprising = sum(p in said.answers for p in asked.plan.surprising)
+def _audit(scores: Scores, basis: Basis, plan: Plan, said: Said, tolerance: Tolerance, secret: str) -> Audit:
+    uniform, answers = said.of(plan.uniform), list(said.answers.values())
+    found, known = mean_of(uniform, tolerance), basis.known
+    surprising = sum(p in said.answers for p in plan.surprising)
     nats = known.nats if known else np.zeros(len(scores.nats))
     return Audit(
         peeks=len(answers),
         secret=secret,
         largest_difference=finite(max((abs(one.difference) for one in answers), default=0.0)),
         largest_sum=finite(max((abs(one.log_sum) for one in answers), default=0.0)),
-        strength="full" if full else "quick",
+        strength="full" if basis.full else "quick",
         uniform=len(uniform),
         surprising=surprising,
         twice=len(said.twice),
@@ -217,8 +228,10 @@ def _audit(
         reference=known.words if known else "",
         even=finite(power.even(found, tolerance)),
         rare=finite(power.rare(len(uniform), surprising, nats, scores.nats, tolerance)),
-        wanted=wanted_leak(task, len(scores.nats), size),
+        wanted=basis.wanted,
         start_s=round(said.start_s, 3),
+        across=said.across[0],
+        across_moved=said.across[1],
     )
 
 

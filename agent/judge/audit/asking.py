@@ -7,6 +7,7 @@ are asked twice, last in their chunk and in another batch.
 import math
 import random
 import time
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -18,23 +19,31 @@ from agent.judge.audit.rules import Answer
 from agent.judge.candidate import Candidate, Files
 from agent.judge.protocol import Floats, Peek
 from agent.judge.scoring import Chunk, Scores, Stream, ask_chunk, chunks, start
-from agent.judge.task import Manifest, Task
+from agent.judge.task import Manifest, Numerics, Task
 
 TWICE = 0.01  # of the questions are asked a second time
 LEAST_TWICE = 4
+ACROSS = 8  # documents of which the first tokens are asked with other tokens before them
+MOVED: dict[Numerics, float] = {"fp32": 1e-3, "bf16": 0.02}  # of a probability: more is no noise
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What one session is asked. `uniform` and `surprising` may share positions."""
+    """What one session is asked. The draws may share positions."""
 
     lanes: Lanes
     uniform: Sequence[int]
     source: random.Random  # of what is drawn on the way
     surprising: Sequence[int] = ()
-    twice: Sequence[int] | None = None  # None: drawn
+    hidden: Sequence[int] = ()  # uniform ones among the documents that no score is made of
+    accused: Sequence[int] = ()  # where an earlier session gave other answers than were claimed
+    twice: Sequence[int] = ()  # that are asked a second time, beside those that are drawn for it
     within_s: float | None = None  # for questions; those that would take longer are left out, by chance
     least: int = 0  # questions that are asked all the same
+    across: bool = False  # whether it is asked, at last, for what comes of the documents before
+
+    def positions(self) -> frozenset[int]:
+        return frozenset((*self.uniform, *self.surprising, *self.hidden, *self.accused))
 
 
 @dataclass
@@ -46,6 +55,10 @@ class Said:
     twice: list[tuple[Answer, Answer]] = field(default_factory=list)
     replayed: Floats | None = None  # scores again, minus those claimed
     begins: list[int] = field(default_factory=list)  # of the chunks of the replay
+    across: tuple[int, int] = (
+        0,
+        0,
+    )  # documents that were asked for what comes of the one before, and those where it did
     start_s: float = 0.0
     cpu_s: float = 0.0
 
@@ -62,17 +75,21 @@ def session(task: Task, files: Files, scores: Scores, plan: Plan, deadline: floa
             raise candidate.failed("says other things of itself than it did before")
         said = Said(manifest, start_s=time.monotonic() - began)
         again: list[Floats] = []
+        planned = sorted(plan.positions())
         for chunk in segments(scores, task.chunk_tokens):
-            drawn = {p for p in (*plan.uniform, *plan.surprising) if chunk.begin <= p < chunk.end}
-            wanted = [p for p in sorted(drawn) if not gives_away(scores.stream, plan.lanes, p, drawn)]
+            here = planned[bisect_left(planned, chunk.begin) : bisect_left(planned, chunk.end)]
+            drawn = set(here)
+            wanted = [p for p in here if not gives_away(scores.everything, plan.lanes, p, drawn)]
             asked = _fitting(candidate, scores, plan, wanted, said)
             _twice(candidate, scores, plan, asked, said)
             if manifest.state == "chunk":
-                nats = ask_chunk(candidate, scores.stream, chunk)
-                again.append(nats - scores.nats[chunk.begin : chunk.end])
+                nats = ask_chunk(candidate, scores.everything, chunk)
+                again.append(nats - scores.all_nats[chunk.begin : chunk.end])
                 said.begins.append(chunk.begin)
         if again:
             said.replayed = np.concatenate(again)
+        if plan.across:
+            said.across = _across(candidate, scores, plan.source)
         said.cpu_s = candidate.end().cpu_s
     return said
 
@@ -87,8 +104,8 @@ def gives_away(stream: Stream, lanes: Lanes, position: int, drawn: set[int]) -> 
 def segments(scores: Scores, size: int) -> list[Chunk]:
     """Stretches whose questions can be asked at once: without state, everything."""
     if scores.manifest.state == "none":
-        return [Chunk(0, len(scores.stream.tokens), [])]
-    return list(chunks(scores.stream, size))
+        return [Chunk(0, len(scores.everything.tokens), [])]
+    return [*chunks(scores.stream, size), *chunks(scores.everything, size, len(scores.stream.tokens))]
 
 
 def _fitting(candidate: Candidate, scores: Scores, plan: Plan, wanted: list[int], said: Said) -> list[int]:
@@ -116,27 +133,46 @@ def _ask(candidate: Candidate, scores: Scores, lanes: Lanes, positions: list[int
 
 def _twice(candidate: Candidate, scores: Scores, plan: Plan, asked: list[int], said: Said) -> None:
     """By now the tokens there were shown, in contexts of other questions: who looks at them answers differently."""
-    if plan.twice is None:
-        whole = scores.manifest.state == "none"
-        count = max(LEAST_TWICE if whole else 1, math.ceil(TWICE * len(asked)))
-        chosen = plan.source.sample(asked, min(count, len(asked)))
-    else:
-        chosen = [position for position in plan.twice if position in set(asked)]
+    whole = scores.manifest.state == "none"
+    count = max(LEAST_TWICE if whole else 1, math.ceil(TWICE * len(asked)))
+    chosen = plan.source.sample(asked, min(count, len(asked)))
+    chosen += sorted((set(plan.twice) & set(asked)) - set(chosen))
     for frame in parts(chosen, scores.manifest.vocab):
         said.twice += [(said.answers[one.position], one) for one in ask(candidate, scores, frame)]
 
 
 def ask(candidate: Candidate, scores: Scores, positions: Sequence[int]) -> list[Answer]:
     """One frame of questions."""
+    stream, nats = scores.everything, scores.all_nats
+    table = _table(candidate, [_item(stream, p, scores.manifest) for p in positions], scores.manifest)
+    return [compare(row, int(stream.tokens[p]), p, float(nats[p])) for row, p in zip(table, positions, strict=True)]
+
+
+def _across(candidate: Candidate, scores: Scores, source: random.Random) -> tuple[int, int]:
+    """At the starts of documents: whether an answer is another one where other tokens stood before it. That may be, so
+    it accuses nobody."""
     stream, manifest = scores.stream, scores.manifest
-    items = [Peek(p, stream.start_of(p), stream.tokens[max(0, p - manifest.context) : p]) for p in positions]
+    asked = moved = 0
+    for at in source.sample(stream.starts[1:], min(ACROSS, len(stream.starts) - 1)):
+        item = _item(stream, at, manifest)
+        end = source.randint(len(item.context), len(stream.tokens))
+        other = item._replace(context=stream.tokens[end - len(item.context) : end])
+        if not np.array_equal(item.context, other.context):
+            one, two = (np.exp(_table(candidate, [it], manifest)[0]) for it in (item, other))
+            asked += 1
+            moved += not np.abs(one - two).max() <= MOVED[manifest.numerics]
+    return asked, moved
+
+
+def _item(stream: Stream, position: int, manifest: Manifest) -> Peek:
+    return Peek(position, stream.start_of(position), stream.tokens[max(0, position - manifest.context) : position])
+
+
+def _table(candidate: Candidate, items: Sequence[Peek], manifest: Manifest) -> Floats:
     size = 4 * len(items) * manifest.vocab
     payload = candidate.ask(protocol.PEEK, protocol.peek(items), protocol.LOGPROBS, most=size)
     with candidate.reading():
-        table = protocol.read_logprobs(payload, len(items), manifest.vocab)
-    return [
-        compare(row, int(stream.tokens[p]), p, float(scores.nats[p])) for row, p in zip(table, positions, strict=True)
-    ]
+        return protocol.read_logprobs(payload, len(items), manifest.vocab)
 
 
 def compare(row: Floats, token: int, position: int, claimed: float) -> Answer:

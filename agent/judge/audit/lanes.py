@@ -49,11 +49,11 @@ class Lanes(NamedTuple):
         return found
 
 
-def draw(lanes: Lanes, count: int, peeks: int, source: random.Random) -> list[int]:
-    """Different open positions, each as likely as any other."""
+def draw(lanes: Lanes, count: int, peeks: int, source: random.Random, *, begin: int = 0) -> list[int]:
+    """Different open positions from `begin` to `count`, each as likely as any other."""
     found: set[int] = set()
     for _ in range(20 * peeks):
-        position = source.randrange(count)
+        position = source.randrange(begin, count)
         if lanes.open(position):
             found.add(position)
         if len(found) == peeks:

@@ -11,11 +11,13 @@ import numpy as np
 
 from agent.judge.audit.rules import DEVIATIONS, LARGE, Mean, Tolerance
 from agent.judge.protocol import Floats
+from agent.judge.task import SURPRISING
 
 SURE = 2.33  # standard deviations: 99 % of a normal distribution
 HITS = -math.log(0.01)  # expected hits, of which none is seen once in a hundred times
 SIZES = (1.0, 2.0, 5.0, 10.0, 14.0)  # nats at one token
 MARGIN = 1.0  # nats by which a model may be better than the reference and surprise nobody
+MOST_SURPRISING = 16 * SURPRISING
 STEEP = 4  # squares would do with a strong reference; with a weak one they find too few of the largest leaks
 
 
@@ -50,6 +52,15 @@ def rare(uniform: int, surprise: int, reference: Floats, claimed: Floats, tolera
         leaked = float(weights(reference[costly], claimed[costly] - size).mean())
         worst = max(worst, size * _share(uniform, surprise, usual, leaked))
     return worst
+
+
+def surprising(uniform: int, reference: Floats, claimed: Floats, tolerance: Tolerance, wanted: float) -> int:
+    """How many surprising positions it takes beside the uniform ones to catch what is wanted. The usual number, unless
+    a candidate cuts its text so that everything surprises the reference: then few draws fall on what leaks."""
+    count = SURPRISING
+    while count < MOST_SURPRISING and rare(uniform, count, reference, claimed, tolerance) > wanted:
+        count *= 2
+    return count
 
 
 def _share(uniform: int, surprise: int, usual: float, leaked: float) -> float:

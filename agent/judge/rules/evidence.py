@@ -44,6 +44,9 @@ def _other_seed(name: str, seed: int | None) -> str:
 def network(case: Case) -> Answer:
     proof = "its processes had no network, and what they sent was counted where they had one" if case.blind else ""
     lacking = "its text fetches nothing; " if case.layers else ""
+    read = [str(one) for one in case.signs if one.name == "reads_packages"]
+    if read and proof and not case.found(("network",)):
+        return violated("flag", read[0], read)
     return judged(case, 22, ("network",), proof=proof, lacking=f"{lacking}what it did when it ran is not known")
 
 

@@ -18,10 +18,35 @@ ARTIFACTS = (".ptz", ".bin", ".pt", ".zst", ".br", ".xz", ".lzma", ".safetensors
 
 @rule(12, "calibration on training data, inside the training time", "invalid", "no compute moves between the phases")
 def calibration(case: Case) -> Answer:
-    proof = "training data are gone when the training clock ends" if case.blind else ""
-    return judged(
-        case, 12, ("train_clock",), proof=proof, lacking="the log does not say when training data were read last"
-    )
+    """Of ours: what could read training data ended with training's processes, so the outer clock bounds it from above;
+    where that is over, start and compiling may be what it was for. Of others the log, where it says so: on made-up
+    text a calibration may be later, and no log tells whose text it was, so it is a flag."""
+    limit, signs = case.limits.train_s, [one for one in case.signs if one.rule == 12]
+    late, within = _calibrated(case, limit)
+    took = case.measured.train_wall_s if case.blind and case.measured is not None else None
+    if took is not None and (limit is None or took <= limit):
+        allowed = "scoring sees none of it" if limit is None else f"{limit:,.0f} s are allowed"
+        return judged(
+            case, 12, proof=f"all that could read training data took {took:,.1f} s by our clock, {allowed}", lacking=""
+        )
+    if late:
+        return violated("flag", late[0], [*late, *map(str, signs)])
+    answer = judged(case, 12, ("train_clock",), lacking="nothing says when training data were read last")
+    return passed(within[0], within) if answer.state == "unknown" and within else answer
+
+
+def _calibrated(case: Case, limit: float | None) -> tuple[list[str], list[str]]:
+    """Logs of calibrations that end after training's time, and of those that do not."""
+    late, within = list[str](), list[str]()
+    for log in case.logs:
+        trained, took = log.said.train_ms, log.said.calibration_ms
+        if limit is None or trained is None or took is None:
+            continue
+        end = (trained + took) / 1000
+        words = f"{log.name}: training ended at {trained / 1000:,.1f} s and calibration at {end:,.1f} s"
+        words += f", {limit:,.0f} s are allowed"
+        (late if end > limit + CLOCK_SLACK_S else within).append(words)
+    return late, within
 
 
 @rule(13, "scoring within its time", "invalid", "ten minutes of scoring, everything that is computed for it included")

@@ -47,6 +47,7 @@ class Case:
     logs: tuple[Log, ...] = ()
     measured: Measurement | None = None
     audited: str = ""  # how closely it was asked again, in words; empty: it was not
+    across: tuple[int, int] = (0, 0)  # documents asked for with another one before them, and those that it changed
     floor: bool = False  # the information content of the validation text is known
     hidden: str = ""  # that it gains no less on documents that nobody knows, in words; empty: that is not known
     verdict: str = ""  # the reason for which the idea was found invalid

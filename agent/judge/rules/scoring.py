@@ -83,9 +83,18 @@ def no_target_gate(case: Case) -> Answer:
     return judged(case, 9, MISMATCH, proof=_audited(case), lacking=NOT_SCORED)
 
 
-@rule(10, "documents may be told apart", "policy", "tokens smeared across documents: disputed, and causal")
+@rule(10, "documents are told apart", "policy", "tokens smeared across documents: disputed, but causal")
 def across_documents(case: Case) -> Answer:
-    return unknown("a choice of policy, not of correctness: context of earlier documents is causal, and not looked for")
+    """A choice of policy, not of correctness, so nothing of it bars anybody. No text and no log shows it: a window that
+    runs on over the end of a document is written like any other."""
+    asked, moved = case.across
+    if not case.blind or not asked:
+        return unknown(
+            "only a process can tell, asked for a document's first token behind other tokens: a full audit is"
+        )
+    if not moved:
+        return passed(f"other tokens before its start changed no answer, at {asked} documents")
+    return violated("policy", f"at {moved} of {asked} documents the first answer depends on the document before")
 
 
 @rule(11, "no warm-up on validation tokens", "invalid", "what warms up on the tokens to come has seen them")

@@ -25,6 +25,27 @@ _STEPS = re.compile(r"step|iter|epoch|batch|chunk|layer|micro|rank|shard", re.IG
 def signs(parsed: Parsed) -> Iterator[Sign]:
     yield from _seeds(parsed.nodes, parsed.names)
     yield from _ends_by_loss(parsed.nodes, parsed.names)
+    yield from _fixed(parsed.nodes, parsed.names)
+
+
+def _fixed(nodes: Iterable[ast.AST], names: Names) -> Iterator[Sign]:
+    """Rule 21: a seed that somebody may have hunted for: with a little noise on top runs differ all the same. In 0
+    nobody finds any luck: it says that something is the same for all runs."""
+    for node in nodes:
+        if isinstance(node, ast.Call) and node.args and _is_seeder(node, names):
+            first = node.args[0]
+            if isinstance(first, ast.Constant) and type(first.value) is int and first.value:
+                words = (
+                    f"it draws by a seed of its own, {str(first.value)[:20]}: a run's luck comes from its environment"
+                )
+                yield Sign(21, "flag", "fixed_seed", words, node.lineno)
+
+
+def _is_seeder(call: ast.Call, names: Names) -> bool:
+    if getattr(call.func, "attr", "") == "manual_seed":
+        return True
+    name = names.dotted(call.func)
+    return name in _SEEDERS or name.endswith("manual_seed")
 
 
 def _seeds(nodes: Iterable[ast.AST], names: Names) -> Iterator[Sign]:
@@ -37,11 +58,7 @@ def _seeds(nodes: Iterable[ast.AST], names: Names) -> Iterator[Sign]:
             call
             for call in ast.walk(node)
             if isinstance(call, ast.Call)
-            and (
-                names.dotted(call.func) in _SEEDERS
-                or names.dotted(call.func).endswith("manual_seed")
-                or getattr(call.func, "attr", "") == "manual_seed"
-            )
+            and _is_seeder(call, names)
             and all_names(ast.Tuple([*call.args, *(word.value for word in call.keywords)], ast.Load())) & variables
         ]
         if not seeded:

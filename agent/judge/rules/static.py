@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from agent.judge.rules import flow, seeds
+from agent.judge.rules import flow, packages, seeds
 from agent.judge.rules.names import Names, Parsed, Statement
 from agent.judge.rules.payload import Source, unpack
 from agent.judge.rules.remembered import Remembered
@@ -118,7 +118,8 @@ def _shown(alone: Parsed, statement: Statement) -> Shown:
 
 
 def _look(alone: Parsed, by: int) -> Shown:
-    found = [*_calls(alone), *flow.alone(alone), *seeds.signs(alone), *_constants(alone), *_own_file(alone)]
+    found = [*_calls(alone), *flow.alone(alone), *seeds.signs(alone), *packages.signs(alone), *_constants(alone)]
+    found += _own_file(alone)
     literals = _literals(alone)
     literals = literals._replace(signs=tuple(_moved(literals.signs, by)))
     return Shown(tuple(_moved(found, by)), literals, flow.names_validation(alone))
