@@ -1,20 +1,26 @@
 """Edits whose scoring breaks the contract are told so before they are proposed; what only moves knobs is not asked."""
 
 import json
+import os
+import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent import conforming
 from agent import track as tracks
-from agent.errors import UserError
+from agent.errors import InfraError, UserError
 from agent.judge.conform import How
-from agent.judge.contract import ASKS
+from agent.judge.contract import ASKS, Conformance, up_to
+from agent.rebase import rebased
 from agent.records import Proposal
-from agent.tools import Desk
-from agent.tools.check import Check, check
-from agent.tools.dry_run import DryRun, Place
+from agent.runners.job import JobResult, PhaseResult
+from agent.tools import Desk, dry_run
+from agent.tools.check import Check, breaches, check
+from agent.tools.dry_run import DryRun, DryRuns, Place
+from sandbox.limits import Cause, Exit
 from tests.candidates import honest
 from tests.commanding import console
 from tests.desk import CHECK, TRACK, basis_of, edit, open_desk
@@ -74,6 +80,55 @@ def test_knobs_are_not_asked(opened: tuple[Desk, Proposal], monkeypatch: pytest.
     monkeypatch.setattr(opened[0].dry_runs, "of", noting)
     assert changed(opened, ('"width": 4', '"width": 6')).ok
     assert asked == [None, None]  # it and its head
+
+
+def test_what_another_process_found_out_is_not_tried_again(opened: tuple[Desk, Proposal]) -> None:
+    """As the server of a client did, and the loop would once more before the idea's run."""
+    desk, base = opened
+    said = changed(opened, BORDERS)
+    elsewhere = replace(desk, dry_runs=DryRuns())
+    began = time.process_time() + sum(os.times()[2:4])
+    again = check(elsewhere, basis_of(desk, base), edit(BORDERS, script=SCRIPT))
+    assert again == said and sum(os.times()[2:4]) + time.process_time() - began < 1.0, "no script ran"
+    answers = desk.root / ".caddie" / desk.campaign.name / "checked"
+    for one in answers.iterdir():
+        one.write_text("{}")
+    assert check(replace(desk, dry_runs=DryRuns()), basis_of(desk, base), edit(BORDERS, script=SCRIPT)).ok == said.ok
+
+
+def test_a_busy_core_is_held_against_nobody(opened: tuple[Desk, Proposal], monkeypatch: pytest.MonkeyPatch) -> None:
+    desk, base = opened
+    of = desk.dry_runs.of
+
+    def late(place: Place, files: Mapping[str, str], how: How | None = None) -> DryRun:
+        return replace(of(place, files, how), failure="stopped at its wall limit", slow=True, busy=True)
+
+    monkeypatch.setattr(desk.dry_runs, "of", late)
+    found = changed(opened, BORDERS)
+    assert found.ok and not found.tried and "other work had the core" in found.words
+    after = rebased(basis_of(desk, base), edit(BORDERS, script=SCRIPT), ["train.py"])
+    with pytest.raises(InfraError, match="other work had the core"):
+        breaches(desk, basis_of(desk, base), after)
+
+
+@pytest.mark.parametrize(
+    ("cause", "capped", "cpu", "ready", "busy"),
+    [
+        ("wall", False, 20.0, 59.0, True),
+        ("wall", False, 58.0, 59.0, False),  # slow by itself
+        ("wall", False, 3.0, 3.1, False),  # asleep
+        ("wall", False, 3.0, None, False),  # nobody counts here
+        ("exited", True, 8.0, 19.0, True),  # its own processes met the clock of the test
+        ("exited", False, 8.0, 19.0, False),
+    ],
+)
+def test_whether_a_clock_was_met_for_others_work(
+    cause: Cause, capped: bool, cpu: float, ready: float | None, busy: bool
+) -> None:
+    ended = Exit(0, None, cause, 60.0, cpu, 9.0, ready_s=ready)
+    result = JobResult(0, "ok", "", (PhaseResult("judge", ended),), 60.0, (), True)
+    tested = Conformance("ok", "", 0, 0, up_to("answers", "it was stopped"), capped=capped)
+    assert dry_run.was_busy(result, tested) is busy
 
 
 def test_what_the_head_breaks_is_not_held_against_an_edit(tmp_path: Path) -> None:

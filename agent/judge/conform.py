@@ -52,7 +52,8 @@ class _Stopped(Exception):
     """The candidate went no further than this clause."""
 
     def __init__(self, name: str, error: CandidateError) -> None:
-        super().__init__(f"{error}{BUSY if error.status == 'capped' else ''}")
+        self.capped = error.status == "capped"
+        super().__init__(f"{error}{BUSY if self.capped else ''}")
         self.name = name
 
 
@@ -68,7 +69,7 @@ def conform(task: Task, files: Files, how: How, deadline: float) -> Conformance:
     try:
         asked, walls = _ask(task, files, how, deadline)
     except _Stopped as stopped:
-        return Conformance("ok", "", 0, 0, up_to(stopped.name, str(stopped)))
+        return Conformance("ok", "", 0, 0, up_to(stopped.name, str(stopped)), capped=stopped.capped)
     first = [clause(name) for name in ("trains", "starts", "encodes", "decodes", "answers")]
     found = (*first, *clauses(asked))
     return Conformance("ok", "", len(asked.stream.tokens), len(asked.peeks.positions), found, walls)

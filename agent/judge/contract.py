@@ -91,6 +91,8 @@ class Conformance:
     peeks: int
     clauses: tuple[Clause, ...]
     walls: tuple[str, ...] = ()
+    capped: bool = False
+    """It was ended by a clock: on a machine that has less to do it may not be."""
 
     @property
     def broken(self) -> tuple[Clause, ...]:

@@ -80,8 +80,12 @@ class Conforming:
                 tx.move(proposal.id, "blocked", f"contract: {'; '.join(words)}")
 
     def _note(self, proposal: Proposal, words: str) -> None:
+        """In the log, and on the row, for whoever looks at the idea later."""
         with self._setting.store.write() as tx:
             tx.add_event(self._setting.campaign.id, "conform", words, proposal_id=proposal.id)
+            now = tx.proposal(proposal.id)
+            if words not in now.risk:
+                tx.update_proposal(proposal.id, risk=(*now.risk, words))
 
 
 def _breaches(setting: Setting, proposal: Proposal) -> list[str]:

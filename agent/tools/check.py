@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agent import guard, literals, reach
-from agent.errors import EditError
+from agent.errors import EditError, InfraError
 from agent.judge.conform import How
 from agent.rebase import Basis, rebased
 from agent.records import Kind, Mode
@@ -23,6 +23,7 @@ from agent.track import Track
 FLOPS_PER_WEIGHT = 6  # of one token: two forward, four backward
 # Sizes are estimated from a few steps of training: they hold to a few per cent.
 DOUBT = 0.02
+UNTRIED = "Its dry run came to no end: other work had the core"
 MOST_CLAUSES = 3  # that are told at once: one fault breaks several
 
 
@@ -112,6 +113,9 @@ def check(
     except EditError as error:
         return _failed([str(error)], report.risks, report.ast_hash, after)
     known = desk.dry_runs.of(_place(desk, basis, basis.head_files), basis.head_files)
+    if found.busy or known.busy:
+        words = f"The edit applies and compiles. {UNTRIED}: ask again later, or propose it; it is tried before its run."
+        return Check(True, _risky(words, report.risks), (), report.risks, report.ast_hash, after)
     if known.failure:  # the machine, or its data: nothing can be held against the edit
         words = f"The edit applies and compiles. It was not run: here even the head's script fails: {known.failure}"
         return Check(True, _risky(words, report.risks), (), report.risks, report.ast_hash, after)
@@ -134,6 +138,8 @@ def breaches(desk: Desk, basis: Basis, after: Mapping[str, str]) -> list[str]:
     if desk.track.check is None or how is None:
         return []
     found = desk.dry_runs.of(_place(desk, basis, after), after, how)
+    if found.busy:
+        raise InfraError(UNTRIED)
     return [] if found.failure else _against_the_contract(desk, basis, found)
 
 

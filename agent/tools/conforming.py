@@ -48,6 +48,6 @@ def found(paths: JobPaths, result: JobResult) -> Conformance | None:
     except ValueError:
         pass
     words = result.reason.removeprefix("judge: ").removesuffix("; see judge.log")
-    if judged.cause == "wall":
-        words += BUSY
-    return Conformance("ok", "", 0, 0, up_to("answers", words or "the test of its scoring left no answer"))
+    capped = judged.cause == "wall"
+    words = f"{words or 'the test of its scoring left no answer'}{BUSY if capped else ''}"
+    return Conformance("ok", "", 0, 0, up_to("answers", words), capped=capped)

@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from agent import fresh, reach, training
@@ -23,6 +24,8 @@ from agent.errors import InfraError
 from agent.judge.conform import How
 from agent.judge.contract import Conformance
 from agent.judge.lines import rows
+from agent.judge.session import judge_sha
+from agent.judge.task import STARVED
 from agent.reach import Reach
 from agent.report.words import plain
 from agent.runners import JobPaths, JobResult, JobSpec, create, leftovers, lock
@@ -30,8 +33,9 @@ from agent.runners.local import SHEPHERD
 from agent.runners.reading import read_ends, read_small
 from agent.runners.removal import remove
 from agent.tables import GRACE_S
-from agent.tools import conforming
+from agent.tools import conforming, dried
 from agent.tools.curve import losses
+from agent.tools.dried import DryRun as DryRun
 from agent.track import Track
 from sandbox import Exit
 
@@ -40,6 +44,7 @@ NICE = 10
 LATE_S = 20.0  # after which a shepherd that keeps no time limit is ended
 OLD_S = 600.0  # after which the folder of a dry run that nobody holds is nobody's
 KEPT = 64
+ANSWERS = "checked"  # folder of what is known, beside that of the dry runs
 TAIL_LINES, TAIL_WIDTH, TAIL_CHARS = 30, 300, 3000
 _PARAMETERS = re.compile(r"model_params: ?(\d{1,15})\b")
 _COST = re.compile(r".{0,1000}\bsteps:(\d{1,9}) cost_ms:(\d{1,12}(?:\.\d{0,6})?)\s*$")
@@ -59,31 +64,8 @@ class Place:
     """Writes the files of the head's commit, for tracks that run the readable script among them."""
 
 
-@dataclass(frozen=True)
-class DryRun:
-    """What a dry run did. All but sizes, memory and time is what the script printed."""
-
-    failure: str
-    """Why it is no good, in words; empty: it trained and left its artifact."""
-    tail: str
-    """The last lines of its log, of a failed one; of one that breaks the contract, those of its scoring's log."""
-    losses: Mapping[int, float]
-    parameters: int | None
-    step_cost_ms: float | None
-    artifact_bytes: int | None
-    code_bytes: int
-    peak_mb: float
-    seconds: float
-    raised: bool = False
-    """Whether it ended with a traceback."""
-    slow: bool = False
-    """It met its wall clock: on a machine that has less to do it may not."""
-    conformance: Conformance | None = None
-    """What came of the test of its scoring. None: that was not asked, or training failed."""
-
-
 class DryRuns:
-    """Dry runs of one process, one at a time, and what came of each script."""
+    """Dry runs of one process, one at a time, and what came of each script, here or in another process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -103,8 +85,13 @@ class DryRuns:
             if not self._swept:
                 self._swept = True
                 sweep(place.folder)
-            found = _explained(place, files, how)
-            if not found.slow:
+            answers = place.folder.with_name(ANSWERS)
+            found = dried.read(answers, key)
+            if found is None:
+                found = _explained(place, files, how)
+                if not (found.slow or found.busy):
+                    dried.write(answers, key, found)
+            if not (found.slow or found.busy):
                 self._kept[key] = found
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
@@ -120,8 +107,15 @@ def sweep(folder: Path) -> None:
             remove(one)
 
 
+@lru_cache(maxsize=1)
+def _judge() -> str:
+    """Another judge asks other questions."""
+    return judge_sha()
+
+
 def _key(place: Place, files: Mapping[str, str], how: How | None) -> str:
-    whole = hashlib.sha256(f"{place.folder}\0{how}\0".encode())
+    track = place.track.model_dump_json()
+    whole = hashlib.sha256(f"{place.folder}\0{how}\0{place.reach}\0{track}\0{_judge()}\0".encode())
     for path in sorted(files):
         text = files[path].encode("utf-8", "surrogatepass")
         whole.update(f"{path}\0{len(text)}\0".encode() + text)
@@ -244,8 +238,16 @@ def _read(place: Place, paths: JobPaths, code_bytes: int) -> DryRun | None:
         seconds=ended.wall_s,
         raised=bool(failure) and "Traceback (most recent call last)" in text,
         slow=any(phase.exit.cause == "wall" for phase in result.phases),
+        busy=was_busy(result, tested),
         conformance=tested,
     )
+
+
+def was_busy(result: JobResult, tested: Conformance | None) -> bool:
+    """Whether a clock ended it that other work had taken time from."""
+    capped = tested is not None and tested.capped
+    met = [one.exit for one in result.phases if one.exit.cause == "wall" or (capped and one.name == "judge")]
+    return any(ended.ready_s is not None and ended.cpu_s < STARVED * ended.ready_s for ended in met)
 
 
 def _failure(result: JobResult, seen: Mapping[int, float]) -> str:
