@@ -63,7 +63,7 @@ def exposed(track: Track, root: Path) -> str:
 
 def asked(track: Track, root: Path) -> Policy:
     """What a run of this track is like, for asking a machine about its walls before there is any run."""
-    return replace(scoring(track, Reach("unsafe")), writable=str(root))
+    return replace(scoring(track, Reach(track.sandbox.minimum)), writable=str(root))
 
 
 def training(track: Track, paths: JobPaths, corpus: Path, reach: Reach) -> Policy:

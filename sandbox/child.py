@@ -21,6 +21,7 @@ from sandbox.limits import Limits, rlimits
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 CAPABILITY_VERSION_3 = 0x20080522
+LATE_S = 5.0  # after a run's time, before it is ended by others than its supervisor
 LINUX = sys.platform.startswith("linux")
 # Loaded before any fork: the child only calls it.
 _LIBC = ctypes.CDLL(None, use_errno=True) if LINUX else None
@@ -39,11 +40,14 @@ def prepare(
     uid: int | None = None,
     becomes: bool = False,
     last: Callable[[], None] | None = None,
+    alarm: bool = True,
 ) -> Callable[[], None]:
     """The function to run in the child. All that can be worked out before the fork is.
 
     `groups` are open files by which the child joins its control groups, `uid` is the user that it will run as
-    (which it `becomes` here, or later), and `last` is done at the very end.
+    (which it `becomes` here, or later), and `last` is done at the very end. With `alarm` the kernel ends the new
+    process a moment after its time, also when its supervisor was stopped: of a box that is the outermost process, which
+    what is inside can't reach and does not outlive.
     """
     supervisor = os.getpid()
     bounds = rlimits(limits, uid)
@@ -68,6 +72,10 @@ def prepare(
             _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # another user would not keep it
             if os.getppid() != supervisor:  # it died before the line above
                 os._exit(125)
+        if alarm:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+            signal.setitimer(signal.ITIMER_REAL, limits.wall_s + LATE_S)  # kept by an exec
         if last is not None:
             last()
 

@@ -21,6 +21,7 @@ from sandbox.family import Family
 from sandbox.gpus import Meter, Unanswered
 from sandbox.groups import BOUNDS, Group
 from sandbox.limits import MB, Cause, Exit, Limits
+from sandbox.memory_files import clear
 from sandbox.policy import Policy
 from sandbox.traffic import Traffic
 from sandbox.tree import Proc
@@ -77,6 +78,7 @@ class Confined:
         self._group = Group.make(limits.tasks, limits.memory_bound)
         self._twin: Doorman | None = None
         self._boxed = standing is not None and standing.box is not None
+        self._sharer = None if standing is None or self._boxed else standing.uid
         bounds = () if self._group is None else self._group.bounds
         try:
             with put_up(standing, policy, argv, cwd, env, limits) as launch:
@@ -95,7 +97,7 @@ class Confined:
         self._family.begin(self._process, self._group)
         if self._boxed:  # bubblewrap's own two are in the tree
             limits = replace(limits, processes=limits.processes + 2)
-        self._watch = Watch(limits, folder, self._log_fd, self._group, self._gpus, self._traffic)
+        self._watch = Watch(limits, folder, self._log_fd, self._group, self._gpus, self._traffic, self._sharer)
 
     def _gpu_meter(self, env: Mapping[str, str]) -> Meter | None:
         if self._limits.gpu_memory_mb is None:
@@ -132,7 +134,9 @@ class Confined:
                 start_new_session=True,
                 close_fds=True,
                 pass_fds=(*pass_fds, *launch.fds),
-                preexec_fn=child.prepare(self._limits, core, groups, launch.uid, launch.becomes, launch.last),
+                preexec_fn=child.prepare(
+                    self._limits, core, groups, launch.uid, launch.becomes, launch.last, alarm=not launch.twin
+                ),
             )
         except subprocess.SubprocessError as error:  # the child failed before its exec, and can't say how
             raise OSError(str(error)) from error
@@ -144,7 +148,8 @@ class Confined:
         if not launch.twin:
             return None
         try:
-            return Doorman.start(launch.handover.take() if launch.handover else None, self._process.pid)
+            listener = launch.handover.take() if launch.handover else None
+            return Doorman.start(listener, self._process.pid, self._limits.wall_s + child.LATE_S)
         except OSError:
             self._process.kill()
             self._process.wait()
@@ -248,6 +253,9 @@ class Confined:
     def _hindsight(self) -> Cause:
         """What it really was that ended a command which seems to have ended by itself."""
         code = self._code() or 0
+        late = time.monotonic() - self._started > self._limits.wall_s
+        if late and code in (-signal.SIGALRM, -signal.SIGKILL):
+            return "wall"  # ended by the kernel or by our twin, while we were stopped
         if code == -signal.SIGXCPU and self._watch.cpu_s > (self._limits.cpu_s or math.inf):
             return "cpu"  # of a limit that was met: anybody can end with that number
         if code == -signal.SIGXFSZ:
@@ -283,6 +291,8 @@ class Confined:
             os.close(self._pidfd)
         if self._twin is not None:
             self._twin.end()
+        if self._sharer is not None:
+            clear(self._sharer)
         if self._group is not None:
             if self._traceless:
                 self._group.forget()

@@ -7,6 +7,7 @@ when that dies, the twin kills the group. Whoever starts it has one thread.
 
 import contextlib
 import errno
+import math
 import os
 import select
 import signal
@@ -60,14 +61,15 @@ class Doorman:
         self._status: int | None = None  # how it ended, or that it was stopped
 
     @classmethod
-    def start(cls, listener: int | None, group: int) -> "Doorman":
-        """Forks it. The listener passes to it and is closed here; with None it is a twin only."""
+    def start(cls, listener: int | None, group: int, within_s: float = math.inf) -> "Doorman":
+        """Forks it. The listener passes to it and is closed here; with None it is a twin only. After `within_s` it ends
+        the group: by then its supervisor would have, unless that was stopped."""
         try:
             supervisor = os.pidfd_open(os.getpid())
             try:
                 pid = os.fork()
                 if pid == 0:
-                    _be(listener, group, supervisor)
+                    _be(listener, group, supervisor, time.monotonic() + within_s)
             finally:
                 os.close(supervisor)
         finally:
@@ -135,7 +137,7 @@ def _try_loopback(filter: bytes, handover: Handover) -> NoReturn:
         os._exit(1)
 
 
-def _be(listener: int | None, group: int, supervisor: int) -> NoReturn:
+def _be(listener: int | None, group: int, supervisor: int, until: float) -> NoReturn:
     """In the new process, which leaves only by the last line: with 0 when nobody is left."""
     failed = 1
     try:
@@ -145,7 +147,7 @@ def _be(listener: int | None, group: int, supervisor: int) -> NoReturn:
         with contextlib.suppress(OSError):  # for people who look at processes
             Path("/proc/self/comm").write_text("doorman")
         _close_all_but(listener, supervisor)
-        _watch(listener, group, supervisor)
+        _watch(listener, group, supervisor, until)
         failed = 0
     finally:
         os._exit(failed)
@@ -161,7 +163,7 @@ def _close_all_but(listener: int | None, supervisor: int) -> None:
         os.closerange(low + 1, high)
 
 
-def _watch(listener: int | None, group: int, supervisor: int) -> None:
+def _watch(listener: int | None, group: int, supervisor: int, until: float) -> None:
     poll = select.poll()
     poll.register(supervisor, select.POLLIN)
     desk = None
@@ -172,10 +174,10 @@ def _watch(listener: int | None, group: int, supervisor: int) -> None:
         if desk is not None and listener is not None:
             free = desk.free()
             poll.modify(listener, select.POLLIN if free else 0)
-            events = dict(poll.poll(None if free else FULL_MS))
+            events = dict(poll.poll(_at_most(until) if free else FULL_MS))
         else:
             events = dict(poll.poll(LOOK_MS))
-        if supervisor in events:
+        if supervisor in events or time.monotonic() > until:
             _end(group)
             return
         if desk is None or listener is None:
@@ -185,6 +187,11 @@ def _watch(listener: int | None, group: int, supervisor: int) -> None:
             return
         elif events.get(listener, 0):
             desk.take()
+
+
+def _at_most(until: float) -> float | None:
+    """Milliseconds to wait. None: for ever."""
+    return None if until == math.inf else max(0.0, 1000 * (until - time.monotonic())) + 1
 
 
 def _there(group: int) -> bool:

@@ -52,8 +52,9 @@ def importable(policy: Policy) -> dict[str, str]:
 
 
 def writable(policy: Policy) -> list[Path]:
-    # What processes of several GPUs pass to each other lies in memory that the whole machine shares.
-    shared = (SHARED,) if policy.loopback else ()
+    # What processes of several GPUs pass to each other lies in memory that the whole machine shares, and that stays. So
+    # a process of the judge's, after which another one comes, has none.
+    shared = (SHARED,) if policy.loopback and not policy.traceless else ()
     found = [policy.writable, *NODES, *gpu_nodes(policy.gpus), *shared]
     return [Path(path) for path in found if os.path.lexists(path)]
 

@@ -1,13 +1,15 @@
-"""What the file systems in memory hold that a tree sees and we do not: the /tmp and /dev/shm of its boxes.
+"""What the file systems in memory hold that a tree sees and we do not: the /tmp and /dev/shm of its boxes; and without
+a box, what is its user's in the machine's own.
 
-Takes process ids; gives `Held`. Nothing that the tree wrote is believed: the mounts are the kernel's list, each is
-reached from the process' own root without following a link, and must be the file system that the list named. The
-files themselves are never looked at, so it costs the same for one as for a million.
+Takes process ids, or a user; gives `Held`. Nothing that the tree wrote is believed: the mounts are the kernel's list,
+each is reached from the process' own root without following a link, and must be the file system that the list named.
+The files of a box are never looked at, so it costs the same for one as for a million.
 """
 
 import contextlib
 import ctypes
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +18,8 @@ from sandbox.mounts import Mount, mounts
 from sandbox.tree import LINUX
 
 TMPFS = 0x01021994
+SHARED = "/dev/shm"
+MOST_ENTRIES = 100_000  # that are looked at
 _DIRECTORY = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", 0)  # O_PATH: looks, opens nothing
 _LIBC = ctypes.CDLL(None, use_errno=True) if LINUX else None
 
@@ -37,6 +41,35 @@ def held(pids: Iterable[int]) -> Held:
             seen.add(namespace)
             found |= _in_box(pid)
     return Held(sum(one.bytes for one in found.values()), sum(one.entries for one in found.values()))
+
+
+def of_user(uid: int) -> Held:
+    """In the shared memory of the whole machine, of a user that is nobody but one run."""
+    found = [info for _, info in _files_of(uid)]
+    return Held(sum(info.st_blocks * 512 for info in found), len(found))
+
+
+def clear(uid: int) -> None:
+    """Takes it away, when all of the run has ended: what it left would tell the next one something, and stay."""
+    for path, info in sorted(_files_of(uid), key=lambda one: -len(one[0])):
+        with contextlib.suppress(OSError):
+            Path(path).rmdir() if stat.S_ISDIR(info.st_mode) else Path(path).unlink()
+
+
+def _files_of(uid: int) -> list[tuple[str, os.stat_result]]:
+    """No link is followed. A folder of somebody else's is not looked into: he could exchange it for another."""
+    found: list[tuple[str, os.stat_result]] = []
+    todo = [SHARED]
+    while todo and len(found) < MOST_ENTRIES:
+        with contextlib.suppress(OSError), os.scandir(todo.pop()) as entries:
+            for entry in entries:
+                info = entry.stat(follow_symlinks=False)
+                if info.st_uid != uid:
+                    continue
+                found.append((entry.path, info))
+                if stat.S_ISDIR(info.st_mode):
+                    todo.append(entry.path)
+    return found
 
 
 def _in_box(pid: int) -> dict[int, Held]:

@@ -87,8 +87,9 @@ _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") el
 
 
 @functools.cache
-def program(kind: Kind, *, loopback: bool, pinned: bool) -> bytes:
-    """`loopback`: whether it may have sockets of the internet families; `pinned`: whether it must stay on its cores.
+def program(kind: Kind, *, loopback: bool, pinned: bool, internet: bool = True) -> bytes:
+    """`loopback`: whether it may have sockets that have names, of the internet families too where `internet`; `pinned`:
+    whether it must stay on its cores.
 
     Raises:
         OSError: no filter can be built for this machine.
@@ -97,12 +98,12 @@ def program(kind: Kind, *, loopback: bool, pinned: bool) -> bytes:
     if machine is None or sys.byteorder != "little":
         known = ", ".join(syscalls.MACHINES)
         raise OSError(errno.ENOSYS, f"no system call numbers for this machine, only for {known}")
-    return build(machine, kind, loopback=loopback, pinned=pinned)
+    return build(machine, kind, loopback=loopback, pinned=pinned, internet=internet)
 
 
-def build(machine: Machine, kind: Kind, *, loopback: bool, pinned: bool) -> bytes:
+def build(machine: Machine, kind: Kind, *, loopback: bool, pinned: bool, internet: bool = True) -> bytes:
     calls: dict[str, Block] = dict.fromkeys(DENIED.split(), NO) | dict.fromkeys(PRETENDED_ABSENT.split(), ABSENT)
-    calls |= _by_argument() | _sockets(kind, loopback)
+    calls |= _by_argument() | _sockets(kind, loopback, internet)
     if kind != "boxed":
         calls |= dict.fromkeys(SHARED_OBJECTS.split(), NO) | _other_processes()
     if kind == "open":
@@ -141,18 +142,17 @@ def _by_argument() -> dict[str, Block]:
     }
 
 
-def _sockets(kind: Kind, loopback: bool) -> dict[str, Block]:
+def _sockets(kind: Kind, loopback: bool, internet: bool) -> dict[str, Block]:
     """Which sockets may be made, and how they come by an address."""
     unix = NO if kind == "open" else YES
-    internet, route = NO, NO
-    if loopback:
-        if kind == "open":
-            # What has a name is bound and reached through the doorman; datagrams could go to any name.
-            unix, internet = _kind_of_socket((STREAM,), (0,)), _kind_of_socket((STREAM,), TCP_ONLY)
-        else:
-            internet = _kind_of_socket((STREAM, DGRAM), TCP_UDP)
+    inet, route = NO, NO
+    if loopback and kind == "open":
+        unix = _kind_of_socket((STREAM,), (0,))
+    if loopback and internet:
+        # In the open what has a name is bound and reached through the doorman; datagrams could go to any name.
+        inet = _kind_of_socket((STREAM,), TCP_ONLY) if kind == "open" else _kind_of_socket((STREAM, DGRAM), TCP_UDP)
         route = load(low(2), branch("==", NETLINK_ROUTE, YES, NO))  # which interfaces there are
-    families = {socket.AF_UNIX: unix, socket.AF_INET: internet, socket.AF_INET6: internet, AF_NETLINK: route}
+    families = {socket.AF_UNIX: unix, socket.AF_INET: inet, socket.AF_INET6: inet, AF_NETLINK: route}
     calls = {"socket": load(low(0), lookup({int(family): block for family, block in families.items()}, NO))}
     if kind != "open":
         calls["socketpair"] = load(low(0), branch("==", socket.AF_UNIX, YES, NO))
@@ -185,7 +185,8 @@ def _other_processes() -> dict[str, Block]:
         "ioprio_set": load(low(0), branch("==", IOPRIO_WHO_PROCESS, _zero(1, YES, NO), NO)),
         "kill": load(low(0), branch("==", 0xFFFF_FFFF, NO, YES)),  # -1: everybody
     }
-    return calls | dict.fromkeys(("sched_setscheduler", "sched_setparam", "sched_setattr"), _zero(0, YES, NO))
+    own = ("sched_setscheduler", "sched_setparam", "sched_setattr", "sched_setaffinity")
+    return calls | dict.fromkeys(own, _zero(0, YES, NO))
 
 
 def _zero(argument: int, yes: Block, no: Block) -> Block:

@@ -8,11 +8,11 @@ import os
 import time
 from pathlib import Path
 
-from sandbox import tree
+from sandbox import nameless, tree
 from sandbox.gpus import Meter
 from sandbox.groups import Group
 from sandbox.limits import MB, Cause, Limits
-from sandbox.memory_files import held
+from sandbox.memory_files import Held, held, of_user
 from sandbox.traffic import Traffic
 from sandbox.tree import Proc
 
@@ -21,6 +21,7 @@ HASTE_S = 0.01  # between two looks when something grows so fast that it could p
 READY_EVERY_S = 0.5
 DISK_EVERY_S = 0.25
 DISK_SHARE = 20  # a look at the disk may take 1/20 of the time between two
+MAPS_EVERY_S = 1.0
 MAX_ENTRIES = 20_000
 
 
@@ -59,8 +60,11 @@ class Watch:
         group: Group | None,
         gpus: Meter | None,
         traffic: Traffic | None = None,
+        uid: int | None = None,
     ) -> None:
+        """`uid`: a user that nobody else is, where the tree shares the machine's own memory for files."""
         self._limits = limits
+        self._uid = uid
         self._group = group
         self._gpus = gpus
         self._traffic = traffic
@@ -68,6 +72,7 @@ class Watch:
         self._log_fd = log_fd
         self._started = time.monotonic()
         self._disk_due = self._started + DISK_EVERY_S
+        self._mapped, self._maps_due = 0, self._started
         self._shared, self._shared_until = 0, 0.0
         self._own_cpu: dict[tuple[int, int], float] = {}
         self._ready: dict[tuple[int, str], float] = {}  # of each thread of a process that started then
@@ -139,15 +144,23 @@ class Watch:
         return used
 
     def _disk(self, rows: dict[int, Proc]) -> float:
-        if held(rows).entries > MAX_ENTRIES:
+        if self._held(rows).entries > MAX_ENTRIES:
             return math.inf
-        nameless: dict[tuple[int, int], int] = {}
         try:
-            for pid in rows:
-                nameless |= tree.open_but_deleted(pid)
+            opened = nameless.opened(rows)
         except PermissionError:
             return math.inf  # it made itself unreadable for us: honest code does not
-        return disk_used(self._folder, self._limits.disk_mb * MB) + sum(nameless.values())
+        now = time.monotonic()
+        if now >= self._maps_due:
+            mapped = nameless.mapped(rows, self._folder)
+            self._mapped = sum(size for file, size in mapped.items() if file not in opened)
+            self._maps_due = time.monotonic() + max(MAPS_EVERY_S, DISK_SHARE * (time.monotonic() - now))
+        return disk_used(self._folder, self._limits.disk_mb * MB) + sum(opened.values()) + self._mapped
+
+    def _held(self, rows: dict[int, Proc]) -> Held:
+        boxes = held(rows)
+        shared = Held(0, 0) if self._uid is None else of_user(self._uid)
+        return Held(boxes.bytes + shared.bytes, boxes.entries + shared.entries)
 
     def _count_cpu(self, rows: dict[int, Proc]) -> None:
         """Two counts, neither too high: what was waited for, and what was seen (a parent that ignores SIGCHLD
@@ -184,7 +197,9 @@ class Watch:
             return 0
         counted = None if self._group is None else self._group.memory()
         resident = self._resident(rows, now)
-        return resident + held(rows).bytes if counted is None else max(resident, counted)
+        if counted is None:
+            return resident + self._held(rows).bytes + sum(map(nameless.page_tables, rows))
+        return max(resident, counted)
 
     def _resident(self, rows: dict[int, Proc], now: float) -> float:
         """Forked processes share pages, which the quick sum counts for each; over the limit that matters."""

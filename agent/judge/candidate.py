@@ -33,6 +33,8 @@ LOOK_S = 0.05  # between two looks at the process while it thinks
 END_S = 2.0  # to go away once the socket is closed
 BLOCK = 1 << 18
 LOG = "log"
+TOLD = 1000  # bytes that are kept of what a process printed since it was shown validation text: the last ones
+NOT_KEPT = b"\n[%d bytes that it printed since it was shown validation text are not kept]\n"
 
 
 class CandidateError(CaddieError):
@@ -59,6 +61,7 @@ class Candidate:
         self._task, self._role, self._deadline = task, role, deadline
         self.answers_s = 0.0
         self.asked = 0
+        self._unshown: bytes | None = None  # what it had printed when it was first shown text
         self.exit: Exit | None = None
         self._folder = Path(tempfile.mkdtemp(prefix=f".{role}-", dir=task.folder))
         ours, theirs = socket.socketpair()
@@ -121,6 +124,8 @@ class Candidate:
             CandidateError: no answer, another one, too early, too long, or the process met a limit.
         """
         self.asked += 1
+        if kind != protocol.RESET and self._unshown is None:
+            self._unshown = self._printed()
         self._send(HEAD.pack(len(payload), kind) + payload)
         since = time.monotonic()
         size, found = HEAD.unpack(self._receive(HEAD.size))
@@ -166,14 +171,27 @@ class Candidate:
     def _keep_log(self) -> None:
         """Each process has a log of its own: in a common one the next could find what this one knew, as text where it
         runs as our user, else as a length or a pattern of holes."""
-        most = self._task.log_mb * MB
-        with contextlib.suppress(OSError, ValueError):  # a process without walls may have put anything in its place
-            said = read_plain(self._folder, LOG, most)
+        said = self._without_text(self._printed())
+        with contextlib.suppress(OSError):
             kept = open_log(JobPaths(Path(self._task.folder)).score_log)
             try:
-                os.write(kept, said[: max(0, most - os.fstat(kept).st_size)])
+                os.write(kept, said[: max(0, self._task.log_mb * MB - os.fstat(kept).st_size)])
             finally:
                 os.close(kept)
+
+    def _printed(self) -> bytes:
+        with contextlib.suppress(OSError, ValueError):  # a process without walls may have put anything in its place
+            return read_plain(self._folder, LOG, self._task.log_mb * MB)
+        return b""
+
+    def _without_text(self, said: bytes) -> bytes:
+        """Whoever writes candidates reads what they printed: a whole text must not come out by that. Why one failed
+        stands at the end. It may have written its log anew meanwhile."""
+        if self._task.documents is None or self._unshown is None:
+            return said
+        since = max(0, len(said) - len(self._unshown))
+        told = said[max(len(said) - TOLD, len(said) - since) :] if since else b""
+        return self._unshown + (NOT_KEPT % (since - len(told)) if since > len(told) else b"") + told
 
     def _send(self, data: bytes) -> None:
         view = memoryview(data)

@@ -117,8 +117,9 @@ def score_of(found: Measured) -> float | None:
 
 
 def trust_of(found: Measured) -> Trust:
-    """A score is blind once a full audit found nothing against it."""
-    full = found.audit is not None and found.audit.strength == "full"
+    """A score is blind once a full audit found nothing against it. At level `pod` the files of the machine are open to
+    all processes of the session, which could tell each other the text and then agree about it."""
+    full = found.audit is not None and found.audit.strength == "full" and "pod" not in found.walls
     against = any(one.severity == "invalid" or one.rule == UNFINISHED for one in found.findings)
     return "blind" if full and not against else "measured"
 

@@ -9,13 +9,12 @@ import json
 import os
 import subprocess
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from agent import fresh
 from agent.errors import InfraError, UserError
 from agent.hardware import Gpu
-from agent.runners import cores, leftovers, lock
+from agent.runners import cores, leftovers, lock, stopped
 from agent.runners.job import (
     JobPaths,
     JobResult,
@@ -32,9 +31,9 @@ from agent.runners.progress import progress
 from agent.runners.reading import read_small, there
 from agent.runners.results import result_of
 from agent.runners.shepherd import BEAT_S, boot
-from sandbox import BoxName, Level, Policy, in_force, stack
+from sandbox import BoxName, Level, Policy, in_force
 from sandbox.child import open_log
-from sandbox.walls import tried
+from sandbox.walls import strongest, tried
 
 SHEPHERD = fresh.code("agent.runners.shepherd")
 # A shepherd that was sent for and has not come by then never will.
@@ -106,7 +105,7 @@ class LocalRunner:
 
     def level(self, policy: Policy) -> Level:
         if self._level is None:
-            self._level = stack(replace(policy, minimum="unsafe")).level
+            self._level = strongest(policy).level
         return self._level
 
     def box(self) -> BoxName:
@@ -147,6 +146,7 @@ class LocalRunner:
         if there(paths.lost):
             return "lost"
         if lock.held(paths.lock) or self._lives(folder):
+            stopped.end(paths)
             return "running" if there(paths.heartbeat) else "starting"
         if there(paths.result):
             return "done"

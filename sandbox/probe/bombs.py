@@ -21,6 +21,9 @@ from .spec import Spec
 
 MB = 1_000_000
 HOLD_S = 0.5
+LONG_S = 2.5  # where a look is seldom
+MAP_NORESERVE, MADV_NOHUGEPAGE = 0x4000, 15
+OF_A_TABLE = 512 * mmap.PAGESIZE  # of addresses
 BEATS_S = 1.0  # how long something writes that should not
 STACK = 64 * 1024
 
@@ -100,6 +103,17 @@ def memory_of_many(spec: Spec) -> None:
     hold(spec)
 
 
+@attempt("Have the kernel keep more page tables than it may use memory.", "watchdog", into=BOMBS)
+def memory_tables(spec: Spec) -> None:
+    tables = int(spec.limits["memory_mb"] * MB * 1.3) // mmap.PAGESIZE
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
+    kept = mmap.mmap(-1, tables * OF_A_TABLE, flags=flags, prot=mmap.PROT_READ)
+    kept.madvise(MADV_NOHUGEPAGE)
+    for at in range(0, len(kept), OF_A_TABLE):
+        kept[at]
+    hold(spec)
+
+
 @attempt("Write more than it may, in several files.", "watchdog", into=BOMBS)
 def disk(spec: Spec) -> None:
     for number in range(3):
@@ -132,6 +146,18 @@ def disk_nameless(spec: Spec) -> None:
             file.write(bytes(int(spec.limits["disk_mb"] * MB * 0.45)))
             file.flush()
         hold(spec)
+
+
+@attempt("Write more than it may into files that have no name and are not open, but mapped.", "watchdog", into=BOMBS)
+def disk_mapped(spec: Spec) -> None:
+    kept = []
+    for number in range(3):
+        path, size = Path(spec.own, f"mapped-{number}"), int(spec.limits["disk_mb"] * MB * 0.45)
+        path.write_bytes(bytes(size))
+        with path.open("r+b") as file:
+            kept.append(mmap.mmap(file.fileno(), size))
+        path.unlink()
+    hold(spec, LONG_S)
 
 
 @attempt("Make more files than anybody needs.", "watchdog", into=BOMBS)

@@ -5,8 +5,10 @@ channel has a file for each bit, those are `spec.marked[channel]`.
 """
 
 import ctypes
+import errno
 import fcntl
 import os
+import socket
 import struct
 import time
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from .page_cache import CACHE, by_fault, load, marked
 from .spec import Spec
 
 HOLD_S = 4.0
+FIRST_PORT, PORTS = 10_000, 20_000
 USER_KEYRING, PROCESS_KEYRING = -4, -2
 KEYCTL_LINK, KEYCTL_UNLINK, KEYCTL_SEARCH, KEYCTL_READ = 8, 9, 10, 11
 IPC_CREAT, IPC_NOWAIT, IPC_RMID, GETVAL, SETVAL = 0o1000, 0o4000, 0, 12, 16
@@ -79,6 +82,39 @@ def _is_locked(path: str) -> bool:
         fcntl.flock(os.open(path, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    return False
+
+
+# ---------------------------------------------------------------- ports of the host
+
+
+def _ports(spec: Spec) -> list[int]:
+    return [FIRST_PORT + (spec.key + at) % PORTS for at in range(8)]
+
+
+def _leave_ports(spec: Spec) -> None:
+    """Whoever closes a connection first keeps its port for a minute, after the end of the process, too."""
+    for at, port in enumerate(_ports(spec)):
+        if spec.byte >> at & 1:
+            with socket.socket() as here:
+                here.bind(("127.0.0.1", port))
+                here.listen()
+                with socket.create_connection(("127.0.0.1", port)):
+                    here.accept()[0].close()
+
+
+def _find_ports(spec: Spec) -> int:
+    return sum(_is_taken(port) << at for at, port in enumerate(_ports(spec)))
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as one:
+        try:
+            one.bind(("127.0.0.1", port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return True
     return False
 
 
@@ -213,6 +249,7 @@ for _name in FILES:
 _channel("access_time", "Leave a time of access on a shared file.", _leave_access, _find_access, "namespaces")
 _channel("change_time", "Leave a time of change on a shared file.", _leave_change, _find_change, "namespaces", "uid")
 _channel("lock", "Leave a process that holds a lock on a shared file.", _leave_lock, _find_lock, "namespaces")
+_channel("ports", "Leave ports of the host taken.", _leave_ports, _find_ports, "namespaces", "seccomp")
 _channel("shm", "Leave System V shared memory.", _leave_shm, _find_shm, "namespaces")
 _channel("message", "Leave a System V message.", _leave_message, _find_message, "namespaces")
 _channel("semaphore", "Leave a System V semaphore.", _leave_semaphore, _find_semaphore, "namespaces")

@@ -2,6 +2,7 @@
 nobody has to watch for a run to meet its limits."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -13,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from agent import reach
+from agent import fresh, reach
 from agent.judge.phase import SESSION, SESSION_ENV, session_command
 from agent.reach import Reach
 from agent.runners import JobPaths, JobSpec, Phase
 from agent.runners import local as runners
+from agent.runners import stopped as stopped_shepherd
 from agent.runners.local import LocalRunner
 from sandbox import Level, Limits, tree
 from sandbox.walls import why_not
@@ -286,6 +288,69 @@ def test_a_run_whose_controller_is_killed_meets_its_limits_and_can_be_adopted(tm
     assert (result.outcome, result.phases[0].exit.cause) == ("capped", "wall")
     assert at_level in result.walls
     gone(str(job.paths.folder))
+
+
+def hasty(level: Level) -> str:
+    """A shepherd whose runs are ended half a second after their time, should it not do so itself."""
+    return started_at(level, f"from sandbox import child; child.LATE_S = 0.5; {fresh.code('agent.runners.shepherd')}")
+
+
+def test_a_run_whose_shepherd_is_stopped_meets_its_time(
+    tmp_path: Path, at_level: Level, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runners, "SHEPHERD", hasty(at_level))
+    job = held(Job.make(tmp_path / "jobs" / "r1", ""), SCATTER + "scatter()\nopen('ready', 'w')\nsleep()", at_level)
+    limits = replace(LIMITS, wall_s=3.0)
+    spec = replace(job.spec, phases=(replace(job.spec.phases[0], limits=limits),))
+    job.paths.spec.write_text(spec.to_json())
+    with running(job, (job.paths.out / "ready").exists) as shepherd:
+        family = of_candidate(job, shepherd)
+        assert len(family) >= 5
+        os.kill(shepherd, signal.SIGSTOP)
+        until(lambda: not any(map(alive, family)), within_s=6)  # nobody looks meanwhile
+        assert stopped([shepherd]) == [shepherd]
+        os.kill(shepherd, signal.SIGCONT)
+        until(job.paths.result.exists)
+    result = LocalRunner(1).collect(job.paths.folder)
+    assert (result.outcome, result.phases[0].exit.cause) == ("capped", "wall")
+
+
+@pytest.mark.slow
+def test_a_shepherd_that_stays_stopped_is_no_reason_to_wait_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stopped_shepherd, "SILENT_S", 0.2)
+    monkeypatch.setattr(stopped_shepherd, "LATE_S", 0.2)
+    job = held(Job.make(tmp_path / "jobs" / "r1", "", wall_s=12), "open('ready', 'w')\nsleep()", "namespaces")
+    runner = job.submit()
+    until((job.paths.out / "ready").exists)
+    shepherd = job.shepherd()
+    os.kill(shepherd, signal.SIGSTOP)
+    assert runner.poll(job.paths.folder) == "running" and alive(shepherd)  # it has time still
+    until(lambda: runner.poll(job.paths.folder) == "lost", within_s=40)
+    assert runner.loss(job.paths.folder).ran
+    gone(str(job.paths.folder))
+
+
+def test_only_the_shepherd_of_the_folder_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the folder says of it may be forged, where nothing keeps a run from that."""
+    monkeypatch.setattr(stopped_shepherd, "SILENT_S", -1.0)
+    paths = Job.make(tmp_path / "jobs" / "r1", "", wall_s=1).paths
+    paths.heartbeat.touch()
+    with subprocess.Popen(["sleep", "60"]) as other:
+        try:
+            row = tree.look(other.pid)
+            assert row is not None
+            paths.pid.write_text(json.dumps({"pid": other.pid, "start": row.start}))
+            os.utime(paths.pid, (1, 1))
+            other.send_signal(signal.SIGSTOP)
+            until(lambda: stopped([other.pid]))
+            assert not stopped_shepherd.end(paths) and alive(other.pid)
+            for forged in ("", "[]", '{"pid": "x"}', json.dumps({"pid": 1, "start": 0}), '{"pid": -1, "start": 1}'):
+                paths.pid.write_text(forged)
+                assert not stopped_shepherd.end(paths)
+        finally:
+            other.kill()
 
 
 def stopped(pids: list[int]) -> list[int]:

@@ -160,6 +160,8 @@ ASKED = {
     "call(N['sched_setscheduler'], os.getppid(), 0, b'\\0' * 4)": (OK, OK, E, E),
     "call(N['sched_setscheduler'], 0, 0, b'\\0' * 4)": (OK, OK, OK, OK),
     "call(N['sched_setattr'], 99999999, 0, 0)": (INVAL, INVAL, E, E),
+    "call(N['sched_setaffinity'], 99999999, 8, b'\\xff' * 8)": (errno.ESRCH, errno.ESRCH, E, E),
+    "call(N['sched_setaffinity'], 0, 128, b'\\xff' * 128)": (OK, OK, OK, OK),
     "call(N['kill'], -1, 99)": (ANY, ANY, E, E),
     "call(N['kill'], os.getpid(), 0)": (OK, OK, OK, OK),
     # Modes and owners of files, which Landlock does not see.
@@ -189,6 +191,14 @@ def test_without_loopback_there_is_no_internet_socket(kind: Kind) -> None:
     assert set(said(tries, seccomp.program(kind, loopback=False, pinned=False))) == {errno.EPERM}
     unix = said("print(tried(socket.socket, 1, 1))", seccomp.program(kind, loopback=False, pinned=False))
     assert unix == (errno.EPERM if kind == "open" else 0)
+
+
+def test_who_needs_no_internet_sockets_has_the_others() -> None:
+    tries = "tried(socket.socket, 2, 1, 0), tried(socket.socket, 10, 1, 6), tried(socket.socket, 16, 3, 0)"
+    code = f"print(json.dumps([{tries}, tried(socket.socket, 1, 1, 0)]))"
+    lone = seccomp.program("open", loopback=True, pinned=False, internet=False)
+    assert said(code, lone) == [errno.EPERM] * 3 + [0]
+    assert said(code, seccomp.program("open", loopback=True, pinned=False)) == [0] * 4
 
 
 def test_in_the_open_nothing_gets_an_address_without_a_doorman() -> None:

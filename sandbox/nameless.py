@@ -1,0 +1,67 @@
+"""What a tree holds in files that have no name any more: open ones, and those that are only mapped into a process.
+
+Takes process ids, and their folder; gives bytes. A file that was opened, mapped, removed and closed is in no folder and
+in no list of open files, and takes room on the disk all the same. How large a mapped one is only root may see; for
+others it is as large as what of it is mapped, which is the least that it can be.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from sandbox import tree
+
+GONE = b" (deleted)"
+File = tuple[int, int]  # device, inode
+
+
+def opened(pids: Iterable[int]) -> dict[File, int]:
+    """Raises PermissionError: one of them lives, and lets nobody see its files."""
+    found: dict[File, int] = {}
+    for pid in pids:
+        found |= tree.open_but_deleted(pid)
+    return found
+
+
+def mapped(pids: Iterable[int], folder: Path) -> dict[File, int]:
+    """Those that were in the folder. Memory that is shown as a file is none of them, nor is a library that changed."""
+    found: dict[File, int] = {}
+    for pid in pids:
+        for key, size in _mapped(pid, os.fsencode(folder) + b"/").items():
+            found[key] = max(size, found.get(key, 0))
+    return found
+
+
+def _mapped(pid: int, under: bytes) -> dict[File, int]:
+    try:
+        text = tree.read(f"/proc/{pid}/maps")
+    except OSError:
+        return {}  # it has ended; what hides its files from us is told by those that are open
+    found: dict[File, int] = {}
+    for line in text.splitlines() if GONE in text else ():
+        words = line.split(None, 5)
+        if len(words) == 6 and words[5].endswith(GONE) and words[5].startswith(under):
+            key, size = _file(pid, words)
+            found[key] = size if key[0] >= 0 else found.get(key, 0) + size
+    return found
+
+
+def _file(pid: int, words: list[bytes]) -> tuple[File, int]:
+    begin, _, end = words[0].partition(b"-")
+    first, last = int(begin, 16), int(end, 16)
+    try:
+        info = Path(f"/proc/{pid}/map_files/{first:x}-{last:x}").stat()
+    except OSError:  # not ours to look at
+        return (-1, int(words[4])), last - first
+    return (info.st_dev, info.st_ino), info.st_blocks * 512 if info.st_nlink == 0 else 0
+
+
+def page_tables(pid: int) -> int:
+    """Bytes that the kernel needs to know where a process' memory is: much, of a process that has touched a little of
+    very much, and no part of its resident memory."""
+    try:
+        text = tree.read(f"/proc/{pid}/status")
+    except OSError:
+        return 0
+    at = text.find(b"VmPTE:")
+    return int(text[at:].split(None, 2)[1]) * 1024 if at >= 0 else 0

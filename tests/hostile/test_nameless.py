@@ -1,0 +1,91 @@
+"""What has no name any more takes room all the same, and is found: on the disk, and in the tables of the kernel."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sandbox import Confined, Policy, groups, nameless
+from sandbox.seen import seen
+from tests.confining import PYTHON, Lab
+from tests.processes import linux
+
+pytestmark = linux
+MB = 1_000_000
+
+# Each file is a little below the limit; their names and their open files are gone before the next one comes.
+MAPPED = """
+import mmap, os, time
+kept = []
+for number in range(4):
+    file = os.open(f"part-{number}", os.O_RDWR | os.O_CREAT)
+    os.write(file, bytes(9_000_000))
+    kept.append(mmap.mmap(file, 9_000_000 if WHOLE else 4096))
+    os.unlink(f"part-{number}")
+    os.close(file)
+print("there", flush=True)
+time.sleep(5)
+"""
+# A byte in every two megabytes of very much: nothing but zeros, and the tables that lead to them.
+TABLES = """
+import ctypes, mmap, time
+size = 100 << 30
+flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE
+memory = mmap.mmap(-1, size, flags=flags, prot=mmap.PROT_READ)
+memory.madvise(15)  # MADV_NOHUGEPAGE
+for at in range(0, size, 1 << 21): memory[at]
+print("there", flush=True)
+time.sleep(5)
+"""
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    return Lab(tmp_path)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("boxed", [True, False])
+def test_mapped_files_that_nobody_has_open_are_disk(lab: Lab, whole: bool, boxed: bool) -> None:
+    if not whole and os.getuid() != 0:
+        pytest.skip("only root sees how large a file is of which little is mapped")
+    out = lab.folder / "out"
+    out.mkdir()
+    common = seen(())
+    policy = Policy(str(out), (), common.programs, common.hidden, minimum="base") if boxed else None
+    ended = Confined(
+        ("/usr/bin/python3", "-I", "-S", "-c", f"WHOLE = {whole}{MAPPED}"),
+        cwd=out,
+        env={},
+        limits=lab.limits(disk_mb=20),
+        log=lab.folder / "log",
+        folder=out,
+        policy=policy,
+    ).wait()
+    assert ended.cause == "disk", (lab.folder / "log").read_text()
+
+
+def test_what_somebody_mapped_of_anything_else_is_not_its_disk(lab: Lab) -> None:
+    """A library that was replaced while it runs, and memory that is shown as a file."""
+    other = lab.folder / "library.so"
+    other.write_bytes(bytes(9 * MB))
+    code = (
+        "import mmap, os\nfile = open(PATH, 'r+b'); x = mmap.mmap(file.fileno(), 0); os.unlink(PATH); file.close()\n"
+        "m = os.memfd_create('x'); os.truncate(m, 9_000_000); y = mmap.mmap(m, 0); os.close(m)\n"
+        "z = mmap.mmap(-1, 9_000_000)\nprint('in', flush=True); input()"
+    )
+    with subprocess.Popen(
+        [*PYTHON, f"PATH = {str(other)!r}\n{code}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline() == "in\n"
+        assert nameless.mapped([process.pid], lab.folder / "out") == {}
+        assert sum(nameless.mapped([process.pid], lab.folder).values()) >= 9 * MB
+        process.kill()
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_tables_of_the_kernel_are_memory(lab: Lab, monkeypatch: pytest.MonkeyPatch, grouped: bool) -> None:
+    if not grouped:
+        monkeypatch.setattr(groups, "_places", list)
+    assert lab.run(TABLES, memory_mb=80).exit.cause == "memory"
