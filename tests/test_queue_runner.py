@@ -171,6 +171,31 @@ def test_only_who_holds_the_campaign_lays_runs_out(store: Store, tmp_path: Path)
             runner.hardware_class("workers/abcdef.0")
 
 
+def test_slots_and_level_are_those_of_workers_that_may_take_its_runs(store: Store) -> None:
+    """A slot whose worker has no walls would be waited for for ever."""
+    working.campaign(store)
+
+    def join(name: str, kind: str, slots: int, level: str) -> None:
+        with store.share() as shared:
+            at = {"name": name, "host": "h", "pid": 1, "hardware_class": kind, "level": level}
+            workers.register(shared, **at, slots=slots, lease_s=600.0)  # type: ignore[arg-type]
+
+    def said() -> tuple[set[str], int, str]:
+        runner = working.runner(store, ahead=0)
+        kinds = {runner.hardware_class(slot) for slot in runner.slots}
+        return kinds, len(runner.slots), runner.level(None)  # type: ignore[arg-type]
+
+    join("weak", "cpu/x", 3, "base")
+    assert said() == ({"cpu/x"}, 3, "base")
+    join("good", "cpu/y", 2, "namespaces")
+    assert said() == ({"cpu/y"}, 2, "namespaces")
+    join("fair", "cpu/x", 1, "landlock")
+    assert said() == ({"cpu/x", "cpu/y"}, 3, "landlock")
+    with store.share() as shared:
+        shared.exec_driver_sql("UPDATE workers SET state = 'gone' WHERE name <> 'weak'")
+    assert said() == (set(), 0, "landlock")  # others like them may come
+
+
 def test_without_a_worker_that_fits_it_is_said_how_to_start_one(store: Store) -> None:
     working.campaign(store)
     with pytest.raises(MissingError, match="agent work --track toy --store URL"):

@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from agent.errors import InfraError, MissingError
@@ -27,7 +27,7 @@ from agent.store.queue import IN_FLIGHT, JobRow
 from agent.store.workers import Worker
 from agent.track import Track
 from sandbox import BoxName, Level, Policy
-from sandbox.policy import LEVELS
+from sandbox.policy import LEVELS, reaches
 
 LOOK_S = 0.5  # between two looks at the store
 LOGS_S = 5.0  # between two looks for what was printed
@@ -71,7 +71,7 @@ class QueueRunner:
     def slots(self) -> tuple[str, ...]:
         """As many of each hardware class as its workers have, and some more, whose runs wait for the next free one."""
         have: Counter[str] = Counter()
-        for worker in self._fitting():
+        for worker in self._taking():
             have[worker.hardware_class] += worker.slots if worker.state == "working" else 0
         return tuple(
             f"{self._name}/{self._word(kind)}.{number}"
@@ -81,7 +81,7 @@ class QueueRunner:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        found = self._fitting()
+        found = self._taking()
         names = ", ".join(sorted({worker.name for worker in found})[:10])
         return (f"{sum(worker.slots for worker in found)} slots of {len(found)} workers: {names}",)
 
@@ -113,9 +113,9 @@ class QueueRunner:
         return None
 
     def level(self, policy: Policy) -> Level:
-        """The best of the workers': each takes only what its own walls are strong enough for."""
-        found = self._fitting() or self._ever()
-        return max((_level(worker) for worker in found), key=LEVELS.index, default="base")
+        """The least that a run may find: that of the weakest worker which takes such runs."""
+        found = self._taking() or self._strong(self._ever()) or self._ever()
+        return min((_level(worker) for worker in found), key=LEVELS.index, default="base")
 
     def box(self) -> BoxName:
         return ""
@@ -217,6 +217,15 @@ class QueueRunner:
     def _fitting(self) -> list[Worker]:
         self._look()
         return [worker for worker in self._workers if fits(self._track, worker.hardware_class)]
+
+    def _taking(self) -> list[Worker]:
+        """Those of them whose walls are strong enough for whatever the track runs. Where none ever were, all: they take
+        what changes nothing but knobs."""
+        found = self._fitting()
+        return self._strong(found) or ([] if self._strong(self._ever()) else found)
+
+    def _strong(self, found: Sequence[Worker]) -> list[Worker]:
+        return [worker for worker in found if reaches(_level(worker), self._track.sandbox.minimum)]
 
     def _ever(self) -> list[Worker]:
         """Those that fit and are gone: others like them may come."""
