@@ -100,6 +100,20 @@ def test_with_neither_it_depends_on_who_wrote_the_code(lab: Lab, monkeypatch: py
     assert risked.level == "unsafe" and "unsafe" in risked.names
 
 
+def test_what_is_said_of_a_machine_is_what_its_runs_get(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are none, what changes nothing but knobs runs all the same; level `pod` is for who asks for it."""
+    monkeypatch.setattr(bubblewrap, "boxes", list)
+    monkeypatch.setattr(landlock, "abi", lambda: 0)
+    track = toy("")
+    assert LocalRunner(1).level(reach.asked(track, lab.folder)) == "base"
+    assert reach.lacking(track, "base", unsafe=False).startswith("this machine has no walls for code")
+    accepts = track.model_copy(update={"sandbox": track.sandbox.model_copy(update={"minimum": "pod"})})
+    level = LocalRunner(1).level(reach.asked(accepts, lab.folder))
+    assert level == "pod" and reach.lacking(accepts, level, unsafe=False) == ""
+    monkeypatch.undo()
+    assert LocalRunner(1).level(reach.asked(accepts, lab.folder)) == stack(policy(lab.folder)).level
+
+
 @boxed
 def test_what_was_tried_once_is_not_tried_by_every_run(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     assert walls.tried() == ""
