@@ -45,7 +45,7 @@ def _shepherd(paths: JobPaths) -> int | None:
     """Its process, if it is still the one that wrote this, and a shepherd of this folder: a file may say anything."""
     try:
         said = from_json(read_small(paths.pid) or "")
-        pid, start = int(said["pid"]), int(said["start"])  # type: ignore[index,call-overload]
+        pid, start = int(said["pid"]), int(said["start"])  # type: ignore[index]
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except (ValueError, KeyError, TypeError, OSError):
         return None
