@@ -83,6 +83,8 @@ def plant(root: Path, word: str) -> Canaries:
     shutil.copytree(
         Path(probe.__file__).parent, canaries.candidate / "probe", ignore=shutil.ignore_patterns("__pycache__")
     )
+    for path in (canaries.candidate, *canaries.candidate.rglob("*")):  # our own code may be ours alone
+        path.chmod(0o755 if path.is_dir() else 0o644)
     return canaries
 
 
