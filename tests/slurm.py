@@ -19,6 +19,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.runners.shepherd import boot
+from agent.runners.slurm import proven
+from agent.runners.slurm.depot import own_code
 from sandbox import tree
 from tests.processes import mentioning, until
 
@@ -68,6 +71,15 @@ PartitionName=urgent Nodes=ALL MaxTime=1-0 State=UP PriorityTier=10 PreemptMode=
 """
 
 
+def proven_before(shared: Path) -> None:
+    """As if each node had shown that its walls hold, which takes some ten seconds."""
+    nodes = shared / proven.FOLDER
+    nodes.mkdir(parents=True, exist_ok=True)
+    for name in NODES:
+        code = str(shared / "code" / own_code().sha())
+        proven.remember(nodes, name, proven.Known(boot(), code, "namespaces", 100, ()))
+
+
 class Cluster:
     """Daemons by name: munged, slurmctld, n1, n2. `close` ends them all."""
 
@@ -101,10 +113,11 @@ class Cluster:
             self.start_one(name)
         self.until_idle()
 
-    def start_one(self, name: str) -> None:
+    def start_one(self, name: str, first: str = "true") -> None:
+        """`first`: a shell command in the namespaces of the daemon, mounts among them."""
         command = [str(part) for part in self._command(name)]
         isolated = ("unshare", "--pid", "--fork", "--kill-child=KILL", "--mount-proc")
-        held = f'"$@" & exec "{sys.executable}" -I -S -c "$0"'
+        held = f'{first} || exit 1; "$@" & exec "{sys.executable}" -I -S -c "$0"'
         self._daemons[name] = subprocess.Popen(
             [*_dies_with_us(), *self.inside, *isolated, "sh", "-c", held, INIT, *command],
             stdin=subprocess.DEVNULL,

@@ -166,16 +166,16 @@ def test_a_node_copies_the_data_once_and_right(tmp_path: Path) -> None:
     (source / "train").mkdir(parents=True)
     (source / "train" / "a").write_text("text")
     (tmp_path / "scratch").mkdir()
-    where = Where(str(source), True, str(tmp_path / "scratch"), "", "")
+    where = Where(str(source), True, str(tmp_path / "scratch"), "", "", "/none")
     copy = corpus(where)
     assert (copy / "train" / "a").read_text() == "text" and len(copy.name) == 64
     (copy / "mark").touch()
     assert corpus(where) == copy and (copy / "mark").exists()
-    assert corpus(Where(str(source), False, "/none", "", "")) == source
+    assert corpus(Where(str(source), False, "/none", "", "", "/none")) == source
     wrong = tmp_path / ("0" * 64)
     (wrong / "train").mkdir(parents=True)
     with pytest.raises(WrongNode, match="is not what it should be"):
-        corpus(Where(str(wrong), True, str(tmp_path / "scratch"), "", ""))
+        corpus(Where(str(wrong), True, str(tmp_path / "scratch"), "", "", "/none"))
 
 
 @pytest.mark.long

@@ -22,7 +22,7 @@ from agent.runners.slurm.settings import Settings
 from agent.runners.slurm.shell import LocalShell, Said
 from tests import ordering
 from tests.processes import until
-from tests.slurm import Cluster, cluster
+from tests.slurm import Cluster, cluster, proven_before
 
 pytestmark = pytest.mark.slow
 
@@ -77,6 +77,7 @@ class Field:
         self.jobs = root / ".caddie" / "night" / "jobs"
         self.shell = Counting(own)
         self.runners: list[SlurmRunner] = []
+        proven_before(root / "shared")
 
     def settings(self, **changed: object) -> Settings:
         usual = {"folder": str(self.root / "shared"), "python": sys.executable, "every_s": 0.4, "settle_s": 1.0}

@@ -194,8 +194,9 @@ class Shepherd:
         )
 
 
-def main(folder: str, pinned_to: str = "") -> int:
-    began = time.monotonic() - _age_s()
+def main(folder: str, pinned_to: str = "", *, before_s: float = 0.0) -> int:
+    """`before_s`: what this process has done before, and the run is not charged for."""
+    began = time.monotonic() - _age_s() + before_s
     paths = JobPaths(Path(folder).resolve())
     core = int(pinned_to) if pinned_to else None
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -15,12 +15,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from agent import hardware
+from agent import fresh, hardware
 from agent.runners import lock, shepherd
 from agent.runners.job import JobPaths, strict, write_aside
 from agent.runners.order import Here, Order, spec_of
 from agent.runners.reading import read_small, there
-from agent.runners.slurm import listing
+from agent.runners.slurm import listing, proven
 from sandbox.walls import tried
 
 WHERE, BEGAN, TAKEN = "where.json", "began", "taken"
@@ -41,6 +41,7 @@ class Where:
     scratch: str
     device: str  # part of the name that its GPUs must have
     reference: str  # "" without
+    nodes: str  # where it is kept what came of trying each node's walls
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -72,14 +73,15 @@ def main(folder: str) -> int:
         where = strict(Where, read_small(paths.folder / WHERE) or "")
         gpus = own_gpus(os.environ, order.limited.hardware.gpus, where.device or order.limited.hardware.device)
         write_aside(paths.folder / BEGAN, began(os.environ, gpus).to_json())
+        tried_s = proven.require(Path(where.nodes), node(), order.minimum, Path(where.scratch), str(fresh.ROOT))
         here = Here(corpus(where), tuple(gpu.minor for gpu in gpus), env_of(gpus), tried())
         write_aside(paths.spec, spec_of(referring(order, where), here, paths.folder).to_json())
-    except (WrongNode, ValueError, OSError) as error:
+    except (WrongNode, proven.Failed, ValueError, OSError) as error:
         print(f"lost: {error}", flush=True)
-        shepherd.write_last(paths, paths.lost, json.dumps({"reason": f"{platform.node()}: {error}"[:2000]}))
+        shepherd.write_last(paths, paths.lost, json.dumps({"reason": f"{node()}: {error}"[:2000]}))
         return 1
     heard = listen()
-    rc = shepherd.main(folder, own_core())
+    rc = shepherd.main(folder, own_core(), before_s=tried_s)
     if signal.SIGTERM in heard():
         # The candidate may have got it too, and died of it before its shepherd could end it.
         shepherd.write_last(paths, paths.folder / TAKEN, "")
@@ -130,7 +132,11 @@ def own_core() -> str:
 
 def began(env: Mapping[str, str], gpus: tuple[hardware.Gpu, ...]) -> Began:
     names = tuple(gpu.name for gpu in gpus)
-    return Began(platform.node(), env.get("SLURM_JOB_ID", ""), env.get("SLURM_RESTART_COUNT", "0"), names)
+    return Began(node(), env.get("SLURM_JOB_ID", ""), env.get("SLURM_RESTART_COUNT", "0"), names)
+
+
+def node() -> str:
+    return proven.name_of(os.environ, platform.node())
 
 
 def referring(order: Order, where: Where) -> Order:

@@ -5,13 +5,14 @@ Takes orders and job folders; gives Slurm's id. What several jobs need, such as 
 
 import hashlib
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from agent.errors import InfraError
 from agent.runners.job import JobPaths
 from agent.runners.order import Order, corpus_beside
-from agent.runners.slurm import listing
+from agent.runners.slurm import listing, proven
 from agent.runners.slurm.batch import WHERE, Where
 from agent.runners.slurm.commands import Slurm
 from agent.runners.slurm.depot import Depot, Tar, folder_tar, own_code
@@ -69,9 +70,9 @@ class Sender:
         for _, one in jobs:
             folders[max(one.index, 0)] = one.folder
         log = f"{beside(note)}{'-%a' if indexes else ''}.log"
-        return self._slurm.submit(
-            script(self._settings, code, folders), words(self._settings, need, note.name, log, indexes)
-        )
+        asked = words(self._settings, need, note.name, log, indexes)
+        bad = proven.refused(self._depot.names(f"{self._depot.folder}/{proven.FOLDER}"), time.time())
+        return self._slurm.submit(script(self._settings, code, folders), proven.without(asked, bad))
 
     def _where(self, order: Order, folder: Path) -> Where:
         return Where(
@@ -80,6 +81,7 @@ class Sender:
             scratch=self._settings.scratch,
             device=self._settings.device,
             reference=self._reference(order, folder),
+            nodes=f"{self._depot.folder}/{proven.FOLDER}",
         )
 
     def _corpus(self, order: Order, folder: Path) -> str:
