@@ -73,6 +73,7 @@ class Watch:
         self._started = time.monotonic()
         self._disk_due = self._started + DISK_EVERY_S
         self._mapped, self._maps_due = 0, self._started
+        self._tables, self._tables_due = 0, self._started
         self._shared, self._shared_until = 0, 0.0
         self._own_cpu: dict[tuple[int, int], float] = {}
         self._ready: dict[tuple[int, str], float] = {}  # of each thread of a process that started then
@@ -191,15 +192,16 @@ class Watch:
             self.ready_s = (self.ready_s or 0.0) + counted + late
 
     def _memory(self, rows: dict[int, Proc], now: float) -> float:
-        """Files in memory count too. Only the kernel knows which of their pages are in a process as well; where it
-        does not say, those count twice."""
+        """Files in memory count too. Only the kernel knows which of their pages are in a process as well; where it does not
+        say, those count twice. Page tables come on top, looked at now and then: the kernel's own bound is above ours."""
         if not rows:
             return 0
         counted = None if self._group is None else self._group.memory()
         resident = self._resident(rows, now)
-        if counted is None:
-            return resident + self._held(rows).bytes + sum(map(nameless.page_tables, rows))
-        return max(resident, counted)
+        if now >= self._tables_due:
+            self._tables, self._tables_due = sum(map(nameless.page_tables, rows)), now + MAPS_EVERY_S
+        used = resident + self._held(rows).bytes if counted is None else max(resident, counted)
+        return used + self._tables
 
     def _resident(self, rows: dict[int, Proc], now: float) -> float:
         """Forked processes share pages, which the quick sum counts for each; over the limit that matters."""

@@ -111,7 +111,7 @@ def memory_tables(spec: Spec) -> None:
     kept.madvise(MADV_NOHUGEPAGE)
     for at in range(0, len(kept), OF_A_TABLE):
         kept[at]
-    hold(spec)
+    hold(spec, LONG_S)
 
 
 @attempt("Write more than it may, in several files.", "watchdog", into=BOMBS)
