@@ -114,6 +114,10 @@ class Track(Table):
         """GPUs of one run at this rung."""
         return self.rung_named(name).gpus or self.hardware.gpus
 
+    def sized(self, gpus: int) -> "Track":
+        """For machines on which each run has so many GPUs."""
+        return self.model_copy(update={"hardware": self.hardware.model_copy(update={"gpus": gpus})})
+
     def sizes(self) -> tuple[int, ...]:
         """The numbers of GPUs that its runs have, the deciding rung's first."""
         rungs = (self.deciding(), *self.rung)

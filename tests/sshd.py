@@ -19,8 +19,9 @@ import pytest
 
 from agent import track as tracks
 from agent.runners.ssh.hosts import SshHost
-from agent.runners.ssh.link import Link, Pins
+from agent.runners.ssh.link import Link
 from agent.runners.ssh.machine import Machine
+from agent.runners.ssh.pins import Pins
 from sandbox import tree
 from tests.processes import until
 

@@ -4,6 +4,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,15 +13,15 @@ import pytest
 from agent import track as tracks
 from agent.errors import UserError
 from agent.machines import book
-from agent.machines.records import Candidate, Limits
-from agent.machines.renting import Renter
+from agent.machines.records import Candidate
 from agent.machines.sweep import settle
 from agent.runners import JobPaths, configured
 from agent.runners.modal.account import Account
 from agent.runners.modal.link import SandboxLink
-from agent.runners.modal.runner import ModalRunner
+from agent.runners.modal.rental import SandboxRental
 from agent.runners.modal.sandboxes import Sandboxes
 from agent.runners.modal.settings import Settings
+from agent.runners.rented.runner import RentingRunner
 from agent.runners.ssh import mirror
 from agent.runners.ssh.hosts import SshHost
 from agent.runners.ssh.link import Thread, Unreachable
@@ -30,6 +31,7 @@ from tests.renting import HOUR, opened
 from tests.zoo_runs import TOML, make_corpus
 
 NAME = "caddie-00000000-c1-m1"
+TOKENS = {"MODAL_TOKEN_ID": "ak-1", "MODAL_TOKEN_SECRET": "as-1"}
 
 
 class Pool:
@@ -39,25 +41,21 @@ class Pool:
         self.stand = stand
         self.world = far.World(root, None, corpus=make_corpus(root / "corpus"))  # type: ignore[arg-type]
         self.store, self.campaign = opened(self.world.workspace)
-        self.runners: list[ModalRunner] = []
+        self.runners: list[RentingRunner] = []
 
-    def runner(self, slots: int = 1, **changed: object) -> ModalRunner:
+    def runner(self, slots: int = 1, **changed: object) -> RentingRunner:
         settings = Settings(python=sys.executable, idle_s=120.0).model_copy(update=changed)
-        made = ModalRunner(
-            "modal",
-            settings,
-            self.world.workspace,
-            tracks.parse(TOML, "toy.toml"),
-            slots,
-            admit=lambda machine, ssh: "",
-        )
-        sandboxes = Sandboxes(Account("ak-1", "as-1", answer_s=20), settings, clock=self.stand.clock)
-        renter = Renter(self.store, sandboxes, "modal", "here", Limits(), self.stand.clock, self.stand.sleep)
+        rental, track = SandboxRental("modal", settings, TOKENS), tracks.parse(TOML, "toy.toml")
+        made = RentingRunner("modal", rental, self.world.workspace, track, slots, admit=lambda machine, far: "")
+        asks = rental.renter(self.store)
+        assert isinstance(asks.provider, Sandboxes)
+        sandboxes = replace(asks.provider, clock=self.stand.clock)
+        renter = replace(asks, provider=sandboxes, home="here", clock=self.stand.clock, sleep=self.stand.sleep)
         made.begin(renter, self.campaign.id, threads=False)
         self.runners.append(made)
         return made
 
-    def job(self, runner: ModalRunner, run_id: int = 1, slot: str = "modal/0") -> JobPaths:
+    def job(self, runner: RentingRunner, run_id: int = 1, slot: str = "modal/0") -> JobPaths:
         order = self.world.order(run_id=run_id)
         paths = self.world.place(order)
         runner.submit(order, paths.folder, slot)
@@ -67,7 +65,7 @@ class Pool:
         with self.store.read() as reads:
             return [f"{one.state} {one.refused or one.reason}" for one in book.everyone(reads, over=True)]
 
-    def until(self, runner: ModalRunner, what: Callable[[], bool], within_s: float = 40.0) -> None:
+    def until(self, runner: RentingRunner, what: Callable[[], bool], within_s: float = 40.0) -> None:
         """Steps, while the stand-in's clock goes on: as the real one where something is at work there."""
         deadline = time.monotonic() + within_s
         while not what():
@@ -95,7 +93,7 @@ def pool(tmp_path: Path, stand: StandIn) -> Iterator[Pool]:
     found.store.close()
 
 
-def over(runner: ModalRunner, paths: JobPaths) -> bool:
+def over(runner: RentingRunner, paths: JobPaths) -> bool:
     return runner.poll(paths.folder) in ("done", "lost")
 
 

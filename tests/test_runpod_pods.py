@@ -10,9 +10,9 @@ from pydantic import ValidationError
 
 from agent.errors import UserError
 from agent.machines.records import Candidate, NoCapacity
-from agent.runners.runpod import deadman
+from agent.runners.rented import deadman
 from agent.runners.runpod.client import Client
-from agent.runners.runpod.pods import body, candidates
+from agent.runners.runpod.pods import beside, body, candidates
 from agent.runners.runpod.settings import Settings
 from tests.runpod import H100, KEY, PLACES, StandIn
 
@@ -104,7 +104,7 @@ def test_the_timer_is_moved_by_the_pods_own_clock(tmp_path: Path) -> None:
 
 
 def test_what_the_image_starts_goes_on_beside_the_timer(tmp_path: Path) -> None:
-    command = deadman.start("touch /proc/self/cwd/started")
+    command = beside("touch /proc/self/cwd/started")
     env = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "CADDIE_TIMER": 'touch "$HOME/timer"'}
     subprocess.run(["sh", "-c", command], env=env, check=True, cwd=tmp_path)
     deadline = time.monotonic() + 20

@@ -15,12 +15,12 @@ from agent.machines.records import Limits
 from agent.machines.renting import Renter
 from agent.machines.sweep import settle
 from agent.runners import NEW, JobPaths
-from agent.runners.runpod import deadman
+from agent.runners.rented import deadman
+from agent.runners.rented.keys import public_key
+from agent.runners.rented.runner import Admit, RentingRunner
 from agent.runners.runpod.client import Client
-from agent.runners.runpod.keeper import Admit
-from agent.runners.runpod.making import public_key
 from agent.runners.runpod.pods import Pods
-from agent.runners.runpod.runner import RunpodRunner
+from agent.runners.runpod.rental import PodRental
 from agent.runners.runpod.settings import Settings
 from agent.store.schema import admissions
 from tests import far, sshd
@@ -60,11 +60,11 @@ class Pool:
             idle_s=120.0,
             url=stand.url,
         )
-        self.runners: list[RunpodRunner] = []
+        self.runners: list[RentingRunner] = []
 
     def renter(self, settings: Settings, limits: Limits | None = None) -> Renter:
         client = Client(KEY, self.stand.url, answer_s=2.0, sleep=self.stand.sleep)
-        pods = Pods(client, settings, public_key(settings, self.world.workspace), clock=self.stand.clock)
+        pods = Pods(client, settings, public_key(settings.ssh_key, self.world.workspace), clock=self.stand.clock)
         return Renter(self.store, pods, "runpod", "here", limits or settings.limits, self.stand.clock, self.stand.sleep)
 
     def runner(
@@ -72,16 +72,18 @@ class Pool:
         slots: int = 1,
         toml: str = TOML,
         limits: Limits | None = None,
-        admit: Admit | None = lambda machine, ssh: "",
+        admit: Admit | None = lambda machine, far: "",
         **changed: object,
-    ) -> RunpodRunner:
+    ) -> RentingRunner:
         settings, track = self.settings.model_copy(update=changed), tracks.parse(toml, "toy.toml")
-        made = RunpodRunner("runpod", settings, self.world.workspace, track, slots, admit=admit)
+        workspace = self.world.workspace
+        rental = PodRental("runpod", settings, workspace)
+        made = RentingRunner("runpod", rental, workspace, track, slots, admit=admit)
         made.begin(self.renter(settings, limits), self.campaign.id, threads=False)
         self.runners.append(made)
         return made
 
-    def job(self, runner: RunpodRunner, run_id: int = 1, slot: str = "runpod/0") -> JobPaths:
+    def job(self, runner: RentingRunner, run_id: int = 1, slot: str = "runpod/0") -> JobPaths:
         order = self.world.order(run_id=run_id)
         paths = self.world.place(order)
         runner.submit(order, paths.folder, slot)
@@ -98,7 +100,7 @@ class Pool:
             return [f"{one.state} {one.place} {one.refused or one.reason}" for one in book.everyone(reads, over=True)]
 
     def until(
-        self, runner: RunpodRunner, what: Callable[[], bool], step_s: float = 1.0, within_s: float = 120.0
+        self, runner: RentingRunner, what: Callable[[], bool], step_s: float = 1.0, within_s: float = 120.0
     ) -> None:
         """Steps, while the stand-in's clock goes on."""
         deadline = time.monotonic() + within_s
@@ -197,7 +199,7 @@ def test_a_killed_controllers_pod_and_run_are_found_again(pool: Pool) -> None:
     pool.until(one, lambda: one.poll(paths.folder) == "running")
     one._ssh.close()
     looked: list[str] = []
-    other = pool.runner(admit=lambda machine, ssh: looked.append(machine.name) or "")
+    other = pool.runner(admit=lambda machine, far: looked.append(machine.name) or "")
     assert other.poll(paths.folder) in ("starting", "running")
     for _ in range(3):
         pool.stand.advance(60)  # longer than a pod may be idle
@@ -254,19 +256,18 @@ def test_another_kind_is_for_the_runs_to_come(pool: Pool, monkeypatch: pytest.Mo
     runner.step()
     (pod,) = pool.stand.living()
     assert pod.body["gpu"]["id"] == PCIE and runner.poll(second.folder) == "starting"
-    monkeypatch.setattr("agent.runners.runpod.runner.TURN_S", 0.0)
+    monkeypatch.setattr("agent.runners.rented.slots.TURN_S", 0.0)
     assert runner.slots == (slot,)  # it has its pod; later the first kind is asked for again
     runner.cancel(second.folder)
     runner.step()
-    assert runner._kind == H100
     runner.close()
-    assert pool.stand.living() == []
+    assert pool.stand.living() == [] and runner.slots == ("runpod/0",)
 
 
 @pytest.mark.slow
 def test_a_pod_that_is_not_good_enough_is_sent_back(pool: Pool) -> None:
     pool.stand.courses.append(QUICK)
-    runner = pool.runner(admit=lambda machine, ssh: "GPU 3 runs at 900 MHz")
+    runner = pool.runner(admit=lambda machine, far: "GPU 3 runs at 900 MHz")
     pool.job(runner)
     pool.until(runner, lambda: any("refused" in row for row in pool.rows()))
     assert pool.rows()[0] == f"refused {PLACES[0]} GPU 3 runs at 900 MHz"

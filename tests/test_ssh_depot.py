@@ -12,7 +12,8 @@ import pytest
 from agent import track as tracks
 from agent.errors import InfraError
 from agent.runners.ssh import depot
-from agent.runners.ssh.link import Link, Pins, Thread, Unreachable
+from agent.runners.ssh.link import Link, Thread, Unreachable
+from agent.runners.ssh.pins import Pins
 from tests import sshd
 from tests.processes import until
 from tests.zoo_runs import TOML, make_corpus

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.runners.ssh.link import Link, Pins, Refused, Thread, Unreachable
+from agent.runners.ssh.link import Link, Refused, Thread, Unreachable
+from agent.runners.ssh.pins import Pins
 from tests import sshd
 
 

@@ -14,7 +14,7 @@ import pytest
 from agent.errors import InfraError
 from agent.runners.job import JobPaths
 from agent.runners.ssh import attendant, mirror
-from agent.runners.ssh.attendant import Facts, Jobs, Looked, Nothing
+from agent.runners.ssh.answers import Facts, Jobs, Looked, Nothing
 from agent.runners.ssh.link import Refused, Thread, Unreachable
 from agent.runners.ssh.machine import Machine, _told
 from tests import sshd

@@ -1,8 +1,8 @@
 """Who rents machines out to this workspace: whoever the book or runners.toml names.
 
 Takes the store, the workspace and the environment; gives a `Renter` for each, and why some can't be asked. A provider
-is a package of agent/runners/ with `renter(name, settings, store, workspace, environ)` and `Settings` in its
-`making` and `settings`.
+is a package of agent/runners/ with `rental(name, settings, workspace, environ)` and `Settings` in its `rental` and
+`settings`.
 """
 
 import importlib
@@ -54,7 +54,7 @@ def _renter(
         settings = model.model_validate(given)
     except ValidationError as error:
         raise UserError(f"[{name}] of runners.toml:\n{explained(error, lambda loc: model.model_fields)}") from error
-    made: Renter = importlib.import_module(f"{package}.making").renter(name, settings, store, workspace, environ)
+    made: Renter = importlib.import_module(f"{package}.rental").rental(name, settings, workspace, environ).renter(store)
     return made
 
 

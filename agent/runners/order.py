@@ -139,5 +139,4 @@ def _reach(order: Order, here: Here) -> reach.Reach:
 @functools.lru_cache(maxsize=64)
 def _limited(text: str, limits: str, rung: str) -> Track:
     track = parse(text, "the track of an order")
-    hardware = track.hardware.model_copy(update={"gpus": track.gpus(rung)})
-    return track.model_copy(update={"limits": Limits.model_validate_json(limits), "hardware": hardware})
+    return track.sized(track.gpus(rung)).model_copy(update={"limits": Limits.model_validate_json(limits)})

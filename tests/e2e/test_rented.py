@@ -16,7 +16,7 @@ from agent.machines.providers import renters
 from agent.machines.sweep import settle
 from agent.options import Options
 from agent.planner.edits import make_edits
-from agent.runners.runpod import deadman
+from agent.runners.rented import deadman
 from agent.runners.runpod.pods import Pods
 from agent.store import open_store
 from tests import sshd

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.runners.modal.account import Account
 from agent.runners.ssh.hosts import SshHost
-from agent.runners.ssh.link import MOST_ERROR, MOST_SAID, Done, Unreachable, read_most
+from agent.runners.ssh.link import Done, Unreachable, finish
 
 if TYPE_CHECKING:
     import modal
@@ -148,17 +148,7 @@ class SandboxLink:
 
     async def run(self, *words: str, stdin: bytes = b"", within_s: float = 60.0) -> Done:
         process = await self.open(*words)
-        try:
-            async with asyncio.timeout(within_s):
-                process.stdin.write(stdin)
-                process.stdin.write_eof()
-                out, err = await asyncio.gather(read_most(process.stdout, MOST_SAID), read_most(process.stderr, 65536))
-                return Done(await process.wait(), out, err.decode("utf-8", "replace")[-MOST_ERROR:])
-        except (OSError, TimeoutError) as error:
-            self.drop()
-            raise Unreachable(f"{self.host.name}: {error or 'no answer'}") from error
-        finally:
-            process.close()
+        return await finish(self, process, process.wait, stdin, within_s)
 
     def drop(self) -> None:
         self._sandbox = None

@@ -1,8 +1,7 @@
 """Pods rented from RunPod.
 
 `settings` is what a person sets, `client` a small client of the provider's REST interface, `pods` makes a provider for
-agent/machines/ of it, `deadman` ends a pod by itself, `keeper` has the pod of one slot, `runner` speaks the Runner
-protocol, over ssh once a pod is there.
+agent/machines/ of it, and `rental` says what agent/runners/rented/ needs to know of pods.
 """
 
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ __all__ = ["Settings", "make"]
 
 def make(name: str, settings: Settings, place: "Place") -> "Runner":
     """The runner of a table of runners.toml."""
-    from agent.runners.runpod.runner import RunpodRunner
+    from agent.runners.rented.runner import RentingRunner
+    from agent.runners.runpod.rental import rental
 
-    return RunpodRunner(name, settings, place.workspace, place.track, place.slots)
+    return RentingRunner(name, rental(name, settings, place.workspace), place.workspace, place.track, place.slots)

@@ -13,7 +13,7 @@ from agent.errors import UserError, did_you_mean
 from agent.machines.records import Address, Bill, Candidate, Machine, NoCapacity, Seen, SeenState
 from agent.machines.renting import wall_clock
 from agent.machines.rules import RUNPOD, Rules
-from agent.runners.runpod import deadman
+from agent.runners.rented import deadman
 from agent.runners.runpod.client import Client, GpuType, Pod, Status, Volume
 from agent.runners.runpod.settings import Settings
 
@@ -26,6 +26,12 @@ _STATES: dict[Status, SeenState] = {
     "ERROR": "ended",
     "TERMINATED": "ended",
 }
+# In turn: the pod's own command and key, the same over REST, and at last its first process, whose end stops a pod.
+END = """\
+runpodctl remove pod "$RUNPOD_POD_ID" || runpodctl pod delete "$RUNPOD_POD_ID" || \
+curl -fsS -X DELETE -H "Authorization: Bearer $RUNPOD_API_KEY" "https://api.runpod.io/v2/pods/$RUNPOD_POD_ID"
+sleep 20; kill -TERM 1; sleep 10; kill -KILL -1
+"""
 _STOCK = {"HIGH": 0, "MEDIUM": 1, "LOW": 2, None: 3, "NONE": 4}
 
 
@@ -69,7 +75,7 @@ def body(
     settings: Settings, public_key: str, candidate: Candidate, name: str, until: datetime, lease_s: float
 ) -> dict[str, Any]:
     """The request for one pod."""
-    timer = deadman.timer(name, int(until.timestamp()), int(lease_s))
+    timer = deadman.timer(name, int(until.timestamp()), int(lease_s), end=END)
     made: dict[str, Any] = {
         "name": name,
         "image": settings.image,
@@ -78,7 +84,7 @@ def body(
         "disk": settings.disk_gb,
         "ports": ["22/tcp"],
         "startSsh": True,
-        "args": deadman.start(settings.start),
+        "args": beside(settings.start),
         "env": {"PUBLIC_KEY": public_key, "CADDIE_TIMER": timer},
     }
     if candidate.place:
@@ -86,6 +92,11 @@ def body(
     if settings.volume:
         made["mounts"] = {"network": [{"volumeId": settings.volume, "path": settings.volume_path}]}
     return made
+
+
+def beside(command: str) -> str:
+    """A pod's arguments: the timer, which its environment holds, beside what the image starts."""
+    return f"""bash -c 'sh -c "$CADDIE_TIMER" >/dev/null 2>&1 & exec {command}'"""
 
 
 def candidates(

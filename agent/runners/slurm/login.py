@@ -20,7 +20,8 @@ class LoginShell:
 
     def __init__(self, name: str, login: Login, workspace: Path) -> None:
         from agent.runners.ssh.hosts import SshHost
-        from agent.runners.ssh.link import Link, Pins, Thread
+        from agent.runners.ssh.link import Link, Thread
+        from agent.runners.ssh.pins import Pins
 
         key = Path(login.key).expanduser() if login.key else None
         host = SshHost(f"{name}/login", login.address, login.port, login.user, key)

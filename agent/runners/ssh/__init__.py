@@ -1,13 +1,13 @@
 """Runs on machines that are reached over ssh.
 
 `hosts` says which machines there are, `link` keeps the connection to one, `depot` sends it what it lacks, `machine`
-is one that is ready for jobs, `errand` takes one job there and back, `mirror` is its folder here, and `runner` speaks
-the Runner protocol. `far`, `attendant` and `judging` run on the machine itself.
+is one that is ready for jobs, `machines` are all of them, `errand` takes one job there and back, `mirror` is its folder
+here, and `runner` speaks the Runner protocol. `far`, `attendant` and `judging` run on the machine itself; `answers` is
+what both sides know of each other.
 
 Whoever rents machines uses `SshHost(name, address, port, user, key, ...)` as the provider gives them, a name that no
-other machine ever has (its host key is pinned under it), and an `SshRunner` of its own, which it tells of
-machines by `add(host)` and `fence(name)`, or `Machine` by itself: `ready`, `ask`, `send`, `lay`, `fetch`, `judge`,
-all in the event loop of a `Thread`. A command on a host is `Link.run(*words)`, in that loop too.
+other machine ever has (its host key is pinned under it), and an `SshRunner` of its own: `machines.add(host)`,
+`remove(name)`, and `machines.on(name, what)` for anything else that is to be done with one (agent/runners/rented/).
 """
 
 from pathlib import Path

@@ -13,96 +13,36 @@ import struct
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from agent import devices, hardware, reach
 from agent.errors import CaddieError, InfraError
 from agent.runners import leftovers, lock
-from agent.runners.job import JobPaths, JobState, Loss, strict
+from agent.runners.job import JobPaths, strict
 from agent.runners.local import LocalRunner
 from agent.runners.order import Order, place
 from agent.runners.reading import read_small, there
 from agent.runners.removal import remove
 from agent.runners.shepherd import boot
 from agent.runners.ssh import far
+from agent.runners.ssh.answers import (
+    JUDGING_LOGS,
+    MOST_FRAME,
+    TRAINING_LOGS,
+    Dead,
+    Facts,
+    Jobs,
+    Looked,
+    Nothing,
+    Seen,
+    Settings,
+    Share,
+)
 from agent.track import Track
-from sandbox import BoxName
 
-TRAINING_LOGS = ("train.log", "shepherd.log")
-JUDGING_LOGS = ("score.log", "judge.log")
 MOST_LOG = 1 << 18  # bytes of one log in one answer
-MOST_FRAME = 32_000_000
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What it is started with."""
-
-    root: str  # our folder there
-    jobs: str  # of this controller, from the root
-    track: str  # as JSON: what hardware its runs need
-    slots: int | None = None
-    gpus: tuple[int, ...] | None = None
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What the machine is."""
-
-    hardware_class: str
-    slots: int
-    level: str
-    box: str
-    notes: tuple[str, ...]
-    gpus: tuple[str, ...]
-    boot: str
-    clock: float  # its seconds, when it said this
-
-
-@dataclass(frozen=True)
-class Nothing:
-    """It was done."""
-
-
-@dataclass(frozen=True)
-class Dead:
-    dead: bool
-
-
-@dataclass(frozen=True)
-class Jobs:
-    jobs: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Share:
-    """Of the machine, what a slot is."""
-
-    gpus: tuple[int, ...]
-    env: dict[str, str]
-    box: BoxName
-    core: int | None
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One job."""
-
-    state: JobState
-    logs: dict[str, str]  # what is new of each, in base64
-    beat: str | None
-    result: str | None = None
-    measure: str | None = None
-    spec: str | None = None
-    reference: bool = False
-    loss: Loss | None = None
-
-
-@dataclass(frozen=True)
-class Looked:
-    jobs: dict[str, Seen]
 
 
 class Attendant:

@@ -20,7 +20,7 @@ from agent.runners.job import JobPaths, JobResult, Loss, write_aside
 from agent.runners.order import Order
 from agent.runners.reading import read_plain, read_small, there
 from agent.runners.ssh import mirror
-from agent.runners.ssh.attendant import JUDGING_LOGS, TRAINING_LOGS, Dead, Jobs, Nothing, Seen, Share
+from agent.runners.ssh.answers import JUDGING_LOGS, TRAINING_LOGS, Dead, Jobs, Nothing, Seen, Share
 from agent.runners.ssh.depot import training_data, tree_of
 from agent.runners.ssh.link import Refused, Unreachable
 from agent.runners.ssh.machine import Machine

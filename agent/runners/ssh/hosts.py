@@ -77,6 +77,8 @@ class SshHost:
     folder: str = ".caddie"
     gpus: tuple[int, ...] | None = None
     """None: all."""
+    each: int | None = None
+    """GPUs of one run there. None: as the track says."""
     slots: int | None = None
     price: float = 0.0
     connect_s: float = 20.0

@@ -5,17 +5,15 @@ Nobody else's settings count: no ssh configuration is read, and no agent is forw
 """
 
 import asyncio
-import os
 import shlex
 import sys
 import threading
-from collections.abc import Coroutine
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from agent.errors import InfraError, MissingError, UserError, to_install
-from agent.runners.reading import read_small
 from agent.runners.ssh.hosts import SshHost
+from agent.runners.ssh.pins import Pins
 
 if TYPE_CHECKING:
     import asyncssh
@@ -125,30 +123,6 @@ class Thread:
         self._thread.join(10)
 
 
-class Pins:
-    """Host keys, one file for each machine, written at the first contact and never again."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def file(self, host: str) -> Path:
-        return self._folder / f"{host.replace('/', '.')}.pub"
-
-    def holds(self, host: str, key: str) -> bool:
-        """Whether the machine has the key that it had at first; remembers it if this is the first time."""
-        path = self.file(host)
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        except FileExistsError:
-            return (read_small(path) or "").strip() == key
-        with os.fdopen(fd, "w", encoding="ascii") as file:
-            file.write(f"{key}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        return True
-
-
 class Link:
     """One machine's connection. All of its methods run in the event loop."""
 
@@ -202,22 +176,12 @@ class Link:
     async def run(self, *words: str, stdin: bytes = b"", within_s: float = 60.0) -> Done:
         """A short command, to its end."""
         process = await self.open(*words)
-        import asyncssh
 
-        try:
-            async with asyncio.timeout(within_s):
-                process.stdin.write(stdin)
-                process.stdin.write_eof()
-                out, err = await asyncio.gather(read_most(process.stdout, MOST_SAID), read_most(process.stderr, 65536))
-                await process.wait_closed()
-        except (asyncssh.Error, OSError, TimeoutError, asyncio.IncompleteReadError) as error:
-            self.drop()
-            raise Unreachable(f"{self.host.name}: {_words(error)}") from error
-        finally:
-            process.close()
-        if process.returncode is None:
-            raise Unreachable(f"{self.host.name}: the link broke under a command")
-        return Done(process.returncode, out, err.decode("utf-8", "replace")[-MOST_ERROR:])
+        async def end() -> int | None:
+            await process.wait_closed()
+            return process.returncode
+
+        return await finish(self, process, end, stdin, within_s)
 
     def drop(self) -> None:
         """What was half open is closed, so that the next call makes a new one."""
@@ -277,6 +241,29 @@ class Link:
             raise Refused(f"{host.name}: the key {host.key} can't be used: {_words(error)}") from error
         except (asyncssh.Error, OSError, TimeoutError) as error:
             raise Unreachable(f"{host.name} ({host.address}:{host.port}): {_words(error)}") from error
+
+
+async def finish(
+    link: Wire, process: Process, end: Callable[[], Awaitable[int | None]], stdin: bytes, within_s: float
+) -> Done:
+    """All that a command says, once it was told all that it is to hear. `end` waits for its exit, where there is one.
+
+    Raises Unreachable, and drops the link.
+    """
+    try:
+        async with asyncio.timeout(within_s):
+            process.stdin.write(stdin)
+            process.stdin.write_eof()
+            out, err = await asyncio.gather(read_most(process.stdout, MOST_SAID), read_most(process.stderr, 65536))
+            rc = await end()
+    except (OSError, TimeoutError, asyncio.IncompleteReadError, broken()) as error:
+        link.drop()
+        raise Unreachable(f"{link.host.name}: {_words(error)}") from error
+    finally:
+        process.close()
+    if rc is None:
+        raise Unreachable(f"{link.host.name}: the link broke under a command")
+    return Done(rc, out, err.decode("utf-8", "replace")[-MOST_ERROR:])
 
 
 async def read_most(stream: Reader, most: int) -> bytes:

@@ -18,10 +18,11 @@ from agent import fresh
 from agent.errors import InfraError
 from agent.runners.job import strict
 from agent.runners.ssh import depot
-from agent.runners.ssh.attendant import MOST_FRAME, Dead, Facts, Looked, Seen, Settings, judging_tree
+from agent.runners.ssh.answers import MOST_FRAME, Dead, Facts, Looked, Seen, Settings
+from agent.runners.ssh.attendant import judging_tree
 from agent.runners.ssh.depot import How, Tree
 from agent.runners.ssh.hosts import SshHost
-from agent.runners.ssh.link import Process, Refused, Unreachable, Wire, broken
+from agent.runners.ssh.link import Done, Process, Refused, Unreachable, Wire, broken
 from agent.track import Track
 
 T = TypeVar("T")
@@ -31,6 +32,10 @@ END_S = 30.0
 START_S = 180.0  # Python, our modules, and a look at walls and GPUs
 ATTENDANT = fresh.code("agent.runners.ssh.attendant")
 JUDGING = fresh.code("agent.runners.ssh.judging")
+# Our code lies in a folder of its own there; nothing else of that machine is imported before it.
+MODULE = (
+    "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module(sys.argv.pop(1), run_name='__main__')"
+)
 BLOCK = 1 << 18
 
 
@@ -55,6 +60,7 @@ class Machine:
         self._laying = asyncio.Lock()
         self._said_at = 0.0
         self._laid: dict[str, str] = {}
+        self._retired = False
         self._wanted: dict[str, Mapping[str, int]] = {}
         self._looking: asyncio.Future[Looked] | None = None
 
@@ -67,6 +73,8 @@ class Machine:
             InfraError: the machine can't run what the track asks for.
         """
         async with self._turn:
+            if self._retired:
+                raise Unreachable(f"{self.host.name} ({self.host.address}) was given back, or is gone")
             if self._attendant is None or self.facts is None:
                 await self._prepare()
             assert self.facts is not None
@@ -180,9 +188,19 @@ class Machine:
         finally:
             process.close()
 
+    async def module(self, name: str, *words: str, within_s: float) -> Done:
+        """A module of ours, run there by itself."""
+        tree = await self.lay(depot.own_code(judging=False), "copy")
+        return await self.link.run(self.host.python, "-I", "-c", MODULE, tree, name, *words, within_s=within_s)
+
     async def close(self) -> None:
         self._broken()
         await self.link.close()
+
+    async def retire(self) -> None:
+        """It is not there any more: whoever waits for it hears so, and what answers at its address is another one."""
+        self._retired = True
+        await self.close()
 
     async def _prepare(self) -> None:
         told = await depot.call(self.link, "hello")

@@ -10,66 +10,63 @@ import asyncio
 import contextlib
 import hashlib
 import platform
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from agent.errors import CaddieError, InfraError, MissingError, did_you_mean
+from agent.errors import CaddieError, MissingError
 from agent.runners.job import JobPaths, JobResult, JobState, Loss, Progress, strict
 from agent.runners.order import Order, placed
 from agent.runners.progress import progress
 from agent.runners.reading import read_small, there
 from agent.runners.results import result_of
 from agent.runners.ssh import depot, mirror
-from agent.runners.ssh.attendant import Jobs, Nothing
+from agent.runners.ssh.answers import Jobs, Nothing
 from agent.runners.ssh.errand import Errand, lose, name_of, surely_over
 from agent.runners.ssh.hosts import SshHost
-from agent.runners.ssh.link import Link, Pins, Thread, Wire
+from agent.runners.ssh.link import Link, Wire
 from agent.runners.ssh.machine import Machine
+from agent.runners.ssh.machines import Machines
 from agent.runners.ssh.mirror import Placed
+from agent.runners.ssh.pins import Pins
 from agent.track import Track
 from sandbox import BoxName, Level, Policy
 from sandbox.policy import LEVELS
 
-OPEN_S = 300.0  # for the first look at all machines together
-PING_S = 5.0  # between two looks at a machine that has nothing to do
 OLD_DAYS = "30"  # of what a machine was sent and nobody asked for since
-SLOWLY_S = 60.0  # and at one that could not be used yet
 
 
 class SshRunner:
-    def __init__(self, hosts: Sequence[SshHost], workspace: Path, track: Track) -> None:
-        """Connects to nothing yet."""
+    def __init__(
+        self,
+        hosts: Sequence[SshHost],
+        workspace: Path,
+        track: Track,
+        links: Callable[[SshHost, Pins], Wire] = Link,
+    ) -> None:
+        """Connects to nothing yet. `links`: how a machine is reached, where that is not over ssh."""
         self._corpora = workspace / ".caddie" / "data"
-        self._pins = Pins(workspace / ".caddie" / "hosts")
-        self._jobs = f"jobs/{_install(workspace)}"
-        self._track = track
-        self._hosts = list(hosts)
-        self._thread: Thread | None = None
-        self._machines: dict[str, Machine] = {}
-        self._wrong: dict[str, str] = {}
-        self._silent: set[str] = set()
+        pins = Pins(workspace / ".caddie" / "hosts")
+        self.machines = Machines(hosts, f"jobs/{_install(workspace)}", track, lambda host: links(host, pins))
         self._errands: dict[Path, Errand] = {}
 
     @property
     def slots(self) -> tuple[str, ...]:
         """Of the machines that answer."""
-        self._opened()
-        known = [
-            machine for name, machine in list(self._machines.items()) if name not in self._silent and machine.facts
-        ]
-        return tuple(f"{one.host.name}/{n}" for one in known if one.facts for n in range(one.facts.slots))
+        names = [machine.host.name for machine in self.machines.all()]
+        known = [(name, facts) for name in names if (facts := self.machines.facts(name)) is not None]
+        return tuple(f"{name}/{n}" for name, facts in known for n in range(facts.slots))
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Which machines can't be used, and what those that can say of themselves."""
-        self._opened()
-        said = [words for name, words in list(self._wrong.items()) if name in self._machines]
-        for name, machine in self._machines.items():
-            said += [f"{name}: {note}" for note in (machine.facts.notes if machine.facts else ())]
+        there = self.machines.all()
+        said = [words for machine in there if (words := self.machines.wrong(machine.host.name))]
+        for machine in there:
+            said += [f"{machine.host.name}: {note}" for note in (machine.facts.notes if machine.facts else ())]
         return tuple(said)
 
     def hardware_class(self, slot: str) -> str:
-        facts = self._of(slot).facts
+        facts = self.machines.of(slot).facts
         assert facts is not None
         return facts.hardware_class
 
@@ -77,12 +74,12 @@ class SshRunner:
         return True
 
     def price(self, slot: str) -> float:
-        machine = self._of(slot)
+        machine = self.machines.of(slot)
         assert machine.facts is not None
         return machine.host.price / machine.facts.slots
 
     def lease(self, slot: str) -> str:
-        machine = self._of(slot)
+        machine = self.machines.of(slot)
         assert machine.facts is not None
         return f"{machine.host.name}/{machine.facts.boot[:13]}"
 
@@ -105,8 +102,7 @@ class SshRunner:
         Raises:
             MissingError: none can be used.
         """
-        self._opened()
-        found = [machine.facts.level for machine in self._machines.values() if machine.facts is not None]
+        found = [machine.facts.level for machine in self.machines.all() if machine.facts is not None]
         if not found:
             raise MissingError("no machine can be used:\n" + "\n".join(f"  - {note}" for note in self.notes))
         return min((level for level in LEVELS if level in found), key=LEVELS.index)
@@ -116,7 +112,7 @@ class SshRunner:
 
     def submit(self, order: Order, folder: Path, slot: str) -> None:
         placed(folder, order)
-        machine = self._of(slot)
+        machine = self.machines.of(slot)
         if there(JobPaths(folder).result) or there(JobPaths(folder).lost):
             return
         if _read(folder) is None:
@@ -159,91 +155,34 @@ class SshRunner:
     def sweep(self, jobs_root: Path) -> list[int]:
         """What runs on a machine and is nobody's any more is ended there, in the background. Gives no ids: processes
         of another machine have none here."""
-        thread = self._opened()
+        thread = self.machines.opened()
         wanted = {name_of(path) for path in jobs_root.glob("r*") if _in_flight(path)}
         prefix = name_of(jobs_root / "r")
-        for machine in self._machines.values():
+        for machine in self.machines.all():
             if machine.facts is not None:
                 thread.start(_swept(machine, prefix, wanted))
         return []
 
-    def add(self, host: SshHost) -> None:
-        """One more machine, such as a rented one; its slots are there once it answers."""
-        thread = self._opened()
-        self._machines[host.name] = machine = Machine(self._link(host), self._jobs, self._track)
-        thread.start(self._keep(machine))
-
-    def fence(self, name: str) -> None:
+    def remove(self, name: str) -> None:
         """The machine was given back, or is gone for sure: what it had is lost, and can't be running any more."""
-        self._silent.add(name)
-        for errand in self._errands.values():
+        self.machines.remove(name)
+        for errand in list(self._errands.values()):
             if errand.machine.host.name == name:
                 errand.fenced = True
                 self._soon(errand)
 
     def close(self) -> None:
         """The links go; the jobs stay."""
-
-        async def end() -> None:
-            await asyncio.gather(*(machine.close() for machine in self._machines.values()), return_exceptions=True)
-
-        if self._thread is not None:
-            thread, self._thread = self._thread, None
-            thread.close(end())
-            self._machines, self._errands = {}, {}
-
-    def _opened(self) -> Thread:
-        """The thread of the links; the first time all machines are looked at."""
-        if self._thread is None:
-            self._thread = thread = Thread("ssh")
-            self._machines = {h.name: Machine(self._link(h), self._jobs, self._track) for h in self._hosts}
-            with contextlib.suppress(TimeoutError):  # then they come later
-                thread.wait(self._look(), OPEN_S)
-            for machine in self._machines.values():
-                thread.start(self._keep(machine))
-        return self._thread
-
-    def _link(self, host: SshHost) -> Wire:
-        return Link(host, self._pins)
-
-    async def _look(self) -> None:
-        await asyncio.gather(*(self._ready(machine) for machine in self._machines.values()))
-
-    async def _ready(self, machine: Machine) -> None:
-        """Notes whether it answers now; if not, why."""
-        name = machine.host.name
-        try:
-            await machine.ask(Jobs, "there")
-        except CaddieError as error:
-            self._wrong[name] = str(error)
-            self._silent.add(name)
-        else:
-            self._wrong.pop(name, None)
-            self._silent.discard(name)
-
-    async def _keep(self, machine: Machine) -> None:
-        """Asks now and then, so that a machine that went away or came back is noticed."""
-        while True:
-            await self._ready(machine)
-            await asyncio.sleep(PING_S if machine.facts is not None else SLOWLY_S)
-
-    def _of(self, slot: str) -> Machine:
-        self._opened()
-        name = slot.rpartition("/")[0]
-        if name not in self._machines:
-            known = ", ".join(self._machines)
-            raise InfraError(
-                f"slot {slot}: no machine {name!r}.{did_you_mean(name, self._machines)} There are: {known}"
-            )
-        return self._machines[name]
+        self.machines.close()
+        self._errands = {}
 
     def _adopted(self, folder: Path) -> Errand | None:
         """Whoever looks after the job; a later controller takes over what an earlier one began."""
-        thread = self._opened()
+        thread = self.machines.opened()
         if folder in self._errands:
             return self._errands[folder]
         known = _read(folder)
-        machine = self._machines.get(known.host) if known is not None else None
+        machine = self.machines.named(known.host) if known is not None else None
         if machine is None:
             return None
         try:
@@ -258,14 +197,15 @@ class SshRunner:
     def _forgotten(self, folder: Path) -> bool:
         """Whether a job of a machine that nobody names any more may still run there; if not, it is lost."""
         known = _read(folder)
-        if known is not None and known.asked is not None and not surely_over(folder, known):
+        may_run = known is not None and known.asked is not None and not self.machines.gone(known.host)
+        if known is not None and may_run and not surely_over(folder, known):
             return True
         ran = known is not None and known.asked is not None
         lose(folder, Loss(ran, 0.0, f"no machine {known.host} is known any more" if known else "it was sent nowhere"))
         return False
 
     def _soon(self, errand: Errand) -> None:
-        self._opened().loop.call_soon_threadsafe(errand.hurry)
+        self.machines.opened().loop.call_soon_threadsafe(errand.hurry)
 
 
 async def _swept(machine: Machine, prefix: str, wanted: set[str]) -> None:

@@ -1,0 +1,282 @@
+"""Runs on machines that are rented for them: `RentingRunner`, a Runner whose slots NAME/0, NAME/1, ... each have a
+machine only while there is work.
+
+Takes what one table of runners.toml rents (`Rental`) and a workspace, and later the campaign whose money it is. A job
+that is submitted waits in its folder until its slot's machine is there, then goes there as to any other far machine.
+Nothing here waits for a machine but the slot's own thread.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.errors import CaddieError, InfraError
+from agent.machines import book
+from agent.machines.records import Candidate, Machine
+from agent.machines.renting import Renter, shut
+from agent.machines.sweep import sweep
+from agent.runners import NEW, JobPaths, JobResult, JobState, Loss, Progress
+from agent.runners.job import write_aside
+from agent.runners.order import Order, placed
+from agent.runners.reading import read_small, there
+from agent.runners.rented.desk import Desk
+from agent.runners.rented.keeper import AGAIN_S, Keeper
+from agent.runners.rented.rental import Rental
+from agent.runners.rented.slots import Slots
+from agent.runners.rented.spot import spot_check, unfit
+from agent.runners.ssh import mirror
+from agent.runners.ssh.machines import Machines
+from agent.runners.ssh.runner import SshRunner
+from agent.track import Track
+from sandbox import BoxName, Level, Policy
+
+if TYPE_CHECKING:
+    from agent.records import Campaign
+    from agent.store import Store
+
+# Until the first machine says what it has. One with less is given back, and nothing runs on it.
+THOUGHT_LEVEL: Level = "landlock"
+COMPARE_S = 3600.0  # bills are final an hour after the hour, and until then more is set aside
+SLOT = "slot"  # the file in a job's folder that says which slot it waits for or is in
+
+Admit = Callable[[Machine, Machines], str]
+
+
+class RentingRunner:
+    rents = True
+
+    def __init__(
+        self, name: str, rental: Rental, workspace: Path, track: Track, slots: int, *, admit: Admit | None = None
+    ) -> None:
+        """Asks nobody yet, and rents nothing before `opened`. `slots`: machines at once; `admit`: another spot check
+        than ours."""
+        self.name = name
+        self.notes: tuple[str, ...] = (rental.note,)
+        self._rental, self._track, self._admit = rental, track, admit
+        self._ssh = SshRunner((), workspace, track, rental.link)
+        self._slots = Slots(name, rental.kinds, track.sizes(), min(slots, rental.terms.limits.most))
+        self._named = {one.slot: one for one in self._slots.every()}
+        self._keepers: dict[str, Keeper] = {}
+        self._desk: Desk | None = None
+        self._prices: dict[tuple[str, int], float] = {}
+        self._stop = threading.Event()
+        self._news = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Those at work, and of each size as many as there may be beside them. Raises the fault that keeps all of them
+        from renting, where a person must mend it."""
+        busy = [slot for slot, keeper in self._keepers.items() if keeper.at_work]
+        if self._desk is not None and self._desk.fault is not None and not busy:
+            raise self._desk.fault
+        return self._slots.now(busy)
+
+    def lease(self, slot: str) -> str:
+        """`NEW` while the slot has no machine; its run is told when there is one."""
+        keeper = self._keepers.get(slot)
+        return NEW if keeper is None else keeper.lease or NEW
+
+    def refuse(self, lease: str, reason: str) -> None:
+        for keeper in self._keepers.values():
+            if lease and keeper.lease == lease:
+                keeper.refuse(reason)
+        self._news.set()
+
+    def hardware_class(self, slot: str) -> str:
+        keeper = self._keepers.get(slot)
+        facts = None if keeper is None or keeper.machine is None else self._ssh.machines.facts(keeper.machine.name)
+        if facts is not None:
+            return facts.hardware_class
+        named = self._named.get(slot)
+        return "" if named is None else self._expected(named.kind, named.gpus)
+
+    def far(self, slot: str) -> bool:
+        return True
+
+    def price(self, slot: str) -> float:
+        keeper, named = self._keepers.get(slot), self._named.get(slot)
+        if keeper is not None and keeper.machine is not None:
+            return keeper.machine.usd_per_hour
+        if named is None:
+            return 0.0
+        known = self._prices.get((named.kind, named.gpus))
+        return known or self._rental.price(named.kind, named.gpus) or 0.0
+
+    def env(self, slot: str) -> dict[str, str]:
+        """The machine itself adds what its slot is."""
+        return {}
+
+    def gpus(self, slot: str) -> tuple[int, ...]:
+        return ()
+
+    def spare(self, slot: str) -> float | None:
+        return None
+
+    def level(self, policy: Policy) -> Level:
+        return self._ssh.level(policy) if any(one.place for one in self._keepers.values()) else THOUGHT_LEVEL
+
+    def box(self) -> BoxName:
+        return ""
+
+    def opened(self, store: "Store", campaign: "Campaign") -> None:
+        """From now on machines may be rented, on this campaign's money. What an earlier controller rented is looked for
+        first: what is of use is kept, all else ended.
+
+        Raises:
+            MissingError, UserError, InfraError: nobody can be asked.
+        """
+        self.begin(self._rental.renter(store), campaign.id)
+
+    def begin(self, one: Renter, campaign_id: int, *, threads: bool = True) -> None:
+        """The same with a renter that is there. Without `threads` nothing happens but in `step`."""
+        sweep(one, [campaign_id])
+        self._desk = desk = Desk(
+            renter=one,
+            campaign_id=campaign_id,
+            rental=self._rental,
+            ssh=self._ssh,
+            candidates=self._candidates,
+            turn=self._slots.turn,
+            unfit=self._unfit,
+            admit=self._admitted,
+        )
+        self._keepers = {slot: Keeper(named, desk) for slot, named in self._named.items()}
+        self._adopt(desk)
+        if threads:
+            self._threads = [
+                threading.Thread(target=self._keep, args=(keeper,), name=keeper.slot, daemon=True)
+                for keeper in self._keepers.values()
+            ]
+            self._threads.append(threading.Thread(target=self._settle, args=(desk,), name="bills", daemon=True))
+            for thread in self._threads:
+                thread.start()
+
+    def step(self) -> float:
+        """One step of every slot; seconds until the next one is due."""
+        return min(keeper.step() for keeper in self._keepers.values())
+
+    def submit(self, order: Order, folder: Path, slot: str) -> None:
+        placed(folder, order)
+        keeper = self._keepers.get(slot)
+        if keeper is None:
+            raise InfraError(f"there is no slot {slot}; there are {', '.join(self._keepers) or 'none yet'}")
+        if there(JobPaths(folder).result) or there(JobPaths(folder).lost):
+            return
+        if not there(folder / SLOT):
+            write_aside(folder / SLOT, slot)
+        keeper.put(folder)
+        self._news.set()
+
+    def poll(self, folder: Path) -> JobState:
+        paths = JobPaths(folder)
+        if there(paths.result):
+            return "done"
+        if there(paths.lost):
+            return "lost"
+        if (host := self._sent(folder)) is not None:
+            for keeper in self._keepers.values():
+                keeper.adopt(folder, host)
+            return self._ssh.poll(folder)
+        waits = self._keepers.get(read_small(folder / SLOT) or "")
+        if waits is None:
+            raise InfraError(f"{folder} waits for a slot that is not there any more")
+        waits.put(folder)  # put by an earlier controller: it waits again
+        return "starting"
+
+    def ended(self, folders: Collection[Path]) -> set[Path]:
+        return {folder for folder in folders if self.poll(folder) in ("done", "lost")}
+
+    def progress(self, folder: Path) -> Progress | None:
+        return self._ssh.progress(folder)
+
+    def cancel(self, folder: Path) -> None:
+        if self._sent(folder) is not None:
+            self._ssh.cancel(folder)
+        elif not there(JobPaths(folder).cancel):
+            write_aside(JobPaths(folder).cancel, "")
+        self._news.set()
+
+    def collect(self, folder: Path) -> JobResult:
+        return self._ssh.collect(folder)
+
+    def loss(self, folder: Path) -> Loss:
+        return self._ssh.loss(folder)
+
+    def sweep(self, jobs_root: Path) -> list[int]:
+        return self._ssh.sweep(jobs_root)
+
+    def close(self) -> None:
+        """Gives every machine back. One that does not end is tried again by the next sweep, and ends itself at its
+        time."""
+        self._stop.set()
+        self._news.set()
+        for thread in self._threads:
+            thread.join(60)
+        left = [keeper.slot for keeper in self._keepers.values() if not keeper.end("the campaign has stopped")]
+        self._ssh.close()
+        self._rental.close()
+        if left:
+            raise InfraError(f"machines of {', '.join(left)} did not end yet: `agent machines reap` tries again")
+
+    def _keep(self, keeper: Keeper) -> None:
+        while not self._stop.is_set():
+            try:
+                wait_s = keeper.step()
+            except OSError as error:  # this machine's disk, for now
+                keeper.why, wait_s = str(error), AGAIN_S
+            self._news.wait(wait_s)
+            self._news.clear()
+
+    def _settle(self, desk: Desk) -> None:
+        """Now and then the book is compared with what the provider has, and settled from its bill."""
+        while not self._stop.wait(COMPARE_S):
+            with desk.starts, contextlib.suppress(CaddieError):  # the next time, or the next start
+                sweep(desk.renter, [desk.campaign_id])
+
+    def _adopt(self, desk: Desk) -> None:
+        """Machines that are there keep their slots, and their jobs with them."""
+        with desk.renter.store.read() as reads:
+            there = book.everyone(reads, campaign_id=desk.campaign_id, backend=self.name)
+        for row in there:
+            free = [one for one in self._keepers.values() if one.machine is None and one.rents(row)]
+            keeper = next((one for one in free if one.slot == row.facts.get("slot")), free[0] if free else None)
+            if not row.provider_id:
+                continue  # it may yet come: the sweep looks for it
+            if keeper is None:  # the settings are other ones now
+                shut(desk.renter, row.id, "no slot is for it any more")
+            else:
+                keeper.machine = row
+
+    def _candidates(self, kind: str, gpus: int) -> list[Candidate]:
+        assert self._desk is not None
+        found = self._rental.candidates(self._desk.renter, kind, gpus)
+        self._prices[kind, gpus] = min(one.usd_per_hour for one in found)
+        return found
+
+    def _expected(self, kind: str, gpus: int) -> str:
+        """As the machine itself will say it; of a track without GPUs nobody knows before."""
+        return f"cuda/{self._rental.device(kind)}/{gpus}" if gpus else ""
+
+    def _unfit(self, name: str, kind: str, gpus: int) -> str:
+        if (facts := self._ssh.machines.facts(name)) is None:
+            raise InfraError(f"{name} does not answer now")
+        return unfit(facts, self._expected(kind, gpus), self._track.sandbox.minimum)
+
+    def _admitted(self, machine: Machine, gpus: int) -> str:
+        far = self._ssh.machines
+        if self._admit is not None:
+            return self._admit(machine, far)
+        assert self._desk is not None
+        track = self._track.sized(gpus)
+        return spot_check(self._desk.renter, self._desk.campaign_id, track, machine, far)
+
+    def _sent(self, folder: Path) -> str | None:
+        """The machine that a job was handed to."""
+        try:
+            placed = mirror.read(folder)
+        except ValueError:
+            return ""  # by somebody: `ssh` says what is wrong
+        return None if placed is None else placed.host

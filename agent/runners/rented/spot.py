@@ -1,0 +1,43 @@
+"""Looks at a new machine before a run is paid on it: is it what was asked for, and is it good enough?
+
+Takes who rents, the campaign and its track; gives why a machine is sent back. What it shows of itself and what was
+decided is remembered (agent/admission/).
+"""
+
+from agent.admission.examine import LIMIT_S
+from agent.admission.gate import decide
+from agent.admission.judgement import wanted
+from agent.machines import book
+from agent.machines.records import Machine
+from agent.machines.renting import Renter
+from agent.runners.ssh.answers import Facts
+from agent.runners.ssh.machines import Machines
+from agent.track import Track
+from sandbox.policy import LEVELS, Level, reaches
+
+START_S = 60.0  # beyond the check's own limit: Python, and our modules
+
+
+def spot_check(renter: Renter, campaign_id: int, track: Track, machine: Machine, far: Machines) -> str:
+    """Why it is sent back; empty: it is taken. The training data are not looked at: they are sent by their sums.
+
+    `track`: with the GPUs of this machine. Raises InfraError: it does not answer.
+    """
+    cuda = ("--cuda",) if track.hardware.kind == "cuda" else ()
+    within_s = LIMIT_S + START_S
+    said = far.on(
+        machine.name, lambda there: there.module("agent.admission.__main__", *cuda, within_s=within_s), 2 * within_s
+    )
+    text = said.out.decode("utf-8", "replace")
+    decided = decide(renter.store, text, wanted(track, {}), lease=book.lease(machine.id), campaign_id=campaign_id)
+    return "; ".join(decided.reasons)
+
+
+def unfit(facts: Facts, expected: str, least: Level) -> str:
+    """Why a machine is not what was asked for. `expected`: its hardware class; empty where nobody knows before."""
+    if expected and facts.hardware_class != expected:
+        return f"it is {facts.hardware_class}, and {expected} was asked for"
+    level = next((one for one in LEVELS if one == facts.level), None)
+    if level is None or not reaches(level, least):
+        return f"its walls are of level {facts.level}, and the track asks for {least} or more"
+    return ""

@@ -1,0 +1,82 @@
+"""What a far machine's attendant is started with, and what it answers: records that both sides know.
+
+A machine that is hostile may send anything: whoever reads one of these takes it with `strict`.
+"""
+
+from dataclasses import dataclass
+
+from agent.runners.job import JobState, Loss
+from sandbox import BoxName
+
+TRAINING_LOGS = ("train.log", "shepherd.log")
+JUDGING_LOGS = ("score.log", "judge.log")
+MOST_FRAME = 32_000_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What it is started with."""
+
+    root: str  # our folder there
+    jobs: str  # of this controller, from the root
+    track: str  # as JSON: what hardware its runs need
+    slots: int | None = None
+    gpus: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the machine is."""
+
+    hardware_class: str
+    slots: int
+    level: str
+    box: str
+    notes: tuple[str, ...]
+    gpus: tuple[str, ...]
+    boot: str
+    clock: float  # its seconds, when it said this
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """It was done."""
+
+
+@dataclass(frozen=True)
+class Dead:
+    dead: bool
+
+
+@dataclass(frozen=True)
+class Jobs:
+    jobs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Share:
+    """Of the machine, what a slot is."""
+
+    gpus: tuple[int, ...]
+    env: dict[str, str]
+    box: BoxName
+    core: int | None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One job."""
+
+    state: JobState
+    logs: dict[str, str]  # what is new of each, in base64
+    beat: str | None
+    result: str | None = None
+    measure: str | None = None
+    spec: str | None = None
+    reference: bool = False
+    loss: Loss | None = None
+
+
+@dataclass(frozen=True)
+class Looked:
+    jobs: dict[str, Seen]
