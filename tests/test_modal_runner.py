@@ -65,7 +65,7 @@ class Pool:
         with self.store.read() as reads:
             return [f"{one.state} {one.refused or one.reason}" for one in book.everyone(reads, over=True)]
 
-    def until(self, runner: RentingRunner, what: Callable[[], bool], within_s: float = 40.0) -> None:
+    def until(self, runner: RentingRunner, what: Callable[[], bool], within_s: float = 120.0) -> None:
         """Steps, while the stand-in's clock goes on: as the real one where something is at work there."""
         deadline = time.monotonic() + within_s
         while not what():

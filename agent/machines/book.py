@@ -16,7 +16,7 @@ from sqlalchemy import RowMapping, func, select, update
 
 from agent import budget
 from agent.errors import BudgetExceeded, UserError
-from agent.machines.records import OVER, Candidate, Limits, Machine, Seen, Waiting
+from agent.machines.records import OVER, Candidate, Full, Limits, Machine, Seen
 from agent.machines.rules import Rules
 from agent.records import Amount
 from agent.store import Reads, Tx, statements
@@ -67,7 +67,7 @@ def want(
 
     Raises, and changes nothing:
         BudgetExceeded: any cap would be passed.
-        Waiting: as many machines as may be are there.
+        Full: as many machines as may be are there.
     """
     dearest = max(candidates, key=lambda one: one.usd_per_hour)
     until = at + timedelta(seconds=lease_s)
@@ -77,7 +77,7 @@ def want(
     _below_day(tx, limits, usd, at)
     there = count(tx)
     if there >= limits.most:
-        raise Waiting(f"{there} machines are rented, and {limits.most} may be at once", retry_after=60.0)
+        raise Full(f"{there} machines are rented, and {limits.most} may be at once", retry_after=60.0)
     entry_id = budget.reserve(tx, campaign_id, Amount(usd=usd), "machine")
     values = {
         "campaign_id": campaign_id,

@@ -145,6 +145,10 @@ class Waiting(InfraError):
         self.retry_after = retry_after
 
 
+class Full(Waiting):
+    """As many machines as there may be are there."""
+
+
 class Unclear(InfraError):
     """The provider failed, or its answer was lost: what was asked for may have been done all the same."""
 

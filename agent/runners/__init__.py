@@ -37,11 +37,13 @@ __all__ = [
     "PhaseResult",
     "Progress",
     "Runner",
+    "Sized",
     "classes",
     "create",
     "ended",
     "lease_of",
     "rents",
+    "size_of",
     "writes_here",
 ]
 
@@ -152,6 +154,18 @@ def rents(runner: Runner) -> bool:
 def classes(runner: Runner) -> tuple[str, ...]:
     """The hardware classes of its slots, in their order."""
     return tuple(dict.fromkeys(runner.hardware_class(slot) for slot in runner.slots))
+
+
+@runtime_checkable
+class Sized(Protocol):
+    """A runner that knows how many GPUs a slot has, and not yet which."""
+
+    def size(self, slot: str) -> int | None: ...
+
+
+def size_of(runner: Runner, slot: str) -> int | None:
+    """How many GPUs a slot has. None: it does not say, so it is taken to have those of a deciding run."""
+    return len(runner.gpus(slot)) or (runner.size(slot) if isinstance(runner, Sized) else None)
 
 
 @runtime_checkable

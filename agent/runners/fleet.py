@@ -26,6 +26,7 @@ from agent.runners import (
     Runner,
     lease_of,
     rents,
+    size_of,
     writes_here,
 )
 from agent.runners.job import strict, write_aside
@@ -143,6 +144,9 @@ class Fleet:
 
     def gpus(self, slot: str) -> tuple[int, ...]:
         return self._of(slot).gpus(slot)
+
+    def size(self, slot: str) -> int | None:
+        return size_of(self._of(slot), slot)
 
     def spare(self, slot: str) -> float | None:
         return self._of(slot).spare(slot)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
 from agent.records import Proposal, Purpose, Run, RunState
+from agent.runners import size_of
 from agent.setting import Setting
 from agent.store import Reads
 
@@ -63,5 +64,5 @@ def others(setting: Setting, mine: str) -> tuple[str, ...]:
     if not mine:
         return ()
     runner, need = setting.runner, setting.track.gpus(setting.track.decision.rung)
-    fitting = (slot for slot in runner.slots if len(runner.gpus(slot)) in (0, need))  # 0: it does not say
+    fitting = (slot for slot in runner.slots if size_of(runner, slot) in (None, need))
     return tuple(name for name in dict.fromkeys(map(runner.hardware_class, fitting)) if name != mine)

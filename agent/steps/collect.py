@@ -15,7 +15,7 @@ from agent.setting import Setting, known
 from agent.steps.hidden import watched
 from agent.steps.launch import reserved_s, submit
 from agent.steps.wanted import MAX_ATTEMPTS
-from agent.store import Tx
+from agent.store import Reads, Tx
 from agent.store.rows import now
 
 ROUNDING_S = 0.01
@@ -79,7 +79,7 @@ def _finish(setting: Setting, run: Run) -> Ended:
         tx.update_run(
             run.id, state="done", outcome=result.outcome, reason=result.reason, walls=result.walls, ended=now()
         )
-        tx.update_run(run.id, lease=_lease(setting, run))
+        tx.update_run(run.id, lease=_lease(setting, tx, run))
         tx.add_measurement(measurement)
         _settle(setting, tx, run, min(result.slot_s, reserved_s(setting, tx, run)))
         if tx.proposal(run.proposal_id).state == "running":
@@ -87,10 +87,13 @@ def _finish(setting: Setting, run: Run) -> Ended:
     return Ended(run, result.slot_s, result.outcome == "ok")
 
 
-def _lease(setting: Setting, run: Run) -> str:
-    """Of the machine that it was on, which may have come for it; one that is gone was a lease of its own."""
-    lease = lease_of(setting.runner, known(run.slot))
-    return lease if lease != NEW else run.lease if run.lease != NEW else f"{NEW}/r{run.id}"
+def _lease(setting: Setting, reads: Reads, run: Run) -> str:
+    """Of the machine that it was on. One that came for it was written down when the run was handed to it; one of which
+    nobody knows any more was a lease of its own."""
+    lease = reads.run(run.id).lease
+    if lease == NEW:
+        lease = lease_of(setting.runner, known(run.slot))
+    return lease if lease != NEW else f"{NEW}/r{run.id}"
 
 
 def _lose(setting: Setting, run: Run, state: RunState, reason: str, slot_s: float | None) -> Ended:

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from agent.clock import REAL, Clock
 from agent.placing import Busy, Job, Slot, place
 from agent.records import Run
+from agent.runners import size_of
 from agent.setting import Setting, known
 from agent.steps.wanted import Wanted
 
@@ -132,9 +133,11 @@ class Slots:
 
 
 def _slot(setting: Setting, name: str) -> Slot:
-    """A slot that does not say its GPUs has as many as a deciding run, for itself."""
+    """A slot that does not say which GPUs it has has them for itself; if not even how many, those of a deciding run."""
     runner = setting.runner
     gpus, machine = frozenset(runner.gpus(name)), name.rpartition("/")[0]
     if not gpus:
-        gpus, machine = frozenset(range(setting.track.gpus(setting.track.decision.rung))), name
+        size = size_of(runner, name)
+        deciding = setting.track.gpus(setting.track.decision.rung)
+        gpus, machine = frozenset(range(deciding if size is None else size)), name
     return Slot(name, runner.hardware_class(name), gpus, machine, runner.price(name))

@@ -30,6 +30,8 @@ class Desk:
     """Of a kind, with so many GPUs."""
     turn: Callable[[str, int], str]
     """The kind that jobs to come ask for, as this one is not to be had; empty: there is no other."""
+    make_room: Callable[[], bool]
+    """Ends an idle machine, as no more of them may be; whether one went."""
     unfit: Callable[[str, str, int], str]
     """Why a machine of this name is not of the kind and size that was asked for; nothing where it is."""
     admit: Callable[[Machine, int], str]

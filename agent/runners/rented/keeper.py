@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agent.errors import BudgetExceeded, InfraError, StoreError, UserError
 from agent.machines import book
-from agent.machines.records import BadRequest, Machine, NoCapacity
+from agent.machines.records import BadRequest, Full, Machine, NoCapacity
 from agent.machines.renting import rent, shut
 from agent.machines.tending import Patience, due, prolong, tend
 from agent.runners.job import JobPaths, JobResult, Loss, write_aside
@@ -55,11 +55,6 @@ class Keeper:
     @property
     def idle(self) -> bool:
         return self._job is None or _over(self._job)
-
-    @property
-    def at_work(self) -> bool:
-        """Whether it has a machine, or waits for one."""
-        return self.machine is not None or not self.idle
 
     def rents(self, machine: Machine) -> bool:
         """Whether a machine that is there is of its kind and size."""
@@ -120,6 +115,16 @@ class Keeper:
             self.machine = shut(self._desk.renter, self.machine.id, reason)
             return self._forget()
 
+    def give_way(self) -> bool:
+        """Gives an idle machine back to make room for another one, where nothing is being done with it; whether it is
+        gone for sure."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            return self.machine is not None and self.idle and self.end("idle, and another one is wanted")
+        finally:
+            self._lock.release()
+
     def _step(self) -> float:
         job = self._job
         if job is not None and self._handed != job and there(JobPaths(job).cancel) and not _over(job):
@@ -147,7 +152,12 @@ class Keeper:
         lease_s = max(self._terms.lease_hours * 3600, self._terms.provision_s + order.wall_s + SPARE_S)
         with desk.starts:
             candidates = desk.candidates(self.kind, self.gpus)
-            made = rent(desk.renter, desk.campaign_id, candidates, lease_s, order.wall_s)
+            try:
+                made = rent(desk.renter, desk.campaign_id, candidates, lease_s, order.wall_s)
+            except Full:
+                if not desk.make_room():
+                    raise
+                made = rent(desk.renter, desk.campaign_id, candidates, lease_s, order.wall_s)
             with desk.renter.store.write() as tx:
                 self.machine = book.learnt(tx, made.id, {"slot": self.slot})
         self._turned, self._tended, self._since = "", desk.renter.clock(), None

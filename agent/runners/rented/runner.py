@@ -69,10 +69,12 @@ class RentingRunner:
     def slots(self) -> tuple[str, ...]:
         """Those at work, and of each size as many as there may be beside them. Raises the fault that keeps all of them
         from renting, where a person must mend it."""
-        busy = [slot for slot, keeper in self._keepers.items() if keeper.at_work]
-        if self._desk is not None and self._desk.fault is not None and not busy:
+        keepers = self._keepers.values()
+        under_way = [one.slot for one in keepers if not one.idle]
+        spare = [one.slot for one in keepers if one.idle and one.machine is not None]
+        if self._desk is not None and self._desk.fault is not None and not under_way and not spare:
             raise self._desk.fault
-        return self._slots.now(busy)
+        return self._slots.now(under_way, spare)
 
     def lease(self, slot: str) -> str:
         """`NEW` while the slot has no machine; its run is told when there is one."""
@@ -112,6 +114,10 @@ class RentingRunner:
     def gpus(self, slot: str) -> tuple[int, ...]:
         return ()
 
+    def size(self, slot: str) -> int | None:
+        named = self._named.get(slot)
+        return None if named is None else named.gpus
+
     def spare(self, slot: str) -> float | None:
         return None
 
@@ -140,6 +146,7 @@ class RentingRunner:
             ssh=self._ssh,
             candidates=self._candidates,
             turn=self._slots.turn,
+            make_room=self._make_room,
             unfit=self._unfit,
             admit=self._admitted,
         )
@@ -255,6 +262,10 @@ class RentingRunner:
         found = self._rental.candidates(self._desk.renter, kind, gpus)
         self._prices[kind, gpus] = min(one.usd_per_hour for one in found)
         return found
+
+    def _make_room(self) -> bool:
+        """Gives a machine back that has nothing to do, for one of another size; whether one went."""
+        return any(keeper.give_way() for keeper in self._keepers.values())
 
     def _expected(self, kind: str, gpus: int) -> str:
         """As the machine itself will say it; of a track without GPUs nobody knows before."""

@@ -31,13 +31,16 @@ class Slots:
             for kind in self._kinds:
                 yield from (Named(slot, kind, gpus) for slot in self._names(kind, gpus))
 
-    def now(self, busy: Collection[str]) -> tuple[str, ...]:
-        """Those at work, and of each size as many as there may be beside them."""
+    def now(self, under_way: Collection[str], spare: Collection[str]) -> tuple[str, ...]:
+        """Those with a job, and of each size as many as there may be beside them: machines that are there and idle
+        (`spare`) before those that would have to be rented. Where jobs wait for the room of others, none."""
         self._back()
-        room = max(0, self._most - len(busy))
-        found = list(busy)
+        room = max(0, self._most - len(under_way))
+        found = list(under_way)
         for gpus in self._sizes:
-            found += [slot for slot in self._names(self._kind[gpus], gpus) if slot not in busy][:room]
+            mine = [one.slot for one in self.every() if one.gpus == gpus and one.slot in spare]
+            asked = [slot for slot in self._names(self._kind[gpus], gpus) if slot not in under_way and slot not in mine]
+            found += [*mine, *asked][:room]
         return tuple(found)
 
     def turn(self, kind: str, gpus: int) -> str:
