@@ -185,6 +185,8 @@ class Loss:
     ran: bool  # True unless it is certain that no candidate code started
     slot_s: float
     reason: str
+    machine: bool = False
+    """Whether its machine is gone, as whoever rented or reached it knows; nobody takes a machine's own word for it."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from agent.records import Proposal, Run
 from agent.runners import NEW, Leases, lease_of
 from agent.setting import Setting, known
 from agent.steps.fresh import fresh
-from agent.steps.wanted import MAX_ATTEMPTS, Wanted, in_flight, of_test, seed_of
+from agent.steps.losses import MAX_ATTEMPTS
+from agent.steps.wanted import Wanted, in_flight, of_test, seed_of
 from agent.store import Reads, Scored, Tx
 from agent.store.anchors import step_times
 

@@ -12,9 +12,9 @@ from agent.records import Amount, Run, RunState
 from agent.runners import NEW, ended, lease_of
 from agent.runners.job import JobPaths, JobResult
 from agent.setting import Setting, known
+from agent.steps import losses
 from agent.steps.hidden import watched
 from agent.steps.launch import reserved_s, submit
-from agent.steps.wanted import MAX_ATTEMPTS
 from agent.store import Reads, Tx
 from agent.store.rows import now
 
@@ -58,7 +58,8 @@ def _look(setting: Setting, run: Run) -> Ended | None:
         return _finish(setting, run)
     if state == "lost":
         loss = setting.runner.loss(setting.job(run.id))
-        return _lose(setting, run, "lost", loss.reason, loss.slot_s)
+        gone = losses.GONE if loss.machine else ""
+        return _lose(setting, run, "lost", loss.reason, loss.slot_s, gone if loss.ran else losses.NONE_THERE)
     return None
 
 
@@ -96,24 +97,34 @@ def _lease(setting: Setting, reads: Reads, run: Run) -> str:
     return lease if lease != NEW else f"{NEW}/r{run.id}"
 
 
-def _lose(setting: Setting, run: Run, state: RunState, reason: str, slot_s: float | None) -> Ended:
-    """A lost machine costs the idea nothing; only after too many of them is the idea given up.
+def _lose(setting: Setting, run: Run, state: RunState, reason: str, slot_s: float | None, set_aside: str = "") -> Ended:
+    """A lost machine costs the idea nothing; only after too many losses is it given up, and blamed for those alone that
+    no machine explains (`set_aside` empty).
 
     What it used is settled; where nobody knows (`slot_s` None), all that was reserved.
     """
     with setting.store.write() as tx:
-        tx.update_run(run.id, state=state, reason=reason, ended=now())
+        tx.update_run(run.id, state=state, reason=reason, set_aside=set_aside, ended=now())
         reserved = reserved_s(setting, tx, run)
         slot_s = _settle(setting, tx, run, reserved if slot_s is None else min(slot_s, reserved))
-        series = tx.runs(setting.campaign.id, proposal_id=run.proposal_id, states={"lost"})
-        given_up = sum(other.seed == run.seed for other in series) >= MAX_ATTEMPTS
         proposal = tx.proposal(run.proposal_id)
         if proposal.state in ("queued", "running"):
             tx.move(proposal.id, "lost", reason, run_id=run.id)
-        if given_up and proposal.state in ("running", "confirming"):
-            tx.move(proposal.id, "crashed", f"lost {MAX_ATTEMPTS} times: {reason}", run_id=run.id)
-            budget.let_go(tx, proposal.id, "crashed")
+        if proposal.state in ("running", "confirming"):
+            _give_up(setting, tx, run, reason)
     return Ended(run, slot_s, False)
+
+
+def _give_up(setting: Setting, tx: Tx, run: Run, reason: str) -> None:
+    """An idea that was lost too often."""
+    series = tx.runs(setting.campaign.id, proposal_id=run.proposal_id, states={"lost"})
+    if losses.blamed(series, run.seed) >= losses.MAX_ATTEMPTS:
+        tx.move(run.proposal_id, "crashed", f"lost {losses.MAX_ATTEMPTS} times: {reason}", run_id=run.id)
+        budget.let_go(tx, run.proposal_id, "crashed")
+    elif losses.gone(series, run.seed) >= losses.MOST_MACHINES:
+        words = f"{losses.MOST_MACHINES} machines were gone under it, and nothing is known of the idea itself: {reason}"
+        tx.move(run.proposal_id, "cancelled", words, run_id=run.id)
+        budget.let_go(tx, run.proposal_id, "cancelled")
 
 
 def _believe(setting: Setting, run: Run, result: JobResult) -> None:

@@ -10,13 +10,13 @@ from agent.llm.meter import write_off
 from agent.records import CampaignState, Proposal, ProposalState, Run
 from agent.setting import Setting
 from agent.states import FINAL
-from agent.steps import classes
+from agent.steps import classes, losses
 from agent.steps.decide import undecided
 from agent.steps.fresh import disturbed
 from agent.steps.launch import covering, full_disk
 from agent.steps.limits import affordable, worst_idea, worst_run
 from agent.steps.plan import WAITING
-from agent.steps.wanted import MAX_ATTEMPTS, begins, given_up, wanted
+from agent.steps.wanted import LIVE, begins, given_up, wanted
 from agent.store import Reads, Tx
 
 STUBBORN = 12  # ideas in a row that ended without a score, after which something else is wrong
@@ -63,7 +63,7 @@ def ending(setting: Setting, reads: Reads, *, may_plan: bool) -> Ending | None:
         return Ending("finished", "the budget does not cover another run")
     if all(begins(item) for item in items) and not affordable(balance, worst_idea(setting, reads).gpu_s):
         return Ending("finished", "what is left of the budget could not confirm another idea")
-    if items or may_plan or reads.proposals(campaign.id, WAITING):
+    if items or may_plan or reads.proposals(campaign.id, WAITING) or _resting(setting, reads):
         return None
     return NO_MORE_IDEAS
 
@@ -101,6 +101,16 @@ def _end_all(tx: Tx, setting: Setting, reason: str) -> None:
     budget.let_go(tx, tx.head(setting.campaign.id).id, reason)
 
 
+def _resting(setting: Setting, reads: Reads) -> bool:
+    """Whether anything is only put off: a try of an idea, or of the head, whose machines were lost."""
+    campaign_id = setting.campaign.id
+    for one in (reads.head(campaign_id), *reads.proposals(campaign_id, LIVE)):
+        runs = reads.runs(campaign_id, proposal_id=one.id)
+        if any(losses.rests([run for run in runs if run.seed == seed]) for seed in {run.seed for run in runs}):
+            return True
+    return False
+
+
 def _broken_base(reads: Reads, setting: Setting) -> Ending | None:
     """A base that does not run, or does not fit, makes every comparison meaningless."""
     base = reads.base(setting.campaign.id)
@@ -111,7 +121,7 @@ def _broken_base(reads: Reads, setting: Setting) -> Ending | None:
     runs = classes.within(runs, classes.home(setting, reads, base))
     lost = given_up(setting, reads, runs, base)
     if lost is not None:
-        words = f"a run of the base was lost {MAX_ATTEMPTS} times with the same seed (r{lost.id}): {lost.reason}"
+        words = f"a run of the base was lost {losses.MAX_ATTEMPTS} times with the same seed (r{lost.id}): {lost.reason}"
         return Ending("finished", words, failed=True)
     for run in _standing(setting, reads, base, runs):
         log = setting.job(run.id) / "train.log"

@@ -12,7 +12,8 @@ from agent.steps.auditing import unaudited
 from agent.steps.decide import noise_of
 from agent.steps.fresh import fresh
 from agent.steps.limits import worst_run
-from agent.steps.wanted import MAX_ATTEMPTS, given_up
+from agent.steps.losses import MAX_ATTEMPTS
+from agent.steps.wanted import given_up
 from agent.store import Scored
 
 # A head's figure rests on at least so many fresh runs that could be scored.

@@ -13,14 +13,13 @@ from agent import calibration, review
 from agent.judge.verdict import MOST_REPORTS, baseline_runs
 from agent.records import Proposal, ProposalState, Purpose, Run, Verdict
 from agent.setting import Setting, known
-from agent.steps import classes
+from agent.steps import classes, losses
 from agent.steps.fresh import disturbed
 from agent.steps.limits import affordable, worst_run
 from agent.store import Reads, Scored
 from agent.store.promises import overtaken
 from agent.tables import Rung
 
-MAX_ATTEMPTS = 3
 PATIENCE = 6  # younger ideas that may run before one that waits
 BEATEN: frozenset[ProposalState] = frozenset({"worse", "inconclusive", "oversize"})
 LIVE: frozenset[ProposalState] = frozenset({"approved", "lost", "measured", "confirming"})
@@ -183,7 +182,9 @@ def _report_in(setting: Setting, reads: Reads, head: Proposal, name: str, runs: 
     return [
         Wanted(head, "report", None, seed, attempt, index < held, rule.rung, (name,) if name else ())
         for index, seed in enumerate(seeds_of(setting, head.id, most + more))
-        if (attempt := _attempt(runs, seed, out.again)) is not None and not _hopeless(runs, seed)
+        if (attempt := _attempt(runs, seed, out.again)) is not None
+        and not _hopeless(runs, seed)
+        and not losses.rests([run for run in runs if run.seed == seed])
     ]
 
 
@@ -195,13 +196,13 @@ def given_up(setting: Setting, reads: Reads, runs: list[Run], head: Proposal) ->
     out = disturbed(setting, reads, head, runs)
     for seed in seeds_of(setting, head.id, setting.track.decision.report_seeds + len(out.passed)):
         if _attempt(runs, seed, out.again) is not None and _hopeless(runs, seed):
-            return [run for run in runs if run.seed == seed and run.state == "lost"][-1]
+            return [run for run in runs if run.seed == seed and run.state == "lost" and not run.set_aside][-1]
     return None
 
 
 def _hopeless(runs: list[Run], seed: int) -> bool:
-    """Lost as often as is tried. What a person cancelled does not count."""
-    return sum(run.seed == seed and run.state == "lost" for run in runs) >= MAX_ATTEMPTS
+    """Lost as often as is tried. What a person cancelled does not count, nor do machines that were gone."""
+    return losses.blamed(runs, seed) >= losses.MAX_ATTEMPTS
 
 
 def _reports(setting: Setting, reads: Reads, head: Proposal, looks: Sequence[int]) -> int:
@@ -231,7 +232,7 @@ def test(setting: Setting, reads: Reads, proposal: Proposal) -> list[Wanted]:
     rule, baseline_id = setting.track.decision, known(proposal.baseline_id)
     all_runs = reads.runs(setting.campaign.id, proposal_id=proposal.id)
     runs = of_test(all_runs, proposal)
-    if in_flight(runs):
+    if in_flight(runs) or losses.rests(runs):
         return []
     rung = trial_rung(setting, proposal, all_runs, reads.verdicts(proposal.id))
     measure = None if rung is None else yardstick(setting, reads, proposal, rung)

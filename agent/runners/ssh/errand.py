@@ -240,7 +240,7 @@ class Errand:
         quiet = now - self._silent_since > self.machine.host.lost_after_s
         if self.fenced or (quiet and surely_over(self._folder, self._known)):
             ran = self._known.asked is not None
-            lose(self._folder, Loss(ran, self._order.wall_s if ran else 0.0, why))
+            lose(self._folder, Loss(ran, self._order.wall_s if ran else 0.0, why, machine=True))
 
     async def _rest(self, seconds: float) -> None:
         try:

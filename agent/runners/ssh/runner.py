@@ -201,7 +201,11 @@ class SshRunner:
         if known is not None and may_run and not surely_over(folder, known):
             return True
         ran = known is not None and known.asked is not None
-        lose(folder, Loss(ran, 0.0, f"no machine {known.host} is known any more" if known else "it was sent nowhere"))
+        gone = known is not None and self.machines.gone(known.host)
+        lose(
+            folder,
+            Loss(ran, 0.0, f"no machine {known.host} is known any more" if known else "it was sent nowhere", gone),
+        )
         return False
 
     def _soon(self, errand: Errand) -> None:
