@@ -36,6 +36,7 @@ from agent.steps.limits import affordable, worst_idea
 from agent.steps.plan import Asking
 from agent.steps.promote import promote
 from agent.steps.slots import Slots
+from agent.steps.stuck import Stuck
 from agent.steps.wanted import Wanted, begins, sparing
 from agent.steps.watch import Watch
 from agent.store.lease import Lease, hold
@@ -59,6 +60,7 @@ class Loop:
         self._agenda = Agenda(setting, clock)
         self._slots = Slots(setting, clock)
         self._watch = Watch(setting, self._slots, clock)
+        self._stuck = Stuck(setting, clock)
         self._asking = Asking(setting, clock)
         self._learning = Learning(setting)
         self._conforming = Conforming(setting)
@@ -110,6 +112,8 @@ class Loop:
         happened += self._plan()
         if not self._over:
             happened += self._launch()
+        if not happened and not self._over and not agenda.runs:
+            self._stuck.look(self._wanted(), self._slots.all())
         if happened:
             self._asking.changed()
         self._watch.look(agenda.runs.values())

@@ -38,6 +38,7 @@ from tests.runpod_pods import (
     place,
     problem,
     until_of,
+    volumes_billed,
 )
 
 __all__ = ["H100", "KEY", "PLACES", "Course", "Fault", "StandIn", "standin"]
@@ -174,6 +175,8 @@ class StandIn:
             return self._pods(method, parts[1:], request, body)
         if parts[:2] == ["billing", "pods"]:
             return self._billing(request)
+        if parts[:2] == ["billing", "network-volumes"]:
+            return volumes_billed(self.volumes, request.query_params, self.at)
         if parts[0] == "network-volumes":
             return one_of(self.volumes, parts[1:], "networkVolumes")
         if parts[:2] == ["catalog", "gpus"]:
@@ -381,6 +384,7 @@ def standin() -> Iterator[StandIn]:
         Route("/v2/pods/{id}", handle, methods=["GET", "DELETE"]),
         Route("/v2/pods/{id}/action", handle, methods=["POST"]),
         Route("/v2/billing/pods", handle, methods=["GET"]),
+        Route("/v2/billing/network-volumes", handle, methods=["GET"]),
         Route("/v2/network-volumes", handle, methods=["GET"]),
         Route("/v2/network-volumes/{id}", handle, methods=["GET"]),
         Route("/v2/catalog/gpus", handle, methods=["GET"]),

@@ -1,13 +1,15 @@
 """The pods of the stand-in for RunPod, what becomes of each, and the shapes of its answers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
 START = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)
 DISK_PER_HOUR = 0.10 / 730
+VOLUME_PER_HOUR = 0.07 / 730  # a GB
 H100 = "NVIDIA H100 80GB HBM3"
 PRICES = {H100: (3.49, 2.69, 8), "NVIDIA H100 PCIe": (2.89, 2.39, 8), "NVIDIA H200": (4.59, 3.59, 8)}
 PLACES = ("US-TX-3", "EU-RO-1", "US-KS-2")
@@ -102,6 +104,40 @@ def one_of(found: list[dict[str, Any]], parts: list[str], name: str) -> Response
         return JSONResponse({name: found})
     one = next((one for one in found if one["id"] == parts[0]), None)
     return JSONResponse(one) if one else problem(404, "Not Found", "resource not found")
+
+
+def volumes_billed(volumes: list[dict[str, Any]], query: Mapping[str, str], now: datetime) -> Response:
+    """What each volume costs: by the hour or the day, whether a pod uses it or not."""
+    size = {"hour": 3600, "day": 86400}.get(query.get("bucketSize", "day"), 86400)
+    wanted = query.get("networkVolumeId")
+    try:
+        start = datetime.fromisoformat(query.get("startTime", moment(now - timedelta(days=2))))
+        end = min(now, datetime.fromisoformat(query.get("endTime", moment(now))))
+    except ValueError:
+        return problem(422, "Unprocessable Entity", "no date-time")
+    first, records = floor(start, size), []
+    while first < end:
+        last = first + timedelta(seconds=size)
+        for one in volumes if wanted is None else [one for one in volumes if one["id"] == wanted]:
+            usd = one["size"] * VOLUME_PER_HOUR * (min(last, now) - first).total_seconds() / 3600
+            amounts = {"totalAmount": usd, "standardAmount": usd, "highPerformanceAmount": 0.0}
+            at = {"startTime": moment(first), "endTime": moment(last)}
+            records.append({**at, "networkVolumeId": one["id"], **amounts})
+        first = last
+    usd = sum(one["totalAmount"] for one in records)
+    window = {
+        "startTime": moment(floor(start, size)),
+        "endTime": moment(max(end, floor(start, size))),
+        "bucketSize": "hour" if size == 3600 else "day",
+        "networkVolumeId": wanted,
+    }
+    metadata = {
+        "query": window,
+        "recordCount": len(records),
+        "uniqueNetworkVolumeCount": len({one["networkVolumeId"] for one in records}),
+        "totals": {"totalAmount": usd, "standardAmount": usd, "highPerformanceAmount": 0.0},
+    }
+    return JSONResponse({"records": records, "metadata": metadata})
 
 
 def place(name: str) -> dict[str, Any]:

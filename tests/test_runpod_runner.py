@@ -17,7 +17,7 @@ from agent.machines.sweep import settle
 from agent.runners import NEW, JobPaths
 from agent.runners.rented import deadman
 from agent.runners.rented.keys import public_key
-from agent.runners.rented.runner import Admit, RentingRunner
+from agent.runners.rented.runner import UNKNOWN_USD, Admit, RentingRunner
 from agent.runners.runpod.client import Client
 from agent.runners.runpod.pods import Pods
 from agent.runners.runpod.rental import PodRental
@@ -139,7 +139,7 @@ def settled(pool: Pool) -> None:
 def test_a_pod_is_rented_for_a_run_used_and_given_back(pool: Pool, tmp_path: Path) -> None:
     pool.stand.courses.append(Course())
     runner = pool.runner()
-    assert (runner.slots, runner.price("runpod/0")) == (("runpod/0",), 0.0)
+    assert (runner.slots, runner.price("runpod/0")) == (("runpod/0",), pytest.approx(3.5, abs=0.01))
     runner.step()
     assert pool.stand.pods == {}  # nobody asked for anything
     paths = pool.job(runner)
@@ -222,6 +222,17 @@ def test_a_run_that_waits_for_a_pod_is_found_again_and_can_be_cancelled(pool: Po
     other.step()
     assert other.poll(paths.folder) == "done" and other.collect(paths.folder).outcome == "cancelled"
     assert pool.stand.pods == {} and set(pool.rows()) == {pool.rows()[0]}
+
+
+def test_a_price_that_nobody_said_is_not_nothing(pool: Pool) -> None:
+    pool.stand.storm = lambda method, path: "500" if "catalog" in path else None
+    runner = pool.runner()
+    assert runner.price("runpod/0") == UNKNOWN_USD
+    pool.stand.storm = lambda method, path: None
+    pool.job(runner)
+    runner.step()
+    assert runner.price("runpod/0") == pytest.approx(3.5, abs=0.01)
+    runner.close()
 
 
 def test_no_money_no_pod(pool: Pool) -> None:

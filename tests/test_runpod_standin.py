@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, Phase, settings  # noqa: E402
 from schemathesis import Case  # noqa: E402
 from schemathesis.specs.openapi.checks import positive_data_acceptance  # noqa: E402
 
-SERVED = r"^/v2/(pods(/\{id\}(/action)?)?|billing/pods|network-volumes(/\{id\})?|catalog/(gpus|datacenters)(/\{id\})?)$"
+PLACES = r"network-volumes(/\{id\})?|catalog/(gpus|datacenters)(/\{id\})?"
+SERVED = rf"^/v2/(pods(/\{{id\}}(/action)?)?|billing/(pods|network-volumes)|{PLACES})$"
 NOT_SERVED = ["updatePod", "createNetworkVolume", "updateNetworkVolume", "deleteNetworkVolume"]
 
 schema = schemathesis.openapi.from_path(SPEC).include(path_regex=SERVED).exclude(operation_id=NOT_SERVED)

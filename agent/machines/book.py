@@ -24,6 +24,8 @@ from agent.store.rows import iso, now
 from agent.store.schema import installs, ledger, machines, runs
 
 _NAME = re.compile(r"caddie-([0-9a-f]{8})-c(\d{1,9})-m(\d{1,9})")
+STORAGE = " storage"  # ends the provider's and the backend's name of what is no machine (storage.py)
+MOST_WORDS = 1000  # of why a run waits
 _m = machines.c
 
 
@@ -136,7 +138,14 @@ def learnt(tx: Tx, machine_id: int, facts: Mapping[str, object]) -> Machine:
 
 def at_work(tx: Tx, machine_id: int, run_id: int) -> None:
     """Which machine a run is on; when it was booked there may have been none yet."""
-    tx.connection.execute(update(runs).where(runs.c.id == run_id).values(lease=lease(machine_id)))
+    tx.connection.execute(update(runs).where(runs.c.id == run_id).values(lease=lease(machine_id), reason=""))
+
+
+def waits(tx: Tx, campaign_id: int, run_id: int, why: str) -> None:
+    """Why a run that was handed over is on no machine yet: for whoever asks how the campaign fares."""
+    words = f"waits for a machine: {why}"[:MOST_WORDS]
+    tx.connection.execute(update(runs).where(runs.c.id == run_id).values(reason=words))
+    tx.add_event(campaign_id, "machine", words, run_id=run_id)
 
 
 def lease(machine_id: int) -> str:
@@ -280,7 +289,8 @@ def turned_down(reads: Reads, provider: str, since: datetime) -> list[Machine]:
 
 def count(reads: Reads) -> int:
     """How many are not over, whoever rents them."""
-    query = select(func.count()).select_from(machines).where(_m.state.not_in(OVER))
+    there = _m.state.not_in(OVER) & ~_m.provider.endswith(STORAGE)
+    query = select(func.count()).select_from(machines).where(there)
     return int(reads.connection.execute(query).scalar_one())
 
 

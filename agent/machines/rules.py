@@ -39,6 +39,8 @@ class Rules:
     """A GB of its own disk for a month."""
     volume_usd: Known[float]
     """A GB of a network volume for a month; it is billed whether a machine uses it or not."""
+    fast_volume_usd: Known[float]
+    """The same of a faster kind, where there is one."""
     late_s: Known[float]
     """How much later than its time a machine may end: it has to notice, and the provider to act."""
     bill_s: Known[float]
@@ -57,6 +59,10 @@ class Rules:
     def disk_per_hour(self, gb: float) -> float:
         return gb * self.disk_usd.value / MONTH_HOURS
 
+    def volume_per_hour(self, gb: float, *, fast: bool = False) -> float:
+        """`fast`: of the dearer kind."""
+        return gb * (self.fast_volume_usd if fast else self.volume_usd).value / MONTH_HOURS
+
 
 _PODS = "RunPod's documentation: billing overview, storage of pods"
 RUNPOD = Rules(
@@ -65,6 +71,7 @@ RUNPOD = Rules(
     provisioning=Known(True, "read", "2026-05-02", "contest issue 821: five pods that never booted were billed"),
     disk_usd=Known(0.10, "read", "2026-11-29", _PODS),
     volume_usd=Known(0.07, "read", "2026-11-29", _PODS),
+    fast_volume_usd=Known(0.14, "assumed", "2026-11-30", "its price is not in what was read: twice the other's"),
     late_s=Known(300.0, "assumed", "2026-11-29", "the pod looks at its time every 15 s; deleting takes a moment"),
     bill_s=Known(3600.0, "assumed", "2026-11-29", "bills come by the hour; how late they are is not documented"),
 )
@@ -75,6 +82,7 @@ MODAL = Rules(
     provisioning=Known(True, "assumed", "2026-11-29", "not said; the worse of the two"),
     disk_usd=Known(0.0, "assumed", "2026-11-29", "no price is named for a sandbox's disk"),
     volume_usd=Known(0.0, "assumed", "2026-11-29", "no price is named for volumes"),
+    fast_volume_usd=Known(0.0, "assumed", "2026-11-29", "no price is named for volumes"),
     late_s=Known(120.0, "assumed", "2026-11-29", "its time limit is kept by the provider"),
     bill_s=Known(86400.0, "assumed", "2026-11-29", "not documented"),
 )
@@ -84,6 +92,7 @@ SKY = Rules(
     provisioning=Known(True, "assumed", "2026-11-29", "clouds bill from the start of a machine"),
     disk_usd=Known(0.17, "assumed", "2026-11-29", "the dearer of usual network disks"),
     volume_usd=Known(0.17, "assumed", "2026-11-29", "the dearer of usual network disks"),
+    fast_volume_usd=Known(0.17, "assumed", "2026-11-29", "the dearer of usual network disks"),
     late_s=Known(900.0, "assumed", "2026-11-29", "autostop looks once a minute, and takes clouds minutes"),
     bill_s=Known(2 * 86400.0, "assumed", "2026-11-29", "clouds bill a day or two later"),
 )

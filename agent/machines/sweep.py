@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from agent.errors import CaddieError, InfraError
-from agent.machines import book
+from agent.machines import book, storage
 from agent.machines.records import Machine, Seen
 from agent.machines.renting import LOST_S, Renter, shut
 from agent.store import Reads
@@ -54,15 +54,17 @@ def sweep(renter: Renter, keep: Collection[int] = (), *, dry_run: bool = False) 
     home = _home(renter)
     listed = renter.provider.list(home) if home else []
     with renter.store.read() as reads:
-        rows = [one for one in book.everyone(reads) if one.provider == renter.provider.name]
-        busy = _busy(reads, {one.campaign_id for one in rows}) - set(keep)
+        everything = book.everyone(reads)
+        rows = [one for one in everything if one.provider == renter.provider.name]
+        busy = _busy(reads, {one.campaign_id for one in everything}) - set(keep)
         over = _over_of(reads, renter.provider.name, listed)
     actions = differences(rows, over, listed, renter.backend, set(keep), busy, renter.clock())
     if dry_run:
         return Swept(tuple(actions))
     failed = [words for one in actions if (words := _act(renter, one))]
     try:
-        settled = settle(renter)
+        storage.sweep(renter, busy | set(keep))
+        settled = settle(renter) + storage.settle(renter)
     except CaddieError as error:
         settled = 0.0
         failed.append(f"bill of {renter.provider.name}: {error}")

@@ -4,16 +4,18 @@ Takes the store's rows; gives `Status`. The live view shows the same.
 """
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent.machines import burn
 from agent.planner import clients
-from agent.records import Balance, Proposal, ProposalState, Run
+from agent.records import Balance, Event, Proposal, ProposalState, Run
 from agent.report.words import duration, line
 from agent.store import Reads, talks
 from agent.store.lease import holder
 
 WAITS = f"waits for those of clients; {clients.HOW}"
+NEWEST = 30  # events among which it is said why nothing runs
 WAITING: tuple[ProposalState, ...] = ("drafted", "awaiting_review", "approved", "lost")
 
 
@@ -41,6 +43,7 @@ class Status:
     accepted: int
     proposals: int
     runs_done: int
+    waits: str  # why nothing runs; empty: it does, or nothing is known
     running: tuple[str, ...]
     queue: tuple[str, ...]
     to_review: tuple[str, ...]
@@ -77,6 +80,7 @@ def status(reads: Reads, campaign_id: int) -> Status:
         accepted=len(chain) - 1,
         proposals=reads.count_proposals(campaign_id) - 1,
         runs_done=reads.count_runs(campaign_id, {"done"}),
+        waits="" if running else _standing(reads.newest_events(campaign_id, NEWEST)),
         running=tuple(_running(reads, run) for run in running),
         queue=tuple(f"p{p.id} {line(p.title, 60)}" for p in waiting if p.state != "awaiting_review"),
         to_review=tuple(f"p{p.id} {line(p.title, 60)}" for p in waiting if p.state == "awaiting_review"),
@@ -103,6 +107,8 @@ def words(now: Status) -> str:
         lines.insert(2, f"runs on  {now.runner}")
     if now.models:
         lines.insert(2, f"models   {now.models}")
+    if now.waits and now.state == "running":
+        lines.append(f"WAITS    {line(now.waits, 400)}")
     lines += [f"running  {item}" for item in now.running]
     lines += [f"next     {item}" for item in now.queue[:5]]
     if waits_for_clients(now):
@@ -170,9 +176,20 @@ def head_words(now: Status) -> str:
     return f"{score}  {line(now.head_title, 60)}"
 
 
+def _standing(newest: Sequence[Event]) -> str:
+    """What the loop said last of its waiting for slots, unless a run was started since. `newest`: the newest last."""
+    for event in reversed(newest):
+        if event.what == "waiting":
+            return event.text
+        if event.run_id is not None:
+            return ""
+    return ""
+
+
 def _running(reads: Reads, run: Run) -> str:
     proposal = reads.proposal(run.proposal_id)
-    return f"r{run.id} {purpose(run)} p{proposal.id} {line(proposal.title, 50)} on {run.slot}"
+    why = f": {line(run.reason, 200)}" if run.reason else ""
+    return f"r{run.id} {purpose(run)} p{proposal.id} {line(proposal.title, 50)} on {run.slot}{why}"
 
 
 def purpose(run: Run) -> str:

@@ -42,7 +42,7 @@ def rest_s(runs: Sequence[Run], at: datetime) -> float:
     lost = in_a_row(runs)
     if len(lost) < MAX_ATTEMPTS or lost[0].ended is None:
         return 0.0
-    rest = min(MOST_REST_S, REST_S * 2 ** min(len(lost) - MAX_ATTEMPTS, 20))
+    rest = min(MOST_REST_S, REST_S * 2.0 ** min(len(lost) - MAX_ATTEMPTS, 20))
     return max(0.0, rest - (at - datetime.fromisoformat(lost[0].ended)).total_seconds())
 
 

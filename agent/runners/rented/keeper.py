@@ -5,6 +5,7 @@ to be called again. A machine that is no good is given back and another one aske
 getting one is written in its folder as its loss.
 """
 
+import contextlib
 import threading
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +25,8 @@ from agent.runners.ssh.errand import lose
 LOOK_S = 2.0  # between two steps while something is under way
 TEND_S = 60.0  # between two questions about a machine that works
 STARTING_S = 10.0  # and about one that is being made: the provider counts requests
-AGAIN_S = 30.0  # after the provider failed
+AGAIN_S = 30.0  # after the provider failed, or had none; twice as long after each further time
+MOST_AGAIN_S = 600.0
 NO_GOOD = 4  # machines in a row that came to nothing, before the job is given back
 SPARE_S = 600.0  # that a lease must have left when a job's own time is over
 GIVE_UP_S = 4 * 3600.0  # of waiting for a machine
@@ -41,7 +43,9 @@ class Keeper:
         self._turned = ""  # why the machine takes no further run
         self._since: datetime | None = None  # idle, or waiting for a machine
         self._tended: datetime | None = None
-        self._failures = 0
+        self._failures = 0  # machines in a row that came to nothing
+        self._blocks = 0  # steps in a row that did
+        self._said = ""  # of why a job waits
         self._lock = threading.RLock()
 
     @property
@@ -92,7 +96,7 @@ class Keeper:
         with self._lock:
             try:
                 again = self._step()
-                self.why = ""
+                self.why, self._blocks = "", 0
                 return again
             except StoreError as error:  # a busy moment, a full disk: the loop meets the same, and says so
                 self.why = str(error)
@@ -262,7 +266,7 @@ class Keeper:
 
     def _blocked(self, why: str, patience_s: float) -> float:
         """A job does not wait for ever; what a person must mend, it does not wait for at all."""
-        self.why = why
+        self.why, self._blocks = why, self._blocks + 1
         job, now = self._job, self._desk.renter.clock()
         if job is None or _over(job) or self._handed == job:
             return AGAIN_S
@@ -270,7 +274,17 @@ class Keeper:
         if (now - self._since).total_seconds() >= patience_s:
             self._since = None
             lose(job, Loss(False, 0.0, f"no machine was to be had: {why}"))
-        return AGAIN_S
+            return AGAIN_S
+        self._say(job, why)
+        return min(MOST_AGAIN_S, AGAIN_S * 2.0 ** min(self._blocks - 1, 20))
+
+    def _say(self, job: Path, why: str) -> None:
+        """Once for each job and reason."""
+        said = f"{job} {why}"
+        if said != self._said:
+            with contextlib.suppress(StoreError), self._desk.renter.store.write() as tx:  # a busy moment: the next time
+                book.waits(tx, self._desk.campaign_id, order_of(job).run_id, why)
+                self._said = said
 
 
 def _seconds_there(machine: Machine, now: datetime) -> float:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.errors import CaddieError, InfraError
-from agent.machines import book
+from agent.errors import BudgetExceeded, CaddieError, InfraError, UserError
+from agent.machines import book, storage
 from agent.machines.records import Candidate, Machine
 from agent.machines.renting import Renter, shut
 from agent.machines.sweep import sweep
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 # Until the first machine says what it has. One with less is given back, and nothing runs on it.
 THOUGHT_LEVEL: Level = "landlock"
+UNKNOWN_USD = 20.0  # an hour of a GPU whose price nobody said: more than any that is listed
 COMPARE_S = 3600.0  # bills are final an hour after the hour, and until then more is set aside
 SLOT = "slot"  # the file in a job's folder that says which slot it waits for or is in
 
@@ -99,13 +100,13 @@ class RentingRunner:
         return True
 
     def price(self, slot: str) -> float:
+        """Of the machine that is there, else what one is said to cost; dearer than any, where nobody said so yet."""
         keeper, named = self._keepers.get(slot), self._named.get(slot)
         if keeper is not None and keeper.machine is not None:
             return keeper.machine.usd_per_hour
-        if named is None:
-            return 0.0
-        known = self._prices.get((named.kind, named.gpus))
-        return known or self._rental.price(named.kind, named.gpus) or 0.0
+        kind, gpus = ("", 1) if named is None else (named.kind, named.gpus)
+        known = self._prices.get((kind, gpus), self._rental.price(kind, gpus))
+        return UNKNOWN_USD * max(1, gpus) if known is None else known
 
     def env(self, slot: str) -> dict[str, str]:
         """The machine itself adds what its slot is."""
@@ -139,6 +140,7 @@ class RentingRunner:
     def begin(self, one: Renter, campaign_id: int, *, threads: bool = True) -> None:
         """The same with a renter that is there. Without `threads` nothing happens but in `step`."""
         sweep(one, [campaign_id])
+        storage.keep(one, campaign_id)
         self._desk = desk = Desk(
             renter=one,
             campaign_id=campaign_id,
@@ -152,6 +154,7 @@ class RentingRunner:
         )
         self._keepers = {slot: Keeper(named, desk) for slot, named in self._named.items()}
         self._adopt(desk)
+        self._ask_prices()
         if threads:
             self._threads = [
                 threading.Thread(target=self._keep, args=(keeper,), name=keeper.slot, daemon=True)
@@ -223,6 +226,8 @@ class RentingRunner:
         for thread in self._threads:
             thread.join(60)
         left = [keeper.slot for keeper in self._keepers.values() if not keeper.end("the campaign has stopped")]
+        if self._desk is not None:
+            storage.end(self._desk.renter, [self._desk.campaign_id], "the campaign has stopped")
         self._ssh.close()
         self._rental.close()
         if left:
@@ -242,6 +247,11 @@ class RentingRunner:
         while not self._stop.wait(COMPARE_S):
             with desk.starts, contextlib.suppress(CaddieError):  # the next time, or the next start
                 sweep(desk.renter, [desk.campaign_id])
+            with contextlib.suppress(InfraError):
+                try:
+                    storage.keep(desk.renter, desk.campaign_id)
+                except (UserError, BudgetExceeded) as error:
+                    desk.fault = error
 
     def _adopt(self, desk: Desk) -> None:
         """Machines that are there keep their slots, and their jobs with them."""
@@ -256,6 +266,13 @@ class RentingRunner:
                 shut(desk.renter, row.id, "no slot is for it any more")
             else:
                 keeper.machine = row
+
+    def _ask_prices(self) -> None:
+        """Slots are chosen by price before anything is rented. Who gives no answer now is asked again when it is."""
+        for kind, gpus in {(one.kind, one.gpus) for one in self._named.values()}:
+            if self._rental.price(kind, gpus) is None:
+                with contextlib.suppress(CaddieError):
+                    self._candidates(kind, gpus)
 
     def _candidates(self, kind: str, gpus: int) -> list[Candidate]:
         assert self._desk is not None

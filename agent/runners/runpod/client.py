@@ -89,11 +89,23 @@ class Volume(BaseModel):
     name: str
     size: int
     dataCenter: str
+    type: str = "STANDARD"
 
 
 class Record(BaseModel):
     podId: str
     totalAmount: float = Field(allow_inf_nan=False)
+
+
+class VolumeRecord(BaseModel):
+    networkVolumeId: str
+    startTime: datetime
+    endTime: datetime
+    totalAmount: float = Field(ge=0, allow_inf_nan=False)
+
+
+class _VolumeRecords(BaseModel):
+    records: list[VolumeRecord]
 
 
 class _Pods(BaseModel):
@@ -185,6 +197,12 @@ class Client:
         """By hour and pod."""
         params = {"startTime": _moment(start), "endTime": _moment(end), "bucketSize": "hour"}
         return self._read(_Records, self._often("GET", "/v2/billing/pods", params=params)).records
+
+    def billed_volumes(self, start: datetime, end: datetime, volume: str) -> list[VolumeRecord]:
+        """By hour."""
+        params = {"startTime": _moment(start), "endTime": _moment(end), "bucketSize": "hour", "networkVolumeId": volume}
+        found = self._often("GET", "/v2/billing/network-volumes", params=params)
+        return self._read(_VolumeRecords, found).records
 
     def _often(
         self, method: str, path: str, *, params: Mapping[str, str] | None = None, missing: bool = False

@@ -13,6 +13,7 @@ from agent.errors import UserError, did_you_mean
 from agent.machines.records import Address, Bill, Candidate, Machine, NoCapacity, Seen, SeenState
 from agent.machines.renting import wall_clock
 from agent.machines.rules import RUNPOD, Rules
+from agent.machines.storage import Charged, Stored
 from agent.runners.rented import deadman
 from agent.runners.runpod.client import Client, GpuType, Pod, Status, Volume
 from agent.runners.runpod.settings import Settings
@@ -60,6 +61,23 @@ class Pods:
 
     def delete(self, provider_id: str) -> None:
         self.client.delete(provider_id)
+
+    def stored(self) -> Sequence[Stored]:
+        """The network volume, where the settings name one."""
+        if self.settings.volume is None:
+            return []
+        volume = volume_of(self.settings, self.client.volumes())
+        words = f"network volume of {volume.size} GB"
+        usd = self.rules.volume_per_hour(volume.size, fast=volume.type == "HIGH_PERFORMANCE")
+        return [Stored(volume.id, words, volume.dataCenter, usd)]
+
+    def charged(self, since: datetime) -> tuple[datetime, Sequence[Charged]]:
+        hour = self.clock().replace(minute=0, second=0, microsecond=0)
+        known = self.settings.volume
+        start = since.replace(minute=0, second=0, microsecond=0)
+        bill = self.client.billed_volumes(start, self.clock(), known) if known is not None else []
+        found = [Charged(one.networkVolumeId, one.startTime, one.endTime, one.totalAmount) for one in bill]
+        return hour - timedelta(seconds=self.rules.bill_s.value), found
 
     def bill(self, since: datetime) -> Bill:
         """By the hour: what ended is final when its hour is over, and a while more."""
@@ -146,14 +164,19 @@ def avoided(machines: Sequence[Machine]) -> set[tuple[str, str]]:
 def _places(settings: Settings, volumes: Sequence[Volume]) -> tuple[str, ...]:
     if settings.volume is None:
         return settings.data_centers or ("",)
-    there = {one.id: one.dataCenter for one in volumes}
-    if settings.volume not in there:
-        names = ", ".join(f"{one.id} ({one.name})" for one in volumes) or "none"
-        raise UserError(f"RunPod has no network volume {settings.volume!r}; there are: {names}")
-    place = there[settings.volume]
+    place = volume_of(settings, volumes).dataCenter
     if settings.data_centers and place not in settings.data_centers:
         raise UserError(f"volume {settings.volume} lies in {place}, which is not among data_centers")
     return (place,)
+
+
+def volume_of(settings: Settings, volumes: Sequence[Volume]) -> Volume:
+    """Raises UserError: there is no such one."""
+    found = next((one for one in volumes if one.id == settings.volume), None)
+    if found is None:
+        names = ", ".join(f"{one.id} ({one.name})" for one in volumes) or "none"
+        raise UserError(f"RunPod has no network volume {settings.volume!r}; there are: {names}")
+    return found
 
 
 def _seen(pod: Pod) -> Seen:
