@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.machines import book, reaping
+from agent.machines import reaping
 from agent.machines.renting import home, rent
 from agent.report import doctor
 from agent.store import lease, open_store
@@ -100,4 +100,4 @@ def test_every_start_ends_first_what_nobody_wants(root: Path, stand: StandIn) ->
             said = [event.text for event in reads.newest_events(mine.id, 5) if event.what == "machine"]
             assert any("not done: pods: " in text and "export RUNPOD_API_KEY" in text for text in said)
             assert any("nobody runs its campaign" in event.text for event in reads.newest_events(other.id, 5))
-            assert book.lately(reads, datetime.now(UTC) + timedelta(days=1))  # its bill has not come
+            assert reaping.lately(reads, datetime.now(UTC) + timedelta(days=1))  # its bill has not come

@@ -8,7 +8,7 @@ import pytest
 
 from agent import budget
 from agent.errors import BudgetExceeded, UserError
-from agent.machines import book, storage
+from agent.machines import book, caps, storage
 from agent.machines.records import Limits
 from agent.machines.renting import Renter
 from agent.machines.sweep import sweep
@@ -46,7 +46,7 @@ def test_a_volume_is_reserved_for_a_day_and_settled_from_the_bill(stand: StandIn
         assert money(one) == (pytest.approx(24 * PER_HOUR, rel=0.01), 0.0)
         with store.read() as reads:
             (row,) = book.everyone(reads)
-            assert (row.kind, row.place, book.count(reads)) == ("network volume of 50 GB", "EU-RO-1", 0)
+            assert (row.kind, row.place, caps.count(reads)) == ("network volume of 50 GB", "EU-RO-1", 0)
         stand.advance(20 * HOUR)
         assert sweep(one, [campaign.id]).actions == ()  # nobody takes it for a pod that vanished
         storage.keep(one, campaign.id)

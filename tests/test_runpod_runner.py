@@ -24,6 +24,7 @@ from agent.runners.runpod.rental import PodRental
 from agent.runners.runpod.settings import Settings
 from agent.store.schema import admissions
 from tests import far, sshd
+from tests.processes import until
 from tests.renting import HOUR, opened
 from tests.runpod import H100, KEY, PLACES, Course, StandIn
 from tests.zoo_runs import TOML, make_corpus
@@ -189,6 +190,28 @@ def test_a_pod_that_vanishes_loses_its_run_and_the_next_gets_another(pool: Pool)
     pool.until(runner, lambda: runner.poll(second.folder) == "done")
     runner.close()
     assert pool.stand.living() == [] and [state.split()[0] for state in pool.rows()] == ["gone", "gone"]
+
+
+@pytest.mark.slow
+def test_a_pod_is_given_up_for_lasting_silence_and_not_for_a_link_that_broke(pool: Pool) -> None:
+    pool.stand.courses.append(QUICK)
+    runner = pool.runner(idle_s=2 * HOUR, port_s=300.0)
+    paths = pool.job(runner)
+    pool.until(runner, lambda: runner.poll(paths.folder) == "done")
+    pool.stand.advance(HOUR)
+    keeper = runner._keepers["runpod/0"]
+    for broken in (True, False, True):
+        (pool.server.stop if broken else pool.server.start)()
+        until(lambda: (keeper.place == "") == broken, what=f"{keeper.place}")  # noqa: B023
+        for _ in range(2):
+            pool.stand.advance(140)
+            runner.step()
+        assert pool.rows()[0].startswith("live")
+    pool.stand.advance(200)
+    runner.step()
+    assert pool.rows()[0].startswith(f"refused {PLACES[0]} nothing can be started on it")
+    pool.server.start()
+    runner.close()
 
 
 @pytest.mark.slow

@@ -12,20 +12,19 @@ from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import RowMapping, func, select, update
+from sqlalchemy import RowMapping, select
 
 from agent import budget
-from agent.errors import BudgetExceeded, UserError
-from agent.machines.records import OVER, Candidate, Full, Limits, Machine, Seen
+from agent.errors import UserError
+from agent.machines import caps
+from agent.machines.records import OVER, Candidate, Limits, Machine, Seen
 from agent.machines.rules import Rules
 from agent.records import Amount
 from agent.store import Reads, Tx, statements
 from agent.store.rows import iso, now
-from agent.store.schema import installs, ledger, machines, runs
+from agent.store.schema import installs, machines
 
 _NAME = re.compile(r"caddie-([0-9a-f]{8})-c(\d{1,9})-m(\d{1,9})")
-STORAGE = " storage"  # ends the provider's and the backend's name of what is no machine (storage.py)
-MOST_WORDS = 1000  # of why a run waits
 _m = machines.c
 
 
@@ -74,12 +73,10 @@ def want(
     dearest = max(candidates, key=lambda one: one.usd_per_hour)
     until = at + timedelta(seconds=lease_s)
     usd = rules.worst(dearest.usd_per_hour, lease_s)
-    _below("a run", limits.usd_per_run, rules.cost(dearest.usd_per_hour, run_s))
-    _below("a lease", limits.usd_per_lease, usd)
-    _below_day(tx, limits, usd, at)
-    there = count(tx)
-    if there >= limits.most:
-        raise Full(f"{there} machines are rented, and {limits.most} may be at once", retry_after=60.0)
+    caps.below("a run", limits.usd_per_run, rules.cost(dearest.usd_per_hour, run_s))
+    caps.below("a lease", limits.usd_per_lease, usd)
+    caps.below_day(tx, limits, usd, at)
+    caps.room(tx, limits)
     entry_id = budget.reserve(tx, campaign_id, Amount(usd=usd), "machine")
     values = {
         "campaign_id": campaign_id,
@@ -136,18 +133,6 @@ def learnt(tx: Tx, machine_id: int, facts: Mapping[str, object]) -> Machine:
     return _change(tx, machine_id, facts={**get(tx, machine_id).facts, **facts})
 
 
-def at_work(tx: Tx, machine_id: int, run_id: int) -> None:
-    """Which machine a run is on; when it was booked there may have been none yet."""
-    tx.connection.execute(update(runs).where(runs.c.id == run_id).values(lease=lease(machine_id), reason=""))
-
-
-def waits(tx: Tx, campaign_id: int, run_id: int, why: str) -> None:
-    """Why a run that was handed over is on no machine yet: for whoever asks how the campaign fares."""
-    words = f"waits for a machine: {why}"[:MOST_WORDS]
-    tx.connection.execute(update(runs).where(runs.c.id == run_id).values(reason=words))
-    tx.add_event(campaign_id, "machine", words, run_id=run_id)
-
-
 def lease(machine_id: int) -> str:
     """As runs and spot checks name a machine, from its renting to its return."""
     return f"m{machine_id}"
@@ -160,8 +145,8 @@ def prolong(tx: Tx, machine_id: int, until: datetime, *, rules: Rules, limits: L
         return was
     held = budget.entry(tx, _entry(was)).reserved.usd
     usd = rules.worst(was.usd_per_hour, (until - _at(was.created)).total_seconds())
-    _below("a lease", limits.usd_per_lease, usd)
-    _below_day(tx, limits, usd - held, at)
+    caps.below("a lease", limits.usd_per_lease, usd)
+    caps.below_day(tx, limits, usd - held, at)
     budget.resize(tx, _entry(was), Amount(usd=max(usd, held)))
     return _change(tx, machine_id, until=iso(until))
 
@@ -285,46 +270,6 @@ def turned_down(reads: Reads, provider: str, since: datetime) -> list[Machine]:
     """Those that were found not to be good enough since then."""
     query = select(machines).where(_m.provider == provider, _m.refused != "", _m.created >= iso(since))
     return [_machine(row) for row in reads.connection.execute(query.order_by(_m.id)).mappings()]
-
-
-def count(reads: Reads) -> int:
-    """How many are not over, whoever rents them."""
-    there = _m.state.not_in(OVER) & ~_m.provider.endswith(STORAGE)
-    query = select(func.count()).select_from(machines).where(there)
-    return int(reads.connection.execute(query).scalar_one())
-
-
-def lately(reads: Reads, since: datetime) -> bool:
-    """Whether anything was rented that is there, not settled, or ended since then."""
-    open_or_late = _m.state.not_in(OVER) | _m.billed_usd.is_(None) | (_m.ended >= iso(since))
-    return reads.connection.execute(select(_m.id).where(open_or_late).limit(1)).first() is not None
-
-
-def day_usd(reads: Reads, at: datetime) -> float:
-    """Dollars of what ended in the 24 hours before, and all that is set aside now."""
-    spent = (_m.ended >= iso(at - timedelta(days=1))) & (ledger.c.state == "settled")
-    dollars = func.sum(ledger.c.settled_usd).filter(spent)
-    held = func.sum(ledger.c.reserved_usd).filter(ledger.c.state == "reserved")
-    query = select(func.coalesce(dollars, 0.0) + func.coalesce(held, 0.0)).join_from(
-        machines, ledger, ledger.c.id == _m.entry_id
-    )
-    return float(reads.connection.execute(query.where((ledger.c.state == "reserved") | spent)).scalar_one())
-
-
-def _below(what: str, cap: float | None, usd: float) -> None:
-    if cap is not None and usd > cap:
-        raise BudgetExceeded(f"{what} may cost {cap:.2f} $, and this one {usd:.2f} $ at worst")
-
-
-def _below_day(reads: Reads, limits: Limits, more: float, at: datetime) -> None:
-    if limits.usd_per_day is None or more <= 0:
-        return
-    so_far = day_usd(reads, at)
-    if so_far + more > limits.usd_per_day:
-        raise BudgetExceeded(
-            f"{more:.2f} $ more would pass the cap of {limits.usd_per_day:.2f} $ a day: "
-            f"{so_far:.2f} $ are spent or reserved"
-        )
 
 
 def _change(tx: Tx, machine_id: int, **values: object) -> Machine:

@@ -9,13 +9,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from sqlalchemy import select
+
 from agent.errors import CaddieError
-from agent.machines import book
 from agent.machines.providers import renters
+from agent.machines.records import OVER
 from agent.machines.renting import Renter
 from agent.machines.sweep import CHANGES_S, sweep
 from agent.records import Campaign
-from agent.store import Store
+from agent.store import Reads, Store
+from agent.store.rows import iso
+from agent.store.schema import machines
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ def before(store: Store, workspace: Path, campaign: Campaign, environ: Mapping[s
     """Before a campaign goes on: what was rented and is wanted by nobody ends, whatever runs this time. What was done,
     and who could not be asked, is in the campaign's log. Asks nobody where nothing was rented lately."""
     with store.read() as reads:
-        if not book.lately(reads, datetime.now(UTC) - timedelta(seconds=CHANGES_S)):
+        if not lately(reads, datetime.now(UTC) - timedelta(seconds=CHANGES_S)):
             return
     done = reap(*renters(store, workspace, environ), keep=[campaign.id])
     with store.write() as tx:
@@ -70,3 +74,9 @@ def words(found: Reaped, *, dry_run: bool = False) -> str:
         who = ", ".join(found.asked)
         return f"nothing to end; asked: {who}" if who else "nothing was ever rented here, and runners.toml names nobody"
     return "\n".join(lines)
+
+
+def lately(reads: Reads, since: datetime) -> bool:
+    """Whether anything was rented that is there, not settled, or ended since then."""
+    open_or_late = machines.c.state.not_in(OVER) | machines.c.billed_usd.is_(None) | (machines.c.ended >= iso(since))
+    return reads.connection.execute(select(machines.c.id).where(open_or_late).limit(1)).first() is not None

@@ -11,8 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol, runtime_checkable
 
 from agent import budget
-from agent.errors import BudgetExceeded
-from agent.machines import book
+from agent.machines import book, caps
 from agent.machines.records import Machine
 from agent.machines.renting import Renter
 from agent.records import Amount
@@ -131,9 +130,7 @@ def share(row: Machine, bill: Iterable[Charged]) -> float:
 
 def _begin(tx: Tx, renter: Renter, campaign_id: int, stored: Stored, at: datetime) -> None:
     usd = renter.provider.rules.worst(stored.usd_per_hour, AHEAD_S)
-    limit = renter.limits.usd_per_day
-    if limit is not None and book.day_usd(tx, at) + usd > limit:
-        raise BudgetExceeded(f"{stored.words} costs {usd:.2f} $ a day, and would pass the cap of {limit:.2f} $ a day")
+    caps.below_day(tx, renter.limits, usd, at)
     values = {
         "campaign_id": campaign_id,
         "name": "",
@@ -161,11 +158,11 @@ def _open(tx: Tx, renter: Renter) -> Sequence[Machine]:
 
 def _backend(renter: Renter) -> str:
     """No runner has this name, so that nobody takes a volume for a machine of his."""
-    return f"{renter.backend}{book.STORAGE}"
+    return f"{renter.backend}{caps.STORAGE}"
 
 
 def _provider(renter: Renter) -> str:
-    return f"{renter.provider.name}{book.STORAGE}"
+    return f"{renter.provider.name}{caps.STORAGE}"
 
 
 def _until(row: Machine) -> datetime:

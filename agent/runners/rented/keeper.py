@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from agent.errors import BudgetExceeded, InfraError, StoreError, UserError
-from agent.machines import book
+from agent.machines import book, work
 from agent.machines.records import BadRequest, Full, Machine, NoCapacity
 from agent.machines.renting import rent, shut
 from agent.machines.tending import Patience, due, prolong, tend
@@ -43,6 +43,7 @@ class Keeper:
         self._turned = ""  # why the machine takes no further run
         self._since: datetime | None = None  # idle, or waiting for a machine
         self._tended: datetime | None = None
+        self._silent_since: datetime | None = None
         self._failures = 0  # machines in a row that came to nothing
         self._blocks = 0  # steps in a row that did
         self._said = ""  # of why a job waits
@@ -164,7 +165,7 @@ class Keeper:
                 made = rent(desk.renter, desk.campaign_id, candidates, lease_s, order.wall_s)
             with desk.renter.store.write() as tx:
                 self.machine = book.learnt(tx, made.id, {"slot": self.slot})
-        self._turned, self._tended, self._since = "", desk.renter.clock(), None
+        self._turned, self._tended, self._since, self._silent_since = "", desk.renter.clock(), None, None
         return LOOK_S
 
     def _look(self) -> None:
@@ -193,6 +194,7 @@ class Keeper:
             return 0.0
         if not self.place:
             return self._reach(now)
+        self._silent_since = None
         if self.machine.facts.get("admitted") is not True and not self._admit():
             return 0.0
         job = self._job
@@ -215,11 +217,13 @@ class Keeper:
         return not due(self.machine, now, order_of(job).wall_s + SPARE_S)
 
     def _reach(self, now: datetime) -> float:
+        """A machine that is there and does not answer: a new one, or one whose link is broken for now."""
         assert self.machine is not None
         far, name = self._desk.ssh.machines, self.machine.name
         if far.named(name) is None:
             far.add(self._desk.host(self.machine, self.gpus))
-        elif _seconds_there(self.machine, now) > self._terms.port_s:
+        self._silent_since = self._silent_since or now
+        if (now - self._silent_since).total_seconds() > self._terms.port_s:
             self._refuse(f"nothing can be started on it: {far.wrong(name)}")
         return LOOK_S
 
@@ -228,7 +232,7 @@ class Keeper:
         order, desk = order_of(job), self._desk
         self._have(order.wall_s + SPARE_S)
         with desk.renter.store.write() as tx:
-            book.at_work(tx, self.machine.id, order.run_id)
+            work.at_work(tx, self.machine.id, order.run_id)
         desk.ssh.submit(order, job, f"{self.machine.name}/0")
         self._handed, self._failures = job, 0
 
@@ -283,13 +287,8 @@ class Keeper:
         said = f"{job} {why}"
         if said != self._said:
             with contextlib.suppress(StoreError), self._desk.renter.store.write() as tx:  # a busy moment: the next time
-                book.waits(tx, self._desk.campaign_id, order_of(job).run_id, why)
+                work.waits(tx, self._desk.campaign_id, order_of(job).run_id, why)
                 self._said = said
-
-
-def _seconds_there(machine: Machine, now: datetime) -> float:
-    """Since it could be used, as its provider said."""
-    return (now - datetime.fromisoformat(machine.live or machine.created)).total_seconds()
 
 
 def _over(folder: Path) -> bool:

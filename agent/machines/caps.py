@@ -1,0 +1,60 @@
+"""What a person allows beside a campaign's own cap: dollars for a run, for a lease and for a day, and machines at once.
+
+Takes the store's rows and `Limits`; all campaigns of a store count together.
+"""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select
+
+from agent.errors import BudgetExceeded
+from agent.machines.records import OVER, Full, Limits
+from agent.store import Reads
+from agent.store.rows import iso
+from agent.store.schema import ledger, machines
+
+STORAGE = " storage"  # ends the provider's and the backend's name of what is no machine (storage.py)
+_m = machines.c
+
+
+def below(what: str, cap: float | None, usd: float) -> None:
+    """Raises BudgetExceeded."""
+    if cap is not None and usd > cap:
+        raise BudgetExceeded(f"{what} may cost {cap:.2f} $, and this one {usd:.2f} $ at worst")
+
+
+def below_day(reads: Reads, limits: Limits, more: float, at: datetime) -> None:
+    """Raises BudgetExceeded."""
+    if limits.usd_per_day is None or more <= 0:
+        return
+    so_far = day_usd(reads, at)
+    if so_far + more > limits.usd_per_day:
+        raise BudgetExceeded(
+            f"{more:.2f} $ more would pass the cap of {limits.usd_per_day:.2f} $ a day: "
+            f"{so_far:.2f} $ are spent or reserved"
+        )
+
+
+def room(reads: Reads, limits: Limits) -> None:
+    """Raises Full: as many machines as may be are there, whoever rents them."""
+    there = count(reads)
+    if there >= limits.most:
+        raise Full(f"{there} machines are rented, and {limits.most} may be at once", retry_after=60.0)
+
+
+def count(reads: Reads) -> int:
+    """How many are not over, whoever rents them."""
+    there = _m.state.not_in(OVER) & ~_m.provider.endswith(STORAGE)
+    query = select(func.count()).select_from(machines).where(there)
+    return int(reads.connection.execute(query).scalar_one())
+
+
+def day_usd(reads: Reads, at: datetime) -> float:
+    """Dollars of what ended in the 24 hours before, and all that is set aside now."""
+    spent = (_m.ended >= iso(at - timedelta(days=1))) & (ledger.c.state == "settled")
+    dollars = func.sum(ledger.c.settled_usd).filter(spent)
+    held = func.sum(ledger.c.reserved_usd).filter(ledger.c.state == "reserved")
+    query = select(func.coalesce(dollars, 0.0) + func.coalesce(held, 0.0)).join_from(
+        machines, ledger, ledger.c.id == _m.entry_id
+    )
+    return float(reads.connection.execute(query.where((ledger.c.state == "reserved") | spent)).scalar_one())
