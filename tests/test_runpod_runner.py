@@ -17,7 +17,8 @@ from agent.machines.sweep import settle
 from agent.runners import NEW, JobPaths
 from agent.runners.rented import deadman
 from agent.runners.rented.keys import public_key
-from agent.runners.rented.runner import UNKNOWN_USD, Admit, RentingRunner
+from agent.runners.rented.prices import UNKNOWN_USD
+from agent.runners.rented.runner import Admit, RentingRunner
 from agent.runners.runpod.client import Client
 from agent.runners.runpod.pods import Pods
 from agent.runners.runpod.rental import PodRental

@@ -15,10 +15,11 @@ from agent.machines import book, work
 from agent.machines.records import BadRequest, Full, Machine, NoCapacity
 from agent.machines.renting import rent, shut
 from agent.machines.tending import Patience, due, prolong, tend
-from agent.runners.job import JobPaths, JobResult, Loss, write_aside
+from agent.runners.job import JobPaths, Loss
 from agent.runners.reading import there
 from agent.runners.rented.desk import Desk
 from agent.runners.rented.slots import Named
+from agent.runners.rented.waiting import cancel, over
 from agent.runners.results import order_of
 from agent.runners.ssh.errand import lose
 
@@ -59,7 +60,7 @@ class Keeper:
 
     @property
     def idle(self) -> bool:
-        return self._job is None or _over(self._job)
+        return self._job is None or over(self._job)
 
     def rents(self, machine: Machine) -> bool:
         """Whether a machine that is there is of its kind and size."""
@@ -132,11 +133,11 @@ class Keeper:
 
     def _step(self) -> float:
         job = self._job
-        if job is not None and self._handed != job and there(JobPaths(job).cancel) and not _over(job):
-            _cancel(job)
+        if job is not None and self._handed != job and there(JobPaths(job).cancel) and not over(job):
+            cancel(job)
         if self.machine is None:
             # One whose machine is gone is lost, and its errand says so.
-            return TEND_S if job is None or _over(job) or self._handed == job else self._rent(job)
+            return TEND_S if job is None or over(job) or self._handed == job else self._rent(job)
         now = self._desk.renter.clock()
         often = TEND_S if self.machine.state == "live" else STARTING_S
         if self._tended is None or (now - self._tended).total_seconds() >= often:
@@ -201,7 +202,7 @@ class Keeper:
         if self._turned and (self.idle or self._handed != job):
             self._refuse(self._turned)
             return 0.0
-        if job is None or _over(job):
+        if job is None or over(job):
             return self._idle(now)
         if self._handed != job:
             self._hand(job)
@@ -211,7 +212,7 @@ class Keeper:
     def _lasts(self, now: datetime) -> bool:
         """Whether a machine whose time can't be moved has enough of it for the job that waits."""
         job = self._job
-        if not self._desk.rental.fixed or job is None or self._handed == job or _over(job):
+        if not self._desk.rental.fixed or job is None or self._handed == job or over(job):
             return True
         assert self.machine is not None
         return not due(self.machine, now, order_of(job).wall_s + SPARE_S)
@@ -272,7 +273,7 @@ class Keeper:
         """A job does not wait for ever; what a person must mend, it does not wait for at all."""
         self.why, self._blocks = why, self._blocks + 1
         job, now = self._job, self._desk.renter.clock()
-        if job is None or _over(job) or self._handed == job:
+        if job is None or over(job) or self._handed == job:
             return AGAIN_S
         self._since = self._since or now
         if (now - self._since).total_seconds() >= patience_s:
@@ -289,14 +290,3 @@ class Keeper:
             with contextlib.suppress(StoreError), self._desk.renter.store.write() as tx:  # a busy moment: the next time
                 work.waits(tx, self._desk.campaign_id, order_of(job).run_id, why)
                 self._said = said
-
-
-def _over(folder: Path) -> bool:
-    paths = JobPaths(folder)
-    return there(paths.result) or there(paths.lost)
-
-
-def _cancel(folder: Path) -> None:
-    run_id = order_of(folder).run_id
-    result = JobResult(run_id, "cancelled", "cancelled before a machine was there", (), 0.0, (), False)
-    write_aside(JobPaths(folder).result, result.to_json())

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from agent.errors import BudgetExceeded, CaddieError, InfraError, UserError
 from agent.machines import book, storage
-from agent.machines.records import Candidate, Machine
+from agent.machines.records import Machine
 from agent.machines.renting import Renter, shut
 from agent.machines.sweep import sweep
 from agent.runners import NEW, JobPaths, JobResult, JobState, Loss, Progress
@@ -23,6 +23,7 @@ from agent.runners.order import Order, placed
 from agent.runners.reading import read_small, there
 from agent.runners.rented.desk import Desk
 from agent.runners.rented.keeper import AGAIN_S, Keeper
+from agent.runners.rented.prices import Prices
 from agent.runners.rented.rental import Rental
 from agent.runners.rented.slots import Slots
 from agent.runners.rented.spot import spot_check, unfit
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 # Until the first machine says what it has. One with less is given back, and nothing runs on it.
 THOUGHT_LEVEL: Level = "landlock"
-UNKNOWN_USD = 20.0  # an hour of a GPU whose price nobody said: more than any that is listed
 COMPARE_S = 3600.0  # bills are final an hour after the hour, and until then more is set aside
 SLOT = "slot"  # the file in a job's folder that says which slot it waits for or is in
 
@@ -61,7 +61,7 @@ class RentingRunner:
         self._named = {one.slot: one for one in self._slots.every()}
         self._keepers: dict[str, Keeper] = {}
         self._desk: Desk | None = None
-        self._prices: dict[tuple[str, int], float] = {}
+        self._prices = Prices(rental)
         self._stop = threading.Event()
         self._news = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -104,9 +104,7 @@ class RentingRunner:
         keeper, named = self._keepers.get(slot), self._named.get(slot)
         if keeper is not None and keeper.machine is not None:
             return keeper.machine.usd_per_hour
-        kind, gpus = ("", 1) if named is None else (named.kind, named.gpus)
-        known = self._prices.get((kind, gpus), self._rental.price(kind, gpus))
-        return UNKNOWN_USD * max(1, gpus) if known is None else known
+        return self._prices.of(*(("", 1) if named is None else named[1:]))
 
     def env(self, slot: str) -> dict[str, str]:
         """The machine itself adds what its slot is."""
@@ -146,7 +144,7 @@ class RentingRunner:
             campaign_id=campaign_id,
             rental=self._rental,
             ssh=self._ssh,
-            candidates=self._candidates,
+            candidates=lambda kind, gpus: self._prices.candidates(one, kind, gpus),
             turn=self._slots.turn,
             make_room=self._make_room,
             unfit=self._unfit,
@@ -154,7 +152,7 @@ class RentingRunner:
         )
         self._keepers = {slot: Keeper(named, desk) for slot, named in self._named.items()}
         self._adopt(desk)
-        self._ask_prices()
+        self._prices.ask(one, self._named.values())
         if threads:
             self._threads = [
                 threading.Thread(target=self._keep, args=(keeper,), name=keeper.slot, daemon=True)
@@ -266,19 +264,6 @@ class RentingRunner:
                 shut(desk.renter, row.id, "no slot is for it any more")
             else:
                 keeper.machine = row
-
-    def _ask_prices(self) -> None:
-        """Slots are chosen by price before anything is rented. Who gives no answer now is asked again when it is."""
-        for kind, gpus in {(one.kind, one.gpus) for one in self._named.values()}:
-            if self._rental.price(kind, gpus) is None:
-                with contextlib.suppress(CaddieError):
-                    self._candidates(kind, gpus)
-
-    def _candidates(self, kind: str, gpus: int) -> list[Candidate]:
-        assert self._desk is not None
-        found = self._rental.candidates(self._desk.renter, kind, gpus)
-        self._prices[kind, gpus] = min(one.usd_per_hour for one in found)
-        return found
 
     def _make_room(self) -> bool:
         """Gives a machine back that has nothing to do, for one of another size; whether one went."""
