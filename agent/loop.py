@@ -22,7 +22,7 @@ from agent.runners import ended as over_now
 from agent.runners import rents
 from agent.runners.fleet import Closes
 from agent.setting import Setting
-from agent.steps import anchors
+from agent.steps import anchors, rescore
 from agent.steps.admit import admit, record, refresh
 from agent.steps.agenda import Agenda
 from agent.steps.collect import cancel_all, collect
@@ -133,8 +133,9 @@ class Loop:
         agenda.stalled = set(decided.stalled) if agenda.whole else (agenda.stalled - due) | decided.stalled
         happened = len(ended) + len(decided.states)
         fresh = any(one.run.baseline_id is None for one in ended)
+        rescored = any(one.run.purpose == "rescore" for one in ended)
         moved = 0
-        if agenda.whole or fresh or "auditing" in decided.states.values():
+        if agenda.whole or fresh or rescored or "auditing" in decided.states.values():
             moved = promote(setting)
         if agenda.whole or moved:
             if moved:
@@ -173,6 +174,8 @@ class Loop:
         free = self._slots.free(agenda.runs.values())
         if not free or self._asked() or full_disk(setting) is not None:
             return 0
+        if scored := self._rescore([slot.name for slot in free]):
+            return scored
         items = [item for item in self._wanted() if not begins(item) or self._conforming.may_run(item.proposal)]
         if not items:
             return 0
@@ -190,6 +193,20 @@ class Loop:
             self._slots.started(run)
             started += 1
         return started
+
+    def _rescore(self, slots: list[str]) -> int:
+        """What passed, on machines that did not train it; promotion waits for nothing else."""
+        happened = 0
+        for item, slot in rescore.due(self._setting, slots):
+            happened += 1
+            run = start(self._setting, item, slot)
+            if run is None:
+                rescore.unpaid(self._setting, item.proposal)
+                self._agenda.again()
+            else:
+                self._agenda.started(run)
+                self._slots.started(run)
+        return happened
 
     def _wanted(self) -> list[Wanted]:
         """What may start at all, most urgent first."""

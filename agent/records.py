@@ -54,8 +54,9 @@ CampaignState = Literal["running", "stopped", "finished"]
 
 # Why a run exists. `report` runs gate nothing: they are the head's figure and its children's yardstick. A `trial` is
 # at a cheaper rung than the one that decides: an idea's own, or its baseline's, with which it is compared.
-# An `anchor` is a run of the head that says what a machine is like.
-Purpose = Literal["trial", "screen", "confirm", "replay", "report", "recheck", "anchor"]
+# An `anchor` is a run of the head that says what a machine is like. A `rescore` trains nothing: the artifact of a run
+# that an idea is accepted by is scored once more, on another machine.
+Purpose = Literal["trial", "screen", "confirm", "replay", "report", "recheck", "anchor", "rescore"]
 RunState = Literal["queued", "running", "done", "lost", "cancelled"]
 # How a run that is done ended. Only `ok` has a score.
 Outcome = Literal["ok", "crashed", "capped", "no_artifact", "bad_artifact", "score_failed", "cancelled"]

@@ -5,12 +5,13 @@ its own, and nothing is shared but what went over the link.
 """
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from agent import track as tracks
 from agent.runners.job import JobPaths
 from agent.runners.order import Order, place
+from agent.runners.ssh.hosts import SshHost
 from agent.runners.ssh.runner import SshRunner
 from tests import ordering
 from tests.processes import until
@@ -30,8 +31,10 @@ class World:
             shutil.copytree(corpus, data / "docs")
         self._runners: list[SshRunner] = []
 
-    def runner(self, **host: Any) -> SshRunner:
-        found = SshRunner([self.sshd.host(self.far, **host)], self.workspace, tracks.parse(self.toml, "toy.toml"))
+    def runner(self, hosts: Sequence[SshHost] = ()) -> SshRunner:
+        """Of the machine of this world, or of others."""
+        machines = hosts or [self.sshd.host(self.far)]
+        found = SshRunner(machines, self.workspace, tracks.parse(self.toml, "toy.toml"))
         self._runners.append(found)
         return found
 

@@ -19,6 +19,7 @@ from agent.runners.local import LocalRunner
 from agent.runners.ssh import mirror
 from agent.runners.ssh.errand import SURELY_OVER_S, lose, surely_over
 from agent.runners.ssh.runner import SshRunner
+from agent.track import GRACE_S
 from tests import far, processes, sshd
 from tests.processes import until
 from tests.zoo_runs import TOML, make_corpus
@@ -75,6 +76,27 @@ def test_the_scores_of_a_baseline_come_back_and_go_along_with_the_next_run(world
         assert sha is not None and paths.reference.stat().st_size > 0
         reference = Reference(f"r{run_id}/{paths.reference.name}", sha)
     assert words == ["a bigram model of the judge's", "the baseline's scores for 100 % of the tokens"]
+
+
+def test_what_one_machine_has_trained_is_scored_on_another(world: far.World) -> None:
+    hosts = [world.sshd.host(world.far), world.sshd.host(world.root / "other", "lab/other")]
+    runner = world.runner(hosts=hosts)
+    trained = world.place(world.order(1, seed=3))
+    runner.submit(world.order(1, seed=3), trained.folder, "lab/box/0")
+    assert far.ended(runner, trained) == "done", runner.loss(trained.folder)
+    limits = world.order().limited.limits
+    order = world.order(2, seed=3, phases=("judge",), wall_s=limits.judge_wall_s() + GRACE_S)
+    paths = world.place(order)
+    (paths.out / "final_model.bin").write_bytes((trained.out / "final_model.bin").read_bytes())
+    runner.submit(order, paths.folder, "lab/other/0")
+    assert far.ended(runner, paths) == "done", runner.loss(paths.folder)
+    result = runner.collect(paths.folder)
+    assert (result.outcome, result.ran, [phase.name for phase in result.phases]) == ("ok", True, ["judge"])
+    assert result.walls and set(result.walls) == set(runner.collect(trained.folder).walls)
+    first, second = (Measured.from_json(one.measure.read_text()) for one in (trained, paths))
+    assert second.artifact_sha == first.artifact_sha and second.nats == pytest.approx(first.nats, rel=1e-6)
+    assert runner.lease("lab/box/0") != runner.lease("lab/other/0")
+    assert not list((world.root / "other").glob("jobs/*/night.jobs.r1*")), "nothing was trained there"
 
 
 LONG = TOML.replace('CHEAT = ""', 'CHEAT = "trains_past_its_clock"').replace("train_wall_s = 20", "train_wall_s = 4")

@@ -34,6 +34,7 @@ def test_datasette_shows_every_table_and_view_with_labels(path: Path) -> None:
             rows = (await datasette.client.get(f"/runs/{name}.json?_shape=array")).json()
             assert rows or name in (
                 "admissions",
+                "rescores",
                 "blobs",
                 "commits",
                 "findings",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent.loop import Loop
-from agent.records import FINAL
+from agent.states import FINAL
 from agent.report import status
 from agent.runners.fake import FakeRunner
 from agent.store import open_store

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from agent.records import Event
 from agent.report.status import head_bpb
 from agent.report.words import line, plain, table
-from agent.store import Reads
+from agent.store import Reads, rescores
 from agent.store.query import Table
 
 Row = dict[str, object]
@@ -43,8 +43,8 @@ def runs_words(rows: Sequence[Row]) -> str:
 
 
 def run(reads: Reads, run_id: int) -> Row:
-    one, found = reads.run(run_id), reads.measurement(run_id)
-    row: Row = {**_fields(one), "measurement": None}
+    one, found, again = reads.run(run_id), reads.measurement(run_id), rescores.of_run(reads, run_id)
+    row: Row = {**_fields(one), "measurement": None, "rescore": None if again is None else again._asdict()}
     if found is not None:
         audit = _fields(found.audit) if found.audit is not None else None
         shown = {k: v for k, v in _fields(found).items() if k not in ("doc_nats", "hidden_nats")}
@@ -53,14 +53,16 @@ def run(reads: Reads, run_id: int) -> Row:
 
 
 def run_words(row: Row) -> str:
-    measured = row["measurement"]
-    lines = _pairs({key: value for key, value in row.items() if key != "measurement"})
+    measured, again = row["measurement"], row["rescore"]
+    lines = _pairs({key: value for key, value in row.items() if key not in ("measurement", "rescore")})
     if isinstance(measured, dict):
         findings, audit = measured.pop("findings", ()), measured.pop("audit", None)
         lines += ["measured:", *("  " + text for text in _pairs(measured))]
         if audit is not None:
             lines += [f"audit: {audit_words(audit)}"]
         lines += [f"  finding {f.severity}: {f.rule}: {plain(f.text)}" for f in findings]
+    if isinstance(again, dict):
+        lines.append(f"scored once more: {plain(str(again['words']))}")
     return "\n".join(lines)
 
 

@@ -14,7 +14,7 @@ from agent.setting import Setting, known
 from agent.steps.fresh import fresh
 from agent.store import Reads, Scored
 
-RESTED_ON: frozenset[Purpose] = frozenset({"confirm", "replay", "report", "recheck", "anchor"})
+RESTED_ON: frozenset[Purpose] = frozenset({"confirm", "replay", "report", "recheck", "anchor", "rescore"})
 
 
 def auditing(setting: Setting, reads: Reads, run: Run) -> Auditing:

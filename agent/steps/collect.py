@@ -12,7 +12,7 @@ from agent.records import Amount, Run, RunState
 from agent.runners import NEW, ended, lease_of
 from agent.runners.job import JobPaths, JobResult
 from agent.setting import Setting, known
-from agent.steps import losses
+from agent.steps import losses, rescore
 from agent.steps.hidden import watched
 from agent.steps.launch import reserved_s, submit
 from agent.store import Reads, Tx
@@ -80,12 +80,15 @@ def _finish(setting: Setting, run: Run) -> Ended:
         tx.update_run(
             run.id, state="done", outcome=result.outcome, reason=result.reason, walls=result.walls, ended=now()
         )
-        tx.update_run(run.id, lease=_lease(setting, tx, run))
-        tx.add_measurement(measurement)
+        run = tx.update_run(run.id, lease=_lease(setting, tx, run))
+        if run.purpose == "rescore":  # no score of its own: it would count twice
+            rescore.compared(setting, tx, run, result, measurement)
+        else:
+            tx.add_measurement(measurement)
         _settle(setting, tx, run, min(result.slot_s, reserved_s(setting, tx, run)))
         if tx.proposal(run.proposal_id).state == "running":
             tx.move(run.proposal_id, "measured", run_id=run.id)
-    return Ended(run, result.slot_s, result.outcome == "ok")
+    return Ended(run, result.slot_s, result.outcome == "ok" and run.purpose != "rescore")
 
 
 def _lease(setting: Setting, reads: Reads, run: Run) -> str:

@@ -50,8 +50,11 @@ def ending(setting: Setting, reads: Reads, *, may_plan: bool) -> Ending | None:
     if (found := over(setting, reads)) is not None:
         return found
     items = wanted(setting, reads)
-    if items and (full := full_disk(setting)) is not None:
+    rescored = bool(reads.proposals(campaign.id, {"auditing"}))
+    if (items or rescored) and (full := full_disk(setting)) is not None:
         return Ending("stopped", full, failed=True)
+    if rescored:
+        return None  # it waits for a slot on another machine
     worst = worst_run(setting, reads)
     if any(covering(reads, item, worst) for item in items):
         return None

@@ -4,23 +4,39 @@ Takes a proposal's commit, a seed and limits; gives an `Order` and fills the fol
 """
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from agent import reach, training
+from agent.errors import InfraError
 from agent.judge.phase import CodeSizes
 from agent.judge.task import Auditing
 from agent.records import Proposal, Run
+from agent.runners.job import JobPaths
 from agent.runners.order import Order, place
+from agent.runners.reading import read_plain
 from agent.setting import Setting, known
 from agent.tables import Limits
 from sandbox import Level
+from sandbox.limits import MB
 
 
 def make_job(
-    setting: Setting, run: Run, proposal: Proposal, limits: Limits, paid_s: float, auditing: Auditing
+    setting: Setting,
+    run: Run,
+    proposal: Proposal,
+    limits: Limits,
+    paid_s: float,
+    auditing: Auditing,
+    trained: Path | None = None,
 ) -> Order:
-    """The job folder of a run, made once; a second call finds it. `paid_s`: what was reserved, never passed."""
+    """The job folder of a run, made once; a second call finds it. `paid_s`: what was reserved, never passed.
+
+    `trained`: the job whose artifact is only scored; None: this one trains its own.
+    """
     order = order_of(setting, run, proposal, limits, paid_s, auditing)
+    if trained is not None:
+        order = replace(order, phases=("judge",))
 
     def fill(code: Path) -> None:
         if setting.track.script.pack:
@@ -28,9 +44,22 @@ def make_job(
             (code / Path(setting.track.script.path).name).write_bytes(packed.read_bytes())
         else:
             setting.repo.export(known(proposal.commit), code)
+        if trained is not None:
+            _copy_artifact(setting, JobPaths(trained), JobPaths(code.parent))
 
     place(setting.job(run.id), order, fill)
     return order
+
+
+def _copy_artifact(setting: Setting, trained: JobPaths, job: JobPaths) -> None:
+    """A candidate may have written anything in its place."""
+    name = setting.track.script.artifact
+    try:
+        data = read_plain(trained.out, name, setting.track.limits.disk_mb * MB)
+    except ValueError as error:
+        raise InfraError(f"the artifact in {trained.folder} can't be read: {error}") from error
+    (job.out / name).parent.mkdir(parents=True, exist_ok=True)
+    (job.out / name).write_bytes(data)
 
 
 def order_of(

@@ -13,7 +13,8 @@ from agent.runners.fleet import NotPlacedError
 from agent.setting import Setting, known
 from agent.steps.auditing import auditing
 from agent.steps.jobs import make_job, script_sha
-from agent.steps.limits import affordable, run_limits, worst_run
+from agent.steps.limits import affordable, run_limits, worst_run, worst_scoring
+from agent.steps.rescore import scored_by
 from agent.steps.wanted import Wanted
 from agent.store import Reads, Tx
 from agent.store.rows import now
@@ -61,7 +62,8 @@ def submit(setting: Setting, run: Run) -> Run:
         limits = run_limits(setting, reads, run.rung, run.hardware_class)
         paid_s = reserved_s(setting, reads, run)
         closely = auditing(setting, reads, run)
-    order = make_job(setting, run, proposal, limits, paid_s, closely)
+        trained = setting.job(scored_by(reads, run).id) if run.purpose == "rescore" else None
+    order = make_job(setting, run, proposal, limits, paid_s, closely, trained)
     try:
         setting.runner.submit(order, setting.job(run.id), known(run.slot))
     except NotPlacedError as error:
@@ -108,7 +110,8 @@ def _book(setting: Setting, tx: Tx, item: Wanted, slot: str) -> Run:
 
 
 def _fund(setting: Setting, tx: Tx, item: Wanted, run: Run) -> None:
-    worst = worst_run(setting, tx, item.rung, run.hardware_class)
+    worst_of = worst_scoring if item.purpose == "rescore" else worst_run
+    worst = worst_of(setting, tx, item.rung, run.hardware_class)
     if item.purpose == "trial" and not affordable(tx.balance(setting.campaign.id), worst_run(setting, tx).gpu_s):
         raise BudgetExceeded("nothing is tried for which there is no money to screen it")
     hold = covering(tx, item, worst)

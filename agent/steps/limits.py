@@ -9,7 +9,7 @@ from dataclasses import replace
 from agent.records import Amount, Balance
 from agent.setting import Setting
 from agent.store import Reads
-from agent.tables import Limits
+from agent.tables import GRACE_S, Limits
 
 LEAST_AUDIT_S = 1.0
 
@@ -58,6 +58,12 @@ def worst_run(setting: Setting, reads: Reads, rung: str = "", hardware_class: st
     rung = rung or setting.track.decision.rung
     limits = run_limits(setting, reads, rung, hardware_class)
     return Amount(gpu_s=limits.worst_s() * max(1, setting.track.gpus(rung)))
+
+
+def worst_scoring(setting: Setting, reads: Reads, rung: str, hardware_class: str) -> Amount:
+    """The same of a run that trains nothing."""
+    limits = run_limits(setting, reads, rung, hardware_class)
+    return Amount(gpu_s=(limits.judge_wall_s() + GRACE_S) * max(1, setting.track.gpus(rung)))
 
 
 def worst_idea(setting: Setting, reads: Reads) -> Amount:

@@ -7,7 +7,7 @@ from agent.errors import BudgetExceeded, EditError, UserError
 from agent.judge import gates, verdict
 from agent.records import Proposal, ProposalState, Verdict
 from agent.setting import Setting, known
-from agent.steps import admit, anchors, classes
+from agent.steps import admit, anchors, classes, rescore
 from agent.steps.auditing import unaudited
 from agent.steps.decide import noise_of
 from agent.steps.fresh import fresh
@@ -41,7 +41,8 @@ def _each(setting: Setting, state: ProposalState, step: Callable[[Setting, Propo
 def _audited(setting: Setting, proposal: Proposal) -> bool:
     """An idea is what its audited runs say that it is.
 
-    Two gains measured apart are not yet a gain together: a stale baseline means a replay.
+    Two gains measured apart are not yet a gain together: a stale baseline means a replay. Where there is another
+    machine of its class, the idea is scored there too before it counts.
 
     An accepted idea goes to the trunk at once, so that the next one in line sees the new head.
     """
@@ -53,6 +54,13 @@ def _audited(setting: Setting, proposal: Proposal) -> bool:
         head = tx.head(setting.campaign.id)
         if proposal.baseline_id != head.id:
             tx.move(proposal.id, "replaying", f"the head is now p{head.id}")
+            return True
+        second = rescore.look(setting, tx, proposal)
+        if second.waits:
+            return False
+        if second.against:
+            tx.move(proposal.id, "inconclusive", second.against)
+            budget.let_go(tx, proposal.id, "inconclusive")
             return True
     try:
         with setting.store.write() as tx:

@@ -142,7 +142,16 @@ def _in_order(setting: Setting, ideas: Sequence[Proposal]) -> bool:
     return all(one.planner in quick for one in ideas)
 
 
-_RANK: dict[Purpose, int] = {"anchor": 0, "report": 0, "recheck": 1, "replay": 2, "confirm": 3, "screen": 4, "trial": 4}
+_RANK: dict[Purpose, int] = {
+    "anchor": 0,
+    "rescore": 0,
+    "report": 0,
+    "recheck": 1,
+    "replay": 2,
+    "confirm": 3,
+    "screen": 4,
+    "trial": 4,
+}
 
 
 def in_flight(runs: list[Run]) -> bool:

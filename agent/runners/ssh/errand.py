@@ -21,7 +21,7 @@ from agent.runners.order import Order
 from agent.runners.reading import read_plain, read_small, there
 from agent.runners.ssh import mirror
 from agent.runners.ssh.answers import JUDGING_LOGS, TRAINING_LOGS, Dead, Jobs, Nothing, Seen, Share
-from agent.runners.ssh.depot import training_data, tree_of
+from agent.runners.ssh.depot import Tree, training_data, tree_of
 from agent.runners.ssh.link import Refused, Unreachable
 from agent.runners.ssh.machine import Machine
 from agent.tables import GRACE_S
@@ -81,7 +81,7 @@ class Errand:
         """The result, if the job is over and all is here; None: it is not over."""
         if there(self._paths.cancel) and self._known.asked is None:
             return _cancelled(self._order)
-        trained = await self._trained()
+        trained = await self._trained() if "train" in self._order.phases else _untrained(self._order)
         if trained is None:
             return None
         scored = self._track.script.score and "judge" in self._order.phases
@@ -105,9 +105,7 @@ class Errand:
         return await self._result(self._name, seen)
 
     async def _begin(self) -> None:
-        machine, code = self.machine, self._paths.code
-        files = {str(path.relative_to(code)): path for path in code.rglob("*") if path.is_file()}
-        tree = tree_of(files)
+        machine, tree = self.machine, self._code()
         await machine.ready()
         await machine.send(tree.blobs())
         data = await machine.lay(training_data(self._track, self._corpus), "link")
@@ -144,8 +142,9 @@ class Errand:
         return await self._result(job, seen)
 
     async def _send_judge(self, job: str, trained: JobResult) -> None:
-        """The artifact is fetched first: what is scored there must be what is kept here."""
-        script = self._track.script
+        """The artifact is fetched first: what is scored there must be what is kept here. One that was trained elsewhere
+        is sent."""
+        script, alone = self._track.script, not trained.phases
         artifact = self._paths.out / script.artifact
         most = self._track.limits.disk_mb * MB
         if not there(artifact):
@@ -153,8 +152,9 @@ class Errand:
             await self.machine.fetch(f"{self._name}/out/{script.artifact}", artifact, most)
         if not (await self.machine.ask(Dead, "dead", job=self._name)).dead:
             raise Unreachable("something of its training still runs")
-        code = self._paths.code
-        tree = tree_of({str(path.relative_to(code)): path for path in code.rglob("*") if path.is_file()})
+        tree, sha = self._code(), hashlib.sha256(read_plain(self._paths.out, script.artifact, most)).hexdigest()
+        if alone:
+            await self.machine.send({**tree.blobs(), sha: artifact})
         known = documents(self._track, self._corpus), hidden_documents(self._track, self._corpus)
         texts = [Path(one.path).read_bytes() for one in known if one is not None]
         reference = self._order.auditing.reference
@@ -165,17 +165,25 @@ class Errand:
         share = await self.machine.ask(Share, "slot", number=int(self._known.slot.rpartition("/")[2]))
         header = {
             "job": job,
-            "trained": self._name,
+            "trained": "" if alone else self._name,
             "order": order.to_json(),
             "code": dict(tree.files),
-            "artifact": hashlib.sha256(read_plain(self._paths.out, script.artifact, most)).hexdigest(),
+            "artifact": sha,
             "documents": _placeless(known[0]),
             "hidden": _placeless(known[1]),
             "reference": len(texts) > sum(one is not None for one in known),
             **asdict(share),
             "before": self.machine.soon(),
         }
-        await self.machine.judge(header, texts, before=lambda: self._note(judged=time.time()))
+        await self.machine.judge(header, texts, before=self._judging)
+
+    def _judging(self) -> None:
+        now = time.time()
+        self._note(asked=self._known.asked or now, judged=now)
+
+    def _code(self) -> Tree:
+        code = self._paths.code
+        return tree_of({str(path.relative_to(code)): path for path in code.rglob("*") if path.is_file()})
 
     def _judge_wall(self, trained: JobResult) -> float:
         left = max(1.0, self._order.wall_s - trained.slot_s - GRACE_S)
@@ -287,14 +295,19 @@ def _placeless(known: Any) -> dict[str, object] | None:
 
 def _joined(order: Order, trained: JobResult, judged: JobResult) -> JobResult:
     """Both jobs as the one that they would have been here."""
-    standing = tuple(name for name in trained.walls if name in judged.walls)
+    both = tuple(name for name in trained.walls if name in judged.walls)
     return replace(
         judged,
         phases=(*trained.phases, *judged.phases),
         slot_s=round(min(trained.slot_s + judged.slot_s, order.wall_s), 3),
-        walls=standing,
+        walls=both if trained.phases else judged.walls,
         ran=True,
     )
+
+
+def _untrained(order: Order) -> JobResult:
+    """Of a job that only scores."""
+    return JobResult(order.run_id, "ok", "", (), 0.0, (), False)
 
 
 def _cancelled(order: Order) -> JobResult:

@@ -1,4 +1,5 @@
-"""Starts the scoring of a job on the far machine that trained it, once nothing of the training runs any more.
+"""Starts the scoring of a job on the far machine that trained it, once nothing of the training runs any more; or of an
+artifact that was trained elsewhere.
 
 Runs there, from a tree of our code that came after the training was over. Takes on stdin what is asked, then the
 texts; these are kept in memory that no path on a disk leads to, by the process that holds the job, and go with it.
@@ -19,6 +20,7 @@ from agent.runners import leftovers, lock, shepherd
 from agent.runners.job import JobPaths, create, strict, write_aside
 from agent.runners.order import Here, Order, spec_of
 from agent.runners.reading import read_plain
+from agent.runners.ssh import far
 from agent.runners.ssh.attendant import begun, lay_blob, passable, refuse
 from agent.runners.ssh.far import say
 from sandbox import BoxName
@@ -30,7 +32,7 @@ class Asked:
     """What is asked, before the texts."""
 
     job: str  # of the scoring
-    trained: str  # the job whose artifact is scored
+    trained: str  # the job whose artifact is scored; "": one that was sent
     order: str
     code: dict[str, str]
     artifact: str  # its sha256, as it came to the controller
@@ -50,7 +52,8 @@ def main(root: str, jobs: str) -> int:
         (size,) = struct.unpack(">I", sys.stdin.buffer.read(4))
         asked = strict(Asked, sys.stdin.buffer.read(size).decode())
         folder = Path(root) / jobs / asked.job
-        _refuse_living(folder.with_name(asked.trained))
+        if asked.trained:
+            _refuse_living(folder.with_name(asked.trained))
         held = [_held(n) for n in asked.sizes]
         if folder.exists():
             say({"begun": "before"})
@@ -90,10 +93,13 @@ def _held(size: int) -> int:
 
 
 def _make(folder: Path, root: Path, asked: Asked, order: Order) -> None:
-    """The job folder: the code, and the artifact that the training left, which must be the one that was fetched."""
+    """The job folder: the code, and the artifact, which must be the one that the controller has."""
     track = order.limited
-    trained = JobPaths(folder.with_name(asked.trained))
-    artifact = read_plain(trained.out, track.script.artifact, track.limits.disk_mb * MB)
+    if asked.trained:
+        trained = JobPaths(folder.with_name(asked.trained))
+        artifact = read_plain(trained.out, track.script.artifact, track.limits.disk_mb * MB)
+    else:
+        artifact = far.blob(root, asked.artifact).read_bytes()
     if hashlib.sha256(artifact).hexdigest() != asked.artifact:
         raise InfraError("the artifact there is not the one that was fetched")
 

@@ -16,6 +16,7 @@ from agent.store.schema.measured import (
     findings,
     frontier_runs,
     measurements,
+    rescores,
     scores,
     verdicts,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "measurements",
     "metadata",
     "proposals",
+    "rescores",
     "reviews",
     "runs",
     "scores",

@@ -117,6 +117,27 @@ audits = Table(
     Index(None, "run_id"),
 )
 
+# What an idea was accepted by, scored once more on a lease that did not train it; or why it was not.
+rescores = Table(
+    "rescores",
+    metadata,
+    key(),
+    to("campaign_id", "campaigns"),
+    to("proposal_id", "proposals"),
+    to("run_id", "runs"),  # whose artifact it is
+    to("by_run_id", "runs", nullable=True),  # empty: it was not scored again
+    words("trained_on"),
+    words("scored_on"),
+    Column("bpb", Double),
+    Column("apart_nats", Double),  # a token, from the first score
+    Column("allowed_nats", Double),
+    Column("agrees", Integer),  # 0: it was scored again, and did not come to the same
+    words("words", 4000),
+    words("created"),
+    UniqueConstraint("run_id"),
+    Index(None, "proposal_id"),
+)
+
 # Nats of each validation document: float32, little-endian, zlib. Apart, so that measurements stay light.
 doc_nats = Table(
     "doc_nats",

@@ -1,0 +1,190 @@
+"""verdict -> promote: what is accepted is scored once more on a machine that did not train it, or its row says why not.
+
+Takes an idea that passed; starts a run that only scores, on another lease of the same class, and compares what came of
+it with the first score. An artifact that scores well where it was trained alone has left something there. Which lease
+that is follows from the slots that there are: nothing is rented for it.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from agent.errors import InfraError
+from agent.judge import gates
+from agent.judge.audit.rules import TOLERANCES, Tolerance
+from agent.judge.measure import session_answer
+from agent.records import Measurement, Proposal, Run
+from agent.runners import NEW, lease_of
+from agent.runners.job import JobPaths, JobResult
+from agent.runners.reading import read_plain
+from agent.setting import Setting
+from agent.steps import anchors
+from agent.steps.wanted import MAX_ATTEMPTS, Wanted, in_flight
+from agent.store import Reads, Scored, Tx, rescores
+from agent.store.rescores import Rescore
+from sandbox.limits import MB
+
+
+class Due(NamedTuple):
+    item: Wanted
+    slot: str
+
+
+class Answer(NamedTuple):
+    """What is known of an idea's second score."""
+
+    waits: bool = False
+    against: str = ""
+    """Why it can't be accepted."""
+
+
+def look(setting: Setting, tx: Tx, proposal: Proposal) -> Answer:
+    """Whether an idea may be accepted as far as its second score goes. Where there will be none, its row says why."""
+    one = rests_on(setting, tx, proposal)
+    if one is None:
+        return Answer()
+    if (known := rescores.of_run(tx, one.run.id)) is not None:
+        return Answer(against="" if known.agrees is not False else known.words)
+    tries = _tries(tx, one.run)
+    if in_flight(tries):
+        return Answer(waits=True)
+    why = _hopeless(tries) or _why_not(setting, one.run) or _no_lease(setting, one.run)
+    if not why:
+        return Answer(waits=True)
+    rescores.add(tx, one.run, _not(one.run, why))
+    return Answer()
+
+
+def due(setting: Setting, slots: Sequence[str]) -> list[Due]:
+    """One for each idea that waits for it, where one of these free slots is of another lease."""
+    with setting.store.read() as reads:
+        waiting = reads.proposals(setting.campaign.id, {"auditing"})
+        found: list[Due] = []
+        for proposal in waiting:
+            one = rests_on(setting, reads, proposal)
+            if one is None or rescores.of_run(reads, one.run.id) or in_flight(tries := _tries(reads, one.run)):
+                continue
+            taken = {slot for _, slot in found}
+            slot = next((slot for slot in _elsewhere(setting, one.run, slots) if slot not in taken), None)
+            if slot is not None:
+                found.append(Due(_item(proposal, one.run, len(tries)), slot))
+    return found
+
+
+def unpaid(setting: Setting, proposal: Proposal) -> None:
+    """The budget does not cover it: its row says so, and the idea goes on."""
+    with setting.store.write() as tx:
+        one = rests_on(setting, tx, proposal)
+        if one is not None and rescores.of_run(tx, one.run.id) is None:
+            rescores.add(tx, one.run, _not(one.run, "the budget does not cover it"))
+
+
+def compared(setting: Setting, tx: Tx, run: Run, result: JobResult, measured: Measurement) -> None:
+    """Writes down what a run that only scores came to. One without a score says something at its last try."""
+    first = scored_by(tx, run)
+    old = tx.measurement(first.id)
+    lease = run.lease
+    if old is None:
+        return
+    if measured.bpb is None or measured.nats is None or old.nats is None:
+        if sum(one.state == "done" for one in _tries(tx, first)) >= MAX_ATTEMPTS:
+            why = "; ".join(one.text for one in measured.findings if one.rule == "no_score") or result.reason
+            words = f"r{first.id} was scored on {first.lease}, and could not be on {lease}, as r{run.id} says: {why}"
+            rescores.add(tx, first, Rescore(first.id, run.id, first.lease, lease, None, None, None, False, words))
+        return
+    allowed = _tolerance(JobPaths(setting.job(run.id)), result)
+    apart = _apart(old, measured)
+    agrees = apart <= allowed.mean
+    words = (
+        f"r{first.id}, trained on {first.lease}, came to {old.bpb:.6f} BPB; scored on {lease} by r{run.id}, to "
+        f"{measured.bpb:.6f}: {apart:.2g} nats a token apart, {allowed.mean:g} are allowed ({allowed.why})"
+    )
+    found = Rescore(first.id, run.id, first.lease, lease, measured.bpb, _finite(apart), allowed.mean, agrees, words)
+    rescores.add(tx, first, found)
+
+
+def rests_on(setting: Setting, reads: Reads, proposal: Proposal) -> Scored | None:
+    """The run by which the idea looks best, of those that decided."""
+    rung = setting.track.decision.rung
+    scored = reads.scored(setting.campaign.id, proposal_id=proposal.id, documents=False)
+    mine = [one for one in scored if one.run.baseline_id == proposal.baseline_id and one.run.rung == rung]
+    known = [(one.measurement.bpb, one) for one in gates.effective(mine) if not one.run.set_aside]
+    return min(((bpb, one) for bpb, one in known if bpb is not None), key=lambda two: two[0], default=(0.0, None))[1]
+
+
+def scored_by(reads: Reads, run: Run) -> Run:
+    """The run whose artifact a run that only scores has: of the same seed, in the same test."""
+    runs = reads.runs(run.campaign_id, proposal_id=run.proposal_id, states={"done"})
+    same = (run.baseline_id, run.seed, run.rung)
+    return [one for one in runs if one.purpose != "rescore" and (one.baseline_id, one.seed, one.rung) == same][-1]
+
+
+def _tries(reads: Reads, first: Run) -> list[Run]:
+    runs = reads.runs(first.campaign_id, proposal_id=first.proposal_id, purposes={"rescore"})
+    return [one for one in runs if (one.baseline_id, one.seed) == (first.baseline_id, first.seed)]
+
+
+def _hopeless(tries: Sequence[Run]) -> str:
+    lost = [one for one in tries if one.state in ("lost", "cancelled")]
+    if len(lost) < MAX_ATTEMPTS:
+        return ""
+    return f"{len(lost)} tries were lost; the last, r{lost[-1].id}: {lost[-1].reason}"
+
+
+def _why_not(setting: Setting, run: Run) -> str:
+    """What makes it impossible wherever it were scored."""
+    script = setting.track.script
+    if not script.score:
+        return "the track has no command that scores"
+    try:
+        read_plain(JobPaths(setting.job(run.id)).out, script.artifact, setting.track.limits.disk_mb * MB)
+    except (OSError, ValueError) as error:
+        return f"its artifact is not here: {error}"
+    return ""
+
+
+def _no_lease(setting: Setting, run: Run) -> str:
+    if not run.lease:
+        return "nobody knows which machine trained it"
+    if _elsewhere(setting, run, setting.runner.slots):
+        return ""
+    return f"there is no other machine of the class {run.hardware_class} than {run.lease}, which trained it"
+
+
+def _elsewhere(setting: Setting, run: Run, slots: Sequence[str]) -> list[str]:
+    """Those that are of its class, and of a lease that did not train it."""
+    runner = setting.runner
+    alike = [slot for slot in slots if runner.hardware_class(slot) == run.hardware_class]
+    other = [slot for slot in alike if lease_of(runner, slot) not in ("", NEW, run.lease)]
+    return anchors.usable(setting, other) if other else []
+
+
+def _item(proposal: Proposal, run: Run, tries: int) -> Wanted:
+    classes = (run.hardware_class,)
+    return Wanted(proposal, "rescore", run.baseline_id, run.seed, tries + 1, True, run.rung, classes)
+
+
+def _not(run: Run, why: str) -> Rescore:
+    words = f"r{run.id} was not scored a second time: {why}"
+    return Rescore(run.id, None, run.lease, "", None, None, None, None, words)
+
+
+def _apart(old: Measurement, new: Measurement) -> float:
+    """Nats a token between two scores of one artifact. Another number of tokens is another score."""
+    if not old.tokens_scored or old.tokens_scored != new.tokens_scored or old.bytes_scored != new.bytes_scored:
+        return math.inf
+    assert old.nats is not None and new.nats is not None
+    return abs(new.nats - old.nats) / old.tokens_scored
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _tolerance(paths: JobPaths, result: JobResult) -> Tolerance:
+    """Of the arithmetic that the artifact's manifest names; the strictest where it names none."""
+    try:
+        manifest = session_answer(paths, result).manifest
+    except InfraError:
+        manifest = None
+    return TOLERANCES["fp32" if manifest is None else manifest.numerics]
