@@ -3,6 +3,7 @@
 A store of both kinds; a workspace with a campaign, and the console script there.
 """
 
+import asyncio
 import os
 import shutil
 import signal
@@ -16,9 +17,10 @@ import pytest
 from hypothesis import settings
 
 from agent.records import Proposal
+from agent.runners.ssh.link import Thread
 from agent.store import Store, migrate, open_store
 from agent.store import open as opening
-from tests import commanding, postgres
+from tests import commanding, postgres, sshd
 from tests.filling import add_base, add_campaign
 
 if TYPE_CHECKING:
@@ -65,6 +67,22 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     opened = open_store(tmp_path / "runs.db" if request.param == "sqlite" else postgres.fresh_url())
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[sshd.Sshd]:
+    """Of this test alone."""
+    found = sshd.start(tmp_path / "sshd")
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def thread() -> Iterator[Thread]:
+    """The event loop of links."""
+    found = Thread("test")
+    yield found
+    found.close(asyncio.sleep(0))
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def ended(root: Path, leases: tuple[str, ...], **what: object) -> Setting:
     world.make_workspace(root)
     world.write_ideas(root, [world.idea("wider", ('"width": 4', '"width": 6'))])
     setting = world.open_campaign(root, slots=len(leases), make_runner=lambda count: kind(leases, Machines()))
-    Loop(setting).run()
+    assert Loop(setting).run().reason == "the planner has no more ideas"
     with setting.store.read() as reads:
         assert budget.audit(reads, setting.campaign.id) == []
         assert budget.open_entries(reads, setting.campaign.id) == []

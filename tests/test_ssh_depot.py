@@ -1,10 +1,8 @@
 """What is sent to a far machine: each byte once, checked on arrival, and nothing that it must not have."""
 
-import asyncio
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,20 +15,6 @@ from agent.runners.ssh.pins import Pins
 from tests import sshd
 from tests.processes import until
 from tests.zoo_runs import TOML, make_corpus
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[sshd.Sshd]:
-    found = sshd.start(tmp_path / "sshd")
-    yield found
-    found.stop()
-
-
-@pytest.fixture
-def thread() -> Iterator[Thread]:
-    found = Thread("test")
-    yield found
-    found.close(asyncio.sleep(0))
 
 
 @pytest.fixture

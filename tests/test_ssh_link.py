@@ -5,7 +5,6 @@ import os
 import signal
 import stat
 import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,24 +13,6 @@ import pytest
 from agent.runners.ssh.link import Link, Refused, Thread, Unreachable
 from agent.runners.ssh.pins import Pins
 from tests import sshd
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[sshd.Sshd]:
-    found = sshd.start(tmp_path / "sshd")
-    yield found
-    found.stop()
-
-
-@pytest.fixture
-def thread() -> Iterator[Thread]:
-    found = Thread("test")
-    yield found
-    found.close(_nothing())
-
-
-async def _nothing() -> None:
-    return None
 
 
 def said(thread: Thread, link: Link, *words: str) -> str:

@@ -1,7 +1,5 @@
 """One far machine: what it must be, what it is believed, and what comes back of a job that was hostile there."""
 
-import asyncio
-import dataclasses
 import json
 import os
 import struct
@@ -12,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from agent.errors import InfraError
-from agent.runners.job import JobPaths
 from agent.runners.ssh import attendant, mirror
 from agent.runners.ssh.answers import Facts, Jobs, Looked, Nothing
 from agent.runners.ssh.link import Refused, Thread, Unreachable
@@ -28,13 +25,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sshd.Sshd]:
     found = sshd.start(tmp_path_factory.mktemp("sshd") / "s")
     yield found
     found.stop()
-
-
-@pytest.fixture
-def thread() -> Iterator[Thread]:
-    found = Thread("test")
-    yield found
-    found.close(asyncio.sleep(0))
 
 
 @pytest.fixture
@@ -136,39 +126,6 @@ def test_an_answer_says_what_went_wrong(tmp_path: Path, server: sshd.Sshd) -> No
 def test_what_a_candidate_wrote_can_not_fill_an_answer(tmp_path: Path, text: str, kept: bool) -> None:
     (tmp_path / "measure.json").write_text(text)
     assert (attendant._small(tmp_path / "measure.json") == text) is kept
-
-
-# ---------------------------------------------------------------- the mirror
-
-
-def test_logs_go_on_where_they_are_and_end_at_their_limit(tmp_path: Path) -> None:
-    mirror.add(tmp_path, "train.log", 0, b"0123", 6)
-    mirror.add(tmp_path, "train.log", 0, b"again", 6)
-    mirror.add(tmp_path, "train.log", 9, b"later", 6)
-    mirror.add(tmp_path, "train.log", 4, b"456789", 6)
-    mirror.add(tmp_path, "train.log", 6, b"more", 6)
-    assert (tmp_path / "train.log").read_bytes() == b"012345"
-    assert mirror.offsets(tmp_path, ("train.log", "score.log")) == {"train.log": 6, "score.log": 0}
-
-
-def test_a_log_is_not_written_through_a_link(tmp_path: Path) -> None:
-    (tmp_path / "secret").write_bytes(b"secret")
-    (tmp_path / "train.log").symlink_to(tmp_path / "secret")
-    with pytest.raises(OSError):
-        mirror.add(tmp_path, "train.log", 0, b"x", 10)
-    assert (tmp_path / "secret").read_bytes() == b"secret"
-
-
-def test_a_sign_of_life_names_no_process_of_this_machine(tmp_path: Path) -> None:
-    from tests.good_records import beat
-
-    mirror.keep_beat(tmp_path, json.dumps(dataclasses.asdict(beat(processes={str(os.getpid()): 4}))), 10.0)
-    kept = json.loads(JobPaths(tmp_path).heartbeat.read_text())
-    assert (kept["processes"], kept["root"], kept["boot"], kept["seconds"]) == ({}, 0, "", 13.0)
-    JobPaths(tmp_path).heartbeat.unlink()
-    for text in (None, "no JSON", "{}"):
-        mirror.keep_beat(tmp_path, text, 0.0)
-        assert not JobPaths(tmp_path).heartbeat.exists()
 
 
 def test_where_a_job_is_survives_its_text(tmp_path: Path) -> None:

@@ -14,10 +14,11 @@ from agent import reach
 from agent.errors import InfraError, MissingError
 from agent.judge.measure import kept_reference
 from agent.judge.task import Auditing, Measured, Reference
+from agent.runners.far.mirror import lose
 from agent.runners.job import JobPaths, Loss
 from agent.runners.local import LocalRunner
 from agent.runners.ssh import mirror
-from agent.runners.ssh.errand import SURELY_OVER_S, lose, surely_over
+from agent.runners.ssh.errand import SURELY_OVER_S, surely_over
 from agent.runners.ssh.runner import SshRunner
 from agent.track import GRACE_S
 from tests import far, processes, sshd
@@ -97,6 +98,32 @@ def test_what_one_machine_has_trained_is_scored_on_another(world: far.World) -> 
     assert second.artifact_sha == first.artifact_sha and second.nats == pytest.approx(first.nats, rel=1e-6)
     assert runner.lease("lab/box/0") != runner.lease("lab/other/0")
     assert not list((world.root / "other").glob("jobs/*/night.jobs.r1*")), "nothing was trained there"
+
+
+def test_a_link_that_is_half_open_while_it_is_scored_comes_back_to_the_one_score(
+    world: far.World, server: sshd.Sshd
+) -> None:
+    runner = world.runner()
+    order = world.order(auditing=Auditing("full", min_gain=0.01))
+    paths = world.place(order)
+    runner.submit(order, paths.folder, runner.slots[0])
+    until(lambda: list(world.far.glob("jobs/*/night.jobs.r1.judge/started")), 120, "the start of the scoring")
+    there = world.there("r1.judge")
+    assert not there.result.exists(), "it was over before the link was cut"
+    asked = mirror.read(paths.folder)
+    stopped = server.sessions()
+    assert server.cut(signal.SIGSTOP) > 0
+    try:
+        assert far.ended(runner, paths) == "done", runner.loss(paths.folder)
+    finally:
+        for pid in stopped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    result = runner.collect(paths.folder)
+    assert (result.outcome, [phase.name for phase in result.phases]) == ("ok", ["train", "judge"])
+    assert Measured.from_json(paths.measure.read_text()).status == "ok"
+    known = mirror.read(paths.folder)
+    assert asked is not None and known is not None and known.judged == asked.judged, "it was started a second time"
 
 
 LONG = TOML.replace('CHEAT = ""', 'CHEAT = "trains_past_its_clock"').replace("train_wall_s = 20", "train_wall_s = 4")

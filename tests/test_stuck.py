@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from agent.loop import Loop
-from agent.states import FINAL
 from agent.report import status
 from agent.runners.fake import FakeRunner
+from agent.states import FINAL
 from agent.store import open_store
 from tests.e2e import world
 

@@ -12,9 +12,9 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 
+from agent import packages
 from agent.admission import smi, storage, work
 from agent.admission.seen import Environment, Host, Walls
 from agent.runners.cores import cores, cpu_name
@@ -64,12 +64,9 @@ def gpus(asked: Asked) -> object:
 
 def environment(asked: Asked) -> object:
     """Names and versions of what is installed, without importing any of it."""
-    found = {one.name: one.version for one in metadata.distributions() if one.name}
-    packages = dict(sorted(found.items()))
+    found = packages.installed()
     system = f"{platform.system()} {platform.release()} {platform.machine()}, libc {' '.join(platform.libc_ver())}"
-    lines = [platform.python_version(), *(f"{name} {version}" for name, version in packages.items())]
-    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    return asdict(Environment(platform.python_version(), packages.get("torch", ""), system, packages, digest))
+    return asdict(Environment(platform.python_version(), found.get("torch", ""), system, found, packages.digest()))
 
 
 def step(asked: Asked) -> object:

@@ -66,7 +66,7 @@ def due(setting: Setting, slots: Sequence[str]) -> list[Due]:
                 continue
             taken = {slot for _, slot in found}
             slot = next((slot for slot in _elsewhere(setting, one.run, slots) if slot not in taken), None)
-            if slot is not None:
+            if slot is not None and not _why_not(setting, one.run):
                 found.append(Due(_item(proposal, one.run, len(tries)), slot))
     return found
 

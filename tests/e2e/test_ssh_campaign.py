@@ -1,6 +1,5 @@
 """A whole campaign whose runs are on a machine over ssh, beside one of this machine."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,6 @@ from tests.e2e import world
 from tests.e2e.test_kill import REAL_SCRIPT, REAL_TRACK
 
 pytestmark = pytest.mark.long
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[sshd.Sshd]:
-    found = sshd.start(tmp_path / "sshd")
-    yield found
-    found.stop()
 
 
 def test_a_campaign_ends_with_every_run_done_and_settled_though_links_break(tmp_path: Path, server: sshd.Sshd) -> None:

@@ -7,10 +7,10 @@ followed, and no name leads out of the folder.
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from agent.errors import InfraError
-from agent.runners.job import sync_folder
+from agent.runners.far.mirror import safe
 from agent.runners.reading import open_below, read_plain
 
 MOST_FILES = 2_000
@@ -44,28 +44,6 @@ def unload(folder: Path, files: Mapping[str, bytes]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(path, _FLAGS, 0o755 if said.endswith(RUNS) else 0o644), "wb") as file:
             file.write(data)
-
-
-def put(folder: Path, name: str, data: bytes) -> None:
-    """One file in a job folder: whole and durable, or not there; whatever lay there before."""
-    path = folder / safe(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".tmp-{path.name}")
-    aside.unlink(missing_ok=True)
-    with os.fdopen(os.open(aside, _FLAGS, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-    sync_folder(path.parent)
-
-
-def safe(name: str) -> PurePosixPath:
-    """A path below a folder. Raises InfraError for any other."""
-    path = PurePosixPath(name)
-    if not name or "\0" in name or path.is_absolute() or ".." in path.parts or not path.parts or len(name) > 500:
-        raise InfraError(f"{name[:100]!r} is no name of a file in a job's folder")
-    return path
 
 
 def read_end(folder: Path, name: str, start: int, most: int) -> bytes:

@@ -7,12 +7,12 @@ any of them: plain files only, bounded; one that is too big for the store stays 
 from pathlib import Path
 
 from agent.runners.job import JobPaths, JobResult
-from agent.runners.queue.mirror import LOGS, MOST_LOG, PIECE
+from agent.runners.queue.mirror import MOST_LOG, PIECE
 from agent.runners.reading import MOST, read_plain
 from agent.runners.results import order_of
 from agent.store import blobs
 
-__all__ = ["LOGS", "MOST_LOG", "PIECE", "outputs"]
+__all__ = ["MOST_LOG", "PIECE", "outputs"]
 
 
 def outputs(folder: Path, result: JobResult) -> dict[str, bytes]:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from agent.errors import InfraError
 from agent.records import Campaign
+from agent.runners.far.mirror import lose
 from agent.runners.fleet import Placed
-from agent.runners.job import JobPaths, write_aside
+from agent.runners.job import JobPaths, Loss, write_aside
 from agent.runners.order import Order, place
 from agent.runners.queue import mirror
 from agent.runners.reading import there
@@ -44,4 +45,4 @@ def _bring(store: Store, folder: Path, row: queue.JobRow) -> None:
         with store.read() as reads:
             mirror.result(reads.connection, folder, row)
     except InfraError as error:
-        mirror.lost(folder, str(error))
+        lose(folder, Loss(True, row.seconds, str(error)))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from agent.errors import InfraError, MissingError
 from agent.records import Campaign
+from agent.runners.far.mirror import beat, lose
 from agent.runners.job import JobPaths, JobResult, JobState, Loss, Progress
 from agent.runners.order import Order, placed
 from agent.runners.progress import progress
@@ -165,9 +166,9 @@ class QueueRunner:
                 with self._store.read() as reads:
                     mirror.result(reads.connection, folder, row)
                 return "done"
-            mirror.lost(folder, row.reason)
+            lose(folder, Loss(row.began, row.seconds, row.reason))
         except InfraError as error:
-            mirror.lost(folder, str(error))
+            lose(folder, Loss(True, row.seconds, str(error)))
         return "lost"
 
     def ended(self, folders: Collection[Path]) -> set[Path]:
@@ -253,7 +254,7 @@ class QueueRunner:
         """What runs looks here as it does on its worker; logs come less often."""
         running = [row for row in rows.values() if row.state == "running"]
         for row in running:
-            mirror.beat(self._open[row.run_id], row)
+            beat(self._open[row.run_id], row.beat)
         if not running or time.monotonic() < self._logged + LOGS_S:
             return
         self._logged = time.monotonic()

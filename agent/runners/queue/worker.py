@@ -16,6 +16,7 @@ from types import FrameType
 from agent.errors import InfraError, StoreError
 from agent.opening import Say
 from agent.runners import Runner
+from agent.runners.far.mirror import LOGS, put
 from agent.runners.order import Order, place
 from agent.runners.queue import cargo, held, outcome
 from agent.runners.queue.corpora import Corpora
@@ -194,7 +195,7 @@ class Worker:
 
     def _send_logs(self, job: Job, most: int = MOST_PIECES) -> None:
         """What was printed since, `most` pieces of each log; first it is asked what the store has of it."""
-        for name in outcome.LOGS:
+        for name in LOGS:
             for _ in range(most):
                 at = job.sent.get(name, -1)
                 piece = cargo.read_end(job.folder, name, at, outcome.PIECE) if at >= 0 else b""
@@ -268,7 +269,7 @@ class Worker:
             name = f"references/{reference.sha256[:16]}.npz"
             if REFERENCE not in files:
                 raise InfraError(f"the scores to audit r{taken.run_id} by did not come with it")
-            cargo.put(self._folder, name, files[REFERENCE])
+            put(self._folder, name, files[REFERENCE])
             there = replace(reference, path=f"../{name}")
             order = replace(order, auditing=replace(order.auditing, reference=there))
         code = {name.removeprefix(CODE): data for name, data in files.items() if name.startswith(CODE)}

@@ -15,13 +15,13 @@ from agent.machines import book, work
 from agent.machines.records import BadRequest, Full, Machine, NoCapacity
 from agent.machines.renting import rent, shut
 from agent.machines.tending import Patience, due, prolong, tend
+from agent.runners.far.mirror import lose
 from agent.runners.job import JobPaths, Loss
 from agent.runners.reading import there
 from agent.runners.rented.desk import Desk
 from agent.runners.rented.slots import Named
 from agent.runners.rented.waiting import cancel, over
 from agent.runners.results import order_of
-from agent.runners.ssh.errand import lose
 
 LOOK_S = 2.0  # between two steps while something is under way
 TEND_S = 60.0  # between two questions about a machine that works

@@ -19,14 +19,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from agent import fresh
 from agent.errors import InfraError
+from agent.runners.far import code
 from agent.runners.job import from_json
 from agent.runners.slurm import porter
 from agent.runners.slurm.shell import Shell
 
 PORTER = Path(porter.__file__).read_text("utf-8")
-PACKAGES = ("agent", "sandbox", "trainer", "prompts")  # what a job's own processes are made of
 SEND_S = 3600.0
 MOST_WORDS = 200  # a command line has its bounds
 
@@ -130,8 +129,9 @@ class Depot:
 class Tar:
     """Files as one stream of bytes, the same for the same files."""
 
-    def __init__(self, files: Mapping[str, Path | bytes], folders: Iterable[str] = ()) -> None:
-        self.files, self.folders = dict(files), tuple(folders)
+    def __init__(self, files: Mapping[str, Path] | Mapping[str, Path | bytes], folders: Iterable[str] = ()) -> None:
+        self.files: dict[str, Path | bytes] = {**files}
+        self.folders = tuple(folders)
 
     def __call__(self) -> bytes:
         out = io.BytesIO()
@@ -160,12 +160,7 @@ class Tar:
 @functools.cache
 def own_code() -> Tar:
     """Caddie itself, as it runs here."""
-    files: dict[str, Path | bytes] = {}
-    for package in PACKAGES:
-        for path in sorted((fresh.ROOT / package).rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".gz":
-                files[str(path.relative_to(fresh.ROOT))] = path
-    return Tar(files)
+    return Tar(code.own(judging=True))
 
 
 def folder_tar(folder: Path) -> Tar:

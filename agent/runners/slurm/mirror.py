@@ -1,4 +1,4 @@
-"""The job folder that the loop reads, kept like the one on the cluster.
+"""The job folder that the loop reads, kept like the one on the cluster, and who the job is there.
 
 Takes what was seen of a job and what the depot gives; writes the files that every job folder has. The last of them is
 result.json or lost.json: after that nothing is written any more.
@@ -6,23 +6,21 @@ result.json or lost.json: after that nothing is written any more.
 
 import contextlib
 import json
-import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from agent.errors import InfraError
-from agent.runners.job import JobPaths, JobResult, Loss, from_json, strict, strict_heartbeat, write_aside
+from agent.runners.far import mirror
+from agent.runners.far.mirror import LOGS
+from agent.runners.job import JobPaths, JobResult, Loss, strict, strict_heartbeat, write_aside
 from agent.runners.order import Order
 from agent.runners.reading import MOST, read_small, there
-from agent.runners.results import order_of
 from agent.runners.shepherd import BEAT_S
 from agent.runners.slurm.depot import Depot, Look, Wanted
 from sandbox.limits import MB
 
 NOTE, LOG = "slurm.json", "slurm.log"
 MOST_REFERENCE = 2_000_000_000
-LOGS = ("train.log", "score.log", "judge.log", "shepherd.log")
-SILENT = "the cluster took it away without a word"
 
 
 @dataclass(frozen=True)
@@ -41,9 +39,6 @@ class Mirror:
         self.folder = folder
 
     # ------------------------------------------------------------ who it is
-
-    def order(self) -> Order:
-        return order_of(self.folder)
 
     def note(self) -> Note | None:
         text = read_small(self.folder / NOTE)
@@ -70,29 +65,15 @@ class Mirror:
     # ------------------------------------------------------------ while it runs
 
     def wanted(self, note: Note) -> Wanted:
-        return Wanted(note.folder, {name: self._size(name) for name in LOGS})
+        return Wanted(note.folder, mirror.sizes(self.folder, LOGS))
 
     def take(self, look: Look, most: int) -> None:
         """What is new of its logs and its signs of life."""
-        for name, piece in look.logs.items():
-            self._append(name, piece, most)
+        for name, at in mirror.sizes(self.folder, look.logs).items():
+            mirror.append(self.folder, name, at, look.logs[name], most)
         if "started" in look.marks and not there(self.paths.started):
             write_aside(self.paths.started, "")
-        beat = strict_heartbeat(look.beat.decode("utf-8", "replace"))
-        if beat is not None:
-            # The processes that it names are of another machine; here their numbers would be strangers'.
-            kept = replace(beat, boot="", root=0, processes={})
-            write_aside(self.paths.heartbeat, json.dumps(asdict(kept)), durable=False)
-
-    def _size(self, name: str) -> int:
-        path = self.folder / name
-        return path.lstat().st_size if there(path) else 0
-
-    def _append(self, name: str, piece: bytes, most: int) -> None:
-        if piece := piece[: max(0, most - self._size(name))]:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-            with os.fdopen(os.open(self.folder / name, flags, 0o600), "ab") as file:
-                file.write(piece)
+        mirror.beat(self.folder, look.beat.decode("utf-8", "replace"))
 
     # ------------------------------------------------------------ when it is over
 
@@ -108,25 +89,27 @@ class Mirror:
         if track.script.artifact:
             files[f"out/{track.script.artifact}"] = track.limits.disk_mb * MB
         most = (track.limits.log_mb + 1) * MB
-        found = depot.fetch(
-            note.folder, {**files, **dict.fromkeys(LOGS, most)}, {name: self._size(name) for name in LOGS}
-        )
+        known = mirror.sizes(self.folder, LOGS)
+        found = depot.fetch(note.folder, {**files, **dict.fromkeys(LOGS, most)}, known)
         try:
             result = JobResult.from_json(found.pop("result.json", b"").decode("utf-8", "replace"))
         except ValueError as error:
             raise Unreadable(f"its result can't be read: {error}") from error
         for name, data in found.items():
             if name in LOGS:
-                self._append(name, data, most)
+                mirror.append(self.folder, name, known[name], data, most)
             else:
-                self._keep(name, data)
+                mirror.put(self.folder, name, data)
         return result
 
     def finish(self, result: JobResult) -> None:
         write_aside(self.paths.result, result.to_json())
 
-    def lose(self, reason: str) -> None:
-        write_aside(self.paths.lost, json.dumps({"reason": reason[:2000]}))
+    def lose(self, reason: str, wall_s: float | None = None) -> None:
+        """`wall_s`: what it may have used; None: nobody knows which run it is."""
+        ran = there(self.paths.started) or there(self.paths.heartbeat)
+        used = 0.0 if wall_s is None else self.used(wall_s)
+        mirror.lose(self.folder, Loss(ran or wall_s is None, used, reason))
 
     def doubt(self) -> None:
         """Nobody can say whether candidate code has run: then it has."""
@@ -145,28 +128,6 @@ class Mirror:
         if beat is None:
             return min(BEAT_S, wall_s) if there(self.paths.started) else 0.0
         return min(beat.seconds + BEAT_S, wall_s)
-
-    def loss(self) -> Loss:
-        """Doubt counts as `ran`: dying, or taking the job folder along, must be no way to draw again."""
-        try:
-            wall_s = self.order().wall_s
-        except InfraError:
-            return Loss(True, 0.0, SILENT)
-        ran = there(self.paths.started) or there(self.paths.heartbeat)
-        try:
-            reason = str(from_json(read_small(self.paths.lost) or "")["reason"])[:2000]  # type: ignore[index]
-        except (ValueError, KeyError, TypeError):
-            reason = SILENT
-        return Loss(ran, self.used(wall_s), reason)
-
-    def _keep(self, name: str, data: bytes) -> None:
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".tmp-{path.name}")
-        aside.unlink(missing_ok=True)
-        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
-            file.write(data)
-        aside.replace(path)
 
 
 class Unreadable(InfraError):

@@ -54,7 +54,7 @@ class Placing:
                 job.know(note)
         except Unsendable as error:
             for job in group:
-                job.mirror.lose(str(error))
+                job.mirror.lose(str(error), job.order.wall_s)
         except (InfraError, OSError) as error:
             for job in group:
                 job.mirror.say(str(error))

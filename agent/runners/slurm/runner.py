@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from agent.errors import UserError
 from agent.records import Campaign
+from agent.runners.far.mirror import lost
 from agent.runners.job import JobPaths, JobResult, JobState, Loss, Progress
 from agent.runners.order import Order, placed
 from agent.runners.progress import progress
@@ -18,7 +19,6 @@ from agent.runners.reading import there
 from agent.runners.results import result_of
 from agent.runners.slurm.commands import Slurm
 from agent.runners.slurm.depot import Depot
-from agent.runners.slurm.mirror import Mirror
 from agent.runners.slurm.placing import Placing
 from agent.runners.slurm.script import Need, script, words
 from agent.runners.slurm.sending import Sender
@@ -111,7 +111,7 @@ class SlurmRunner:
         return result_of(folder)
 
     def loss(self, folder: Path) -> Loss:
-        return Mirror(folder).loss()
+        return lost(folder, "the cluster took it away without a word")
 
     def sweep(self, jobs_root: Path) -> list[int]:
         """On the cluster, where process ids say nothing here."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from agent.errors import CaddieError, InfraError
 from agent.runners.job import from_json
 from agent.runners.reading import there
+from agent.runners.results import order_of
 from agent.runners.slurm import judging
 from agent.runners.slurm.commands import PREFIX, Row, Slurm
 from agent.runners.slurm.depot import Depot, Look
@@ -52,7 +53,7 @@ class Watch:
             if folder in self._jobs or (mirror := Mirror(folder)).over:
                 return
             try:
-                self._jobs[folder] = Held(mirror, mirror.order(), mirror.note())
+                self._jobs[folder] = Held(mirror, order_of(folder), mirror.note())
             except InfraError as error:
                 mirror.doubt()
                 mirror.lose(str(error))
@@ -219,7 +220,7 @@ class Watch:
         """`doubt`: whether candidate code may have run though nothing here says so."""
         if doubt:
             job.mirror.doubt()
-        job.mirror.lose(why)
+        job.mirror.lose(why, job.order.wall_s)
         self._end(job)
 
     def _end(self, job: Held) -> None:

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from agent.runners.job import JobState, Loss
 from sandbox import BoxName
 
-TRAINING_LOGS = ("train.log", "shepherd.log")
-JUDGING_LOGS = ("score.log", "judge.log")
 MOST_FRAME = 32_000_000
 
 
@@ -36,6 +34,7 @@ class Facts:
     gpus: tuple[str, ...]
     boot: str
     clock: float  # its seconds, when it said this
+    environment: str  # sha256 of its Python and of all packages that its runs have
 
 
 @dataclass(frozen=True)

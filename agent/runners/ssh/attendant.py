@@ -17,9 +17,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from agent import devices, hardware, reach
+from agent import devices, hardware, packages, reach
 from agent.errors import CaddieError, InfraError
 from agent.runners import leftovers, lock
+from agent.runners.far.mirror import LOGS
 from agent.runners.job import JobPaths, strict
 from agent.runners.local import LocalRunner
 from agent.runners.order import Order, place
@@ -28,9 +29,7 @@ from agent.runners.removal import remove
 from agent.runners.shepherd import boot
 from agent.runners.ssh import far
 from agent.runners.ssh.answers import (
-    JUDGING_LOGS,
     MOST_FRAME,
-    TRAINING_LOGS,
     Dead,
     Facts,
     Jobs,
@@ -73,6 +72,7 @@ class Attendant:
             tuple(gpu.name for gpu in found),
             boot(),
             time.monotonic(),
+            packages.digest(),
         )
 
     def begin(self, job: str, order: str, code: Mapping[str, str], data: str, slot: int, before: float) -> Nothing:
@@ -144,7 +144,7 @@ class Attendant:
         paths = JobPaths(folder)
         state = self._runner.poll(folder)
         logs = {}
-        for name in (*TRAINING_LOGS, *JUDGING_LOGS):
+        for name in LOGS:
             data = _from(folder / name, known[name]) if name in known else b""
             if data:
                 logs[name] = base64.b64encode(data).decode("ascii")

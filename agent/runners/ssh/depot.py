@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from agent import fresh
 from agent.errors import InfraError, UserError
 from agent.reach import fineweb_folder
+from agent.runners.far import code
+from agent.runners.far.environment import Kit
 from agent.runners.job import from_json
 from agent.runners.ssh import far
 from agent.runners.ssh.hosts import SshHost
@@ -27,9 +28,6 @@ SMALL = 1 << 20  # bytes; what is smaller is sent together with others
 BLOCK = 1 << 18
 PUT_S = 120.0  # without a byte taken or a word said
 How = Literal["link", "copy", "anew"]
-PACKAGES = ("agent", "sandbox", "trainer")
-# What a training job needs of the judge: to be made out. All that scores comes when training is over.
-JUDGES_RECORDS = ("__init__.py", "phase.py", "task.py", "texts.py")
 
 
 @dataclass(frozen=True)
@@ -56,15 +54,7 @@ def tree_of(files: Mapping[str, Path]) -> Tree:
 @functools.cache
 def own_code(*, judging: bool) -> Tree:
     """Caddie itself, as it runs here; for training without what judges."""
-    found: dict[str, Path] = {}
-    for package in PACKAGES:
-        for file in sorted((fresh.ROOT / package).rglob("*")):
-            path = file.relative_to(fresh.ROOT).as_posix()
-            if "__pycache__" in path or not file.is_file() or file.is_symlink():
-                continue
-            if judging or not path.startswith("agent/judge/") or path.removeprefix("agent/judge/") in JUDGES_RECORDS:
-                found[path] = file
-    return tree_of(found)
+    return tree_of(code.own(judging=judging))
 
 
 def training_data(track: Track, corpus: Path) -> Tree:
@@ -79,16 +69,18 @@ def training_data(track: Track, corpus: Path) -> Tree:
     return Tree({file.path: file.sha256 for file in files}, {file.path: corpus / file.path for file in files})
 
 
-async def call(link: Wire, verb: str, *words: str, stdin: bytes = b"", within_s: float = 120.0) -> dict[str, object]:
-    """One verb of far.py, to its end."""
-    done = await link.run(*command(link.host, verb, *words), stdin=stdin, within_s=within_s)
+async def call(
+    link: Wire, verb: str, *words: str, stdin: bytes = b"", within_s: float = 120.0, python: str = ""
+) -> dict[str, object]:
+    """One verb of far.py, to its end. `python`: by another one than the machine's own."""
+    done = await link.run(*command(link.host, verb, *words, python=python), stdin=stdin, within_s=within_s)
     if done.rc == 127 or (done.rc and not done.out):
-        raise Refused(f"{link.host.name}: no {link.host.python} there that works: {done.err.strip()[-300:]}")
+        raise Refused(f"{link.host.name}: no {python or link.host.python} there that works: {done.err.strip()[-300:]}")
     return answer(done.out, link.host)
 
 
-def command(host: SshHost, verb: str, *words: str) -> tuple[str, ...]:
-    return (host.python, "-I", "-c", SOURCE, host.folder, verb, *words)
+def command(host: SshHost, verb: str, *words: str, python: str = "") -> tuple[str, ...]:
+    return (python or host.python, "-I", "-c", SOURCE, host.folder, verb, *words)
 
 
 def answer(line: bytes, host: SshHost) -> dict[str, object]:
@@ -121,6 +113,12 @@ async def lay(link: Wire, tree: Tree, how: How, name: str = "") -> str:
     """Its folder there. `link`: its files are the blobs themselves; `anew`: whatever is there under the name goes."""
     files = json.dumps(dict(tree.files)).encode()
     return str((await call(link, "lay", name or tree.name, how, stdin=files, within_s=600)).get("tree"))
+
+
+async def equip(link: Wire, kit: Kit) -> str:
+    """The Python there of an environment with the packages of a kit, whose wheels were sent."""
+    asked = json.dumps({"lock": kit.lock, "wheels": dict(kit.shas)}).encode()
+    return str((await call(link, "equip", kit.name, stdin=asked, within_s=1800)).get("python"))
 
 
 async def _puts(link: Wire, blobs: Mapping[str, Path]) -> int:

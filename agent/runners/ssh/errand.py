@@ -8,7 +8,6 @@ one's code and texts are sent when nothing of the first runs any more.
 import asyncio
 import base64
 import hashlib
-import json
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,11 +15,14 @@ from typing import Any
 
 from agent.errors import CaddieError, InfraError
 from agent.judge.texts import documents, hidden_documents
+from agent.runners.far import mirror
+from agent.runners.far.code import below
+from agent.runners.far.mirror import JUDGING_LOGS, TRAINING_LOGS, lose
 from agent.runners.job import JobPaths, JobResult, Loss, write_aside
 from agent.runners.order import Order
 from agent.runners.reading import read_plain, read_small, there
-from agent.runners.ssh import mirror
-from agent.runners.ssh.answers import JUDGING_LOGS, TRAINING_LOGS, Dead, Jobs, Nothing, Seen, Share
+from agent.runners.ssh import mirror as where
+from agent.runners.ssh.answers import Dead, Jobs, Nothing, Seen, Share
 from agent.runners.ssh.depot import Tree, training_data, tree_of
 from agent.runners.ssh.link import Refused, Unreachable
 from agent.runners.ssh.machine import Machine
@@ -42,7 +44,7 @@ class Errand:
         self._folder, self._paths = folder, JobPaths(folder)
         self._order, self._corpus = order, corpus
         self._track = order.limited
-        self._at = mirror.read(folder)
+        self._at = where.read(folder)
         self._silent_since: float | None = None
         self._before_s = 0.0
         self._grew = False
@@ -106,11 +108,11 @@ class Errand:
 
     async def _begin(self) -> None:
         machine, tree = self.machine, self._code()
-        await machine.ready()
+        environment = (await machine.ready()).environment
         await machine.send(tree.blobs())
         data = await machine.lay(training_data(self._track, self._corpus), "link")
         order = replace(self._order, phases=("train",))
-        self._note(asked=time.time())
+        self._note(asked=time.time(), environment=environment)
         await machine.ask(
             Nothing,
             "begin",
@@ -138,7 +140,7 @@ class Errand:
         if seen.state == "done":
             if seen.reference:
                 await self.machine.fetch(f"{job}/{self._paths.reference.name}", self._paths.reference, MOST_REFERENCE)
-            mirror.keep(self._paths.measure, seen.measure)
+            mirror.small(self._paths.measure, seen.measure)
         return await self._result(job, seen)
 
     async def _send_judge(self, job: str, trained: JobResult) -> None:
@@ -178,12 +180,12 @@ class Errand:
         await self.machine.judge(header, texts, before=self._judging)
 
     def _judging(self) -> None:
-        now = time.time()
-        self._note(asked=self._known.asked or now, judged=now)
+        now, facts = time.time(), self.machine.facts
+        environment = "" if facts is None else facts.environment
+        self._note(asked=self._known.asked or now, judged=now, environment=environment)
 
     def _code(self) -> Tree:
-        code = self._paths.code
-        return tree_of({str(path.relative_to(code)): path for path in code.rglob("*") if path.is_file()})
+        return tree_of(below(self._paths.code))
 
     def _judge_wall(self, trained: JobResult) -> float:
         left = max(1.0, self._order.wall_s - trained.slot_s - GRACE_S)
@@ -196,14 +198,14 @@ class Errand:
         if there(self._paths.cancel):
             await self.machine.ask(Nothing, "cancel", job=job)
         names = TRAINING_LOGS if job == self._name else JUDGING_LOGS
-        before = mirror.offsets(self._folder, names)
+        before = mirror.sizes(self._folder, names)
         seen = await self.machine.look(job, before)
         for name, text in seen.logs.items():
             if name in before:
                 most = mirror.most_of(name, self._track.limits.log_mb)
-                mirror.add(self._folder, name, before[name], base64.b64decode(text), most)
-        self._grew = mirror.offsets(self._folder, names) != before
-        mirror.keep_beat(self._folder, seen.beat, self._before_s)
+                mirror.append(self._folder, name, before[name], base64.b64decode(text), most)
+        self._grew = mirror.sizes(self._folder, names) != before
+        mirror.beat(self._folder, seen.beat, self._before_s)
         return seen
 
     async def _result(self, job: str, seen: Seen) -> JobResult | None:
@@ -218,7 +220,7 @@ class Errand:
         if seen.state != "done" or self._grew:
             return None
         if job == self._name:
-            mirror.keep(self._paths.spec, seen.spec)
+            mirror.small(self._paths.spec, seen.spec)
         result = JobResult.from_json(seen.result or "")
         if result.run_id != self._order.run_id:
             raise InfraError(f"the result there is of r{result.run_id}")
@@ -258,13 +260,13 @@ class Errand:
         self._soon.clear()
 
     @property
-    def _known(self) -> mirror.Placed:
+    def _known(self) -> where.Placed:
         assert self._at is not None
         return self._at
 
     def _note(self, **changed: Any) -> None:
         self._at = replace(self._known, **changed)
-        mirror.write(self._folder, self._at)
+        where.write(self._folder, self._at)
 
 
 def name_of(folder: Path) -> str:
@@ -272,7 +274,7 @@ def name_of(folder: Path) -> str:
     return ".".join((folder.parents[1].name, folder.parent.name, folder.name))
 
 
-def surely_over(folder: Path, known: mirror.Placed) -> bool:
+def surely_over(folder: Path, known: where.Placed) -> bool:
     """Whether nothing of a job can run any more, wherever it is: its shepherd keeps its time, link or no link."""
     try:
         wall_s = Order.from_json(read_small(JobPaths(folder).order) or "").wall_s
@@ -281,12 +283,6 @@ def surely_over(folder: Path, known: mirror.Placed) -> bool:
     if known.asked is None:
         return True
     return time.time() > max(known.asked, known.judged or 0.0) + wall_s + SURELY_OVER_S
-
-
-def lose(folder: Path, loss: Loss) -> None:
-    """A tombstone: whatever the machine may say later, nobody listens."""
-    if not there(JobPaths(folder).lost):
-        write_aside(JobPaths(folder).lost, json.dumps(asdict(loss)))
 
 
 def _placeless(known: Any) -> dict[str, object] | None:

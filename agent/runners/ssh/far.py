@@ -1,4 +1,5 @@
-"""What a far machine does before our code is there: it takes blobs, lays trees of them, and gives files back.
+"""What a far machine does before our code is there: it takes blobs, lays trees of them, makes an environment of wheels
+among them, and gives files back.
 
 Runs there as `python -I -c SOURCE ROOT VERB ...`: one file, standard library only. A blob is named by its sha256 and
 checked on arrival. Several may send the same one at a time: they write the same bytes to the same places.
@@ -10,7 +11,9 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,16 +41,25 @@ def say(answer: dict[str, object]) -> None:
     sys.stdout.buffer.flush()
 
 
-def hello(root: Path) -> None:
-    """What this machine is, as far as plain Python can tell."""
+def hello(root: Path, *pins: str) -> None:
+    """What this machine is, as far as plain Python can tell; `pins`: of which packages, NAME==VERSION, it is asked."""
     import importlib.util
+    from importlib import metadata
+
+    def installed(name: str) -> str:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            return ""
 
     say(
         {
             "root": str(root),
             "boot": BOOT_ID.read_text().strip() if BOOT_ID.exists() else "",
             "python": list(sys.version_info[:2]),
+            "machine": os.uname().machine,
             "lacks": [name for name in NEEDED if importlib.util.find_spec(name) is None],
+            "others": [pin for pin in pins if installed(pin.partition("==")[0]) != pin.partition("==")[2]],
             "free_mb": shutil.disk_usage(root).free // 1_000_000,
         }
     )
@@ -133,6 +145,42 @@ def lay(root: Path, name: str, how: str) -> None:
     say({"tree": str(done)})
 
 
+def equip(root: Path, name: str) -> None:
+    """Makes envs/NAME, once: a virtual environment of wheels that are here as blobs. On stdin {"lock": its text,
+    "wheels": {file: sha}}; pip checks every sha, and asks nobody else for anything."""
+    import fcntl
+
+    asked = json.loads(sys.stdin.buffer.read())
+    envs = root / "envs"
+    envs.mkdir(exist_ok=True)
+    done = envs / plain(name)
+    with (envs / f"{done.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until this process ends
+        if not (done / "whole").is_file():
+            _equip(root, done, asked["lock"], asked["wheels"])
+            (done / "whole").touch()
+    say({"python": str(done / "bin" / "python")})
+
+
+def _equip(root: Path, done: Path, lock: str, wheels: "dict[str, str]") -> None:
+    shutil.rmtree(done, ignore_errors=True)  # of one that was killed
+    with tempfile.TemporaryDirectory(dir=root / "parts") as at:
+        for file, sha in wheels.items():
+            os.link(blob(root, sha), inside(Path(at), file))
+        (Path(at) / "lock").write_text(lock)
+        _must([sys.executable, "-I", "-m", "venv", str(done)])
+        pip = [str(done / "bin" / "python"), "-I", "-m", "pip", "--isolated", "--disable-pip-version-check", "install"]
+        said = ["--no-index", "--no-cache-dir", "--no-deps", "--require-hashes", "--only-binary=:all:", "--quiet"]
+        _must([*pip, *said, "--find-links", at, "--requirement", str(Path(at) / "lock")])
+
+
+def _must(words: "list[str]") -> None:
+    ended = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if ended.returncode != 0:
+        said = (ended.stderr.strip() or ended.stdout.strip())[-300:].decode("utf-8", "replace")
+        raise RuntimeError(f"no environment could be made ({' '.join(words[2:5])}): {said}")
+
+
 def get(root: Path, path: str, offset: str, most: str) -> None:
     """A plain file under the root with one name, from a byte on; a link on the way, a pipe or a giant is refused."""
     fd = open_below(root, path)
@@ -169,6 +217,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "put": put,
     "puts": puts,
     "lay": lay,
+    "equip": equip,
     "get": get,
     "tidy": tidy,
 }

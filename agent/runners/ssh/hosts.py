@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from agent.fields import Table
+from agent.runners.far.environment import Environment
 
 
 def _name(name: str) -> str:
@@ -55,12 +56,23 @@ class Settings(Table):
     """A table of runners.toml."""
 
     hosts: Annotated[dict[Name, HostTable], Field(min_length=1)]
+    environment: str = ""
+    """A lock file here, as `uv pip compile` and `pip freeze` write it: a machine that has other packages gets these, in
+    an environment of its own. Empty: runs have what each machine's `python` has."""
+    wheels: str = ""
+    """The folder here with the wheels that `environment` names; each is sent once."""
     connect_s: Seconds = 20.0
     """For a connection to come about."""
     keepalive_s: Seconds = 15.0
     """A link that says nothing for three times as long is dead."""
     lost_after_s: Seconds = 600.0
     """Of silence, before a run is given up; and never while it may still be running there."""
+
+    @model_validator(mode="after")
+    def _together(self) -> "Settings":
+        if bool(self.environment) != bool(self.wheels):
+            raise ValueError("environment and wheels: one without the other says nothing; give both or neither")
+        return self
 
 
 @dataclass(frozen=True)
@@ -84,9 +96,14 @@ class SshHost:
     connect_s: float = 20.0
     keepalive_s: float = 15.0
     lost_after_s: float = 600.0
+    environment: Environment | None = None
+    """The packages of its runs. None: those that its Python has."""
 
 
 def hosts_of(runner: str, table: Settings) -> tuple[SshHost, ...]:
+    environment = None
+    if table.environment:
+        environment = Environment(Path(table.environment).expanduser(), Path(table.wheels).expanduser())
     return tuple(
         SshHost(
             name=f"{runner}/{name}",
@@ -102,6 +119,7 @@ def hosts_of(runner: str, table: Settings) -> tuple[SshHost, ...]:
             connect_s=table.connect_s,
             keepalive_s=table.keepalive_s,
             lost_after_s=table.lost_after_s,
+            environment=environment,
         )
         for name, row in table.hosts.items()
     )

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from agent import fresh
 from agent.errors import InfraError
+from agent.runners.far.environment import Environment, There, kit, named, pins
 from agent.runners.job import strict
 from agent.runners.ssh import depot
 from agent.runners.ssh.answers import MOST_FRAME, Dead, Facts, Looked, Seen, Settings
@@ -55,6 +56,7 @@ class Machine:
         self.root = ""
         self.sent = 0  # bytes of blobs
         self._jobs, self._track = jobs, track
+        self._python = self.host.python
         self._attendant: Process | None = None
         self._turn = asyncio.Lock()
         self._laying = asyncio.Lock()
@@ -169,7 +171,7 @@ class Machine:
         code = depot.own_code(judging=True)
         await self.send(code.blobs())
         tree = await depot.lay(self.link, code, "anew", judging_tree(str(header["job"])))
-        process = await self.link.open(self.host.python, "-I", "-c", JUDGING, tree, self.root, self._jobs)
+        process = await self.link.open(self._python, "-I", "-c", JUDGING, tree, self.root, self._jobs)
         try:
             head = json.dumps({**header, "sizes": [len(text) for text in texts]}).encode()
             process.stdin.write(struct.pack(">I", len(head)) + head)
@@ -204,19 +206,25 @@ class Machine:
 
     async def _prepare(self) -> None:
         told = await depot.call(self.link, "hello")
-        version, lacks = told.get("python"), told.get("lacks")
-        if not isinstance(version, list) or version < [3, 11]:
-            raise Refused(f"{self.host.name}: {self.host.python} is Python {version}; runs need 3.11 or newer")
+        there = _there(told)
+        if there is None or there.python < (3, 11):
+            raise Refused(
+                f"{self.host.name}: {self.host.python} is Python {told.get('python')}; runs need 3.11 or newer"
+            )
+        self._python = self.host.python
+        lacks = told.get("lacks")
+        if self.host.environment is not None:
+            lacks = await self._equip(self.host.environment, there)
         if not isinstance(lacks, list) or lacks:
             raise Refused(
-                f"{self.host.name}: {self.host.python} lacks {lacks}, which every run needs; install there what Caddie "
-                "needs, or name another `python` in runners.toml"
+                f"{self.host.name}: {self._python} lacks {lacks}, which every run needs; install there what Caddie "
+                "needs, or name another `python`, or an `environment` with them, in runners.toml"
             )
         self.root = str(told.get("root"))
         tree = await self.lay(depot.own_code(judging=False), "copy")
         settings = Settings(self.root, self._jobs, self._track.model_dump_json(), self.host.slots, self.host.gpus)
         process = await self.link.open(
-            self.host.python, "-I", "-c", ATTENDANT, tree, json.dumps(dataclasses.asdict(settings))
+            self._python, "-I", "-c", ATTENDANT, tree, json.dumps(dataclasses.asdict(settings))
         )
         try:
             async with asyncio.timeout(START_S):
@@ -228,11 +236,29 @@ class Machine:
         self.facts, self._said_at = _told(Facts, first, self.host), time.monotonic()
         self._attendant = process
 
+    async def _equip(self, environment: Environment, there: There) -> object:
+        """Sees to it that runs have the packages of a lock; what they lack of those that every run needs."""
+        told = await depot.call(self.link, "hello", *named(pins(environment.lock), there))
+        if told.get("others") == []:
+            return told.get("lacks")
+        found = kit(environment, there)
+        await self.send(found.blobs())
+        self._python = await depot.equip(self.link, found)
+        return (await depot.call(self.link, "hello", python=self._python)).get("lacks")
+
     def _broken(self) -> None:
         if self._attendant is not None:
             self._attendant.close()
             self._attendant = None
         self.link.drop()
+
+
+def _there(told: Mapping[str, object]) -> There | None:
+    """What the machine says that it is."""
+    version, machine = told.get("python"), told.get("machine")
+    if not isinstance(version, list) or len(version) != 2 or not all(type(part) is int for part in version):
+        return None
+    return There((version[0], version[1]), machine if isinstance(machine, str) else "")
 
 
 def _write(process: Process, asked: Mapping[str, object]) -> None:

@@ -14,14 +14,15 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from agent.errors import CaddieError, MissingError
-from agent.runners.job import JobPaths, JobResult, JobState, Loss, Progress, strict
+from agent.runners.far.mirror import lose, lost
+from agent.runners.job import JobPaths, JobResult, JobState, Loss, Progress
 from agent.runners.order import Order, placed
 from agent.runners.progress import progress
 from agent.runners.reading import read_small, there
 from agent.runners.results import result_of
 from agent.runners.ssh import depot, mirror
 from agent.runners.ssh.answers import Jobs, Nothing
-from agent.runners.ssh.errand import Errand, lose, name_of, surely_over
+from agent.runners.ssh.errand import Errand, name_of, surely_over
 from agent.runners.ssh.hosts import SshHost
 from agent.runners.ssh.link import Link, Wire
 from agent.runners.ssh.machine import Machine
@@ -146,11 +147,7 @@ class SshRunner:
         return result_of(folder)
 
     def loss(self, folder: Path) -> Loss:
-        """Doubt counts as `ran`."""
-        try:
-            return strict(Loss, read_small(JobPaths(folder).lost) or "")
-        except ValueError:
-            return Loss(True, 0.0, "the machine took it away without a word")
+        return lost(folder, "the machine took it away without a word")
 
     def sweep(self, jobs_root: Path) -> list[int]:
         """What runs on a machine and is nobody's any more is ended there, in the background. Gives no ids: processes
