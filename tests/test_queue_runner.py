@@ -1,5 +1,6 @@
 """Runs that go to a worker through the store and come back: real workers, in processes of their own."""
 
+import json
 import signal
 import time
 from pathlib import Path
@@ -12,8 +13,8 @@ from agent.runners.queue.runner import QueueRunner
 from agent.store import Store, open_store, queue, workers
 from agent.store.lease import hold
 from agent.track import parse
-from tests import working
-from tests.processes import mentioning, until
+from tests import postgres, proxying, working
+from tests.processes import alive, mentioning, until
 
 
 def state(store: Store, run_id: int) -> queue.JobRow:
@@ -115,6 +116,50 @@ def test_a_worker_that_was_stopped_past_its_lease_is_fenced(store: Store, tmp_pa
         runner.submit(again, second, slot)
         until(lambda: runner.poll(second) in ("done", "lost"), 60)
         assert runner.collect(second).outcome == "ok"
+
+
+@pytest.mark.slow
+def test_a_worker_whose_link_to_the_store_is_half_open_ends_what_it_runs_and_comes_back(tmp_path: Path) -> None:
+    """Its question is never answered, so it waits; what it holds is over all the same, and nobody pays for it."""
+    store = open_store(postgres.fresh_url())
+    _, base = working.campaign(store)
+    far, direct = tmp_path / "far", store.url
+    with (
+        proxying.way_to(direct.port or 0) as way,
+        hold(store, "campaign night"),
+        working.worker(
+            store, far, lease_s=3.0, through=direct.set(port=way.port).render_as_string(hide_password=False)
+        ),
+    ):
+        runner = working.runner(store)
+        first = runner.slots[0]
+        kind = runner.hardware_class(first)
+        folder = begun(store, base, runner, tmp_path)
+        (at,) = far.rglob("pid.json")
+        shepherd = json.loads(at.read_text())["pid"]
+        way.freeze()
+        until(lambda: runner.poll(folder) == "lost", 20)
+        until(lambda: not alive(shepherd), 15, "the end of what nobody waits for")
+        way.thaw()
+        slot = next(iter(runner.slots), first)
+        order, second = working.order(store, base, tmp_path / "jobs", working.QUICK, kind, 2)
+        runner.submit(order, second, slot)
+        until(lambda: runner.poll(second) in ("done", "lost"), 60)
+        assert runner.collect(second).outcome == "ok"
+        seen = state(store, int(folder.name[1:]))
+        assert (seen.state, seen.result, seen.outputs) == ("lost", "", {}) and runner.loss(folder).ran
+    store.close()
+
+
+def test_a_server_that_is_silent_is_not_waited_for_for_hours() -> None:
+    store = open_store(f"{postgres.fresh_url()}?keepalives_count=9")
+    with store.read() as reads:
+        link = reads.connection.connection.driver_connection
+        assert link is not None
+        known = link.info.get_parameters()
+    wanted = {"connect_timeout": "10", "keepalives_idle": "10", "keepalives_count": "9", "tcp_user_timeout": "30000"}
+    assert {name: known.get(name) for name in wanted} == wanted
+    store.close()
 
 
 @pytest.mark.slow

@@ -98,13 +98,15 @@ def order(store: Store, base: Proposal, jobs: Path, script: str, kind: str, seed
 
 
 @contextmanager
-def worker(store: Store, root: Path, name: str = "box", lease_s: float = 30.0) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker at work; killed at the end if it still is."""
+def worker(
+    store: Store, root: Path, name: str = "box", lease_s: float = 30.0, through: str = ""
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker at work; killed at the end if it still is. `through`: the URL by which it reaches the store."""
     root.mkdir(parents=True, exist_ok=True)
     log = root / f"{name}.log"
     with log.open("ab") as out:
         child = subprocess.Popen(
-            [sys.executable, "-c", WORK, url(store), str(root), name, str(lease_s)], stdout=out, stderr=out
+            [sys.executable, "-c", WORK, through or url(store), str(root), name, str(lease_s)], stdout=out, stderr=out
         )
     try:
         until(lambda: "Ctrl-C ends it" in log.read_text() or child.poll() is not None)

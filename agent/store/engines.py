@@ -25,7 +25,10 @@ def engine_of(url: URL, *, write: bool, alone: bool = True) -> Engine:
     Raises StoreError where a driver is missing.
     """
     try:
-        engine = create_engine(url, pool_pre_ping=url.get_backend_name() != "sqlite")
+        if url.get_backend_name() == "sqlite":
+            engine = create_engine(url)
+        else:
+            engine = create_engine(url, pool_pre_ping=True, connect_args=_patience(url))
     except ModuleNotFoundError as error:
         raise StoreError(f"PostgreSQL needs a driver: {to_install('postgres')} ({error})") from error
     if engine.dialect.name == "sqlite":
@@ -45,6 +48,13 @@ def _no_foreign_keys(connection: DBAPIConnection, entry: ConnectionPoolEntry | N
     cursor = connection.cursor()
     cursor.execute("PRAGMA foreign_keys = OFF")
     cursor.close()
+
+
+def _patience(url: URL) -> dict[str, int]:
+    """A link to a server that went away without a word is given up after half a minute, not after two hours. What the
+    URL says itself stands."""
+    usual = {"connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4}
+    return {name: value for name, value in {**usual, "tcp_user_timeout": 30_000}.items() if name not in url.query}
 
 
 def _prepare_writer(connection: DBAPIConnection, entry: ConnectionPoolEntry | None) -> None:

@@ -6,6 +6,7 @@ stopped) it ends what it runs, and what it would still hand in is refused by the
 """
 
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from agent.store.queue import Answer, Held, Taken, Wanted
 LOOK_S = 0.2  # between two looks at what runs
 ASK_S = 1.0  # between two looks for jobs
 LEASE_S = 30.0
+MIND_S = 0.5  # between two looks at how long the store has been silent
 SIGN_S = 3.0  # between two signs of life, and no more than a sixth of a lease
 MOST_PIECES = outcome.MOST_LOG // outcome.PIECE
 CODE, REFERENCE = "code/", "reference"
@@ -63,7 +65,7 @@ class Worker:
 
     def run(self) -> None:
         """Until it is interrupted: once, and it finishes what it has; twice, and it ends that."""
-        with self._interruptible():
+        with self._interruptible(), self._minded():
             self._come()
             try:
                 while not self._interrupts or self._jobs:
@@ -154,6 +156,27 @@ class Worker:
         """Nobody has heard of this worker for a whole lease: what it runs counts as lost by now."""
         for job in self._jobs.values():
             job.over = True
+
+    @contextmanager
+    def _minded(self) -> Iterator[None]:
+        """In a thread of its own, because a link to the store that is half open keeps `turn` waiting: what runs is
+        ended all the same."""
+        gone = threading.Event()
+
+        def mind() -> None:
+            while not gone.wait(MIND_S):
+                if _now() > self._silent_since + self._lease_s:
+                    for job in list(self._jobs.values()):
+                        job.over = True
+                        self._runner.cancel(job.folder)
+
+        thread = threading.Thread(target=mind, name="worker", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            gone.set()
+            thread.join()
 
     # ------------------------------------------------------------ jobs
 
