@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from agent import fresh
 from agent.errors import InfraError
-from agent.runners.far.environment import Environment, There, kit, named, pins
+from agent.runners.far.environment import Environment, Kit, There, kit, named, pins
 from agent.runners.job import strict
 from agent.runners.ssh import depot
 from agent.runners.ssh.answers import MOST_FRAME, Dead, Facts, Looked, Seen, Settings
@@ -57,6 +57,7 @@ class Machine:
         self.sent = 0  # bytes of blobs
         self._jobs, self._track = jobs, track
         self._python = self.host.python
+        self._kit: Kit | None = None
         self._attendant: Process | None = None
         self._turn = asyncio.Lock()
         self._laying = asyncio.Lock()
@@ -241,9 +242,10 @@ class Machine:
         told = await depot.call(self.link, "hello", *named(pins(environment.lock), there))
         if told.get("others") == []:
             return told.get("lacks")
-        found = kit(environment, there)
-        await self.send(found.blobs())
-        self._python = await depot.equip(self.link, found)
+        if self._kit is None:  # wheels may be big: they are read once
+            self._kit = await asyncio.to_thread(kit, environment, there)
+        await self.send(self._kit.blobs())
+        self._python = await depot.equip(self.link, self._kit)
         return (await depot.call(self.link, "hello", python=self._python)).get("lacks")
 
     def _broken(self) -> None:
