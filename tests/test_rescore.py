@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy import text
 
 from agent import budget
+from agent.judge.task import Measured, no_score
 from agent.loop import Loop
-from agent.records import Amount
+from agent.records import Amount, Finding
 from agent.runners.fake import Imagined, Knobs, imagine
 from agent.runners.job import JobPaths, Loss
 from agent.runners.order import Order
@@ -24,7 +25,7 @@ class Kept(Leased):
     """Leaves the artifact that it scored. `off`: by how much a machine that did not train is off."""
 
     off = 0.0
-    loses = False
+    loses = accuses = fails = False
 
     def submit(self, order: Order, folder: Path, slot: str) -> None:
         self._alone = "train" not in order.phases
@@ -39,6 +40,13 @@ class Kept(Leased):
 
     def loss(self, folder: Path) -> Loss:
         return Loss(False, 0.0, "the machine is gone")
+
+    def _measured(self, run: Imagined, digest: str) -> Measured:
+        if self._alone and self.fails:
+            return no_score("failed", "it needs a file that is not here")
+        found = super()._measured(run, digest)
+        against = (Finding("surprise_mismatch", "invalid", "it knows too much"),)
+        return replace(found, findings=against) if self._alone and self.accuses else found
 
     def _imagined(self, knobs: Knobs, seed: int) -> Imagined:
         run = imagine(knobs, seed)
@@ -93,6 +101,23 @@ def test_two_scores_that_differ_promote_nothing_and_leave_a_finding(tmp_path: Pa
         known = reads.measurement(row.run_id)
         assert known is not None
         assert [(one.rule, one.severity) for one in known.findings] == [(rescores.RULE, "flag")]
+
+
+@pytest.mark.parametrize(
+    ("what", "words", "tries"),
+    [
+        ({"accuses": True}, "surprise_mismatch: it knows too much", 1),
+        ({"fails": True}, "for the third time in vain: it needs a file that is not here", 3),
+    ],
+)
+def test_what_can_not_be_scored_elsewhere_or_is_caught_there_is_not_promoted(
+    tmp_path: Path, what: dict[str, object], words: str, tries: int
+) -> None:
+    setting = ended(tmp_path / "w", ("a", "b"), **what)
+    state, reason, row = outcome(setting)
+    assert state == "inconclusive" and row.agrees is False and words in reason
+    with setting.store.read() as reads:
+        assert len(reads.runs(setting.campaign.id, purposes={"rescore"})) == tries
 
 
 def test_a_difference_that_arithmetic_makes_is_none(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from agent.records import Measurement, Proposal, Run
 from agent.runners import NEW, lease_of
 from agent.runners.job import JobPaths, JobResult
 from agent.runners.reading import read_plain
-from agent.setting import Setting
+from agent.setting import Setting, known
 from agent.steps import anchors
 from agent.steps.wanted import MAX_ATTEMPTS, Wanted, in_flight
 from agent.store import Reads, Scored, Tx, rescores
@@ -43,8 +43,8 @@ def look(setting: Setting, tx: Tx, proposal: Proposal) -> Answer:
     one = rests_on(setting, tx, proposal)
     if one is None:
         return Answer()
-    if (known := rescores.of_run(tx, one.run.id)) is not None:
-        return Answer(against="" if known.agrees is not False else known.words)
+    if (row := rescores.of_run(tx, one.run.id)) is not None:
+        return Answer(against="" if row.agrees is not False else row.words)
     tries = _tries(tx, one.run)
     if in_flight(tries):
         return Answer(waits=True)
@@ -83,24 +83,37 @@ def compared(setting: Setting, tx: Tx, run: Run, result: JobResult, measured: Me
     """Writes down what a run that only scores came to. One without a score says something at its last try."""
     first = scored_by(tx, run)
     old = tx.measurement(first.id)
-    lease = run.lease
     if old is None:
         return
-    if measured.bpb is None or measured.nats is None or old.nats is None:
+    there = f"r{first.id}, trained on {first.lease}, was scored on {run.lease} by r{run.id}"
+    if why := _no_score(setting, result, measured):
         if sum(one.state == "done" for one in _tries(tx, first)) >= MAX_ATTEMPTS:
-            why = "; ".join(one.text for one in measured.findings if one.rule == "no_score") or result.reason
-            words = f"r{first.id} was scored on {first.lease}, and could not be on {lease}, as r{run.id} says: {why}"
-            rescores.add(tx, first, Rescore(first.id, run.id, first.lease, lease, None, None, None, False, words))
+            rescores.add(tx, first, _against(first, run, f"{there}, for the third time in vain: {why}"))
+        return
+    broken = [one for one in measured.findings if one.severity == "invalid"]
+    if broken:
+        rescores.add(tx, first, _against(first, run, f"{there}: {broken[0].rule}: {broken[0].text}"))
         return
     allowed = _tolerance(JobPaths(setting.job(run.id)), result)
     apart = _apart(old, measured)
-    agrees = apart <= allowed.mean
     words = (
-        f"r{first.id}, trained on {first.lease}, came to {old.bpb:.6f} BPB; scored on {lease} by r{run.id}, to "
-        f"{measured.bpb:.6f}: {apart:.2g} nats a token apart, {allowed.mean:g} are allowed ({allowed.why})"
+        f"{there}: {measured.bpb:.6f} BPB and {old.bpb:.6f} are {apart:.2g} nats a token apart, {allowed.mean:g} are "
+        f"allowed ({allowed.why})"
     )
-    found = Rescore(first.id, run.id, first.lease, lease, measured.bpb, _finite(apart), allowed.mean, agrees, words)
-    rescores.add(tx, first, found)
+    row = Rescore(first.id, run.id, first.lease, run.lease, measured.bpb, None, allowed.mean, None, words)
+    rescores.add(tx, first, row._replace(apart_nats=_finite(apart), agrees=apart <= allowed.mean))
+
+
+def _no_score(setting: Setting, result: JobResult, measured: Measurement) -> str:
+    """Why it says nothing; empty: it does. What an audit has against it is no reason to ask once more."""
+    if any(one.severity == "invalid" for one in measured.findings):
+        return ""
+    if measured.bpb is None:
+        found = [one.text for one in measured.findings if one.rule == "no_score"]
+        return "; ".join(found) or result.reason
+    if setting.track.trust == "blind" and measured.trust != "blind":
+        return "it was not audited in full"
+    return ""
 
 
 def rests_on(setting: Setting, reads: Reads, proposal: Proposal) -> Scored | None:
@@ -108,8 +121,8 @@ def rests_on(setting: Setting, reads: Reads, proposal: Proposal) -> Scored | Non
     rung = setting.track.decision.rung
     scored = reads.scored(setting.campaign.id, proposal_id=proposal.id, documents=False)
     mine = [one for one in scored if one.run.baseline_id == proposal.baseline_id and one.run.rung == rung]
-    known = [(one.measurement.bpb, one) for one in gates.effective(mine) if not one.run.set_aside]
-    return min(((bpb, one) for bpb, one in known if bpb is not None), key=lambda two: two[0], default=(0.0, None))[1]
+    counted = [one for one in gates.effective(mine) if one.measurement.bpb is not None and not one.run.set_aside]
+    return min(counted, key=lambda one: known(one.measurement.bpb), default=None)
 
 
 def scored_by(reads: Reads, run: Run) -> Run:
@@ -169,12 +182,15 @@ def _not(run: Run, why: str) -> Rescore:
     return Rescore(run.id, None, run.lease, "", None, None, None, None, words)
 
 
+def _against(first: Run, run: Run, words: str) -> Rescore:
+    return Rescore(first.id, run.id, first.lease, run.lease, None, None, None, False, words)
+
+
 def _apart(old: Measurement, new: Measurement) -> float:
     """Nats a token between two scores of one artifact. Another number of tokens is another score."""
     if not old.tokens_scored or old.tokens_scored != new.tokens_scored or old.bytes_scored != new.bytes_scored:
         return math.inf
-    assert old.nats is not None and new.nats is not None
-    return abs(new.nats - old.nats) / old.tokens_scored
+    return abs(known(new.nats) - known(old.nats)) / old.tokens_scored
 
 
 def _finite(value: float) -> float | None:
