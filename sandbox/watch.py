@@ -192,8 +192,9 @@ class Watch:
             self.ready_s = (self.ready_s or 0.0) + counted + late
 
     def _memory(self, rows: dict[int, Proc], now: float) -> float:
-        """Files in memory count too. Only the kernel knows which of their pages are in a process as well; where it does not
-        say, those count twice. Page tables come on top, looked at now and then: the kernel's own bound is above ours."""
+        """Files in memory count too. Only the kernel knows which of their pages are in a process as well; where it does
+        not say, those count twice. Page tables come on top, looked at now and then: the kernel's own bound is above
+        ours."""
         if not rows:
             return 0
         counted = None if self._group is None else self._group.memory()

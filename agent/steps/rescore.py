@@ -19,7 +19,8 @@ from agent.runners.job import JobPaths, JobResult
 from agent.runners.reading import read_plain
 from agent.setting import Setting, known
 from agent.steps import anchors
-from agent.steps.wanted import MAX_ATTEMPTS, Wanted, in_flight
+from agent.steps.losses import MAX_ATTEMPTS
+from agent.steps.wanted import Wanted, in_flight
 from agent.store import Reads, Scored, Tx, rescores
 from agent.store.rescores import Rescore
 from sandbox.limits import MB
