@@ -172,12 +172,12 @@ class Loop:
         """Fills the free slots with what is most urgent, unless the disk could not hold it."""
         setting, agenda, started = self._setting, self._agenda, 0
         free = self._slots.free(agenda.runs.values())
-        if not free or self._asked() or full_disk(setting) is not None:
+        if not free or self._asked():
             return 0
         if scored := self._rescore([slot.name for slot in free]):
             return scored
         items = [item for item in self._wanted() if not begins(item) or self._conforming.may_run(item.proposal)]
-        if not items:
+        if not items or full_disk(setting) is not None:
             return 0
         names = [slot.name for slot in free]
         usable = self._crowd.free(names)
@@ -213,8 +213,10 @@ class Loop:
         setting, items = self._setting, self._agenda.wanted()
         if self._agenda.waiting:  # an idea that passed waits for its money
             return sparing(items, idle=not self._agenda.runs)
+        if not any(begins(item) for item in items):
+            return items
         with setting.store.read() as reads:
-            if items and not affordable(reads.balance(setting.campaign.id), worst_idea(setting, reads).gpu_s):
+            if not affordable(reads.balance(setting.campaign.id), worst_idea(setting, reads).gpu_s):
                 return [item for item in items if not begins(item)]
         return items
 

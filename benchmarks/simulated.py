@@ -112,7 +112,7 @@ class SimulatedRunner(FakeRunner):
 
     def ended(self, folders: Collection[Path]) -> set[Path]:
         self._clock.catch_up()
-        return self._over & set(folders)
+        return {one for one in self._over if one in folders}
 
     def poll(self, folder: Path) -> JobState:
         self._clock.catch_up()

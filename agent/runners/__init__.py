@@ -44,7 +44,7 @@ __all__ = [
     "lease_of",
     "rents",
     "size_of",
-    "writes_here",
+    "written_here",
 ]
 
 
@@ -177,9 +177,11 @@ class Far(Protocol):
         ...
 
 
-def writes_here(runner: Runner, slot: str) -> bool:
-    """Whether all that a run in this slot writes is on this machine's disk."""
-    return not (isinstance(runner, Far) and runner.far(slot))
+def written_here(runner: Runner, slots: Collection[str]) -> int:
+    """In how many of these slots a run writes all that it writes on this machine's disk."""
+    if not isinstance(runner, Far):  # asked once for all of them: such a question takes long
+        return len(slots)
+    return sum(not runner.far(slot) for slot in slots)
 
 
 @runtime_checkable

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from agent.errors import CaddieError, InfraError, did_you_mean
 from agent.runners import (
     Ends,
+    Far,
     JobPaths,
     JobResult,
     JobState,
@@ -27,7 +28,6 @@ from agent.runners import (
     lease_of,
     rents,
     size_of,
-    writes_here,
 )
 from agent.runners.job import strict, write_aside
 from agent.runners.order import Order
@@ -83,6 +83,7 @@ class Fleet:
     def __init__(self, runners: Mapping[str, Runner], clock: Callable[[], float] = time.monotonic) -> None:
         self.runners = dict(runners)
         self._clock = clock
+        self._far = {name: runner for name, runner in runners.items() if isinstance(runner, Far)}
         self._rests = {name: _Rest() for name in runners}
         self._placed: dict[Path, str] = {}
 
@@ -125,7 +126,8 @@ class Fleet:
         return self._of(slot).hardware_class(slot)
 
     def far(self, slot: str) -> bool:
-        return not writes_here(self._of(slot), slot)
+        runner = self._far.get(self._name(slot))
+        return runner is not None and runner.far(slot)
 
     def price(self, slot: str) -> float:
         return self._of(slot).price(slot)

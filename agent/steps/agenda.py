@@ -43,7 +43,8 @@ class Agenda:
         self._tests: dict[int, list[Wanted]] = {}
         self._looks: dict[int, int] = {}
         self._reports: list[Wanted] | None = None
-        self._head_id = 0
+        self._found: list[Wanted] = []  # what was wanted when it was last asked
+        self._head_id = 0  # 0: all that is wanted may be something else now
         self._unread = True  # whether everything is to be read before what is wanted can be said
         self._again = False
         self._begun: list[int] = []  # ideas that have run, by id
@@ -132,6 +133,8 @@ class Agenda:
 
     def wanted(self) -> list[Wanted]:
         """All runs that could start now, most urgent first."""
+        if not (self._unread or self._touched or self._reports is None or self._head_id == 0):
+            return self._found
         setting = self._setting
         with setting.store.read() as reads:
             head = reads.head(setting.campaign.id)
@@ -144,7 +147,9 @@ class Agenda:
             if self._reports is None:
                 self._reports = report(setting, reads, head, list(self._looks.values()))
             live = list(self._live.values())
-            return ordered(setting, live, self._reports, self._tests, self._waited, lambda: self._trusted(reads))
+            tests, reports = self._tests, self._reports
+            self._found = ordered(setting, live, reports, tests, self._waited, lambda: self._trusted(reads))
+        return self._found
 
     def _read_all(self, reads: Reads, head: Proposal) -> None:
         self._live, self._tests, self._looks, self._reports = {}, {}, {}, None

@@ -66,7 +66,7 @@ def _look(setting: Setting, run: Run) -> Ended | None:
 def _finish(setting: Setting, run: Run) -> Ended:
     try:
         result = setting.runner.collect(setting.job(run.id))
-        _believe(setting, run, result)
+        paid_s = _believed(setting, run, result)
         if result.outcome == "cancelled":
             return _lose(setting, run, "cancelled", result.reason, result.slot_s)
         job = JobPaths(setting.job(run.id))
@@ -77,15 +77,20 @@ def _finish(setting: Setting, run: Run) -> Ended:
         measurement = watched(reads, run, measurement)
     with setting.store.write() as tx:
         measurement = signs.flagged(measurement, tx.proposal(run.proposal_id).risk)
-        tx.update_run(
-            run.id, state="done", outcome=result.outcome, reason=result.reason, walls=result.walls, ended=now()
+        run = tx.update_run(
+            run.id,
+            state="done",
+            outcome=result.outcome,
+            reason=result.reason,
+            walls=result.walls,
+            ended=now(),
+            lease=_lease(setting, tx, run),
         )
-        run = tx.update_run(run.id, lease=_lease(setting, tx, run))
         if run.purpose == "rescore":  # no score of its own: it would count twice
             rescore.compared(setting, tx, run, result, measurement)
         else:
             tx.add_measurement(measurement)
-        _settle(setting, tx, run, min(result.slot_s, reserved_s(setting, tx, run)))
+        _settle(setting, tx, run, min(result.slot_s, paid_s))
         if tx.proposal(run.proposal_id).state == "running":
             tx.move(run.proposal_id, "measured", run_id=run.id)
     return Ended(run, result.slot_s, result.outcome == "ok" and run.purpose != "rescore")
@@ -130,12 +135,14 @@ def _give_up(setting: Setting, tx: Tx, run: Run, reason: str) -> None:
         budget.let_go(tx, run.proposal_id, "cancelled")
 
 
-def _believe(setting: Setting, run: Run, result: JobResult) -> None:
-    """Raises InfraError for a result that no shepherd of ours wrote: it would be paid for, and scored."""
+def _believed(setting: Setting, run: Run, result: JobResult) -> float:
+    """The slot-seconds that were set aside for it. Raises InfraError for a result that no shepherd of ours wrote: it
+    would be paid for, and scored."""
     with setting.store.read() as reads:
         reserved = reserved_s(setting, reads, run)
     if result.run_id != run.id or not 0 <= result.slot_s <= reserved + ROUNDING_S:
         raise InfraError(f"the result of r{run.id} is of r{result.run_id}, or of a time that was not set aside")
+    return reserved
 
 
 def _settle(setting: Setting, tx: Tx, run: Run, slot_s: float) -> float:

@@ -8,7 +8,7 @@ import shutil
 from agent import budget
 from agent.errors import BudgetExceeded
 from agent.records import Amount, Proposal, Run
-from agent.runners import lease_of, writes_here
+from agent.runners import lease_of, written_here
 from agent.runners.fleet import NotPlacedError
 from agent.setting import Setting, known
 from agent.steps.auditing import auditing
@@ -30,7 +30,7 @@ def full_disk(setting: Setting) -> str | None:
     Of runs on other machines the artifact and the logs come here.
     """
     limits, names = setting.track.limits, setting.runner.slots
-    slots, here = len(names), sum(writes_here(setting.runner, name) for name in names)
+    slots, here = len(names), written_here(setting.runner, names)
     kept = limits.disk_mb * MB if limits.artifact_bytes is None else limits.artifact_bytes
     need = here * limits.disk_mb * MB + (slots - here) * kept + (slots * limits.log_mb + MARGIN_MB) * MB
     free = shutil.disk_usage(setting.repo.root).free
@@ -102,11 +102,11 @@ def _book(setting: Setting, tx: Tx, item: Wanted, slot: str) -> Run:
         hardware_class=setting.runner.hardware_class(slot),
         script_sha=script_sha(setting, proposal),
         lease=lease_of(setting.runner, slot),
+        slot=slot,
     )
-    tx.update_run(run.id, slot=slot)
     _fund(setting, tx, item, run)
     _announce(tx, proposal, run)
-    return tx.run(run.id)
+    return run
 
 
 def _fund(setting: Setting, tx: Tx, item: Wanted, run: Run) -> None:

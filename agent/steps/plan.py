@@ -105,6 +105,8 @@ class Asking:
         deep, campaign = self._deep, self._setting.campaign
         if self.exhausted or (self._ready is not None and deep <= self._ready + len(self._asked)):
             return
+        if not self._free(self._under_way()) and not self._idle():  # all have their hands full
+            return
         with self._setting.store.read() as reads:
             self._ready = ready = reads.count_proposals(campaign.id, READY)
             waiting = [] if campaign.review == "none" else reads.proposals(campaign.id, WAITING)
@@ -172,15 +174,8 @@ class Asking:
             self._note("planner", words)
 
     def _done(self) -> list[Asked]:
-        """Questions that have their answer: each planner's in the order of asking, none behind a slower planner's."""
-        thinking: set[str] = set()
-        done = []
-        for asked in self._asked:
-            if asked.planner.name not in thinking and asked.answer.done():
-                done.append(asked)
-            else:
-                thinking.add(asked.planner.name)
-        return done
+        """Questions that have their answer, in the order of asking; no answer waits for one that is slower."""
+        return [asked for asked in self._asked if asked.answer.done()]
 
     def _ahead(self, ahead: Ahead) -> int:
         """How many ideas are to be ready, those that are asked for too."""
@@ -196,18 +191,11 @@ class Asking:
         Who has no idea left, failed just now or has its hands full is passed over. `made`: how many ideas there are.
         """
         chosen: list[Planner] = []
-        now = self._clock.now()
-        under_way = [asked.planner for asked in self._asked]
+        under_way = self._under_way()
         records = bandit_records(self._setting, reads) if missing > 0 else {}
         rate = bandit.slot_s_per_usd(self._setting.campaign.caps)
         for _ in range(missing):
-            free = {
-                planner.name: planner
-                for planner in self._setting.planners
-                if planner.name not in self._exhausted
-                and now >= self._paused.get(planner.name, 0.0)
-                and under_way.count(planner) + chosen.count(planner) < planner.parallel
-            }
+            free = self._free([*under_way, *chosen])
             if not free:
                 break
             asked = Counter(planner.name for planner in (*under_way, *chosen))
@@ -215,6 +203,20 @@ class Asking:
             n = made + len(under_way) + len(chosen)
             chosen.append(free[bandit.choose(known, rate, self._setting.campaign.seed, n)])
         return chosen
+
+    def _under_way(self) -> list[Planner]:
+        return [asked.planner for asked in self._asked]
+
+    def _free(self, under_way: list[Planner]) -> dict[str, Planner]:
+        """Those that can take one more call, where these are under way."""
+        now = self._clock.now()
+        return {
+            planner.name: planner
+            for planner in self._setting.planners
+            if planner.name not in self._exhausted
+            and now >= self._paused.get(planner.name, 0.0)
+            and under_way.count(planner) < planner.parallel
+        }
 
     def _start(self, reads: Reads, planner: Planner) -> None:
         n = reads.count_proposals(self._setting.campaign.id) + len(self._asked)

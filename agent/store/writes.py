@@ -192,6 +192,7 @@ class Tx(Reads):
         hardware_class: str,
         script_sha: str,
         lease: str = "",
+        slot: str | None = None,
     ) -> Run:
         title = f"p{proposal_id} {purpose} {rung} seed {seed}"
         values: dict[str, object] = {
@@ -207,6 +208,7 @@ class Tx(Reads):
             "hardware_class": hardware_class,
             "script_sha": script_sha,
             "lease": lease,
+            "slot": slot,
             "walls": [],
             "created": now(),
         }

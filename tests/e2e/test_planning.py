@@ -10,6 +10,8 @@ import pytest
 
 from agent import budget, review
 from agent.loop import Loop
+from agent.planner import Request
+from agent.records import Draft
 from agent.runners.fake import FakeRunner, Imagined
 from agent.runners.job import JobPaths, JobState
 from agent.steps import plan
@@ -87,6 +89,25 @@ def test_a_quick_planner_waits_for_no_slow_one(root: Path) -> None:
     setting = replace(setting, planners=(Thinking(600.0), scripted("quick", [worse(n) for n in (1, 2, 3)])))
     watched(setting, lambda tx: tx.count_proposals(setting.campaign.id, {"worse"}) == 3)
     assert [one.state for one in by_title(setting).values()][1:] == ["worse"] * 3
+
+
+class Uneven(Thinking):
+    """Answers all questions at once but the first."""
+
+    def propose(self, request: Request) -> Draft | None:
+        n = request.made
+        if n == 0:
+            time.sleep(600.0)
+        return scripted(self.name, [worse(n)]).propose(replace(request, made=0)) if n < 4 else None
+
+
+def test_an_answer_waits_for_no_slower_one_of_the_same_planner(root: Path) -> None:
+    world.write_ideas(root, [worse(1)])
+    setting = world.open_campaign(root, slots=3)
+    setting = replace(setting, planners=(Uneven(0.0, parallel=4),))
+    watched(setting, lambda tx: tx.count_proposals(setting.campaign.id, {"worse"}) == 3)
+    assert sorted(by_title(setting))[1:] == ["worse 1", "worse 2", "worse 3"]
+    assert {one.state for one in by_title(setting).values()} == {"promoted", "worse"}
 
 
 def test_what_a_planner_says_while_the_last_runs_end_is_not_lost(root: Path) -> None:
