@@ -177,11 +177,12 @@ class Loop:
         if scored := self._rescore([slot.name for slot in free]):
             return scored
         items = [item for item in self._wanted() if not begins(item) or self._conforming.may_run(item.proposal)]
-        if not items or full_disk(setting) is not None:
+        idle = not items
+        if (idle and not anchors.asked_for(setting)) or full_disk(setting) is not None:
             return 0
         names = [slot.name for slot in free]
         usable = self._crowd.free(names)
-        first = anchors.due(setting, usable)
+        first = anchors.due(setting, usable, idle=idle)
         rest = set(anchors.usable(setting, usable)) - {slot for _, slot in first}
         placed = self._slots.place(items, agenda.runs.values(), closed=set(names) - rest)
         for item, slot in (*first, *placed):

@@ -63,8 +63,19 @@ class Placement(NamedTuple):
     slot: str
 
 
+class Plan(NamedTuple):
+    placed: list[Placement]
+    reserved: list[Placement]
+    """Slots that are kept free for jobs, until they are."""
+
+
 def place(jobs: Sequence[Job], slots: Sequence[Slot], busy: Sequence[Busy]) -> list[Placement]:
     """`slots`: all of them, those of `busy` too."""
+    return plan(jobs, slots, busy).placed
+
+
+def plan(jobs: Sequence[Job], slots: Sequence[Slot], busy: Sequence[Busy]) -> Plan:
+    """The same, with what is kept for those that could not be placed."""
     return _Placing(slots, busy).place(jobs)
 
 
@@ -84,8 +95,8 @@ class _Placing:
         self._bound: dict[int, str] = {}  # the class of a test
         self._full: set[tuple[int, tuple[str, ...]]] = set()  # of which no slot is free
 
-    def place(self, jobs: Sequence[Job]) -> list[Placement]:
-        found = []
+    def place(self, jobs: Sequence[Job]) -> Plan:
+        found, kept = list[Placement](), list[Placement]()
         for number, job in enumerate(jobs):
             if not any(self._free.values()):
                 break
@@ -93,9 +104,9 @@ class _Placing:
             if slot is not None:
                 found.append(Placement(number, slot.name))
                 self._take(slot, job)
-            else:
-                self._reserve(job)
-        return found
+            elif (name := self._reserve(job)) is not None:
+                kept.append(Placement(number, name))
+        return Plan(found, kept)
 
     def _best(self, job: Job) -> Slot | None:
         classes = self._classes(job)
@@ -130,7 +141,7 @@ class _Placing:
             if slot.shares(other) and self._free[len(other.gpus)].pop(other.name, None) is not None:
                 self._left[other.machine] -= 1
 
-    def _reserve(self, job: Job) -> None:
+    def _reserve(self, job: Job) -> str | None:
         """The block that is whole again soonest, of those that no job waits for yet."""
         classes = self._classes(job)
         blocks = [
@@ -140,10 +151,11 @@ class _Placing:
             and not any(slot.shares(one.slot) for one in self._reserved)
         ]
         if not blocks:
-            return
+            return None
         until = {slot.name: self._until(slot) for slot in blocks}
         first = min(blocks, key=lambda slot: (until[slot.name], slot.name))
         self._reserved.append(Busy(first, until[first.name]))
+        return first.name
 
     def _until(self, slot: Slot) -> float:
         return max((one.left_s for one in self._busy if slot.shares(one.slot)), default=0.0)

@@ -23,7 +23,7 @@ from benchmarks.store import machine
 
 TRACK = 'trust = "measured"\n[decision]\nrung = "full"\n'
 KIND, DATA, LEASE_S = "cpu/simulated", "d", 60.0
-WANTED = Wanted(KIND, [DATA], ["base"])
+WANTED = Wanted([KIND], [DATA], ["base"])
 
 
 def main() -> None:
@@ -120,8 +120,10 @@ def simulate(where: str, number: int, count: int, ready, answers) -> None:  # ty
             for worker_id in mine:
                 began = time.perf_counter()
                 with store.share() as shared:
-                    taken = queue.take(shared, worker_id, WANTED, ["0"], lease_s=LEASE_S)
+                    found = queue.waiting(shared, worker_id, WANTED, 1)[:1]
+                    taken = queue.take(shared, worker_id, {one.job_id: "0" for one in found}, lease_s=LEASE_S)
                 waits.append(time.perf_counter() - began)
+                hungry = hungry or bool(found)
                 for one in taken:
                     hungry = True
                     with store.share() as shared:

@@ -27,7 +27,7 @@ def work(
         str | None, typer.Option(help="Before there is a campaign: the track to be ready for, by name or TOML file.")
     ] = None,
     gpus: Annotated[
-        int | None, typer.Option(help="GPUs of each run, where rungs differ in that. Default: as the track says.")
+        int | None, typer.Option(help="GPUs of each run. Default: all sizes that the track's rungs have.")
     ] = None,
     folder: Annotated[
         Path | None, typer.Option(help="Where data and running jobs are kept, in .caddie. Default: here.")

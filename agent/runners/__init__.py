@@ -3,7 +3,7 @@
 Takes orders and folders; gives states and results. A job is a folder, so any controller can pick it up.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from agent.runners.order import Order
 
 __all__ = [
+    "LATER",
     "NEW",
     "Ends",
     "Far",
@@ -31,6 +32,7 @@ __all__ = [
     "JobResult",
     "JobSpec",
     "JobState",
+    "Late",
     "Leases",
     "Loss",
     "Phase",
@@ -38,10 +40,12 @@ __all__ = [
     "Progress",
     "Runner",
     "Sized",
+    "began_on",
     "classes",
     "create",
     "ended",
     "lease_of",
+    "pinned",
     "rents",
     "size_of",
     "written_here",
@@ -125,6 +129,7 @@ class Runner(Protocol):
 
 
 NEW = "new"
+LATER = "later"
 
 
 @runtime_checkable
@@ -133,12 +138,35 @@ class Leases(Protocol):
 
     def lease(self, slot: str) -> str:
         """Of the slot's machine: from its renting to its return, or from one start of it to the next. `NEW`: one that
-        comes when a run waits for it. A rented one's is its number in the book, such as m12."""
+        comes when a run waits for it. `LATER`: which it is, is found when a run begins. A rented one's is its number in
+        the book, such as m12."""
         ...
 
     def refuse(self, lease: str, reason: str) -> None:
         """It is not what it was: it takes no further run, and one that is rented is given back. Safe to call again."""
         ...
+
+
+@runtime_checkable
+class Late(Protocol):
+    """A runner whose jobs get their machine when they begin. It tells leases, too."""
+
+    def began_on(self, folder: Path) -> str:
+        """The lease that the job is or was on; empty: it has not begun, or nobody can tell."""
+        ...
+
+    def pinned(self, seen: Callable[[], Sequence[str]]) -> dict[str, str]:
+        """Slots that mean one machine alone, by its lease: of machines that are there, as far as the runner knows.
+        `seen`: leases that runs were on which wait for their verdict, the newest last."""
+        ...
+
+
+def began_on(runner: Runner, folder: Path) -> str:
+    return runner.began_on(folder) if isinstance(runner, Late) else ""
+
+
+def pinned(runner: Runner, seen: Callable[[], Sequence[str]]) -> dict[str, str]:
+    return runner.pinned(seen) if isinstance(runner, Late) else {}
 
 
 def lease_of(runner: Runner, slot: str) -> str:

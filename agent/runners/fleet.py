@@ -7,7 +7,7 @@ A backend that fails is left alone for a while, longer each time, and the others
 
 import json
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import reduce
@@ -21,10 +21,12 @@ from agent.runners import (
     JobPaths,
     JobResult,
     JobState,
+    Late,
     Leases,
     Loss,
     Progress,
     Runner,
+    began_on,
     lease_of,
     rents,
     size_of,
@@ -140,6 +142,17 @@ class Fleet:
         for runner in self.runners.values():
             if isinstance(runner, Leases):
                 runner.refuse(lease, reason)
+
+    def began_on(self, folder: Path) -> str:
+        name = self._where(folder)
+        return "" if name is None else began_on(self.runners[name], folder)
+
+    def pinned(self, seen: Callable[[], Sequence[str]]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for runner in self.runners.values():
+            if isinstance(runner, Late):
+                found |= runner.pinned(seen)
+        return found
 
     def env(self, slot: str) -> dict[str, str]:
         return self._of(slot).env(slot)

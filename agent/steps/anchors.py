@@ -15,7 +15,7 @@ from agent.judge.leases import Reading
 from agent.judge.noise import Noise
 from agent.judge.verdict import Gain
 from agent.records import Proposal, Run
-from agent.runners import NEW, Leases, lease_of
+from agent.runners import LATER, NEW, Leases, lease_of, pinned
 from agent.setting import Setting, known
 from agent.steps.fresh import fresh
 from agent.steps.losses import MAX_ATTEMPTS
@@ -43,17 +43,24 @@ def asked_for(setting: Setting) -> bool:
     return setting.track.hardware.anchor_every_s is not None
 
 
-def due(setting: Setting, slots: Sequence[str]) -> list[Due]:
+def due(setting: Setting, slots: Sequence[str], *, idle: bool = False) -> list[Due]:
     """One a lease at most, on one of these slots: it is the most urgent run there. What else runs beside it waits for
-    it with its verdict."""
+    it with its verdict.
+
+    Where jobs get their machine when they begin, on a slot that means the machine. `idle`: nothing else is wanted, so
+    only what a verdict waits for is due.
+    """
     if not asked_for(setting):
         return []
     with setting.store.read() as reads:
         head = reads.head(setting.campaign.id)
         runs = reads.runs(setting.campaign.id, purposes={"anchor"})
+        alone = _alone(setting, reads, idle=idle)
     found: dict[str, Due | None] = {}
-    for slot in slots:
+    for slot in (*(() if idle else slots), *alone):
         lease = lease_of(setting.runner, slot)
+        if lease == LATER:
+            continue
         key = slot if lease == NEW else lease
         if key not in found:
             mine = [run for run in runs if run.lease == lease != NEW]
@@ -68,6 +75,23 @@ def usable(setting: Setting, slots: Sequence[str]) -> list[str]:
     with setting.store.read() as reads:
         shut = {one.lease for one in closed(setting, reads)}
     return [slot for slot in slots if lease_of(setting.runner, slot) not in shut]
+
+
+def _alone(setting: Setting, reads: Reads, *, idle: bool) -> list[str]:
+    """Slots that mean one machine, where jobs get theirs when they begin; those of closed leases aside."""
+    pins = pinned(setting.runner, lambda: _waiting(setting, reads))
+    if not pins:
+        return []
+    shut = {one.lease for one in closed(setting, reads)}
+    wanted = _waiting(setting, reads) if idle else pins
+    return [slot for lease, slot in pins.items() if lease not in shut and lease in wanted]
+
+
+def _waiting(setting: Setting, reads: Reads) -> list[str]:
+    """Leases of runs that no verdict has looked at, the newest last."""
+    proposals = reads.proposals(setting.campaign.id, {"measured", "confirming"})
+    found = [run for proposal in proposals if (run := undecided(reads, proposal)) is not None]
+    return [run.lease for run in sorted(found, key=lambda run: run.id)]
 
 
 def _is_due(setting: Setting, head: Proposal, runs: Sequence[Run]) -> bool:
@@ -150,7 +174,8 @@ def _since(setting: Setting, reads: Reads, one: Closed) -> list[Run]:
 
 def _stranded(setting: Setting, reads: Reads, shut: Collection[str]) -> list[tuple[Run, str]]:
     """Runs without a verdict whose machine is gone before the head ran on it: nothing will ever tie them to it."""
-    here = {lease_of(setting.runner, slot) for slot in setting.runner.slots} - set(shut)
+    here = {lease_of(setting.runner, slot) for slot in setting.runner.slots}
+    here = (here | pinned(setting.runner, lambda: _waiting(setting, reads)).keys()) - set(shut)
     found = []
     for proposal in reads.proposals(setting.campaign.id, {"measured", "confirming"}):
         run = undecided(reads, proposal)

@@ -9,13 +9,13 @@ from agent.errors import InfraError
 from agent.judge.measure import measure
 from agent.judge.rules import signs
 from agent.records import Amount, Run, RunState
-from agent.runners import NEW, ended, lease_of
+from agent.runners import LATER, NEW, began_on, ended, lease_of
 from agent.runners.job import JobPaths, JobResult
 from agent.setting import Setting, known
 from agent.steps import losses, rescore
 from agent.steps.hidden import watched
 from agent.steps.launch import reserved_s, submit
-from agent.store import Reads, Tx
+from agent.store import Tx
 from agent.store.rows import now
 
 ROUNDING_S = 0.01
@@ -74,7 +74,9 @@ def _finish(setting: Setting, run: Run) -> Ended:
     except InfraError as error:
         return _lose(setting, run, "lost", str(error), None)
     with setting.store.read() as reads:
+        handed = reads.run(run.id).lease
         measurement = watched(reads, run, measurement)
+    lease = _lease(setting, run, handed)
     with setting.store.write() as tx:
         measurement = signs.flagged(measurement, tx.proposal(run.proposal_id).risk)
         run = tx.update_run(
@@ -84,7 +86,7 @@ def _finish(setting: Setting, run: Run) -> Ended:
             reason=result.reason,
             walls=result.walls,
             ended=now(),
-            lease=_lease(setting, tx, run),
+            lease=lease,
         )
         if run.purpose == "rescore":  # no score of its own: it would count twice
             rescore.compared(setting, tx, run, result, measurement)
@@ -96,13 +98,13 @@ def _finish(setting: Setting, run: Run) -> Ended:
     return Ended(run, result.slot_s, result.outcome == "ok" and run.purpose != "rescore")
 
 
-def _lease(setting: Setting, reads: Reads, run: Run) -> str:
-    """Of the machine that it was on. One that came for it was written down when the run was handed to it; one of which
-    nobody knows any more was a lease of its own."""
-    lease = reads.run(run.id).lease
-    if lease == NEW:
-        lease = lease_of(setting.runner, known(run.slot))
-    return lease if lease != NEW else f"{NEW}/r{run.id}"
+def _lease(setting: Setting, run: Run, handed: str) -> str:
+    """Of the machine that it was on. One that came for it was written down when the run was `handed` to it; one of
+    which nobody knows any more was a lease of its own."""
+    said = (began_on(setting.runner, setting.job(run.id)), handed, lease_of(setting.runner, known(run.slot)))
+    if not any(said):  # the runner can't tell its machines apart
+        return ""
+    return next((lease for lease in said if lease and lease not in (NEW, LATER)), f"{NEW}/r{run.id}")
 
 
 def _lose(setting: Setting, run: Run, state: RunState, reason: str, slot_s: float | None, set_aside: str = "") -> Ended:

@@ -11,11 +11,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, case, func, insert, or_, select, update
 
 from agent.store import clock
 from agent.store.rows import now
 from agent.store.schema import job_logs, jobs, runs, trunk, workers
+from agent.store.turns import Waiting, in_turn
 from agent.store.writes import Tx
 
 JobRowState = Literal["waiting", "taken", "running", "done", "lost"]
@@ -49,7 +50,7 @@ class Taken:
 class Wanted:
     """Which jobs a worker can do."""
 
-    hardware_class: str
+    hardware_classes: Collection[str]
     data: Collection[str]  # sha256 of the corpora that it has
     levels: Collection[str]  # of walls that it can promise
 
@@ -79,6 +80,7 @@ class JobRow:
     cancel: bool
     token: int
     worker: str  # name of the one that has or had it
+    worker_id: int | None
     seconds: float
     beat: str
     result: str
@@ -98,9 +100,19 @@ class Laid(NamedTuple):
 
 
 def offer(
-    tx: Tx, *, run_id: int, order: str, inputs: Mapping[str, str], hardware_class: str, data_sha: str, minimum: str
+    tx: Tx,
+    *,
+    run_id: int,
+    order: str,
+    inputs: Mapping[str, str],
+    hardware_class: str,
+    data_sha: str,
+    minimum: str,
+    gpus: int = 0,
+    wall_s: float = 0.0,
+    only: int | None = None,
 ) -> bool:
-    """Lays a run out for workers, once; False: it was there."""
+    """Lays a run out for workers, once; False: it was there. `only`: for this worker alone."""
     if tx.connection.execute(select(_j.id).where(_j.run_id == run_id)).scalar() is not None:
         return False
     values = {
@@ -109,6 +121,9 @@ def offer(
         "order_json": order,
         "inputs": dict(inputs),
         "hardware_class": hardware_class,
+        "gpus": gpus,
+        "wall_s": wall_s,
+        "only": only,
         "data_sha": data_sha,
         "minimum": minimum,
         "state": "waiting",
@@ -120,11 +135,11 @@ def offer(
 
 
 def ask_to_end(tx: Tx, run_id: int, result: str) -> None:
-    """What nobody has taken ends at once with `result`; what a worker holds is ended by it."""
-    waits = update(jobs).where(_j.run_id == run_id, _j.state == "waiting")
+    """What has not begun ends at once with `result`; what runs is ended by its worker."""
+    waits = update(jobs).where(_j.run_id == run_id, _j.state.in_(("waiting", "taken")))
     ended = {"state": "done", "result": result, "cancel": 1, "ended": now()}
     if tx.connection.execute(waits.values(ended)).rowcount == 0:
-        tx.connection.execute(update(jobs).where(_j.run_id == run_id, _j.state.in_(_HELD)).values(cancel=1))
+        tx.connection.execute(update(jobs).where(_j.run_id == run_id, _j.state == "running").values(cancel=1))
 
 
 def look(connection: Connection, run_ids: Iterable[int]) -> dict[int, JobRow]:
@@ -166,6 +181,9 @@ def expire(connection: Connection, most_takes: int = MOST_TAKES) -> int:
             times = f", the last of {token} that took it," if state == "taken" else ""
             values = {"state": "lost", "reason": f"worker {name}{times} gave no more sign of life", "ended": now()}
         connection.execute(update(jobs).where(_j.id == job_id).values(values))
+    nowhere = select(workers.c.id).where(or_(workers.c.state == "gone", workers.c.refused != ""))
+    stuck = update(jobs).where(_j.state == "waiting", _j.only.in_(nowhere))
+    connection.execute(stuck.values(state="lost", reason="the worker that it was for is gone", ended=now()))
     # Nobody is waited for: a worker that gives a sign of life just now holds its own row, and is not gone.
     silent = select(workers.c.id).where(workers.c.state != "gone", workers.c.until <= clock.at(connection))
     for worker_id in connection.execute(silent.with_for_update(skip_locked=True)).scalars().all():
@@ -176,24 +194,39 @@ def expire(connection: Connection, most_takes: int = MOST_TAKES) -> int:
 # ------------------------------------------------------------ workers
 
 
-def take(
-    connection: Connection, worker_id: int, wanted: Wanted, slots: Sequence[str], *, lease_s: float
-) -> list[Taken]:
-    """As many jobs as there are slots, the oldest first; jobs that others are taking just now are passed over."""
-    if not slots or not wanted.data:
-        return []
+def waiting(connection: Connection, worker_id: int, wanted: Wanted, most: int) -> list[Waiting]:
+    """What the worker may take, in turn; `most` of each campaign. Nothing for one that was refused."""
     fits = (
         _j.state == "waiting",
         _j.run_id.in_(_UNDER_WAY),  # a run that its controller gave up is nobody's any more
-        _j.hardware_class == wanted.hardware_class,
+        _j.hardware_class.in_(list(wanted.hardware_classes)),
         _j.data_sha.in_(list(wanted.data)),
         _j.minimum.in_(list(wanted.levels)),
+        or_(_j.only.is_(None), _j.only == worker_id),
+        select(workers.c.refused).where(workers.c.id == worker_id).scalar_subquery() == "",
     )
+    columns = (_j.id, _j.campaign_id, _j.hardware_class, _j.gpus, _j.wall_s)
+    nth = func.row_number().over(partition_by=_j.campaign_id, order_by=_j.id).label("nth")
+    each = select(*columns, nth).where(*fits).subquery()
+    found = connection.execute(select(each).where(each.c.nth <= most)).all() if wanted.data else []
+    if not found:
+        return []
+    gpus = func.sum(case((_j.gpus > 1, _j.gpus), else_=1))
+    held = connection.execute(select(_j.campaign_id, gpus).where(_j.state.in_(_HELD)).group_by(_j.campaign_id))
+    return in_turn([Waiting(*row[:-1]) for row in found], {campaign_id: int(count) for campaign_id, count in held})
+
+
+def take(connection: Connection, worker_id: int, slots: Mapping[int, str], *, lease_s: float) -> list[Taken]:
+    """Those of the jobs that nobody else is taking just now. `slots`: where each is to run."""
     columns = (_j.id, _j.token, _j.run_id, _j.order_json, _j.inputs)
-    query = select(*columns).where(*fits).order_by(_j.id).limit(len(slots))
+    query = select(*columns).where(_j.id.in_(list(slots)), _j.state == "waiting")
     query = query.with_for_update(skip_locked=True, of=jobs)
+    found = {row[0]: row for row in connection.execute(query)}
     taken = []
-    for (job_id, token, run_id, order, inputs), slot in zip(connection.execute(query).all(), slots, strict=False):
+    for wanted_id, slot in slots.items():
+        if wanted_id not in found:
+            continue
+        job_id, token, run_id, order, inputs = found[wanted_id]
         values = {"state": "taken", "token": token + 1, "worker_id": worker_id, "slot": slot, "taken": now()}
         until = clock.at(connection) + lease_s
         connection.execute(update(jobs).where(_j.id == job_id).values(**values, until=until))
@@ -205,7 +238,7 @@ def data_wanted(connection: Connection, wanted: Wanted) -> list[int]:
     """Campaigns with jobs that only the data keeps a worker from."""
     query = select(_j.campaign_id).where(
         _j.state == "waiting",
-        _j.hardware_class == wanted.hardware_class,
+        _j.hardware_class.in_(list(wanted.hardware_classes)),
         _j.minimum.in_(list(wanted.levels)),
         _j.data_sha.not_in(list(wanted.data)),
     )
@@ -311,6 +344,7 @@ def _job(row: RowMapping) -> JobRow:
         cancel=bool(row["cancel"]),
         token=row["token"],
         worker=row["worker"] or "",
+        worker_id=row["worker_id"],
         seconds=row["seconds"],
         beat=row["beat"],
         result=row["result"],

@@ -3,7 +3,8 @@
 Takes connections; gives `Worker` rows. That a worker is gone is found by whoever ends leases (queue.expire).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sqlalchemy import Connection, Select, insert, select, update
@@ -24,6 +25,9 @@ class Worker:
     pid: int
     hardware_class: str
     slots: int
+    kinds: dict[str, int]
+    """Slots by hardware class."""
+    refused: str
     level: str  # of the walls around its runs
     state: WorkerState
     since: str
@@ -40,13 +44,16 @@ def register(
     slots: int,
     level: str,
     lease_s: float,
+    kinds: Mapping[str, int] | None = None,
 ) -> int:
+    """`kinds`: slots by hardware class, where they are of several; then `slots` are those that can be used at once."""
     values = {
         "name": name,
         "host": host,
         "pid": pid,
         "hardware_class": hardware_class,
         "slots": slots,
+        "kinds": dict(kinds or {hardware_class: slots}),
         "level": level,
         "state": "working",
         "since": now(),
@@ -61,9 +68,15 @@ def leave(connection: Connection, worker_id: int) -> None:
     connection.execute(update(workers).where(_w.id == worker_id).values(state="gone", ended=now(), until=0.0))
 
 
+def refuse(connection: Connection, worker_id: int, reason: str) -> None:
+    """It takes nothing more, until it is started again."""
+    connection.execute(update(workers).where(_w.id == worker_id, _w.refused == "").values(refused=reason))
+
+
 def classes(connection: Connection) -> list[str]:
     """Hardware classes of all that ever came."""
-    return list(connection.execute(select(_w.hardware_class).distinct().order_by(_w.hardware_class)).scalars())
+    found = connection.execute(select(_w.hardware_class, _w.kinds).distinct()).all()
+    return sorted({name for first, kinds in found for name in (first, *kinds)})
 
 
 def alive(connection: Connection) -> list[Worker]:
@@ -79,4 +92,5 @@ def everyone(connection: Connection) -> list[Worker]:
 def _read(connection: Connection, query: Select[tuple[object, ...]]) -> list[Worker]:
     names = Worker.__dataclass_fields__
     rows = connection.execute(query.order_by(_w.id)).mappings()
-    return [Worker(**{name: row[name] for name in names}) for row in rows]
+    found = [Worker(**{name: row[name] for name in names}) for row in rows]
+    return [replace(one, kinds=one.kinds or {one.hardware_class: one.slots}) for one in found]

@@ -1,7 +1,8 @@
 """Campaigns on machines that make a score: anchors first, verdicts within leases and across them, drift, lost ties."""
 
+import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ from agent import track as tracks
 from agent.errors import TrackError
 from agent.loop import Loop
 from agent.records import Run
-from agent.runners import NEW, JobPaths, lease_of
+from agent.runners import LATER, NEW, JobPaths, lease_of
 from agent.runners.fake import FakeRunner, Imagined, Knobs, imagine
 from agent.runners.fleet import Fleet
 from agent.runners.order import Order
@@ -197,6 +198,56 @@ def test_a_machine_that_comes_for_its_first_run_is_anchored_by_it(tmp_path: Path
     assert [(run.purpose, run.lease) for run in runs[:2]] == [("anchor", "m1"), ("anchor", "m2")]
     assert {run.lease for run in runs if run.state == "done"} == {"m1", "m2"}
     assert len([run for run in runs if run.purpose == "anchor"]) == 4  # two heads
+
+
+class Gathered(Leased):
+    """A slot is no machine: a job is on the next one in turn, unless its slot means one. `FIRST`: whether machines are
+    known before a run was on them."""
+
+    FIRST = True
+
+    def __init__(self, leases: tuple[str, ...], machines: Machines) -> None:
+        super().__init__(leases, machines)
+        self._turns, self._where = itertools.cycle(leases), dict[Path, str]()
+        self._pins = {f"fake/@{lease}": lease for lease in leases}
+
+    def lease(self, slot: str) -> str:
+        return self._pins.get(slot, LATER)
+
+    def submit(self, order: Order, folder: Path, slot: str) -> None:
+        self._names[slot] = self._where[folder] = self._pins.get(slot) or next(self._turns)
+        super().submit(order, folder, slot)
+
+    def began_on(self, folder: Path) -> str:
+        return self._where.get(folder, "")
+
+    def pinned(self, seen: Callable[[], Sequence[str]]) -> dict[str, str]:
+        there = self._pins.values() if self.FIRST else seen()
+        return {lease: slot for slot, lease in self._pins.items() if lease in there}
+
+
+class Found(Gathered):
+    FIRST = False
+
+
+@pytest.mark.parametrize(("runner", "leases"), [(Gathered, ("a", "b")), (Found, ("a", "b", "c", "d", "e"))])
+def test_machines_that_are_found_when_a_run_begins_have_anchors_too(
+    tmp_path: Path, runner: type[Leased], leases: tuple[str, ...]
+) -> None:
+    """Where nobody knows of a machine before a run was on it: those on which the head has not run otherwise."""
+    setting = opened(tmp_path / "w", leases, Machines({"b": 0.2, "e": -0.2}), runner=runner)
+    ending = Loop(setting).run()
+    runs = runs_of(setting)
+    mine = [run for run in runs if run.purpose == "anchor"]
+    assert {run.lease for run in runs} == set(leases)
+    assert mine and (runner is Found or {run.lease for run in mine} == set(leases))
+    assert all(run.slot == f"fake/@{run.lease}" for run in mine)
+    assert max(Counter((run.proposal_id, run.lease) for run in mine).values()) == 1
+    with setting.store.read() as reads:
+        states = {one.title: one.state for one in reads.proposals(setting.campaign.id)}
+    assert states["wider"] == "promoted" and ending.reason == "the planner has no more ideas"
+    gains = [row[3] for row in verdicts(setting) if row[3] is not None]
+    assert gains and all(abs(float(gain)) < 0.12 for gain in gains)  # type: ignore[arg-type]
 
 
 def test_a_lease_on_which_the_head_can_t_run_is_closed(tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from agent.errors import InfraError
 from agent.runners.job import Heartbeat, JobPaths, strict, strict_heartbeat, write_aside
 from agent.runners.reading import read_small
+from agent.runners.results import order_of
 from agent.store.queue import Held, Sign
 
 FILE = "lease.json"
@@ -32,12 +34,23 @@ class Job:
     asked: bool = False
     """To end, by the controller."""
     cancelled: bool = False
+    wall_s: float = 0.0
+    """That it may take at most; 0: it was not looked up yet."""
     sent: dict[str, int] = field(default_factory=dict)
     """Bytes of each log that the store has."""
 
     @property
     def held(self) -> Held:
         return Held(self.noted.job_id, self.noted.token)
+
+    def left_s(self) -> float:
+        """Until its slot is free again, at the latest."""
+        if not self.wall_s:
+            try:
+                self.wall_s = order_of(self.folder).wall_s
+            except InfraError:
+                return 0.0
+        return max(0.0, self.wall_s - self.sign().seconds)
 
     def sign(self) -> Sign:
         text = read_small(JobPaths(self.folder).heartbeat)

@@ -45,7 +45,8 @@ def work(
     lease_s: float = LEASE_S,
 ) -> None:
     """Until it is interrupted."""
-    track = shaped(track, said.gpus)
+    if said.gpus is not None:
+        track = shaped(track, said.gpus)
     folder = root / ".caddie" / f"work-{said.name}"
     folder.mkdir(parents=True, exist_ok=True)
     held = lock.hold(folder / "lock", patience_s=0.0)

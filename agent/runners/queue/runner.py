@@ -9,17 +9,18 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from agent.errors import InfraError, MissingError
 from agent.records import Campaign
+from agent.runners import LATER
 from agent.runners.far.mirror import beat, lose
 from agent.runners.job import JobPaths, JobResult, JobState, Loss, Progress
 from agent.runners.order import Order, placed
 from agent.runners.progress import progress
 from agent.runners.queue import cargo, mirror, rebuild
-from agent.runners.queue.hardware import fits
+from agent.runners.queue.hardware import fits, gpus_of
 from agent.runners.reading import there
 from agent.runners.results import order_of, result_of
 from agent.setting import campaign_folder
@@ -33,6 +34,7 @@ from sandbox.policy import LEVELS, reaches
 LOOK_S = 0.5  # between two looks at the store
 LOGS_S = 5.0  # between two looks for what was printed
 _RUN = re.compile(r"r(\d{1,12})")
+_ONE = re.compile(r"\.w(\d{1,9})$")  # at the end of a slot that means one worker
 
 
 class QueueRunner:
@@ -47,6 +49,7 @@ class QueueRunner:
         self._workers: list[Worker] = []
         self._classes: dict[str, str] = {}  # by the word that stands for each in names of slots
         self._looked = self._logged = -1e9
+        self._refused: set[str] = set()
         if not self._fitting() and not self._ever():
             raise MissingError(
                 f"no worker that can run track {track.name} is there. On each machine that shall work: "
@@ -73,7 +76,8 @@ class QueueRunner:
         """As many of each hardware class as its workers have, and some more, whose runs wait for the next free one."""
         have: Counter[str] = Counter()
         for worker in self._taking():
-            have[worker.hardware_class] += worker.slots if worker.state == "working" else 0
+            for kind, count in worker.kinds.items() if worker.state == "working" else ():
+                have[kind] += count if fits(self._track, kind) else 0
         return tuple(
             f"{self._name}/{self._word(kind)}.{number}"
             for kind, count in sorted(have.items())
@@ -98,6 +102,36 @@ class QueueRunner:
         except KeyError as error:
             raise InfraError(f"slot {slot}: no worker has ever had such a one") from error
 
+    def lease(self, slot: str) -> str:
+        """A worker's, from its start to its end."""
+        one = _only(slot)
+        return LATER if one is None else self._lease(one)
+
+    def refuse(self, lease: str, reason: str) -> None:
+        """It takes no further job, of any campaign, until its person starts it again."""
+        for worker in self._workers if lease not in self._refused else ():
+            if self._lease(worker.id) == lease:
+                with self._store.share() as shared:
+                    workers.refuse(shared, worker.id, reason)
+                self._refused.add(lease)
+
+    def began_on(self, folder: Path) -> str:
+        with self._store.read() as reads:
+            row = queue.look(reads.connection, [_run_id(folder)]).get(_run_id(folder))
+        return "" if row is None or not row.began or row.worker_id is None else self._lease(row.worker_id)
+
+    def pinned(self, seen: Callable[[], Sequence[str]]) -> dict[str, str]:
+        need = self._track.gpus(self._track.decision.rung)
+        return {
+            self._lease(worker.id): f"{self._name}/{self._word(kind)}.w{worker.id}"
+            for worker in self._fitting()
+            for kind in worker.kinds
+            if worker.state == "working" and fits(self._track, kind) and gpus_of(kind) in (0, need)
+        }
+
+    def _lease(self, worker_id: int) -> str:
+        return f"{self._name}/w{worker_id}"
+
     def far(self, slot: str) -> bool:
         return True
 
@@ -109,6 +143,9 @@ class QueueRunner:
 
     def gpus(self, slot: str) -> tuple[int, ...]:
         return ()
+
+    def size(self, slot: str) -> int | None:
+        return gpus_of(self.hardware_class(slot)) or None
 
     def spare(self, slot: str) -> float | None:
         return None
@@ -146,6 +183,9 @@ class QueueRunner:
                 hardware_class=run.hardware_class,
                 data_sha=campaign.data_sha,
                 minimum=order.minimum,
+                gpus=gpus_of(run.hardware_class),
+                wall_s=order.wall_s,
+                only=_only(slot),
             )
         with self._lock:
             self._open[run.id] = folder
@@ -217,7 +257,10 @@ class QueueRunner:
 
     def _fitting(self) -> list[Worker]:
         self._look()
-        return [worker for worker in self._workers if fits(self._track, worker.hardware_class)]
+        return [worker for worker in self._workers if not worker.refused and self._fits(worker)]
+
+    def _fits(self, worker: Worker) -> bool:
+        return any(fits(self._track, kind) for kind in worker.kinds)
 
     def _taking(self) -> list[Worker]:
         """Those of them whose walls are strong enough for whatever the track runs. Where none ever were, all: they take
@@ -232,7 +275,7 @@ class QueueRunner:
         """Those that fit and are gone: others like them may come."""
         with self._store.read() as reads:
             found = workers.everyone(reads.connection)
-        return [worker for worker in found if fits(self._track, worker.hardware_class)]
+        return [worker for worker in found if self._fits(worker)]
 
     def _look(self, now: bool = False) -> None:
         """Reads what is known of all jobs and workers, unless that was done just now."""
@@ -274,6 +317,12 @@ def _run_id(folder: Path) -> int:
     if found is None:
         raise InfraError(f"{folder} is no job folder of a run")
     return int(found[1])
+
+
+def _only(slot: str) -> int | None:
+    """The worker that it means; None: any."""
+    found = _ONE.search(slot)
+    return None if found is None else int(found[1])
 
 
 def _level(worker: Worker) -> Level:

@@ -20,11 +20,13 @@ from agent.runners import Runner
 from agent.runners.far.mirror import LOGS, put
 from agent.runners.order import Order, place
 from agent.runners.queue import cargo, held, outcome
+from agent.runners.queue.choosing import Choosing
 from agent.runners.queue.corpora import Corpora
 from agent.runners.queue.held import Job, Noted
 from agent.runners.removal import remove
 from agent.store import Store, blobs, queue, workers
-from agent.store.queue import Answer, Held, Taken, Wanted
+from agent.store.queue import Answer, Held, Sign, Taken, Wanted
+from agent.store.turns import Waiting
 
 LOOK_S = 0.2  # between two looks at what runs
 ASK_S = 1.0  # between two looks for jobs
@@ -56,7 +58,9 @@ class Worker:
     ) -> None:
         self._store, self._runner, self._folder, self._corpora, self._me = store, runner, folder, corpora, me
         self._say, self._lease_s = say, lease_s
+        self._choosing = Choosing(runner)
         self._jobs: dict[Path, Job] = {}
+        self._kept: tuple[Waiting, Taken] | None = None  # a job that GPUs are kept free for
         self._id = 0
         self._interrupts = 0
         self._sign_due = self._ask_due = 0.0
@@ -80,6 +84,9 @@ class Worker:
             self._keep()
             for job in [job for job in self._jobs.values() if not job.over]:
                 self._look_at(job)
+            if self._interrupts and self._kept is not None:
+                (_, taken), self._kept = self._kept, None
+                self._lose(taken.held, "it is leaving", 0.0, began=False)
             if not self._interrupts and _now() >= self._ask_due:
                 self._take()
             self._trouble = ""
@@ -104,13 +111,14 @@ class Worker:
                 host=me.host,
                 pid=me.pid,
                 hardware_class=me.hardware_class,
-                slots=len(self._runner.slots),
+                slots=self._choosing.at_once,
                 level=me.level,
                 lease_s=self._lease_s,
+                kinds=self._choosing.kinds,
             )
         self._silent_since = _now()
-        slots = len(self._runner.slots)
-        self._say(f"Worker {me.name}: {slots} slots of {me.hardware_class}, walls: {me.level}. Ctrl-C ends it.")
+        kinds = ", ".join(f"{count} slots of {kind}" for kind, count in self._choosing.kinds.items())
+        self._say(f"Worker {me.name}: {kinds}, walls: {me.level}. Ctrl-C ends it.")
         for folder in sorted(self._folder.glob("jobs/r*")):
             noted = held.noted(folder)
             if noted is None or noted.slot not in self._runner.slots:
@@ -130,11 +138,12 @@ class Worker:
         if _now() < self._sign_due:
             return
         mine = [job for job in self._jobs.values() if not job.over]
+        kept = [Sign(self._kept[1].held, 0.0, "")] if self._kept is not None else []
         with self._store.share() as shared:
             answer = queue.signs(
                 shared,
                 self._id,
-                [job.sign() for job in mine],
+                [*(job.sign() for job in mine), *kept],
                 lease_s=self._lease_s,
                 draining=self._interrupts > 0,
             )
@@ -146,6 +155,8 @@ class Worker:
                 self._send_logs(job, most=1)
 
     def _obey(self, answer: Answer, mine: list[Job]) -> None:
+        if self._kept is not None and self._kept[1].held.job_id in answer.lost:
+            self._kept = None
         for job in mine:
             if job.held.job_id in answer.lost:
                 self._say(f"r{job.noted.run_id}: its lease is over, so it is ended here")
@@ -154,6 +165,7 @@ class Worker:
 
     def _give_up(self) -> None:
         """Nobody has heard of this worker for a whole lease: what it runs counts as lost by now."""
+        self._kept = None
         for job in self._jobs.values():
             job.over = True
 
@@ -238,20 +250,32 @@ class Worker:
 
     def _take(self) -> None:
         self._ask_due = _now() + ASK_S
-        busy = {job.noted.slot for job in self._jobs.values()}
-        free = [slot for slot in self._runner.slots if slot not in busy]
-        wanted = Wanted(self._me.hardware_class, self._corpora.shas, self._me.levels)
-        if not free:
+        busy = {job.noted.slot: job.left_s() for job in self._jobs.values()}
+        wanted = Wanted(tuple(self._choosing.kinds), self._corpora.shas, self._me.levels)
+        if not self._choosing.free(busy):
             return
         with self._store.share() as shared:
             queue.expire(shared)
-            taken = queue.take(shared, self._id, wanted, free, lease_s=self._lease_s)
+            waiting = queue.waiting(shared, self._id, wanted, len(self._runner.slots))
+            found = self._choosing.choose(waiting, busy, None if self._kept is None else self._kept[0])
+            taken = queue.take(shared, self._id, {**found.starts, **found.holds}, lease_s=self._lease_s)
+        if self._kept is not None and (slot := found.starts.get(self._kept[0].job_id)) is not None:
+            (_, mine), self._kept = self._kept, None
+            taken.append(replace(mine, slot=slot))
         for one in taken:
-            self._start(one)
-        if not taken:
+            if one.held.job_id in found.holds:
+                self._keep_for(one, waiting)
+            else:
+                self._start(one)
+        if not taken and not waiting:
             self._learn(wanted)
-        else:
+        elif taken or found.starts:  # where another was quicker, there may be more
             self._ask_due = 0.0
+
+    def _keep_for(self, taken: Taken, waiting: list[Waiting]) -> None:
+        """Its turn has come, and its GPUs are not free yet: no other worker is to keep some for it too."""
+        self._kept = next(one for one in waiting if one.job_id == taken.held.job_id), taken
+        self._say(f"r{taken.run_id} waits for slot {taken.slot}")
 
     def _start(self, taken: Taken) -> None:
         folder = self._folder / "jobs" / f"r{taken.run_id}"

@@ -18,6 +18,8 @@ workers = Table(
     Column("pid", Integer, nullable=False),
     words("hardware_class", 300),
     Column("slots", Integer, nullable=False),
+    Column("kinds", Json, nullable=False, server_default="{}"),  # slots by hardware class, where they are of several
+    words("refused", 2000),  # why nothing may run on it any more
     words("level"),  # of the walls that it puts up around a run
     words("state"),  # working, draining or gone
     words("since"),
@@ -36,6 +38,9 @@ jobs = Table(
     words("order_json"),
     Column("inputs", Json, nullable=False),  # files by name in the job folder: their sha256
     words("hardware_class"),
+    count("gpus"),  # 0: none, or of before version 0016
+    total("wall_s"),  # of its slot that it may use at most; 0: of before version 0016
+    Column("only", Integer),  # the worker that it must be on
     words("data_sha"),
     words("minimum"),  # the weakest walls behind which its code may run
     words("state"),  # waiting, taken, running, done or lost
