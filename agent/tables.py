@@ -65,6 +65,10 @@ class Hardware(Table):
     anchor_every_s: Annotated[float, Field(gt=0)] | None = None
     """Where a clock ends training, so that a faster machine makes a better score: the head runs first on each machine
     that joins, and again after so many seconds, and verdicts compare within machines. None: machines make no score."""
+    modules: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:,+/-]{0,200}$")], ...] = ()
+    """What a cluster loads before a run, by `module load`, unless its own settings name others."""
+    image: str = ""
+    """The container that a cluster runs it in, likewise. Empty: none."""
 
     @model_validator(mode="after")
     def _counted(self) -> "Hardware":

@@ -90,13 +90,6 @@ def test_a_name_that_leads_elsewhere_is_no_node(nodes: Path) -> None:
             proven.require(nodes, name, "landlock", Path("/tmp"), "/a")
 
 
-def test_the_person_s_own_words_are_kept() -> None:
-    words = ("--time=3", "--exclude=n7,n8", "--qos=long")
-    assert proven.without(words, ()) == words
-    assert proven.without(words, ("n1", "n2")) == ("--time=3", "--qos=long", "--exclude=n7,n8,n1,n2")
-    assert proven.without(("--time=3",), ("n1",)) == ("--time=3", "--exclude=n1")
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(bool(why_not()), reason="no walls here that could hold")
 def test_the_walls_of_this_machine_are_tried_as_those_of_a_rented_one(nodes: Path, tmp_path: Path) -> None:

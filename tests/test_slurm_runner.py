@@ -13,16 +13,17 @@ import pytest
 
 from agent import track as tracks
 from agent.errors import InfraError, UserError
-from agent.runners import JobPaths, JobResult
+from agent.runners import LATER, JobPaths, JobResult
 from agent.runners.local import LocalRunner
 from agent.runners.order import Order, place
+from agent.runners.shepherd import boot
 from agent.runners.slurm.mirror import LOG, Note
 from agent.runners.slurm.runner import SlurmRunner
 from agent.runners.slurm.settings import Settings
 from agent.runners.slurm.shell import LocalShell, Said
 from tests import ordering
 from tests.processes import until
-from tests.slurm import Cluster, cluster, proven_before
+from tests.slurm import NODES, Cluster, cluster, proven_before
 
 pytestmark = pytest.mark.slow
 
@@ -143,6 +144,28 @@ def test_a_run_from_here_to_a_node_and_back(field: Field) -> None:
     until(lambda: field.far() == [], what="nothing is left on the cluster")
     runner.submit(*field.order(1), "lab/0")
     assert runner.poll(folder) == "done" and field.shell.asked["sbatch"] == 1
+
+
+def test_a_node_is_a_lease_from_one_boot_to_the_next(field: Field) -> None:
+    runner = field.runner()
+    first = field.submit(runner, 1)
+    assert runner.began_on(first) == ""
+    done(runner, first)
+    lease = runner.began_on(first)
+    name, node, booted = lease.split("/")
+    assert (name, booted) == ("lab", boot()[:13]) and node in NODES
+    assert runner.lease("lab/0") == LATER == runner.lease(f"lab/@{node}")
+    seen = ["other/n1/x", f"lab/{node}/before", lease]
+    assert runner.pinned(lambda: seen) == {lease: f"lab/@{node}"} and runner.lease(f"lab/@{node}") == lease
+    (other,) = set(NODES) - {node}
+    order, there = field.order(2)
+    runner.submit(order, there, f"lab/@{other}")
+    done(runner, there)
+    assert runner.began_on(there) == f"lab/{other}/{booted}"
+    runner.refuse(lease, "it has become slower")
+    third = field.submit(runner, 3)
+    done(runner, third)
+    assert runner.began_on(third) == f"lab/{other}/{booted}" and runner.pinned(lambda: seen) == {}
 
 
 def test_seeds_of_one_idea_are_one_array(field: Field) -> None:

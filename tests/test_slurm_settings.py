@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from agent.errors import TrackError
 from agent.fields import explained, frozen
-from agent.runners.slurm.script import Need, script, words
+from agent.runners.slurm.script import Need, Nodes, script, words
 from agent.runners.slurm.settings import Login, Settings
+from agent.track import parse
+from tests.working import TRACK
 
 FULL = Settings(
     folder="/shared/caddie",
@@ -44,6 +47,26 @@ def test_a_job_of_eight_gpus() -> None:
         "--exclusive",
     )
     assert "--array=0,2" in words(FULL, Need(1.0, 0), "n", "/l", (0, 2))
+
+
+def test_nodes_that_are_meant_or_not_stand_beside_what_a_person_said_of_them() -> None:
+    theirs = FULL.model_copy(update={"words": ("--exclude=bad1", "--nodelist=n[1-4]", "--exclusive")})
+    need = Need(1.0, 0)
+    assert words(theirs, need, "n", "/l", (), Nodes("n2"))[-3:] == ("--exclude=bad1", "--exclusive", "--nodelist=n2")
+    found = words(theirs, need, "n", "/l", (), Nodes(but=("n3", "n4")))
+    assert found[-3:] == ("--nodelist=n[1-4]", "--exclusive", "--exclude=bad1,n3,n4")
+    assert words(FULL, need, "n", "/l", (), Nodes(but=("n3",)))[-1] == "--exclude=n3"
+
+
+def test_a_track_may_name_modules_and_a_container_and_the_cluster_has_the_last_word() -> None:
+    track = parse(TRACK.replace('kind = "cpu"', 'kind = "cpu"\nmodules = ["cuda/12.8"]\nimage = "/i.sif"'), "toy")
+    plain, own = Settings(folder="/s"), Settings(folder="/s", modules=("cuda/12.9",), image="")
+    assert (plain.completed(track).modules, plain.completed(track).image) == (("cuda/12.8",), "/i.sif")
+    assert (own.completed(track).modules, own.completed(track).image) == (("cuda/12.9",), "")
+    assert "module load cuda/12.8 || exit 1" in script(plain.completed(track), "/code", ("/a",)).splitlines()
+    assert script(plain, "/code", ("/a",)).startswith("#!/bin/sh\nset --")
+    with pytest.raises(TrackError, match=r"hardware\.modules"):
+        parse(TRACK.replace('kind = "cpu"', 'kind = "cpu"\nmodules = ["; rm"]'), "toy")
 
 
 def test_a_job_finds_its_folder_by_its_number() -> None:

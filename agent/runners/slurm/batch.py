@@ -52,6 +52,7 @@ class Began:
     """The first thing that a job says."""
 
     node: str
+    boot: str  # changes when the node is started again
     job: str
     restarts: str
     gpus: tuple[str, ...]
@@ -132,7 +133,8 @@ def own_core() -> str:
 
 def began(env: Mapping[str, str], gpus: tuple[hardware.Gpu, ...]) -> Began:
     names = tuple(gpu.name for gpu in gpus)
-    return Began(node(), env.get("SLURM_JOB_ID", ""), env.get("SLURM_RESTART_COUNT", "0"), names)
+    job, restarts = env.get("SLURM_JOB_ID", ""), env.get("SLURM_RESTART_COUNT", "0")
+    return Began(node(), shepherd.boot()[:13], job, restarts, names)
 
 
 def node() -> str:

@@ -16,10 +16,13 @@ from agent.runners.job import JobPaths, JobResult, Loss, strict, strict_heartbea
 from agent.runners.order import Order
 from agent.runners.reading import MOST, read_small, there
 from agent.runners.shepherd import BEAT_S
+from agent.runners.slurm.batch import BEGAN
 from agent.runners.slurm.depot import Depot, Look, Wanted
 from sandbox.limits import MB
 
 NOTE, LOG = "slurm.json", "slurm.log"
+ONLY = "only"  # the node that a job must be on
+MOST_BEGAN = 10_000
 MOST_REFERENCE = 2_000_000_000
 
 
@@ -85,7 +88,12 @@ class Mirror:
             InfraError: it can't be fetched now.
         """
         track = order.limited
-        files = {"result.json": MOST, self.paths.measure.name: MOST, self.paths.reference.name: MOST_REFERENCE}
+        files = {
+            "result.json": MOST,
+            BEGAN: MOST_BEGAN,
+            self.paths.measure.name: MOST,
+            self.paths.reference.name: MOST_REFERENCE,
+        }
         if track.script.artifact:
             files[f"out/{track.script.artifact}"] = track.limits.disk_mb * MB
         most = (track.limits.log_mb + 1) * MB

@@ -72,7 +72,8 @@ class Placing:
         for job in group:
             job.since = time.monotonic()
         try:
-            id = self._sender.submit([(job.order, job.placed) for job in group])
+            only = self._sender.only(group[0].mirror.folder)
+            id = self._sender.submit([(job.order, job.placed) for job in group], only)
         except InfraError as error:
             # Refused: there is none; else perhaps there is one, which the queue will tell by its name.
             for job in group:

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -130,15 +130,6 @@ def refused(names: Iterable[str], now: float) -> tuple[str, ...]:
     """Nodes that are left alone, by the names in the folder."""
     found = (_REFUSED.fullmatch(name) for name in names)
     return tuple(sorted({one[1] for one in found if one is not None and int(one[2]) > now}))
-
-
-def without(words: Sequence[str], nodes: Sequence[str]) -> tuple[str, ...]:
-    """Words for sbatch that keep a job from these nodes, as well as from those that the person named."""
-    if not nodes:
-        return tuple(words)
-    own = [word.partition("=")[2] for word in words if word.startswith("--exclude=")]
-    kept = [word for word in words if not word.startswith("--exclude=")]
-    return (*kept, f"--exclude={','.join([*own, *nodes])}")
 
 
 def name_of(env: Mapping[str, str], host: str) -> str:

@@ -5,20 +5,24 @@ keeps.
 """
 
 import contextlib
-from collections.abc import Collection
+import re
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.errors import UserError
 from agent.records import Campaign
+from agent.runners import LATER
 from agent.runners.far.mirror import lost
-from agent.runners.job import JobPaths, JobResult, JobState, Loss, Progress
+from agent.runners.job import JobPaths, JobResult, JobState, Loss, Progress, strict, write_aside
 from agent.runners.order import Order, placed
 from agent.runners.progress import progress
-from agent.runners.reading import there
+from agent.runners.reading import read_small, there
 from agent.runners.results import result_of
+from agent.runners.slurm.batch import BEGAN, Began
 from agent.runners.slurm.commands import Slurm
 from agent.runners.slurm.depot import Depot
+from agent.runners.slurm.mirror import ONLY
 from agent.runners.slurm.placing import Placing
 from agent.runners.slurm.script import Need, script, words
 from agent.runners.slurm.sending import Sender
@@ -32,8 +36,12 @@ if TYPE_CHECKING:
     from agent.store import Store
 
 
+_NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,100}")
+
+
 class SlurmRunner:
     def __init__(self, name: str, settings: Settings, track: Track, shell: Shell) -> None:
+        settings = settings.completed(track)
         self._name, self._settings, self._track = name, settings, track
         self._shell = shell
         self._slurm = Slurm(shell, settings.commands or "")
@@ -41,8 +49,9 @@ class SlurmRunner:
         self.notes: tuple[str, ...] = ()
         self._gpus = track.hardware.gpus
         depot = Depot(shell, settings.folder, settings.login_python)
-        placing = Placing(depot, Sender(settings, self._slurm, depot))
-        self._watch = Watch(settings, self._slurm, depot, placing)
+        self._sender = Sender(settings, self._slurm, depot)
+        self._watch = Watch(settings, self._slurm, depot, Placing(depot, self._sender))
+        self._pins: dict[str, str] = {}  # leases, by the slots that mean their nodes
 
     def opened(self, store: "Store", campaign: Campaign) -> None:
         """Before the first turn.
@@ -57,6 +66,29 @@ class SlurmRunner:
             device = self._settings.device or self._track.hardware.device or self._settings.gres
             return f"cuda/{device}/{self._gpus}/{self._name}"
         return f"cpu/{self._name}/{self._settings.cpus}-cpus"
+
+    def lease(self, slot: str) -> str:
+        """A node's, from one start of it to the next."""
+        return self._pins.get(slot, LATER)
+
+    def refuse(self, lease: str, reason: str) -> None:
+        """No further job of this controller's goes to the node; whoever runs the cluster has to see what it has."""
+        if lease.startswith(f"{self._name}/"):
+            self._sender.refused.add(lease.split("/")[1])
+
+    def began_on(self, folder: Path) -> str:
+        try:
+            began = strict(Began, read_small(folder / BEGAN) or "")
+        except (ValueError, OSError):
+            return ""
+        return f"{self._name}/{began.node}/{began.boot}" if _NODE.fullmatch(began.node) and began.boot else ""
+
+    def pinned(self, seen: Callable[[], Sequence[str]]) -> dict[str, str]:
+        """Nodes that runs were on and have not been started again since, as far as is seen."""
+        mine = [lease.split("/") for lease in seen() if lease.startswith(f"{self._name}/")]
+        newest = {node: boot for _, node, boot in mine if node not in self._sender.refused}
+        self._pins |= {f"{self._name}/@{node}": f"{self._name}/{node}/{boot}" for node, boot in newest.items()}
+        return {f"{self._name}/{node}/{boot}": f"{self._name}/@{node}" for node, boot in newest.items()}
 
     def far(self, slot: str) -> bool:
         return True
@@ -82,6 +114,9 @@ class SlurmRunner:
 
     def submit(self, order: Order, folder: Path, slot: str) -> None:
         placed(folder, order)
+        node = slot.partition("/@")[2]
+        if node and not there(folder / ONLY):
+            write_aside(folder / ONLY, node)
         self._watch.take(folder)
 
     def poll(self, folder: Path) -> JobState:

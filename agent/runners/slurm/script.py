@@ -23,7 +23,19 @@ class Need(NamedTuple):
     gpus: int
 
 
-def words(settings: Settings, need: Need, name: str, log: str, indexes: Sequence[int]) -> tuple[str, ...]:
+class Nodes(NamedTuple):
+    only: str = ""
+    """Empty: any."""
+    but: tuple[str, ...] = ()
+    """None of these."""
+
+
+ANYWHERE = Nodes()
+
+
+def words(
+    settings: Settings, need: Need, name: str, log: str, indexes: Sequence[int], nodes: Nodes = ANYWHERE
+) -> tuple[str, ...]:
     """For sbatch. `indexes`: of an array; none: it is one job."""
     found = [
         f"--job-name={name}",
@@ -48,13 +60,25 @@ def words(settings: Settings, need: Need, name: str, log: str, indexes: Sequence
     found.append(f"--cpus-per-task={settings.cpus_per_gpu * need.gpus if need.gpus else settings.cpus}")
     if settings.memory_mb:
         found.append(f"--mem={settings.memory_mb}M")
-    return (*found, *settings.words)
+    return (*found, *_with(settings.words, nodes))
+
+
+def _with(said: Sequence[str], nodes: Nodes) -> list[str]:
+    """What a person said of nodes, and ours: of two words with one name Slurm heeds the last."""
+    found = list(said)
+    if nodes.only:
+        found = [word for word in found if not word.startswith("--nodelist=")] + [f"--nodelist={nodes.only}"]
+    if nodes.but:
+        theirs = [word.partition("=")[2] for word in found if word.startswith("--exclude=")]
+        found = [word for word in found if not word.startswith("--exclude=")]
+        found.append(f"--exclude={','.join((*theirs, *nodes.but))}")
+    return found
 
 
 def script(settings: Settings, code: str, folders: Sequence[str]) -> str:
     """One script for one job or for all of an array: each finds its folder by its number."""
     lines = ["#!/bin/bash -l" if settings.modules else "#!/bin/sh"]
-    lines += [f"module load {shlex.quote(name)} || exit 1" for name in settings.modules]
+    lines += [f"module load {shlex.quote(name)} || exit 1" for name in settings.modules or ()]
     lines.append(f"set -- {' '.join(map(shlex.quote, folders))}")
     lines.append('shift "${SLURM_ARRAY_TASK_ID:-0}"')
     # In the shell's place: the signal of the end is for it.

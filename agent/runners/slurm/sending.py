@@ -12,12 +12,13 @@ from pathlib import Path
 from agent.errors import InfraError
 from agent.runners.job import JobPaths
 from agent.runners.order import Order, corpus_beside
+from agent.runners.reading import read_small
 from agent.runners.slurm import listing, proven
 from agent.runners.slurm.batch import WHERE, Where
 from agent.runners.slurm.commands import Slurm
 from agent.runners.slurm.depot import Depot, Tar, folder_tar, own_code
-from agent.runners.slurm.mirror import Note
-from agent.runners.slurm.script import Need, script, words
+from agent.runners.slurm.mirror import ONLY, Note
+from agent.runners.slurm.script import Need, Nodes, script, words
 from agent.runners.slurm.settings import Settings
 
 
@@ -38,6 +39,8 @@ class Sender:
     def __init__(self, settings: Settings, slurm: Slurm, depot: Depot) -> None:
         self._settings, self._slurm, self._depot = settings, slurm, depot
         self._shas: dict[Path, str] = {}
+        self.refused: set[str] = set()
+        """Nodes on which nothing is to run any more."""
 
     def alike(self, order: Order, folder: Path) -> str:
         """The same for jobs that may be one array: the same code, for the same time, on other seeds."""
@@ -45,7 +48,11 @@ class Sender:
         for name in ("run_id", "seed", "auditing"):
             del asked[name]
         code = folder_tar(JobPaths(folder).code).sha()
-        return hashlib.sha256(f"{json.dumps(asked, sort_keys=True)}{code}".encode()).hexdigest()
+        return hashlib.sha256(f"{json.dumps(asked, sort_keys=True)}{code}{self.only(folder)}".encode()).hexdigest()
+
+    def only(self, folder: Path) -> str:
+        """The node that the job must be on; empty: any."""
+        return read_small(folder / ONLY) or ""
 
     def packed(self, order: Order, folder: Path) -> Tar:
         """The job as the cluster gets it; what it shares with others is sent.
@@ -60,8 +67,10 @@ class Sender:
         own: dict[str, Path | bytes] = {"order.json": order.to_json().encode(), WHERE: where.to_json().encode()}
         return Tar({**code, **own}, ("code", "out"))
 
-    def submit(self, jobs: Sequence[tuple[Order, Note]]) -> str:
+    def submit(self, jobs: Sequence[tuple[Order, Note]], only: str = "") -> str:
         """Slurm's id of the job, or of the array of all of them."""
+        bad = proven.refused(self._depot.names(f"{self._depot.folder}/{proven.FOLDER}"), time.time())
+        nodes = Nodes(only, tuple(sorted({*self.refused, *bad} - {only})))
         (order, note), *_ = jobs
         code = self._depot.send("code", own_code().sha(), own_code())
         need = Need(order.wall_s, order.limited.hardware.gpus)
@@ -70,9 +79,9 @@ class Sender:
         for _, one in jobs:
             folders[max(one.index, 0)] = one.folder
         log = f"{beside(note)}{'-%a' if indexes else ''}.log"
-        asked = words(self._settings, need, note.name, log, indexes)
-        bad = proven.refused(self._depot.names(f"{self._depot.folder}/{proven.FOLDER}"), time.time())
-        return self._slurm.submit(script(self._settings, code, folders), proven.without(asked, bad))
+        return self._slurm.submit(
+            script(self._settings, code, folders), words(self._settings, need, note.name, log, indexes, nodes)
+        )
 
     def _where(self, order: Order, folder: Path) -> Where:
         return Where(

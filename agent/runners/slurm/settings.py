@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 
 from agent.errors import did_you_mean
 from agent.fields import Table
+from agent.track import Track
 from sandbox.policy import Level
 
 # Words for sbatch that change where and at what rank a job runs. What Caddie itself says of a job (name, output, time,
@@ -103,10 +104,10 @@ class Settings(Table):
     """On the nodes, or in the image: a Python that has Caddie's requirements."""
     login_python: str = "python3"
     """On the login node: any Python from 3.9 on."""
-    modules: tuple[Name, ...] = ()
-    """Loaded on the node before a run, by `module load`."""
-    image: str = ""
-    """A container that Apptainer runs each job in. Empty: none."""
+    modules: tuple[Name, ...] | None = None
+    """Loaded on the node before a run, by `module load`. None: those that the track names."""
+    image: str | None = None
+    """A container that Apptainer runs each job in; "" for none. None: the one that the track names."""
     data: Literal["shared", "node"] = "shared"
     """Where a run reads its data: from the shared folder, or from a copy that each node makes once."""
     scratch: Absolute = "/tmp"
@@ -125,3 +126,13 @@ class Settings(Table):
     """How long a file that was written on a node may take until it is seen on the login node."""
     every_s: Annotated[float, Field(ge=0.2, le=300)] = 5.0
     """How often the queue is looked at: one squeue for all jobs."""
+
+    def completed(self, track: Track) -> "Settings":
+        """With what the track names where they name nothing."""
+        need = track.hardware
+        return self.model_copy(
+            update={
+                "modules": need.modules if self.modules is None else self.modules,
+                "image": need.image if self.image is None else self.image,
+            }
+        )
