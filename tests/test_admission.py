@@ -175,6 +175,10 @@ FAULTS = {
     "less data": (changed(data=replace(DATA, files=DATA.files[:1])), "not all there: train/1.bin"),
     "late data": (changed(data=replace(DATA, files=DATA.files[:1], left=1)), "could not be read in time: 1 files"),
     "slow data": (changed(data=replace(DATA, mb_s=400.0)), "reads data at 400 MB/s; 1000 are usual"),
+    "damaged data": (
+        changed(data=replace(DATA, files=(*DATA.files, replace(DATA.files[0], path="e" * 64)))),
+        "damaged: eee",
+    ),
     "no data": (changed(data=None), "did not say its data"),
     "validation": (
         changed(data=replace(DATA, files=(*DATA.files, replace(DATA.files[0], path="v", sha256=VAL)))),

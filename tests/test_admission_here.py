@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.admission import parts, storage
+from agent.admission.__main__ import LARGE, depot, sent
 from agent.admission.examine import Look, examine
 from agent.admission.judgement import Wanted, admit
 from agent.admission.parts import PARTS, Asked
@@ -111,6 +112,17 @@ def test_a_part_that_can_t_be_made_says_why(capsys: pytest.CaptureFixture[str]) 
     asked = json.dumps(vars(Asked(5.0, False, "/tmp", "/nowhere")))
     assert parts.main("data", asked) == 1
     assert "there is no folder /nowhere" in capsys.readouterr().err
+
+
+def test_what_was_sent_to_a_machine_is_looked_at_where_it_lies(tmp_path: Path) -> None:
+    code = tmp_path / "trees" / "ab" / "agent" / "admission" / "__main__.py"
+    assert depot(code) is None and depot(Path("/a.py")) is None and depot(Path(parts.__file__)) is None
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "blobs" / ("a" * 64)).write_bytes(b"code")
+    assert depot(code) == tmp_path and sent(tmp_path) is None
+    with (tmp_path / "blobs" / ("b" * 64)).open("wb") as file:
+        file.truncate(LARGE)
+    assert sent(tmp_path) == tmp_path / "blobs"
 
 
 def test_a_wrong_word_names_the_right_one() -> None:

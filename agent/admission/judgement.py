@@ -4,6 +4,7 @@ Takes a `Record` and a `Wanted`; gives an `Admission` with its reasons in words.
 seen and what was wanted, for whoever has to ask a provider for another machine, or for their money.
 """
 
+import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ CAPPED = 0.97  # of the power that the GPU has by default
 HELD_MB = 1000.0  # of a GPU's memory, before anything of ours is on it
 MOST_NAMED = 3  # packages or files that a reason names
 AGAIN = "it was sent back before"
+_SHA = re.compile(r"[0-9a-f]{64}")  # what was sent is named by its content
 LACKING = "it did not say its {what}: {why}"
 
 
@@ -157,6 +159,8 @@ def _data(record: Record, want: Wanted, known: Class) -> Iterator[str]:
     there = {file.path: file.sha256 for file in record.data.files} if record.data else {}
     if spoilt := [path for path, sha in sorted(there.items()) if sha in want.kept_from]:
         yield f"it holds the validation text, which no candidate may read: {_some(spoilt)}"
+    if damaged := [path for path, sha in sorted(there.items()) if _SHA.fullmatch(path) and path != sha]:
+        yield f"its data are damaged: {_some(damaged)} has another sha256 than its name"
     if not want.data:
         return
     if record.data is None:
