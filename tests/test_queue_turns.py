@@ -110,6 +110,7 @@ class Side:
         return run.id
 
     def keep(self, most: int) -> None:
+        self.runner._looked = -1e9  # one look at the store
         for run_id in [run_id for run_id, folder in self.mine.items() if self.runner.poll(folder) == "done"]:
             del self.mine[run_id]
         while len(self.mine) < most:
@@ -138,7 +139,7 @@ def test_a_block_of_one_campaign_is_not_starved_by_the_small_runs_of_another(
 ) -> None:
     worker, machine, (day, night) = sides
     monkeypatch.setattr("agent.runners.queue.worker.ASK_S", 0.0)
-    monkeypatch.setattr("agent.runners.queue.runner.LOOK_S", 0.0)
+    monkeypatch.setattr("agent.runners.queue.runner.LOOK_S", 60.0)
     final = None
     for turn in range(24):
         day.keep(GPUS + 1)
