@@ -105,7 +105,7 @@ def test_bills_are_divided_to_the_cent_and_the_rest_was_idle(night: Store) -> No
     rent(night)
     found = of(night)
     idle = sum(machine.idle_usd or 0 for machine in found.by_machine)
-    assert found.whole.usd == pytest.approx(3.67)
+    assert found.whole.usd == pytest.approx(3.67) and found.unbilled_usd == 0.0 and "reckoned" not in words(found)
     for lines in (found.by_rung, found.by_kind, found.by_planner):
         assert sum(line.usd or 0 for line in lines) + idle == pytest.approx(3.67)
     with night.read() as reads:
@@ -136,6 +136,12 @@ def test_a_machine_that_is_there_still_costs_its_price_and_one_of_our_own_nothin
     rented, own = of(night).by_machine
     assert rented.usd == pytest.approx(3.0, rel=0.02) and rented.paid_s == pytest.approx(4 * 3600, rel=0.02)
     assert (own.name, own.usd, own.idle_usd, own.runs) == ("box", None, None, 35)
+    found = of(night)  # what is one's own is not paid for, idle or not
+    assert own.paid_s > 0 and found.paid_s == pytest.approx(rented.paid_s, rel=0.02)
+    assert found.idle == pytest.approx(rented.idle, abs=0.01) and found.unbilled_usd == pytest.approx(
+        rented.usd, rel=0.02
+    )
+    assert "of it is reckoned from prices: no bill has come" in words(found)
 
 
 def test_models_are_paid_by_planner_and_kind_and_for_ideas_that_never_came(night: Store) -> None:
@@ -225,7 +231,7 @@ def test_the_plot_is_what_its_name_says(night: Store, tmp_path: Path) -> None:
     pixels = imread(tmp_path / "rented.png")
     assert pixels.shape[1] > 1500 and len({tuple(one) for row in pixels[::40] for one in row[::20]}) > 4
     ids = [item.get("id", "") for item in ET.parse(tmp_path / "own.svg").iter()]
-    assert sum(one.startswith("axes_") for one in ids) == 4
+    assert sum(one.startswith("axes_") for one in ids) == 5
     with pytest.raises(UserError, match=r"Did you mean 'png'\? name a file"):
         write(of(night), tmp_path / "x.pgn")
     assert not (tmp_path / "x.pgn").exists()

@@ -57,10 +57,11 @@ class Costs:
     campaign: str
     unit: str  # GPU or slot: whose seconds are counted
     whole: Gain  # everything that was spent, and all that was gained from the base to the head
+    unbilled_usd: float  # of its dollars: reckoned from prices, as no bill has come yet
     runs: int
     lost_s: float  # of runs that came to nothing: their machine died, or a person ended them
-    paid_s: float
-    idle: float | None  # share of what was paid for; where nobody pays, of the slots while a controller was there
+    paid_s: float  # of machines that somebody is paid for; where nobody is, of the slots while a controller was there
+    idle: float | None  # share of it
     by_rung: tuple[Line, ...]
     by_kind: tuple[Line, ...]
     by_planner: tuple[Line, ...]
@@ -73,7 +74,8 @@ def costs(reads: Reads, campaign_id: int) -> Costs:
     gpus = parse(campaign.track_toml, f"track of {campaign.name}").hardware.gpus
     used, talks, paid = spent(reads, campaign_id), asked(reads, campaign_id), bills(reads, campaign_id)
     machines = _machines(campaign, used, paid, open_s(reads, campaign_id) * max(1, gpus))
-    paid_s, usd = sum(one.paid_s for one in machines), sum(bill.usd for bill in paid) if paid else None
+    counted = [one for one in machines if one.usd is not None] or machines
+    paid_s, usd = sum(one.paid_s for one in counted), sum(bill.usd for bill in paid) if paid else None
     priced = _Priced(used, talks, {bill.lease: bill.usd / bill.gpu_s for bill in paid if bill.gpu_s > 0})
     gains = tuple(
         priced.gain(f"p{row['proposal_id']} {row['title']}", row["delta_bpb"], row["proposal_id"])
@@ -86,10 +88,11 @@ def costs(reads: Reads, campaign_id: int) -> Costs:
         campaign=campaign.name,
         unit="GPU" if gpus else "slot",
         whole=_gain("everything", sum(gained) if gained else None, *whole),
+        unbilled_usd=sum((bill.usd for bill in paid if not bill.final), 0.0),
         runs=sum(one.runs for one in used),
         lost_s=sum(one.gpu_s for one in used if one.lost),
         paid_s=paid_s,
-        idle=_idle(sum(one.used_s for one in machines), paid_s) if paid_s > 0 else None,
+        idle=_idle(sum(one.used_s for one in counted), paid_s) if paid_s > 0 else None,
         by_rung=priced.lines(lambda one: one.rung),
         by_kind=priced.lines(lambda one: one.kind, lambda one: one.kind),
         by_planner=priced.lines(lambda one: one.planner or NOBODY, lambda one: one.planner),

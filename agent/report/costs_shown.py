@@ -18,6 +18,7 @@ FORMATS = ("png", "svg", "pdf")
 LEAST_BARS = 5
 MOST_BARS = 8
 NAME = 34  # characters of a bar's name
+CENT = 0.005
 
 
 def words(found: Costs) -> str:
@@ -40,6 +41,8 @@ def _first(found: Costs) -> str:
     whole = found.whole
     dollars = [f"${usd:.2f} for {what}" for usd, what in ((whole.usd, "machines"), (whole.model_usd, "models")) if usd]
     lines = [f"{found.campaign}: {_time(found, whole.gpu_s)} in {found.runs} runs{''.join(', ' + d for d in dollars)}."]
+    if found.unbilled_usd >= CENT:
+        lines.append(f"${found.unbilled_usd:.2f} of it is reckoned from prices: no bill has come for that yet.")
     if found.lost_s > 0:
         lines.append(f"{_time(found, found.lost_s)} of it went to runs that were lost or cancelled.")
     if found.idle is not None:
@@ -137,21 +140,28 @@ def write(found: Costs, path: Path) -> None:
 
 
 def drawing(found: Costs) -> Figure:
-    """Four panels of bars: rungs, kinds, planners, and what a thousandth of a BPB cost."""
-    made = Figure(figsize=(12.4, 7.6), layout="constrained")
+    """Five panels of bars: rungs, kinds, planners, machines with their idle share, what a thousandth of a BPB cost."""
+    made = Figure(figsize=(15, 7.6), layout="constrained")
     made.suptitle(_title(found), x=0.01, ha="left", fontsize=14, fontweight="bold", color=INK, parse_math=False)
-    panels = made.subplots(2, 2)
+    rows = made.add_gridspec(2, 1)
+    above, below = (
+        made.add_subfigure(rows[0]),
+        made.add_subfigure(rows[1]),
+    )  # long names in one row leave the other alone
+    panels, (machine, gain) = above.subplots(1, 3), below.subplots(1, 2, width_ratios=(1, 2))
     dollars = found.whole.usd is not None
     unit = "dollars" if dollars else f"{found.unit}-hours"
     for axes, name, lines in zip(
-        panels.flat, ("rung", "kind of idea", "planner"), (found.by_rung, found.by_kind, found.by_planner), strict=False
+        panels, ("rung", "kind of idea", "planner"), (found.by_rung, found.by_kind, found.by_planner), strict=True
     ):
         values = [(one.name, (one.usd or 0.0) + one.model_usd if dollars else one.gpu_s / 3600) for one in lines]
         idle = [("(idle)", sum(one.idle_usd or 0.0 for one in found.by_machine))] if dollars else []
         _bars(axes, f"by {name}, {unit}", [*values, *idle], BLUE)
     each = [(one.name, one.usd_each if dollars else one.gpu_s_each) for one in found.by_gain]
     priced = [(name, value) for name, value in each if value is not None]
-    _bars(panels[1][1], f"a milli-BPB of each accepted idea, {unit.replace('hours', 'seconds')}", priced, GREEN)
+    _machine_bars(machine, found)
+    title = f"a milli-BPB of each accepted idea, {unit.replace('hours', 'seconds')}"
+    _bars(gain, title, priced, GREEN)
     return made
 
 
@@ -167,6 +177,34 @@ def _title(found: Costs) -> str:
     return f"{line(found.campaign, 40)}: {price}, {_time(found, whole.gpu_s)}{idle}"
 
 
+def _machine_bars(axes: Axes, found: Costs) -> None:
+    """What worked and what stood idle; where somebody is paid, of the machines that he is paid for."""
+    dollars = found.whole.usd is not None
+    each = [
+        (one.name, one.usd if dollars else one.paid_s / 3600, one.idle)
+        for one in found.by_machine
+        if one.usd is not None or not dollars
+    ]
+    rows = [(name, worth * (1 - idle), worth * idle) for name, worth, idle in each if worth is not None]
+    rows.sort(key=lambda row: -(row[1] + row[2]))
+    if len(rows) > MOST_BARS:
+        rest = rows[MOST_BARS - 1 :]
+        others = (f"{len(rest)} others", sum(row[1] for row in rest), sum(row[2] for row in rest))
+        rows = [*rows[: MOST_BARS - 1], others]
+    unit = "dollars" if dollars else f"{found.unit}-hours"
+    axes.set_title(f"by machine, {unit}: at work, idle", loc="left", fontsize=11, color=INK, parse_math=False)
+    places, worked = list(range(len(rows))), [row[1] for row in rows]
+    axes.barh(places, worked, color=BLUE, height=0.66)
+    axes.barh(places, [row[2] for row in rows], left=worked, color=ORANGE, height=0.66)
+    _names(axes, [row[0] for row in rows])
+    for place, (_, at_work, idle) in zip(places, rows, strict=True):
+        whole = at_work + idle
+        share = f", {100 * idle / whole:.0f} % idle" if whole > 0 else ""
+        tag(axes, f"{whole:.3g}{share}", (whole, place), (5, 0), FAINT, "left")
+    most = max((at_work + idle for _, at_work, idle in rows), default=0.0)
+    axes.set_xlim(0, 1.5 * most or 1.0)  # a margin would end where a bar of no idle time does
+
+
 def _bars(axes: Axes, title: str, values: Sequence[tuple[str, float]], colour: str) -> None:
     """The longest first; what is beyond the last bar is one bar together."""
     axes.set_title(title, loc="left", fontsize=11, color=INK, parse_math=False)
@@ -177,9 +215,14 @@ def _bars(axes: Axes, title: str, values: Sequence[tuple[str, float]], colour: s
     places = range(len(shown))
     colours = [ORANGE if name == "(idle)" else GREY if name.endswith(" others") else colour for name, _ in shown]
     axes.barh(places, [value for _, value in shown], color=colours, height=0.66)
-    axes.set_yticks(list(places), [line(name, NAME) for name, _ in shown], fontsize=9, parse_math=False)
-    axes.set_ylim(max(len(shown), LEAST_BARS) - 0.5, -0.5)  # from the top; few bars are no wall of colour
-    axes.grid(axis="y", visible=False)
+    _names(axes, [name for name, _ in shown])
     axes.margins(x=0.18)
     for place, (_, value) in zip(places, shown, strict=True):
         tag(axes, f"{value:.3g}", (value, place), (5, 0), FAINT, "left")
+
+
+def _names(axes: Axes, names: Sequence[str]) -> None:
+    """Of the bars, from the top; few bars are no wall of colour."""
+    axes.set_yticks(list(range(len(names))), [line(name, NAME) for name in names], fontsize=9, parse_math=False)
+    axes.set_ylim(max(len(names), LEAST_BARS) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)

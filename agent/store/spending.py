@@ -49,6 +49,7 @@ class Bill(NamedTuple):
     words: str
     gpu_s: float  # of all its GPUs, from the first second that was paid to the last, or to now
     usd: float
+    final: bool = True  # its provider said so; else it is reckoned from its price
 
 
 def bills(reads: Reads, campaign_id: int) -> list[Bill]:
@@ -65,7 +66,8 @@ def bills(reads: Reads, campaign_id: int) -> list[Bill]:
         said = row.settled_usd if row.entry == "settled" else row.usd_per_hour * seconds / 3600
         words = " ".join(part for part in (row.provider, f"{row.gpus} x {row.kind}", row.place) if part)
         usd = said if row.billed_usd is None else row.billed_usd
-        found.append(Bill(f"m{row.id}", words, seconds * max(1, row.gpus), float(usd)))
+        final = row.billed_usd is not None or row.entry == "settled"
+        found.append(Bill(f"m{row.id}", words, seconds * max(1, row.gpus), float(usd), final))
     return found
 
 
