@@ -18,7 +18,7 @@ from agent.machines.renting import Renter
 from agent.runners import configured
 from agent.store import Store
 
-KINDS = ("runpod", "modal")
+KINDS = ("runpod", "modal", "sky")
 
 
 def renters(store: Store, workspace: Path, environ: Mapping[str, str]) -> tuple[list[Renter], list[str]]:

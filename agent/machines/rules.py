@@ -94,7 +94,7 @@ SKY = Rules(
     volume_usd=Known(0.17, "assumed", "2026-11-29", "the dearer of usual network disks"),
     fast_volume_usd=Known(0.17, "assumed", "2026-11-29", "the dearer of usual network disks"),
     late_s=Known(900.0, "assumed", "2026-11-29", "autostop looks once a minute, and takes clouds minutes"),
-    bill_s=Known(2 * 86400.0, "assumed", "2026-11-29", "clouds bill a day or two later"),
+    bill_s=Known(3600.0, "assumed", "2026-11-30", "SkyPilot reckons by itself, as soon as it has seen the end"),
 )
 RULES: dict[str, Rules] = {"runpod": RUNPOD, "modal": MODAL, "sky": SKY}
 

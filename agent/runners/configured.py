@@ -31,7 +31,7 @@ from agent.track import Track
 __all__ = ["DEFAULT", "Joins", "Kind", "Place", "elsewhere", "make", "names"]
 
 FILE = "runners.toml"
-KINDS = ("local", "ssh", "slurm", "runpod", "modal", "workers")
+KINDS = ("local", "ssh", "slurm", "runpod", "modal", "sky", "workers")
 DEFAULT = "local"
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 T = TypeVar("T", bound=Table)

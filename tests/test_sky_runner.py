@@ -1,0 +1,204 @@
+"""Runs on machines rented through SkyPilot: its SDK is a stand-in, its clusters a real sshd and shepherd."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent import track as tracks
+from agent.errors import InfraError, UserError
+from agent.machines import book
+from agent.machines.reaping import reap
+from agent.machines.renting import Renter, rent, shut
+from agent.machines.rules import SKY
+from agent.machines.sweep import settle
+from agent.runners import JobPaths, configured
+from agent.runners.rented import deadman
+from agent.runners.rented.runner import RentingRunner
+from agent.runners.sky.clusters import Clusters
+from agent.runners.sky.rental import ClusterRental
+from agent.runners.sky.settings import Settings
+from agent.runners.ssh.link import Done
+from tests import far, sshd
+from tests.renting import HOUR, opened
+from tests.skying import Sky, stands_in
+from tests.zoo_runs import TOML, make_corpus
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sshd.Sshd]:
+    found = sshd.start(tmp_path_factory.mktemp("sshd") / "s")
+    yield found
+    found.stop()
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_corpus(tmp_path_factory.mktemp("corpus") / "docs")
+
+
+class Pool:
+    """A workspace whose runs go to clusters; its campaign has a hundred dollars."""
+
+    def __init__(self, root: Path, sky: Sky, server: sshd.Sshd, corpus: Path) -> None:
+        self.sky = sky
+        self.world = far.World(root, server, corpus=corpus)
+        self.store, self.campaign = opened(self.world.workspace)
+        host = server.host(root)
+        with sky.state() as state:
+            state["ssh"] = ["127.0.0.1", server.port, host.user]
+        self.settings = Settings(
+            clouds=("nebius", "lambda"),
+            ssh_key=str(server.key),
+            folder=str(root / "far"),
+            python=str(host.python),
+            idle_s=120.0,
+        )
+        self.runners: list[RentingRunner] = []
+
+    def renter(self, rental: ClusterRental) -> Renter:
+        asks = rental.renter(self.store)
+        assert isinstance(asks.provider, Clusters)
+        clusters = replace(asks.provider, clock=self.sky.clock)
+        return replace(asks, provider=clusters, home="here", clock=self.sky.clock, sleep=self.sky.sleep)
+
+    def runner(self, **changed: object) -> RentingRunner:
+        rental = ClusterRental("sky", self.settings.model_copy(update=changed), self.world.workspace)
+        track = tracks.parse(TOML, "toy.toml")
+        made = RentingRunner("sky", rental, self.world.workspace, track, 1, admit=lambda machine, far: "")
+        made.begin(self.renter(rental), self.campaign.id, threads=False)
+        self.runners.append(made)
+        return made
+
+    def job(self, runner: RentingRunner, run_id: int = 1) -> JobPaths:
+        order = self.world.order(run_id=run_id)
+        paths = self.world.place(order)
+        runner.submit(order, paths.folder, "sky/0")
+        return paths
+
+    def rows(self) -> list[str]:
+        with self.store.read() as reads:
+            return [f"{one.state} {one.place} {one.refused or one.reason}" for one in book.everyone(reads, over=True)]
+
+    def until(self, runner: RentingRunner, what: Callable[[], bool], within_s: float = 300.0) -> None:
+        """Steps, while the stand-in's clock goes on: as the real one where something is at work there."""
+        deadline = time.monotonic() + within_s
+        while not what():
+            assert time.monotonic() < deadline, (self.rows(), [keeper.why for keeper in runner._keepers.values()])
+            runner.step()
+            at_work = any(one.machine and one.machine.state == "live" and not one.idle for one in keepers(runner))
+            self.sky.advance(0.05 if at_work else 5.0)
+            time.sleep(0.05)
+
+
+def keepers(runner: RentingRunner) -> list:  # type: ignore[type-arg]
+    return list(runner._keepers.values())
+
+
+def over(runner: RentingRunner, paths: JobPaths) -> bool:
+    return runner.poll(paths.folder) in ("done", "lost")
+
+
+@pytest.fixture
+def pool(tmp_path: Path, server: sshd.Sshd, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pool]:
+    monkeypatch.setattr(deadman, "FOLDER", str(tmp_path / "timers"))
+    (tmp_path / "timers").mkdir()
+    with stands_in(tmp_path / "sky.json") as sky:
+        found = Pool(tmp_path, sky, server, corpus)
+        with closing(found.store):
+            yield found
+            for runner in found.runners:
+                runner._ssh.close()
+
+
+@pytest.mark.slow
+def test_a_run_from_an_order_to_its_score_and_its_bill(pool: Pool, tmp_path: Path) -> None:
+    """The first region has none left: the second is asked, and the run is none the worse for it."""
+    pool.sky.fault("launch", "no stock")
+    runner = pool.runner()
+    assert "never run against a cloud" in runner.notes[0]
+    paths = pool.job(runner)
+    pool.until(runner, lambda: over(runner, paths))
+    assert runner.poll(paths.folder) == "done", paths.lost.read_text()
+    assert runner.collect(paths.folder).outcome == "ok" and paths.measure.is_file()
+    ((name, cluster),) = pool.sky.living().items()
+    assert cluster["infra"] == "lambda/us-south-1" and runner.price("sky/0") == pytest.approx(3.29, abs=0.03)
+    # SkyPilot's switch and ours were set anew before the run was handed over: to the whole lease, by their own clocks.
+    assert cluster["minutes"] in (238, 239) and pool.sky.calls().count("autostop") == 1
+    timer = tmp_path / "timers" / f"until-{name}"
+    assert int(timer.read_text()) > time.time() + 3.9 * HOUR
+    sent = max(path.stat().st_mtime for path in (tmp_path / "far" / "jobs").rglob("order.json"))
+    assert timer.stat().st_mtime < sent
+    pool.until(runner, lambda: pool.sky.living() == {})
+    assert pool.rows() == ["gone lambda/us-south-1 idle"]
+    pool.sky.advance(SKY.bill_s.value)
+    settle(runner._desk.renter)  # type: ignore[union-attr]
+    with pool.store.read() as reads:
+        balance = reads.balance(pool.campaign.id)
+    disk = SKY.disk_per_hour(pool.settings.disk_gb)
+    assert (balance.reserved.usd, balance.settled.usd) == (0.0, pytest.approx(pool.sky.reckoned(disk), abs=0.005))
+
+
+def test_a_job_that_gets_no_machine_says_why(pool: Pool) -> None:
+    runner = pool.runner()
+    paths = pool.job(runner)
+    for _ in range(2):
+        pool.sky.fault("launch", "no stock")
+    runner.step()
+    assert "none of 2 candidates is to be had now" in keepers(runner)[0].why and pool.sky.living() == {}
+    assert pool.rows()[0].startswith("gone") and runner.poll(paths.folder) == "starting"
+    pool.sky.fault("launch", "refused")
+    runner.step()
+    assert "`sky check`" in runner.loss(paths.folder).reason
+    with pytest.raises(UserError, match="`sky check`"):
+        _ = runner.slots
+
+
+def test_a_forgotten_machine_is_reaped(pool: Pool) -> None:
+    """Its controller is gone, and nobody goes on with the campaign."""
+    first = pool.runner()
+    pool.job(first)
+    first.step()
+    ((name, _),) = pool.sky.living().items()
+    rental = ClusterRental("sky", pool.settings, pool.world.workspace)
+    said = reap([pool.renter(rental)], dry_run=True)
+    assert said.orphans == 1 and list(pool.sky.living()) == [name]
+    done = reap([pool.renter(rental)])
+    assert (done.orphans, done.failed) == (1, ()) and pool.sky.living() == {}
+    assert "nobody runs its campaign" in done.done[0]
+
+
+def test_a_longer_lease_moves_both_switches(pool: Pool) -> None:
+    rental = ClusterRental("sky", pool.settings, pool.world.workspace)
+    one, said = pool.renter(rental), []
+
+    def shell(command: str) -> Done:
+        said.append(command)
+        return Done(len(said) - 1, b"", "no such folder")
+
+    machine = rent(one, pool.campaign.id, rental.candidates(one, "H100", 1), HOUR)
+    rental.rearm(machine, 2 * HOUR + 30, shell)
+    (cluster,) = pool.sky.living().values()
+    assert cluster["minutes"] == 120 and said == [deadman.rearm(machine.name, 2 * HOUR + 30)]
+    pool.sky.advance(2 * HOUR - 60)
+    assert len(pool.sky.living()) == 1  # what was set at its start is over
+    with pytest.raises(InfraError, match="its timer can't be moved: no such folder"):
+        rental.rearm(machine, HOUR, shell)
+    shut(one, machine.id, "no work")
+    with pytest.raises(InfraError):
+        rental.rearm(machine, HOUR, shell)
+    assert len(said) == 2
+
+
+def test_runners_toml_names_it(tmp_path: Path) -> None:
+    place = configured.Place(tracks.parse(TOML, "toy.toml"), 2, tmp_path, lambda track, slots: pytest.fail("not here"))
+    (tmp_path / "runners.toml").write_text('[far]\nkind = "sky"\nclouds = ["nebius"]\n')
+    assert configured.make("far", place, {}).slots == ("far/0", "far/1")
+    (tmp_path / "runners.toml").write_text('[far]\nkind = "sky"\ncloud = ["nebius"]\n')
+    with pytest.raises(UserError, match="Did you mean 'clouds'"):
+        configured.make("far", place, {})
+    with pytest.raises(UserError, match="clouds"):  # whom to pay, a person says
+        configured.make("sky", place, {})
