@@ -1,6 +1,7 @@
 """Runs on machines rented through SkyPilot: its SDK is a stand-in, its clusters a real sshd and shepherd."""
 
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -10,6 +11,7 @@ import pytest
 
 from agent import track as tracks
 from agent.errors import InfraError, UserError
+from agent.fields import frozen
 from agent.machines import book
 from agent.machines.reaping import reap
 from agent.machines.renting import Renter, rent, shut
@@ -202,3 +204,13 @@ def test_runners_toml_names_it(tmp_path: Path) -> None:
         configured.make("far", place, {})
     with pytest.raises(UserError, match="clouds"):  # whom to pay, a person says
         configured.make("sky", place, {})
+
+
+def test_the_table_in_the_documentation_is_one() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "machines.md").read_text().partition("## SkyPilot")[2]
+    (table,) = tomllib.loads(text.partition("```toml\n")[2].partition("```")[0]).values()
+    assert table.pop("kind") == "sky"
+    settings = Settings.model_validate(frozen(table))
+    untouched = Settings(clouds=settings.clouds)
+    differ = {name for name in Settings.model_fields if getattr(settings, name) != getattr(untouched, name)}
+    assert differ == {"usd_per_hour", "setup", "usd_per_run"}  # what is shown else is what counts without it

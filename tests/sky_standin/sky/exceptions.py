@@ -12,6 +12,10 @@ class ResourcesUnavailableError(Exception):
         self.failover_history = list(failover_history or [])
 
 
+class ResourcesMismatchError(Exception):
+    pass
+
+
 class SkyPilotExcludeArgsBaseException(Exception):
     pass
 

@@ -141,6 +141,9 @@ def launch(state, asked):
     )
     if fault == "no stock":
         raise stock
+    there = state["clusters"].get(asked.name)
+    if there is not None and there["infra"] != resources.infra:
+        raise exceptions.ResourcesMismatchError(f"Cluster {asked.name} is in {there['infra']}.")
     up = fault not in ("remains", "silent")
     state["clusters"][asked.name] = {
         "infra": resources.infra,
