@@ -9,7 +9,7 @@ import math
 import shlex
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from agent.errors import CaddieError, UserError, did_you_mean
 from agent.machines.records import Bill, Candidate, NoCapacity, Seen, SeenState, Unclear
@@ -82,7 +82,7 @@ class Clusters:
             for name, cost in self.account.costs(days).items()
             if cost.usd > 0
         }
-        return Bill(datetime.fromtimestamp(now.timestamp() - self.rules.bill_s.value, now.tzinfo), usd, whole=False)
+        return Bill(now - timedelta(seconds=self.rules.bill_s.value), usd, whole=False)
 
     def _end_what_is_left(self, name: str, error: CaddieError) -> None:
         """Raises Unclear where it can't be told that nothing is left."""
