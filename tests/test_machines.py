@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -74,10 +75,20 @@ def test_a_lease_from_its_reservation_to_its_bill(stand: StandIn, one: Renter) -
     stand.advance(2 * HOUR)
     machine = shut(one, machine.id, "no work left")
     assert machine.state == "gone" and stand.living() == []
-    assert reserved(one) == pytest.approx(PRICE * (2 * HOUR + 60) / HOUR, abs=1e-3)
+    assert reserved(one) == pytest.approx(PRICE * (2 * HOUR + 60 + 300) / HOUR, abs=0.02)
     assert settle(one) == 0.0  # its hour is not over: the bill may still grow
     billed_at_last(one, stand)
     assert rows(one)[0].billed_usd == pytest.approx(spent(one), abs=1e-6)
+
+
+@pytest.mark.parametrize("back_s", [90, 2 * HOUR])
+def test_a_clock_that_was_set_back_makes_no_machine_cheaper(stand: StandIn, one: Renter, back_s: float) -> None:
+    machine = rent(one, 1, PLACED, 4 * HOUR)
+    stand.advance(10 * 60)
+    wrong = replace(one, clock=lambda: stand.clock() - timedelta(seconds=back_s))
+    assert shut(wrong, machine.id, "no work left").state == "gone"
+    assert reserved(one) >= stand.billed() > 0.5
+    billed_at_last(one, stand)
 
 
 def test_more_is_reserved_before_a_lease_is_longer(stand: StandIn, one: Renter) -> None:

@@ -109,7 +109,7 @@ def test_what_the_bill_does_not_name_is_not_free(stand: StandIn, one: Renter) ->
     stand.advance(2 * DAY)
     assert settle(one) == 0.0
     with one.store.read() as reads:
-        assert reads.balance(1).reserved.usd == pytest.approx(machine.usd_per_hour / 6, abs=0.01)
+        assert reads.balance(1).reserved.usd == pytest.approx(machine.usd_per_hour * 720 / HOUR, abs=0.01)
     box.app_id = app_id
     at_last(one, stand)
 
