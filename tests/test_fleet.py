@@ -1,16 +1,17 @@
 """Several runners as one: jobs are found where they were placed, a backend that fails rests, classes never mix."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from agent import opening, reach
-from agent.errors import BudgetExceeded, InfraError
+from agent.errors import BudgetExceeded, CaddieError, InfraError, UserError
 from agent.judge.task import Auditing
 from agent.loop import Loop
 from agent.runners import JobPaths, JobState, ended
-from agent.runners.fake import FakeRunner
+from agent.runners.fake import FakeRunner, imagine
 from agent.runners.fleet import PAUSE_S, Fleet, NotPlacedError, placed
 from agent.runners.local import LocalRunner
 from agent.runners.order import Order, place
@@ -237,3 +238,25 @@ def test_a_campaign_whose_machines_can_not_be_paid_any_more_is_over(tmp_path: Pa
     with setting.store.read() as reads:
         assert all(one.state in FINAL for one in reads.proposals(setting.campaign.id))
         assert reads.runs(setting.campaign.id, states={"queued", "running"}) == []
+
+
+class Holding(FakeRunner):
+    """What it holds can be given back, unless that fails."""
+
+    error: Exception | None = None
+    closed = False
+
+    def close(self) -> None:
+        if self.error is not None:
+            raise self.error
+        self.closed = True
+
+
+@pytest.mark.parametrize("error", [UserError("the key is refused"), InfraError("no route to host")])
+def test_one_that_can_give_nothing_back_keeps_no_other_from_it(error: CaddieError) -> None:
+    one, other = (Holding(1, 0.0, imagine) for _ in range(2))
+    one.error = error
+    fleet = Fleet({"one": one, "other": other})
+    with pytest.raises(UserError, match="refused") if isinstance(error, UserError) else contextlib.nullcontext():
+        fleet.close()
+    assert other.closed

@@ -256,13 +256,22 @@ class Fleet:
                 runner.opened(store, campaign)
 
     def close(self) -> None:
-        """Gives back what is idle, wherever it is."""
+        """Gives back what is idle, wherever it is.
+
+        Raises:
+            CaddieError: somebody must act before one of them can do so; all others were asked.
+        """
+        wrong: list[CaddieError] = []
         for name, runner in self.runners.items():
             if isinstance(runner, Closes):
                 try:
                     runner.close()
                 except InfraError:
                     self._failed(name)
+                except CaddieError as error:  # a key that is refused by now, a database that is gone
+                    wrong.append(error)
+        if wrong:
+            raise wrong[0]
 
     def _of(self, slot: str) -> Runner:
         return self.runners[self._name(slot)]
