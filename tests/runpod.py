@@ -70,6 +70,7 @@ class StandIn:
         self.courses: deque[Course] = deque()
         self.hidden_s = 0.0  # so long after it was made, a pod is in no list
         self.dying_s = 0.0  # so long a pod is still there after its end was accepted
+        self.retry_after = "7"  # seconds, as a 429 says
         self.ssh: tuple[str, int, str] = ("127.0.0.1", 22, "root")
         self.volumes = [{"id": "vol1", "name": "data", "size": 50, "dataCenter": "EU-RO-1", "type": "STANDARD"}]
         self.timers: Callable[[StandPod], float | None] = until_of
@@ -143,7 +144,7 @@ class StandIn:
 
     async def _go_wrong(self, fault: Fault, request: Request) -> Response:
         if fault == "429":
-            return problem(429, "Too Many Requests", "rate limit exceeded", {"Retry-After": "7"})
+            return problem(429, "Too Many Requests", "rate limit exceeded", {"Retry-After": self.retry_after})
         if fault.endswith("done"):
             await self._answer(request)
         if fault.startswith("lost"):
@@ -367,9 +368,9 @@ class StandIn:
 
 
 @contextlib.contextmanager
-def standin() -> Iterator[StandIn]:
+def standin(stand: StandIn | None = None) -> Iterator[StandIn]:
     """Serves on a loopback port while inside."""
-    stand = StandIn()
+    stand = stand or StandIn()
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

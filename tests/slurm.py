@@ -127,6 +127,9 @@ class Cluster:
             cwd=self.folder,
         )
 
+    def up(self, name: str) -> bool:
+        return name in self._daemons
+
     def kill(self, name: str) -> None:
         """As if the power went: the daemon and all that it has started, with SIGKILL."""
         daemon = self._daemons.pop(name)
@@ -140,6 +143,19 @@ class Cluster:
         for row in tree.descendants({self._daemons[name].pid}).values():
             if Path(f"/proc/{row.pid}/cmdline").read_bytes().startswith(b"slurmd\0"):
                 os.kill(row.pid, 9)
+
+    def start_slurmd(self, name: str) -> None:
+        """The daemon of a node alone, beside what an earlier one has started."""
+        (first,) = (row.pid for row in tree.descendants({self._daemons[name].pid}).values() if _is_init(row.pid))
+        inside = ("nsenter", f"--pid=/proc/{first}/ns/pid", f"--mount=/proc/{first}/ns/mnt", "--")
+        subprocess.Popen(
+            [*_dies_with_us(), *self.inside, *inside, *(str(part) for part in self._command(name))],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log(name),
+            stderr=subprocess.STDOUT,
+            env=self.env,
+            cwd=self.folder,
+        )
 
     def run(self, *words: str) -> str:
         """A command that must work, as a person on the cluster would give it."""
@@ -231,6 +247,12 @@ class Cluster:
 def _dies_with_us() -> tuple[str, ...]:
     """A test run that is killed leaves no cluster behind."""
     return ("setpriv", "--pdeathsig", "KILL", "--")
+
+
+def _is_init(pid: int) -> bool:
+    """Whether it is process 1 of a node, in the node's own eyes."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[2:] == ["1"]
 
 
 def _same(row: tree.Proc) -> bool:
