@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,14 +12,17 @@ from pathlib import Path
 import pytest
 
 from agent import reach
+from agent import track as tracks
 from agent.errors import InfraError, MissingError
 from agent.judge.measure import kept_reference
 from agent.judge.task import Auditing, Measured, Reference
 from agent.runners.far.mirror import lose
 from agent.runners.job import JobPaths, Loss
 from agent.runners.local import LocalRunner
+from agent.runners.ssh import machines as ssh_machines
 from agent.runners.ssh import mirror
 from agent.runners.ssh.errand import SURELY_OVER_S, surely_over
+from agent.runners.ssh.link import Thread
 from agent.runners.ssh.runner import SshRunner
 from agent.track import GRACE_S
 from tests import far, processes, sshd
@@ -331,3 +335,24 @@ def test_machines_that_can_not_be_used_are_named(tmp_path: Path, server: sshd.Ss
     with pytest.raises(MissingError, match="no machine can be used"):
         none.level(asked)
     none.close()
+
+
+def test_several_who_ask_first_have_one_thread_of_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What belongs to the event loop of one thread is of no use in another's."""
+    made: list[Thread] = []
+
+    class Slow(Thread):
+        def __init__(self, name: str) -> None:
+            super().__init__(name)
+            made.append(self)
+            time.sleep(0.05)
+
+    monkeypatch.setattr(ssh_machines, "Thread", Slow)
+    runner = SshRunner([], tmp_path, tracks.parse(TOML, "toy.toml"))
+    asking = [threading.Thread(target=lambda: runner.slots) for _ in range(4)]
+    for one in asking:
+        one.start()
+    for one in asking:
+        one.join(30)
+    assert len(made) == 1
+    runner.close()

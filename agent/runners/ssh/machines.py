@@ -6,6 +6,7 @@ them live in the event loop of one thread, which begins when they are first aske
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ class Machines:
         """Connects to nothing yet. `jobs`: the folder there of this controller's jobs."""
         self._hosts, self._jobs, self._track, self._link = list(hosts), jobs, track, link
         self._thread: Thread | None = None
+        self._opening = threading.Lock()  # machines that are rented are added by several threads at once
         self._there: dict[str, Machine] = {}
         self._gone: set[str] = set()
         self._wrong: dict[str, str] = {}
@@ -34,15 +36,16 @@ class Machines:
         self._looks: dict[str, asyncio.Future[None]] = {}
 
     def opened(self) -> Thread:
-        """The thread of the links; the first time all machines are looked at."""
-        if self._thread is None:
-            self._thread = thread = Thread("ssh")
-            self._there = {host.name: self._made(host) for host in self._hosts}
-            with contextlib.suppress(TimeoutError):  # then they come later
-                thread.wait(self._look(), OPEN_S)
-            for machine in self.all():
-                self._keep(machine)
-        return self._thread
+        """The thread of the links, one for all who ask; the first time all machines are looked at."""
+        with self._opening:
+            if self._thread is None:
+                self._thread = thread = Thread("ssh")
+                self._there = {host.name: self._made(host) for host in self._hosts}
+                with contextlib.suppress(TimeoutError):  # then they come later
+                    thread.wait(self._look(), OPEN_S)
+                for machine in self._there.values():
+                    self._keep(thread, machine)
+            return self._thread
 
     def all(self) -> list[Machine]:
         self.opened()
@@ -86,9 +89,9 @@ class Machines:
 
     def add(self, host: SshHost) -> None:
         """One more, such as a rented one; its slots are there once it answers."""
-        self.opened()
+        thread = self.opened()
         self._there[host.name] = machine = self._made(host)
-        self._keep(machine)
+        self._keep(thread, machine)
 
     def remove(self, name: str) -> None:
         """It was given back, or is gone for sure: nobody asks it again."""
@@ -113,8 +116,8 @@ class Machines:
         track = self._track if host.each is None else self._track.sized(host.each)
         return Machine(self._link(host), self._jobs, track)
 
-    def _keep(self, machine: Machine) -> None:
-        self._looks[machine.host.name] = self.opened().start(self._now_and_then(machine))
+    def _keep(self, thread: Thread, machine: Machine) -> None:
+        self._looks[machine.host.name] = thread.start(self._now_and_then(machine))
 
     async def _now_and_then(self, machine: Machine) -> None:
         while True:
