@@ -1,5 +1,6 @@
 """Runs on rented pods: the stand-in's pods are a real sshd; there a real shepherd runs them, and the real judge."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -16,6 +17,7 @@ from agent.machines.renting import Renter
 from agent.machines.sweep import settle
 from agent.runners import NEW, JobPaths
 from agent.runners.rented import deadman
+from agent.runners.rented.keeper import Keeper
 from agent.runners.rented.keys import public_key
 from agent.runners.rented.prices import UNKNOWN_USD
 from agent.runners.rented.runner import Admit, RentingRunner
@@ -350,6 +352,25 @@ def test_a_pod_that_is_not_what_it_was_takes_no_further_run(pool: Pool) -> None:
     assert pool.rows()[0].startswith("refused") and pool.rows()[0].endswith("its steps take 3 % longer")
     runner.close()
     assert pool.stand.living() == []
+
+
+def test_a_fault_of_ours_leaves_no_slot_and_no_job_to_nobody(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool.stand.none_left = {(H100, "")}
+    runner = pool.runner()
+    paths = pool.job(runner)
+    keeper = runner._keepers["runpod/0"]
+    keeping = threading.Thread(target=runner._keep, args=(keeper,), daemon=True)
+    with monkeypatch.context() as broken:
+        broken.setattr(Keeper, "_step", lambda self: 1 // 0)
+        keeping.start()
+        until(lambda: runner.poll(paths.folder) == "lost")
+    assert "a fault of Caddie's: ZeroDivisionError" in runner.loss(paths.folder).reason
+    second = pool.job(runner, 2)
+    until(lambda: "none of 3 candidates" in keeper.why, what=keeper.why)
+    assert runner.poll(second.folder) == "starting" and keeping.is_alive()
+    runner.close()
+    keeping.join(30)
+    assert not keeping.is_alive()
 
 
 def test_a_slot_has_one_job(pool: Pool) -> None:

@@ -113,6 +113,11 @@ class Keeper:
             except InfraError as error:
                 return self._blocked(str(error), GIVE_UP_S)
 
+    def broke(self, error: Exception) -> float:
+        """A step failed by a fault of ours: its job does not wait for that to be mended. Seconds until the next."""
+        with self._lock:
+            return self._blocked(f"a fault of Caddie's: {type(error).__name__}: {error}"[:1000], 0.0)
+
     def end(self, reason: str) -> bool:
         """Gives the machine back; whether it is gone for sure."""
         with self._lock:

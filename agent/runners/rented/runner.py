@@ -237,6 +237,8 @@ class RentingRunner:
                 wait_s = keeper.step()
             except OSError as error:  # this machine's disk, for now
                 keeper.why, wait_s = str(error), AGAIN_S
+            except Exception as error:  # a fault of ours must not leave the slot, its machine and its job to nobody
+                wait_s = keeper.broke(error)
             self._news.wait(wait_s)
             self._news.clear()
 
