@@ -354,6 +354,15 @@ def test_a_pod_that_is_not_what_it_was_takes_no_further_run(pool: Pool) -> None:
     assert pool.stand.living() == []
 
 
+def test_a_job_that_is_given_back_says_what_became_of_its_last_pod(pool: Pool) -> None:
+    pool.stand.courses.extend([Course(error=5.0)] * 4)
+    runner = pool.runner()
+    paths = pool.job(runner)
+    pool.until(runner, lambda: runner.poll(paths.folder) == "lost", step_s=20)
+    said = "4 machines in a row came to nothing; the last: ended by itself: ERROR"
+    assert runner.loss(paths.folder).reason == said and not runner.loss(paths.folder).ran
+
+
 def test_a_fault_of_ours_leaves_no_slot_and_no_job_to_nobody(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     pool.stand.none_left = {(H100, "")}
     runner = pool.runner()

@@ -38,6 +38,7 @@ class Keeper:
         self.slot, self.kind, self.gpus = named
         self.machine: Machine | None = None
         self.why = ""  # what is in the way now
+        self._nothing = ""  # why the last machine came to nothing
         self._desk, self._terms = desk, desk.rental.terms
         self._job: Path | None = None
         self._handed: Path | None = None  # to the machine
@@ -158,7 +159,7 @@ class Keeper:
         desk, order = self._desk, order_of(job)
         if self._failures >= NO_GOOD:
             self._failures = 0
-            lose(job, Loss(False, 0.0, f"{NO_GOOD} machines in a row came to nothing; the last: {self.why}"))
+            lose(job, Loss(False, 0.0, f"{NO_GOOD} machines in a row came to nothing; the last: {self._nothing}"))
             return 0.0
         lease_s = max(self._terms.lease_hours * 3600, self._terms.provision_s + order.wall_s + SPARE_S)
         with desk.starts:
@@ -181,7 +182,7 @@ class Keeper:
         self.machine = tend(self._desk.renter, before, patience)
         if self.machine.state in ("closing", "gone", "refused"):
             self._failures += before.state == "creating"
-            self.why = self.machine.refused or self.machine.reason
+            self._nothing = self.machine.refused or self.machine.reason
             self._forget()
 
     def _forget(self) -> bool:
@@ -258,7 +259,7 @@ class Keeper:
         assert self.machine is not None
         self._failures += 1
         self.machine = shut(self._desk.renter, self.machine.id, "not good enough", refused=why)
-        self.why = why
+        self._nothing = why
         self._forget()
 
     def _have(self, seconds: float) -> None:
