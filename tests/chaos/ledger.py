@@ -87,7 +87,9 @@ class Ledger:
         runs = reads.runs(campaign_id)
         assert {run.state for run in runs} <= {"done", "lost", "cancelled"}
         done = [run for run in runs if run.state == "done"]
-        twice = Counter((one.proposal_id, one.baseline_id, one.purpose, one.rung, one.seed) for one in done)
+        twice = Counter(
+            (one.proposal_id, one.baseline_id, one.purpose, one.rung, one.seed, one.hardware_class) for one in done
+        )
         assert [which for which, times in twice.items() if times > 1] == [], "runs that were counted twice"
         counted = [row["run_id"] for row in reads.connection.execute(measurements.select()).mappings()]
         assert sorted(counted) == sorted(run.id for run in done), "runs without a measurement, or with two"

@@ -1,6 +1,7 @@
 """Nothing is lost, counted twice, left running, left rented or paid past its cap, whatever fails meanwhile.
 
-`CHAOS_SLOW=TIMES` gives it so many times longer, for machines with less than two cores to spare.
+The storms of a campaign are drawn from one number: `CHAOS_SEED=NUMBER` asks for them, and has the same ones again. They
+take two quiet cores for five minutes; `CHAOS_SLOW=TIMES` gives everything so many times longer where there is less.
 """
 
 import contextlib
@@ -11,17 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from tests import slurm, sshd
-from tests.chaos import boxes, pods, scene
+from tests import postgres, slurm, sshd
+from tests.chaos import boxes, clocks, pods, scene, storms
 from tests.chaos.ledger import Ledger
 from tests.e2e import world
 from tests.e2e.terminal import needs_mounts
+from tests.e2e.test_bad_input import small_disk
 from tests.processes import mentioning, until
 
 pytestmark = [pytest.mark.long, needs_mounts]
 
+SEED = os.environ.get("CHAOS_SEED", "")
 SLOW = float(os.environ.get("CHAOS_SLOW", "1"))
-CAP_USD = "8"
+STORMY_S, LIMIT_S = 110 * SLOW, 290 * SLOW
+CAP_USD = "20"
 
 
 def workspace(work: scene.Scene, many: int, *tables: str) -> None:
@@ -55,9 +59,56 @@ def test_a_controller_is_killed_once(tmp_path: Path) -> None:
     assert mentioning(str(tmp_path)) == []
 
 
-def until_over(work: scene.Scene, ledger: Ledger, deadline: float) -> None:
+@pytest.mark.skipif(not SEED, reason="wants two quiet cores for five minutes: CHAOS_SEED=NUMBER asks for it")
+def test_a_campaign_in_all_storms_at_once(tmp_path: Path) -> None:
+    sshd.needed()
+    postgres.needed()
+    print(f"CHAOS_SEED={SEED}")
+    with contextlib.ExitStack() as closing:
+        at = closing.enter_context(field(tmp_path))
+        weather = storms.Weather(at, storms.plan(int(SEED), STORMY_S))
+        ledger = Ledger(at.scene.env["CADDIE_STORE"], at.scene.root, at.account)
+        closing.callback(ledger.close)
+        with told(at.scene, weather):
+            until_over(at.scene, ledger, time.monotonic() + LIMIT_S, weather)
+            weather.calm()
+            in_the_end(at.scene, ledger, at.boxes, at.cluster)
+    assert mentioning(str(tmp_path)) == []
+
+
+@contextlib.contextmanager
+def field(folder: Path) -> Iterator[storms.Field]:
+    """Sixteen slots: four over ssh, four rented, six of a cluster, two of a worker; and a campaign that has begun."""
+    key, home = boxes.new_key(folder / "key"), folder / "home"
+    with contextlib.ExitStack() as closing:
+        database, clock = postgres.Server(), clocks.Clock(folder)
+        closing.callback(database.stop)
+        database.start()
+        desk = closing.enter_context(small_disk(folder / "desk", 600))
+        account = closing.enter_context(pods.account(folder / "pods", home, key))
+        cluster = closing.enter_context(slurm.cluster())
+        lab = {name: boxes.Box(folder / name, home, key) for name in ("one", "two")}
+        for box in lab.values():
+            closing.callback(box.end)
+            box.start()
+        work = scene.Scene(folder, desk / "work", {**clock.env, "CADDIE_STORE": database.database()})
+        closing.callback(work.end)
+        mine = scene.machines(lab, key, home, slow=SLOW), scene.rented(account, key, home, slow=SLOW)
+        workspace(work, 24, *mine, scene.queued(cluster, folder))
+        join = ("work", "--track", str(work.root / "agent.toml"), "--slots", str(scene.SLOTS), "--name", "worker")
+        work.start("worker", folder / "far", join, join)
+        scene.await_word(work, "worker", "Ctrl-C ends it", 60 * SLOW)
+        words = ("--runner", "lab,pods,cluster,workers", "--slots", "4", "--usd", CAP_USD)
+        work.start("lead", work.root, ("start", *scene.WORDS, *words), ("resume", "--wait"))
+        scene.await_word(work, "lead", "Campaign toy-1", 60 * SLOW)
+        yield storms.Field(work, lab, account, cluster, database, clock, desk)
+
+
+def until_over(work: scene.Scene, ledger: Ledger, deadline: float, weather: storms.Weather | None = None) -> None:
     while (campaign := ledger.sample()) is None or campaign.state != "finished":
         assert time.monotonic() < deadline, "the campaign has not come to its end"
+        if weather is not None:
+            weather.tick()
         work.tick()
         time.sleep(0.5)
 
@@ -76,10 +127,11 @@ def in_the_end(
 
 
 @contextlib.contextmanager
-def told(work: scene.Scene) -> Iterator[None]:
-    """Whoever reads why it failed is told what was said."""
+def told(work: scene.Scene, weather: storms.Weather | None = None) -> Iterator[None]:
+    """Whoever reads why it failed is told what was said and what happened."""
     try:
         yield
     except BaseException:
         print(work.words())
+        print("\n".join(weather.said if weather is not None else []))
         raise
