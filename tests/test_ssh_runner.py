@@ -24,7 +24,7 @@ from agent.runners.ssh import mirror
 from agent.runners.ssh.errand import SURELY_OVER_S, surely_over
 from agent.runners.ssh.link import Thread
 from agent.runners.ssh.runner import SshRunner
-from agent.track import GRACE_S
+from agent.tables import GRACE_S
 from tests import far, processes, sshd
 from tests.processes import until
 from tests.zoo_runs import TOML, make_corpus

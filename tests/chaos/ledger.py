@@ -15,7 +15,8 @@ from agent.errors import StoreError
 from agent.machines import book
 from agent.machines.providers import renters
 from agent.machines.sweep import sweep
-from agent.records import FINAL, Amount, Campaign
+from agent.records import Amount, Campaign
+from agent.states import FINAL
 from agent.store import Reads, Store, open_store
 from agent.store.schema import ledger, measurements
 from tests.chaos.pods import Account
