@@ -203,7 +203,8 @@ class Loop:
             run = start(self._setting, item, slot)
             if run is None:
                 rescore.unpaid(self._setting, item.proposal)
-                self._agenda.again()
+                promote(self._setting)  # it waits for nothing any more
+                self._agenda.everything()
             else:
                 self._agenda.started(run)
                 self._slots.started(run)

@@ -10,7 +10,7 @@ from agent.llm.meter import write_off
 from agent.records import CampaignState, Proposal, ProposalState, Run
 from agent.setting import Setting
 from agent.states import FINAL
-from agent.steps import classes, losses
+from agent.steps import classes, losses, rescore
 from agent.steps.decide import undecided
 from agent.steps.fresh import disturbed
 from agent.steps.launch import covering, full_disk
@@ -50,10 +50,10 @@ def ending(setting: Setting, reads: Reads, *, may_plan: bool) -> Ending | None:
     if (found := over(setting, reads)) is not None:
         return found
     items = wanted(setting, reads)
-    rescored = bool(reads.proposals(campaign.id, {"auditing"}))
-    if (items or rescored) and (full := full_disk(setting)) is not None:
+    second = rescore.awaited(setting, reads)
+    if (items or second) and (full := full_disk(setting)) is not None:
         return Ending("stopped", full, failed=True)
-    if rescored:
+    if second:
         return None  # it waits for a slot on another machine
     worst = worst_run(setting, reads)
     if any(covering(reads, item, worst) for item in items):
@@ -108,7 +108,7 @@ def _resting(setting: Setting, reads: Reads) -> bool:
     """Whether anything is only put off: a try of an idea, or of the head, whose machines were lost."""
     campaign_id = setting.campaign.id
     for one in (reads.head(campaign_id), *reads.proposals(campaign_id, LIVE)):
-        runs = reads.runs(campaign_id, proposal_id=one.id)
+        runs = [run for run in reads.runs(campaign_id, proposal_id=one.id) if run.purpose != "rescore"]
         if any(losses.rests([run for run in runs if run.seed == seed]) for seed in {run.seed for run in runs}):
             return True
     return False

@@ -58,18 +58,23 @@ def look(setting: Setting, tx: Tx, proposal: Proposal) -> Answer:
 
 def due(setting: Setting, slots: Sequence[str]) -> list[Due]:
     """One for each idea that waits for it, where one of these free slots is of another lease."""
+    found: list[Due] = []
     with setting.store.read() as reads:
-        waiting = reads.proposals(setting.campaign.id, {"auditing"})
-        found: list[Due] = []
-        for proposal in waiting:
-            one = rests_on(setting, reads, proposal)
-            if one is None or rescores.of_run(reads, one.run.id) or in_flight(tries := _tries(reads, one.run)):
+        for proposal, run in awaited(setting, reads):
+            if in_flight(tries := _tries(reads, run)):
                 continue
             taken = {slot for _, slot in found}
-            slot = next((slot for slot in _elsewhere(setting, one.run, slots) if slot not in taken), None)
-            if slot is not None and not _why_not(setting, one.run):
-                found.append(Due(_item(proposal, one.run, len(tries)), slot))
+            slot = next((slot for slot in _elsewhere(setting, run, slots) if slot not in taken), None)
+            if slot is not None and not _why_not(setting, run):
+                found.append(Due(_item(proposal, run, len(tries)), slot))
     return found
+
+
+def awaited(setting: Setting, reads: Reads) -> list[tuple[Proposal, Run]]:
+    """Ideas that passed, of which nothing is known yet, each with the run that is to be scored again."""
+    waiting = reads.proposals(setting.campaign.id, {"auditing"})
+    best = [(proposal, one.run) for proposal in waiting if (one := rests_on(setting, reads, proposal)) is not None]
+    return [(proposal, run) for proposal, run in best if rescores.of_run(reads, run.id) is None]
 
 
 def unpaid(setting: Setting, proposal: Proposal) -> None:
