@@ -186,7 +186,8 @@ class Loss:
     slot_s: float
     reason: str
     machine: bool = False
-    """Whether its machine is gone, as whoever rented or reached it knows; nobody takes a machine's own word for it."""
+    """Whether its machine is gone, or none was to be had, as whoever rents or reaches them knows; nobody takes a
+    machine's own word for it."""
 
 
 @dataclass(frozen=True)

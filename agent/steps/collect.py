@@ -58,8 +58,8 @@ def _look(setting: Setting, run: Run) -> Ended | None:
         return _finish(setting, run)
     if state == "lost":
         loss = setting.runner.loss(setting.job(run.id))
-        gone = losses.GONE if loss.machine else ""
-        return _lose(setting, run, "lost", loss.reason, loss.slot_s, gone if loss.ran else losses.NONE_THERE)
+        explained = losses.GONE if loss.ran else losses.NONE_THERE
+        return _lose(setting, run, "lost", loss.reason, loss.slot_s, explained if loss.machine else "")
     return None
 
 

@@ -109,8 +109,10 @@ def _resting(setting: Setting, reads: Reads) -> bool:
     campaign_id = setting.campaign.id
     for one in (reads.head(campaign_id), *reads.proposals(campaign_id, LIVE)):
         runs = [run for run in reads.runs(campaign_id, proposal_id=one.id) if run.purpose != "rescore"]
-        if any(losses.rests([run for run in runs if run.seed == seed]) for seed in {run.seed for run in runs}):
-            return True
+        for seed in {run.seed for run in runs}:
+            hopeless = losses.blamed(runs, seed) >= losses.MAX_ATTEMPTS
+            if not hopeless and losses.rests([run for run in runs if run.seed == seed]):
+                return True
     return False
 
 

@@ -159,7 +159,12 @@ class Keeper:
         desk, order = self._desk, order_of(job)
         if self._failures >= NO_GOOD:
             self._failures = 0
-            lose(job, Loss(False, 0.0, f"{NO_GOOD} machines in a row came to nothing; the last: {self._nothing}"))
+            lose(
+                job,
+                Loss(
+                    False, 0.0, f"{NO_GOOD} machines in a row came to nothing; the last: {self._nothing}", machine=True
+                ),
+            )
             return 0.0
         lease_s = max(self._terms.lease_hours * 3600, self._terms.provision_s + order.wall_s + SPARE_S)
         with desk.starts:
@@ -284,7 +289,7 @@ class Keeper:
         self._since = self._since or now
         if (now - self._since).total_seconds() >= patience_s:
             self._since = None
-            lose(job, Loss(False, 0.0, f"no machine was to be had: {why}"))
+            lose(job, Loss(False, 0.0, f"no machine was to be had: {why}", machine=True))
             return AGAIN_S
         self._say(job, why)
         return min(MOST_AGAIN_S, AGAIN_S * 2.0 ** min(self._blocks - 1, 20))
