@@ -230,7 +230,7 @@ def test_nothing_is_scored_while_the_training_lives(long: far.World) -> None:
     }
     started = []
     with pytest.raises(InfraError, match="the training still runs"):
-        runner._opened().wait(machine.judge(header, [b"text"], lambda: started.append(1)), 60)
+        runner.machines.opened().wait(machine.judge(header, [b"text"], lambda: started.append(1)), 60)
     assert not list(long.far.glob("jobs/*/night.jobs.r1.judge"))
     runner.cancel(paths.folder)
     assert far.ended(runner, paths) == "done"
