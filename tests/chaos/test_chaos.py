@@ -26,6 +26,7 @@ SEED = os.environ.get("CHAOS_SEED", "")
 SLOW = float(os.environ.get("CHAOS_SLOW", "1"))
 STORMY_S, LIMIT_S = 110 * SLOW, 290 * SLOW
 CAP_USD = "20"
+wanted = pytest.mark.skipif(not SEED, reason="wants two quiet cores for minutes: CHAOS_SEED=NUMBER asks for it")
 
 
 def workspace(work: scene.Scene, many: int, *tables: str) -> None:
@@ -34,6 +35,7 @@ def workspace(work: scene.Scene, many: int, *tables: str) -> None:
     (work.root / "runners.toml").write_text("".join(tables))
 
 
+@wanted
 def test_a_controller_is_killed_once(tmp_path: Path) -> None:
     sshd.needed()
     key, home = boxes.new_key(tmp_path / "key"), tmp_path / "home"
@@ -59,7 +61,7 @@ def test_a_controller_is_killed_once(tmp_path: Path) -> None:
     assert mentioning(str(tmp_path)) == []
 
 
-@pytest.mark.skipif(not SEED, reason="wants two quiet cores for five minutes: CHAOS_SEED=NUMBER asks for it")
+@wanted
 def test_a_campaign_in_all_storms_at_once(tmp_path: Path) -> None:
     sshd.needed()
     postgres.needed()

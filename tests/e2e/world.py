@@ -55,7 +55,8 @@ kind = "cpu"
 
 [data]
 corpus = "none"
-
+"""
+KNOBS = """
 [[knob]]
 name = "width"
 at = "KNOBS.width"
@@ -74,7 +75,7 @@ at = "KNOBS.bits"
 group = "bytes"
 choices = [4, 6, 8]
 """
-TRACK += decision()
+TRACK += decision() + KNOBS
 
 # With a rung that costs a quarter in training, and one that does not say what it costs.
 TRIALS = TRACK.replace(
