@@ -27,7 +27,7 @@ def test_the_head_of_a_finished_campaign_is_packaged_and_the_folder_passes(
             (setting.job(run.id) / "train.log").write_text("step:300/300 train_loss:2.1 train_time:9000ms\n")
     setting.store.close()
     (root / "trainer").mkdir()
-    agent = console(root, monkeypatch, capfd, tmp_path)
+    agent = console(root / "trainer", monkeypatch, capfd, tmp_path)
     me = ("--author", "A Person", "--github-id", "person")
     refused = agent("package", f"p{head.id}", *me)
     assert refused.code == 1 and f"p{head.id} is not packaged: claim" in refused.out
