@@ -175,7 +175,7 @@ def test_the_command_prints_a_table_or_json_and_says_it_by_its_exit_code(
     (work / "track.toml").write_text(TOML)
     (work / "good.py").write_text(SCRIPT)
     (work / "bad.py").write_text(SCRIPT.replace(*BORDERS))
-    agent = console(tmp_path, monkeypatch, capfd, tmp_path)
+    agent = console(work, monkeypatch, capfd, tmp_path)
     good = agent("conform", "good.py", "--track", "track.toml", "--json")
     rows = json.loads(good.out)["clauses"]
     assert good.code == 0 and [row["name"] for row in rows] == list(ASKS)

@@ -131,7 +131,7 @@ def test_submissions_and_logs_are_judged_with_the_data_that_are_here(
     sent = root / "sent"
     sent.mkdir()
     (sent / "train.log").write_text("step:1/1 train_loss:2.0\n")
-    agent = console(tmp_path, monkeypatch, capfd, tmp_path)
+    agent = console(root, monkeypatch, capfd, tmp_path)
 
     def third(what: str, track: object) -> dict[str, object]:
         (sent / "submission.json").write_text(json.dumps({"track": track}))

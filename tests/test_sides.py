@@ -70,7 +70,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def agent(made: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Agent:
     root = Path(shutil.copytree(made, tmp_path / "a workspace", symlinks=True))
-    return console(root, monkeypatch, capfd, tmp_path)
+    return console(root / "trainer", monkeypatch, capfd, tmp_path)
 
 
 NEW, OLD = "1.0793,1.0800,1.0802", "1.0850,1.0853,1.0852"
