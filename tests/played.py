@@ -42,7 +42,7 @@ class PlayedMachines:
         if name not in self.there or pod is None:
             return None
         gpu = pod.body["gpu"]
-        return Facts(f"cuda/{gpu['id']}/{gpu['count']}", 1, "namespaces", "", (), (gpu["id"],), "boot", 0.0)
+        return Facts(f"cuda/{gpu['id']}/{gpu['count']}", 1, "namespaces", "", (), (gpu["id"],), "boot", 0.0, "")
 
     def wrong(self, name: str) -> str:
         return ""
