@@ -4,6 +4,7 @@ Takes the measured runs of a candidate and of its baseline; gives what is broken
 """
 
 import math
+import re
 from collections.abc import Sequence
 from itertools import combinations
 from statistics import median
@@ -23,6 +24,7 @@ SEED_LEAST = 1e-4  # where the baseline says nothing: far below any training, fa
 SAME = 1e-9
 IDLE = 0.15  # of a core: six others at once would leave more, so who has less waits for something itself
 MOST_STARVED = 4  # tries at one seed: before each further one a quiet core is waited for
+_ROOM = re.compile(r"stopped at its (memory|disk|log|processes|gpu-memory) limit")  # more of a core gives no more of it
 ENDED_BADLY = frozenset({"crashed", "capped", "no_artifact", "bad_artifact", "score_failed"})
 
 
@@ -100,7 +102,7 @@ def starved(track: Track, one: "Scored", baseline: Sequence["Scored"]) -> bool:
     the baseline; where no run of the baseline tells what is usual, it is the whole core: a run has one thread, which
     does not wait.
     """
-    if track.hardware.kind != "cpu" or one.run.outcome != "capped":
+    if track.hardware.kind != "cpu" or one.run.outcome != "capped" or _ROOM.search(one.run.reason):
         return False
     if told := {finding.rule for finding in one.measurement.findings} & {CORE_BUSY, CORE_FREE}:
         return CORE_BUSY in told

@@ -30,6 +30,7 @@ SHIPPED = Path("trainer/tracks/tiny.toml").read_text("utf-8").replace("trainer/t
 # meets its wall clock, however busy the machine is.
 TRACK = re.sub(r"(\[check\]\nwall_s = )\d+", r"\g<1>900", SHIPPED).replace("[script]", "[script]\npack = false", 1)
 MEMORY = re.compile(r"memory: below [\d,]+ MB")
+FENCE = re.compile(r"data-[0-9a-f]{10}")  # drawn from what is within, memory and all
 
 
 def proposes(title: str, *changes: tuple[str, str], script: str = SCRIPT, tool: str = "propose", **fields: Any) -> Call:
@@ -94,7 +95,7 @@ def played(root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Proposal],
         with setting.store.read() as reads:
             proposals = reads.proposals(setting.campaign.id)
         setting.store.close()
-        asked = [MEMORY.sub("memory: some", told(seen.body)) for seen in server.asked]
+        asked = [FENCE.sub("data-x", MEMORY.sub("memory: some", told(seen.body))) for seen in server.asked]
         answered = [result for seen in server.asked for result in results(seen.body)[-1:]]
     return proposals, asked, answered
 
