@@ -1,9 +1,13 @@
 """A workspace's store with one campaign, and a `Renter` on a stand-in for RunPod."""
 
 import atexit
+import contextlib
 import functools
+import os
 import shutil
+import signal
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from agent.machines.records import Candidate, Limits
@@ -47,3 +51,16 @@ def _empty() -> Path:
     atexit.register(shutil.rmtree, folder)
     open_store(folder / "runs.db").close()
     return folder / "runs.db"
+
+
+def killed(live: Callable[[], None]) -> bool:
+    """Does it in a process of its own, which it may kill; whether it did. That it failed otherwise is an error."""
+    pid = os.fork()
+    if pid == 0:
+        with contextlib.suppress(BaseException):
+            live()
+            os._exit(0)
+        os._exit(1)
+    status = os.waitpid(pid, 0)[1]
+    assert os.waitstatus_to_exitcode(status) in (0, -signal.SIGKILL), status
+    return os.WIFSIGNALED(status)

@@ -9,6 +9,7 @@ from agent.runners.fake import FakeRunner
 from agent.runners.job import JobPaths, JobResult, JobState, Progress, write_aside
 from agent.runners.order import Order
 from agent.runners.reading import read_small
+from agent.setting import Setting
 from agent.steps.doomed import Course, Seen, binding, forecast, no_number
 from agent.track import parse
 from tests.e2e import world
@@ -93,14 +94,20 @@ class Training(FakeRunner):
         write_aside(paths.result, stopped.to_json(), durable=False)
 
 
-@pytest.mark.slow
-def test_a_run_that_loses_its_numbers_ends_and_its_idea_with_it(tmp_path: Path) -> None:
+def led(tmp_path: Path, make_runner: type[Training]) -> Setting:
+    """A campaign with two ideas, to its end."""
     root = world.make_workspace(tmp_path / "work")
     world.write_ideas(
         root, [world.idea("wide", ('"width": 4', '"width": 8')), world.idea("rate", ('"rate": 0.10', '"rate": 0.20'))]
     )
-    setting = world.open_campaign(root, make_runner=Training)
+    setting = world.open_campaign(root, make_runner=make_runner)
     Loop(setting).run()
+    return setting
+
+
+@pytest.mark.slow
+def test_a_run_that_loses_its_numbers_ends_and_its_idea_with_it(tmp_path: Path) -> None:
+    setting = led(tmp_path, Training)
     with setting.store.read() as reads:
         wide, rate = reads.proposals(setting.campaign.id)[1:3]
         assert wide.state == "crashed" and "its loss is nan" in wide.reason
@@ -126,12 +133,7 @@ class Busy(Training):
 
 @pytest.mark.slow
 def test_a_run_that_can_not_reach_its_steps_ends_and_one_whose_core_is_busy_does_not(tmp_path: Path) -> None:
-    root = world.make_workspace(tmp_path / "work")
-    world.write_ideas(
-        root, [world.idea("wide", ('"width": 4', '"width": 8')), world.idea("rate", ('"rate": 0.10', '"rate": 0.20'))]
-    )
-    setting = world.open_campaign(root, make_runner=Busy)
-    Loop(setting).run()
+    setting = led(tmp_path, Busy)
     with setting.store.read() as reads:
         wide, rate = reads.proposals(setting.campaign.id)[1:3]
         assert wide.state == "crashed" and "at this pace it needs" in wide.reason

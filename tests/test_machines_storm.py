@@ -6,6 +6,7 @@ import random
 import signal
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from agent.machines.sweep import settle, sweep
 from agent.machines.tending import Patience, prolong, tend
 from agent.runners.runpod.client import Client
 from agent.store import Store
-from tests.renting import HOUR, PLACED, opened, renter
+from tests.renting import HOUR, PLACED, killed, opened, renter
 from tests.runpod import Course, Fault, StandIn
 
 CAP = 60.0
@@ -105,29 +106,16 @@ def test_killed_between_any_two_writes_nothing_stays_rented(stand: StandIn, tmp_
         stand.forget()
         stand.courses.append(Course(starting=0, running=0, port=0))
         opened(folder)[0].close()
-        killed = _killed_after(steps, stand, folder)
+        ended = killed(partial(_live_until, steps, stand, folder))
         store, _ = opened(folder)
         with contextlib.closing(store):
             one = renter(stand, store)
             assert sweep(one).failed == ()
             assert stand.living() == [], steps
             at_last(one, stand)
-        if not killed:
+        if not ended:
             break
     assert steps > 20  # the life of one machine has so many writes and requests
-
-
-def _killed_after(steps: int, stand: StandIn, folder: Path) -> bool:
-    """One machine's life in a process that is killed at its n-th step; whether it was."""
-    pid = os.fork()
-    if pid == 0:
-        with contextlib.suppress(BaseException):
-            _live_until(steps, stand, folder)
-            os._exit(0)
-        os._exit(1)
-    status = os.waitpid(pid, 0)[1]
-    assert os.waitstatus_to_exitcode(status) in (0, -signal.SIGKILL), status
-    return os.WIFSIGNALED(status)
 
 
 def _live_until(steps: int, stand: StandIn, folder: Path) -> None:

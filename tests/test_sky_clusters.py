@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from agent.runners.sky.account import Account, Offer
 from agent.runners.sky.clusters import Clusters, candidates, request, setup
 from agent.runners.sky.settings import Settings
 from agent.store import Store
-from tests.renting import HOUR, opened
+from tests.renting import HOUR, killed, opened
 from tests.skying import Sky, stands_in
 
 SETTINGS = Settings(clouds=("aws", "lambda", "nebius"), provision_s=1200.0)
@@ -226,28 +227,15 @@ def test_killed_anywhere_nothing_stays_rented(sky: Sky, tmp_path: Path, where: s
         opened(folder, 1000.0)[0].close()
         with sky.state() as state:
             state.update(clusters={}, over=[], requests={}, steps=steps if where == "call" else 0)
-        killed = _killed(steps if where == "write" else 0, sky, folder)
+        ended = killed(partial(_live, steps if where == "write" else 0, sky, folder))
         with sky.state() as state:
             state["steps"] = 0
         store, _ = opened(folder, 1000.0)
         with contextlib.closing(store):
             at_last(renter(sky, store), sky)
-        if not killed:
+        if not ended:
             break
     assert steps > (7 if where == "write" else 5)
-
-
-def _killed(writes: int, sky: Sky, folder: Path) -> bool:
-    """One machine's life in a process that is killed; whether it was."""
-    pid = os.fork()
-    if pid == 0:
-        with contextlib.suppress(BaseException):
-            _live(writes, sky, folder)
-            os._exit(0)
-        os._exit(1)
-    status = os.waitpid(pid, 0)[1]
-    assert os.waitstatus_to_exitcode(status) in (0, -signal.SIGKILL), status
-    return os.WIFSIGNALED(status)
 
 
 def _live(writes: int, sky: Sky, folder: Path) -> None:
