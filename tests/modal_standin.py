@@ -1,7 +1,8 @@
 """A stand-in for Modal: the services of the SDK's own protobufs on a port of this machine, for the real client.
 
-A sandbox is a folder and the processes that were started in it; its time is real time and what `advance` adds. What the
-bill says comes from the request of each sandbox and how long it was there. Faults can be put before and after any call.
+A sandbox is a folder and the processes that were started in it; time is what `advance` and the making of sandboxes add.
+What the bill says comes from the request of each sandbox and how long it was there. Faults can be put before and after
+any call.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from modal_proto import task_command_router_pb2 as router_pb2
 
 Fault = Literal["no answer", "lost", "nothing left", "refused", "unknown token"]
 GPU_HOUR, CORE_HOUR, GB_HOUR = 3.95, 0.142, 0.0242
+MADE_S = 1.0  # which is billed: no sandbox was there for no time
 BEGAN = datetime(2026, 11, 1, 20, 0, tzinfo=UTC)
 _STATUS = api_pb2.GenericResult
 
@@ -178,6 +180,7 @@ class StandIn:
         folder = self.folder / box_id
         folder.mkdir(parents=True)
         self.boxes[box_id] = box = Box(box_id, number, app_id, definition, tags, self._now(), folder)
+        self._ahead += MADE_S
         return box
 
     def _there(self) -> list[Box]:

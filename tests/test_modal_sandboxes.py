@@ -23,7 +23,7 @@ from agent.runners.modal.account import Account, account
 from agent.runners.modal.sandboxes import Sandboxes, candidates, request
 from agent.runners.modal.settings import Settings
 from agent.store import Store
-from tests.modal_standin import Fault, StandIn
+from tests.modal_standin import MADE_S, Fault, StandIn
 from tests.renting import HOUR, opened
 
 DAY = 86400.0
@@ -92,11 +92,11 @@ def test_a_lease_from_its_reservation_to_its_bill(stand: StandIn, one: Renter) -
     assert machine.state == "live"
     with one.store.read() as reads:
         assert reads.balance(1).reserved.usd == pytest.approx(machine.usd_per_hour * (4 * HOUR + 120) / HOUR, abs=1e-6)
-    stand.advance(HOUR + 1)
+    stand.advance(HOUR)
     assert shut(one, machine.id, "no work left").state == "gone"
     stand.advance(HOUR)
     assert settle(one) == 0.0  # its bill may still grow
-    assert stand.billed() == pytest.approx(machine.usd_per_hour * (HOUR + 1) / HOUR, abs=1e-6)
+    assert stand.billed() == pytest.approx(machine.usd_per_hour * (HOUR + MADE_S) / HOUR, abs=1e-6)
     at_last(one, stand)
 
 

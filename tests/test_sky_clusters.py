@@ -188,7 +188,8 @@ def test_what_has_no_price_is_not_free(sky: Sky, one: Renter) -> None:
     sky.advance(SKY.bill_s.value + 60)
     assert settle(one) == 0.0
     with one.store.read() as reads:
-        assert reads.balance(1).reserved.usd == pytest.approx((2.95 + DISK) / 2, abs=0.06)
+        worst = (2.95 + DISK) * (1800 + SKY.late_s.value) / HOUR
+        assert reads.balance(1).reserved.usd == pytest.approx(worst, abs=0.06)
     with sky.state() as state:
         state["over"][0][1]["unpriced"] = False
     at_last(one, sky)
