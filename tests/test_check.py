@@ -16,7 +16,7 @@ import pytest
 from agent.records import Proposal
 from agent.setting import campaign_folder
 from agent.tools import Desk
-from agent.tools.check import Check, check
+from agent.tools.check import UNTRIED, Check, check
 from agent.tools.dry_run import DryRuns, sweep
 from sandbox import groups
 from tests.desk import CHECK, SCRIPT, TRACK, basis_of, edit, open_desk, tried
@@ -133,8 +133,11 @@ BAD = {
 def test_a_bad_script_is_told_what_it_did(opened: Opened, name: str) -> None:
     desk, base = opened
     code, words, tail = BAD[name]
-    began = time.monotonic()
-    found = tried(desk, base, (HERE, f"        {code}\n"))
+    for _ in range(5):
+        began = time.monotonic()
+        found = tried(desk, base, (HERE, f"        {code}\n"))
+        if UNTRIED not in found.words:  # else others had the core
+            break
     assert not found.ok and found.tried and len(found.words) < 8000
     assert words in found.words and tail in found.words
     assert "\x1b" not in found.words and str(desk.root) not in found.words

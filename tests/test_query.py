@@ -213,8 +213,8 @@ def test_a_row_that_is_all_large_values_is_never_held(sqlite: Store) -> None:
 
 
 def test_time_is_looked_at_between_large_values_too(sqlite: Store) -> None:
-    began = time.monotonic()
+    began = time.process_time()  # not the clock on the wall: others may have the cores
     row = ", ".join(["length(replace(printf('%.*c', 4000000, 'x'), 'x', 'yy'))"] * 90)
     with pytest.raises(UserError, match=r"longer than 0\.2 s"):
         query(sqlite, f"{ENDLESS} SELECT {row} FROM a", timeout_s=0.2)
-    assert time.monotonic() - began < 6
+    assert time.process_time() - began < 6
