@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import select
 
 from agent import track as tracks
-from agent.errors import BudgetExceeded, InfraError, UserError
+from agent.errors import BudgetExceeded, InfraError, StoreError, UserError
 from agent.machines import book
-from agent.machines.records import Limits
+from agent.machines.records import BadRequest, Limits
 from agent.machines.renting import Renter
 from agent.machines.sweep import settle
 from agent.runners import NEW, JobPaths
@@ -380,6 +380,39 @@ def test_a_fault_of_ours_leaves_no_slot_and_no_job_to_nobody(pool: Pool, monkeyp
     runner.close()
     keeping.join(30)
     assert not keeping.is_alive()
+
+
+def test_one_machine_that_can_not_be_ended_keeps_no_other_from_it(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = pool.runner(slots=2)
+    for number in range(2):
+        pool.job(runner, number + 1, f"runpod/{number}")
+    pool.until(runner, lambda: len(pool.stand.living()) == 2)
+    end, first = Keeper.end, runner._keepers["runpod/0"]
+
+    def refuses(keeper: Keeper, reason: str) -> bool:
+        if keeper is first:
+            raise StoreError("the disk is full")
+        return end(keeper, reason)
+
+    monkeypatch.setattr(Keeper, "end", refuses)
+    with pytest.raises(StoreError, match="the disk is full"):
+        runner.close()
+    assert first.machine is not None
+    assert [pod.id for pod in pool.stand.living()] == [first.machine.provider_id]
+
+
+def test_what_a_person_has_mended_ends_nothing_later(pool: Pool) -> None:
+    runner = pool.runner()
+    pool.stand.rule = "no such image"
+    lost = pool.job(runner)
+    pool.until(runner, lambda: runner.poll(lost.folder) == "lost", step_s=20)
+    with pytest.raises(BadRequest, match="no such image"):
+        _ = runner.slots
+    pool.stand.rule = ""
+    paths = pool.job(runner, 2)
+    pool.until(runner, lambda: runner.poll(paths.folder) in ("done", "lost"))
+    pool.until(runner, lambda: pool.stand.living() == [], step_s=20)
+    assert runner.slots
 
 
 def test_a_slot_has_one_job(pool: Pool) -> None:

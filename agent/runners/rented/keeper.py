@@ -177,6 +177,7 @@ class Keeper:
                 made = rent(desk.renter, desk.campaign_id, candidates, lease_s, order.wall_s)
             with desk.renter.store.write() as tx:
                 self.machine = book.learnt(tx, made.id, {"slot": self.slot})
+            desk.fault = None  # somebody mended it
         self._turned, self._tended, self._since, self._silent_since = "", desk.renter.clock(), None, None
         return LOOK_S
 

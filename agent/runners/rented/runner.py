@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 # Until the first machine says what it has. One with less is given back, and nothing runs on it.
 THOUGHT_LEVEL: Level = "landlock"
 COMPARE_S = 3600.0  # bills are final an hour after the hour, and until then more is set aside
+_STOPPED = "the campaign has stopped"
 SLOT = "slot"  # the file in a job's folder that says which slot it waits for or is in
 
 Admit = Callable[[Machine, Machines], str]
@@ -223,13 +224,20 @@ class RentingRunner:
         self._news.set()
         for thread in self._threads:
             thread.join(60)
-        left = [keeper.slot for keeper in self._keepers.values() if not keeper.end("the campaign has stopped")]
-        if self._desk is not None:
-            storage.end(self._desk.renter, [self._desk.campaign_id], "the campaign has stopped")
-        self._ssh.close()
-        self._rental.close()
+        with contextlib.ExitStack() as whatever_comes:  # what one of them raises keeps no other machine
+            whatever_comes.callback(self._rental.close)
+            whatever_comes.callback(self._ssh.close)
+            if self._desk is not None:
+                whatever_comes.callback(storage.end, self._desk.renter, [self._desk.campaign_id], _STOPPED)
+            left: list[str] = []
+            for keeper in self._keepers.values():
+                whatever_comes.callback(self._end, keeper, left)
         if left:
             raise InfraError(f"machines of {', '.join(left)} did not end yet: `agent machines reap` tries again")
+
+    def _end(self, keeper: Keeper, left: list[str]) -> None:
+        if not keeper.end(_STOPPED):
+            left.append(keeper.slot)
 
     def _keep(self, keeper: Keeper) -> None:
         while not self._stop.is_set():
