@@ -253,8 +253,13 @@ def test_a_score_is_blind_where_a_full_audit_has_nothing_open_against_it(
 
 @pytest.mark.parametrize(
     ("ready", "cpu", "rule"),
-    [(58.0, 30.0, "core_busy"), (31.0, 30.0, "core_free"), (None, 30.0, None)],
-    ids=["others had it", "it waited for itself", "nobody counted"],
+    [
+        (58.0, 30.0, "core_busy"),
+        (31.0, 30.0, "core_free"),
+        (8.0, 2.0, "core_free"),  # it slept
+        (None, 30.0, None),
+    ],
+    ids=["others had it", "it waited for itself", "it slept", "nobody counted"],
 )
 def test_who_met_its_clock_had_its_core_or_not(
     tmp_path: Path, ready: float | None, cpu: float, rule: str | None
@@ -264,6 +269,6 @@ def test_who_met_its_clock_had_its_core_or_not(
     found = measured(make_job(tmp_path), capped).findings
     told = [one for one in found if one.rule.startswith("core_")]
     assert [(one.rule, one.severity) for one in told] == ([(rule, "note")] if rule else [])
-    assert not told or told[0].text == f"it was ready to run for {ready:.1f} of 60.0 s, and ran for 30.0 s"
+    assert not told or told[0].text == f"it was ready to run for {ready:.1f} of 60.0 s, and ran for {cpu:.1f} s"
     well = replace(capped, outcome="ok", phases=(PhaseResult("train", replace(ended, cause="exited")),))
     assert not [one for one in measured(make_job(tmp_path), well).findings if one.rule.startswith("core_")]

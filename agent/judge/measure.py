@@ -226,7 +226,8 @@ def talk(result: JobResult) -> list[Finding]:
 
 def had_core(track: Track, result: JobResult) -> list[Finding]:
     """Of a run that met its clock, where the kernel counts: whether its core was busy with others' work, or whether it
-    waited for something itself."""
+    waited for something itself. Busy is a core that kept it waiting for so much of what it could run, and of its clock:
+    one that sleeps all the time would have met that on any core."""
     ready = [phase.exit.ready_s for phase in result.phases]
     known = [seconds for seconds in ready if seconds is not None]
     if track.hardware.kind != "cpu" or result.outcome != "capped" or not known or len(known) < len(ready):
@@ -234,7 +235,8 @@ def had_core(track: Track, result: JobResult) -> list[Finding]:
     ran, wanted = math.fsum(phase.exit.cpu_s for phase in result.phases), math.fsum(known)
     wall = math.fsum(phase.exit.wall_s for phase in result.phases)
     words = f"it was ready to run for {wanted:.1f} of {wall:.1f} s, and ran for {ran:.1f} s"
-    return [Finding(CORE_BUSY if ran < STARVED * wanted else CORE_FREE, "note", words)]
+    busy = wanted - ran > (1.0 - STARVED) * max(wanted, wall)
+    return [Finding(CORE_BUSY if busy else CORE_FREE, "note", words)]
 
 
 def differences(said: Reported, bpb: float | None, total: int | None, trust: Trust) -> list[Finding]:

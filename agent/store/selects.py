@@ -6,7 +6,7 @@ Takes which filters are wanted; gives a SELECT, to be run with a dict of values 
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BindParameter, Column, Select, bindparam, func, literal_column, select
+from sqlalchemy import BindParameter, Column, ColumnElement, Select, bindparam, func, literal_column, select
 
 from agent.states import GIVEN_UP
 from agent.store.schema import (
@@ -118,11 +118,15 @@ NEWEST_EVENT = select(func.coalesce(func.max(events.c.id), 0)).where(events.c.ca
 # ------------------------------------------------------------ runs and what was measured of them
 
 
+def _whose(proposal: bool) -> ColumnElement[bool]:
+    """Those of an idea are of its campaign. Asked for both, SQLite takes an index by the campaign and the state, and
+    looks through all runs of a long campaign for the few of the idea."""
+    return runs.c.proposal_id == _PROPOSAL if proposal else runs.c.campaign_id == _CAMPAIGN
+
+
 @cache
 def of_campaign(proposal: bool, states: bool, purposes: bool) -> Select[Any]:
-    query = select(runs).where(runs.c.campaign_id == _CAMPAIGN).order_by(runs.c.id)
-    if proposal:
-        query = query.where(runs.c.proposal_id == _PROPOSAL)
+    query = select(runs).where(_whose(proposal)).order_by(runs.c.id)
     if states:
         query = query.where(_among(runs.c.state, "states"))
     return query.where(_among(runs.c.purpose, "purposes")) if purposes else query
@@ -143,9 +147,7 @@ LATEST = select(measurements).where(measurements.c.run_id == bindparam("run_id")
 @cache
 def scored(proposal: bool, documents: bool) -> tuple[Select[Any], Select[Any]]:
     """The runs, and what was measured of them."""
-    which = [runs.c.campaign_id == _CAMPAIGN, runs.c.state == "done", measurements.c.latest == 1]
-    if proposal:
-        which.append(runs.c.proposal_id == _PROPOSAL)
+    which = [_whose(proposal), runs.c.state == "done", measurements.c.latest == 1]
     measured = select(runs.c.id.label("run_key"), *measurements.c).join_from(
         runs, measurements, measurements.c.run_id == runs.c.id
     )

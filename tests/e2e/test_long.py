@@ -64,6 +64,7 @@ def test_questions_of_every_turn_sort_and_scan_nothing(tmp_path: Path) -> None:
         reads.count_by(1, "knobs")
         reads.proposals(1, {"drafted", "approved"})
         reads.runs(1, proposal_id=1)
+        reads.runs(1, proposal_id=1, states={"done"}, purposes={"report"})
         reads.scored(1, proposal_id=1)
         reads.scored(1, proposal_id=1, documents=False)
     plans = []
@@ -72,8 +73,10 @@ def test_questions_of_every_turn_sort_and_scan_nothing(tmp_path: Path) -> None:
             rows = reads.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values).all()  # type: ignore[arg-type]
             plans.append((text, [row[3] for row in rows]))
     store.close()
-    assert len(plans) == 9
+    assert len(plans) == 10
     for text, plan in plans:
         assert not [step for step in plan if step.startswith("SCAN") or "TEMP B-TREE" in step], (text, plan)
         if "proposals.state IN" in text:  # all of a campaign's proposals are not looked at to find the few
             assert "ix_proposals_campaign_id_state" in plan[0], (text, plan)
+        if "runs.proposal_id =" in text:  # nor all of its runs to find those of one idea
+            assert any("ix_runs_proposal_id" in step for step in plan), (text, plan)

@@ -22,7 +22,8 @@ def test_a_campaign_on_two_machines_promotes_what_both_of_them_scored(tmp_path: 
     better = SCRIPTS["trained.py"].decode()
     base = better.replace("len(turned) // 2]", "len(turned) // 40]", 1)  # it learns from less
     assert base != better
-    toml = TOML.replace("summary = ", "budget_hours = 3.0\nsummary = ")
+    # A tenth of a second of training is no budget to be measured against beside other work.
+    toml = TOML.replace("summary = ", "budget_hours = 3.0\nsummary = ").replace("tolerance = 1.3", "tolerance = 9.0")
     root = world.make_workspace(tmp_path / "work", base, toml)
     for name, data in {**SCRIPTS, "trained.py": base.encode()}.items():
         (root / name).write_bytes(data)
