@@ -20,7 +20,7 @@ check: $(VENV)/.tested
 fast: $(VENV)/.tested
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m "not slow and not long and not walls and not clis" -n 2
 
-slow: $(VENV)/.tested                 ## three at once on two cores: most of them wait for something
+slow: $(VENV)/.tested                 ## what takes seconds each
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m "slow and not long and not walls and not clis" -n 2
 
 long: $(VENV)/.tested                 ## whole campaigns with real processes, and what else takes minutes

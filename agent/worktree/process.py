@@ -3,7 +3,8 @@
 Takes arguments and bytes; gives bytes. No hook, filter, signature, pager, prompt, editor or fetch can start
 from here, and a Ctrl-C in the terminal ends no git half-way. Of the launcher's GIT_ variables only the place of
 git's own programs is kept. Filters by attributes can't be switched off in git 2.39, so only commands that never
-apply them touch candidates: fast-import, cat-file, ls-tree, diff-tree.
+apply them touch candidates: fast-import, cat-file, ls-tree, diff-tree. GitPython, which finds and reads the person's
+repository elsewhere, starts git with the launcher's environment and settings, so it is not what writes here.
 """
 
 import os

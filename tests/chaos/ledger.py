@@ -3,7 +3,7 @@
 Takes the store's place and the provider's account; `sample` looks at one instant, `at_last` at the end.
 """
 
-from collections import Counter
+from collections import defaultdict
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -88,10 +88,11 @@ class Ledger:
         runs = reads.runs(campaign_id)
         assert {run.state for run in runs} <= {"done", "lost", "cancelled"}
         done = [run for run in runs if run.state == "done"]
-        twice = Counter(
-            (one.proposal_id, one.baseline_id, one.purpose, one.rung, one.seed, one.hardware_class) for one in done
-        )
-        assert [which for which, times in twice.items() if times > 1] == [], "runs that were counted twice"
+        meant = defaultdict(list)
+        for one in done:
+            meant[one.proposal_id, one.baseline_id, one.purpose, one.rung, one.seed, one.hardware_class].append(one)
+        twice = {which: them for which, them in meant.items() if len(them) > 1}
+        assert twice == {}, f"runs that were counted twice: {twice}"
         counted = [row["run_id"] for row in reads.connection.execute(measurements.select()).mappings()]
         assert sorted(counted) == sorted(run.id for run in done), "runs without a measurement, or with two"
         used = {one.run.id: one.measurement.slot_s for one in reads.scored(campaign_id)}
