@@ -4,7 +4,8 @@ Takes source text; gives a `Script`: a hash of its normal form, its tables of li
 Tokenizer and parser bound nesting themselves; what they raise at their bounds is reported as `NotParsed`.
 
 Every idea is a long script that differs from its head in a few lines. So this is the only place that parses, it
-remembers the newest scripts, and of a new one it looks only at the statements that no remembered script has.
+remembers the newest scripts, and of a new one it looks only at the statements that no remembered script has. The tree
+of the last one it parsed is there for whoever looks for something else in it.
 """
 
 import ast
@@ -25,6 +26,7 @@ MANY_LINES = 150
 # How much is remembered, in scripts and in characters: an idea and its head fit at the guard's longest.
 MOST_SCRIPTS = 32
 MOST_CHARACTERS = 4_000_000
+KEPT = 200_000  # characters: of a longer script the tree is not kept, not even for a moment
 
 Tables = Mapping[str, ast.Dict | None]
 """Dicts at module level by name; None for a name that is bound twice."""
@@ -75,6 +77,14 @@ def read(path: str, text: str) -> Script:
         return script
 
 
+def tree_of(text: str) -> ast.Module:
+    """A tree that is the caller's own. Raises what `ast.parse` does."""
+    with _lock:
+        mine = _trees.pop(text, None)
+        _trees.clear()
+    return ast.parse(text) if mine is None else mine
+
+
 def digest(path: str, text: str) -> str:
     """The same for all files that differ in comments, docstrings and layout alone. Raises NotParsed."""
     if path.endswith(".py"):
@@ -119,6 +129,7 @@ def risks(before: str, after: str) -> list[str]:
 
 _lock = threading.Lock()
 _scripts: OrderedDict[str, Script] = OrderedDict()
+_trees: dict[str, ast.Module] = {}  # the last one, if nobody has asked for it yet
 # By text: the grammar looks at nothing around a statement of a module, so the same text has the same tree.
 # A statement is kept as long as a remembered script has it.
 _statements: WeakValueDictionary[bytes, Statement] = WeakValueDictionary()
@@ -145,6 +156,7 @@ def uncollected() -> Iterator[None]:
 
 
 def _look(path: str, text: str) -> Script:
+    _trees.clear()
     tree = _parse(path, text)
     lines = lines_of(text)
     try:
@@ -157,7 +169,10 @@ def _look(path: str, text: str) -> Script:
     if statements and not normal:
         normal = [_EMPTY]  # as in a function that is nothing but a docstring
     # What ast.dump says of the whole tree: stores hold hashes of it.
-    return Script(statements, _tables(tree), _sha(_MODULE.replace(_EMPTY, ", ".join(normal))))
+    script = Script(statements, _tables(tree), _sha(_MODULE.replace(_EMPTY, ", ".join(normal))))
+    if len(text) <= KEPT:
+        _trees[text] = tree
+    return script
 
 
 def _parse(path: str, text: str) -> ast.Module:

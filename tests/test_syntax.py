@@ -141,3 +141,23 @@ def plain(tree: ast.Module) -> str:
 
 def _is_text(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def test_whoever_comes_next_needs_not_parse_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+    parse = ast.parse
+
+    def counted(text: str, **more: str) -> ast.Module:
+        parsed.append(text)
+        return parse(text, **more)
+
+    monkeypatch.setattr(ast, "parse", counted)
+    text = "never_seen_before = 1\n"
+    syntax.read("a.py", text)
+    first, second = syntax.tree_of(text), syntax.tree_of(text)
+    assert parsed == [text, text] and first is not second  # a tree is given away once: its owner may change it
+    syntax.read("a.py", "another = 1\n")
+    syntax.read("a.py", "a_third = 1\n")
+    assert list(syntax._trees) == ["a_third = 1\n"]  # one, at most
+    syntax.read("a.py", long := f"x = '{'y' * syntax.KEPT}'\n")
+    assert not syntax._trees and syntax.tree_of(long).body

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from agent.judge.rules.remembered import Remembered
-from agent.syntax import first_line, lines_of, text_of
+from agent.syntax import first_line, lines_of, text_of, tree_of
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Parsed:
     def of(cls, text: str) -> "Parsed":
         """Raises what `ast.parse` does."""
         lines = lines_of(text)
-        statements = tuple(Statement(node, text_of(node, lines), first_line(node)) for node in ast.parse(text).body)
+        statements = tuple(Statement(node, text_of(node, lines), first_line(node)) for node in tree_of(text).body)
         return cls(statements, Names.of(statements))
 
     def only(self, statement: Statement) -> "Parsed":

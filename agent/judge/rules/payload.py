@@ -5,6 +5,7 @@ calls of the usual decoders, in any order; what an `exec` runs beyond that is `h
 """
 
 import ast
+import copy
 import lzma
 import re
 import zlib
@@ -224,7 +225,7 @@ def _may_execute(text: bytes) -> bool:
 
 def _plain(node: ast.expr) -> ast.expr:
     """1<<20 as the number that it is, also inside lists and dicts of filters."""
-    return _Shifts().visit(node)  # type: ignore[no-any-return]
+    return _Shifts().visit(copy.deepcopy(node))  # type: ignore[no-any-return]
 
 
 class _Shifts(ast.NodeTransformer):
