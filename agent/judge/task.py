@@ -17,7 +17,7 @@ PEEKS = 64
 SURPRISING = 1000  # positions of a full audit, beside the uniform ones; more where that is not enough
 NETWORK = "network"  # the rule that a run sends nothing elsewhere
 CORE_BUSY, CORE_FREE = "core_busy", "core_free"  # of a run that met its clock: whether it had its core until then
-STARVED = 0.85  # of the baseline's share of its core; of the time that it was ready to run, where that is known
+STARVED = 0.85  # of the baseline's share of its core; where it is known, of its clock and of the time it was ready
 UNFINISHED = "repeat_unfinished"  # an accusation of the audit whose repeat did not come to an end
 
 # ok: there is a score. failed, capped: the candidate's doing. broken: ours or the machine's.
