@@ -32,7 +32,7 @@ from agent.steps.decide import decide
 from agent.steps.ending import NO_MORE_IDEAS, SCORELESS, Ending, close, ending, over
 from agent.steps.launch import full_disk, start
 from agent.steps.learn import Learning
-from agent.steps.limits import affordable, worst_idea
+from agent.steps.limits import affordable, least_idea
 from agent.steps.plan import Asking
 from agent.steps.promote import promote
 from agent.steps.slots import Slots
@@ -218,7 +218,7 @@ class Loop:
         if not any(begins(item) for item in items):
             return items
         with setting.store.read() as reads:
-            if not affordable(reads.balance(setting.campaign.id), worst_idea(setting, reads).gpu_s):
+            if not affordable(reads.balance(setting.campaign.id), least_idea(setting, reads).gpu_s):
                 return [item for item in items if not begins(item)]
         return items
 

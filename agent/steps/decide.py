@@ -12,11 +12,10 @@ from agent.errors import BudgetExceeded
 from agent.judge import gates, leases, noise, trial, verdict
 from agent.records import Decision, Proposal, ProposalState, Verdict
 from agent.setting import Setting, known
-from agent.steps import anchors, classes
+from agent.steps import anchors, classes, holds
 from agent.steps.fresh import fresh
-from agent.steps.limits import worst_run
 from agent.steps.wanted import in_flight, of_test, trial_rung, yardstick
-from agent.store import Reads, Scored, Tx
+from agent.store import Reads, Scored
 from agent.tables import DecisionRule, Rung
 
 NEXT_STATE: dict[Decision, ProposalState] = {
@@ -46,8 +45,6 @@ DUE: frozenset[ProposalState] = frozenset({"measured", "confirming"})
 # Ideas that were compared with a head; those that their trial ended are among them, which errs to the careful side.
 TESTED: frozenset[ProposalState] = frozenset({"worse", "inconclusive", "oversize", "promoted", "reverted"})
 STANDING: frozenset[ProposalState] = frozenset({"promoted"})
-# On their way to become the head.
-RACING: frozenset[ProposalState] = frozenset({"confirming", "auditing", "replaying", "accepted"})
 
 
 @dataclass(frozen=True)
@@ -176,10 +173,12 @@ def _write(setting: Setting, proposal: Proposal, found: Verdict) -> bool:
             state = _next_state(proposal, found)
             if found.decision == "screen":
                 tx.add_event(setting.campaign.id, "tried", found.words, proposal_id=proposal.id)
+            if proposal.state == "confirming" and found.decision in ("confirm", "more", "recheck"):
+                holds.extend(setting, tx, proposal)
             if state is None:
                 return True
             if state == "confirming":
-                _hold(setting, tx, proposal, found)
+                holds.begin(setting, tx, proposal, found.n_candidate)
             tx.move(proposal.id, state, found.words)
             if state not in ("confirming", "auditing"):
                 budget.let_go(tx, proposal.id, state)
@@ -196,28 +195,12 @@ def _next_state(proposal: Proposal, found: Verdict) -> ProposalState | None:
     return NEXT_STATE[found.decision]
 
 
-def _hold(setting: Setting, tx: Tx, proposal: Proposal, found: Verdict) -> None:
-    """Sets aside the worst case of saying yes: the other seeds, one replay on a new head, the head's fresh runs.
-
-    Where so much is not left, an idea that no other races with goes on without a replay: while it holds what is left,
-    no other can be confirmed and become the head before it.
-    """
-    rule, campaign, worst = setting.track.decision, setting.campaign, worst_run(setting, tx)
-    least = rule.max_seeds - found.n_candidate + rule.report_seeds
-    try:
-        whole = worst.times(least + rule.max_seeds)
-        budget.reserve(tx, campaign.id, whole, "hold", proposal_id=proposal.id)
-    except BudgetExceeded:
-        if tx.count_proposals(campaign.id, RACING):
-            raise
-        budget.reserve(tx, campaign.id, worst.times(least), "hold", proposal_id=proposal.id)
-
-
 def _unfunded(setting: Setting, proposal: Proposal, found: Verdict, why: str) -> bool:
     """Waits while other reservations may still shrink; if there are none, this idea is for the next campaign."""
     with setting.store.write() as tx:
-        if tx.balance(setting.campaign.id).reserved.gpu_s > 0:
+        if not holds.hopeless(tx, proposal):
             return False
         tx.add_verdict(found)
         tx.move(proposal.id, "unfunded", f"{found.words}; but {why}")
+        budget.let_go(tx, proposal.id, "unfunded")
         return True

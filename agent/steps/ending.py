@@ -14,7 +14,7 @@ from agent.steps import classes, losses, rescore
 from agent.steps.decide import undecided
 from agent.steps.fresh import disturbed
 from agent.steps.launch import covering, full_disk
-from agent.steps.limits import affordable, worst_idea, worst_run
+from agent.steps.limits import affordable, least_idea, worst_run
 from agent.steps.plan import WAITING
 from agent.steps.wanted import LIVE, begins, given_up, wanted
 from agent.store import Reads, Tx
@@ -64,7 +64,7 @@ def ending(setting: Setting, reads: Reads, *, may_plan: bool) -> Ending | None:
         return None  # decided when what others set aside has shrunk, or when nothing is set aside any more
     if not payable:
         return Ending("finished", "the budget does not cover another run")
-    if all(begins(item) for item in items) and not affordable(balance, worst_idea(setting, reads).gpu_s):
+    if all(begins(item) for item in items) and not affordable(balance, least_idea(setting, reads).gpu_s):
         return Ending("finished", "what is left of the budget could not confirm another idea")
     if items or may_plan or reads.proposals(campaign.id, WAITING) or _resting(setting, reads):
         return None

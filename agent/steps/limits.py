@@ -66,14 +66,14 @@ def worst_scoring(setting: Setting, reads: Reads, rung: str, hardware_class: str
     return Amount(gpu_s=(limits.judge_wall_s() + GRACE_S) * max(1, setting.track.gpus(rung)))
 
 
-def worst_idea(setting: Setting, reads: Reads) -> Amount:
-    """What a new idea takes if it is accepted and nothing raced with it: a screening run like the base's, and at worst
-    its other seeds and the fresh runs of the new head.
+def least_idea(setting: Setting, reads: Reads) -> Amount:
+    """What a new idea takes if it is accepted as soon as any can be: a screening run like the base's, and at worst one
+    more seed and the fresh runs of the new head.
 
     With less left no idea could be accepted any more, so none is begun.
     """
     rule, worst = setting.track.decision, worst_run(setting, reads)
-    further = worst.times(rule.max_seeds - 1 + rule.report_seeds)
+    further = worst.times(1 + rule.report_seeds)
     return replace(further, gpu_s=further.gpu_s + worst.gpu_s / setting.track.limits.headroom)
 
 

@@ -7,7 +7,7 @@ from agent.errors import BudgetExceeded, EditError, UserError
 from agent.judge import gates, verdict
 from agent.records import Proposal, ProposalState, Verdict
 from agent.setting import Setting, known
-from agent.steps import admit, anchors, classes, rescore
+from agent.steps import admit, anchors, classes, holds, rescore
 from agent.steps.auditing import unaudited
 from agent.steps.decide import noise_of
 from agent.steps.fresh import fresh
@@ -79,8 +79,7 @@ def _unfunded(setting: Setting, proposal: Proposal, why: str) -> bool:
     """Its runs were repeated so often that they used up what was set aside for it. It waits while others may still give
     money back; a head without fresh runs would have no figure, so if nobody will, it is for the next campaign."""
     with setting.store.write() as tx:
-        own = sum(hold.reserved.gpu_s for hold in budget.holds(tx, proposal.id))
-        if tx.balance(setting.campaign.id).reserved.gpu_s > own:
+        if not holds.hopeless(tx, proposal):
             return False
         words = f"{known(tx.verdicts(proposal.id))[-1].words}; but its fresh runs can't be paid: {why}"
         tx.move(proposal.id, "unfunded", words)

@@ -1,0 +1,142 @@
+"""What is set aside for an idea that passed, near the end of a budget."""
+
+from pathlib import Path
+from typing import cast
+
+import pytest
+from sqlalchemy import update
+
+from agent import budget
+from agent.errors import BudgetExceeded
+from agent.loop import Loop
+from agent.records import Amount, Decision, Verdict
+from agent.setting import Setting, known
+from agent.steps import decide, holds
+from agent.steps.limits import worst_run
+from agent.steps.promote import promote
+from agent.store.schema import campaigns
+from tests.e2e import world
+from tests.filling import draft
+
+
+@pytest.fixture
+def setting(root: Path) -> Setting:
+    """A campaign that is over, whose cap each test sets anew."""
+    world.write_ideas(root, [world.idea("wider", ('"width": 4', '"width": 8'))])
+    setting = world.open_campaign(root)
+    Loop(setting).run()
+    return setting
+
+
+def test_near_the_end_an_idea_that_nobody_races_is_confirmed_with_what_is_left(setting: Setting) -> None:
+    """A whole hold is eleven runs: four more seeds, five of a replay, three fresh ones less the seed that it had."""
+    with setting.store.write() as tx:
+        worst = worst_run(setting, tx).gpu_s
+        settled = tx.balance(1).settled.gpu_s
+
+    def held(runs_left: float, title: str, *, racing: bool = False) -> float | None:
+        """What an idea with one seed gets, in runs; None: nothing."""
+        with setting.store.write() as tx:
+            tx.connection.execute(update(campaigns).values(cap_gpu_s=settled + runs_left * worst))
+            if racing:
+                other = tx.add_proposal(1, draft(f"{title}, racing", 1), baseline_id=tx.head(1).id, state="confirming")
+            idea = tx.add_proposal(1, draft(title, 1), baseline_id=tx.head(1).id, state="measured")
+            try:
+                holds.begin(setting, tx, idea, 1)
+            except BudgetExceeded:
+                assert budget.holds(tx, idea.id) == []
+                return None
+            finally:
+                if racing:
+                    tx.move(other.id, "worse")
+            (hold,) = budget.holds(tx, idea.id)
+            budget.let_go(tx, idea.id, "asked")
+            return round(hold.reserved.gpu_s / worst, 3)
+
+    rule = setting.track.decision
+    assert (rule.max_seeds, rule.report_seeds) == (4, 3)
+    assert held(10.5, "all") == 3 + 4 + 3
+    assert held(9.5, "no replay") == 3 + 3
+    assert held(5.5, "two seeds") == 2 + 3
+    assert held(4.5, "one seed") == 1 + 3
+    assert held(3.9, "none") is None
+    assert held(10.5, "raced, all", racing=True) == 3 + 4 + 3
+    assert held(9.5, "raced, no replay", racing=True) is None
+
+
+def test_a_confirmation_goes_on_while_its_next_seed_and_the_fresh_runs_are_paid(setting: Setting) -> None:
+    with setting.store.write() as tx:
+        worst = worst_run(setting, tx).gpu_s
+        tx.connection.execute(update(campaigns).values(cap_gpu_s=tx.balance(1).settled.gpu_s + 4.5 * worst))
+        idea = tx.add_proposal(1, draft("one", 1), baseline_id=tx.head(1).id, state="confirming")
+        later = tx.add_proposal(1, draft("two", 1), baseline_id=tx.head(1).id, state="confirming")
+        holds.extend(setting, tx, idea)
+        holds.extend(setting, tx, idea)  # nothing is missing
+        (hold,) = budget.holds(tx, idea.id)
+        assert hold.reserved.gpu_s == pytest.approx(4 * worst)
+        spent = tx.add_run(
+            1,
+            idea.id,
+            idea.baseline_id,
+            rung="decide",
+            purpose="confirm",
+            seed=1,
+            attempt=1,
+            hardware_class="fake",
+            script_sha="0" * 64,
+        )
+        entry = budget.draw(tx, hold.id, worst_run(setting, tx), spent.id)
+        assert not holds.hopeless(tx, later)  # a run is under way
+        with pytest.raises(BudgetExceeded):
+            holds.extend(setting, tx, idea)
+        budget.settle(tx, entry, Amount(gpu_s=0.4 * worst))
+        holds.extend(setting, tx, idea)  # it took less than its worst case, and that much is free again
+        (hold,) = budget.holds(tx, idea.id)
+        assert hold.reserved.gpu_s == pytest.approx(4 * worst)
+        assert holds.hopeless(tx, idea)
+        assert not holds.hopeless(tx, later)
+        budget.resize(tx, hold.id, Amount(gpu_s=3 * worst))
+        budget.reserve(tx, 1, Amount(gpu_s=worst / 2), "hold", proposal_id=later.id)
+        assert holds.hopeless(tx, idea) and not holds.hopeless(tx, later)  # the older gives up, and only that one
+
+
+def test_an_idea_whose_next_seed_is_not_paid_ends_and_gives_back_what_it_held(setting: Setting) -> None:
+    """It is promising, not clear: one further seed would be needed for each that the budget covers."""
+    with setting.store.write() as tx:
+        worst = worst_run(setting, tx).gpu_s
+        tx.connection.execute(update(campaigns).values(cap_gpu_s=tx.balance(1).settled.gpu_s + 3.5 * worst))
+        idea = tx.add_proposal(1, draft("one", 1), baseline_id=tx.head(1).id, state="confirming")
+        budget.reserve(tx, 1, Amount(gpu_s=3 * worst), "hold", proposal_id=idea.id)
+    for decision in ("confirm", "more", "recheck"):
+        found = Verdict(idea.id, known(idea.baseline_id), cast(Decision, decision), "promising", n_candidate=2)
+        with setting.store.write() as tx:
+            entry = budget.reserve(tx, 1, Amount(gpu_s=worst / 4), "hold", proposal_id=tx.head(1).id)
+        assert not decide._write(setting, idea, found)  # the head may give something back
+        with setting.store.write() as tx:
+            assert tx.proposal(idea.id).state == "confirming" and tx.verdicts(idea.id) == []
+            budget.release(tx, entry, "asked")
+    assert decide._write(setting, idea, found)
+    with setting.store.read() as reads:
+        ended = reads.proposal(idea.id)
+        assert ended.state == "unfunded" and ended.reason.startswith("promising; but ")
+        assert budget.open_entries(reads, 1) == [] and budget.audit(reads, 1) == []
+
+
+def test_what_passed_waits_for_its_fresh_runs_money_and_ends_when_nobody_gives_any(setting: Setting) -> None:
+    """Lost runs used up what it held."""
+    with setting.store.write() as tx:
+        worst = worst_run(setting, tx).gpu_s
+        tx.connection.execute(update(campaigns).values(cap_gpu_s=tx.balance(1).settled.gpu_s + 2.9 * worst))
+        idea = tx.add_proposal(1, draft("one", 1), baseline_id=tx.head(1).id, state="auditing")
+        tx.add_verdict(Verdict(idea.id, known(idea.baseline_id), "accept", "passes", n_candidate=2))
+        budget.reserve(tx, 1, Amount(gpu_s=worst), "hold", proposal_id=idea.id)
+        entry = budget.reserve(tx, 1, Amount(gpu_s=worst / 4), "hold", proposal_id=tx.head(1).id)
+    assert promote(setting) == 0
+    with setting.store.write() as tx:
+        assert tx.proposal(idea.id).state == "auditing"
+        budget.release(tx, entry, "asked")
+    assert promote(setting) == 1
+    with setting.store.read() as reads:
+        ended = reads.proposal(idea.id)
+        assert ended.state == "unfunded" and "passes; but its fresh runs can't be paid: " in ended.reason
+        assert budget.open_entries(reads, 1) == [] and budget.audit(reads, 1) == []
