@@ -144,6 +144,7 @@ def test_a_pod_is_rented_for_a_run_used_and_given_back(pool: Pool, tmp_path: Pat
     pool.stand.courses.append(Course())
     runner = pool.runner()
     assert (runner.slots, runner.price("runpod/0")) == (("runpod/0",), pytest.approx(3.5, abs=0.01))
+    before = runner.hardware_class("runpod/0")
     runner.step()
     assert pool.stand.pods == {}  # nobody asked for anything
     paths = pool.job(runner)
@@ -151,7 +152,8 @@ def test_a_pod_is_rented_for_a_run_used_and_given_back(pool: Pool, tmp_path: Pat
     pool.until(runner, lambda: runner.poll(paths.folder) in ("done", "lost"))
     assert runner.poll(paths.folder) == "done", runner.loss(paths.folder)
     assert runner.collect(paths.folder).outcome == "ok" and paths.measure.exists()
-    assert runner.price("runpod/0") == pytest.approx(3.5, abs=0.01) and runner.hardware_class("runpod/0")
+    assert runner.price("runpod/0") == pytest.approx(3.5, abs=0.01)
+    assert runner.hardware_class("runpod/0") == before == f"cpu/runpod/{H100}"
     (timer,) = (tmp_path / "timers").iterdir()
     assert int(timer.read_text()) > time.time() + 3 * HOUR  # moved by the pod's own clock
     pool.until(runner, lambda: not pool.stand.living(), step_s=30)

@@ -90,12 +90,13 @@ class RentingRunner:
         self._news.set()
 
     def hardware_class(self, slot: str) -> str:
-        keeper = self._keepers.get(slot)
-        facts = None if keeper is None or keeper.machine is None else self._ssh.machines.facts(keeper.machine.name)
-        if facts is not None:
-            return facts.hardware_class
+        """The same before there is a machine and after, so that runs can be bound to it. Machines that are rented for
+        their processors alone are a class by what they are rented as: which processor it is, is found too late, and on
+        a track without GPUs no clock makes a score."""
         named = self._named.get(slot)
-        return "" if named is None else self._expected(named.kind, named.gpus)
+        if named is None:
+            return ""
+        return self._expected(named.kind, named.gpus) or f"cpu/{self.name}/{named.kind}"
 
     def far(self, slot: str) -> bool:
         return True
