@@ -79,7 +79,7 @@ WRONG = (
     (("log", "r65", "--of", "judge"), 2, "choose one of train, score, shepherd"),
     (("log", "r65", "--of", "trian"), 2, "--of trian: Did you mean 'train'? choose one of"),
     (("runs", "--last", "0"), 2, "Invalid value for '--last'"),
-    (("runs", "--lsat", "9"), 2, "No such option"),
+    (("runs", "--lsat", "9"), 2, "No such option: --lsat. Did you mean '--last'"),
     (("tracks", "tinny"), 2, "Did you mean 'tiny'?"),
     (("review", "p6"), 2, "p6 doesn't wait for review: it is promoted"),
     (("review", "--approve-all", "--reject-all"), 2, "choose one"),

@@ -40,9 +40,18 @@ def _wrong_use(error: Exception) -> None:
     """Ends the program if that is how typer says that a command was typed wrongly."""
     show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
     if callable(show) and isinstance(code, int):
+        _meant(error)
         show()
         _as_json(str(getattr(error, "message", error)), code)
         sys.exit(code)
+
+
+def _meant(error: Exception) -> None:
+    """Options that are close to one that there is not, in the words that commands and names have."""
+    close = getattr(error, "possibilities", None)
+    if close:
+        shown = ", ".join(repr(one) for one in close)
+        vars(error).update(message=f"{getattr(error, 'message', error)}. Did you mean {shown}?", possibilities=None)
 
 
 def _refused_by_the_disk(error: Exception) -> None:
