@@ -30,7 +30,8 @@ from typing import NamedTuple
 
 from agent import fresh, reach, track, training
 from agent.reach import Reach
-from agent.runners.job import JobPaths, strict
+from agent.runners.job import JobPaths
+from agent.strict import strict
 from agent.tables import BUDGET
 from benchmarks.store import machine
 from benchmarks.walls_start import Cost, Start

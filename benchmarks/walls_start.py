@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import agent.runners.shepherd
-from agent.runners.job import strict
+from agent.strict import strict
 from sandbox import Confined, Limits, Policy
 
 assert agent.runners.shepherd  # what a shepherd has loaded

@@ -19,7 +19,7 @@ from typing import IO
 from agent import fresh
 from agent.admission.parts import PARTS, Asked
 from agent.admission.seen import MOST_BYTES, MOST_WORD, VERSION, Record
-from agent.runners.job import from_json, strict
+from agent.strict import from_json, strict
 
 LIMIT_S = 60.0
 # What each part may take at most. Data come last and get what is left.

@@ -18,8 +18,8 @@ from agent import packages
 from agent.admission import smi, storage, work
 from agent.admission.seen import Environment, Host, Walls
 from agent.runners.cores import cores, cpu_name
-from agent.runners.job import strict
 from agent.runners.shepherd import boot
+from agent.strict import strict
 from sandbox.policy import Policy, reaches
 from sandbox.proving import ProbeError, bare, compare, prove
 from sandbox.seen import seen

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, is_dataclass
 
-from agent.runners.job import strict
+from agent.strict import strict
 from sandbox.policy import Level
 
 VERSION = 1

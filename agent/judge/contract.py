@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from agent.judge.task import Status
-from agent.runners.job import strict
+from agent.strict import strict
 
 State = Literal["holds", "broken", "untested"]
 BUSY = ". Where the machine was busy with other work, try again"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.judge.task import Manifest
-from agent.runners.job import strict
+from agent.strict import strict
 
 HEAD = struct.Struct("<IB")  # length of the payload, type
 LARGEST = 64 << 20

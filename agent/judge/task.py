@@ -10,7 +10,7 @@ from typing import Literal
 from agent.judge import JUDGE_VERSION
 from agent.judge.texts import Documents
 from agent.records import Finding
-from agent.runners.job import strict
+from agent.strict import strict
 from sandbox.policy import Policy
 
 PEEKS = 64

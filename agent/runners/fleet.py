@@ -31,9 +31,10 @@ from agent.runners import (
     rents,
     size_of,
 )
-from agent.runners.job import strict, write_aside
+from agent.runners.job import write_aside
 from agent.runners.order import Order
 from agent.runners.reading import read_small, there
+from agent.strict import strict
 from sandbox import BoxName, Level, Policy
 from sandbox.policy import reaches
 

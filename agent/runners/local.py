@@ -15,22 +15,13 @@ from agent import fresh
 from agent.errors import InfraError, UserError
 from agent.hardware import Gpu
 from agent.runners import cores, leftovers, lock, stopped
-from agent.runners.job import (
-    JobPaths,
-    JobResult,
-    JobSpec,
-    JobState,
-    Loss,
-    Progress,
-    from_json,
-    strict_heartbeat,
-    write_aside,
-)
+from agent.runners.job import JobPaths, JobResult, JobSpec, JobState, Loss, Progress, strict_heartbeat, write_aside
 from agent.runners.order import Here, Order, corpus_beside, placed, spec_of
 from agent.runners.progress import progress
 from agent.runners.reading import read_small, there
 from agent.runners.results import result_of
 from agent.runners.shepherd import BEAT_S, boot
+from agent.strict import from_json
 from sandbox import BoxName, Level, Policy, in_force
 from sandbox.child import open_log
 from sandbox.walls import strongest, tried

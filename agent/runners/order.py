@@ -14,8 +14,9 @@ from agent import reach, training
 from agent.errors import InfraError, TrackError
 from agent.judge.phase import CodeSizes, Texts, judge_phase
 from agent.judge.task import Auditing
-from agent.runners.job import JobPaths, JobSpec, Phase, PhaseName, make, strict
+from agent.runners.job import JobPaths, JobSpec, Phase, PhaseName, make
 from agent.runners.reading import read_small
+from agent.strict import strict
 from agent.tables import Limits
 from agent.track import Track, parse
 from sandbox.policy import BoxName, Level

@@ -18,18 +18,10 @@ from types import FrameType
 from agent.records import Outcome
 from agent.runners import lock
 from agent.runners.artifact import fault
-from agent.runners.job import (
-    Heartbeat,
-    JobPaths,
-    JobResult,
-    JobSpec,
-    Phase,
-    PhaseResult,
-    from_json,
-    write_aside,
-)
+from agent.runners.job import Heartbeat, JobPaths, JobResult, JobSpec, Phase, PhaseResult, write_aside
 from agent.runners.reading import read_small, there
 from agent.runners.removal import remove
+from agent.strict import from_json
 from sandbox import CAPS, Confined, Exit, NoWalls, StartError, in_force, tree
 from sandbox.limits import MB
 

@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from agent.judge.contract import Conformance
-from agent.runners.job import strict, write_aside
+from agent.runners.job import write_aside
 from agent.runners.reading import read_small
+from agent.strict import strict
 
 MOST = 64  # answers that are kept
 OLD_S = 86_400.0  # after which one is asked for anew: the machine and its packages may be others

@@ -19,8 +19,8 @@ from agent.context.fence import fence, visible
 from agent.judge import lines, logs, protocol, sizes
 from agent.judge.task import Manifest
 from agent.report import recorder, words
-from agent.runners.job import strict
 from agent.runners.progress import last_step
+from agent.strict import strict
 from agent.tools import curve, dry_run
 from agent.tools.window import bounded, window
 from tests.good_records import GOOD

@@ -23,20 +23,12 @@ from agent.judge.task import Measured, no_score
 from agent.report import recorder, words
 from agent.report.live import Job, _how_far
 from agent.runners import leftovers
-from agent.runners.job import (
-    FOREVER_S,
-    MOST_BEAT,
-    Heartbeat,
-    JobResult,
-    PhaseResult,
-    from_json,
-    strict,
-    strict_heartbeat,
-)
+from agent.runners.job import FOREVER_S, MOST_BEAT, Heartbeat, JobResult, PhaseResult, strict_heartbeat
 from agent.runners.local import LocalRunner
 from agent.runners.progress import last_step, progress
 from agent.runners.reading import MOST
 from agent.steps.inert import losses as early_losses
+from agent.strict import from_json, strict
 from agent.tools import curve
 from sandbox import Exit, tree
 from tests.good_records import GOOD, beat
@@ -104,7 +96,7 @@ def test_the_largest_results_are_read_in_bounded_time_and_memory(piece: str) -> 
     """The reader has 4 MB of them at most; in a process of its own, whose memory can be seen."""
     code = (
         "import resource, sys, time\n"
-        "from agent.judge.task import Measured\nfrom agent.runners.job import strict\n"
+        "from agent.judge.task import Measured\nfrom agent.strict import strict\n"
         "from agent.runners.reading import MOST\n"
         f"text = {piece!r} * (MOST // {len(piece)})\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"

@@ -13,8 +13,9 @@ from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 
 from agent.errors import InfraError
-from agent.runners.job import JobPaths, Loss, strict, strict_heartbeat, sync_folder, write_aside
+from agent.runners.job import JobPaths, Loss, strict_heartbeat, sync_folder, write_aside
 from agent.runners.reading import MOST, read_small, there
+from agent.strict import strict
 from sandbox.limits import MB
 
 TRAINING_LOGS = ("train.log", "shepherd.log")

@@ -17,10 +17,11 @@ from pathlib import Path
 
 from agent import fresh, hardware
 from agent.runners import lock, shepherd
-from agent.runners.job import JobPaths, strict, write_aside
+from agent.runners.job import JobPaths, write_aside
 from agent.runners.order import Here, Order, spec_of
 from agent.runners.reading import read_small, there
 from agent.runners.slurm import listing, proven
+from agent.strict import strict
 from sandbox.walls import tried
 
 WHERE, BEGAN, TAKEN = "where.json", "began", "taken"

@@ -21,9 +21,9 @@ from typing import NamedTuple
 
 from agent.errors import InfraError
 from agent.runners.far import code
-from agent.runners.job import from_json
 from agent.runners.slurm import porter
 from agent.runners.slurm.shell import Shell
+from agent.strict import from_json
 
 PORTER = Path(porter.__file__).read_text("utf-8")
 SEND_S = 3600.0

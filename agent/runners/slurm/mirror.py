@@ -12,12 +12,13 @@ from pathlib import Path
 from agent.errors import InfraError
 from agent.runners.far import mirror
 from agent.runners.far.mirror import LOGS
-from agent.runners.job import JobPaths, JobResult, Loss, strict, strict_heartbeat, write_aside
+from agent.runners.job import JobPaths, JobResult, Loss, strict_heartbeat, write_aside
 from agent.runners.order import Order
 from agent.runners.reading import MOST, read_small, there
 from agent.runners.shepherd import BEAT_S
 from agent.runners.slurm.batch import BEGAN
 from agent.runners.slurm.depot import Depot, Look, Wanted
+from agent.strict import strict
 from sandbox.limits import MB
 
 NOTE, LOG = "slurm.json", "slurm.log"

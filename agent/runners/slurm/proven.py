@@ -17,9 +17,10 @@ from pathlib import Path
 from agent.admission.examine import LIMIT_S, Look, examine
 from agent.admission.seen import Record
 from agent.runners import lock
-from agent.runners.job import strict, write_aside
+from agent.runners.job import write_aside
 from agent.runners.reading import read_small
 from agent.runners.shepherd import boot
+from agent.strict import strict
 from sandbox.policy import Level, reaches
 
 FOLDER = "nodes"  # in the cluster's folder

@@ -14,7 +14,7 @@ from agent.errors import UserError
 from agent.records import Campaign
 from agent.runners import LATER
 from agent.runners.far.mirror import lost
-from agent.runners.job import JobPaths, JobResult, JobState, Loss, Progress, strict, write_aside
+from agent.runners.job import JobPaths, JobResult, JobState, Loss, Progress, write_aside
 from agent.runners.order import Order, placed
 from agent.runners.progress import progress
 from agent.runners.reading import read_small, there
@@ -29,6 +29,7 @@ from agent.runners.slurm.sending import Sender
 from agent.runners.slurm.settings import Settings
 from agent.runners.slurm.shell import Shell
 from agent.runners.slurm.watch import Watch
+from agent.strict import strict
 from agent.track import Track
 from sandbox.policy import BoxName, Level, Policy
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agent.errors import CaddieError, InfraError
-from agent.runners.job import from_json
 from agent.runners.reading import there
 from agent.runners.results import order_of
 from agent.runners.slurm import judging
@@ -22,6 +21,7 @@ from agent.runners.slurm.mirror import Mirror, Note, Unreadable
 from agent.runners.slurm.placing import AT_ONCE, Placing, key_of
 from agent.runners.slurm.sending import batch_log
 from agent.runners.slurm.settings import Settings
+from agent.strict import from_json
 
 GATHER_S = 0.3  # what is submitted within this time may become one array
 REMIND_S = 15.0

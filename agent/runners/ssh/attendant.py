@@ -21,7 +21,7 @@ from agent import devices, hardware, packages, reach
 from agent.errors import CaddieError, InfraError
 from agent.runners import leftovers, lock
 from agent.runners.far.mirror import LOGS
-from agent.runners.job import JobPaths, strict
+from agent.runners.job import JobPaths
 from agent.runners.local import LocalRunner
 from agent.runners.order import Order, place
 from agent.runners.reading import read_small, there
@@ -39,6 +39,7 @@ from agent.runners.ssh.answers import (
     Settings,
     Share,
 )
+from agent.strict import strict
 from agent.track import Track
 
 MOST_LOG = 1 << 18  # bytes of one log in one answer

@@ -16,10 +16,10 @@ from agent.errors import InfraError, UserError
 from agent.reach import fineweb_folder
 from agent.runners.far import code
 from agent.runners.far.environment import Kit
-from agent.runners.job import from_json
 from agent.runners.ssh import far
 from agent.runners.ssh.hosts import SshHost
 from agent.runners.ssh.link import Refused, Unreachable, Wire, broken, read_most
+from agent.strict import from_json
 from agent.track import Track
 from trainer.data.manifest import load
 

@@ -17,12 +17,13 @@ from agent.errors import CaddieError, InfraError
 from agent.judge.phase import Texts
 from agent.judge.texts import Documents
 from agent.runners import leftovers, lock, shepherd
-from agent.runners.job import JobPaths, create, strict, write_aside
+from agent.runners.job import JobPaths, create, write_aside
 from agent.runners.order import Here, Order, spec_of
 from agent.runners.reading import read_plain
 from agent.runners.ssh import far
 from agent.runners.ssh.attendant import begun, lay_blob, passable, refuse
 from agent.runners.ssh.far import say
+from agent.strict import strict
 from sandbox import BoxName
 from sandbox.limits import MB
 

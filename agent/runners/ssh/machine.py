@@ -17,13 +17,13 @@ from typing import TypeVar
 from agent import fresh
 from agent.errors import InfraError
 from agent.runners.far.environment import Environment, Kit, There, kit, named, pins
-from agent.runners.job import strict
 from agent.runners.ssh import depot
 from agent.runners.ssh.answers import MOST_FRAME, Dead, Facts, Looked, Seen, Settings
 from agent.runners.ssh.attendant import judging_tree
 from agent.runners.ssh.depot import How, Tree
 from agent.runners.ssh.hosts import SshHost
 from agent.runners.ssh.link import Done, Process, Refused, Unreachable, Wire, broken
+from agent.strict import strict
 from agent.track import Track
 
 T = TypeVar("T")

@@ -7,8 +7,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from agent.runners.job import strict, write_aside
+from agent.runners.job import write_aside
 from agent.runners.reading import read_small
+from agent.strict import strict
 
 NAME = "far.json"
 
