@@ -68,6 +68,8 @@ class StandIn:
         self.faults: deque[tuple[str, Fault]] = deque()  # (method, fault), taken one by one
         self.storm: Callable[[str, str], Fault | None] = lambda method, path: None
         self.courses: deque[Course] = deque()
+        self.usual = Course()
+        """Of the pods that come when none of those is left."""
         self.hidden_s = 0.0  # so long after it was made, a pod is in no list
         self.dying_s = 0.0  # so long a pod is still there after its end was accepted
         self.retry_after = "7"  # seconds, as a 429 says
@@ -234,7 +236,7 @@ class StandIn:
             return problem(
                 400, "Bad Request", "There are no longer any instances available with the requested specifications."
             )
-        course = self.courses.popleft() if self.courses else Course()
+        course = self.courses.popleft() if self.courses else self.usual
         each = community if asked.get("cloud") == "COMMUNITY" else secure
         price = each * count * course.dearer
         pod = StandPod(f"pod{next(self._ids):06d}", asked, course, self.at, price, free[0] or PLACES[0])

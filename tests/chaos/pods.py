@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from tests.chaos.boxes import Box
 from tests.runpod import StandIn, standin
-from tests.runpod_pods import StandPod
+from tests.runpod_pods import Course, StandPod
 
 LOOK_S = 0.1
 
@@ -30,6 +30,7 @@ class Account(StandIn):
         self.lies: dict[str, int] = {}  # ports that pods say they have
         self.lie_next = 0
         self.real = True
+        self.usual = Course(1, 2, 3)
         self.retry_after = "1"
         self.ssh = ("127.0.0.1", 22, getpass.getuser())
 
