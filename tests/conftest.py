@@ -77,6 +77,22 @@ def server(tmp_path: Path) -> Iterator[sshd.Sshd]:
     found.stop()
 
 
+@pytest.fixture(scope="module")
+def lasting_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sshd.Sshd]:
+    """Of all tests of a module."""
+    found = sshd.start(tmp_path_factory.mktemp("sshd") / "s")
+    yield found
+    found.stop()
+
+
+@pytest.fixture(scope="module")
+def toy_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prepared data for `tests.zoo_runs.TOML`."""
+    from tests.zoo_runs import make_corpus
+
+    return make_corpus(tmp_path_factory.mktemp("corpus") / "docs")
+
+
 @pytest.fixture
 def thread() -> Iterator[Thread]:
     """The event loop of links."""

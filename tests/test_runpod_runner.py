@@ -2,129 +2,38 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
 
-from agent import track as tracks
 from agent.errors import BudgetExceeded, InfraError, StoreError, UserError
 from agent.machines import book
 from agent.machines.records import BadRequest, Limits
-from agent.machines.renting import Renter
 from agent.machines.sweep import settle
-from agent.runners import NEW, JobPaths
+from agent.runners import NEW
 from agent.runners.rented import deadman
 from agent.runners.rented.keeper import Keeper
-from agent.runners.rented.keys import public_key
 from agent.runners.rented.prices import UNKNOWN_USD
-from agent.runners.rented.runner import Admit, RentingRunner
-from agent.runners.runpod.client import Client
-from agent.runners.runpod.pods import Pods
-from agent.runners.runpod.rental import PodRental
-from agent.runners.runpod.settings import Settings
-from agent.store.schema import admissions
-from tests import far, sshd
+from tests import sshd
 from tests.processes import until
-from tests.renting import HOUR, opened
-from tests.runpod import H100, KEY, PLACES, Course, StandIn
-from tests.zoo_runs import TOML, make_corpus
+from tests.renting import HOUR
+from tests.runpod import H100, PLACES, Course, StandIn
+from tests.runpod_pool import Pool
+from tests.zoo_runs import TOML
 
 PCIE = "NVIDIA H100 PCIe"
 QUICK = Course(starting=0, running=0, port=0)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sshd.Sshd]:
-    found = sshd.start(tmp_path_factory.mktemp("sshd") / "s")
-    yield found
-    found.stop()
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_corpus(tmp_path_factory.mktemp("corpus") / "docs")
-
-
-class Pool:
-    """A workspace whose runs go to pods; its campaign has a hundred dollars."""
-
-    def __init__(self, root: Path, stand: StandIn, server: sshd.Sshd, corpus: Path) -> None:
-        self.stand, self.server = stand, server
-        self.world = far.World(root, server, corpus=corpus)
-        self.store, self.campaign = opened(self.world.workspace)
-        stand.ssh = ("127.0.0.1", server.port, server.host(root).user)
-        self.settings = Settings(
-            data_centers=PLACES,
-            ssh_key=str(server.key),
-            folder=str(root / "far"),
-            python=str(server.host(root).python),
-            idle_s=120.0,
-            url=stand.url,
-        )
-        self.runners: list[RentingRunner] = []
-
-    def renter(self, settings: Settings, limits: Limits | None = None) -> Renter:
-        client = Client(KEY, self.stand.url, answer_s=2.0, sleep=self.stand.sleep)
-        pods = Pods(client, settings, public_key(settings.ssh_key, self.world.workspace), clock=self.stand.clock)
-        return Renter(self.store, pods, "runpod", "here", limits or settings.limits, self.stand.clock, self.stand.sleep)
-
-    def runner(
-        self,
-        slots: int = 1,
-        toml: str = TOML,
-        limits: Limits | None = None,
-        admit: Admit | None = lambda machine, far: "",
-        **changed: object,
-    ) -> RentingRunner:
-        settings, track = self.settings.model_copy(update=changed), tracks.parse(toml, "toy.toml")
-        workspace = self.world.workspace
-        rental = PodRental("runpod", settings, workspace)
-        made = RentingRunner("runpod", rental, workspace, track, slots, admit=admit)
-        made.begin(self.renter(settings, limits), self.campaign.id, threads=False)
-        self.runners.append(made)
-        return made
-
-    def job(self, runner: RentingRunner, run_id: int = 1, slot: str = "runpod/0") -> JobPaths:
-        order = self.world.order(run_id=run_id)
-        paths = self.world.place(order)
-        runner.submit(order, paths.folder, slot)
-        return paths
-
-    def seen(self) -> list[tuple[str, bool, list[str]]]:
-        """What spot checks said."""
-        with self.store.read() as reads:
-            rows = reads.connection.execute(select(admissions)).mappings().all()
-        return [(row["lease"], bool(row["ok"]), list(row["reasons"])) for row in rows]
-
-    def rows(self) -> list[str]:
-        with self.store.read() as reads:
-            return [f"{one.state} {one.place} {one.refused or one.reason}" for one in book.everyone(reads, over=True)]
-
-    def until(
-        self, runner: RentingRunner, what: Callable[[], bool], step_s: float = 1.0, within_s: float = 120.0
-    ) -> None:
-        """Steps, while the stand-in's clock goes on."""
-        deadline = time.monotonic() + within_s
-        while not what():
-            assert time.monotonic() < deadline, (self.rows(), [keeper.why for keeper in runner._keepers.values()])
-            runner.step()
-            at_work = any(
-                one.machine and one.machine.state == "live" and not one.idle for one in runner._keepers.values()
-            )
-            self.stand.advance(0.05 if at_work else step_s)  # what goes on there takes real time
-            time.sleep(0.02)
-
-
 @pytest.fixture
 def pool(
-    tmp_path: Path, stand: StandIn, server: sshd.Sshd, corpus: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, stand: StandIn, lasting_server: sshd.Sshd, toy_corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Pool]:
     monkeypatch.setattr(deadman, "FOLDER", str(tmp_path / "timers"))
     (tmp_path / "timers").mkdir()
-    found = Pool(tmp_path, stand, server, corpus)
+    found = Pool(tmp_path, stand, lasting_server, toy_corpus)
     with closing(found.store):
         yield found
         for runner in found.runners:
@@ -217,6 +126,23 @@ def test_a_pod_is_given_up_for_lasting_silence_and_not_for_a_link_that_broke(poo
     assert pool.rows()[0].startswith(f"refused {PLACES[0]} nothing can be started on it")
     pool.server.start()
     runner.close()
+
+
+@pytest.mark.slow
+def test_a_pod_that_never_hears_until_when_it_is_paid_is_given_back(pool: Pool, tmp_path: Path) -> None:
+    """Its disk is full, say: it answers, and its timer would end it under a run."""
+    pool.stand.courses.append(QUICK)
+    runner = pool.runner(port_s=300.0)
+    (tmp_path / "timers").rmdir()
+    paths = pool.job(runner)
+    pool.until(runner, lambda: "its timer can't be moved" in runner._keepers["runpod/0"].why)
+    assert pool.rows()[0].startswith("live") and runner.poll(paths.folder) == "starting"
+    pool.stand.advance(310)
+    pool.stand.courses.append(QUICK)
+    runner.step()
+    assert pool.rows()[0].startswith(f"refused {PLACES[0]} nothing can be started on it: ")
+    (tmp_path / "timers").mkdir()
+    pool.until(runner, lambda: runner.poll(paths.folder) == "done")  # on another one
 
 
 @pytest.mark.slow

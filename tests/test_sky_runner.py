@@ -27,19 +27,7 @@ from agent.runners.ssh.link import Done
 from tests import far, sshd
 from tests.renting import HOUR, opened
 from tests.skying import Sky, stands_in
-from tests.zoo_runs import TOML, make_corpus
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sshd.Sshd]:
-    found = sshd.start(tmp_path_factory.mktemp("sshd") / "s")
-    yield found
-    found.stop()
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_corpus(tmp_path_factory.mktemp("corpus") / "docs")
+from tests.zoo_runs import TOML
 
 
 class Pool:
@@ -105,11 +93,13 @@ def over(runner: RentingRunner, paths: JobPaths) -> bool:
 
 
 @pytest.fixture
-def pool(tmp_path: Path, server: sshd.Sshd, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pool]:
+def pool(
+    tmp_path: Path, lasting_server: sshd.Sshd, toy_corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Pool]:
     monkeypatch.setattr(deadman, "FOLDER", str(tmp_path / "timers"))
     (tmp_path / "timers").mkdir()
     with stands_in(tmp_path / "sky.json") as sky:
-        found = Pool(tmp_path, sky, server, corpus)
+        found = Pool(tmp_path, sky, lasting_server, toy_corpus)
         with closing(found.store):
             yield found
             for runner in found.runners:

@@ -27,27 +27,15 @@ from agent.runners.ssh.runner import SshRunner
 from agent.tables import GRACE_S
 from tests import far, processes, sshd
 from tests.processes import until
-from tests.zoo_runs import TOML, make_corpus
+from tests.zoo_runs import TOML
 from trainer.data.manifest import load
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sshd.Sshd]:
-    found = sshd.start(tmp_path_factory.mktemp("sshd") / "s")
-    yield found
-    found.stop()
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_corpus(tmp_path_factory.mktemp("corpus") / "docs")
-
-
 @pytest.fixture
-def world(tmp_path: Path, server: sshd.Sshd, corpus: Path) -> Iterator[far.World]:
-    found = far.World(tmp_path, server, corpus=corpus)
+def world(tmp_path: Path, lasting_server: sshd.Sshd, toy_corpus: Path) -> Iterator[far.World]:
+    found = far.World(tmp_path, lasting_server, corpus=toy_corpus)
     yield found
     found.close()
 
@@ -105,7 +93,7 @@ def test_what_one_machine_has_trained_is_scored_on_another(world: far.World) -> 
 
 
 def test_a_link_that_is_half_open_while_it_is_scored_comes_back_to_the_one_score(
-    world: far.World, server: sshd.Sshd
+    world: far.World, lasting_server: sshd.Sshd
 ) -> None:
     runner = world.runner()
     order = world.order(auditing=Auditing("full", min_gain=0.01))
@@ -115,8 +103,8 @@ def test_a_link_that_is_half_open_while_it_is_scored_comes_back_to_the_one_score
     there = world.there("r1.judge")
     assert not there.result.exists(), "it was over before the link was cut"
     asked = mirror.read(paths.folder)
-    stopped = server.sessions()
-    assert server.cut(signal.SIGSTOP) > 0
+    stopped = lasting_server.sessions()
+    assert lasting_server.cut(signal.SIGSTOP) > 0
     try:
         assert far.ended(runner, paths) == "done", runner.loss(paths.folder)
     finally:
@@ -134,9 +122,9 @@ LONG = TOML.replace('CHEAT = ""', 'CHEAT = "trains_past_its_clock"').replace("tr
 
 
 @pytest.fixture
-def long(tmp_path: Path, server: sshd.Sshd, corpus: Path) -> Iterator[far.World]:
+def long(tmp_path: Path, lasting_server: sshd.Sshd, toy_corpus: Path) -> Iterator[far.World]:
     """A run that trains until it is stopped, after 4 seconds."""
-    found = far.World(tmp_path, server, toml=LONG, corpus=corpus)
+    found = far.World(tmp_path, lasting_server, toml=LONG, corpus=toy_corpus)
     yield found
     found.close()
 
@@ -161,13 +149,13 @@ def was_trained_once(world: far.World, runner: SshRunner, paths: JobPaths) -> No
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_link_that_breaks_or_is_half_open_costs_the_run_nothing(
-    long: far.World, server: sshd.Sshd, how: signal.Signals
+    long: far.World, lasting_server: sshd.Sshd, how: signal.Signals
 ) -> None:
     runner, paths = begun(long)
-    stopped = server.sessions()
-    assert server.cut(how) > 0
+    stopped = lasting_server.sessions()
+    assert lasting_server.cut(how) > 0
     was_trained_once(long, runner, paths)
-    assert not set(stopped) & set(server.sessions()) or how == signal.SIGSTOP
+    assert not set(stopped) & set(lasting_server.sessions()) or how == signal.SIGSTOP
     for pid in stopped:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -250,11 +238,11 @@ def holding(folder: Path, secret: bytes) -> list[Path]:
 
 
 def test_a_machine_that_is_gone_for_sure_loses_its_run_at_once_and_one_that_is_silent_does_not(
-    long: far.World, server: sshd.Sshd
+    long: far.World, lasting_server: sshd.Sshd
 ) -> None:
     """As long as it may still be running there, its seed is not free."""
     runner, paths = begun(long, train_wall_s=100)
-    server.stop()
+    lasting_server.stop()
     try:
         until(lambda: runner.slots == (), 60, "the machine is known to be silent")
         assert runner.poll(paths.folder) == "running"
@@ -264,7 +252,7 @@ def test_a_machine_that_is_gone_for_sure_loses_its_run_at_once_and_one_that_is_s
         loss = runner.loss(paths.folder)
         assert loss.ran and loss.slot_s > 0 and "given back" in loss.reason
     finally:
-        server.start()
+        lasting_server.start()
 
 
 def test_what_was_given_up_is_ended_there_by_the_next_sweep(long: far.World) -> None:
@@ -301,8 +289,8 @@ def test_a_run_is_lost_when_its_shepherd_is(long: far.World) -> None:
     until(lambda: not list(long.far.glob("jobs/*/night.jobs.r1")), 30)
 
 
-def test_a_job_whose_machine_nobody_names_any_more(tmp_path: Path, server: sshd.Sshd, corpus: Path) -> None:
-    world = far.World(tmp_path, server, corpus=corpus)
+def test_a_job_whose_machine_nobody_names_any_more(tmp_path: Path, lasting_server: sshd.Sshd, toy_corpus: Path) -> None:
+    world = far.World(tmp_path, lasting_server, corpus=toy_corpus)
     paths = world.place(world.order())
     runner = SshRunner([], world.workspace, world.order().limited)
     asked = time.time() - world.order().wall_s - SURELY_OVER_S
@@ -313,12 +301,12 @@ def test_a_job_whose_machine_nobody_names_any_more(tmp_path: Path, server: sshd.
     runner.close()
 
 
-def test_machines_that_can_not_be_used_are_named(tmp_path: Path, server: sshd.Sshd) -> None:
-    world = far.World(tmp_path, server)
+def test_machines_that_can_not_be_used_are_named(tmp_path: Path, lasting_server: sshd.Sshd) -> None:
+    world = far.World(tmp_path, lasting_server)
     hosts = [
-        server.host(world.far, "lab/good"),
-        server.host(world.far, "lab/gone", port=1, connect_s=5.0),
-        server.host(world.far, "lab/bare", python="no-such-python"),
+        lasting_server.host(world.far, "lab/good"),
+        lasting_server.host(world.far, "lab/gone", port=1, connect_s=5.0),
+        lasting_server.host(world.far, "lab/bare", python="no-such-python"),
     ]
     runner = SshRunner(hosts, world.workspace, world.order().limited)
     assert runner.slots == ("lab/good/0",)

@@ -19,7 +19,11 @@ from tests.processes import until
 
 # Process 1 of a box takes in what others leave behind, and outlives sshd.
 INIT = "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)\nwhile True: signal.pause()"
-HELD = 'mount -t tmpfs -o "size=$1m,mode=711" home "$2" || exit 1; init=$3; shift 3; "$@" & exec "$0" -I -S -c "$init"'
+# A machine that is rented makes the folder of its timer itself.
+HELD = (
+    'mount -t tmpfs -o "size=$1m,mode=711" home "$2" && mkdir "$2/.caddie" || exit 1; '
+    'init=$3; shift 3; "$@" & exec "$0" -I -S -c "$init"'
+)
 DISK_MB = 48
 
 

@@ -45,7 +45,7 @@ class Keeper:
         self._turned = ""  # why the machine takes no further run
         self._since: datetime | None = None  # idle, or waiting for a machine
         self._tended: datetime | None = None
-        self._silent_since: datetime | None = None
+        self._deaf_since: datetime | None = None  # since when nothing can be started on it
         self._failures = 0  # machines in a row that came to nothing
         self._blocks = 0  # steps in a row that did
         self._said = ""  # of why a job waits
@@ -178,7 +178,7 @@ class Keeper:
             with desk.renter.store.write() as tx:
                 self.machine = book.learnt(tx, made.id, {"slot": self.slot})
             desk.fault = None  # somebody mended it
-        self._turned, self._tended, self._since, self._silent_since = "", desk.renter.clock(), None, None
+        self._turned, self._tended, self._since, self._deaf_since = "", desk.renter.clock(), None, None
         return LOOK_S
 
     def _look(self) -> None:
@@ -206,18 +206,18 @@ class Keeper:
             self.end("too little of its time is left for the next run")
             return 0.0
         if not self.place:
-            return self._reach(now)
-        self._silent_since = None
+            return self._reach()
         if self.machine.facts.get("admitted") is not True and not self._admit():
             return 0.0
         job = self._job
         if self._turned and (self.idle or self._handed != job):
             self._refuse(self._turned)
             return 0.0
+        self._deaf_since = None
         if job is None or over(job):
             return self._idle(now)
-        if self._handed != job:
-            self._hand(job)
+        if self._handed != job and not self._hand(job):
+            return 0.0
         self._since = None
         return LOOK_S
 
@@ -229,25 +229,36 @@ class Keeper:
         assert self.machine is not None
         return not due(self.machine, now, order_of(job).wall_s + SPARE_S)
 
-    def _reach(self, now: datetime) -> float:
-        """A machine that is there and does not answer: a new one, or one whose link is broken for now."""
+    def _reach(self) -> float:
+        """A machine that is there and does not answer."""
         assert self.machine is not None
         far, name = self._desk.ssh.machines, self.machine.name
         if far.named(name) is None:
             far.add(self._desk.host(self.machine, self.gpus))
-        self._silent_since = self._silent_since or now
-        if (now - self._silent_since).total_seconds() > self._terms.port_s:
-            self._refuse(f"nothing can be started on it: {far.wrong(name)}")
+        self._deaf(far.wrong(name))
         return LOOK_S
 
-    def _hand(self, job: Path) -> None:
+    def _deaf(self, why: str) -> bool:
+        """Nothing can be started on it: it is new, or its link is broken for now. Whether that took too long, and it is
+        given back."""
+        now = self._desk.renter.clock()
+        self._deaf_since = self._deaf_since or now
+        if (now - self._deaf_since).total_seconds() <= self._terms.port_s:
+            return False
+        self._refuse(f"nothing can be started on it: {why}")
+        return True
+
+    def _hand(self, job: Path) -> bool:
+        """False: the machine was given back instead."""
         assert self.machine is not None
         order, desk = order_of(job), self._desk
-        self._have(order.wall_s + SPARE_S)
+        if not self._have(order.wall_s + SPARE_S):
+            return False
         with desk.renter.store.write() as tx:
             work.at_work(tx, self.machine.id, order.run_id)
         desk.ssh.submit(order, job, f"{self.machine.name}/0")
         self._handed, self._failures = job, 0
+        return True
 
     def _admit(self) -> bool:
         assert self.machine is not None
@@ -256,7 +267,8 @@ class Keeper:
         if why:
             self._refuse(why)
             return False
-        self._desk.rearm(self.machine)
+        if not self._arm():
+            return False
         with self._desk.renter.store.write() as tx:  # whoever comes later does not disturb it again
             self.machine = book.learnt(tx, self.machine.id, {"admitted": True})
         return True
@@ -268,12 +280,26 @@ class Keeper:
         self._nothing = why
         self._forget()
 
-    def _have(self, seconds: float) -> None:
-        """So much time must be left of the lease: more is reserved, then the machine is told."""
+    def _have(self, seconds: float) -> bool:
+        """So much time must be left of the lease: more is reserved, then the machine is told. False: it was given back
+        instead."""
         assert self.machine is not None
-        if not self._desk.rental.fixed and due(self.machine, self._desk.renter.clock(), seconds):
-            self.machine = prolong(self._desk.renter, self.machine, seconds)
+        if self._desk.rental.fixed or not due(self.machine, self._desk.renter.clock(), seconds):
+            return True
+        self.machine = prolong(self._desk.renter, self.machine, seconds)
+        return self._arm()
+
+    def _arm(self) -> bool:
+        """Tells it until when it is paid. False: it has not heard for too long, and was given back. Raises InfraError:
+        it does not hear now."""
+        assert self.machine is not None
+        try:
             self._desk.rearm(self.machine)
+        except InfraError as error:
+            if not self._deaf(str(error)):
+                raise
+            return False
+        return True
 
     def _idle(self, now: datetime) -> float:
         self._since = self._since or now
