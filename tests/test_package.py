@@ -217,6 +217,11 @@ def test_a_gate_that_fails_refuses_it_and_says_so(
         assert gate in refused(make(**changes).package(replace(ME, non_record=True)))
 
 
+def test_of_no_runs_nothing_is_said_to_hold(make: Make) -> None:
+    found = make(scores=()).package()
+    assert [gate.name for gate in found.gates if gate.ok] == ["text", "author"]
+
+
 def test_a_claim_needs_a_record_and_an_author_a_name(make: Make) -> None:
     made = make()
     assert refused(made.package(replace(ME, against=()))) == ["claim"]

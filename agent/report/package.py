@@ -126,9 +126,10 @@ def _claim(runs: Sequence["Scored"], wanted: Wanted) -> claim.Claim | None:
 
 
 def _gates(track: Track, runs: Sequence["Scored"], asked: claim.Claim | None, wanted: Wanted) -> list[Gate]:
-    gates = [_seeds(runs), _scored(runs), _valid(runs), _trusted(track, runs), _small(track, runs), _same(runs)]
-    gates.append(_whole(track))
-    gates.append(_named(wanted))
+    gates = [_seeds(runs)]
+    if runs:  # of none nothing else can be said
+        gates += [_scored(runs), _valid(runs), _trusted(track, runs), _small(track, runs), _same(runs)]
+    gates += [_whole(track), _named(wanted)]
     if not wanted.non_record:
         gates.append(_claimed(asked, wanted))
     return gates
