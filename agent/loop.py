@@ -9,7 +9,7 @@ time, reads all that the store says (`Agenda`). So a resume is simply the next t
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Literal
@@ -34,7 +34,7 @@ from agent.steps.launch import full_disk, start
 from agent.steps.learn import Learning
 from agent.steps.limits import affordable, least_idea
 from agent.steps.plan import Asking
-from agent.steps.promote import promote
+from agent.steps.promote import passed, promote
 from agent.steps.slots import Slots
 from agent.steps.stuck import Stuck
 from agent.steps.wanted import Wanted, begins, sparing
@@ -43,6 +43,7 @@ from agent.store.lease import Lease, hold
 
 LOOK_S = 0.05  # between two looks at what runs and at the planners
 LESSONS_S = 120.0  # at the end, for findings that are still being written
+UNPAID_S = 120.0  # without money for anything, while something waits for what others set aside
 BATCH = 0.001  # of a run: how long what ended waits for what ends with it
 MOST_BATCH_S = 1.0
 TURN_S = 1.0  # after which a turn is taken anyway: a person may have said something in the store
@@ -70,6 +71,8 @@ class Loop:
         self._told: Asked = ""
         self._found_at = 0.0  # since when there is nothing left but findings
         self._over: bool | None = None  # asked again when something has happened
+        self._unpaid_since: float | None = None  # nothing runs, and what is most urgent can't be paid
+        self._passed = False  # an idea that passed waits to be promoted
 
     def run(self) -> Ending:
         """Works until the budget, the target, the planner or the person says stop."""
@@ -135,8 +138,9 @@ class Loop:
         fresh = any(one.run.baseline_id is None for one in ended)
         rescored = any(one.run.purpose == "rescore" for one in ended)
         moved = 0
-        if agenda.whole or fresh or rescored or "auditing" in decided.states.values():
+        if agenda.whole or fresh or rescored or self._passed or "auditing" in decided.states.values():
             moved = promote(setting)
+            self._passed = passed(setting)
         if agenda.whole or moved:
             if moved:
                 agenda.everything()
@@ -184,16 +188,32 @@ class Loop:
         usable = self._crowd.free(names)
         first = anchors.due(setting, usable, idle=idle)
         rest = set(anchors.usable(setting, usable)) - {slot for _, slot in first}
-        placed = self._slots.place(items, agenda.runs.values(), closed=set(names) - rest)
-        for item, slot in (*first, *placed):
-            run = start(setting, item, slot)
-            if run is None:
-                agenda.again()
-                break  # what is most urgent can't be paid: nothing less urgent may eat the rest
-            agenda.started(run)
-            self._slots.started(run)
-            started += 1
+        closed = set(names) - rest
+        placed = self._slots.place(items, agenda.runs.values(), closed)
+        started, refused = self._start((*first, *placed))
+        if refused:
+            agenda.again()
+            paid = self._slots.place([item for item in items if item.held], agenda.runs.values(), closed)
+            started += self._start(paid, set_aside=True)[0]
+        if not refused or started or agenda.runs:
+            self._unpaid_since = None
+        elif self._unpaid_since is None:
+            self._unpaid_since = self._clock.now()
         return started
+
+    def _start(self, placed: Iterable[tuple[Wanted, str]], *, set_aside: bool = False) -> tuple[int, bool]:
+        """How many started, and whether one could not be paid: nothing less urgent may eat the rest, but what is set
+        aside for a run (`set_aside`) is no other's."""
+        started = 0
+        for item, slot in placed:
+            run = start(self._setting, item, slot, set_aside=set_aside)
+            if run is None and not set_aside:
+                return started, True
+            if run is not None:
+                self._agenda.started(run)
+                self._slots.started(run)
+                started += 1
+        return started, False
 
     def _rescore(self, slots: list[str]) -> int:
         """What passed, on machines that did not train it; promotion waits for nothing else."""
@@ -281,7 +301,8 @@ class Loop:
                 return None
             if asked:
                 return Ending("stopped", "cancelled by a person" if asked == "cancel" else "stopped by a person")
-            found = ending(setting, reads, may_plan=not self._asking.exhausted or self._asking.busy() > 0)
+            may_plan = not self._asking.exhausted or self._asking.busy() > 0
+            found = ending(setting, reads, may_plan=may_plan, unpaid=self._unpaid())
         if found is not None and self._learning.busy():
             self._found_at = self._found_at or time.monotonic()
             if time.monotonic() < self._found_at + LESSONS_S:
@@ -290,6 +311,13 @@ class Loop:
             broken = self._asking.broken
             return Ending("stopped" if broken else "finished", self._asking.why, failed=broken)
         return found
+
+    def _unpaid(self) -> bool:
+        """Whether nothing can run any more for want of money. What waits for others' may still get it."""
+        if self._unpaid_since is None:
+            return False
+        waits = self._agenda.waiting or self._passed
+        return not waits or self._clock.now() - self._unpaid_since > UNPAID_S
 
     def _read_request(self) -> Asked:
         """Once a turn: what `agent stop` said in another terminal."""

@@ -146,6 +146,26 @@ def test_a_pod_that_never_hears_until_when_it_is_paid_is_given_back(pool: Pool, 
 
 
 @pytest.mark.slow
+def test_no_run_goes_to_a_pod_that_does_not_know_yet_that_it_is_paid_for_longer(pool: Pool, tmp_path: Path) -> None:
+    pool.stand.courses.append(QUICK)
+    runner = pool.runner(idle_s=9 * HOUR)
+    first = pool.job(runner)
+    pool.until(runner, lambda: runner.poll(first.folder) == "done")
+    (timer,) = (tmp_path / "timers").iterdir()
+    pool.stand.advance(runner._rental.terms.lease_hours * HOUR - 60)
+    (tmp_path / "timers").rename(tmp_path / "away")
+    second = pool.job(runner, 2)
+    for _ in range(3):
+        runner.step()
+        assert runner.poll(second.folder) == "starting" and pool.rows()[0].startswith("live")
+        assert "its timer can't be moved" in runner._keepers["runpod/0"].why
+    (tmp_path / "away").rename(tmp_path / "timers")
+    before = timer.stat().st_mtime_ns
+    pool.until(runner, lambda: runner.poll(second.folder) == "done")
+    assert timer.stat().st_mtime_ns > before
+
+
+@pytest.mark.slow
 def test_a_killed_controllers_pod_and_run_are_found_again(pool: Pool) -> None:
     pool.stand.courses.append(QUICK)
     one = pool.runner()

@@ -81,10 +81,12 @@ def decide(setting: Setting, only: Collection[int] | None = None) -> Decided:
             proposals = [one for one in map(reads.proposal, sorted(only)) if one.state in DUE]
         due = [(p, seen) for p in proposals if (seen := evidence(setting, reads, p)) is not None]
     states: dict[int, ProposalState | None] = {}
-    for proposal, seen in due:
-        found = judge(setting, proposal, seen)
-        if _write(setting, proposal, found):
-            states[proposal.id] = _next_state(proposal, found)
+    found = {proposal.id: judge(setting, proposal, seen) for proposal, seen in due}
+    # First those that can be paid: what becomes free by their verdicts may be enough for the others.
+    for last in (False, True):
+        for proposal, _ in due:
+            if proposal.id not in states and _write(setting, proposal, found[proposal.id], give_up=last):
+                states[proposal.id] = _next_state(proposal, found[proposal.id])
     looked_at = frozenset(proposal.id for proposal, _ in due)
     stalled = frozenset(proposal.id for proposal in proposals) - looked_at
     return Decided(states, looked_at - states.keys(), stalled)
@@ -166,7 +168,8 @@ def judge(setting: Setting, proposal: Proposal, found: Evidence | Tried) -> Verd
     )
 
 
-def _write(setting: Setting, proposal: Proposal, found: Verdict) -> bool:
+def _write(setting: Setting, proposal: Proposal, found: Verdict, *, give_up: bool = True) -> bool:
+    """Whether there is a verdict now. `give_up`: on what nobody will ever pay."""
     try:
         with setting.store.write() as tx:
             tx.add_verdict(found)
@@ -184,7 +187,7 @@ def _write(setting: Setting, proposal: Proposal, found: Verdict) -> bool:
                 budget.let_go(tx, proposal.id, state)
             return True
     except BudgetExceeded as error:
-        return _unfunded(setting, proposal, found, str(error))
+        return give_up and _unfunded(setting, proposal, found, str(error))
 
 
 def _next_state(proposal: Proposal, found: Verdict) -> ProposalState | None:
@@ -198,7 +201,7 @@ def _next_state(proposal: Proposal, found: Verdict) -> ProposalState | None:
 def _unfunded(setting: Setting, proposal: Proposal, found: Verdict, why: str) -> bool:
     """Waits while other reservations may still shrink; if there are none, this idea is for the next campaign."""
     with setting.store.write() as tx:
-        if not holds.hopeless(tx, proposal):
+        if not holds.hopeless(setting, tx, proposal):
             return False
         tx.add_verdict(found)
         tx.move(proposal.id, "unfunded", f"{found.words}; but {why}")

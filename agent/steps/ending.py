@@ -44,8 +44,9 @@ def over(setting: Setting, reads: Reads) -> Ending | None:
     )
 
 
-def ending(setting: Setting, reads: Reads, *, may_plan: bool) -> Ending | None:
-    """Nothing runs: is there anything left to do, and anything left to do it with?"""
+def ending(setting: Setting, reads: Reads, *, may_plan: bool, unpaid: bool = False) -> Ending | None:
+    """Nothing runs: is there anything left to do, and anything left to do it with? `unpaid`: what is most urgent can't
+    be paid, and nothing that is."""
     campaign = setting.campaign
     if (found := over(setting, reads)) is not None:
         return found
@@ -55,18 +56,23 @@ def ending(setting: Setting, reads: Reads, *, may_plan: bool) -> Ending | None:
         return Ending("stopped", full, failed=True)
     if second:
         return None  # it waits for a slot on another machine
+    if _resting(setting, reads):
+        return None
+    if unpaid:
+        return Ending("finished", "the budget does not cover what has to run next")
     worst = worst_run(setting, reads)
     if any(covering(reads, item, worst) for item in items):
         return None
     balance = reads.balance(campaign.id)
     payable = affordable(balance, worst.gpu_s)
-    if undecided(setting, reads) and (payable or not items):
+    passed = reads.count_proposals(campaign.id, {"auditing", "accepted"}) > 0
+    if (passed or undecided(setting, reads)) and (payable or not items):
         return None  # decided when what others set aside has shrunk, or when nothing is set aside any more
     if not payable:
         return Ending("finished", "the budget does not cover another run")
     if all(begins(item) for item in items) and not affordable(balance, least_idea(setting, reads).gpu_s):
         return Ending("finished", "what is left of the budget could not confirm another idea")
-    if items or may_plan or reads.proposals(campaign.id, WAITING) or _resting(setting, reads):
+    if items or may_plan or reads.proposals(campaign.id, WAITING):
         return None
     return NO_MORE_IDEAS
 

@@ -6,7 +6,7 @@ may still give money back (`hopeless`).
 
 from agent import budget
 from agent.errors import BudgetExceeded
-from agent.records import Proposal, ProposalState
+from agent.records import Amount, Proposal, ProposalState
 from agent.setting import Setting
 from agent.steps.limits import worst_run
 from agent.store import Reads, Tx
@@ -40,23 +40,35 @@ def begin(setting: Setting, tx: Tx, proposal: Proposal, seeds: int) -> None:
 def extend(setting: Setting, tx: Tx, proposal: Proposal) -> None:
     """Before one more seed of an idea that is being confirmed: what it holds must pay for that and for the head's fresh
     runs, else the yes could not be said."""
-    least = worst_run(setting, tx).times(setting.track.decision.report_seeds + 1)
-    held = budget.holds(tx, proposal.id)
-    if not held:
+    least = _least(setting, tx)
+    if not any(budget.covers(hold, least) for hold in budget.holds(tx, proposal.id)):
+        budget.let_go(tx, proposal.id, "too little for one more seed")
         budget.reserve(tx, setting.campaign.id, least, "hold", proposal_id=proposal.id)
-    elif not budget.covers(held[0], least):
-        budget.resize(tx, held[0].id, least)
 
 
-def hopeless(reads: Reads, proposal: Proposal) -> bool:
+def hopeless(setting: Setting, reads: Reads, proposal: Proposal) -> bool:
     """Whether nothing that others have set aside can still become free for it.
 
-    Of two that hold something and need more the older gives up, or each would wait for the other for ever.
+    Of two that hold something and need more, and have no run under way, the older gives up, or each would wait for the
+    other for ever.
     """
-    holds = bool(budget.holds(reads, proposal.id))
-    return not any(
-        entry.reserved.gpu_s > 0
-        and entry.proposal_id != proposal.id
-        and (not holds or entry.what != "hold" or (entry.proposal_id or 0) < proposal.id)
-        for entry in budget.open_entries(reads, proposal.campaign_id)
-    )
+    others: dict[int | None, list[budget.Entry]] = {}
+    for entry in budget.open_entries(reads, proposal.campaign_id):
+        if entry.reserved.gpu_s > 0:
+            others.setdefault(entry.proposal_id, []).append(entry)
+    mine = others.pop(proposal.id, [])
+    if not mine:
+        return not others
+    return all(one is not None and one > proposal.id and _waits(setting, reads, one, others[one]) for one in others)
+
+
+def _waits(setting: Setting, reads: Reads, proposal_id: int, entries: list[budget.Entry]) -> bool:
+    """Whether an idea that others race with needs more than it holds, too."""
+    least = _least(setting, reads)
+    idle = all(entry.what == "hold" and not budget.covers(entry, least) for entry in entries)
+    return idle and reads.proposal(proposal_id).state in RACING
+
+
+def _least(setting: Setting, reads: Reads) -> Amount:
+    """One more seed, and the head's fresh runs."""
+    return worst_run(setting, reads).times(setting.track.decision.report_seeds + 1)

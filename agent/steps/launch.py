@@ -42,11 +42,12 @@ def full_disk(setting: Setting) -> str | None:
     )
 
 
-def start(setting: Setting, item: Wanted, slot: str) -> Run | None:
-    """Starts one run; None if the budget does not allow its worst case."""
+def start(setting: Setting, item: Wanted, slot: str, *, set_aside: bool = False) -> Run | None:
+    """Starts one run; None if the budget does not allow its worst case. `set_aside`: what was not set aside for it does
+    not count."""
     try:
         with setting.store.write() as tx:
-            run = _book(setting, tx, item, slot)
+            run = _book(setting, tx, item, slot, set_aside)
     except BudgetExceeded:
         return None
     return submit(setting, run)
@@ -89,7 +90,7 @@ def reserved_s(setting: Setting, reads: Reads, run: Run) -> float:
     return entry.reserved.gpu_s / max(1, setting.track.gpus(run.rung))
 
 
-def _book(setting: Setting, tx: Tx, item: Wanted, slot: str) -> Run:
+def _book(setting: Setting, tx: Tx, item: Wanted, slot: str, set_aside: bool = False) -> Run:
     proposal = item.proposal
     run = tx.add_run(
         setting.campaign.id,
@@ -104,12 +105,12 @@ def _book(setting: Setting, tx: Tx, item: Wanted, slot: str) -> Run:
         lease=lease_of(setting.runner, slot),
         slot=slot,
     )
-    _fund(setting, tx, item, run)
+    _fund(setting, tx, item, run, set_aside)
     _announce(tx, proposal, run)
     return run
 
 
-def _fund(setting: Setting, tx: Tx, item: Wanted, run: Run) -> None:
+def _fund(setting: Setting, tx: Tx, item: Wanted, run: Run, set_aside: bool) -> None:
     worst_of = worst_scoring if item.purpose == "rescore" else worst_run
     worst = worst_of(setting, tx, item.rung, run.hardware_class)
     if item.purpose == "trial" and not affordable(tx.balance(setting.campaign.id), worst_run(setting, tx).gpu_s):
@@ -117,6 +118,8 @@ def _fund(setting: Setting, tx: Tx, item: Wanted, run: Run) -> None:
     hold = covering(tx, item, worst)
     if hold is not None:
         budget.draw(tx, hold.id, worst, run.id)
+    elif set_aside:
+        raise BudgetExceeded("what was set aside for it is used up")
     else:
         budget.reserve(tx, setting.campaign.id, worst, "run", proposal_id=item.proposal.id, run_id=run.id)
 

@@ -32,6 +32,12 @@ def promote(setting: Setting) -> int:
     )
 
 
+def passed(setting: Setting) -> bool:
+    """Whether one that passed waits: for its money, or to be scored once more."""
+    with setting.store.read() as reads:
+        return bool(reads.count_proposals(setting.campaign.id, {"auditing"}))
+
+
 def _each(setting: Setting, state: ProposalState, step: Callable[[Setting, Proposal], bool]) -> int:
     with setting.store.read() as reads:
         proposals = reads.proposals(setting.campaign.id, {state})
@@ -79,7 +85,7 @@ def _unfunded(setting: Setting, proposal: Proposal, why: str) -> bool:
     """Its runs were repeated so often that they used up what was set aside for it. It waits while others may still give
     money back; a head without fresh runs would have no figure, so if nobody will, it is for the next campaign."""
     with setting.store.write() as tx:
-        if not holds.hopeless(tx, proposal):
+        if not holds.hopeless(setting, tx, proposal):
             return False
         words = f"{known(tx.verdicts(proposal.id))[-1].words}; but its fresh runs can't be paid: {why}"
         tx.move(proposal.id, "unfunded", words)
@@ -131,6 +137,7 @@ def _to_trunk(setting: Setting, proposal: Proposal) -> bool:
     with setting.store.write() as tx:
         tx.move(proposal.id, "promoted", known(tx.verdicts(proposal.id))[-1].words)
         tx.set_head(campaign.id, proposal.id)
+        budget.let_go(tx, head.id, "it is the head no more")
     return True
 
 

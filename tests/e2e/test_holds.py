@@ -1,5 +1,6 @@
 """What is set aside for an idea that passed, near the end of a budget."""
 
+import time
 from pathlib import Path
 from typing import cast
 
@@ -86,18 +87,20 @@ def test_a_confirmation_goes_on_while_its_next_seed_and_the_fresh_runs_are_paid(
             script_sha="0" * 64,
         )
         entry = budget.draw(tx, hold.id, worst_run(setting, tx), spent.id)
-        assert not holds.hopeless(tx, later)  # a run is under way
+        assert not holds.hopeless(setting, tx, later)  # a run is under way
         with pytest.raises(BudgetExceeded):
             holds.extend(setting, tx, idea)
         budget.settle(tx, entry, Amount(gpu_s=0.4 * worst))
         holds.extend(setting, tx, idea)  # it took less than its worst case, and that much is free again
         (hold,) = budget.holds(tx, idea.id)
         assert hold.reserved.gpu_s == pytest.approx(4 * worst)
-        assert holds.hopeless(tx, idea)
-        assert not holds.hopeless(tx, later)
+        assert holds.hopeless(setting, tx, idea)
+        assert not holds.hopeless(setting, tx, later)
         budget.resize(tx, hold.id, Amount(gpu_s=3 * worst))
         budget.reserve(tx, 1, Amount(gpu_s=worst / 2), "hold", proposal_id=later.id)
-        assert holds.hopeless(tx, idea) and not holds.hopeless(tx, later)  # the older gives up, and only that one
+        assert holds.hopeless(setting, tx, idea) and not holds.hopeless(
+            setting, tx, later
+        )  # the older gives up, and only that one
 
 
 def test_an_idea_whose_next_seed_is_not_paid_ends_and_gives_back_what_it_held(setting: Setting) -> None:
@@ -140,3 +143,41 @@ def test_what_passed_waits_for_its_fresh_runs_money_and_ends_when_nobody_gives_a
         ended = reads.proposal(idea.id)
         assert ended.state == "unfunded" and "passes; but its fresh runs can't be paid: " in ended.reason
         assert budget.open_entries(reads, 1) == [] and budget.audit(reads, 1) == []
+
+
+def test_what_is_set_aside_runs_though_something_more_urgent_cant_be_paid(setting: Setting) -> None:
+    """A starved run of an idea that holds nothing is repeated first, and half a run's money is free."""
+    until = time.monotonic() + 60
+    with setting.store.write() as tx:
+        worst, head = worst_run(setting, tx).gpu_s, tx.head(1)
+        cap = tx.balance(1).settled.gpu_s + 4.5 * worst
+        tx.connection.execute(update(campaigns).values(cap_gpu_s=cap))
+        held, other = (tx.add_proposal(1, draft(name, 1), baseline_id=head.id, state="measured") for name in "ab")
+        for idea in (held, other):
+            tx.update_proposal(idea.id, commit=head.commit)
+        tx.move(held.id, "confirming")
+        budget.reserve(tx, 1, Amount(gpu_s=4 * worst), "hold", proposal_id=held.id)
+        starved = tx.add_run(
+            1,
+            other.id,
+            head.id,
+            rung="decide",
+            purpose="screen",
+            seed=1,
+            attempt=1,
+            hardware_class=setting.campaign.hardware_class,
+            script_sha="0" * 64,
+        )
+        tx.update_run(starved.id, state="done", outcome="capped")
+        tx.add_verdict(Verdict(other.id, head.id, "recheck", "on a busy core"))
+    order = []
+
+    def look() -> None:
+        assert time.monotonic() < until, order
+        with setting.store.read() as reads:
+            balance = reads.balance(1)
+            assert balance.settled.gpu_s + balance.reserved.gpu_s <= cap
+            order.extend(run.proposal_id for run in reads.runs(1) if run.id > starved.id)
+
+    assert Loop(setting, look).run().state == "finished"
+    assert order[0] == held.id and other.id in order

@@ -45,7 +45,9 @@ class Keeper:
         self._turned = ""  # why the machine takes no further run
         self._since: datetime | None = None  # idle, or waiting for a machine
         self._tended: datetime | None = None
-        self._deaf_since: datetime | None = None  # since when nothing can be started on it
+        self._silent_since: datetime | None = None  # since when it has not answered
+        self._deaf_since: datetime | None = None  # since when it has not heard until when it is paid
+        self._told = False  # it has
         self._failures = 0  # machines in a row that came to nothing
         self._blocks = 0  # steps in a row that did
         self._said = ""  # of why a job waits
@@ -178,7 +180,8 @@ class Keeper:
             with desk.renter.store.write() as tx:
                 self.machine = book.learnt(tx, made.id, {"slot": self.slot})
             desk.fault = None  # somebody mended it
-        self._turned, self._tended, self._since, self._deaf_since = "", desk.renter.clock(), None, None
+        self._turned, self._tended, self._since, self._told = "", desk.renter.clock(), None, False
+        self._silent_since = self._deaf_since = None
         return LOOK_S
 
     def _look(self) -> None:
@@ -206,14 +209,14 @@ class Keeper:
             self.end("too little of its time is left for the next run")
             return 0.0
         if not self.place:
-            return self._reach()
+            return self._reach(now)
+        self._silent_since = None
         if self.machine.facts.get("admitted") is not True and not self._admit():
             return 0.0
         job = self._job
         if self._turned and (self.idle or self._handed != job):
             self._refuse(self._turned)
             return 0.0
-        self._deaf_since = None
         if job is None or over(job):
             return self._idle(now)
         if self._handed != job and not self._hand(job):
@@ -229,21 +232,19 @@ class Keeper:
         assert self.machine is not None
         return not due(self.machine, now, order_of(job).wall_s + SPARE_S)
 
-    def _reach(self) -> float:
-        """A machine that is there and does not answer."""
+    def _reach(self, now: datetime) -> float:
+        """A machine that is there and does not answer: a new one, or one whose link is broken for now."""
         assert self.machine is not None
         far, name = self._desk.ssh.machines, self.machine.name
         if far.named(name) is None:
             far.add(self._desk.host(self.machine, self.gpus))
-        self._deaf(far.wrong(name))
+        self._silent_since = self._silent_since or now
+        self._given_up(self._silent_since, now, far.wrong(name))
         return LOOK_S
 
-    def _deaf(self, why: str) -> bool:
-        """Nothing can be started on it: it is new, or its link is broken for now. Whether that took too long, and it is
-        given back."""
-        now = self._desk.renter.clock()
-        self._deaf_since = self._deaf_since or now
-        if (now - self._deaf_since).total_seconds() <= self._terms.port_s:
+    def _given_up(self, since: datetime, now: datetime, why: str) -> bool:
+        """Whether it took too long, and is given back."""
+        if (now - since).total_seconds() <= self._terms.port_s:
             return False
         self._refuse(f"nothing can be started on it: {why}")
         return True
@@ -284,10 +285,12 @@ class Keeper:
         """So much time must be left of the lease: more is reserved, then the machine is told. False: it was given back
         instead."""
         assert self.machine is not None
-        if self._desk.rental.fixed or not due(self.machine, self._desk.renter.clock(), seconds):
+        if self._desk.rental.fixed:
             return True
-        self.machine = prolong(self._desk.renter, self.machine, seconds)
-        return self._arm()
+        if due(self.machine, self._desk.renter.clock(), seconds):
+            self._told = False
+            self.machine = prolong(self._desk.renter, self.machine, seconds)
+        return self._told or self._arm()
 
     def _arm(self) -> bool:
         """Tells it until when it is paid. False: it has not heard for too long, and was given back. Raises InfraError:
@@ -296,9 +299,12 @@ class Keeper:
         try:
             self._desk.rearm(self.machine)
         except InfraError as error:
-            if not self._deaf(str(error)):
+            now = self._desk.renter.clock()
+            self._deaf_since = self._deaf_since or now
+            if not self._given_up(self._deaf_since, now, str(error)):
                 raise
             return False
+        self._told, self._deaf_since = True, None
         return True
 
     def _idle(self, now: datetime) -> float:

@@ -91,8 +91,8 @@ class RentingRunner:
 
     def hardware_class(self, slot: str) -> str:
         """The same before there is a machine and after, so that runs can be bound to it. Machines that are rented for
-        their processors alone are a class by what they are rented as: which processor it is, is found too late, and on
-        a track without GPUs no clock makes a score."""
+        their processors alone are a class by what they are rented as: which processor comes, nobody knows before, and
+        on a track without GPUs it makes no score. It can make a run pass its clock, though (docs/machines.md)."""
         named = self._named.get(slot)
         if named is None:
             return ""
