@@ -18,6 +18,9 @@ class Script(Table):
     """Command to answer the judge; its last word is "score". Empty: the judge reads the log instead."""
     artifact: Inside = ""
     """The artifact, from the run's folder."""
+    checkpoint: Inside = ""
+    """What the script leaves in that folder when its machine is taken away, and goes on from where it is there
+    (docs/candidates.md). Empty: such a run begins anew."""
     env: Env = Field(default_factory=dict)
     pack: bool = True
     """Run (and count) the packed script instead of the readable one."""

@@ -187,6 +187,18 @@ class Confined:
         """End the whole tree now."""
         return self._exit or self._finish("killed")
 
+    def ask(self, number: int) -> None:
+        """Sends a signal to every process of the tree that has a handler for it."""
+        for pid, row in self._family.rows().items():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                held = os.pidfd_open(pid)
+                try:
+                    now = tree.look(pid)
+                    if now is not None and now.start == row.start and tree.catches(pid, number):
+                        signal.pidfd_send_signal(held, number)
+                finally:
+                    os.close(held)
+
     def processes(self) -> dict[int, int]:
         """Process id -> start of every process seen in the tree at the last look."""
         return dict(self._family.seen)

@@ -106,6 +106,15 @@ def runnable(row: Proc, thread: str) -> bool:
     return False
 
 
+def catches(pid: int, number: int) -> bool:
+    """Whether it has a handler for that signal; what has none is ended by most."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in read(f"/proc/{pid}/status").splitlines():
+            if line.startswith(b"SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
+
+
 def children(pid: int) -> list[int]:
     """Ids of the direct children, zombies included."""
     if not LINUX:

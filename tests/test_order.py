@@ -1,6 +1,7 @@
 """Orders: the same in every machine's words, and a job of this machine in the end."""
 
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -86,6 +87,24 @@ def test_the_phases_that_are_asked_for(tmp_path: Path) -> None:
     unscored = scored.TOML.replace('score = ["a", "score"], ', "").replace('"measured"', '"reported"')
     spec = spec_of(replace(ORDER, track=unscored), here, tmp_path / "r1")
     assert [phase.name for phase in spec.phases] == ["train"]
+
+
+def test_a_training_goes_on_elsewhere_where_a_runner_takes_it_up_and_no_machine_makes_its_score(tmp_path: Path) -> None:
+    corpus = make_corpus(tmp_path / "c")
+    kept = scored.TOML.replace('artifact = "m"', 'artifact = "m", checkpoint = "kept"')
+    clock = re.sub(r"^compute = .*\n", "", kept, flags=re.MULTILINE)
+    clock = clock.replace('kind = "cpu"', 'kind = "cuda", gpus = 1, anchor_every_s = 60')
+    for text, taken_up, name in (
+        (kept, True, "kept"),
+        (kept, False, None),
+        (clock, True, None),
+        (scored.TOML, True, None),
+    ):
+        order = replace(ORDER, track=text)
+        spec = spec_of(order, Here(corpus, (0,), taken_up=taken_up), tmp_path / "r1")
+        assert (spec.checkpoint, spec.phases[0].env.get("CHECKPOINT")) == (name, name)
+    judged = spec_of(replace(ORDER, track=kept, phases=("judge",)), Here(corpus, taken_up=True), tmp_path / "r1")
+    assert judged.checkpoint is None
 
 
 def test_a_job_that_was_placed_and_never_submitted_can_be_cancelled(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ def known(at: Row | None, seen: Look = NOTHING, **changed: object) -> Known:
 
 
 STARTED, BEGAN, RESULT = look("began", "started"), look("began"), look("began", "started", "result.json")
+PAUSED = look("began", "started", "paused.json")
 LATE = {"over_s": SETTLE_S + 1, "silent_s": STALE_S + 1}
 
 
@@ -34,7 +35,14 @@ LATE = {"over_s": SETTLE_S + 1, "silent_s": STALE_S + 1}
     [
         (known(row("PENDING", "Priority")), "wait"),
         (known(row("PENDING", "BeginTime"), BEGAN), "wait"),  # it will have its run on another node
-        (known(row("PENDING", "BeginTime"), STARTED), "lose"),
+        (known(row("PENDING", "BeginTime"), STARTED), "wait"),  # what it may go on from may be on its way
+        (known(row("PENDING", "BeginTime"), STARTED, again_s=SETTLE_S), "lose"),
+        (known(row("PENDING", "BeginTime"), PAUSED, again_s=999.0), "wait"),  # it goes on on another node
+        (known(row("PENDING", "BeginTime"), PAUSED, asked=True), "remove"),
+        (known(row("PENDING", "JobHeldAdmin"), PAUSED), "lose"),
+        (known(row("RUNNING"), PAUSED), "wait"),
+        (known(row("TIMEOUT"), PAUSED, **LATE), "lose"),  # nobody queues it again
+        (known(None, PAUSED, **LATE), "lose"),
         (known(row("PENDING", "BeginTime"), RESULT), "finish"),  # it was over when its node was taken
         (known(row("PENDING", "BeginTime"), look("lost.json")), "lose"),
         (known(row("PENDING", "JobHeldAdmin")), "lose"),
@@ -75,7 +83,8 @@ def test_what_is_done(what: Known, do: Do) -> None:
 def test_every_job_that_is_over_comes_to_an_end() -> None:
     """Whatever is known of it: waiting for ever is for what Slurm still has."""
     states = [None, *("COMPLETED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "CANCELLED")]
-    marks = [(), ("began",), ("began", "started"), ("result.json",), ("lost.json",), ("started", "lost.json")]
+    marks = [(), ("began",), ("began", "started"), ("started", "paused.json"), ("result.json",), ("lost.json",)]
+    marks.append(("started", "lost.json"))
     for state, seen, asked, submitted in itertools.product(states, marks, (True, False), (True, False)):
         found = step(known(state and row(state), look(*seen), asked=asked, submitted=submitted, **LATE), SETTLE_S)
         assert found.do in ("finish", "lose", "cancelled", "submit") and found != WAIT

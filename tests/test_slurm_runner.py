@@ -5,107 +5,28 @@ import os
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from agent import track as tracks
-from agent.errors import InfraError, UserError
-from agent.runners import LATER, JobPaths, JobResult
+from agent.errors import UserError
+from agent.runners import LATER, JobPaths
 from agent.runners.local import LocalRunner
-from agent.runners.order import Order, place
 from agent.runners.shepherd import boot
-from agent.runners.slurm.mirror import LOG, Note
-from agent.runners.slurm.runner import SlurmRunner
-from agent.runners.slurm.settings import Settings
-from agent.runners.slurm.shell import LocalShell, Said
-from tests import ordering
+from agent.runners.slurm.mirror import LOG
+from agent.runners.slurm.shell import Said
 from tests.processes import until
-from tests.slurm import NODES, Cluster, cluster, proven_before
+from tests.slurm import NODES, Cluster, cluster
+from tests.slurm_field import GPU_TOML, WAIT, WRITE, Counting, Field, done, lost, words_of
 
 pytestmark = pytest.mark.slow
-
-TOML = """
-name = "toy"
-summary = "A script that writes a file."
-trust = "reported"
-script = { path = "run.py", editable = ["run.py"], train = ["{python}", "-I", "-S", "{script}"], artifact = "a.bin", \
-pack = false }
-limits = { train_wall_s = 60, score_wall_s = 5, memory_mb = 300, disk_mb = 20, log_mb = 1 }
-hardware = { kind = "cpu" }
-data = { corpus = "none" }
-rung = [{ name = "decide" }]
-decision = { rung = "decide", alpha = 0.01, min_gain = 0.01, max_seeds = 4, report_seeds = 3, prior_sigma = 0.01 }
-"""
-GPU_TOML = TOML.replace('kind = "cpu"', 'kind = "cuda", gpus = 8, device = "H100"')
-WRITE = "import os, time\nprint('seed', os.environ['SEED'], flush=True)\nopen('a.bin', 'w').write(os.environ['SEED'])\n"
-WAIT = f"{WRITE}time.sleep(60)\n"
 
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[Cluster]:
     with cluster() as made:
         yield made
-
-
-class Counting(LocalShell):
-    """Counts what is asked, and may lose the answer of a command."""
-
-    def __init__(self, own: Cluster) -> None:
-        super().__init__({**own.env, "CADDIE_SECRET": "of the person"}, own.inside)
-        self.asked: Counter[str] = Counter()
-        self.lose_next = ""
-        self.queue: bytes | None = None  # what squeue says, whatever is so
-
-    def run(self, words: Sequence[str], stdin: bytes = b"", **options: float) -> Said:
-        self.asked[words[0]] += 1
-        said = super().run(words, stdin, **options)  # type: ignore[arg-type]
-        if words[0] == "squeue" and self.queue is not None:
-            return Said(0, self.queue, "")
-        if words[0] == self.lose_next:
-            self.lose_next = ""
-            raise InfraError("the answer got lost")
-        return said
-
-
-class Field:
-    """A campaign's folder of jobs, and the cluster that it runs on."""
-
-    def __init__(self, own: Cluster, root: Path, toml: str = TOML) -> None:
-        self.own, self.root, self.toml = own, root, toml
-        self.jobs = root / ".caddie" / "night" / "jobs"
-        self.shell = Counting(own)
-        self.runners: list[SlurmRunner] = []
-        proven_before(root / "shared")
-
-    def settings(self, **changed: object) -> Settings:
-        usual = {"folder": str(self.root / "shared"), "python": sys.executable, "every_s": 0.4, "settle_s": 1.0}
-        return Settings.model_validate({**usual, "login_python": sys.executable, "most": 16, **changed})
-
-    def runner(self, **changed: object) -> SlurmRunner:
-        track = tracks.parse(self.toml, "toy")
-        runner = SlurmRunner("lab", self.settings(**changed), track, self.shell)
-        self.runners.append(runner)
-        return runner
-
-    def order(self, run_id: int, code: str = WRITE, **changed: object) -> tuple[Order, Path]:
-        order = ordering.order(self.toml, run_id=run_id, **{"seed": 100 + run_id, **changed})
-        folder = self.jobs / f"r{run_id}"
-        place(folder, order, lambda at: (at / "run.py").write_text(code) and None)
-        return order, folder
-
-    def submit(self, runner: SlurmRunner, run_id: int, code: str = WRITE, **changed: object) -> Path:
-        order, folder = self.order(run_id, code, **changed)
-        runner.submit(order, folder, "lab/0")
-        return folder
-
-    def note(self, folder: Path) -> Note:
-        return Note(**json.loads((folder / "slurm.json").read_text()))
-
-    def far(self) -> list[str]:
-        return sorted(path.name for path in (self.root / "shared" / "jobs").glob("*/*"))
 
 
 @pytest.fixture
@@ -115,23 +36,6 @@ def field(own: Cluster, tmp_path: Path) -> Iterator[Field]:
     for runner in made.runners:
         runner.close()
     own.clear()
-
-
-def done(runner: SlurmRunner, folder: Path) -> JobResult:
-    until(lambda: runner.poll(folder) in ("done", "lost"), what=words_of(folder))
-    assert runner.poll(folder) == "done", words_of(folder)
-    return runner.collect(folder)
-
-
-def lost(runner: SlurmRunner, folder: Path) -> str:
-    until(lambda: runner.poll(folder) in ("done", "lost"), what=words_of(folder))
-    assert runner.poll(folder) == "lost", (folder / "result.json").read_text()
-    return runner.loss(folder).reason
-
-
-def words_of(folder: Path) -> str:
-    names = (LOG, "lost.json", "result.json", "shepherd.log")
-    return "; ".join((folder / name).read_text() for name in names if (folder / name).is_file())
 
 
 def test_a_run_from_here_to_a_node_and_back(field: Field) -> None:
@@ -207,56 +111,6 @@ def test_a_run_that_crashes_is_the_ideas_fault(field: Field) -> None:
     runner = field.runner()
     result = done(runner, field.submit(runner, 1, "import sys; print('no'); sys.exit(3)"))
     assert (result.outcome, result.ran) == ("crashed", True) and "exit code 3" in result.reason
-
-
-def test_a_higher_rank_takes_the_node(field: Field) -> None:
-    """Every process gets the signal, the candidate's too, which dies of it; its crash is not the idea's."""
-    runner = field.runner(cpus=64)
-    folder = field.submit(runner, 1, WAIT)
-    until(lambda: runner.progress(folder))
-    field.own.run("sbatch", "--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 2")
-    assert "cluster" in lost(runner, folder) or "queued it again" in lost(runner, folder)
-    loss = runner.loss(folder)
-    assert loss.ran and 0 < loss.slot_s < 60
-    until(lambda: field.own.jobs() == {}, what="the job that Slurm has queued again is taken back")
-
-
-def test_a_higher_rank_gives_a_minute_of_grace(field: Field) -> None:
-    """The run ends within it, so that Slurm has the job as completed, and not as pre-empted."""
-    field.own.run("scontrol", "update", "PartitionName=gpu", "GraceTime=60")
-    runner = field.runner(cpus=64)
-    code = f"import signal, sys\nsignal.signal(15, lambda *_: sys.exit(3))\n{WAIT}"
-    folder = field.submit(runner, 1, code)
-    until(lambda: runner.progress(folder))
-    field.own.run("sbatch", "--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 2")
-    try:
-        assert "the cluster ended it" in lost(runner, folder)
-        assert runner.loss(folder).ran
-    finally:
-        field.own.run("scontrol", "update", "PartitionName=gpu", "GraceTime=0")
-
-
-@pytest.mark.long
-def test_the_time_limit_of_slurm(field: Field) -> None:
-    runner = field.runner()
-    folder = field.submit(runner, 1, WAIT)
-    until(lambda: runner.progress(folder))
-    field.own.run("scontrol", "update", f"JobId={field.note(folder).job}", "TimeLimit=1")
-    assert "cluster" in lost(runner, folder)
-    assert runner.loss(folder).ran
-
-
-@pytest.mark.long
-def test_a_node_dies(field: Field) -> None:
-    runner = field.runner()
-    folder = field.submit(runner, 1, WAIT)
-    until(lambda: runner.progress(folder))
-    (node,) = {row.split()[0] for row in field.own.run("squeue", "--noheader", "--format=%N").splitlines()}
-    field.own.kill(node)
-    assert "its node was taken away or died" in lost(runner, folder)
-    loss = runner.loss(folder)
-    assert loss.ran and 0 < loss.slot_s < 60
-    until(lambda: field.own.jobs() == {}, what="the job that Slurm has queued again is taken back")
 
 
 @pytest.mark.long

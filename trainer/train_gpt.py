@@ -18,6 +18,7 @@ import json
 import math
 import os
 import random
+import signal
 import socket
 import struct
 import sys
@@ -257,6 +258,7 @@ def budgeted_steps(c: SimpleNamespace, environ: dict[str, str]) -> int:
 # Tokenizer: SentencePiece BPE with byte fallback, kept as its list of pieces; the rest is always the same.
 
 PAD, BOS, EOS, UNK, FIRST_BYTE = 0, 1, 2, 3, 4
+IDS = {"pad_id": PAD, "bos_id": BOS, "eos_id": EOS, "unk_id": UNK}
 FIXED = ["<pad>", "<s>", "</s>", "<unk>"] + [f"<0x{byte:02X}>" for byte in range(256)]
 SPACE = "\u2581"  # how SentencePiece writes a space
 
@@ -288,11 +290,8 @@ class Tokenizer:
             max_sentence_length=1 << 20,
             shuffle_input_sentence=False,
             num_threads=1,
-            pad_id=PAD,
-            bos_id=BOS,
-            eos_id=EOS,
-            unk_id=UNK,
             minloglevel=2,
+            **IDS,
         )
         return cls.from_proto(model.getvalue())
 
@@ -430,12 +429,7 @@ class Batches:
 
     def __init__(self, stream: Iterator[np.ndarray], c: SimpleNamespace, accum: int, rank: int, world: int):
         self.stream, self.length = stream, c.train_seq_len
-        self.rows, self.accum, self.rank, self.world = (
-            c.train_batch_tokens // c.train_seq_len,
-            accum,
-            rank,
-            world,
-        )
+        self.rows, self.accum, self.rank, self.world = c.train_batch_tokens // c.train_seq_len, accum, rank, world
         if not self.rows or self.rows % (accum * world):
             raise SystemExit(
                 f"train_batch_tokens={c.train_batch_tokens} is no multiple of "
@@ -698,9 +692,8 @@ class Adam:
         self.reset()
 
     def reset(self) -> None:
-        self.state = [
-            (torch.zeros_like(p), torch.zeros_like(p), p.new_zeros((), dtype=torch.float)) for p in self.params
-        ]
+        zeros, count = torch.zeros_like, {"size": (), "dtype": torch.float}
+        self.state = [(zeros(p), zeros(p), p.new_zeros(**count)) for p in self.params]
 
     def step(self, lr: float) -> None:
         due = [(p, p.grad, *state) for p, state in zip(self.params, self.state, strict=True) if p.grad is not None]
@@ -903,12 +896,8 @@ def to_artifact(weights: dict[str, np.ndarray], tokenizer: Tokenizer, c: SimpleN
     packed = {how: compress(lay_out(codes, how), c.compressor) for how in layouts}
     how = min(packed, key=lambda h: (len(packed[h]), h))
     text = json.dumps([how, {key: getattr(c, key) for key in SHAPE}], separators=(",", ":"))
-    plain = [
-        text.encode(),
-        "\0".join(tokenizer.pieces).encode(),
-        lay_out(codes, how),
-        b"".join(f.tobytes() for f in floats),
-    ]
+    pieces, rest = "\0".join(tokenizer.pieces).encode(), b"".join(f.tobytes() for f in floats)
+    plain = [text.encode(), pieces, lay_out(codes, how), rest]
     small = [packed[how] if i == 2 else compress(part, c.compressor) for i, part in enumerate(plain)]
     sizes = [len(part) for pair in zip(small, plain, strict=True) for part in pair]
     return HEAD.pack(MAGIC, COMPRESSORS.index(c.compressor), *sizes) + b"".join(small)
@@ -1000,11 +989,8 @@ class Scorer:
 
     def rows(self, tokens: np.ndarray, offset: int, at: int) -> list[tuple[np.ndarray, int, int]]:
         """Windows over a stretch of a document: text, how many of its last tokens count, where these go."""
-        known = (
-            np.concatenate([[BOS], self.tail, tokens])
-            if len(self.tail) == offset
-            else np.concatenate([self.tail, tokens])
-        )
+        start = [[BOS]] if len(self.tail) == offset else []
+        known = np.concatenate([*start, self.tail, tokens])
         base = offset + len(tokens) - len(known)  # the offset of known[0]; -1 if that is BOS
         out, done = [], offset
         while done < offset + len(tokens):
@@ -1030,12 +1016,8 @@ class Scorer:
                 where.append(np.arange(to, to + count))
             hidden = self.hidden(inputs, np.concatenate(index))
             answer = torch.from_numpy(np.concatenate(targets)).to(self.device)
-            part = torch.cat(
-                [
-                    F.cross_entropy(self.model.logits(h), a, reduction="none")
-                    for h, a in zip(hidden.split(self.tile), answer.split(self.tile), strict=True)
-                ]
-            )
+            tiles = zip(hidden.split(self.tile), answer.split(self.tile), strict=True)
+            part = torch.cat([F.cross_entropy(self.model.logits(h), a, reduction="none") for h, a in tiles])
             nats[np.concatenate(where)] = part.cpu().numpy()
         return nats
 
@@ -1257,8 +1239,8 @@ class Watch:
 
     EVERY = 10
 
-    def __init__(self, procs: Processes):
-        self.procs, self.before, self.measured, self.at, self.each = procs, 0.0, 0.0, 0, 0.0
+    def __init__(self, procs: Processes, before: float):
+        self.procs, self.before, self.measured, self.at, self.each = procs, before, before, 0, 0.0
         self.resume()
 
     def resume(self) -> None:
@@ -1325,11 +1307,13 @@ class Run:
         c, steps, limit = self.c, self.steps, self.c.max_wallclock_seconds
         if c.warmup_steps:
             self.warm_up()
-        every = c.train_log_every or max(1, steps // 50)
-        watch, step, shown = Watch(self.procs), 0, 0.0
+        every, checkpoint = c.train_log_every or max(1, steps // 50), Checkpoint(self, os.environ.get("CHECKPOINT", ""))
+        step, before = checkpoint.load()
+        watch, shown = Watch(self.procs, before), before
         while True:
             seconds = watch.seconds(step)
             last = step >= steps or 0 < limit <= seconds
+            checkpoint.leave(step, seconds)
             if validate and c.val_loss_every and (last or step % c.val_loss_every == 0):
                 watch.pause(step)
                 self.procs.log(f"step:{step}/{steps} {validate(self.model)} {progress(watch.measured, step)}")
@@ -1361,6 +1345,42 @@ class Run:
             text = json.dumps(shape, separators=(",", ":"))
             cost = self.steps * step_cost_ms(c, json.loads(environ["COST_MODEL"]))
             log(f"compute shape:{text} steps:{self.steps} cost_ms:{cost:.1f}")
+
+
+class Checkpoint:
+    """What the next machine goes on from where this one is taken away: one file for each rank."""
+
+    def __init__(self, run: Run, name: str):
+        rank, optimiser, self.run, self.asked = run.procs.rank, run.optimiser, run, 0.0
+        self.path = Path(f"{name}.{rank}" if name and rank else name)
+        self.tensors = [*run.model.state_dict().values(), *(velocity for _, _, velocity in optimiser.muon.stacks)]
+        self.tensors += [one for adam, _ in optimiser.adams for state in adam.state for one in state]
+        for number in (signal.SIGUSR1, signal.SIGTERM) if name else ():
+            signal.signal(number, lambda *_: setattr(self, "asked", 1.0))
+
+    def load(self) -> tuple[int, float]:
+        """The step to go on from, and the seconds before it. Batches are drawn again: the stream is the seed's."""
+        if not self.path.is_file():
+            return 0, 0.0
+        with np.load(self.path) as kept:
+            for n, tensor in enumerate(self.tensors):
+                tensor.copy_(torch.from_numpy(kept[f"arr_{n}"]))
+            step, seconds = int(kept["at"][0]), float(kept["at"][1])
+        for _ in range(step):
+            self.run.batches.next()
+        self.run.procs.log(f"resumed: step:{step}/{self.run.steps} {progress(seconds, step)}")
+        return step, seconds
+
+    def leave(self, step: int, seconds: float) -> None:
+        """Ends the process once any rank was asked."""
+        procs = self.run.procs
+        if self.path == Path() or (procs.world > 1 and step % Watch.EVERY) or not procs.sum(self.asked)[0]:
+            return
+        aside = self.path.with_name(f"{self.path.name}.npz")
+        np.savez(aside, *(tensor.numpy(force=True) for tensor in self.tensors), at=np.array([step, seconds]))
+        aside.replace(self.path)
+        procs.sum(0.0)  # torchrun ends all when one has ended
+        raise SystemExit(75)
 
 
 def progress(seconds: float, step: int) -> str:

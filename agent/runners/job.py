@@ -67,6 +67,11 @@ class JobPaths:
         return self.folder / "started"
 
     @property
+    def paused(self) -> Path:
+        """There while a training that was interrupted waits for another machine: what it has used."""
+        return self.folder / "paused.json"
+
+    @property
     def heartbeat(self) -> Path:
         """A `Heartbeat`, every second."""
         return self.folder / "heartbeat.json"
@@ -137,6 +142,7 @@ class JobSpec:
     artifact: str | None  # relative to out/
     core: int | None  # None: the runner pins it to its slot's core
     wall_s: float  # the whole job, clean-up included: what was reserved
+    checkpoint: str | None = None  # relative to out/; None: a training that is interrupted can't go on
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)

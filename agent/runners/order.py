@@ -70,6 +70,12 @@ class Here:
     """How bubblewrap is known to work."""
     texts: Texts | None = None
     """None: those of the corpus."""
+    taken_up: bool = False
+    """Whether a training that is interrupted here is taken up again."""
+
+    def checkpoint(self, track: Track) -> str:
+        """What it goes on from; empty: it can't. Where machines make a score, one of two would be neither's."""
+        return track.script.checkpoint if self.taken_up and track.hardware.anchor_every_s is None else ""
 
 
 def spec_of(order: Order, here: Here, folder: Path) -> JobSpec:
@@ -83,6 +89,7 @@ def spec_of(order: Order, here: Here, folder: Path) -> JobSpec:
         artifact=(track.script.artifact or None) if "train" in wanted else None,
         core=None,
         wall_s=order.wall_s,
+        checkpoint=(here.checkpoint(track) or None) if "train" in wanted else None,
     )
 
 
@@ -109,6 +116,8 @@ def corpus_beside(order: Order, folder: Path) -> Path:
 def _train(order: Order, track: Track, here: Here, paths: JobPaths) -> Phase:
     rung = track.rung_named(order.rung)
     env = training.environment(track, rung, here.corpus, here.env, run_id=f"r{order.run_id}", seed=order.seed)
+    if name := here.checkpoint(track):
+        env["CHECKPOINT"] = name
     return training.train_phase(track, paths, env, reach.training(track, paths, here.corpus, _reach(order, here)))
 
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from types import FrameType
 
 from agent.records import Outcome
-from agent.runners import lock
+from agent.runners import lock, paused
 from agent.runners.artifact import fault
 from agent.runners.job import Heartbeat, JobPaths, JobResult, JobSpec, Phase, PhaseResult, write_aside
+from agent.runners.paused import NOT_BEFORE, Paused, Saving
 from agent.runners.reading import read_small, there
 from agent.runners.removal import remove
 from agent.strict import from_json
@@ -41,26 +42,32 @@ class Broken(Exception):
 class Shepherd:
     """One job, from the lock to the result."""
 
-    def __init__(self, paths: JobPaths, spec: JobSpec, held: int, core: int | None, began: float) -> None:
+    def __init__(
+        self, paths: JobPaths, spec: JobSpec, held: int, core: int | None, began: float, before: Paused = NOT_BEFORE
+    ) -> None:
         self._paths = paths
         self._spec = spec
         self._held = held
         self._core = spec.core if spec.core is not None else core
-        self._began = began
-        self._work_until = began + spec.wall_s - min(RESERVE_S, spec.wall_s / 4)
+        self._before = before
+        self._began = began - before.slot_s
+        self._work_until = self._began + spec.wall_s - min(RESERVE_S, spec.wall_s / 4)
         self._beat_due = 0.0
         self._phases: list[PhaseResult] = []
         self._asked_to_end = False
-        self._ran = False
+        self._saving: Saving | None = None
+        self._ran = before is not NOT_BEFORE
         self._walls = in_force()
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         self._asked_to_end = True
 
-    def run(self) -> JobResult:
-        """Every phase in order, until one fails."""
+    def run(self) -> JobResult | None:
+        """Every phase in order, until one fails. None: the training was interrupted, and left what it goes on from."""
         for phase in self._spec.phases:
             ended = self._run(phase)
+            if self._goes_on(ended):
+                return None
             if ended is None:
                 return self._result("cancelled", "cancelled before it began")
             self._phases.append(PhaseResult(phase.name, ended))
@@ -77,12 +84,16 @@ class Shepherd:
             return Exit(None, None, "wall", 0.0, 0.0, 0.0)
         self._mark_started()
         Path(phase.cwd).mkdir(exist_ok=True)
+        limits, self._saving = phase.limits, None
+        if phase.name == "train":
+            limits = self._before.left(limits)
+            self._saving = Saving(self._paths.out, self._spec.checkpoint) if self._spec.checkpoint else None
         try:
             confined = Confined(
                 phase.argv,
                 cwd=Path(phase.cwd),
                 env={**phase.env, MARKER: str(self._paths.folder)},
-                limits=replace(phase.limits, wall_s=min(phase.limits.wall_s, left)),
+                limits=replace(limits, wall_s=min(limits.wall_s, left)),
                 log=self._paths.folder / phase.log,
                 folder=Path(phase.cwd),
                 core=self._core,
@@ -91,19 +102,44 @@ class Shepherd:
             if phase.policy is not None:
                 self._walls = confined.walls
         except (StartError, NoWalls) as error:
-            if not self._phases:
+            if not self._phases and self._before is NOT_BEFORE:
                 self._paths.started.unlink()
             raise Broken(str(error)) from error
         self._beat_due = 0.0
         while (ended := confined.poll()) is None:
             self._beat(phase, confined)
-            if self._cancelled() or self._disturbed():
+            if self._disturbed() or (self._cancelled() and not self._saves(confined)):
                 ended = confined.kill()
                 break
             confined.rest()
         if confined.left:
             print(f"can't end {sorted(confined.left)}: stuck in the kernel", flush=True)
-        return ended
+        return self._before.whole(ended) if phase.name == "train" else ended
+
+    def _saves(self, confined: Confined) -> bool:
+        """Whether it may leave what it can go on from: where its machine is taken away, not where nobody wants it."""
+        return self._saving is not None and not there(self._paths.cancel) and self._saving.wait(confined.ask)
+
+    def _goes_on(self, ended: Exit | None) -> bool:
+        """Whether another machine can go on with the training: it left a new file, or had not begun again."""
+        if there(self._paths.cancel) or self._phases:
+            return False
+        if ended is None:
+            used = self._before
+        elif self._saving is not None and self._saving.left and self._taken(ended):
+            used = Paused(ended.wall_s, ended.cpu_s, ended.peak_mb, 0.0)
+        else:
+            return False
+        if used is NOT_BEFORE:
+            return False
+        paused.write(self._paths, replace(used, slot_s=round(self._elapsed(), 3)))
+        return True
+
+    def _taken(self, ended: Exit) -> bool:
+        """Whether we are told to end, too."""
+        if not self._asked_to_end and not ended.ok:
+            time.sleep(paused.NOTICE_S)
+        return self._asked_to_end
 
     def _mark_started(self) -> None:
         """On disk before the first byte of candidate code runs, whatever happens to us or the machine."""
@@ -193,17 +229,21 @@ def main(folder: str, pinned_to: str = "", *, before_s: float = 0.0) -> int:
     core = int(pinned_to) if pinned_to else None
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # Looked at before, too: a job that is done must not seem to be held again, not for a moment.
-    held = None if _had_its_run(paths) else lock.hold(paths.lock)
-    if held is None or _had_its_run(paths):
+    held = None if had_its_run(paths) else lock.hold(paths.lock)
+    if held is None or had_its_run(paths):
         print("already: this job has a shepherd, or has had its run")
         return 0
     try:
         spec = JobSpec.from_json(read_small(paths.spec) or "")
         me = {"pid": os.getpid(), "start": _start(), "boot": boot()}
         write_aside(paths.pid, json.dumps(me))
-        shepherd = Shepherd(paths, spec, held, core, began)
+        before = paused.read(paths)
+        if before is not None:
+            paths.paused.unlink()  # a machine that dies now has used nobody knows how much
+        shepherd = Shepherd(paths, spec, held, core, began, before or NOT_BEFORE)
         signal.signal(signal.SIGTERM, shepherd.on_signal)
-        write_last(paths, paths.result, shepherd.run().to_json())
+        if (result := shepherd.run()) is not None:
+            write_last(paths, paths.result, result.to_json())
     except (Broken, ValueError, OSError) as error:
         print(f"lost: {error}", flush=True)
         write_last(paths, paths.lost, json.dumps({"reason": str(error)[:2000]}))
@@ -211,8 +251,9 @@ def main(folder: str, pinned_to: str = "", *, before_s: float = 0.0) -> int:
     return 0
 
 
-def _had_its_run(paths: JobPaths) -> bool:
-    return there(paths.result) or there(paths.lost) or there(paths.started)
+def had_its_run(paths: JobPaths) -> bool:
+    """Or is having it. One that waits for another machine is not over."""
+    return there(paths.result) or there(paths.lost) or (there(paths.started) and not there(paths.paused))
 
 
 def write_last(paths: JobPaths, path: Path, text: str) -> None:

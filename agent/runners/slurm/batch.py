@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from sandbox.walls import tried
 
 WHERE, BEGAN, TAKEN = "where.json", "began", "taken"
 COPY_WITHIN_S = 3600.0
+TAKEN_WITHIN_S = 600.0  # from the word that its time is over; a grace time is part of it
 _SHA = re.compile(r"[0-9a-f]{64}")  # what we have sent is named by its content
 
 
@@ -67,7 +69,7 @@ def main(folder: str) -> int:
     if not there(paths.order):
         print("nobody wants this job any more")
         return 0
-    if there(paths.started) or there(paths.result) or there(paths.lost):
+    if shepherd.had_its_run(paths):
         print("already: this job has had its run")  # Slurm queued it again
         return 0
     try:
@@ -76,7 +78,7 @@ def main(folder: str) -> int:
         gpus = own_gpus(os.environ, order.limited.hardware.gpus, where.device or order.limited.hardware.device)
         write_aside(paths.folder / BEGAN, began(os.environ, gpus).to_json())
         tried_s = proven.require(Path(where.nodes), node(), order.minimum, Path(where.scratch), str(fresh.ROOT))
-        here = Here(corpus(where), tuple(gpu.minor for gpu in gpus), env_of(gpus), tried())
+        here = Here(corpus(where), tuple(gpu.minor for gpu in gpus), env_of(gpus), tried(), taken_up=True)
         write_aside(paths.spec, spec_of(referring(order, where), here, paths.folder).to_json())
     except (WrongNode, proven.Failed, ValueError, OSError) as error:
         print(f"lost: {error}", flush=True)
@@ -84,10 +86,20 @@ def main(folder: str) -> int:
         return 1
     heard = listen()
     rc = shepherd.main(folder, own_core(), before_s=tried_s)
+    if there(paths.paused):
+        return _await_the_end(paths)
     if signal.SIGTERM in heard():
         # The candidate may have got it too, and died of it before its shepherd could end it.
         shepherd.write_last(paths, paths.folder / TAKEN, "")
     return rc
+
+
+def _await_the_end(paths: JobPaths) -> int:
+    """Slurm queues a job again that it ended itself, not one that seems to be done."""
+    time.sleep(TAKEN_WITHIN_S)
+    shepherd.write_last(paths, paths.lost, json.dumps({"reason": f"{node()}: told to end, and not taken away"}))
+    paths.paused.unlink()
+    return 1
 
 
 def listen() -> Callable[[], bytes]:

@@ -32,6 +32,7 @@ class Held:
     asked_at: float | None = None
     reminded_at: float = 0.0
     over_at: float | None = None
+    again_at: float | None = None
     beat: bytes = b""
     beat_at: float = field(default_factory=time.monotonic)
 
@@ -64,6 +65,10 @@ class Held:
             self.over_at = None
         elif self.over_at is None:
             self.over_at = now
+        if row is None or row.stage not in ("waiting", "held") or "started" not in look.marks:
+            self.again_at = None
+        elif self.again_at is None:
+            self.again_at = now
         asked = there(self.mirror.paths.cancel)
         if asked and self.asked_at is None:
             self.asked_at = now
@@ -77,6 +82,7 @@ class Held:
             asked_s=0.0 if self.asked_at is None else now - self.asked_at,
             over_s=0.0 if self.over_at is None else min(now - self.over_at, now - self.since),
             silent_s=now - self.beat_at,
+            again_s=0.0 if self.again_at is None else now - self.again_at,
         )
 
 

@@ -36,6 +36,8 @@ class Known(NamedTuple):
     """Since when Slurm has not had it, or had it as over."""
     silent_s: float
     """Since its last new sign of life."""
+    again_s: float = 0.0
+    """Since when it waits in the queue though its run has begun."""
 
 
 WAIT = Step("wait")
@@ -45,7 +47,7 @@ def step(known: Known, settle_s: float) -> Step:
     """`settle_s`: how long a file may take from a node to the login node."""
     stage = "gone" if known.row is None else known.row.stage
     if stage in ("waiting", "held"):
-        return _in_queue(known)
+        return _in_queue(known, settle_s)
     if stage in ("running", "ending"):
         if not known.asked or stage == "ending":
             return WAIT
@@ -53,7 +55,7 @@ def step(known: Known, settle_s: float) -> Step:
     return _over(known, settle_s)
 
 
-def _in_queue(known: Known) -> Step:
+def _in_queue(known: Known, settle_s: float) -> Step:
     assert known.row is not None
     if known.asked:
         return Step("remove", "cancelled in the queue")
@@ -61,11 +63,13 @@ def _in_queue(known: Known) -> Step:
         return Step("finish")
     if "lost.json" in known.look.marks:
         return Step("lose")
-    if "started" in known.look.marks:
-        # It would only wait for a node to find that it has had its run.
-        return Step("lose", f"its node was taken away or died, and Slurm has queued it again ({known.row.reason})")
     if known.row.stage == "held":
         return Step("lose", f"Slurm will not start it: {known.row.reason}")
+    if "started" in known.look.marks and "paused.json" not in known.look.marks:
+        if known.again_s < settle_s:
+            return WAIT  # what it may go on from may be on its way from the node
+        # It would only wait for a node to find that it has had its run.
+        return Step("lose", f"its node was taken away or died, and Slurm has queued it again ({known.row.reason})")
     return WAIT
 
 

@@ -17,7 +17,7 @@ PLAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 SMALL = 200_000  # bytes of a state file
 PIECE = 262_144  # bytes of a log in one look
 ALL = 8_000_000  # and of all together
-MARKS = ("began", "started", "taken", "result.json", "lost.json")
+MARKS = ("began", "started", "paused.json", "taken", "result.json", "lost.json")
 
 
 def put(root: Path) -> None:
