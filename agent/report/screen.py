@@ -8,7 +8,7 @@ from agent.report.live import snapshot
 from agent.report.replay import stage
 from agent.store.lease import hold
 
-MOMENT_S = 800.0  # of the campaign: after a promotion, with two runs under way
+MOMENT_S = 520.0  # of the campaign: two accepted, an idea being confirmed and another one screened
 
 
 def screen() -> str:

@@ -8,7 +8,7 @@ from agent import budget
 from agent.errors import BudgetExceeded
 from agent.records import Amount, Proposal, ProposalState
 from agent.setting import Setting
-from agent.steps.limits import worst_run
+from agent.steps.limits import affordable, least_idea, worst_run
 from agent.store import Reads, Tx
 
 # On their way to become the head.
@@ -19,18 +19,20 @@ def begin(setting: Setting, tx: Tx, proposal: Proposal, seeds: int) -> None:
     """Sets aside the worst case of saying yes after so many seeds: the others, one replay on a new head, the head's
     fresh runs.
 
-    Where so much is not left, an idea that no other races with goes on without a replay: while it holds what is left,
-    no other can be confirmed and become the head before it. And with fewer further seeds, if it must, down to one: it
-    passes if that is enough for it.
+    Where that would keep all other ideas waiting, or so much is not left, an idea that no other races with goes on
+    without a replay, which is paid when it comes. And with fewer further seeds, if it must, down to one: it passes if
+    that is enough for it.
     """
     rule, worst = setting.track.decision, worst_run(setting, tx)
     further = rule.max_seeds - seeds
-    alone = not tx.count_proposals(setting.campaign.id, RACING)
-    for runs in (further + rule.max_seeds, *(range(further, 0, -1) if alone else ())):
+    whole, alone = further + rule.max_seeds, not tx.count_proposals(setting.campaign.id, RACING)
+    sizes = (whole, *range(further, 0, -1)) if alone else (whole,)
+    amounts = [worst.times(runs + rule.report_seeds) for runs in sizes]
+    balance, other = tx.balance(setting.campaign.id), least_idea(setting, tx).gpu_s
+    open_to_others = [one for one in amounts[:2] if affordable(balance, one.gpu_s + other)]
+    for amount in (*open_to_others, *amounts):
         try:
-            budget.reserve(
-                tx, setting.campaign.id, worst.times(runs + rule.report_seeds), "hold", proposal_id=proposal.id
-            )
+            budget.reserve(tx, setting.campaign.id, amount, "hold", proposal_id=proposal.id)
             return
         except BudgetExceeded as error:
             refused = error
