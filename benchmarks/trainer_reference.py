@@ -198,7 +198,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the script")
-    parser.add_argument("--out", type=Path, default=Path("reference"), help="where artifacts and logs go")
+    parser.add_argument("--out", type=Path, default=Path(".caddie/reference"), help="where artifacts and logs go")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     packed = options.out / "train_gpt.py"

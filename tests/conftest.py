@@ -25,6 +25,8 @@ from tests.filling import add_base, add_campaign
 
 if TYPE_CHECKING:
     from tests.runpod import StandIn
+    from tests.slurm import Cluster
+    from tests.slurm_field import Field
 
 MAKE = opening._make
 
@@ -91,6 +93,26 @@ def toy_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.zoo_runs import make_corpus
 
     return make_corpus(tmp_path_factory.mktemp("corpus") / "docs")
+
+
+@pytest.fixture(scope="module")
+def own_cluster() -> Iterator["Cluster"]:
+    """A Slurm that all tests of a module share."""
+    from tests.slurm import cluster
+
+    with cluster() as made:
+        yield made
+
+
+@pytest.fixture
+def field(own_cluster: "Cluster", tmp_path: Path) -> Iterator["Field"]:
+    from tests.slurm_field import Field
+
+    made = Field(own_cluster, tmp_path)
+    yield made
+    for runner in made.runners:
+        runner.close()
+    own_cluster.clear()
 
 
 @pytest.fixture

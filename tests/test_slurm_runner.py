@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,25 +17,10 @@ from agent.runners.shepherd import boot
 from agent.runners.slurm.mirror import LOG
 from agent.runners.slurm.shell import Said
 from tests.processes import until
-from tests.slurm import NODES, Cluster, cluster
+from tests.slurm import NODES, Cluster
 from tests.slurm_field import GPU_TOML, WAIT, WRITE, Counting, Field, done, lost, words_of
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def own() -> Iterator[Cluster]:
-    with cluster() as made:
-        yield made
-
-
-@pytest.fixture
-def field(own: Cluster, tmp_path: Path) -> Iterator[Field]:
-    made = Field(own, tmp_path)
-    yield made
-    for runner in made.runners:
-        runner.close()
-    own.clear()
 
 
 def test_a_run_from_here_to_a_node_and_back(field: Field) -> None:
@@ -207,8 +192,8 @@ def test_a_node_without_what_is_needed(field: Field) -> None:
     assert not runner.loss(field.jobs / "r1").ran
 
 
-def test_gpus_that_slurm_gives_and_the_driver_does_not_see(own: Cluster, tmp_path: Path) -> None:
-    field = Field(own, tmp_path, GPU_TOML)
+def test_gpus_that_slurm_gives_and_the_driver_does_not_see(own_cluster: Cluster, tmp_path: Path) -> None:
+    field = Field(own_cluster, tmp_path, GPU_TOML)
     runner = field.runner(gres="gpu:h100", cpus_per_gpu=1)
     words = lost(runner, field.submit(runner, 1))
     assert "needs 8 GPUs, and has 0 (SLURM_JOB_GPUS: [0, 1, 2, 3, 4, 5, 6, 7]; seen: none)" in words
@@ -237,8 +222,8 @@ def test_what_nobody_knows_of_is_swept(field: Field) -> None:
     assert second.poll(kept) == "running"
 
 
-def test_a_cluster_that_would_not_take_it(own: Cluster, tmp_path: Path) -> None:
-    field = Field(own, tmp_path, GPU_TOML)
+def test_a_cluster_that_would_not_take_it(own_cluster: Cluster, tmp_path: Path) -> None:
+    field = Field(own_cluster, tmp_path, GPU_TOML)
     field.runner(gres="gpu:h100").check()
     with pytest.raises(UserError, match="would not take a run of track toy: sbatch"):
         field.runner(partition="none").check()

@@ -1,31 +1,13 @@
 """Runs whose node is taken away: by a higher rank, by the end of their time, by its death."""
 
 import contextlib
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.processes import until
-from tests.slurm import Cluster, cluster
 from tests.slurm_field import TOML, WAIT, WRITE, Field, done, lost, words_of
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def own() -> Iterator[Cluster]:
-    with cluster() as made:
-        yield made
-
-
-@pytest.fixture
-def field(own: Cluster, tmp_path: Path) -> Iterator[Field]:
-    made = Field(own, tmp_path)
-    yield made
-    for runner in made.runners:
-        runner.close()
-    own.clear()
 
 
 def test_a_higher_rank_takes_the_node(field: Field) -> None:
