@@ -43,7 +43,7 @@ from agent.store.lease import Lease, hold
 
 LOOK_S = 0.05  # between two looks at what runs and at the planners
 LESSONS_S = 120.0  # at the end, for findings that are still being written
-UNPAID_S = 120.0  # without money for anything, while something waits for what others set aside
+UNPAID_S = 600.0  # without money for anything, while something waits for what others set aside
 BATCH = 0.001  # of a run: how long what ended waits for what ends with it
 MOST_BATCH_S = 1.0
 TURN_S = 1.0  # after which a turn is taken anyway: a person may have said something in the store
@@ -174,16 +174,25 @@ class Loop:
 
     def _launch(self) -> int:
         """Fills the free slots with what is most urgent, unless the disk could not hold it."""
-        setting, agenda, started = self._setting, self._agenda, 0
+        started, unpaid = self._fill()
+        if not unpaid:
+            self._unpaid_since = None
+        elif self._unpaid_since is None:
+            self._unpaid_since = self._clock.now()
+        return started
+
+    def _fill(self) -> tuple[int, bool]:
+        """How many started, and whether nothing runs, or will soon, because what is most urgent can't be paid."""
+        setting, agenda = self._setting, self._agenda
         free = self._slots.free(agenda.runs.values())
         if not free or self._asked():
-            return 0
+            return 0, False
         if scored := self._rescore([slot.name for slot in free]):
-            return scored
+            return scored, False
         items = [item for item in self._wanted() if not begins(item) or self._conforming.may_run(item.proposal)]
         idle = not items
         if (idle and not anchors.asked_for(setting)) or full_disk(setting) is not None:
-            return 0
+            return 0, False
         names = [slot.name for slot in free]
         usable = self._crowd.free(names)
         first = anchors.due(setting, usable, idle=idle)
@@ -191,15 +200,15 @@ class Loop:
         closed = set(names) - rest
         placed = self._slots.place(items, agenda.runs.values(), closed)
         started, refused = self._start((*first, *placed))
-        if refused:
-            agenda.again()
-            paid = self._slots.place([item for item in items if item.held], agenda.runs.values(), closed)
-            started += self._start(paid, set_aside=True)[0]
-        if not refused or started or agenda.runs:
-            self._unpaid_since = None
-        elif self._unpaid_since is None:
-            self._unpaid_since = self._clock.now()
-        return started
+        if not refused:
+            return started, False
+        agenda.again()
+        held = [item for item in items if item.held]
+        placed = self._slots.place(held, agenda.runs.values(), closed)
+        started += self._start(placed, set_aside=True)[0]
+        # What is paid and has no slot now gets one later; not one that must be anchored first.
+        later = held and not placed and not first
+        return started, not (started or agenda.runs or later)
 
     def _start(self, placed: Iterable[tuple[Wanted, str]], *, set_aside: bool = False) -> tuple[int, bool]:
         """How many started, and whether one could not be paid: nothing less urgent may eat the rest, but what is set

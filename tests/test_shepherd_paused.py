@@ -108,7 +108,8 @@ def test_limits_are_for_all_its_machines_together(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("train", [DEAF, STUBBORN], ids=["deaf", "stubborn"])
 def test_one_that_leaves_nothing_new_is_ended(tmp_path: Path, train: str) -> None:
-    job = made(tmp_path / "jobs" / "r1", f"open({KEPT!r}, 'w').write('old')\nprint('up', flush=True)\n{train}")
+    job = made(tmp_path / "jobs" / "r1", f"print('up', flush=True)\n{train}")
+    (job.paths.out / KEPT).write_text("of another machine")
     process = shepherd(job, "paused.SAVE_S = 1.5")
     until(lambda: "up" in log(job), 20)
     began = time.monotonic()

@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,19 +24,12 @@ from tests import ordering, sshd, zoo_runs
 from tests.e2e import world
 from tests.e2e.test_kill import REAL_SCRIPT, REAL_TRACK
 from tests.processes import until
-from tests.slurm import Cluster, cluster
-from tests.test_slurm_runner import GPU_TOML, WRITE, Field, done, lost, words_of
+from tests.slurm import Cluster
+from tests.slurm_field import GPU_TOML, WRITE, Field, done, lost, words_of
 
 
-@pytest.fixture(scope="module")
-def own() -> Iterator[Cluster]:
-    with cluster() as made:
-        yield made
-
-
-@pytest.mark.slow
-def test_trained_and_judged_on_a_node_with_its_own_copy_of_the_data(own: Cluster, tmp_path: Path) -> None:
-    field = Field(own, tmp_path, zoo_runs.TOML)
+def test_trained_and_judged_on_a_node_with_its_own_copy_of_the_data(own_cluster: Cluster, tmp_path: Path) -> None:
+    field = Field(own_cluster, tmp_path, zoo_runs.TOML)
     data = tmp_path / ".caddie" / "data"
     data.mkdir(parents=True)
     zoo_runs.make_corpus(data / "docs")
@@ -63,9 +55,9 @@ def sha() -> str:
 
 
 @pytest.mark.slow
-def test_eight_gpus_of_one_node(own: Cluster, tmp_path: Path) -> None:
+def test_eight_gpus_of_one_node(own_cluster: Cluster, tmp_path: Path) -> None:
     """The driver's tool is a stand-in; which GPUs are whose, and that two such runs need two nodes, is Slurm's word."""
-    field = Field(own, tmp_path, GPU_TOML)
+    field = Field(own_cluster, tmp_path, GPU_TOML)
     tools = tmp_path / "tools"
     tools.mkdir()
     rows = "".join(f"{n}, GPU-{n}, 0000:0{n}:00.0, NVIDIA H100 80GB HBM3, 81559\\n" for n in range(8))
@@ -77,7 +69,8 @@ def test_eight_gpus_of_one_node(own: Cluster, tmp_path: Path) -> None:
     code = f"{WRITE}print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True)\ntime.sleep(2)\n"
     folders = [field.submit(runner, number, f"{code}# {number}", minimum="base") for number in (1, 2, 3)]
     until(
-        lambda: sorted(own.jobs().values()) == ["PENDING", "RUNNING", "RUNNING"], what="two blocks, and one that waits"
+        lambda: sorted(own_cluster.jobs().values()) == ["PENDING", "RUNNING", "RUNNING"],
+        what="two blocks, and one that waits",
     )
     assert [done(runner, folder).outcome for folder in folders] == ["ok"] * 3
     assert "GPU-0,GPU-1,GPU-2,GPU-3,GPU-4,GPU-5,GPU-6,GPU-7" in (folders[0] / "train.log").read_text()
@@ -90,14 +83,14 @@ def test_eight_gpus_of_one_node(own: Cluster, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_through_a_login_node(own: Cluster, tmp_path: Path) -> None:
+def test_through_a_login_node(own_cluster: Cluster, tmp_path: Path) -> None:
     """A real sshd, whose sessions are cut while the run is on its node."""
-    field = Field(own, tmp_path)
+    field = Field(own_cluster, tmp_path)
     login = sshd.start(tmp_path / "sshd")
     host = login.host(tmp_path)
     settings = Settings.model_validate(
         {
-            **field.settings(commands=commands(own, tmp_path)).model_dump(),
+            **field.settings(commands=commands(own_cluster, tmp_path)).model_dump(),
             "login": {"address": host.address, "port": host.port, "user": host.user, "key": str(host.key)},
         }
     )
@@ -113,12 +106,12 @@ def test_through_a_login_node(own: Cluster, tmp_path: Path) -> None:
     login.stop()
 
 
-def commands(own: Cluster, root: Path) -> str:
+def commands(own_cluster: Cluster, root: Path) -> str:
     """A folder of Slurm's commands that reach this cluster from anywhere."""
     folder = root / "commands"
     folder.mkdir()
     for name in ("sbatch", "squeue", "scancel", "scontrol"):
-        reach = f"SLURM_CONF={own.env['SLURM_CONF']} exec {' '.join(own.inside)} /usr/bin/{name}"
+        reach = f"SLURM_CONF={own_cluster.env['SLURM_CONF']} exec {' '.join(own_cluster.inside)} /usr/bin/{name}"
         (folder / name).write_text(f'#!/bin/sh\n{reach} "$@"\n')
         (folder / name).chmod(0o755)
     return str(folder)
@@ -179,12 +172,12 @@ def test_a_node_copies_the_data_once_and_right(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_campaign_is_one_table_of_runners_toml(own: Cluster, tmp_path: Path) -> None:
+def test_a_campaign_is_one_table_of_runners_toml(own_cluster: Cluster, tmp_path: Path) -> None:
     """From a person's repository to a promoted commit; a node dies on the way."""
     root = world.make_workspace(tmp_path / "work", REAL_SCRIPT, REAL_TRACK)
     world.write_ideas(root, [world.idea("wider", ('"width": 4', '"width": 8'), script=REAL_SCRIPT)])
     folder = tmp_path / "shared"
-    table = {"kind": "slurm", "folder": folder, "commands": commands(own, tmp_path), "python": sys.executable}
+    table = {"kind": "slurm", "folder": folder, "commands": commands(own_cluster, tmp_path), "python": sys.executable}
     lines = [f'{key} = "{value}"' for key, value in {**table, "login_python": sys.executable}.items()]
     lines += ["most = 8", "every_s = 0.5", "settle_s = 1.0", "cpus = 16"]
     (root / "runners.toml").write_text("\n".join(["[lab]", *lines]) + "\n")
@@ -197,7 +190,7 @@ def test_a_campaign_is_one_table_of_runners_toml(own: Cluster, tmp_path: Path) -
     def power_cut() -> None:
         # Before candidate code has run, Slurm itself would start the job again, two minutes later.
         until(lambda: [*(root / ".caddie").glob("*/jobs/*/heartbeat.json")])
-        own.kill("n1")
+        own_cluster.kill("n1")
 
     cut = threading.Thread(target=power_cut)
     cut.start()
@@ -208,5 +201,5 @@ def test_a_campaign_is_one_table_of_runners_toml(own: Cluster, tmp_path: Path) -
         assert budget.audit(reads, setting.campaign.id) == [] and budget.open_entries(reads, setting.campaign.id) == []
         assert reads.head(setting.campaign.id).title == "wider"
         assert {run.slot for run in reads.runs(setting.campaign.id)} <= {f"lab/{n}" for n in range(8)}
-    until(lambda: own.jobs() == {})
+    until(lambda: own_cluster.jobs() == {})
     assert list((folder / "jobs").glob("*/*")) == []

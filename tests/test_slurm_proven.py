@@ -1,7 +1,6 @@
 """The walls of a node of a cluster are tried before a model's code first runs there, and one that fails is left."""
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,8 @@ from agent.runners.slurm import proven
 from agent.runners.slurm.proven import Failed, Known
 from sandbox import bubblewrap
 from sandbox.walls import why_not
-from tests.slurm import Cluster, cluster
-from tests.test_slurm_runner import TOML, WRITE, Field, done, lost
+from tests.slurm import Cluster
+from tests.slurm_field import TOML, WRITE, Field, done, lost
 
 
 @pytest.fixture
@@ -102,27 +101,21 @@ def test_the_walls_of_this_machine_are_tried_as_those_of_a_rented_one(nodes: Pat
 # ---------------------------------------------------------------- with a real Slurm
 
 
-@pytest.fixture(scope="module")
-def own() -> Iterator[Cluster]:
-    with cluster() as made:
-        yield made
-
-
 STRICT = TOML + 'sandbox = { minimum = "namespaces" }\n'
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not bubblewrap.boxes() or bool(why_not()), reason="needs bubblewrap, which one node is without")
-def test_a_node_whose_walls_are_too_weak_gets_no_run(own: Cluster, tmp_path: Path) -> None:
+def test_a_node_whose_walls_are_too_weak_gets_no_run(own_cluster: Cluster, tmp_path: Path) -> None:
     """On one of the two there is no bubblewrap: the first run there is lost before it began, and the next one is kept
     from that node."""
-    field = Field(own, tmp_path, STRICT)
+    field = Field(own_cluster, tmp_path, STRICT)
     shared = tmp_path / "shared" / proven.FOLDER
     for path in shared.iterdir():
         path.unlink()  # nothing is known of either
-    own.kill("n1")
-    own.start_one("n1", f"mount --bind /dev/null {bubblewrap.boxes()[-1].bwrap}")
-    own.until_idle()
+    own_cluster.kill("n1")
+    own_cluster.start_one("n1", f"mount --bind /dev/null {bubblewrap.boxes()[-1].bwrap}")
+    own_cluster.until_idle()
     runner = field.runner(words=("--nodelist=n1",))
     first = field.submit(runner, 1, WRITE)
     assert "n1: its walls: they are of level landlock, namespaces is asked for" in lost(runner, first)
@@ -135,5 +128,5 @@ def test_a_node_whose_walls_are_too_weak_gets_no_run(own: Cluster, tmp_path: Pat
     assert (shared / "n2.json").exists()
     for one in field.runners:
         one.close()
-    own.kill("n1")
-    own.clear()
+    own_cluster.kill("n1")
+    own_cluster.clear()

@@ -1247,9 +1247,6 @@ class Watch:
         self.procs.synchronise()
         self.began = time.perf_counter()
 
-    def pause(self, step: int) -> None:
-        self.before = self.measure(step)
-
     def measure(self, step: int) -> float:
         self.procs.synchronise()
         now = self.before + time.perf_counter() - self.began
@@ -1315,7 +1312,7 @@ class Run:
             last = step >= steps or 0 < limit <= seconds
             checkpoint.leave(step, seconds)
             if validate and c.val_loss_every and (last or step % c.val_loss_every == 0):
-                watch.pause(step)
+                watch.before = watch.measure(step)
                 self.procs.log(f"step:{step}/{steps} {validate(self.model)} {progress(watch.measured, step)}")
                 watch.resume()
             if last:
@@ -1360,15 +1357,17 @@ class Checkpoint:
 
     def load(self) -> tuple[int, float]:
         """The step to go on from, and the seconds before it. Batches are drawn again: the stream is the seed's."""
-        if not self.path.is_file():
-            return 0, 0.0
-        with np.load(self.path) as kept:
-            for n, tensor in enumerate(self.tensors):
-                tensor.copy_(torch.from_numpy(kept[f"arr_{n}"]))
-            step, seconds = int(kept["at"][0]), float(kept["at"][1])
+        step, seconds = 0, 0.0
+        if self.path.is_file():
+            with np.load(self.path) as kept:
+                for n, tensor in enumerate(self.tensors):
+                    tensor.copy_(torch.from_numpy(kept[f"arr_{n}"]))
+                step, seconds = int(kept["at"][0]), float(kept["at"][1])
+            self.run.procs.log(f"resumed: step:{step}/{self.run.steps} {progress(seconds, step)}")
+        if self.run.procs.sum(step)[0] != step * self.run.procs.world:
+            raise SystemExit(f"{self.path} is of another step than those of other processes")
         for _ in range(step):
             self.run.batches.next()
-        self.run.procs.log(f"resumed: step:{step}/{self.run.steps} {progress(seconds, step)}")
         return step, seconds
 
     def leave(self, step: int, seconds: float) -> None:
@@ -1378,6 +1377,7 @@ class Checkpoint:
             return
         aside = self.path.with_name(f"{self.path.name}.npz")
         np.savez(aside, *(tensor.numpy(force=True) for tensor in self.tensors), at=np.array([step, seconds]))
+        procs.sum(0.0)  # all have written theirs
         aside.replace(self.path)
         procs.sum(0.0)  # torchrun ends all when one has ended
         raise SystemExit(75)

@@ -75,7 +75,8 @@ class Here:
 
     def checkpoint(self, track: Track) -> str:
         """What it goes on from; empty: it can't. Where machines make a score, one of two would be neither's."""
-        return track.script.checkpoint if self.taken_up and track.hardware.anchor_every_s is None else ""
+        clock = track.hardware.anchor_every_s is not None or track.limits.train_clock_s is not None
+        return "" if clock or not self.taken_up else track.script.checkpoint
 
 
 def spec_of(order: Order, here: Here, folder: Path) -> JobSpec:

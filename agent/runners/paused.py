@@ -22,6 +22,7 @@ from sandbox.limits import Limits
 
 SIGNAL = signal.SIGUSR1
 SAVE_S = 20.0  # for leaving the file; a cluster kills half a minute after it asked
+AGAIN_S = 1.0
 NOTICE_S = 1.0  # a signal for all processes comes to one a little before it comes to another
 LEAST_S = 1.0  # of a limit that is used up: a process must be able to say so
 
@@ -37,11 +38,17 @@ class Paused:
     peak_mb: float
     slot_s: float
     """The whole job's."""
+    walls: tuple[str, ...]
+    """Those that stood on each."""
 
     def left(self, limits: Limits) -> Limits:
         """What it may still use: a limit is for all its machines together."""
         cpu_s = None if limits.cpu_s is None else max(LEAST_S, limits.cpu_s - self.cpu_s)
         return replace(limits, wall_s=max(LEAST_S, limits.wall_s - self.wall_s), cpu_s=cpu_s)
+
+    def stood(self, walls: tuple[str, ...]) -> tuple[str, ...]:
+        """What did not stand on every machine did not stand."""
+        return walls if self is NOT_BEFORE else tuple(name for name in walls if name in self.walls)
 
     def whole(self, ended: Exit) -> Exit:
         """How its training ended, with what it used before."""
@@ -56,7 +63,7 @@ class Paused:
         )
 
 
-NOT_BEFORE = Paused(0.0, 0.0, 0.0, 0.0)
+NOT_BEFORE = Paused(0.0, 0.0, 0.0, 0.0, ())
 
 
 def read(paths: JobPaths) -> Paused | None:
@@ -77,13 +84,17 @@ class Saving:
     def __init__(self, out: Path, name: str) -> None:
         self._out, self._name, self._before = out, name, mark(out, name)
         self._until: float | None = None
+        self._asked_at = 0.0
 
     def wait(self, ask: Callable[[int], None]) -> bool:
-        """Asks for it, once; whether there is time left."""
+        """Asks for it, again and again, since it may not listen yet; whether there is time left."""
+        now = time.monotonic()
         if self._until is None:
-            self._until = time.monotonic() + SAVE_S
+            self._until = now + SAVE_S
+        if now - self._asked_at >= AGAIN_S:
+            self._asked_at = now
             ask(SIGNAL)
-        return time.monotonic() < self._until
+        return now < self._until
 
     @property
     def left(self) -> bool:

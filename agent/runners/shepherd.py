@@ -23,7 +23,7 @@ from agent.runners.paused import NOT_BEFORE, Paused, Saving
 from agent.runners.reading import read_small, there
 from agent.runners.removal import remove
 from agent.strict import from_json
-from sandbox import CAPS, Confined, Exit, NoWalls, StartError, in_force, tree
+from sandbox import CAPS, Cause, Confined, Exit, NoWalls, StartError, in_force, tree
 from sandbox.limits import MB
 
 MARKER = "CADDIE_JOB"  # in the environment of all that a job starts
@@ -32,6 +32,7 @@ BEAT_S = 1.0
 RESERVE_S = 2.0
 WRITE_TRIES = 20
 TALKED = "it talked to the network"
+ENDS: frozenset[Cause] = frozenset({"exited", "killed"})  # of a training that can go on: no limit was met
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -100,7 +101,7 @@ class Shepherd:
                 policy=phase.policy,
             )
             if phase.policy is not None:
-                self._walls = confined.walls
+                self._walls = self._before.stood(confined.walls)
         except (StartError, NoWalls) as error:
             if not self._phases and self._before is NOT_BEFORE:
                 self._paths.started.unlink()
@@ -126,8 +127,8 @@ class Shepherd:
             return False
         if ended is None:
             used = self._before
-        elif self._saving is not None and self._saving.left and self._taken(ended):
-            used = Paused(ended.wall_s, ended.cpu_s, ended.peak_mb, 0.0)
+        elif ended.cause in ENDS and self._saving is not None and self._saving.left and self._taken(ended):
+            used = Paused(ended.wall_s, ended.cpu_s, ended.peak_mb, 0.0, self._walls)
         else:
             return False
         if used is NOT_BEFORE:
@@ -146,6 +147,9 @@ class Shepherd:
         if not self._ran:
             write_aside(self._paths.started, _now())
             self._ran = True
+        elif not self._phases:  # the judge counts from there: not the time in a queue
+            at = time.time() - self._before.slot_s
+            os.utime(self._paths.started, (at, at))
 
     def _beat(self, phase: Phase, confined: Confined) -> None:
         if time.monotonic() < self._beat_due:
@@ -238,10 +242,10 @@ def main(folder: str, pinned_to: str = "", *, before_s: float = 0.0) -> int:
         me = {"pid": os.getpid(), "start": _start(), "boot": boot()}
         write_aside(paths.pid, json.dumps(me))
         before = paused.read(paths)
-        if before is not None:
-            paths.paused.unlink()  # a machine that dies now has used nobody knows how much
         shepherd = Shepherd(paths, spec, held, core, began, before or NOT_BEFORE)
         signal.signal(signal.SIGTERM, shepherd.on_signal)
+        if before is not None:
+            paths.paused.unlink()  # a machine that dies now has used nobody knows how much
         if (result := shepherd.run()) is not None:
             write_last(paths, paths.result, result.to_json())
     except (Broken, ValueError, OSError) as error:

@@ -65,10 +65,23 @@ def hopeless(setting: Setting, reads: Reads, proposal: Proposal) -> bool:
 
 
 def _waits(setting: Setting, reads: Reads, proposal_id: int, entries: list[budget.Entry]) -> bool:
-    """Whether an idea that others race with needs more than it holds, too."""
-    least = _least(setting, reads)
-    idle = all(entry.what == "hold" and not budget.covers(entry, least) for entry in entries)
-    return idle and reads.proposal(proposal_id).state in RACING
+    """Whether an idea that others race with needs more than it holds, too: it is due for a verdict, or has passed."""
+    one, rule = reads.proposal(proposal_id), setting.track.decision
+    if any(entry.what != "hold" for entry in entries):
+        return False
+    if one.state == "auditing":
+        least = worst_run(setting, reads).times(rule.report_seeds)
+    elif one.state == "confirming" and _due(reads, one):
+        least = _least(setting, reads)
+    else:
+        return False
+    return not any(budget.covers(entry, least) for entry in entries)
+
+
+def _due(reads: Reads, proposal: Proposal) -> bool:
+    runs = reads.runs(proposal.campaign_id, proposal_id=proposal.id, states={"done"})
+    done = sum(run.baseline_id == proposal.baseline_id for run in runs)
+    return done > sum(one.baseline_id == proposal.baseline_id for one in reads.verdicts(proposal.id))
 
 
 def _least(setting: Setting, reads: Reads) -> Amount:

@@ -10,11 +10,12 @@ from sqlalchemy import update
 from agent import budget
 from agent.errors import BudgetExceeded
 from agent.loop import Loop
-from agent.records import Amount, Decision, Verdict
+from agent.records import Amount, Decision, Proposal, Run, Verdict
 from agent.setting import Setting, known
 from agent.steps import decide, holds
 from agent.steps.limits import worst_run
 from agent.steps.promote import promote
+from agent.store import Tx
 from agent.store.schema import campaigns
 from tests.e2e import world
 from tests.filling import draft
@@ -27,6 +28,21 @@ def setting(root: Path) -> Setting:
     setting = world.open_campaign(root)
     Loop(setting).run()
     return setting
+
+
+def booked(tx: Tx, idea: Proposal) -> Run:
+    """A run of an idea, against the head that it is compared with."""
+    return tx.add_run(
+        1,
+        idea.id,
+        idea.baseline_id,
+        rung="decide",
+        purpose="confirm",
+        seed=1,
+        attempt=1,
+        hardware_class="fake",
+        script_sha="0" * 64,
+    )
 
 
 def test_near_the_end_an_idea_that_nobody_races_is_confirmed_with_what_is_left(setting: Setting) -> None:
@@ -77,17 +93,7 @@ def test_a_confirmation_goes_on_while_its_next_seed_and_the_fresh_runs_are_paid(
         holds.extend(setting, tx, idea)  # nothing is missing
         (hold,) = budget.holds(tx, idea.id)
         assert hold.reserved.gpu_s == pytest.approx(4 * worst)
-        spent = tx.add_run(
-            1,
-            idea.id,
-            idea.baseline_id,
-            rung="decide",
-            purpose="confirm",
-            seed=1,
-            attempt=1,
-            hardware_class="fake",
-            script_sha="0" * 64,
-        )
+        spent = booked(tx, idea)
         entry = budget.draw(tx, hold.id, worst_run(setting, tx), spent.id)
         assert not holds.hopeless(setting, tx, later)  # a run is under way
         with pytest.raises(BudgetExceeded):
@@ -100,9 +106,15 @@ def test_a_confirmation_goes_on_while_its_next_seed_and_the_fresh_runs_are_paid(
         assert not holds.hopeless(setting, tx, later)
         budget.resize(tx, hold.id, Amount(gpu_s=3 * worst))
         budget.reserve(tx, 1, Amount(gpu_s=worst / 2), "hold", proposal_id=later.id)
-        assert holds.hopeless(setting, tx, idea) and not holds.hopeless(
-            setting, tx, later
-        )  # the older gives up, and only that one
+        assert not holds.hopeless(setting, tx, idea)  # the other one will have a run, or be decided
+        tx.update_run(booked(tx, later).id, state="done", outcome="ok")
+        assert holds.hopeless(setting, tx, idea) and not holds.hopeless(setting, tx, later)  # the older gives up alone
+        tx.move(later.id, "auditing")
+        assert holds.hopeless(setting, tx, idea)
+        (short,) = budget.holds(tx, later.id)
+        budget.resize(tx, hold.id, Amount(gpu_s=worst / 2))
+        budget.resize(tx, short.id, Amount(gpu_s=3 * worst))
+        assert not holds.hopeless(setting, tx, idea)  # it has passed, and all that it needs
 
 
 def test_an_idea_whose_next_seed_is_not_paid_ends_and_gives_back_what_it_held(setting: Setting) -> None:
@@ -159,17 +171,7 @@ def test_what_is_set_aside_runs_though_something_more_urgent_cant_be_paid(settin
             tx.update_proposal(idea.id, commit=head.commit)
         tx.move(held.id, "confirming")
         budget.reserve(tx, 1, Amount(gpu_s=4 * worst), "hold", proposal_id=held.id)
-        starved = tx.add_run(
-            1,
-            other.id,
-            head.id,
-            rung="decide",
-            purpose="screen",
-            seed=1,
-            attempt=1,
-            hardware_class=setting.campaign.hardware_class,
-            script_sha="0" * 64,
-        )
+        starved = booked(tx, other)
         tx.update_run(starved.id, state="done", outcome="capped")
         tx.add_verdict(Verdict(other.id, head.id, "recheck", "on a busy core"))
     order = []

@@ -88,7 +88,7 @@ class Keeper:
             return
         if not self.idle:
             raise InfraError(f"{self.slot} has the job in {self._job}")
-        self._since = None
+        self._since = self._deaf_since = None
         self._job = folder
 
     def adopt(self, folder: Path, host: str) -> None:

@@ -96,9 +96,10 @@ def main(folder: str) -> int:
 
 def _await_the_end(paths: JobPaths) -> int:
     """Slurm queues a job again that it ended itself, not one that seems to be done."""
+    mine = read_small(paths.paused)
     time.sleep(TAKEN_WITHIN_S)
-    shepherd.write_last(paths, paths.lost, json.dumps({"reason": f"{node()}: told to end, and not taken away"}))
-    paths.paused.unlink()
+    if mine is not None and read_small(paths.paused) == mine:  # else another node has gone on with it
+        shepherd.write_last(paths, paths.lost, json.dumps({"reason": f"{node()}: told to end, and not taken away"}))
     return 1
 
 
