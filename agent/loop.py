@@ -9,7 +9,7 @@ time, reads all that the store says (`Agenda`). So a resume is simply the next t
 
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Literal
@@ -22,22 +22,18 @@ from agent.runners import ended as over_now
 from agent.runners import rents
 from agent.runners.fleet import Closes
 from agent.setting import Setting
-from agent.steps import anchors, rescore
 from agent.steps.admit import admit, record, refresh
 from agent.steps.agenda import Agenda
 from agent.steps.collect import cancel_all, collect
 from agent.steps.conform import Conforming
-from agent.steps.crowded import Crowd
 from agent.steps.decide import decide
 from agent.steps.ending import NO_MORE_IDEAS, SCORELESS, Ending, close, ending, over
-from agent.steps.launch import full_disk, start
+from agent.steps.filling import Filling
 from agent.steps.learn import Learning
-from agent.steps.limits import affordable, least_idea
 from agent.steps.plan import Asking
 from agent.steps.promote import passed, promote
 from agent.steps.slots import Slots
 from agent.steps.stuck import Stuck
-from agent.steps.wanted import Wanted, begins, sparing
 from agent.steps.watch import Watch
 from agent.store.lease import Lease, hold
 
@@ -65,13 +61,12 @@ class Loop:
         self._asking = Asking(setting, clock)
         self._learning = Learning(setting)
         self._conforming = Conforming(setting)
-        self._crowd = Crowd(setting)
+        self._filling = Filling(setting, self._agenda, self._slots, self._conforming, clock)
         self._interrupts = 0
         self._request = ""
         self._told: Asked = ""
         self._found_at = 0.0  # since when there is nothing left but findings
         self._over: bool | None = None  # asked again when something has happened
-        self._unpaid_since: float | None = None  # nothing runs, and what is most urgent can't be paid
         self._passed = False  # an idea that passed waits to be promoted
 
     def run(self) -> Ending:
@@ -113,10 +108,10 @@ class Loop:
         if happened or agenda.whole:
             self._asking.changed()
         happened += self._plan()
-        if not self._over:
-            happened += self._launch()
+        if not self._over and not self._asked():
+            happened += self._filling.fill()
         if not happened and not self._over and not agenda.runs:
-            self._stuck.look(self._wanted(), self._slots.all())
+            self._stuck.look(self._filling.wanted(), self._slots.all())
         if happened:
             self._asking.changed()
         self._watch.look(agenda.runs.values())
@@ -171,85 +166,6 @@ class Loop:
     def _answered(self) -> bool:
         """Whether something came back that is to be written down."""
         return self._asking.answered() or self._conforming.answered()
-
-    def _launch(self) -> int:
-        """Fills the free slots with what is most urgent, unless the disk could not hold it."""
-        started, unpaid = self._fill()
-        if not unpaid:
-            self._unpaid_since = None
-        elif self._unpaid_since is None:
-            self._unpaid_since = self._clock.now()
-        return started
-
-    def _fill(self) -> tuple[int, bool]:
-        """How many started, and whether nothing runs, or will soon, because what is most urgent can't be paid."""
-        setting, agenda = self._setting, self._agenda
-        free = self._slots.free(agenda.runs.values())
-        if not free or self._asked():
-            return 0, False
-        if scored := self._rescore([slot.name for slot in free]):
-            return scored, False
-        items = [item for item in self._wanted() if not begins(item) or self._conforming.may_run(item.proposal)]
-        idle = not items
-        if (idle and not anchors.asked_for(setting)) or full_disk(setting) is not None:
-            return 0, False
-        names = [slot.name for slot in free]
-        usable = self._crowd.free(names)
-        first = anchors.due(setting, usable, idle=idle)
-        rest = set(anchors.usable(setting, usable)) - {slot for _, slot in first}
-        closed = set(names) - rest
-        placed = self._slots.place(items, agenda.runs.values(), closed)
-        started, refused = self._start((*first, *placed))
-        if not refused:
-            return started, False
-        agenda.again()
-        held = [item for item in items if item.held]
-        placed = self._slots.place(held, agenda.runs.values(), closed)
-        started += self._start(placed, set_aside=True)[0]
-        # What is paid and has no slot now gets one later; not one that must be anchored first.
-        later = held and not placed and not first
-        return started, not (started or agenda.runs or later)
-
-    def _start(self, placed: Iterable[tuple[Wanted, str]], *, set_aside: bool = False) -> tuple[int, bool]:
-        """How many started, and whether one could not be paid: nothing less urgent may eat the rest, but what is set
-        aside for a run (`set_aside`) is no other's."""
-        started = 0
-        for item, slot in placed:
-            run = start(self._setting, item, slot, set_aside=set_aside)
-            if run is None and not set_aside:
-                return started, True
-            if run is not None:
-                self._agenda.started(run)
-                self._slots.started(run)
-                started += 1
-        return started, False
-
-    def _rescore(self, slots: list[str]) -> int:
-        """What passed, on machines that did not train it; promotion waits for nothing else."""
-        happened = 0
-        for item, slot in rescore.due(self._setting, slots):
-            happened += 1
-            run = start(self._setting, item, slot)
-            if run is None:
-                rescore.unpaid(self._setting, item.proposal)
-                promote(self._setting)  # it waits for nothing any more
-                self._agenda.everything()
-            else:
-                self._agenda.started(run)
-                self._slots.started(run)
-        return happened
-
-    def _wanted(self) -> list[Wanted]:
-        """What may start at all, most urgent first."""
-        setting, items = self._setting, self._agenda.wanted()
-        if self._agenda.waiting:  # an idea that passed waits for its money
-            return sparing(items, idle=not self._agenda.runs)
-        if not any(begins(item) for item in items):
-            return items
-        with setting.store.read() as reads:
-            if not affordable(reads.balance(setting.campaign.id), least_idea(setting, reads).gpu_s):
-                return [item for item in items if not begins(item)]
-        return items
 
     def _conform(self) -> int:
         """Ideas whose scoring is tried against the contract."""
@@ -323,10 +239,8 @@ class Loop:
 
     def _unpaid(self) -> bool:
         """Whether nothing can run any more for want of money. What waits for others' may still get it."""
-        if self._unpaid_since is None:
-            return False
-        waits = self._agenda.waiting or self._passed
-        return not waits or self._clock.now() - self._unpaid_since > UNPAID_S
+        since_s = self._filling.unpaid_s
+        return since_s is not None and (since_s > UNPAID_S or not (self._agenda.waiting or self._passed))
 
     def _read_request(self) -> Asked:
         """Once a turn: what `agent stop` said in another terminal."""
