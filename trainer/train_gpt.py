@@ -1304,13 +1304,13 @@ class Run:
         c, steps, limit = self.c, self.steps, self.c.max_wallclock_seconds
         if c.warmup_steps:
             self.warm_up()
-        every, checkpoint = c.train_log_every or max(1, steps // 50), Checkpoint(self, os.environ.get("CHECKPOINT", ""))
-        step, before = checkpoint.load()
+        every = c.train_log_every or max(1, steps // 50)
+        step, before = self.load()
         watch, shown = Watch(self.procs, before), before
         while True:
             seconds = watch.seconds(step)
             last = step >= steps or 0 < limit <= seconds
-            checkpoint.leave(step, seconds)
+            self.leave(step, seconds)
             if validate and c.val_loss_every and (last or step % c.val_loss_every == 0):
                 watch.before = watch.measure(step)
                 self.procs.log(f"step:{step}/{steps} {validate(self.model)} {progress(watch.measured, step)}")
@@ -1324,6 +1324,42 @@ class Run:
                 self.procs.log(f"step:{step}/{steps} train_loss:{loss:.4f} {progress(watch.seconds(step), step)}")
         if step < steps:
             self.procs.log(f"stopping_early: wallclock_cap train_time:{1e3 * seconds:.0f}ms step:{step}/{steps}")
+
+    def load(self) -> tuple[int, float]:
+        """The step to go on from, where another machine was taken away, and the seconds before it. Batches are drawn
+        again: the stream is the seed's."""
+        self.asked, step, seconds, tensors = 0.0, 0, 0.0, self.tensors()
+        name, rank = os.environ.get("CHECKPOINT", ""), self.procs.rank
+        self.kept = Path(f"{name}.{rank}" if rank else name)
+        if name:
+            signal.signal(signal.SIGUSR1, self.ask)
+        if self.kept.is_file():
+            step, seconds, tensors = torch.load(self.kept, weights_only=True)
+        if self.procs.sum(step)[0] != step * self.procs.world:
+            raise SystemExit(f"{self.kept} is of another step")
+        for mine, theirs in zip(self.tensors(), tensors, strict=True):
+            mine.copy_(theirs)
+        for _ in range(step):
+            self.batches.next()
+        return step, seconds
+
+    def ask(self, *_: object) -> None:
+        self.asked = 1.0
+
+    def leave(self, step: int, seconds: float) -> None:
+        """Ends this process and the others soon after one of them was asked."""
+        if step % Watch.EVERY == 0 and self.procs.sum(self.asked)[0]:
+            torch.save([step, seconds, self.tensors()], f"{self.kept}.new")
+            self.procs.sum(0.0)  # all have written theirs
+            Path(f"{self.kept}.new").rename(self.kept)
+            self.procs.sum(0.0)  # torchrun ends all when one has ended
+            raise SystemExit(75)
+
+    def tensors(self) -> list[Tensor]:
+        """All that a step changes."""
+        optimiser = self.optimiser
+        found = [*self.model.state_dict().values(), *(velocity for _, _, velocity in optimiser.muon.stacks)]
+        return found + [one for adam, _ in optimiser.adams for state in adam.state for one in state]
 
     def describe(self, environ: dict[str, str]) -> None:
         c, procs, log = self.c, self.procs, self.procs.log
@@ -1342,45 +1378,6 @@ class Run:
             text = json.dumps(shape, separators=(",", ":"))
             cost = self.steps * step_cost_ms(c, json.loads(environ["COST_MODEL"]))
             log(f"compute shape:{text} steps:{self.steps} cost_ms:{cost:.1f}")
-
-
-class Checkpoint:
-    """What the next machine goes on from where this one is taken away: one file for each rank."""
-
-    def __init__(self, run: Run, name: str):
-        rank, optimiser, self.run, self.asked = run.procs.rank, run.optimiser, run, 0.0
-        self.path = Path(f"{name}.{rank}" if name and rank else name)
-        self.tensors = [*run.model.state_dict().values(), *(velocity for _, _, velocity in optimiser.muon.stacks)]
-        self.tensors += [one for adam, _ in optimiser.adams for state in adam.state for one in state]
-        for number in (signal.SIGUSR1, signal.SIGTERM) if name else ():
-            signal.signal(number, lambda *_: setattr(self, "asked", 1.0))
-
-    def load(self) -> tuple[int, float]:
-        """The step to go on from, and the seconds before it. Batches are drawn again: the stream is the seed's."""
-        step, seconds = 0, 0.0
-        if self.path.is_file():
-            with np.load(self.path) as kept:
-                for n, tensor in enumerate(self.tensors):
-                    tensor.copy_(torch.from_numpy(kept[f"arr_{n}"]))
-                step, seconds = int(kept["at"][0]), float(kept["at"][1])
-            self.run.procs.log(f"resumed: step:{step}/{self.run.steps} {progress(seconds, step)}")
-        if self.run.procs.sum(step)[0] != step * self.run.procs.world:
-            raise SystemExit(f"{self.path} is of another step than those of other processes")
-        for _ in range(step):
-            self.run.batches.next()
-        return step, seconds
-
-    def leave(self, step: int, seconds: float) -> None:
-        """Ends the process once any rank was asked."""
-        procs = self.run.procs
-        if self.path == Path() or (procs.world > 1 and step % Watch.EVERY) or not procs.sum(self.asked)[0]:
-            return
-        aside = self.path.with_name(f"{self.path.name}.npz")
-        np.savez(aside, *(tensor.numpy(force=True) for tensor in self.tensors), at=np.array([step, seconds]))
-        procs.sum(0.0)  # all have written theirs
-        aside.replace(self.path)
-        procs.sum(0.0)  # torchrun ends all when one has ended
-        raise SystemExit(75)
 
 
 def progress(seconds: float, step: int) -> str:
