@@ -6,9 +6,9 @@ may still give money back (`hopeless`).
 
 from agent import budget
 from agent.errors import BudgetExceeded
-from agent.records import Amount, Proposal, ProposalState
+from agent.records import Proposal, ProposalState
 from agent.setting import Setting
-from agent.steps.limits import affordable, least_idea, worst_run
+from agent.steps.limits import affordable, least_idea, least_yes, worst_run
 from agent.store import Reads, Tx
 
 # On their way to become the head.
@@ -42,7 +42,7 @@ def begin(setting: Setting, tx: Tx, proposal: Proposal, seeds: int) -> None:
 def extend(setting: Setting, tx: Tx, proposal: Proposal) -> None:
     """Before one more seed of an idea that is being confirmed: what it holds must pay for that and for the head's fresh
     runs, else the yes could not be said."""
-    least = _least(setting, tx)
+    least = least_yes(setting, tx)
     if not any(budget.covers(hold, least) for hold in budget.holds(tx, proposal.id)):
         budget.let_go(tx, proposal.id, "too little for one more seed")
         budget.reserve(tx, setting.campaign.id, least, "hold", proposal_id=proposal.id)
@@ -72,7 +72,7 @@ def _waits(setting: Setting, reads: Reads, proposal_id: int, entries: list[budge
     if one.state == "auditing":
         least = worst_run(setting, reads).times(rule.report_seeds)
     elif one.state == "confirming" and _due(reads, one):
-        least = _least(setting, reads)
+        least = least_yes(setting, reads)
     else:
         return False
     return not any(budget.covers(entry, least) for entry in entries)
@@ -82,8 +82,3 @@ def _due(reads: Reads, proposal: Proposal) -> bool:
     runs = reads.runs(proposal.campaign_id, proposal_id=proposal.id, states={"done"})
     done = sum(run.baseline_id == proposal.baseline_id for run in runs)
     return done > sum(one.baseline_id == proposal.baseline_id for one in reads.verdicts(proposal.id))
-
-
-def _least(setting: Setting, reads: Reads) -> Amount:
-    """One more seed, and the head's fresh runs."""
-    return worst_run(setting, reads).times(setting.track.decision.report_seeds + 1)

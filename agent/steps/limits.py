@@ -72,9 +72,14 @@ def least_idea(setting: Setting, reads: Reads) -> Amount:
 
     With less left no idea could be accepted any more, so none is begun.
     """
-    rule, worst = setting.track.decision, worst_run(setting, reads)
-    further = worst.times(1 + rule.report_seeds)
-    return replace(further, gpu_s=further.gpu_s + worst.gpu_s / setting.track.limits.headroom)
+    further = least_yes(setting, reads)
+    screening_s = worst_run(setting, reads).gpu_s / setting.track.limits.headroom
+    return replace(further, gpu_s=further.gpu_s + screening_s)
+
+
+def least_yes(setting: Setting, reads: Reads) -> Amount:
+    """One more seed of an idea, and the fresh runs of the head that it may be then, at worst."""
+    return worst_run(setting, reads).times(1 + setting.track.decision.report_seeds)
 
 
 def affordable(balance: Balance, gpu_s: float) -> bool:
