@@ -14,6 +14,30 @@ from tests.processes import mentioning, until
 LIMITS = Limits(wall_s=8, cpu_s=None, memory_mb=300, disk_mb=20, log_mb=1, processes=20)
 WAIT = "import os, time\nopen(f'ran-{os.getpid()}', 'w')\ntime.sleep(30)"
 
+# Counts, a second each, and goes on from what it kept where it was told to leave; a child of its own must not be told.
+COUNTS = """
+import os, pathlib, signal, subprocess, sys, time
+kept, told = pathlib.Path(KEPT), []
+for number in (signal.SIGUSR1, signal.SIGTERM):
+    signal.signal(number, lambda *_: told.append(1))
+child = subprocess.Popen([sys.executable, "-I", "-S", "-c", "import time; time.sleep(60)"])
+done = int(kept.read_text()) if kept.exists() else 0
+print("from", done, flush=True)
+while done < MOST:
+    until = time.monotonic() + 1
+    while time.monotonic() < until:
+        time.sleep(0.01)
+        if told:
+            assert child.poll() is None
+            new = kept.with_suffix(".new")
+            new.write_text(str(done))
+            new.replace(kept)
+            sys.exit(75)
+    done += 1
+    print("counted", done, flush=True)
+child.kill()
+"""
+
 # What processes of ours are started with, so that their machine seems to have no more than this level.
 NO_BUBBLEWRAP = "from sandbox import bubblewrap; bubblewrap.boxes = list; "
 LACKING: dict[Level, str] = {
@@ -21,6 +45,11 @@ LACKING: dict[Level, str] = {
     "landlock": NO_BUBBLEWRAP,
     "pod": f"{NO_BUBBLEWRAP}from sandbox import landlock; landlock.abi = int; ",
 }
+
+
+def counts(most: int, kept: str) -> str:
+    """`kept`: what gives the name of its file."""
+    return COUNTS.replace("MOST", str(most)).replace("KEPT", kept)
 
 
 def phase(paths: JobPaths, script: str, **changed: object) -> Phase:

@@ -15,32 +15,10 @@ from agent.runners.job import write_aside
 from agent.runners.reading import there
 from sandbox import Limits, tree
 from tests.processes import until
-from tests.shepherding import LIMITS, Job, gone
+from tests.shepherding import LIMITS, Job, counts, gone
 
 KEPT = "kept.bin"
-# Counts up to 3, a second each, and goes on from what it kept; a child of its own must not be told.
-COUNTS = f"""
-import os, pathlib, signal, subprocess, sys, time
-kept, told = pathlib.Path({KEPT!r}), []
-signal.signal(signal.SIGUSR1, lambda *_: told.append(1))
-child = subprocess.Popen([sys.executable, "-I", "-S", "-c", "import time; time.sleep(60)"])
-done = int(kept.read_text()) if kept.exists() else 0
-print("from", done, flush=True)
-while done < 3:
-    until = time.monotonic() + 1
-    while time.monotonic() < until:
-        time.sleep(0.01)
-        if told:
-            assert child.poll() is None
-            new = kept.with_suffix(".new")
-            new.write_text(str(done))
-            new.replace(kept)
-            sys.exit(75)
-    done += 1
-    print("counted", done, flush=True)
-child.kill()
-pathlib.Path("a.bin").write_text("x")
-"""
+COUNTS = f"{counts(3, repr(KEPT))}pathlib.Path('a.bin').write_text('x')\n"
 DEAF = "import time\ntime.sleep(30)"
 STUBBORN = "import signal, time\nsignal.signal(signal.SIGUSR1, lambda *_: None)\ntime.sleep(30)"
 

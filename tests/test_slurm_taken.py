@@ -5,6 +5,7 @@ import contextlib
 import pytest
 
 from tests.processes import until
+from tests.shepherding import counts
 from tests.slurm_field import TOML, WAIT, WRITE, Field, done, lost, words_of
 
 pytestmark = pytest.mark.slow
@@ -60,25 +61,7 @@ def test_a_node_dies(field: Field) -> None:
     until(lambda: field.own.jobs() == {}, what="the job that Slurm has queued again is taken back")
 
 
-# Counts to four, a second each.
-COUNTS = f"""
-import os, pathlib, signal, sys, time
-kept, told = pathlib.Path(os.environ["CHECKPOINT"]), []
-for number in (signal.SIGUSR1, signal.SIGTERM):
-    signal.signal(number, lambda *_: told.append(1))
-done = int(kept.read_text()) if kept.exists() else 0
-print("from", done, flush=True)
-while done < 4:
-    until = time.monotonic() + 1
-    while time.monotonic() < until:
-        time.sleep(0.01)
-        if told:
-            kept.with_suffix(".new").write_text(str(done))
-            kept.with_suffix(".new").replace(kept)
-            sys.exit(75)
-    done += 1
-    print("counted", done, flush=True)
-{WRITE}"""
+COUNTS = counts(4, 'os.environ["CHECKPOINT"]') + WRITE
 
 
 def test_a_training_that_leaves_its_state_in_the_grace_time_goes_on_on_another_node(field: Field) -> None:
