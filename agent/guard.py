@@ -14,7 +14,7 @@ from agent.errors import did_you_mean
 from agent.judge.rules import static
 from agent.judge.rules.signs import Sign
 from agent.records import Kind, Mode
-from agent.syntax import NotParsed, defaults, digest, resolve, risks
+from agent.syntax import NotParsed, defaults, digest, resolve, risks, uncollected
 from agent.track import Track
 
 MAX_FILE = 2_000_000
@@ -63,6 +63,7 @@ class Report:
     """The values of the track's knobs after the edit."""
 
 
+@uncollected()  # one tree serves all questions: collected between them, it would be walked as if it were to stay
 def check(
     track: Track,
     claims: Claims,
