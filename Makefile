@@ -33,10 +33,11 @@ clis: $(VENV)/.tested                ## the real agent CLIs, installed with npm,
 	bash scripts/agent-clis.sh $(VENV)/agent-clis
 	bash scripts/offline.sh $(BIN)/pytest -q -m clis
 
-$(VENV)/bin/python:
+# pip comes last: where Debian lacks python3-venv there is a python already, and no pip.
+$(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: $(VENV)/bin/python pyproject.toml
+$(VENV)/.installed: $(BIN)/pip pyproject.toml
 	@echo "Installing Caddie into $(VENV) (a few minutes the first time) ..."
 	$(PIP) -e .
 	@touch $@

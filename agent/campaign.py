@@ -170,6 +170,8 @@ def _go_on(
 
     Where its runs are stays as it was.
     """
+    with store.read() as reads:  # before anything is asked of whoever leads it
+        lease.refuse(reads.connection, f"campaign {campaign.name}")
     hardware.require(track, repo.root, gpus=not configured.elsewhere(campaign.runner))
     make_runner = make_runner or runner_maker(campaign.runner, repo.root)
     changed = _what_changed(campaign, text, opening.corpus(track, repo.root, say))
@@ -236,8 +238,10 @@ def _setting(
 ) -> Setting:
     if store.path is None:  # others may lead it from other clones
         sharing.join(store, repo, campaign)
-    if plans and repo.trunk(campaign.name) is None:  # a kill between row and branch is mended here
-        repo.move_trunk(campaign.name, campaign.base_commit, None)
+    if plans and repo.trunk(campaign.name) is None:  # a kill between row and branch, or a person who removed it
+        with store.read() as reads:
+            head = reads.head(campaign.id)
+        repo.move_trunk(campaign.name, head.commit or campaign.base_commit, None)
     reaping.before(store, repo.root, campaign)
     if isinstance(runner, configured.Joins):
         runner.opened(store, campaign)

@@ -35,7 +35,7 @@ from agent.steps.promote import passed, promote
 from agent.steps.slots import Slots
 from agent.steps.stuck import Stuck
 from agent.steps.watch import Watch
-from agent.store.lease import Lease, hold
+from agent.store.lease import Lease, hold, refuse
 
 LOOK_S = 0.05  # between two looks at what runs and at the planners
 LESSONS_S = 120.0  # at the end, for findings that are still being written
@@ -293,6 +293,7 @@ class Loop:
 def wind_up(setting: Setting, reason: str) -> None:
     """Ends a campaign that can't go on: what runs is cancelled and settled, and every idea ends in a final state."""
     with setting.store.write() as tx:
+        refuse(tx.connection, f"campaign {setting.campaign.name}")  # it would end another controller's runs
         tx.ask(setting.campaign.id, "cancel")
     Loop(setting).run()
     close(setting, Ending("finished", reason))

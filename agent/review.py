@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from agent import calibration, literals
 from agent.errors import EditError, UserError
-from agent.planner import edits
+from agent.planner import edits, unified
 from agent.records import Draft, Proposal, Review
 from agent.syntax import NotParsed
 from agent.track import Track
@@ -95,29 +95,25 @@ def reject(tx: "Tx", ids: Collection[int], who: str, comment: str = "") -> list[
 
 
 def edit(
-    tx: "Tx",
-    proposal_id: int,
-    who: str,
-    edited: str,
-    files: Mapping[str, str],
-    track: Track,
-    comment: str = "",
+    tx: "Tx", seen: Proposal, who: str, edited: str, files: Mapping[str, str], track: Track, comment: str = ""
 ) -> Proposal:
     """Puts the person's version in the place of a waiting idea, as a new draft that the guard checks.
 
-    Whoever wrote it has approved it. `files` are those of its baseline, which the edited diff applies to.
-    EditError: it does not apply, or says the same.
+    Whoever wrote it has approved it. `seen` is the idea as the person saw it, perhaps on a head that has moved since;
+    `files` are those of its baseline then, which the edited diff applies to. EditError: it does not apply, or says the
+    same.
     """
-    old, editable = _waits(tx, proposal_id), track.script.editable
+    editable = track.script.editable
+    edited = unified.recounted(edited)
     after = edits.apply(edited, files, editable)
-    if after == edits.apply(old.diff, files, editable):
-        raise EditError(f"p{proposal_id}: the edited diff says the same; approve it instead")
-    assert old.baseline_id is not None
-    tx.add_review(proposal_id, "edit", who, comment)
-    new = tx.add_proposal(
-        old.campaign_id, _edited(old, edited, who, _title(old, track, files, after)), baseline_id=old.baseline_id
-    )
-    tx.move(proposal_id, "declined", _said(f"replaced by p{new.id}, edited", who, comment))
+    if after == edits.apply(seen.diff, files, editable):
+        raise EditError(f"p{seen.id}: the edited diff says the same; approve it instead")
+    now = _waits(tx, seen.id)
+    assert now.baseline_id is not None
+    tx.add_review(now.id, "edit", who, comment)
+    draft = _edited(seen, edited, who, _title(seen, track, files, after))
+    new = tx.add_proposal(now.campaign_id, draft, baseline_id=now.baseline_id)
+    tx.move(now.id, "declined", _said(f"replaced by p{new.id}, edited", who, comment))
     return tx.update_proposal(new.id, reviewed_by=who)
 
 

@@ -107,8 +107,15 @@ def test_editing_an_idea(agent: Agent, root: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("EDITOR", "true")  # what was left as it is can be answered otherwise
     said = agent("review", "p33", typed="e\nq\n")
     assert "says the same; approve it instead" in said.out and said.out.count("later / quit") == 2, said
+    broken = tmp_path / "broken.py"
+    broken.write_text("import sys\nopen(sys.argv[1], 'a').write('@@ -9000 +9000 @@\\n-never there\\n+mine\\n')\n")
+    monkeypatch.setenv("EDITOR", f"{sys.executable} '{broken}'")
+    said = agent("review", "p33", typed="e\nq\n")
+    kept = root / ".caddie/tiny-1/edited-p33.diff"
+    assert f"What you wrote is in {kept}" in said.out and "+mine" in kept.read_text(), said
     monkeypatch.setenv("EDITOR", f"{sys.executable} '{editor}'")
     said = agent("review", "p33", typed="e\n")
+    assert not kept.exists()
     assert "p38 takes the place of p33" in said.out, said
     assert states(root, 33, 38) == ["declined", "drafted"]
     store = open_store(root / "runs.db", create=False)
@@ -132,6 +139,11 @@ def test_plots_and_exports_land_where_they_are_said_to(agent: Agent, root: Path,
     assert agent("export", "--json", "--format", "csv").code == 2
 
 
+def test_pruning_by_no_number_deletes_nothing(agent: Agent, root: Path) -> None:
+    said = agent("prune", "--keep-gb", "nan")
+    assert said.code == 2 and "Invalid value for '--keep-gb'" in said.err
+
+
 def test_pruning_takes_the_oldest_that_nobody_needs(agent: Agent, root: Path, tmp_path: Path) -> None:
     store = open_store(root / "runs.db", create=False)
     with store.read() as reads:
@@ -149,9 +161,17 @@ def test_pruning_takes_the_oldest_that_nobody_needs(agent: Agent, root: Path, tm
         paths.train_log.write_text("step 1\n")
     with store.read() as reads:
         gains = {row.proposal_id: row.gain or 0.0 for row in reads.trials(1)}
-        missed = {one for one in runs if runs[one] == "worse" and gains[reads.run(one).proposal_id] > 0}
-    lost = [one for one in spare if runs[one] in ("worse", "crashed", "invalid") and one not in missed]
-    assert missed and lost
+        looked = ("worse", "inconclusive", "unfunded", "oversize")
+        missed = {one for one in runs if runs[one] in looked and gains[reads.run(one).proposal_id] > 0}
+        over = {one for one in runs if reads.run(one).state in ("lost", "cancelled")}
+    lost = [
+        one
+        for one in runs
+        if one in over or (one in spare and runs[one] in (*looked, "crashed", "invalid") and one not in missed)
+    ]
+    assert {runs[one] for one in missed} >= {"worse", "inconclusive"} and {runs[one] for one in lost} >= {
+        "inconclusive"
+    }
     dry = json.loads(agent("prune", "--dry-run", "--keep-gb", "0", "--json").out)
     assert [folder["run"] for folder in dry["delete"]] == [f"r{one}" for one in lost]
     assert all((root / ".caddie/tiny-1/jobs" / f"r{one}" / "out").is_dir() for one in runs)

@@ -59,6 +59,14 @@ def test_what_is_not_used_is_left_to_others(tmp_path: Path) -> None:
     assert set(cores._claimed) == {4}
 
 
+def test_what_is_released_is_free_for_another_process(tmp_path: Path) -> None:
+    assert cores.claim(2) == ([4, 5], [])
+    cores.release()
+    child = other(tmp_path)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+
+
 @pytest.mark.parametrize("made", ["file", "link"])
 def test_a_folder_that_is_not_ours_claims_nothing(tmp_path: Path, made: str) -> None:
     (tmp_path / "elsewhere").mkdir()

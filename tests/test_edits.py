@@ -1,6 +1,7 @@
 """Edits: what applies, what is refused and with which words, and that nothing is ever applied by half."""
 
 import difflib
+import re
 
 import pytest
 from hypothesis import example, given
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from agent.errors import EditError
 from agent.planner.edits import apply, make_edits
+from agent.planner.unified import recounted
 
 PATH = "train.py"
 TEXT = "a = 1\nb = 2\nc = 3\n\ndef f(x):\n    y = x\n    return y\n\nb = 2\n"
@@ -215,8 +217,13 @@ def test_difflib_diffs_apply_to_the_letter(pair: tuple[str, str], context: int) 
     lines = list(difflib.unified_diff(before.splitlines(), after.splitlines(), PATH, PATH, n=context, lineterm=""))
     if "\u2028" in before + after or not lines:
         return
+    diff = "\n".join(lines) + "\n"
+    counted = recounted(
+        re.sub(r"^@@ -(\d+)\S* \+(\d+)\S* @@", r"@@ -\1,70 +\2,60 @@ def f():", diff, flags=re.MULTILINE)
+    )
     try:
-        assert edited("\n".join(lines) + "\n", before) == after
+        assert edited(diff, before) == after
+        assert edited(counted, before) == after
     except EditError as error:
         assert "no place for it" in str(error)  # a pure insertion without context
 

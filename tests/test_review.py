@@ -10,6 +10,7 @@ from agent import calibration, review
 from agent import track as tracks
 from agent.cli.reviewing import _card
 from agent.errors import EditError, UserError
+from agent.planner import edits
 from agent.records import Proposal
 from agent.review import Pending
 from agent.store import Store, open_store
@@ -150,7 +151,7 @@ def test_an_edit_becomes_a_new_draft(store: Store, waiting: list[Proposal]) -> N
         old = tx.add_proposal(like.campaign_id, draft("one", 1, rung="short"), baseline_id=like.baseline_id)
         tx.update_proposal(old.id, diff=DIFF, patch_id="abc")
         old = tx.move(old.id, "awaiting_review")
-        new = review.edit(tx, old.id, "ann", DIFF.replace("+b = 3", "+b = 4"), FILES, TOY, "less")
+        new = review.edit(tx, old, "ann", DIFF.replace("+b = 3", "+b = 4"), FILES, TOY, "less")
     with store.read() as reads:
         assert reads.proposal(old.id).state == "declined"
         assert f"replaced by p{new.id}" in reads.proposal(old.id).reason
@@ -177,18 +178,35 @@ def test_what_was_edited_is_called_by_what_it_does_now(
     old, files = waiting[0], {"train.py": world.SCRIPT}
     diff = '--- a/train.py\n+++ b/train.py\n@@ -4,1 +4,1 @@\n-    "width": 4,\n'
     with store.write() as tx:
-        tx.update_proposal(old.id, diff=f'{diff}+    "width": 6,\n')
-        assert review.edit(tx, old.id, "ann", f"{diff}{line}\n", files, TOY).title == title
+        seen = tx.update_proposal(old.id, diff=f'{diff}+    "width": 6,\n')
+        assert review.edit(tx, seen, "ann", f"{diff}{line}\n", files, TOY).title == title
 
 
 @pytest.mark.parametrize("edited", [DIFF, DIFF.replace("-b = 2", "-b = 9"), ""])
 def test_an_edit_that_says_nothing_new_changes_nothing(store: Store, waiting: list[Proposal], edited: str) -> None:
     with pytest.raises(EditError), store.write() as tx:
-        review.edit(tx, waiting[0].id, "ann", edited, FILES, TOY)
+        review.edit(tx, waiting[0], "ann", edited, FILES, TOY)
     with store.read() as reads:
         assert reads.proposal(waiting[0].id).state == "awaiting_review"
         assert reads.reviews(waiting[0].id) == []
         assert len(reads.proposals(waiting[0].campaign_id)) == 4
+
+
+def test_lines_may_be_added_and_taken_out_without_counting_them(store: Store, waiting: list[Proposal]) -> None:
+    with store.write() as tx:
+        new = review.edit(tx, waiting[0], "ann", DIFF.replace("+b = 3\n", "+b = 4\n+d = 5\n"), FILES, TOY)
+    assert edits.apply(new.edits, FILES, TOY.script.editable) == {"train.py": "a = 1\nb = 4\nd = 5\nc = 3\n"}
+
+
+def test_what_was_edited_while_the_head_moved_says_what_it_was_written_against(
+    store: Store, waiting: list[Proposal]
+) -> None:
+    """The guard's way puts it on the new head, by a merge of three."""
+    seen, head = waiting[0], waiting[1]
+    with store.write() as tx:
+        tx.update_proposal(seen.id, baseline_id=head.id, diff=DIFF.replace("-b = 2", "-b = 7"))
+        new = review.edit(tx, seen, "ann", DIFF.replace("+b = 3", "+b = 4"), FILES, TOY)
+    assert (new.source_id, new.baseline_id) == (seen.baseline_id, head.id)
 
 
 def test_stop_asks_the_campaign_to_drain(store: Store, waiting: list[Proposal]) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import CaddieError
+from agent.runners import cores
 from agent.setting import Setting
 from agent.store import Store
 from agent.store.lease import held_by
@@ -43,6 +44,7 @@ def detach(setting: Setting) -> Begun:
     """Starts it and sees it at work. Raises CaddieError when it ended before it was."""
     name, log = setting.campaign.name, setting.folder / "agent.log"
     log.parent.mkdir(parents=True, exist_ok=True)
+    cores.release()  # they are to be the child's
     with log.open("ab") as out:
         before = out.tell()
         child = subprocess.Popen(

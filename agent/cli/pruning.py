@@ -17,9 +17,8 @@ from agent.runners.removal import remove
 from agent.states import FINAL
 from agent.store import Reads
 
-# Heads, and ideas that may be taken up again: better but too big, or not told apart from the head. So may be any
-# that looked better.
-STAY = frozenset({"promoted", "reverted", "oversize", "inconclusive", "unfunded"})
+HEADS = frozenset({"promoted", "reverted"})
+BETTER = frozenset({"worse", "inconclusive", "unfunded", "oversize"})  # if the gain says so
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def plan(reads: Reads, jobs: Mapping[int, Path], keep_bytes: float) -> Plan:
             folder = _folder(run, where)
             if folder is None:
                 continue
-            if run.state == "done" and run.proposal_id not in keep:
+            if run.state in ("lost", "cancelled") or (run.state == "done" and run.proposal_id not in keep):
                 spare.append(folder)
             else:
                 kept += folder.bytes
@@ -79,12 +78,12 @@ def words(planned: Plan, dry_run: bool) -> str:
 
 
 def _kept(reads: Reads, campaign_id: int) -> set[int]:
-    """Proposals whose artifacts stay."""
+    """Proposals whose artifacts stay. What looked better may be taken up again: too big, or too little of a gain."""
     trials = reads.trials(campaign_id)
     keep = {one.id for one in reads.lineage(reads.head(campaign_id).id)}
     keep |= {int(row["proposal_id"]) for row in reads.view("frontier", campaign_id)}
-    keep |= {one.proposal_id for one in trials if one.state in STAY or one.state not in FINAL}
-    return keep | {one.proposal_id for one in trials if one.state == "worse" and (one.gain or 0.0) > 0}
+    keep |= {one.proposal_id for one in trials if one.state in HEADS or one.state not in FINAL}
+    return keep | {one.proposal_id for one in trials if one.state in BETTER and (one.gain or 0.0) > 0}
 
 
 def _folder(run: Run, jobs: Path) -> Folder | None:

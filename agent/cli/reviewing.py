@@ -3,7 +3,12 @@
 It writes rows and nothing else, so it works while the loop runs in another terminal.
 """
 
+import os
+import shlex
+import shutil
+import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -91,6 +96,7 @@ def _run_s(reads: "Reads", campaign_id: int, track: "Track") -> float:
 
 def _answered(found: "Opened", item: "Pending", comment: str) -> bool:
     """Asks until there is an answer that works; False: the person has had enough."""
+    draft = _Draft(found.folder / f"edited-p{item.proposal.id}.diff", item.proposal.diff)
     while True:
         try:
             typed = typer.prompt("approve / edit / reject / stop / later / quit", default="later")
@@ -101,21 +107,21 @@ def _answered(found: "Opened", item: "Pending", comment: str) -> bool:
             typer.echo(f"{typed!r}: type the first letter of one of them")
             continue
         try:
-            return _act(found, item, answer, comment)
+            return _act(found, item, answer, comment, draft)
         except (EditError, UserError) as error:
             typer.echo(f"That did not work: {error}")
             if isinstance(error, UserError):
                 return True  # somebody else has answered in the meantime
 
 
-def _act(found: "Opened", item: "Pending", answer: Answer, comment: str) -> bool:
+def _act(found: "Opened", item: "Pending", answer: Answer, comment: str, draft: "_Draft") -> bool:
     from agent import review as queue
 
     proposal, who = item.proposal, _who()
     if answer in ("later", "quit"):
         return answer == "later"
     if answer == "edit":
-        return _edit(found, item, comment)
+        return _edit(found, item, comment, draft)
     if answer == "reject":
         comment = comment or typer.prompt("why (kept with the idea)", default="", show_default=False)
     with found.store.write() as tx:
@@ -125,6 +131,7 @@ def _act(found: "Opened", item: "Pending", answer: Answer, comment: str) -> bool
             queue.reject(tx, [proposal.id], who, comment)
         else:
             queue.stop(tx, proposal.id, who, comment)
+    draft.done()
     said = {
         "approve": "approved",
         "reject": "rejected",
@@ -134,44 +141,55 @@ def _act(found: "Opened", item: "Pending", answer: Answer, comment: str) -> bool
     return answer != "stop"
 
 
-def _edit(found: "Opened", item: "Pending", comment: str) -> bool:
+def _edit(found: "Opened", item: "Pending", comment: str, draft: "_Draft") -> bool:
     """The person's version of the diff takes the place of the idea; the guard checks it like any other."""
     from agent import review as queue
     from agent.track import parse
     from agent.worktree import Repository
 
     old = item.proposal
-    edited = _in_editor(old.diff)
+    edited = draft.edited()
     track = parse(found.campaign.track_toml, "the campaign's track")
-    with found.store.read() as reads:
-        baseline = reads.proposal(old.baseline_id or 0)
-    files = Repository(found.root).files(baseline.commit or "", track.script.editable)
-    with found.store.write() as tx:
-        new = queue.edit(tx, old.id, _who(), edited, files, track, comment)
+    try:
+        with found.store.read() as reads:
+            baseline = reads.proposal(old.baseline_id or 0)
+        files = Repository(found.root).files(baseline.commit or "", track.script.editable)
+        with found.store.write() as tx:
+            new = queue.edit(tx, old, _who(), edited, files, track, comment)
+    except EditError as error:
+        raise EditError(f"{error}. {draft.kept()}") from error
+    except UserError as error:
+        raise UserError(f"{error}. {draft.kept()}") from error
+    draft.done()
     typer.echo(f"p{new.id} takes the place of p{old.id} and is approved, unless a check finds something wrong with it")
     return True
 
 
-def _in_editor(text: str) -> str:
-    """What the person made of it."""
-    import os
-    import shlex
-    import shutil
-    import subprocess
-    import tempfile
-    from pathlib import Path
+class _Draft:
+    """What a person makes of a diff. It stays in a file until it was taken; a next try goes on with it."""
 
-    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or shutil.which("nano") or shutil.which("vi")
-    if not editor:
-        raise EditError("there is no editor: set EDITOR, such as EDITOR=nano")
-    with tempfile.TemporaryDirectory(prefix="caddie-edit-") as folder:
-        path = Path(folder) / "idea.diff"
-        path.write_text(text, "utf-8")
+    def __init__(self, path: Path, text: str) -> None:
+        self._path, self._text = path, text
+
+    def edited(self) -> str:
+        """Opens the editor. Raises EditError."""
+        editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or shutil.which("nano") or shutil.which("vi")
+        if not editor:
+            raise EditError("there is no editor: set EDITOR, such as EDITOR=nano")
         try:
-            subprocess.run([*shlex.split(editor), str(path)], check=True)
-            return path.read_text("utf-8")
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.write_text(self._text, "utf-8")
+            subprocess.run([*shlex.split(editor), str(self._path)], check=True)
+            self._text = self._path.read_text("utf-8")
         except (OSError, subprocess.CalledProcessError, UnicodeDecodeError) as error:
             raise EditError(f"the editor failed, and the idea still waits: {error}") from error
+        return self._text
+
+    def kept(self) -> str:
+        return f"What you wrote is in {self._path}, and `edit` goes on with it"
+
+    def done(self) -> None:
+        self._path.unlink(missing_ok=True)
 
 
 def _row(item: "Pending") -> dict[str, object]:

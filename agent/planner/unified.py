@@ -48,6 +48,23 @@ def read_diff(lines: list[str]) -> list[Change]:
     return changes
 
 
+def recounted(text: str) -> str:
+    """A diff that a person has edited by hand, its headers made to say what each hunk holds now."""
+    lines, told, at = text.split("\n"), list[str](), 0
+    while at < len(lines):
+        match, at = HUNK.match(lines[at]), at + 1
+        if match is None or match[1] is None:
+            told.append(lines[at - 1])
+            continue
+        many = _body(["@@ @@", *lines[at:]], 1)
+        body = lines[at : at + many]
+        plain = [line[:1] for line in body if not line.startswith("\\")]
+        old, new = (sum(sign != other for sign in plain) for other in "+-")
+        told += [f"@@ -{match[1]},{old} +{match[3]},{new} @@{lines[at - 1][match.end() :]}", *body]
+        at += many
+    return "\n".join(told)
+
+
 def _path(minus: str, plus: str) -> str:
     old, new = (line[4:].split("\t")[0].strip() for line in (minus, plus))
     if "/dev/null" in (old, new):

@@ -33,6 +33,12 @@ def claim(slots: int) -> tuple[list[int], list[int]]:
     return sorted(chosen, key=usable.index), [core for core in chosen if folder is not None and core not in mine]
 
 
+def release() -> None:
+    """Gives up what this process has claimed: its runs are another process' from now on."""
+    while _claimed:
+        os.close(_claimed.popitem()[1])
+
+
 def _folder() -> Path | None:
     """Of this user alone. None where somebody else made one of that name: then nothing is claimed."""
     folder = Path(tempfile.gettempdir()) / f"caddie-cores-{os.getuid()}"

@@ -16,6 +16,9 @@ from agent.steps.sizing import sized_bytes
 from agent.store import Tx
 from sandbox.policy import reaches
 
+# Ideas that have not run yet, and go along with the head.
+MOVES = frozenset[ProposalState]({"awaiting_review", "approved"})
+
 
 def record(setting: Setting, draft: Draft) -> Proposal:
     """The draft is in the store before anything is done with it."""
@@ -148,7 +151,7 @@ def refresh(setting: Setting) -> int:
     """Puts ideas that have not run yet on the present head, so that none is compared with an old one."""
     with setting.store.read() as reads:
         head = reads.head(setting.campaign.id)
-        waiting = reads.proposals(setting.campaign.id, {"awaiting_review", "approved"})
+        waiting = reads.proposals(setting.campaign.id, MOVES)
     stale = [proposal for proposal in waiting if proposal.baseline_id != head.id]
     for proposal in stale:
         _refresh(setting, proposal, head)
@@ -174,13 +177,17 @@ def _moved_words(failure: guard.Failure, head: Proposal) -> str:
 
 
 def _refresh(setting: Setting, proposal: Proposal, head: Proposal) -> None:
+    committed, why = None, ""
     try:
         committed = moved(setting, proposal, head)
     except EditError as error:
-        with setting.store.write() as tx:
-            tx.move(proposal.id, "cancelled", f"can't be put on the new head p{head.id}: {error}")
-        return
+        why = str(error)
     with setting.store.write() as tx:
+        if tx.proposal(proposal.id).state not in MOVES:
+            return  # a person has said no in the meantime
+        if committed is None:
+            tx.move(proposal.id, "cancelled", f"can't be put on the new head p{head.id}: {why}")
+            return
         fresh = committed.write(tx, proposal)
         if fresh.state == "approved" and not still_approved(setting, tx, fresh, proposal.patch_id):
             tx.move(fresh.id, "awaiting_review", f"changed by the new head p{head.id}")

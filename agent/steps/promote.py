@@ -125,10 +125,13 @@ def _to_trunk(setting: Setting, proposal: Proposal) -> bool:
         scored = reads.scored(campaign.id, proposal_id=proposal.id)
     rung = setting.track.decision.rung
     runs = [s for s in scored if s.run.baseline_id == head.id and s.run.rung == rung and not s.run.set_aside]
-    tip = known(repo.trunk(campaign.name))
+    tip = _tip(setting)
     if tip != proposal.commit:
         if repo.files(tip, paths) != repo.files(known(head.commit), paths):
-            raise UserError(f"branch caddie/{campaign.name} was changed by hand; put it back on p{head.id}'s commit")
+            raise UserError(
+                f"branch caddie/{campaign.name} was changed by hand; put it back on p{head.id}'s commit "
+                f"(git branch -f caddie/{campaign.name} {known(head.commit)[:12]}), then `agent resume`"
+            )
         files = repo.files(known(proposal.commit), paths)
         sha = repo.commit_candidate(campaign.name, proposal.id, tip, files, _message(proposal, runs))
         with setting.store.write() as tx:
@@ -139,6 +142,15 @@ def _to_trunk(setting: Setting, proposal: Proposal) -> bool:
         tx.set_head(campaign.id, proposal.id)
         budget.let_go(tx, head.id, "it is the head no more")
     return True
+
+
+def _tip(setting: Setting) -> str:
+    """Where the campaign's branch is. Raises UserError: a person has removed it."""
+    name = setting.campaign.name
+    tip = setting.repo.trunk(name)
+    if tip is None:
+        raise UserError(f"branch caddie/{name} is gone; `agent resume` makes it again at the head's commit")
+    return tip
 
 
 def _message(proposal: Proposal, runs: list[Scored]) -> str:
@@ -219,7 +231,7 @@ def _unfit(setting: Setting, own: list[Scored], scored: list[Scored]) -> str | N
 def _revert(setting: Setting, head: Proposal, parent: Proposal, words: str) -> None:
     """A commit that restores the parent's files. What was compared with the reverted head will be replayed."""
     repo, campaign = setting.repo, setting.campaign
-    tip = known(repo.trunk(campaign.name))
+    tip = _tip(setting)
     if tip == head.commit:  # else an earlier try came this far
         text = worktree.message(f"Revert: {head.title}", words, {"Reverts": f"p{head.id}"})
         repo.move_trunk(campaign.name, repo.revert_commit(tip, known(parent.commit), text), tip)

@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 
 from agent import budget, review
+from agent.errors import EditError
+from agent.records import Proposal
 from agent.runners.fake import Imagined, imagine
+from agent.setting import Setting
 from agent.states import FINAL
+from agent.steps import admit
 from agent.store import Tx
 from tests.e2e import world
 from tests.e2e.planning import by_title, watched, worse
@@ -31,7 +35,7 @@ def test_what_a_person_edited_is_approved_and_checked(root: Path) -> None:
             for idea, value in zip(waiting, ("0.05", "0.05 +"), strict=True):
                 edited = idea.diff.replace(f"0.000{idea.title[-1]}", value)
                 files = setting.repo.files(setting.campaign.base_commit, paths)
-                review.edit(tx, idea.id, "ann", edited, files, setting.track)
+                review.edit(tx, idea, "ann", edited, files, setting.track)
         return not waiting and tx.count_proposals(setting.campaign.id, {"worse", "blocked"}) == 2
 
     watched(setting, look)
@@ -92,7 +96,7 @@ def test_what_a_new_head_changed_and_a_policy_approves_is_not_said_to_be_a_perso
             files = setting.repo.files(setting.campaign.base_commit, paths)
             review.approve(tx, [waiting[0].id], "ann")
             edited = waiting[1].diff.replace('"bits": 7', '"bits": 6')
-            new = review.edit(tx, waiting[1].id, "ann", edited, files, setting.track)
+            new = review.edit(tx, waiting[1], "ann", edited, files, setting.track)
             assert new.reviewed_by == "ann"
         return False
 
@@ -102,6 +106,35 @@ def test_what_a_new_head_changed_and_a_policy_approves_is_not_said_to_be_a_perso
     fewer = found["bits 8 -> 6"]
     assert fewer.baseline_id == found["wider"].id and '"bits": 6' in fewer.diff
     assert fewer.reviewed_by == "policy:risky" and fewer.state in FINAL
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_who_says_no_while_an_idea_moves_to_a_new_head_is_heard(
+    root: Path, monkeypatch: pytest.MonkeyPatch, fits: bool
+) -> None:
+    ideas = [("wider", ('"width": 4', '"width": 8')), ("other", ("print(KNOBS)", "print(dict(KNOBS))"))]
+    world.write_ideas(root, [world.idea(title, change, kind="optimiser") for title, change in ideas])
+    setting = world.open_campaign(root, review="all")
+    move = admit.moved
+
+    def moved(setting: Setting, proposal: Proposal, head: Proposal) -> admit.Committed:
+        with setting.store.write() as tx:
+            review.reject(tx, [proposal.id], "ann", "no")
+        if not fits:
+            raise EditError("its lines are gone")
+        return move(setting, proposal, head)
+
+    def look(tx: Tx) -> bool:
+        waiting = tx.proposals(setting.campaign.id, {"awaiting_review"})
+        if len(waiting) == 2:
+            review.approve(tx, [waiting[0].id], "ann")
+        return False
+
+    monkeypatch.setattr(admit, "moved", moved)
+    assert watched(setting, look) == "the planner has no more ideas"
+    found = by_title(setting)
+    assert (found["wider"].state, found["other"].state) == ("promoted", "declined")
+    assert found["other"].baseline_id == found["wider"].baseline_id
 
 
 @pytest.mark.parametrize("policy", ["all", "risky"])

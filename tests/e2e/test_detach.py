@@ -1,12 +1,15 @@
 """A controller in the background: what a person is told when it does not come to work."""
 
+import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from agent.cli import detach, run
 from agent.errors import CaddieError
+from agent.runners import cores
 from tests.e2e import world
 
 
@@ -39,6 +42,13 @@ def test_one_that_has_ended_well_before_it_was_seen_is_a_success(
 ) -> None:
     background(root, monkeypatch, "exit 0")
     assert "has ended already" in capsys.readouterr().out
+
+
+def test_the_cores_of_its_runs_are_free_for_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(root.parent))
+    (core,), _ = cores.claim(1)
+    lock = root.parent / f"caddie-cores-{os.getuid()}/core-{core}"
+    background(root, monkeypatch, f"exec flock -n '{lock}' true")
 
 
 def test_one_that_does_nothing_is_not_waited_for_without_end(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

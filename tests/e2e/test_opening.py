@@ -8,9 +8,11 @@ import pytest
 from sqlalchemy import update
 
 from agent import budget
-from agent.errors import UserError
+from agent.errors import BusyError, UserError
+from agent.loop import Loop, wind_up
 from agent.records import Amount, Caps
 from agent.store import open_store
+from agent.store.lease import hold
 from agent.store.schema import campaigns
 from tests.e2e import world
 from tests.e2e.terminal import listing
@@ -152,6 +154,56 @@ def test_a_changed_track_shows_the_difference_and_starts_anew(root: Path, how: s
     assert any("-alpha = 0.004" in text and "+alpha = 0.01" in text for text in said)
     with second.store.read() as reads:
         assert [c.state for c in reads.campaigns()] == ["finished", "running"]
+
+
+@pytest.mark.parametrize("open_it", [world.open_campaign, world.resume_campaign])
+def test_a_changed_track_does_not_end_what_another_controller_leads(
+    root: Path, open_it: Callable[[Path], object]
+) -> None:
+    world.write_ideas(root, WIDER)
+    first = world.open_campaign(root)
+    text = (root / "agent.toml").read_text()
+    (root / "agent.toml").write_text(text.replace("alpha = 0.004", "alpha = 0.01"))
+    with hold(first.store, "campaign toy-1"):
+        with pytest.raises(BusyError, match="campaign toy-1"):
+            open_it(root)
+        with pytest.raises(BusyError, match="campaign toy-1"):
+            wind_up(first, "the track changed")
+    with first.store.read() as reads:
+        assert reads.request(first.campaign.id) == ""
+        assert [(one.name, one.state) for one in reads.campaigns()] == [("toy-1", "running")]
+
+
+def test_a_branch_that_was_removed_is_made_again_at_the_head(root: Path) -> None:
+    setting, _ = run(root, WIDER)
+    with setting.store.read() as reads:
+        head = reads.head(setting.campaign.id)
+    with setting.store.write() as tx:
+        tx.connection.execute(update(campaigns).values(state="stopped"))
+    setting.store.close()
+    world.git(root, "branch", "-q", "-D", "caddie/toy-1")
+    world.resume_campaign(root)
+    assert head.baseline_id is not None
+    assert world.git(root, "rev-parse", "caddie/toy-1").strip() == head.commit
+
+
+def test_a_branch_that_is_removed_meanwhile_is_said_to_be_gone(root: Path) -> None:
+    world.write_ideas(root, WIDER)
+    setting = world.open_campaign(root)
+
+    def look() -> None:
+        with setting.store.read() as reads:
+            if reads.count_proposals(setting.campaign.id, {"measured", "confirming"}):
+                world.git(root, "update-ref", "-d", "refs/heads/caddie/toy-1")
+
+    with pytest.raises(UserError, match="branch caddie/toy-1 is gone; `agent resume`"):
+        Loop(setting, look).run()
+    setting.store.close()
+    again = world.resume_campaign(root)
+    assert Loop(again).run().state == "finished"
+    with again.store.read() as reads:
+        assert reads.head(again.campaign.id).commit == world.git(root, "rev-parse", "caddie/toy-1").strip()
+        assert reads.head(again.campaign.id).title == "wider"
 
 
 @pytest.mark.parametrize(("reserved", "left"), [(0.0, "0.04"), (144.0, "0")])
