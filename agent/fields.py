@@ -7,6 +7,7 @@ puts both into a person's words. Other strict TOML files are read the same way.
 import string
 from collections import Counter
 from collections.abc import Callable, Iterable
+from pathlib import PurePosixPath
 from typing import Annotated
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -53,6 +54,14 @@ def _package(name: str) -> str:
     except InvalidRequirement as error:
         raise ValueError(f"{name!r} is no name of a Python package, such as numpy") from error
     return name
+
+
+def _elsewhere(path: str) -> str:
+    """Neither from the repository, whose commits a run gets, nor all that a person has."""
+    parts = PurePosixPath(path).parts
+    if parts[:1] not in (("~",), ("/",)) or ".." in parts or "\0" in path or len(parts) < 2:
+        raise ValueError(f'must be a folder such as "~/.cache/mine" or "/data/mine", not {path!r}')
+    return path
 
 
 def _filled(word: str) -> str:
@@ -156,6 +165,7 @@ def frozen(value: object) -> object:
 
 
 Inside = Annotated[str, AfterValidator(_inside)]
+Elsewhere = Annotated[str, AfterValidator(_elsewhere)]
 Package = Annotated[str, AfterValidator(_package)]
 Editable = Annotated[Inside, AfterValidator(_persons)]
 Command = tuple[Annotated[str, AfterValidator(_filled)], ...]

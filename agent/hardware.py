@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import MissingError
+from agent.reach import read_elsewhere
 from agent.track import Track
 
 DRIVER = Path("/proc/driver/nvidia/gpus")
@@ -59,7 +60,7 @@ def matching(track: Track) -> tuple[Gpu, ...]:
 def missing(track: Track, workspace: Path, *, gpus: bool = True) -> list[str]:
     """What keeps this track from running here, one sentence each; empty: nothing. Without `gpus`: from being run from
     here on other machines."""
-    lacking = _missing_gpus(track) if gpus else []
+    lacking = [*_missing_gpus(track), *_missing_elsewhere(track)] if gpus else []
     return [*lacking, *_missing_data(track, workspace), *_missing_script(track, workspace)]
 
 
@@ -96,6 +97,15 @@ def _missing_data(track: Track, workspace: Path) -> list[str]:
         f"needs {data.train_shards} training shards of FineWeb ({data.variant}) and its validation shard; "
         f"{folder} has {shards}. Get them with: {sys.executable} -m trainer.data fineweb --variant {data.variant} "
         f"--train-shards {data.train_shards}{decoded} --out {folder}"
+    ]
+
+
+def _missing_elsewhere(track: Track) -> list[str]:
+    return [
+        f"needs the folder {path}, which its script reads: what prepares it has to run first; "
+        "a script that keeps its data elsewhere says so by `read` under [data] in agent.toml"
+        for path in read_elsewhere(track)
+        if not Path(path).is_dir()
     ]
 
 

@@ -103,6 +103,8 @@ def walled(track: Track, runner: Runner, root: Path, planners: str, *, unsafe: b
     level = runner.level(reach.asked(track, root))
     if reaches(level, "landlock") and (folder := reach.exposed(track, root)):
         raise UserError(f"{root} lies in {folder}, which every run may read: move the repository out of it")
+    if folder := reach.too_much(track, root):
+        raise UserError(f"data.read: every run could read {folder}, with the workspace or your home: name less of it")
     if words := reach.lacking(track, level, unsafe=unsafe):
         if planners != "knobs":
             raise MissingError(f"{words}: {HELP}")

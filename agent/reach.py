@@ -85,21 +85,46 @@ def _policy(track: Track, writable: str, files: tuple[str, ...], reach: Reach) -
         hidden=common.hidden,
         packages=common.packages,
         gpus=reach.gpus,
-        loopback=track.hardware.gpus > 1,
+        loopback=_talks(track),
         pinned=track.hardware.kind == "cpu",
         minimum=reach.minimum,
         box=reach.box,
     )
 
 
+def _talks(track: Track) -> bool:
+    """Whether its processes are several, which find each other by TCP; torchrun asks for that with one GPU, too."""
+    return track.hardware.gpus > 1 or not {"torch.distributed.run", "torchrun"}.isdisjoint(track.script.train)
+
+
 def _data(track: Track, corpus: Path) -> tuple[str, ...]:
-    """The training data, and never the validation data: the published shards lie in one folder, so file by file."""
+    """The training data, and never the validation data but where the track says so: the published shards lie in one
+    folder, so file by file."""
+    own = read_elsewhere(track)
     if track.data.corpus == "none":
-        return ()
+        return own
     if track.data.corpus != "fineweb":
-        return (str(corpus / "train"),)
-    shards = (corpus / "datasets" / fineweb_folder(track)).glob("fineweb_train_*.bin")
-    return (*sorted(map(str, shards)), str(corpus / "tokenizers"))
+        return (str(corpus / "train"), *own)
+    kinds = ("train", "val") if track.data.script_reads_validation else ("train",)
+    folder = corpus / "datasets" / fineweb_folder(track)
+    shards = [str(path) for kind in kinds for path in folder.glob(f"fineweb_{kind}_*.bin")]
+    return (*sorted(shards), str(corpus / "tokenizers"), *own)
+
+
+def read_elsewhere(track: Track) -> tuple[str, ...]:
+    """Folders of the person's that training reads, on the machine that asks."""
+    return tuple(str(Path(path).expanduser()) for path in track.data.read)
+
+
+def too_much(track: Track, root: Path) -> str:
+    """The folder among those that training reads which holds the workspace or all of the person's home; empty: none
+    does."""
+    secret = [PurePath(os.path.realpath(path)) for path in (root, Path.home())]
+    for path in track.data.read:
+        real = PurePath(os.path.realpath(Path(path).expanduser()))
+        if any(one.is_relative_to(real) for one in secret) or real.is_relative_to(secret[0]):
+            return path
+    return ""
 
 
 def fineweb_folder(track: Track) -> str:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from agent.fields import At, Choices, Editable, Env, Inside, Package, ScoreCommand, Table, TrainCommand
+from agent.fields import At, Choices, Editable, Elsewhere, Env, Inside, Package, ScoreCommand, Table, TrainCommand
 
 
 class Script(Table):
@@ -96,6 +96,12 @@ class Data(Table):
     variant: str = ""
     """FineWeb only: which tokenizer's shards, such as "sp1024"."""
     train_shards: Annotated[int, Field(ge=0)] = 0
+    script_reads_validation: bool = False
+    """FineWeb only: the script opens the validation shards itself, as the contest's own does. What it says of them is
+    all there is to go by, so the track's trust is "reported"."""
+    read: tuple[Elsewhere, ...] = ()
+    """Folders of yours that training reads, on the machine that it runs on: "~/.cache/mine" or from the root. What
+    is in them is not recorded, so the track's trust is "reported"."""
     chunk_tokens: Annotated[int, Field(ge=256)] = 8192
     """Scoring goes chunk by chunk: one ends with the first document that ends after so many tokens."""
 

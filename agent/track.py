@@ -72,6 +72,11 @@ class Track(Table):
             raise ValueError("script.editable: must hold script.path")
         if not self.script.score and self.trust != "reported":
             raise ValueError("script.score: without it the track's trust can only be 'reported'")
+        for key in ("read", "script_reads_validation"):
+            if getattr(self.data, key) and (self.script.score or self.trust != "reported"):
+                raise ValueError(f"data.{key}: is for tracks of trust 'reported', whose scripts the judge does not ask")
+        if self.data.script_reads_validation and self.data.corpus != "fineweb":
+            raise ValueError('data.script_reads_validation: is for corpus = "fineweb"; leave it out')
         if self.script.score and not self.script.artifact:
             raise ValueError("script.artifact: the judge needs to know which file to load")
         if self.compute is not None and self.hardware.anchor_every_s is not None:

@@ -106,6 +106,7 @@ def environment(
     """All that a training process gets to see of the outside. `machine`: how it finds its share of it."""
     env = {
         **candidate_env(track),
+        **_home(track),
         "RUN_ID": run_id,
         "SEED": str(seed),
         **_data(track, corpus),
@@ -117,6 +118,13 @@ def environment(
         env.setdefault(BUDGET, str(track.compute.budget_ms))
         env["COST_MODEL"] = json.dumps(dict(track.compute.cost), sort_keys=True)
     return env
+
+
+def _home(track: Track) -> Mapping[str, str]:
+    """Where "~" leads to what the track lets it read. A compiler keeps its files in the run's own folder."""
+    if not any(path.startswith("~") for path in track.data.read):
+        return {}
+    return {"HOME": str(Path.home()), "TRITON_CACHE_DIR": ".triton"}
 
 
 def _data(track: Track, corpus: Path) -> Mapping[str, str]:

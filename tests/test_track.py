@@ -74,6 +74,14 @@ from tests.e2e.world import TRACK, TRIALS
         ("[4, 6, 8]", "[4]", "knob.2.choices: needs at least two different choices"),
         ("[4, 6, 8]", "[4, nan]", "knob.2.choices.1"),
         ("[4, 6, 8]", "[" * 5000, "agent.toml is not TOML"),
+        (
+            'corpus = "none"',
+            'corpus = "none"\nread = ["data"]',
+            'data.read.0: must be a folder such as "~/.cache/mine"',
+        ),
+        ('corpus = "none"', 'corpus = "none"\nread = ["~/a/../b"]', "data.read.0: must be a folder such as"),
+        ('corpus = "none"', 'corpus = "none"\nread = ["/data"]', "data.read: is for tracks of trust 'reported'"),
+        ('corpus = "none"', 'corpus = "none"\nscript_reads_validation = true', "data.script_reads_validation: is for"),
     ],
 )
 def test_a_wrong_track_is_refused_in_words_that_name_the_place(old: str, new: str, words: str) -> None:

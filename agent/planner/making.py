@@ -51,6 +51,11 @@ def _knobs(argument: str, track: Track, where: Path) -> Planner:
 
     if argument:
         raise UserError(f"--planner knobs:{argument}: knobs takes no argument.")
+    if not track.knob:
+        raise UserError(
+            f"track {track.name} declares no [[knob]], so the planner knobs has nothing to turn: "
+            "say --planner anthropic (or another, docs/models.md), or declare knobs in an agent.toml (docs/planners.md)"
+        )
     return Knobs(track)
 
 
