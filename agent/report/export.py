@@ -11,9 +11,11 @@ from dataclasses import asdict
 from typing import Literal
 
 from agent.records import Proposal
+from agent.report.figures import counted
 from agent.report.status import head_bpb
 from agent.report.words import duration, line, markdown
 from agent.store import Reads, Scored
+from agent.track import parse
 
 Format = Literal["md", "csv", "jsonl"]
 COLUMNS = (
@@ -32,7 +34,8 @@ def experiments(reads: Reads, campaign_id: int) -> str:
     """EXPERIMENTS.md: what was tried, in order, and what became of it."""
     campaign, balance = reads.campaign_by_id(campaign_id), reads.balance(campaign_id)
     proposals = reads.proposals(campaign_id)
-    scored = _by_proposal(reads, campaign_id)
+    rung = parse(campaign.track_toml, f"track of {campaign.name}").decision.rung
+    scored = counted(reads.scored(campaign_id, documents=False), rung)
     gains = {trial.proposal_id: trial.gain for trial in reads.trials(campaign_id)}
     head = reads.head(campaign_id)
     bpb, n = head_bpb(reads, head)
@@ -44,7 +47,8 @@ def experiments(reads: Reads, campaign_id: int) -> str:
             "",
             f"Track {campaign.track}, hardware {markdown(campaign.hardware_class)}, base commit "
             f"`{campaign.base_commit[:10]}`. Head p{head.id}: {best}. Spent: "
-            f"{duration(balance.settled.gpu_s)} of slot time.",
+            f"{duration(balance.settled.gpu_s)} of slot time. BPB and runs are those at the rung {markdown(rung)}: "
+            "of a head its fresh runs.",
             "",
             "| id | idea | on | state | BPB | runs | gain | bytes | why |",
             "|---|---|---|---|---:|---:|---:|---:|---|",
@@ -55,7 +59,7 @@ def experiments(reads: Reads, campaign_id: int) -> str:
 
 
 def _experiment(one: Proposal, scored: list[Scored], gain: float | None) -> str:
-    known = [s.measurement.bpb for s in scored if s.measurement.bpb is not None]
+    known = [s.measurement.bpb or 0.0 for s in scored]
     sizes = [s.measurement.total_bytes for s in scored if s.measurement.total_bytes is not None]
     cells = (
         f"p{one.id}",
@@ -107,13 +111,6 @@ def as_jsonl(reads: Reads, campaign_id: int) -> str:
         found = measured.get(run.id)
         records.append({"record": "run", **asdict(run), "measurement": asdict(found) if found else None})
     return "".join(json.dumps(record, sort_keys=True) + "\n" for record in records)
-
-
-def _by_proposal(reads: Reads, campaign_id: int) -> dict[int, list[Scored]]:
-    found: dict[int, list[Scored]] = {}
-    for one in reads.scored(campaign_id, documents=False):
-        found.setdefault(one.run.proposal_id, []).append(one)
-    return found
 
 
 def _cell(text: str) -> str:

@@ -12,6 +12,7 @@ from typing import Literal
 from sqlalchemy import select
 
 from agent.records import Event, Proposal
+from agent.report.figures import counted
 from agent.store import Reads, Scored
 from agent.store.schema import ledger
 from agent.track import parse
@@ -96,15 +97,15 @@ def picture(reads: Reads, campaign_id: int) -> Picture:
     ended = [s for s in reads.scored(campaign_id, documents=False) if s.run.rung == rung]
     scored = [s for s in ended if s.measurement.bpb is not None]
     events = _events(reads, campaign_id)
-    order = _order(events)
+    order, figures = _order(events), _figures(scored, rung)
     return Picture(
         campaign=campaign.name,
         track=campaign.track,
         limit=limit,
         runs=len(order),
         dots=tuple(_dot(one, proposals[one.run.proposal_id], order, limit) for one in scored),
-        steps=tuple(_steps(events, proposals, _figures(scored))),
-        nodes=tuple(_nodes(proposals, scored)),
+        steps=tuple(_steps(events, proposals, figures)),
+        nodes=tuple(_nodes(proposals, scored, figures)),
         lineage=tuple(one.id for one in reads.lineage(reads.head(campaign_id).id)),
         spent=tuple(_spent(reads, campaign_id)),
         reserved_hours=balance.reserved.gpu_s / 3600,
@@ -150,16 +151,11 @@ def _standing(one: Scored, proposal: Proposal, limit: int | None) -> Standing:
     return "head" if proposal.state == "promoted" else "valid"
 
 
-def _figures(scored: Sequence[Scored]) -> dict[int, float]:
-    """A proposal's figure: the mean of its fresh runs where it has some, else of all."""
-    by_proposal: dict[int, list[Scored]] = {}
-    for one in scored:
-        by_proposal.setdefault(one.run.proposal_id, []).append(one)
-    figures = {}
-    for proposal_id, group in by_proposal.items():
-        fresh = [one for one in group if one.run.purpose == "report"] or group
-        figures[proposal_id] = statistics.fmean(one.measurement.bpb or 0.0 for one in fresh)
-    return figures
+def _figures(scored: Sequence[Scored], rung: str) -> dict[int, float]:
+    return {
+        idea: statistics.fmean(one.measurement.bpb or 0.0 for one in runs)
+        for idea, runs in counted(scored, rung).items()
+    }
 
 
 def _steps(events: Sequence[Event], proposals: dict[int, Proposal], figures: dict[int, float]) -> list[Step]:
@@ -178,8 +174,7 @@ def _steps(events: Sequence[Event], proposals: dict[int, Proposal], figures: dic
     return steps
 
 
-def _nodes(proposals: dict[int, Proposal], scored: Sequence[Scored]) -> list[Node]:
-    figures = _figures(scored)
+def _nodes(proposals: dict[int, Proposal], scored: Sequence[Scored], figures: dict[int, float]) -> list[Node]:
     sizes: dict[int, int] = {}
     for one in scored:
         known = sizes.get(one.run.proposal_id, 0)

@@ -109,15 +109,19 @@ def proposal_words(row: Row) -> str:
         "mode",
         "kind",
         "expected_gain",
+        "confidence",
+        "risk",
+        "expected_bytes",
         "source_id",
     )
     lines = _pairs(
-        {key: row[key] for key in (*shown, "baseline_id", "commit", "reviewed_by") if row[key] not in ("", None)}
+        {key: row[key] for key in (*shown, "baseline_id", "commit", "reviewed_by") if row[key] not in ("", None, ())}
     )
-    found, verdicts = row["runs"], row["verdicts"]
-    assert isinstance(found, list) and isinstance(verdicts, list)
+    found, verdicts, reviews = row["runs"], row["verdicts"], row["reviews"]
+    assert isinstance(found, list) and isinstance(verdicts, list) and isinstance(reviews, list)
     lines += ["", runs_words(found), ""]
     lines += [f"verdict  {verdict['decision']}: {plain(str(verdict['words']))}" for verdict in verdicts]
+    lines += [plain(f"review   {one['action']} by {one['who']}  {one['comment']}").rstrip() for one in reviews]
     if row["baseline_id"] is not None:
         lines.append(f"agent diff p{row['id']} shows what it changes")
     return "\n".join(lines)

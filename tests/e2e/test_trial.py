@@ -14,6 +14,7 @@ from agent.judge import noise
 from agent.loop import Loop
 from agent.records import Amount, Outcome, Purpose, Run, Taught
 from agent.report import status, tables
+from agent.report.export import experiments
 from agent.report.points import picture
 from agent.runners.fake import FakeRunner, Imagined, Knobs, imagine
 from agent.runners.order import Order
@@ -336,6 +337,10 @@ def test_no_figure_mixes_rungs(root: Path) -> None:
         shown = picture(reads, id_)
         assert all(one.bpb < 2.5 for one in (*shown.dots, *shown.steps, *shown.nodes))
         assert len(shown.dots) == len(deciding) and late.id not in {node.proposal_id for node in shown.nodes}
+        # The table of experiments has the same.
+        cells = {cell[1]: cell for cell in map(_cells, experiments(reads, id_).splitlines()) if len(cell) > 6}
+        assert float(cells[f"p{head.id}"][5]) == pytest.approx(mean(deciding, head.id, "report"), abs=1e-4)
+        assert cells[f"p{late.id}"][5] == ""
         # Rows name the rung.
         rows = tables.runs(reads, id_, late.id)
         assert [(row["rung"], row["purpose"]) for row in rows] == [("short", "trial")]
@@ -344,6 +349,10 @@ def test_no_figure_mixes_rungs(root: Path) -> None:
     assert float(trailer) < 2.5
     told = world.git(root, "log", "-1", "--format=%(trailers:key=Runs,valueonly)", "caddie/toy-1").split()
     assert told == [f"r{one.run.id}" for one in deciding if one.run.proposal_id == head.id and one.run.baseline_id]
+
+
+def _cells(row: str) -> list[str]:
+    return [cell.strip() for cell in row.split("|")]
 
 
 def bpb(one: Scored) -> float:
