@@ -63,6 +63,7 @@ def test_train_writes_one_artifact_and_the_official_lines(trained: tuple[Path, s
     assert sorted(path.name for path in folder.iterdir()) == ["final_model.bin", "train_gpt.py"]
     artifact, code = ((folder / name).stat().st_size for name in ("final_model.bin", "train_gpt.py"))
     for line in (
+        r"seed:1337",
         rf"Serialized model int8\+zlib: {artifact} bytes",
         rf"Code size: {code} bytes",
         rf"Total submission size int8\+zlib: {artifact + code} bytes",

@@ -1363,7 +1363,7 @@ class Run:
 
     def describe(self, environ: dict[str, str]) -> None:
         c, procs, log = self.c, self.procs, self.procs.log
-        log(f"run_id:{c.run_id} preset:{c.preset} seed:{c.seed} train_data:{c.data_path} {self.corpus.size}")
+        log(f"run_id:{c.run_id} preset:{c.preset} train_data:{c.data_path} {self.corpus.size}\nseed:{c.seed}")
         log(f"model_params:{sum(p.numel() for p in self.model.parameters())}")
         log(f"world_size:{procs.world} grad_accum_steps:{self.accum} device:{'cuda' if procs.cuda else 'cpu'}")
         embed_lr, head_lr = (c.tied_embed_lr, 0.0) if c.tie_embeddings else (c.embed_lr, c.head_lr)
