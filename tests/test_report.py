@@ -285,6 +285,8 @@ def test_without_a_terminal_events_are_printed_once(tmp_path: Path, capsys: pyte
             tx.end_campaign(1, "stopped", "stopped by a person")
         assert view.over
     last = capsys.readouterr().out
+    day, first = first.split("\n", 1)
+    assert day.endswith(", by the clock of UTC") and "clock of UTC" not in last  # the same day
     assert first.count("\n") == 2 and "p33" in first and "declined" in first and printable(first)
     assert re.search(r"p34 +r65 +running +a title\n$", first)
     assert "stopped by a person" in last

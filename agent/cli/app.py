@@ -24,11 +24,12 @@ from agent.cli import (
 
 EPILOG = """
 Proposals are written p12 and runs r34; the letter may be left out. Commands that print data take --json;
-a failure is then JSON too, with keys error and exit_code.
+what is refused or goes wrong is then JSON too, with keys error and exit_code. Times of day are UTC.
 Colours stay away with NO_COLOR=1 and where the output is no terminal.
 
 Exit codes: 0 done; 1 failed; 2 wrong use or input; 3 the database; 4 another controller holds the campaign;
-5 hardware or data is missing; 70 a fault of Caddie's (a crash log says more); 130 interrupted.
+5 hardware or data is missing; 70 a fault of Caddie's (a crash log says more); 130 interrupted (a campaign that
+Ctrl-C ends is settled first, and exits with 0).
 """
 
 app = typer.Typer(

@@ -103,6 +103,7 @@ class LiveView:
         self._live: Live | None = None
         self._next = 0.0
         self._seen = 0
+        self._day = ""  # of the last line
         self.scene: Scene | None = None
 
     def __enter__(self) -> "LiveView":
@@ -144,8 +145,10 @@ class LiveView:
                 self._live.update(render(self.scene), refresh=True)
                 return
             events = reads.events(self._campaign_id, after=self._seen)
-        for shown in event_lines(event for event in events if event.what not in QUIET):
+        told = [event for event in events if event.what not in QUIET]
+        for shown in event_lines(told, self._day):
             print(shown, flush=True)
+        self._day = told[-1].at[:10] if told else self._day
         self._seen = events[-1].id if events else self._seen
 
     @property

@@ -184,10 +184,14 @@ def events_words(events: Sequence[Event]) -> str:
     return "\n".join(event_lines(events)) or "(nothing happened yet)"
 
 
-def event_lines(events: Iterable[Event]) -> Iterator[str]:
-    """One for each that says something new: that a run starts is an event of the run, and one of its idea."""
+def event_lines(events: Iterable[Event], day: str = "") -> Iterator[str]:
+    """One for each that says something new: that a run starts is an event of the run, and one of its idea. A line of
+    its own says when another day begins than `day`, the last one told."""
     before = None
     for event in events:
+        if event.at[:10] != day:
+            day = event.at[:10]
+            yield f"{day}, by the clock of UTC"
         here = event.proposal_id, event.run_id, event.what
         if event.run_id is None or here != before:
             yield _event_line(event)
