@@ -39,14 +39,15 @@ def make_dirty(root: Path) -> None:
 
 def photograph(root: Path) -> dict[str, object]:
     """All of the person's that must not change."""
-    files = [path for path in sorted(root.rglob("*")) if not {".git", ".caddie"} & set(path.parts)]
+    ours = {".git", ".caddie", "runs.db", "runs.db-wal", "runs.db-shm"}
+    files = [path for path in sorted(root.rglob("*")) if not ours & set(path.parts)]
     return {
         "index": (root / ".git" / "index").read_bytes(),
         "index time": (root / ".git" / "index").stat().st_mtime_ns,
         "head": (root / ".git" / "HEAD").read_bytes(),
         "log of head": (root / ".git" / "logs" / "HEAD").read_bytes(),
         "config": (root / ".git" / "config").read_bytes(),
-        "hooks": sorted(path.name for path in (root / ".git" / "hooks").iterdir()),
+        "hooks": {path.name: path.read_bytes() for path in (root / ".git" / "hooks").iterdir()},
         "branches": git(root, "for-each-ref", "refs/heads/main", "refs/stash", "refs/tags"),
         "stash": git(root, "stash", "list"),
         "status": git(root, "--no-optional-locks", "status", "--porcelain"),

@@ -1,6 +1,5 @@
 """Whole campaigns with imagined runs: how ideas end, the trunk, the ledger, the person's checkout."""
 
-import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,25 +21,7 @@ from agent.steps.limits import least_idea
 from agent.steps.wanted import wanted
 from agent.store import open_store
 from tests.e2e import world
-
-
-def checkout(root: Path) -> dict[str, object]:
-    """All of the person's that a campaign must leave alone."""
-    index = hashlib.sha256((root / ".git/index").read_bytes()).hexdigest()
-    files = {
-        p.name: (p.read_bytes(), p.stat().st_mtime_ns)
-        for p in root.glob("*")
-        if p.is_file() and p.name[0] != "." and "runs.db" not in p.name
-    }
-    return {
-        "index": index,
-        "files": files,
-        "head": (root / ".git/HEAD").read_text(),
-        "branch": world.git(root, "rev-parse", "main"),
-        "stash": world.git(root, "stash", "list"),
-        "config": (root / ".git/config").read_text(),
-    }
-
+from tests.person import photograph
 
 WIDER = [world.idea("wider", ('"width": 4', '"width": 8'))]
 IDEAS = [
@@ -72,9 +53,12 @@ def states(setting: Setting) -> dict[str, str]:
 
 
 def test_every_idea_ends_where_it_should(root: Path) -> None:
-    before = checkout(root)
-    setting, found = run(root, slots=2)
-    assert checkout(root) == before
+    world.write_ideas(root, IDEAS)
+    before = photograph(root)
+    setting = world.open_campaign(root, slots=2)
+    assert Loop(setting).run().state == "finished"
+    assert photograph(root) == before
+    found = states(setting)
     assert found == {
         "base": "promoted",
         "wider": "promoted",

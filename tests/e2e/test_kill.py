@@ -28,6 +28,7 @@ from agent.steps.wanted import seed_of
 from agent.store import Store, Tx
 from agent.worktree.process import Commands
 from tests.e2e import world
+from tests.person import photograph
 from tests.test_local_runner import left_over
 
 IDEAS = [
@@ -155,7 +156,7 @@ def test_killed_at_every_durable_step(tmp_path: Path) -> None:
     calm_root, root = (world.make_workspace(tmp_path / name, track=world.TRIALS) for name in ("calm", "killed"))
     for place in (calm_root, root):
         world.write_ideas(place, IDEAS)
-    calm = world.open_campaign(calm_root)
+    calm, before = world.open_campaign(calm_root), photograph(root)
     Loop(calm).run()
 
     met = tmp_path / "states"
@@ -170,7 +171,7 @@ def test_killed_at_every_durable_step(tmp_path: Path) -> None:
     while not life(partial(work, 14 + 7 * lives % 32)):
         lives += 1
         assert lives < 500
-    assert lives >= 50
+    assert lives >= 50 and photograph(root) == before
     on_the_way = {"approved", "queued", "running", "measured", "confirming", "auditing", "accepted", "promoted"}
     assert set(met.read_text().split()) >= on_the_way
     setting = reopened(root)
@@ -236,6 +237,7 @@ def test_killed_at_the_first_time_of_every_state(tmp_path: Path) -> None:
     for name, (ideas, options) in WAYS.items():
         root = world.make_workspace(tmp_path / name)
         world.write_ideas(root, ideas)
+        before = photograph(root)
 
         def work(root: Path = root, options: dict[str, Any] = options) -> None:
             Instants(0, met).install()
@@ -247,6 +249,7 @@ def test_killed_at_the_first_time_of_every_state(tmp_path: Path) -> None:
                 break
         else:
             pytest.fail(f"{name}: died more often than there are states")
+        assert photograph(root) == before
         picture(reopened(root))
     assert set(met.read_text().split()) == set(get_args(ProposalState))
 
@@ -291,7 +294,7 @@ def test_killed_at_random_moments_with_real_runs(tmp_path: Path) -> None:
     changes = [('"width": 4', f'"width": {width}') for width in (6, 2, 3)]
     changes += [('"crash": 0,', f'"crash": 0,\n    "n{n}": 1,') for n in range(12)]
     world.write_ideas(root, [world.idea(str(change), change, script=REAL_SCRIPT) for change in changes])
-    draw = random.Random(11)
+    draw, before = random.Random(11), photograph(root)
     kills = 0
 
     def work() -> None:
@@ -301,6 +304,7 @@ def test_killed_at_random_moments_with_real_runs(tmp_path: Path) -> None:
     while not life(work, kill_after_s=0.03 + draw.random() * 0.25 * (1 + max(0, kills - 50) / 10)):
         kills += 1
     assert kills >= 50, "it was over before it could be killed often enough"
+    assert photograph(root) == before
     setting = reopened(root)
     with setting.store.read() as reads:
         runs = reads.runs(setting.campaign.id)

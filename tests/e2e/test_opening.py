@@ -16,7 +16,8 @@ from agent.store.lease import hold
 from agent.store.schema import campaigns
 from tests.e2e import world
 from tests.e2e.terminal import listing
-from tests.e2e.test_campaign import WIDER, checkout, run
+from tests.e2e.test_campaign import WIDER, run
+from tests.person import photograph
 
 
 def test_after_a_finished_campaign_the_next_starts_from_its_head(root: Path) -> None:
@@ -41,12 +42,12 @@ def test_after_a_finished_campaign_the_next_starts_from_its_head(root: Path) -> 
 def test_uncommitted_edits_stop_a_start_until_it_is_said_which_is_meant(root: Path) -> None:
     world.write_ideas(root, WIDER)
     (root / "train.py").write_text(world.SCRIPT.replace('"rate": 0.10', '"rate": 0.05'))
-    before = checkout(root)
+    before = photograph(root)
     with pytest.raises(UserError, match="--base worktree"):
         world.open_campaign(root)
-    assert checkout(root) == before
+    assert photograph(root) == before
     setting = world.open_campaign(root, base="worktree")
-    assert checkout(root) == before
+    assert photograph(root) == before
     assert '"rate": 0.05' in world.git(root, "show", f"{setting.campaign.base_commit}:train.py")
 
 
@@ -254,10 +255,10 @@ def test_a_track_file_that_is_gone_does_not_end_a_campaign(root: Path) -> None:
 )
 def test_wrong_options_change_nothing(root: Path, options: dict[str, object], words: str) -> None:
     world.write_ideas(root, WIDER)
-    before = checkout(root)
+    before = photograph(root)
     with pytest.raises(UserError, match=words):
         world.open_campaign(root, **options)  # type: ignore[arg-type]
-    assert checkout(root) == before
+    assert photograph(root) == before
     assert world.git(root, "for-each-ref", "refs/heads/caddie", "refs/caddie") == ""
     if (root / "runs.db").exists():
         from agent.store import open_store
