@@ -4,6 +4,7 @@ Takes the text of a log; gives `Row`s. Pure, and bounded: of a huge log the head
 """
 
 import re
+from bisect import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -61,8 +62,8 @@ def printed_source(text: str) -> list[str]:
 
 def of_first_rank(found: Sequence[Row]) -> list[Row]:
     """What the process with the lowest rank says, and what nobody is named for."""
-    ranks = [row.rank for row in found if row.rank is not None]
-    return [row for row in found if row.rank is None or row.rank == min(ranks)]
+    first = min((row.rank for row in found if row.rank is not None), default=None)
+    return [row for row in found if row.rank is None or row.rank == first]
 
 
 def _lines(text: str) -> Iterator[tuple[int, str, bool]]:
@@ -101,7 +102,7 @@ def _printed_source(lines: Sequence[str]) -> set[int]:
     separators = [at for at, line in enumerate(lines) if line[0] == "=" and _SEPARATOR.fullmatch(line)]
     hidden: set[int] = set()
     for begin, end in zip([-1, *separators], [*separators, None], strict=True):
-        inside = [at for at in anchors if at > begin and (end is None or at < end)]
+        inside = anchors[bisect(anchors, begin) : len(anchors) if end is None else bisect(anchors, end)]
         for group in _groups(inside):
             start = _docstring_above(lines, group[0], begin)
             stop = end if end is not None and group[-1] == inside[-1] else _end(lines, group[-1])

@@ -17,7 +17,7 @@ import pytest
 
 from agent.context.fence import fence
 from agent.errors import InfraError
-from agent.judge import logs, protocol, sizes
+from agent.judge import lines, logs, protocol, sizes
 from agent.judge.measure import measure
 from agent.judge.task import Measured, no_score
 from agent.report import recorder, words
@@ -26,7 +26,7 @@ from agent.runners import leftovers
 from agent.runners.job import FOREVER_S, MOST_BEAT, Heartbeat, JobResult, PhaseResult, strict_heartbeat
 from agent.runners.local import LocalRunner
 from agent.runners.progress import last_step, progress
-from agent.runners.reading import MOST
+from agent.runners.reading import MOST, read_ends
 from agent.steps.inert import losses as early_losses
 from agent.strict import from_json, strict
 from agent.tools import curve
@@ -58,17 +58,22 @@ GIANTS = {
     "turned": "\u202e\u2066",
     "wide": "\U0001f600",
     "returns": "\r",
+    "ranks": "0: abc\n",
+    "separators": "=" * 20 + "\n",
+    "beginnings": "@a\n",
 }
+GIANTS["separators and beginnings"] = GIANTS["separators"] * 30_000 + GIANTS["beginnings"] * 210_000
 
 
 @pytest.mark.parametrize("giant", GIANTS)
 def test_the_largest_logs_are_read_in_bounded_time_and_memory(tmp_path: Path, giant: str) -> None:
     """As much as each caller takes of a log, all of one kind."""
     log = tmp_path / "train.log"
-    log.write_text(GIANTS[giant] * ((6 << 20) // len(GIANTS[giant].encode())))
+    log.write_text(GIANTS[giant] * max(1, (6 << 20) // len(GIANTS[giant].encode())))
     text = log.read_text()[: 5 << 20]
     read: dict[str, Callable[[], object]] = {
         "report": lambda: logs.reported(text[: 5 << 18]),
+        "printed": lambda: lines.printed_source(read_ends(log, 1 << 18, 1 << 21)),
         "curve": lambda: curve.losses(text),
         "progress": lambda: last_step(text[:8192]),
         "inert": lambda: early_losses(log),
