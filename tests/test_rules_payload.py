@@ -5,6 +5,8 @@ import bz2
 import gzip
 import lzma
 import random
+import time
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -118,3 +120,37 @@ def test_what_is_no_python_says_so() -> None:
     assert unpack("s.py", b"\x00\xff")[0].why.startswith("it is no Python")
     assert unpack("s.py", b"x" * (MOST_BYTES + 1))[0].parsed is None
     assert [one.why != "" for one in unpack("s.py", b"exec('def f(')")] == [False, True]
+
+
+# ------------------------------------------------------------ what a short script could make of itself
+
+_BIG = MOST_BYTES - 100_000
+_TOO_BIG = bz2.compress(bytes(MOST_BYTES + 1))
+_WORK = {
+    "many values": f"import zlib\nz = zlib.decompress({zlib.compress(bytes(_BIG))!r})\n"
+    + "".join(f"a{n} = z + b'1'\n" for n in range(5_000)),
+    "many calls": f"import bz2 as b\nd = {bz2.compress(bytes(_BIG))!r}\n" + "x = b.decompress(d)\n" * 5_000,
+    "calls that fail": f"import bz2 as b\nd = {_TOO_BIG!r}\n" + "x = b.decompress(d)\n" * 5_000,
+    "places of literals": "a0 = ''\n" + "".join(f"a{n + 1} = a{n} + ''\n" for n in range(8_000)),
+}
+
+
+@pytest.mark.parametrize("work", _WORK)
+def test_a_short_script_makes_nobody_work_long_or_hold_much(work: str) -> None:
+    script = _WORK[work].encode()
+    assert len(script) < static.LONGEST
+    unpack("warm.py", script[:1_000])
+    tracemalloc.start()
+    began = time.process_time()
+    unpack("s.py", script)
+    took, peak = time.process_time() - began, tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert took < 15 and peak < 150e6  # where memory is counted everything takes several times as long
+
+
+def test_what_is_worked_out_is_never_given_back() -> None:
+    """A value that is small again, or a name that is bound anew, makes no room for more."""
+    spent = f"import zlib\nz = zlib.decompress({zlib.compress(bytes(_BIG))!r})\n" + "z = z + b''\n" * 10
+    assert unpack("s.py", f"exec({SOURCE!r})\n{spent}".encode())[0].hidden == ()
+    late = unpack("s.py", f"{spent}exec('1' + '1')\n".encode())
+    assert len(late) == 1 and "only known when it runs" in late[0].hidden[0]

@@ -248,6 +248,9 @@ def test_any_text_is_looked_at_within_seconds() -> None:
         "\ud800 = 1",
         "def f(",
         "x" * 500_000,
+        "def eval_ttt(val_tokens):\n" + " val_tokens.backward()\n" * 17_000,
+        "".join(f"x{n} = f{'()' * 900}\n" for n in range(210)),
+        "".join(f"x{n} = {'min(a_loss, ' * 85}loss{')' * 85}\n" for n in range(350)),
     ]
     for trap in traps:
         began = time.process_time()

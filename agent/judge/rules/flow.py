@@ -161,7 +161,7 @@ def _learns(scope: _Scope, names: Names) -> Iterator[Sign]:
     """Rules 2, 4 to 6, 11 and 12: a backward pass, or a calibration, on validation tokens."""
     if not scope.tainted:
         return
-    losses = _made_from(scope)
+    losses, fitted = _made_from(scope), _delta(scope)
     passes = any(isinstance(node, ast.For) and _EPOCHS.search(ast.unparse(node.target)[:80]) for node in scope.nodes)
     for node in scope.nodes:
         if not isinstance(node, ast.Call):
@@ -186,7 +186,7 @@ def _learns(scope: _Scope, names: Names) -> Iterator[Sign]:
             )
         elif learns:
             words = "it adapts to validation tokens: legal only score first, in one pass (the audit proves it)"
-            yield Sign(6 if _delta(scope) else 5, "flag", "adapts_to_validation", words, node.lineno)
+            yield Sign(6 if fitted else 5, "flag", "adapts_to_validation", words, node.lineno)
         if re.search(r"calib|hessian|gptq", called, re.IGNORECASE) and all_names(node) & scope.tainted:
             yield Sign(
                 12,
@@ -211,7 +211,7 @@ def _delta(scope: _Scope) -> bool:
     """A parameter of its own that is fitted while scoring."""
     for node in scope.nodes:
         if isinstance(node, ast.Call):
-            called = ast.unparse(node.func)[-40:]
+            called = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
             if called.endswith(("Parameter", "requires_grad_")):
                 return True
             if any(one.arg == "requires_grad" and getattr(one.value, "value", None) is True for one in node.keywords):

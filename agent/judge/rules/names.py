@@ -42,6 +42,8 @@ class Words(NamedTuple):
     imports: tuple[Import, ...]
     names: frozenset[str]
     """All that stand in it."""
+    depths: int
+    """Of all its nodes together: as many steps as it takes to look at all that is below each of them."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def words_of(statement: Statement) -> Words:
 
 
 def _find_words(statement: Statement) -> Words:
-    imports, names, depth = list[Import](), set[str](), 0
+    imports, names, depth, depths = list[Import](), set[str](), 0, 0
     level: list[ast.AST] = [statement.node]
     while level:
         for node in level:
@@ -119,7 +121,8 @@ def _find_words(statement: Statement) -> Words:
                 names.add(node.id)
         level = [child for node in level for child in ast.iter_child_nodes(node)]
         depth += 1
-    return Words(tuple(imports), frozenset(names))
+        depths += depth * len(level)
+    return Words(tuple(imports), frozenset(names), depths)
 
 
 def _imports(node: ast.AST) -> Iterator[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """Unpacks scripts that carry their source compressed in a literal, as data: nothing of them is executed.
 
 Takes a file's bytes; gives `Source`s, the outermost first. Understood are literals, names that are bound to them, and
-calls of the usual decoders, in any order; what an `exec` runs beyond that is `hidden`. Bounded in depth and size.
+calls of the usual decoders, in any order; what an `exec` runs beyond that is `hidden`. Bounded in depth, size and work.
 """
 
 import ast
@@ -17,6 +17,9 @@ from agent.judge.rules.names import Names, Parsed, Statement
 
 MOST_BYTES = 4_000_000  # of all texts together
 MOST_DEPTH = 4
+MOST_WORK = 32_000_000  # bytes of all values that are worked out for one file, kept or not
+_DECODING = 32_768  # bytes that a decoder counts for beside what it reads and gives: some have tables to make
+_PLACE = 64  # bytes that the place of a literal counts for
 _EXECUTES = frozenset(("exec", "eval", "builtins.exec"))
 _NAMED = re.compile(rb"(?<![A-Za-z0-9_])(?:exec|eval|__import__|import_module)(?![A-Za-z0-9_])")
 _CODINGS = ("utf-8", "utf8", "latin-1", "latin1", "iso-8859-1", "ascii")
@@ -42,9 +45,9 @@ class _Unknown(Exception):
 def unpack(name: str, data: bytes) -> tuple[Source, ...]:
     """The file, and what it would execute of its own literals, layer by layer."""
     found: list[Source] = []
-    left, layer, data_here = MOST_BYTES, name, data
+    left, layer, data_here, work = MOST_BYTES, name, data, _Work()
     while len(found) < MOST_DEPTH:
-        source, inner = _layer(layer, data_here, left)
+        source, inner = _layer(layer, data_here, left, work)
         found.append(source)
         if inner is None:
             break
@@ -53,7 +56,7 @@ def unpack(name: str, data: bytes) -> tuple[Source, ...]:
     return tuple(found)
 
 
-def _layer(name: str, data: bytes, left: int) -> tuple[Source, bytes | None]:
+def _layer(name: str, data: bytes, left: int, work: "_Work") -> tuple[Source, bytes | None]:
     if len(data) > left:
         return Source(name, "", None, f"it has more than {MOST_BYTES:,} bytes"), None
     text = data.decode("latin-1" if _latin(data) else "utf-8", errors="replace")
@@ -61,7 +64,7 @@ def _layer(name: str, data: bytes, left: int) -> tuple[Source, bytes | None]:
         parsed = Parsed.of(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return Source(name, text, None, f"it is no Python: {str(error)[:120]}"), None
-    reader = _Reader(parsed.names, left - len(data))
+    reader = _Reader(parsed.names, left - len(data), work)
     try:
         reader.module(parsed.statements)
     except RecursionError:
@@ -77,11 +80,24 @@ def _latin(data: bytes) -> bool:
 
 
 @dataclass
+class _Work:
+    """What may still be worked out. Nothing is given back: a name that is bound anew may have been copied."""
+
+    left: int = MOST_WORK
+
+    def do(self, size: int) -> None:
+        self.left -= size
+        if self.left < 0:
+            raise _Unknown
+
+
+@dataclass
 class _Reader:
     """Goes through a module's statements and keeps what names are bound to."""
 
     names: Names
     most: int
+    work: _Work
     values: dict[str, str | bytes] = field(default_factory=dict)
     made_of: dict[str, set[tuple[int, int]]] = field(default_factory=dict)
     payload: set[tuple[int, int]] = field(default_factory=set)
@@ -106,10 +122,12 @@ class _Reader:
             return
         self.used = set()
         try:
-            self.values[target.id] = self._value(value)
-            self.made_of[target.id] = self.used
+            found = self._value(value)
+            self.work.do(_PLACE * len(self.used))
         except _Unknown:
             self.values.pop(target.id, None)
+        else:
+            self.values[target.id], self.made_of[target.id] = found, self.used
 
     def _executed(self, call: ast.Call) -> None:
         what = call.args[0] if call.args else None
@@ -150,14 +168,16 @@ class _Reader:
             self.used.add((node.lineno, node.col_offset))
             return node.value
         if isinstance(node, ast.Name) and node.id in self.values:
+            self.work.do(_PLACE * len(self.made_of[node.id]))
             self.used |= self.made_of[node.id]
             return self.values[node.id]
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
             left, right = self._value(node.left), self._value(node.right)
+            self._room(len(left) + len(right))
             if isinstance(left, str) and isinstance(right, str):
-                return self._bounded(left + right)
+                return left + right
             if isinstance(left, bytes) and isinstance(right, bytes):
-                return self._bounded(left + right)
+                return left + right
         if isinstance(node, ast.Call):
             return self._called(node)
         raise _Unknown
@@ -169,6 +189,7 @@ class _Reader:
         if not isinstance(node.func, ast.Attribute):
             raise _Unknown
         value = self._value(node.func.value)
+        self._room(len(value))
         coding = self._coding(node)
         try:
             if node.func.attr == "encode" and isinstance(value, str):
@@ -191,6 +212,8 @@ class _Reader:
 
     def _decoded(self, decoder: Decoder, node: ast.Call) -> bytes:
         value = self._value(node.args[0])
+        self.work.do(_DECODING + len(value))
+        most = min(self.most, self.work.left)
         data = value.encode("latin-1", errors="replace") if isinstance(value, str) else value
         options: dict[str, object] = {}
         try:
@@ -199,7 +222,7 @@ class _Reader:
             options.update(
                 zip(("second", "third", "fourth"), (ast.literal_eval(_plain(a)) for a in node.args[1:4]), strict=False)
             )
-            return decoder(data, self.most, options)
+            found = decoder(data, most, options)
         except (
             ValueError,
             TypeError,
@@ -210,12 +233,15 @@ class _Reader:
             lzma.LZMAError,
             MemoryError,
         ) as error:
+            self.work.left -= most  # it may have found so much before it failed
             raise _Unknown from error
+        self.work.do(len(found))
+        return found
 
-    def _bounded(self, value: str | bytes) -> str | bytes:
-        if len(value) > self.most:
+    def _room(self, size: int) -> None:
+        if size > self.most:
             raise _Unknown
-        return value
+        self.work.do(size)
 
 
 def _may_execute(text: bytes) -> bool:

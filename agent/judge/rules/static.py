@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from agent.judge.rules import flow, packages, seeds
-from agent.judge.rules.names import Names, Parsed, Statement
+from agent.judge.rules.names import Names, Parsed, Statement, words_of
 from agent.judge.rules.payload import Source, unpack
 from agent.judge.rules.remembered import Remembered
 from agent.judge.rules.signs import Sign
@@ -42,6 +42,7 @@ UNPICKLES = (
     "cloudpickle.load", "cloudpickle.loads", "marshal.loads", "marshal.load", "shelve.open", "pandas.read_pickle",
 )  # fmt: skip
 LONGEST = 400_000  # characters of a script: a longer one would take seconds
+DEEPEST = 1_000_000  # of `Words.depths` together: so would what is nested again and again. The trainer has 82,000
 # A literal that is longer holds text or weights, which belong into the artifact; a list of a vocabulary is shorter.
 LONG, TOO_LONG = 2_000, 16_384  # characters
 MANY, TOO_MANY = 1_000, 8_192  # items of a list
@@ -93,7 +94,13 @@ _remembered: Remembered[Shown] = Remembered()
 
 
 def signs(parsed: Parsed, payload: Collection[tuple[int, int]] = ()) -> list[Sign]:
-    """Everything that the text shows. `payload`: literals that are code, which was unpacked and is looked at too."""
+    """Everything that the text shows. `payload`: literals that are code, which was unpacked and is looked at too.
+
+    Raises:
+        RecursionError: it is nested too deeply to be looked at.
+    """
+    if sum(words_of(statement).depths for statement in parsed.statements) > DEEPEST:
+        raise RecursionError
     found = [*_imports(parsed.names)]
     characters, validation = 0, False
     for statement in parsed.statements:
