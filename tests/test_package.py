@@ -13,6 +13,7 @@ import pytest
 
 from agent.errors import UserError
 from agent.judge import exhibits, logs
+from agent.judge.task import Clocks, no_score
 from agent.records import Finding, Proposal, Trust
 from agent.report import judged
 from agent.report import package as packages
@@ -66,6 +67,8 @@ def make(tmp_path: Path) -> Iterator[Make]:
         findings: tuple[Finding, ...] = (),
         trust: Trust = "blind",
         total_bytes: int = 15_900_000,
+        answers_s: float | None = None,
+        wall_s: float = 3.0,
     ) -> Made:
         text = shipped()[track].read_text("utf-8")
         of = parse(text, track)
@@ -92,12 +95,16 @@ def make(tmp_path: Path) -> Iterator[Make]:
                     total_bytes=total_bytes,
                     findings=findings if seed == 42 else (),
                     nats=nats,
+                    score_wall_s=wall_s,
                     **changes,  # type: ignore[arg-type]
                 )
                 paths = JobPaths(jobs / f"r{run.id}")
                 paths.code.mkdir(parents=True)
                 (paths.code / Path(of.script.path).name).write_bytes(code)
                 paths.train_log.write_text(log)
+                if answers_s is not None:
+                    clocks = Clocks(5.0, 5.0, answers_s, wall_s, wall_s, 9.0, 9.0, wall_s + 9.0)
+                    paths.measure.write_text(replace(no_score("ok", ""), clocks=clocks).to_json())
         return Made(store, jobs, of, head)
 
     yield made
@@ -157,6 +164,17 @@ def test_agent_judge_passes_the_folder(make: Make, tmp_path: Path) -> None:
     assert judged.report(exhibits.of_path(tmp_path / "out")).verdict == "invalid"
 
 
+def test_scoring_is_what_the_answers_took(make: Make, tmp_path: Path) -> None:
+    """Not what the judge's other questions and the starts of its processes took."""
+    made = make(answers_s=590.0, wall_s=650.0).package()
+    assert made.refused == ()
+    packages.write(made, tmp_path / "out")
+    said = json.loads((tmp_path / "out" / "submission.json").read_text())
+    assert said["seed_results"]["42"]["eval_time_s"] == 590.0 and said["compliance"]["eval_under_600s"] is True
+    found = judged.report(exhibits.of_path(tmp_path / "out"))
+    assert next(one.state for one in found.rulings if one.rule == 13) == "passed"
+
+
 def test_what_a_model_wrote_is_text_in_the_readme(make: Make) -> None:
     files = make(title=HOSTILE).package().files
     text = files["README.md"].decode()
@@ -201,6 +219,10 @@ CHEAT = (Finding("not_normalised", "invalid", "sums to 3"),)
         ({"findings": CHEAT}, "rules", "not_normalised: sums to 3"),
         ({"trust": "measured"}, "trust", "blind is needed"),
         ({"total_bytes": 16_000_001}, "size", "16,000,001 bytes at most, code included; 16,000,000 are allowed"),
+        ({"findings": (Finding("train_clock", "flag", "700 s"),)}, "clocks", "train_clock: 700 s"),
+        ({"findings": (Finding("score_clock", "flag", "617 s"),)}, "clocks", "score_clock: 617 s"),
+        ({"answers_s": 617.0, "wall_s": 650.0}, "clocks", "scoring took 617.0 s"),
+        ({"wall_s": 650.0}, "clocks", "scoring took 650.0 s"),
         ({"odd": {"script_sha": "other"}}, "one configuration", "script: "),
         ({"odd": {"hardware_class": "a100"}}, "one configuration", "hardware: a100, h100"),
         ({"odd": {"data_sha": "d2"}}, "one configuration", "text: d1, d2"),

@@ -189,6 +189,16 @@ def test_calibration_is_bounded_by_our_clock_or_told_by_the_log() -> None:
     assert said(replace(RUN, limits=Limits(train_s=None)), 12).state == "passed"
 
 
+def test_scoring_keeps_its_clock_by_what_its_answers_took() -> None:
+    within = replace(RUN, score_s=590.0, measured=replace(SCORED, score_wall_s=650.0))
+    assert said(within, 13).state == "passed" and "590.0 s by our clock" in said(within, 13).words
+    over = said(replace(within, score_s=617.0), 13)
+    assert (over.state, over.severity) == ("violated", "flag") and "617.0 s by our clock" in over.words
+    unknown = said(replace(within, score_s=None), 13)
+    assert unknown.state == "unknown" and "not known" in unknown.words
+    assert said(replace(RUN, measured=replace(SCORED, score_wall_s=30.0)), 13).state == "passed"
+
+
 def test_text_out_of_packages_is_flagged_though_nothing_was_fetched() -> None:
     signs = of_script("import argparse\ntext = argparse.__doc__").signs
     read = said(replace(RUN, signs=signs), 22)

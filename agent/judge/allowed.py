@@ -9,6 +9,7 @@ from agent.judge.task import Measured
 from agent.records import Finding
 from agent.tables import Limits
 
+CLOCKS = ("train_clock", "score_clock")
 STEP_S = 1.0  # a script looks at its clock between two steps
 SERIALISING_S = 180.0  # after training, by the rule of the contest's reviewers: what touches no data any more
 STARTING_S = 120.0  # before it: imports, and compiling on made-up tokens

@@ -4,14 +4,13 @@ Takes a path, or a run of the store with its job folder; gives a `Case` for the 
 with the package. Whatever it reads may be hostile: bounded, no link followed, nothing executed.
 """
 
-import math
 import stat
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import UserError
-from agent.judge import folder, submission
+from agent.judge import folder, measure, submission
 from agent.judge.lines import LINE_CHARS, printed_source
 from agent.judge.logs import reported
 from agent.judge.overlap import Overlap
@@ -174,7 +173,7 @@ def of_job(
     layers, signs = _script(paths.code, script) if script else ((), ())
     text = read_ends(paths.train_log, HEAD, TAIL)
     logs = (_log(path, paths.train_log.name, layers),) if text else ()
-    answer, unread = _answer(paths)
+    answer, unread = session_answer(paths)
     notes = [_ended(paths), unread if measured is None else ""]
     if not path.is_dir():
         notes = ["its folder is gone: what the store keeps of it is all there is"]
@@ -182,7 +181,7 @@ def of_job(
         measured = _measurement(answer)
         walls = answer.walls
     case = Case(
-        kind, path.resolve().name, layers, signs, logs, measured,
+        kind, path.resolve().name, layers, signs, logs, measured, score_s=score_seconds(answer),
         audited=audited(answer) or _from_trust(measured), across=_across(answer),
         floor=answer is not None and answer.floor_bits is not None,
         verdict=verdict, hidden=hidden,
@@ -192,7 +191,7 @@ def of_job(
     return Exhibits(case, table=submission.table(logs))
 
 
-def _answer(paths: JobPaths) -> tuple[Measured | None, str]:
+def session_answer(paths: JobPaths) -> tuple[Measured | None, str]:
     """What the judge's session wrote, or why that can't be read."""
     text = folder.read(paths.folder, paths.measure.name)
     if text is None:
@@ -201,6 +200,11 @@ def _answer(paths: JobPaths) -> tuple[Measured | None, str]:
         return Measured.from_json(text.decode("utf-8", errors="replace")), ""
     except ValueError as error:
         return None, f"{paths.measure.name} is not one of this version of the judge: {error}"
+
+
+def score_seconds(answer: Measured | None) -> float | None:
+    """What the contest's clock of scoring is for."""
+    return answer.clocks.score_answers if answer is not None and answer.clocks is not None else None
 
 
 def _ended(paths: JobPaths) -> str:
@@ -237,16 +241,17 @@ def _across(answer: Measured | None) -> tuple[int, int]:
 
 def _measurement(answer: Measured) -> Measurement | None:
     """Of a folder without its store: what the judge's own answer holds."""
-    if answer.status != "ok" or answer.nats is None or not answer.bytes:
+    bpb, counts = measure.score_of(answer), answer.contest or answer
+    if bpb is None:
         return None
     total = None
     if answer.artifact_bytes is not None and answer.code_bytes is not None:
         total = answer.artifact_bytes + answer.code_bytes
     return Measurement(
-        run_id=0, trust="measured", judge_version=answer.judge_version, bpb=answer.nats / math.log(2) / answer.bytes,
-        nats=answer.nats, bytes_scored=answer.bytes, tokens_scored=answer.tokens, artifact_bytes=answer.artifact_bytes,
+        run_id=0, trust=measure.trust_of(answer), judge_version=answer.judge_version, bpb=bpb, nats=counts.nats,
+        bytes_scored=counts.bytes, tokens_scored=counts.tokens, artifact_bytes=answer.artifact_bytes,
         code_bytes=answer.code_bytes, total_bytes=total, train_wall_s=None, train_cpu_s=None,
         score_wall_s=answer.clocks.scoring_wall if answer.clocks else None, score_cpu_s=None, slot_s=0.0,
         peak_mb=answer.peak_mb, steps=None, reported_bpb=None, reported_bytes=None, artifact_sha=answer.artifact_sha,
-        data_sha="", findings=answer.findings,
+        data_sha="", findings=(*answer.findings, *measure.contest_count(answer)),
     )  # fmt: skip

@@ -55,7 +55,9 @@ def _below(folder: Path, prefix: str, depth: int) -> Iterator[Entry]:
 
 
 def read(folder: Path, name: str) -> bytes | None:
-    """A plain file, whole; None if it is none, is gone or is too big."""
+    """A plain file, whole; None if it is none, is gone, is too big or is not below the folder."""
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        return None
     try:
         return read_plain(folder, name, MOST_BYTES)
     except (OSError, ValueError):

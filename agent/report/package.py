@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.errors import UserError
-from agent.judge import claim, logs
+from agent.judge import allowed, claim, exhibits, logs
 from agent.records import Campaign, Proposal, Run, Trust
 from agent.report import submission
 from agent.runners.job import JobPaths
@@ -86,8 +86,9 @@ def package(
 ) -> Package:
     """The last of the lineage. Raises UserError where files of a run are gone or are not what was measured."""
     asked = _claim(runs, wanted)
-    gates = _gates(track, runs, asked, wanted)
-    made = submission.Facts(track, campaign, tuple(lineage), tuple(runs), asked, wanted.non_record, _date(runs))
+    took = tuple(_score_s(one, jobs) for one in runs)
+    gates = [*_gates(track, runs, asked, wanted), *([_clocks(track, runs, took)] if runs else [])]
+    made = submission.Facts(track, campaign, tuple(lineage), tuple(runs), took, asked, wanted.non_record, _date(runs))
     said = submission.Said(wanted.author, wanted.github_id, wanted.name, wanted.blurb)
     files: dict[str, bytes] = {}
     if all(gate.ok for gate in gates):
@@ -192,6 +193,31 @@ def _small(track: Track, runs: Sequence["Scored"]) -> Gate:
     if unknown:
         words = f"the size of {', '.join(unknown)} is unknown"
     return Gate("size", not unknown and most <= limit, words)
+
+
+def _score_s(one: "Scored", jobs: Path) -> float | None:
+    """What its answers took; where the judge's own account is gone, all of its scoring, which is more."""
+    answer, _ = exhibits.session_answer(JobPaths(jobs / f"r{one.run.id}"))
+    seconds = exhibits.score_seconds(answer)
+    return one.measurement.score_wall_s if seconds is None else seconds
+
+
+def _clocks(track: Track, runs: Sequence["Scored"], took: Sequence[float | None]) -> Gate:
+    """A flag asks for a person's eye; a submission asks for it in public, where it is too late."""
+    bad = [
+        f"r{one.run.id}: {found.rule}: {found.text}"
+        for one in runs
+        for found in one.measurement.findings
+        if found.severity != "note" and found.rule in allowed.CLOCKS
+    ]
+    limit = track.limits.score_clock_s
+    if limit is not None:
+        bad += [
+            f"r{one.run.id}: scoring took {'an unknown time' if seconds is None else f'{seconds:,.1f} s'}"
+            for one, seconds in zip(runs, took, strict=True)
+            if seconds is None or seconds > limit
+        ]
+    return Gate("clocks", not bad, "; ".join(bad) or "training and scoring kept to their clocks")
 
 
 def _same(runs: Sequence["Scored"]) -> Gate:

@@ -56,10 +56,15 @@ def scoring_clock(case: Case) -> Answer:
         return unknown("this track has no limit")
     took = [(log.name, log.said.eval_ms / 1000) for log in case.logs if log.said.eval_ms is not None]
     took = took or list(_claimed_seconds(case))
-    if case.blind and case.measured is not None:
-        proof = f"scoring took {case.measured.score_wall_s or 0.0:,.1f} s by our clock, {limit:,.0f} s are allowed"
-        return judged(case, 13, ("score_clock",), proof=proof, lacking="")
-    return _clock(took, limit, "scoring")
+    if not case.blind or case.measured is None:
+        return _clock(took, limit, "scoring")
+    seconds = case.score_s if case.score_s is not None else case.measured.score_wall_s
+    if seconds is None or (case.score_s is None and seconds > limit):  # tokenizer and starts of processes are in it
+        return judged(case, 13, ("score_clock",), lacking="what scoring took of all that the judge asked is not known")
+    words = f"scoring took {seconds:,.1f} s by our clock, {limit:,.0f} s are allowed"
+    if seconds > limit:
+        return violated("flag", words)
+    return judged(case, 13, ("score_clock",), proof=words, lacking="")
 
 
 @rule(

@@ -46,6 +46,7 @@ class Case:
     signs: tuple[Sign, ...] = ()
     logs: tuple[Log, ...] = ()
     measured: Measurement | None = None
+    score_s: float | None = None  # of the answers that make the score, by our clock: what the contest's limit is for
     audited: str = ""  # how closely it was asked again, in words; empty: it was not
     across: tuple[int, int] = (0, 0)  # documents asked for with another one before them, and those that it changed
     floor: bool = False  # the information content of the validation text is known

@@ -1,0 +1,74 @@
+"""A job's folder without its store: what the judge's own answer says of it, and that nothing outside is read."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.judge import exhibits
+from agent.judge.task import Audit, Clocks, Contest, Measured, no_score
+from agent.records import Finding
+from agent.report import judged
+from agent.runners.job import JobPaths
+
+COUNTED = Contest(1200.0, 400, 3, 1000, True)
+ANSWER = replace(
+    no_score("ok", ""),
+    nats=1300.0,
+    tokens=410,
+    bytes=1010,
+    contest=COUNTED,
+    clocks=Clocks(5.0, 5.0, 590.0, 650.0, 650.0, 9.0, 9.0, 700.0),
+    audit=Audit(4000, "s", 1e-6, 1e-7, "full", 3000, 1000),
+    walls=("namespaces",),
+)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Path:
+    paths = JobPaths(tmp_path / "jobs" / "r1")
+    paths.code.mkdir(parents=True)
+    paths.spec.write_text("{}")
+    (paths.code / "train_gpt.py").write_text("print(1)\n")
+    return paths.folder
+
+
+def judge(job: Path, answer: Measured) -> exhibits.Exhibits:
+    JobPaths(job).measure.write_text(answer.to_json())
+    return exhibits.of_path(job)
+
+
+def test_the_count_that_decides_is_the_one_that_is_shown(job: Path) -> None:
+    found = judge(job, ANSWER).case.measured
+    assert found is not None
+    assert found.bpb == pytest.approx(1200.0 / math.log(2) / 1000)
+    assert (found.nats, found.bytes_scored, found.tokens_scored) == (1200.0, 1000, 400)
+    assert "1.85693 BPB for all 410 tokens over the 1,010 raw bytes" in found.findings[-1].text
+    plain = judge(job, replace(ANSWER, contest=None)).case.measured
+    assert plain is not None and plain.bpb == pytest.approx(1300.0 / math.log(2) / 1010)
+
+
+def test_trust_is_what_the_audit_was_worth(job: Path) -> None:
+    assert ANSWER.audit is not None
+    accused = replace(ANSWER, findings=(Finding("mean_mismatch", "invalid", "it claimed too much"),))
+    quick = replace(ANSWER, audit=replace(ANSWER.audit, strength="quick"))
+    trusts = [judge(job, one).case.measured for one in (ANSWER, quick, accused, replace(ANSWER, walls=("pod",)))]
+    assert [one.trust for one in trusts if one is not None] == ["blind", "measured", "measured", "measured"]
+
+
+def test_its_clock_of_scoring_is_that_of_the_answers(job: Path) -> None:
+    ruling = next(one for one in judged.report(judge(job, ANSWER)).rulings if one.rule == 13)
+    assert ruling.state == "passed" and "590.0 s by our clock" in ruling.words
+
+
+def test_no_file_outside_is_read_for_what_a_script_executes(job: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret.py").write_text("import requests\n")
+    (job / "code" / "inside.py").write_text("import httpx\n")
+    code = job / "code" / "train_gpt.py"
+    for name in ("../../../secret.py", str(tmp_path / "secret.py"), "../code/inside.py", "a/../inside.py"):
+        code.write_text(f"exec(open({name!r}).read())\n")
+        case = exhibits.of_path(job).case
+        assert len(case.layers) == 1 and {one.name for one in case.signs} == {"runs_a_file"}, name
+    code.write_text("exec(open('./inside.py').read())\n")
+    assert {one.name for one in exhibits.of_path(job).case.signs} == {"runs_a_file", "network_import"}
