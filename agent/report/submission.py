@@ -189,7 +189,12 @@ def readme(facts: Facts, said: Said) -> str:
 
 def _row(one: "Scored", score_s: float | None) -> dict[str, object]:
     found = one.measurement
-    return {**_seed(found, score_s), "seed": one.run.seed, "train_s": _rounded(found.train_wall_s, 1), "run": f"r{one.run.id}"}
+    return {
+        **_seed(found, score_s),
+        "seed": one.run.seed,
+        "train_s": _rounded(found.train_wall_s, 1),
+        "run": f"r{one.run.id}",
+    }
 
 
 def command(facts: Facts) -> str:
