@@ -24,6 +24,7 @@ from agent.runners.order import Order, place
 from agent.runners.reading import read_plain, read_small, there
 from agent.runners.removal import remove
 from agent.setting import campaign_folder
+from agent.steps.clocks import clocked
 from agent.steps.hidden import watched
 from agent.store import Store
 from agent.store.lease import hold
@@ -160,6 +161,7 @@ def _again(store: Store, bench: Bench, run: Run, check: bool) -> Again:
         new = signs.flagged(score(bench, run, kept), risk)
         with store.read() as reads:
             new = watched(reads, run, new)
+            new = clocked(reads, bench.track, run, new, lambda one: bench.jobs / f"r{one}")
     except _Gone as error:
         return replace(about, state="pruned", words=str(error))
     except _Altered as error:

@@ -16,7 +16,7 @@ from tests.filling import measurement
 
 SCORED = measurement(1, 2.3)
 RUN = Case("run", "r1", measured=SCORED, audited="a full audit of 6,000 positions", floor=True, walls=("namespaces",))
-BLIND_PROVES = {1, 2, 4, 5, 6, 7, 8, 9, 11, 12, 13, 15, 16, 17, 18, 19, 20, 21, 22, 24, 25}
+BLIND_PROVES = {1, 2, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 24, 25}
 
 
 def said(case: Case, number: int) -> Ruling:
@@ -197,6 +197,15 @@ def test_scoring_keeps_its_clock_by_what_its_answers_took() -> None:
     unknown = said(replace(within, score_s=None), 13)
     assert unknown.state == "unknown" and "not known" in unknown.words
     assert said(replace(RUN, measured=replace(SCORED, score_wall_s=30.0)), 13).state == "passed"
+
+
+def test_no_log_proves_that_training_kept_its_clock_where_ours_says_more() -> None:
+    logs = of_log("step:9/9 train_loss:2.0 train_time:600000ms step_avg:1ms\n").logs
+    within = said(replace(RUN, logs=logs, measured=replace(SCORED, train_wall_s=599.0)), 14)
+    assert within.state == "passed" and "599.0 s by our clock" in within.words
+    over = said(replace(RUN, logs=logs, measured=replace(SCORED, train_wall_s=850.0)), 14)
+    assert over.state == "unknown" and "850.0 s by our clock" in over.words
+    assert said(replace(RUN, logs=logs, measured=replace(SCORED, trust="reported")), 14).state == "passed"
 
 
 def test_text_out_of_packages_is_flagged_though_nothing_was_fetched() -> None:

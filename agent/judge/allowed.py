@@ -4,6 +4,9 @@ Takes a track, what was measured of a run and what its log says; gives findings.
 are wider: compiling, quantising and compressing come on top of training.
 """
 
+from collections.abc import Sequence
+from statistics import median
+
 from agent.judge.logs import Reported
 from agent.judge.task import Measured
 from agent.records import Finding
@@ -13,6 +16,7 @@ CLOCKS = ("train_clock", "score_clock")
 STEP_S = 1.0  # a script looks at its clock between two steps
 SERIALISING_S = 180.0  # after training, by the rule of the contest's reviewers: what touches no data any more
 STARTING_S = 120.0  # before it: imports, and compiling on made-up tokens
+UNEXPLAINED_S = 60.0  # more than its baseline leaves out of its own clock: a busy disk, another compilation
 
 
 def clocks(limits: Limits, train_s: float | None, said: Reported, found: Measured) -> list[Finding]:
@@ -36,3 +40,19 @@ def _training(allowed: float, ours_s: float, own_s: float | None) -> list[Findin
     if over or unknown or ours_s > allowed + STARTING_S + SERIALISING_S:
         return [Finding("train_clock", "flag", f"{text}; the contest allows {allowed:g} s")]
     return [Finding("train_clock", "note", text)] if ours_s > allowed else []
+
+
+def left_out(limits: Limits, train_s: float | None, own_s: float | None, usual: Sequence[float]) -> list[Finding]:
+    """A script's own clock can be stopped. What it leaves out of ours is compared with what its baseline leaves out
+    (`usual`, of each run): the same start, the same writing of an artifact."""
+    allowed = limits.train_clock_s
+    if allowed is None or train_s is None or own_s is None or not usual or train_s <= allowed:
+        return []
+    own, baseline = train_s - own_s, median(usual)
+    if own - baseline <= UNEXPLAINED_S:
+        return []
+    text = (
+        f"training took {train_s:.1f} s by ours and {own_s:.1f} s by its own clock, which leaves out {own:.1f} s; "
+        f"its baseline's leaves out {baseline:.1f} s; the contest allows {allowed:g} s"
+    )
+    return [Finding("train_clock", "flag", text)]

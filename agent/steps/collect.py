@@ -13,6 +13,7 @@ from agent.runners import LATER, NEW, began_on, ended, lease_of
 from agent.runners.job import JobPaths, JobResult
 from agent.setting import Setting, known
 from agent.steps import losses, rescore
+from agent.steps.clocks import clocked
 from agent.steps.hidden import watched
 from agent.steps.launch import reserved_s, submit
 from agent.store import Tx
@@ -75,7 +76,7 @@ def _finish(setting: Setting, run: Run) -> Ended:
         return _lose(setting, run, "lost", str(error), None)
     with setting.store.read() as reads:
         handed = reads.run(run.id).lease
-        measurement = watched(reads, run, measurement)
+        measurement = clocked(reads, setting.track, run, watched(reads, run, measurement), setting.job)
     lease = _lease(setting, run, handed)
     with setting.store.write() as tx:
         measurement = signs.flagged(measurement, tx.proposal(run.proposal_id).risk)

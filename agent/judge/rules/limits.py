@@ -82,7 +82,15 @@ def training_clock(case: Case) -> Answer:
     took = [(log.name, log.said.train_ms / 1000) for log in case.logs if log.said.train_ms is not None]
     if case.found(("train_clock",)):
         return judged(case, 14, ("train_clock",), lacking="")
-    return _clock(took, limit, "training")
+    ours = case.measured.train_wall_s if case.blind and case.measured is not None else None
+    if ours is None:
+        return _clock(took, limit, "training")
+    words = f"training took {ours:,.1f} s by our clock, start and writing of the artifact included, "
+    words += f"{limit:,.0f} s are allowed"
+    if ours <= limit:
+        return passed(words)
+    said = _clock(took, limit, "training")
+    return said if said.state == "violated" else unknown(f"{words}; that the rest was no training only its log says")
 
 
 def _claimed_seconds(case: Case) -> Iterator[tuple[str, float]]:
