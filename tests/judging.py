@@ -9,7 +9,7 @@ from pathlib import Path
 
 from agent import reach
 from agent import track as tracks
-from agent.judge.phase import SESSION_ENV, session_command
+from agent.judge.phase import SESSION, SESSION_ENV, session_command
 from agent.judge.task import Measured, Task
 from agent.judge.texts import Documents
 from agent.reach import Reach
@@ -68,11 +68,18 @@ def write_documents(path: Path, texts: list[str], floor_bits: float | None = Non
     return Documents(str(path), hashlib.sha256(raw).hexdigest(), len(texts), size, floor_bits)
 
 
-def run_session(task: Task, **changes: object) -> Measured:
+# A session that keeps what candidates print while they are scored, for tests of what these see.
+HEARD = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from agent.judge import candidate; "
+    f"candidate.TOLD_OF_A_SCORE = 10_000; {SESSION}"
+)
+
+
+def run_session(task: Task, *, heard: bool = False, **changes: object) -> Measured:
     """The session as the shepherd starts it. It leaves an answer and nothing else."""
     task = replace(task, **changes)  # type: ignore[arg-type]
     ended = subprocess.run(
-        session_command(task),
+        [HEARD if heard and word == SESSION else word for word in session_command(task)],
         cwd=task.folder,
         env=SESSION_ENV,
         capture_output=True,

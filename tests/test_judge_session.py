@@ -170,14 +170,27 @@ def test_silence_ends_at_the_wall_limit(tmp_path: Path, how: str, where: str) ->
 
 
 def test_no_process_finds_in_its_log_what_another_one_knew(tmp_path: Path) -> None:
-    """Not as text, and not as a length; nor does a person who reads it, or a model, find more than its end."""
+    """Not as text, and not as a length."""
+    task = make_job(tmp_path / "job", how="spills")
+    assert run_session(task, heard=True).status == "ok"
+    log = JobPaths(tmp_path / "job").score_log.read_bytes()
+    assert TEXTS[-2].encode() in log and set(re.findall(rb"found (\d+) bytes", log)) == {b"0"}
+
+
+def test_who_reads_the_log_of_a_scored_run_learns_nothing_of_the_text(tmp_path: Path) -> None:
+    """A person, or a model that writes the next candidate."""
     task = make_job(tmp_path / "job", how="spills")
     assert run_session(task).status == "ok"
     log = JobPaths(tmp_path / "job").score_log.read_bytes()
-    assert TEXTS[-2][-80:].encode() in log and TEXTS[3].encode() not in log and b"found 0 bytes" in log
-    assert re.search(rb"\[\d{4} bytes that it printed since it was shown validation text are not kept\]", log)
-    assert len(log) < 2500
-    assert set(re.findall(rb"found (\d+) bytes", log)) == {b"0"}
+    assert set(log.split(b"\n")) == {b"", b"[what it printed since it was shown validation text is not kept]"}
+
+
+def test_of_a_process_that_fails_its_last_words_are_kept(tmp_path: Path) -> None:
+    task = make_job(tmp_path / "job", how="spills_and_fails")
+    assert run_session(task).status == "failed"
+    log = JobPaths(tmp_path / "job").score_log.read_bytes()
+    assert log.startswith(b"\n[what it printed since") and log.endswith(b"no idea")
+    assert TEXTS[-2][-80:].encode() in log and TEXTS[3].encode() not in log and len(log) < 1200
 
 
 def test_a_flooded_log_ends_the_run(tmp_path: Path) -> None:

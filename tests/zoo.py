@@ -388,6 +388,7 @@ def session(
         wall_s=120,
         auditing=Auditing(strength),
         uniform=uniform,
+        heard=True,
     )
 
 

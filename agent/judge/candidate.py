@@ -33,8 +33,10 @@ LOOK_S = 0.05  # between two looks at the process while it thinks
 END_S = 2.0  # to go away once the socket is closed
 BLOCK = 1 << 18
 LOG = "log"
-TOLD = 1000  # bytes that are kept of what a process printed since it was shown validation text: the last ones
-NOT_KEPT = b"\n[%d bytes that it printed since it was shown validation text are not kept]\n"
+# Bytes that are kept of what a process printed since it was shown validation text, the last ones: of one that failed,
+# so that there is no score; and of any other.
+TOLD, TOLD_OF_A_SCORE = 1000, 0
+NOT_KEPT = b"\n[what it printed since it was shown validation text is not kept]\n"
 
 
 class CandidateError(CaddieError):
@@ -160,7 +162,7 @@ class Candidate:
         while (ended := self._process.poll()) is None and time.monotonic() < until:
             self._process.rest(LOOK_S)
         self.exit = ended or self._process.kill()
-        self._keep_log()
+        self._keep_log(failed=at_once or early or self.exit.cause == "network")
         remove(self._folder)
         if self.exit.cause == "network":
             raise self._ended(self.exit)
@@ -168,10 +170,10 @@ class Candidate:
             raise self.failed("sent more than it was asked for")
         return self.exit
 
-    def _keep_log(self) -> None:
+    def _keep_log(self, *, failed: bool) -> None:
         """Each process has a log of its own: in a common one the next could find what this one knew, as text where it
         runs as our user, else as a length or a pattern of holes."""
-        said = self._without_text(self._printed())
+        said = self._without_text(self._printed(), TOLD if failed else TOLD_OF_A_SCORE)
         with contextlib.suppress(OSError):
             kept = open_log(JobPaths(Path(self._task.folder)).score_log)
             try:
@@ -184,14 +186,13 @@ class Candidate:
             return read_plain(self._folder, LOG, self._task.log_mb * MB)
         return b""
 
-    def _without_text(self, said: bytes) -> bytes:
-        """Whoever writes candidates reads what they printed: a whole text must not come out by that. Why one failed
-        stands at the end. It may have written its log anew meanwhile."""
+    def _without_text(self, said: bytes, most: int) -> bytes:
+        """Whoever writes candidates reads what they printed: no text must come out by that, in a hundred runs no whole
+        one. Why one failed, which has no score then, stands at the end. It may have written its log anew meanwhile."""
         if self._task.documents is None or self._unshown is None:
             return said
-        since = max(0, len(said) - len(self._unshown))
-        told = said[max(len(said) - TOLD, len(said) - since) :] if since else b""
-        return self._unshown + (NOT_KEPT % (since - len(told)) if since > len(told) else b"") + told
+        told = min(since := max(0, len(said) - len(self._unshown)), most)
+        return self._unshown + (NOT_KEPT if since > told else b"") + said[len(said) - told :]
 
     def _send(self, data: bytes) -> None:
         view = memoryview(data)

@@ -75,6 +75,12 @@ class Hostile(honest.Answerer):
             self.scored = 1
             os.write(1, b"found %d bytes\n" % os.fstat(1).st_size)
 
+    def spills_and_fails(self, kind, payload):
+        self.spills(kind, payload)
+        if payload == b"x":
+            os.write(1, b"no idea")
+            raise SystemExit(1)
+
     # ---------------------------------------------------------------- in score
 
     def silent(self, kind, payload):

@@ -16,7 +16,7 @@ from agent.reach import Reach
 from agent.runners.job import JobPaths
 from sandbox import Level
 from sandbox.walls import why_not
-from tests.judging import make_job, toy
+from tests.judging import HEARD, make_job, toy
 from tests.processes import linux
 from tests.shepherding import started_at
 
@@ -68,7 +68,9 @@ def session(folder: Path, level: Level) -> tuple[list[str], Measured]:
     paths, word = JobPaths(folder), f"caddie-{secrets.token_hex(8)}"
     Path(task.script).write_text(LOOKS.format(word=word, port=20_000 + secrets.randbelow(10_000)))
     policy = replace(reach.scoring(toy(), Reach("pod" if level == "pod" else "landlock")), loopback=True)
-    argv = [started_at(level, one) if one == SESSION else one for one in session_command(replace(task, policy=policy))]
+    argv = [
+        started_at(level, HEARD) if one == SESSION else one for one in session_command(replace(task, policy=policy))
+    ]
     try:
         done = subprocess.run(
             argv, cwd=folder, env=SESSION_ENV, capture_output=True, text=True, timeout=60, check=False

@@ -21,7 +21,7 @@ from agent.runners import local as runners
 from sandbox import Level
 from sandbox.staging import FOLDER
 from sandbox.walls import why_not
-from tests.judging import make_corpus, make_job, toy
+from tests.judging import HEARD, make_corpus, make_job, toy
 from tests.processes import linux
 from tests.shepherding import Job, started_at
 
@@ -217,7 +217,7 @@ def test_a_scoring_process_sees_its_artifact_its_code_its_folder_and_its_socket(
     asked += [task.documents.path] if task.documents else []
     mentioned = {"ASKED": json.dumps(asked), "JOB": task.folder}
     task = replace(task, env={**task.env, **mentioned}, policy=reach.scoring(toy(), Reach("landlock")))
-    argv = [started_at(level, word) if word == SESSION else word for word in session_command(task)]
+    argv = [started_at(level, HEARD) if word == SESSION else word for word in session_command(task)]
     env = {**SESSION_ENV, "OPENAI_API_KEY": "the person's"}  # which should not be there to begin with
     done = subprocess.run(argv, cwd=task.folder, env=env, capture_output=True, text=True, timeout=60, check=False)
     found = Measured.from_json(paths.measure.read_text())

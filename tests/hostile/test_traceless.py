@@ -86,7 +86,7 @@ def test_no_process_of_a_judge_session_finds_what_another_has_read(
     script = Path(task.script).with_name("looks.py")
     script.write_text(LOOKS.format(path=str(shared)))
     policy = replace(task.policy, read=(*task.policy.read, str(shared)), traceless=traceless)
-    found = run_session(task, script=str(script), code=(str(script),), policy=policy)
+    found = run_session(task, script=str(script), code=(str(script),), policy=policy, heard=True)
     assert found.status == "ok", found.reason
     said = (JobPaths(Path(task.folder)).score_log).read_text().splitlines()
     assert [line.split()[0] for line in said] == ["encode", "decode", "score", "score"]
