@@ -7,6 +7,8 @@ one's code and texts are sent when nothing of the first runs any more.
 
 import asyncio
 import base64
+import contextlib
+import errno
 import hashlib
 import time
 from dataclasses import asdict, replace
@@ -26,6 +28,7 @@ from agent.runners.ssh.answers import Dead, Jobs, Nothing, Seen, Share
 from agent.runners.ssh.depot import Tree, training_data, tree_of
 from agent.runners.ssh.link import Refused, Unreachable
 from agent.runners.ssh.machine import Machine
+from agent.runners.ssh.outcome import cancelled, joined, untrained
 from agent.tables import GRACE_S
 from sandbox.limits import MB
 
@@ -34,6 +37,7 @@ AGAIN_S = 2.0
 # After its time a shepherd has ended its job whatever happens, and so has one that was late to start.
 SURELY_OVER_S = 60.0
 MOST_REFERENCE = 2_000_000_000
+FULL = (errno.ENOSPC, errno.EDQUOT)
 LATE_S = 30.0  # of scoring, by our own clock, beyond its limit and what the start takes
 
 
@@ -61,29 +65,37 @@ class Errand:
         """Until the mirror holds a result or a tombstone."""
         while not there(self._paths.result) and not there(self._paths.lost):
             try:
-                result = await self._whole()
-                self._silent_since = None
-                if result is not None:
-                    write_aside(self._paths.result, result.to_json())
-                    await self._clean()
-                    return
-            except (Unreachable, Refused) as error:
-                self._silent(str(error))
+                await self._step()
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    await self._hindered(error)
                 await self._rest(AGAIN_S)
-            except (CaddieError, OSError, ValueError) as error:
-                await self._give_up(str(error)[:1000])
-                await self._rest(AGAIN_S)
-            await self._rest(LOOK_S)
-        if there(self._paths.lost):
+        with contextlib.suppress(OSError):
             await self._clean()
+
+    async def _step(self) -> None:
+        """Raises OSError for what failed here: links and machines say in words of their own what failed there."""
+        try:
+            result = await self._whole()
+            self._silent_since = None
+            if result is None:
+                await self._rest(LOOK_S)
+            else:
+                write_aside(self._paths.result, result.to_json())
+        except (Unreachable, Refused) as error:
+            self._silent(str(error))
+            await self._rest(AGAIN_S)
+        except (CaddieError, ValueError) as error:
+            await self._give_up(str(error)[:1000])
+            await self._rest(AGAIN_S)
 
     # ---------------------------------------------------------------- the steps
 
     async def _whole(self) -> JobResult | None:
         """The result, if the job is over and all is here; None: it is not over."""
         if there(self._paths.cancel) and self._known.asked is None:
-            return _cancelled(self._order)
-        trained = await self._trained() if "train" in self._order.phases else _untrained(self._order)
+            return cancelled(self._order)
+        trained = await self._trained() if "train" in self._order.phases else untrained(self._order)
         if trained is None:
             return None
         scored = self._track.script.score and "judge" in self._order.phases
@@ -93,7 +105,7 @@ class Errand:
             return replace(trained, outcome="cancelled", reason="cancelled before it was scored")
         self._before_s = trained.slot_s
         judged = await self._judged(trained)
-        return None if judged is None else _joined(self._order, trained, judged)
+        return None if judged is None else joined(self._order, trained, judged)
 
     async def _trained(self) -> JobResult | None:
         if self._known.asked is None:
@@ -107,6 +119,7 @@ class Errand:
         return await self._result(self._name, seen)
 
     async def _begin(self) -> None:
+        self._wanted()
         machine, tree = self.machine, self._code()
         environment = (await machine.ready()).environment
         await machine.send(tree.blobs())
@@ -123,6 +136,11 @@ class Errand:
             slot=int(self._known.slot.rpartition("/")[2]),
             before=machine.soon(),
         )
+
+    def _wanted(self) -> None:
+        """Raises InfraError: it was given up. It may have run, and what ended it may not have been written down."""
+        if self._known.given_up:
+            raise InfraError(self._known.given_up)
 
     async def _begun(self) -> bool:
         """Whether the machine has the job at all: the link may have broken under the question that began it."""
@@ -146,6 +164,7 @@ class Errand:
     async def _send_judge(self, job: str, trained: JobResult) -> None:
         """The artifact is fetched first: what is scored there must be what is kept here. One that was trained elsewhere
         is sent."""
+        self._wanted()
         script, alone = self._track.script, not trained.phases
         artifact = self._paths.out / script.artifact
         most = self._track.limits.disk_mb * MB
@@ -240,8 +259,16 @@ class Errand:
         """What went wrong there is not the idea's doing. Its seed is free for another try once nothing of it runs."""
         if self._known.asked is None:
             lose(self._folder, Loss(False, 0.0, why))
-        elif await self._clean() or self.fenced or surely_over(self._folder, self._known):
+            return
+        self._note(given_up=why)
+        if await self._clean() or self.fenced or surely_over(self._folder, self._known):
             lose(self._folder, Loss(True, self._order.wall_s, why))
+
+    async def _hindered(self, error: OSError) -> None:
+        """Something could not be read or written here. What runs there goes on, and what came of it waits there: for
+        room on this disk as long as it takes, for anything else until nothing of it can be running any more."""
+        if error.errno not in FULL and surely_over(self._folder, self._known):
+            await self._give_up(str(error)[:1000])
 
     def _silent(self, why: str) -> None:
         """A machine that says nothing: the run is lost once nothing of it can be running there any more."""
@@ -265,8 +292,9 @@ class Errand:
         return self._at
 
     def _note(self, **changed: Any) -> None:
-        self._at = replace(self._known, **changed)
-        where.write(self._folder, self._at)
+        noted = replace(self._known, **changed)
+        where.write(self._folder, noted)
+        self._at = noted
 
 
 def name_of(folder: Path) -> str:
@@ -287,24 +315,3 @@ def surely_over(folder: Path, known: where.Placed) -> bool:
 
 def _placeless(known: Any) -> dict[str, object] | None:
     return None if known is None else {**asdict(known), "path": ""}
-
-
-def _joined(order: Order, trained: JobResult, judged: JobResult) -> JobResult:
-    """Both jobs as the one that they would have been here."""
-    both = tuple(name for name in trained.walls if name in judged.walls)
-    return replace(
-        judged,
-        phases=(*trained.phases, *judged.phases),
-        slot_s=round(min(trained.slot_s + judged.slot_s, order.wall_s), 3),
-        walls=both if trained.phases else judged.walls,
-        ran=True,
-    )
-
-
-def _untrained(order: Order) -> JobResult:
-    """Of a job that only scores."""
-    return JobResult(order.run_id, "ok", "", (), 0.0, (), False)
-
-
-def _cancelled(order: Order) -> JobResult:
-    return JobResult(order.run_id, "cancelled", "cancelled before it was sent", (), 0.0, (), False)

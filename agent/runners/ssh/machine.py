@@ -5,12 +5,13 @@ of these of what the provider says (address, port, user, key), under a name that
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import os
 import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -145,8 +146,9 @@ class Machine:
         aside = to.with_name(f".far-{to.name}")
         at = aside.lstat().st_size if aside.is_file() and not aside.is_symlink() else 0
         process = await self.link.open(*depot.command(self.host, "get", f"{self._jobs}/{path}", str(at), str(most)))
+        broke = f"{path} did not come"
         try:
-            async with asyncio.timeout(ANSWER_S):
+            async with self._spoken(broke):
                 size = depot.answer(await process.stdout.readline(), self.host).get("size")
             if not isinstance(size, int) or not at <= size <= most:
                 aside.unlink(missing_ok=True)
@@ -154,16 +156,13 @@ class Machine:
             flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_APPEND
             with os.fdopen(os.open(aside, flags, 0o600), "ab") as file:
                 while at < size:
-                    async with asyncio.timeout(ANSWER_S):
+                    async with self._spoken(broke):
                         data = await process.stdout.read(min(BLOCK, size - at))
                     if not data:
                         raise Unreachable(f"{self.host.name}: {path} broke off at byte {at:,}")
                     file.write(data)
                     at += len(data)
             aside.replace(to)
-        except (OSError, TimeoutError, broken()) as error:
-            self.link.drop()
-            raise Unreachable(f"{self.host.name}: {path} did not come: {error or 'no answer'}") from error
         finally:
             process.close()
 
@@ -173,21 +172,18 @@ class Machine:
         await self.send(code.blobs())
         tree = await depot.lay(self.link, code, "anew", judging_tree(str(header["job"])))
         process = await self.link.open(self._python, "-I", "-c", JUDGING, tree, self.root, self._jobs)
+        head = json.dumps({**header, "sizes": [len(text) for text in texts]}).encode()
+        broke = "the judge was not started"
         try:
-            head = json.dumps({**header, "sizes": [len(text) for text in texts]}).encode()
-            process.stdin.write(struct.pack(">I", len(head)) + head)
-            for text in texts:
+            for text in (struct.pack(">I", len(head)) + head, *texts):
                 for at in range(0, len(text), BLOCK):
-                    process.stdin.write(text[at : at + BLOCK])
-                    async with asyncio.timeout(ANSWER_S):
+                    async with self._spoken(broke):
+                        process.stdin.write(text[at : at + BLOCK])
                         await process.stdin.drain()
             before()
-            process.stdin.write_eof()
-            async with asyncio.timeout(START_S):
+            async with self._spoken(broke, START_S):
+                process.stdin.write_eof()
                 depot.answer(await process.stdout.readline(), self.host)
-        except (OSError, TimeoutError, broken()) as error:
-            self.link.drop()
-            raise Unreachable(f"{self.host.name}: the judge was not started: {error or 'no answer'}") from error
         finally:
             process.close()
 
@@ -247,6 +243,16 @@ class Machine:
         await self.send(self._kit.blobs())
         self._python = await depot.equip(self.link, self._kit)
         return (await depot.call(self.link, "hello", python=self._python)).get("lacks")
+
+    @contextlib.asynccontextmanager
+    async def _spoken(self, broke: str, within_s: float = ANSWER_S) -> AsyncIterator[None]:
+        """What is said and heard over the link. Raises Unreachable, and drops the link."""
+        try:
+            async with asyncio.timeout(within_s):
+                yield
+        except (OSError, TimeoutError, broken()) as error:
+            self.link.drop()
+            raise Unreachable(f"{self.host.name}: {broke}: {error or 'no answer'}") from error
 
     def _broken(self) -> None:
         if self._attendant is not None:

@@ -23,6 +23,7 @@ class Placed:
     asked: float | None = None  # when its start was last asked for, by this machine's clock; None: never
     judged: float | None = None  # when its scoring was last asked for
     ended: bool = False  # nothing of it runs there any more
+    given_up: str = ""  # why; what it has there may be ended already, so it is never begun again
     environment: str = ""  # sha256 of the Python and the packages that it ran with
 
 

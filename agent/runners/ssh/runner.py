@@ -188,8 +188,18 @@ class SshRunner:
             return None
         errand = Errand(machine, folder, order, self._corpora / order.limited.data.corpus)
         self._errands[folder] = errand
-        thread.start(errand.run()).add_done_callback(lambda task: _mourn(folder, task))
+        thread.start(errand.run()).add_done_callback(lambda task: self._mourn(folder, task))
         return errand
+
+    def _mourn(self, folder: Path, task: "asyncio.Future[None]") -> None:
+        """A fault of ours must not leave a run in flight for ever: where even that can't be written, it is taken up
+        anew at the next question."""
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        try:
+            lose(folder, Loss(True, 0.0, f"a fault of Caddie's: {type(error).__name__}: {error}"[:1000]))
+        except OSError:
+            self._errands.pop(folder, None)
 
     def _forgotten(self, folder: Path) -> bool:
         """Whether a job of a machine that nobody names any more may still run there; if not, it is lost."""
@@ -217,12 +227,6 @@ async def _swept(machine: Machine, prefix: str, wanted: set[str]) -> None:
                 await machine.end(job)
         await machine.ask(Nothing, "sweep")
         await depot.call(machine.link, "tidy", OLD_DAYS)
-
-
-def _mourn(folder: Path, task: "asyncio.Future[None]") -> None:
-    """A fault of ours must not leave a run in flight for ever."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        lose(folder, Loss(True, 0.0, f"a fault of Caddie's: {type(error).__name__}: {error}"[:1000]))
 
 
 def _in_flight(folder: Path) -> bool:
