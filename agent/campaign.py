@@ -16,7 +16,6 @@ from agent.llm import config
 from agent.llm.meter import Meter
 from agent.llm.redact import Redactor
 from agent.loop import wind_up
-from agent.machines import reaping
 from agent.opening import MakeRunner, Say
 from agent.options import Options, check
 from agent.planner import making
@@ -242,9 +241,6 @@ def _setting(
         with store.read() as reads:
             head = reads.head(campaign.id)
         repo.move_trunk(campaign.name, head.commit or campaign.base_commit, None)
-    reaping.before(store, repo.root, campaign)
-    if isinstance(runner, configured.Joins):
-        runner.opened(store, campaign)
     corpus = hardware.corpus_folder(track, repo.root)
     desk = Desk(store=store, repo=repo, track=track, campaign=campaign, root=repo.root, corpus=corpus)
     limits = config.load(repo.root, os.environ).limits

@@ -7,7 +7,9 @@ each arrow as far as it can go, and writes each record before the next side effe
 time, reads all that the store says (`Agenda`). So a resume is simply the next turn.
 """
 
+import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,10 +19,11 @@ from typing import Literal
 from agent.clock import REAL, Clock
 from agent.errors import BudgetExceeded
 from agent.llm.meter import write_off
+from agent.machines import reaping
 from agent.records import Proposal
 from agent.runners import ended as over_now
 from agent.runners import rents
-from agent.runners.fleet import Closes
+from agent.runners.fleet import Closes, Joins
 from agent.setting import Setting
 from agent.steps.admit import admit, record, refresh
 from agent.steps.agenda import Agenda
@@ -44,6 +47,7 @@ BATCH = 0.001  # of a run: how long what ended waits for what ends with it
 MOST_BATCH_S = 1.0
 TURN_S = 1.0  # after which a turn is taken anyway: a person may have said something in the store
 
+LEADING = "leading"  # the event that says who does, once all is there to begin with
 Asked = Literal["", "drain", "cancel"]
 
 
@@ -77,13 +81,22 @@ class Loop:
             self._interruptible(),
             self._given_back(),
         ):
+            self._open()
             setting.repo.sweep(setting.campaign.name)
             setting.runner.sweep(setting.jobs)
             with setting.store.write() as tx:
                 write_off(tx, setting.campaign.id, "its controller was killed")
+                tx.add_event(setting.campaign.id, LEADING, f"process {os.getpid()} on {socket.gethostname()}")
             found = self._until_over(lease)
             close(setting, found)
             return found
+
+    def _open(self) -> None:
+        """What is rented is looked after by whoever leads, and by nobody else: it would end what it has no run for."""
+        setting = self._setting
+        reaping.before(setting.store, setting.repo.root, setting.campaign)
+        if isinstance(setting.runner, Joins):
+            setting.runner.opened(setting.store, setting.campaign)
 
     def _until_over(self, lease: Lease) -> Ending:
         try:

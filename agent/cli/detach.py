@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import CaddieError
+from agent.loop import LEADING
 from agent.runners import cores
 from agent.setting import Setting
-from agent.store import Store
 from agent.store.lease import held_by
 
 START_S = 60.0  # in which a controller takes its campaign, on a machine that is busy
+OPEN_S = 300.0  # and then asks those of whom machines are rented
 LOOK_S = 0.1
 TAIL = 2_000  # characters of the log that are shown
 
@@ -47,6 +48,8 @@ def detach(setting: Setting) -> Begun:
     cores.release()  # they are to be the child's
     with log.open("ab") as out:
         before = out.tell()
+        with setting.store.read() as reads:
+            seen = reads.newest_event(setting.campaign.id)
         child = subprocess.Popen(
             [sys.executable, "-I", "-m", "agent.cli", "resume", name],
             stdin=subprocess.DEVNULL,
@@ -55,24 +58,28 @@ def detach(setting: Setting) -> Begun:
             start_new_session=True,
             cwd=setting.repo.root,
         )
-    code = _until_at_work(child, setting.store, name)
+    code = _until_at_work(child, setting, seen)
     setting.store.close()
     if code:
         raise CaddieError(f"{name} did not start (exit code {code}):\n{_tail(log, before)}")
     return Begun(name, child.pid, str(log), running=code is None)
 
 
-def _until_at_work(child: "subprocess.Popen[bytes]", store: Store, name: str) -> int | None:
-    """Waits until it holds the campaign: None then, or what it ended with before."""
-    until = time.monotonic() + START_S
+def _until_at_work(child: "subprocess.Popen[bytes]", setting: Setting, seen: int) -> int | None:
+    """Waits until it holds the campaign, and has all that it needs: None then, or what it ended with before."""
+    name, until, held = setting.campaign.name, time.monotonic() + START_S, False
     while time.monotonic() < until:
-        with store.read() as reads:
-            if held_by(reads.connection, f"campaign {name}") == child.pid:
+        with setting.store.read() as reads:
+            holds = held_by(reads.connection, f"campaign {name}") == child.pid
+            if holds and any(one.what == LEADING for one in reads.events(setting.campaign.id, after=seen)):
                 return None
+        if holds and not held:
+            held, until = True, time.monotonic() + OPEN_S
         with suppress(subprocess.TimeoutExpired):
             return child.wait(LOOK_S)
     raise CaddieError(
-        f"process {child.pid} has not begun with {name} after {START_S:.0f} s; it may yet: `agent status` tells"
+        f"process {child.pid} has not begun with {name} after {OPEN_S if held else START_S:.0f} s; it may yet: "
+        "`agent status` tells"
     )
 
 

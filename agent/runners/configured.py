@@ -9,7 +9,7 @@ A kind but `local` is a package `agent.runners.KIND`, imported when it is asked 
     make(name, settings, place) -> Runner     whose slots are called NAME/...; it connects to nothing yet
 
 Its runner may have `close()` (gives back what is idle), `ended(folders)` (`agent.runners.Ends`) and
-`opened(store, campaign)` (`Joins`: called before the first turn, once the campaign's row is there).
+`opened(store, campaign)` (`Joins`: called before the first turn of whoever leads the campaign, and by nobody else).
 """
 
 import importlib

@@ -55,3 +55,22 @@ def test_one_that_does_nothing_is_not_waited_for_without_end(root: Path, monkeyp
     monkeypatch.setattr(detach, "START_S", 0.3)
     with pytest.raises(CaddieError, match="has not begun with toy-1"):
         background(root, monkeypatch, "exec sleep 2")
+
+
+LEADS = """
+import sys, time
+from agent.store import open_store
+from agent.store.lease import hold
+
+with hold(open_store("runs.db", create=False), "campaign toy-1"):
+    time.sleep(1)
+sys.exit("the provider refuses the key")
+"""
+
+
+def test_one_that_leads_and_can_not_begin_is_no_success(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = root.parent / "leads.py"
+    program.write_text(LEADS)
+    monkeypatch.setenv("PYTHONPATH", str(Path(detach.__file__).parents[2]))
+    with pytest.raises(CaddieError, match="the provider refuses the key"):
+        background(root, monkeypatch, f"exec '{sys.executable}' '{program}'")

@@ -1,5 +1,6 @@
 """What a campaign is opened on: the last head, a commit, edits of the checkout, a changed track; what is refused."""
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,10 @@ from sqlalchemy import update
 from agent import budget
 from agent.errors import BusyError, UserError
 from agent.loop import Loop, wind_up
-from agent.records import Amount, Caps
-from agent.store import open_store
-from agent.store.lease import hold
+from agent.records import Amount, Campaign, Caps
+from agent.runners.fake import FakeRunner
+from agent.store import Store, open_store
+from agent.store.lease import held_by, hold
 from agent.store.schema import campaigns
 from tests.e2e import world
 from tests.e2e.terminal import listing
@@ -173,6 +175,33 @@ def test_a_changed_track_does_not_end_what_another_controller_leads(
     with first.store.read() as reads:
         assert reads.request(first.campaign.id) == ""
         assert [(one.name, one.state) for one in reads.campaigns()] == [("toy-1", "running")]
+
+
+class Renting(FakeRunner):
+    """Tells who looked after its machines, and when."""
+
+    def __init__(self, slots: int) -> None:
+        super().__init__(slots)
+        self.told: list[str] = []
+
+    def opened(self, store: Store, campaign: Campaign) -> None:
+        with store.read() as reads:
+            self.told.append(f"opened while {held_by(reads.connection, f'campaign {campaign.name}')} leads")
+
+    def close(self) -> None:
+        self.told.append("closed")
+
+
+def test_only_who_leads_a_campaign_looks_after_its_machines(root: Path) -> None:
+    """Two that stand by both see that nobody leads, and one of them is late."""
+    world.write_ideas(root, WIDER)
+    runner = Renting(1)
+    setting = world.open_campaign(root, make_runner=lambda slots: runner)
+    with hold(setting.store, "campaign toy-1"), pytest.raises(BusyError):
+        Loop(setting).run()
+    assert runner.told == []
+    assert Loop(setting).run().state == "finished"
+    assert runner.told == [f"opened while {os.getpid()} leads", "closed"]
 
 
 def test_a_branch_that_was_removed_is_made_again_at_the_head(root: Path) -> None:
