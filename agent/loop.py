@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Literal
 
 from agent.clock import REAL, Clock
-from agent.errors import BudgetExceeded
+from agent.errors import BudgetExceeded, CaddieError
 from agent.llm.meter import write_off
 from agent.machines import reaping
 from agent.records import Proposal
@@ -281,12 +281,21 @@ class Loop:
 
     @contextmanager
     def _given_back(self) -> Iterator[None]:
-        """Whatever the end is, what is idle and costs money is given back."""
+        """Whatever the end is, what is idle and costs money is given back; and what could not be is said beside it."""
+        runner, ended_by = self._setting.runner, None
         try:
             yield
+        except CaddieError as error:
+            ended_by = error
+            raise
         finally:
-            if isinstance(self._setting.runner, Closes):
-                self._setting.runner.close()
+            if isinstance(runner, Closes):
+                try:
+                    runner.close()
+                except CaddieError as left:
+                    if ended_by is None:
+                        raise
+                    ended_by.args = (f"{ended_by}\n{left}",)
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:

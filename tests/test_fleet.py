@@ -1,6 +1,5 @@
 """Several runners as one: jobs are found where they were placed, a backend that fails rests, classes never mix."""
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +11,13 @@ from agent.judge.task import Auditing
 from agent.loop import Loop
 from agent.runners import JobPaths, JobState, ended
 from agent.runners.fake import FakeRunner, imagine
-from agent.runners.fleet import PAUSE_S, Fleet, NotPlacedError, placed
+from agent.runners.fleet import Fleet, NotPlacedError, placed
 from agent.runners.local import LocalRunner
 from agent.runners.order import Order, place
+from agent.runners.rented.runner import RentingRunner
+from agent.runners.rests import PAUSE_S
+from agent.runners.runpod.rental import PodRental
+from agent.runners.runpod.settings import Settings
 from agent.states import FINAL
 from agent.store import Store
 from agent.track import load, parse
@@ -194,6 +197,50 @@ def test_who_can_not_tell_its_machines_apart_is_said_where_machines_make_a_score
     assert "can't tell its machines apart" in note
 
 
+def test_one_that_a_person_must_mend_leaves_the_others_their_runs(job: Callable[[int], tuple[Order, Path]]) -> None:
+    clock = Clock()
+    lab, rented = Holding(1, name="lab"), FakeRunner(1, name="rented")
+    both = Fleet({"lab": lab, "rented": rented}, clock)
+    (one, there), (other, elsewhere) = job(1), job(2)
+    both.submit(one, there, "lab/0")
+    both.submit(other, elsewhere, "rented/0")
+    lab.refused = "the login node has another host key"
+    assert ended(both, [there, elsewhere]) == {elsewhere} and both.poll(there) == "running"
+    assert both.slots == ("rented/0",)
+    with pytest.raises(UserError, match="another host key"):  # nothing else is under way
+        ended(both, [there])
+    lab.refused = ""
+    assert ended(both, [there]) == {there}
+    clock.now += PAUSE_S
+    assert both.slots == ("lab/0", "rented/0")
+    lab.refused = "the login node has another host key"
+    with pytest.raises(UserError, match="another host key"):
+        alone = Fleet({"lab": lab}, clock)
+        assert alone.poll(there) == "running"
+        _ = alone.slots
+
+
+def test_what_waits_for_a_slot_that_is_not_there_any_more_has_cost_nothing(
+    tmp_path: Path, job: Callable[[int], tuple[Order, Path]]
+) -> None:
+    """As after most_pods was lowered."""
+    track, lab = parse(world.TRACK, "toy"), FakeRunner(1, name="lab")
+    pods = PodRental("runpod", Settings(), tmp_path, {})
+    both = Fleet({"runpod": RentingRunner("runpod", pods, tmp_path, track, 2), "lab": lab})
+    folders = []
+    for number, slot in enumerate(("runpod/3", "runpod/0", "lab/0")):
+        order, folder = job(number)
+        JobPaths(folder).placed.write_text(f'{{"runner": "{slot.partition("/")[0]}", "slot": "{slot}"}}')
+        (folder / "slot").write_text(slot)
+        if slot == "lab/0":
+            both.submit(order, folder, slot)
+        folders.append(folder)
+    assert ended(both, folders) == {folders[0], folders[2]}
+    loss = both.loss(folders[0])
+    assert (loss.ran, loss.slot_s, loss.machine) == (False, 0.0, True) and "not there any more" in loss.reason
+    assert [both.poll(folder) for folder in folders] == ["lost", "running", "done"]
+
+
 class Penniless(FakeRunner):
     """Rents, and has no money left once there is work."""
 
@@ -244,7 +291,13 @@ class Holding(FakeRunner):
     """What it holds can be given back, unless that fails."""
 
     error: Exception | None = None
+    refused = ""
     closed = False
+
+    def poll(self, folder: Path) -> JobState:
+        if self.refused:
+            raise UserError(self.refused)
+        return super().poll(folder)
 
     def close(self) -> None:
         if self.error is not None:
@@ -257,6 +310,20 @@ def test_one_that_can_give_nothing_back_keeps_no_other_from_it(error: CaddieErro
     one, other = (Holding(1, 0.0, imagine) for _ in range(2))
     one.error = error
     fleet = Fleet({"one": one, "other": other})
-    with pytest.raises(UserError, match="refused") if isinstance(error, UserError) else contextlib.nullcontext():
+    with pytest.raises(type(error), match=str(error)):
         fleet.close()
     assert other.closed
+
+
+@pytest.mark.parametrize("refused", ["", "the cluster refuses the key"])
+def test_what_could_not_be_given_back_is_said_however_a_campaign_ends(tmp_path: Path, refused: str) -> None:
+    root = world.make_workspace(tmp_path / "work")
+    world.write_ideas(root, IDEAS[:1])
+    one = Holding(1, name="one")
+    one.error, one.refused = InfraError("machines of one/0 did not end yet"), refused
+    setting = world.open_campaign(root, make_runner=lambda slots: Fleet({"one": one}))
+    with pytest.raises(CaddieError, match="did not end yet") as found:
+        Loop(setting).run()
+    assert refused in str(found.value) and type(found.value) is (UserError if refused else InfraError)
+    with setting.store.read() as reads:
+        assert reads.campaigns()[0].state == ("running" if refused else "finished")

@@ -14,9 +14,8 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from agent.errors import CaddieError, InfraError, did_you_mean
+from agent.errors import BudgetExceeded, BusyError, CaddieError, InfraError, StoreError, did_you_mean
 from agent.runners import (
-    Ends,
     Far,
     JobPaths,
     JobResult,
@@ -27,13 +26,16 @@ from agent.runners import (
     Progress,
     Runner,
     began_on,
+    ended,
     lease_of,
     rents,
     size_of,
 )
+from agent.runners.far.mirror import lose
 from agent.runners.job import write_aside
 from agent.runners.order import Order
 from agent.runners.reading import read_small, there
+from agent.runners.rests import Rests
 from agent.strict import strict
 from sandbox import BoxName, Level, Policy
 from sandbox.policy import reaches
@@ -42,8 +44,7 @@ if TYPE_CHECKING:
     from agent.records import Campaign
     from agent.store import Store
 
-PAUSE_S = 30.0  # after a failure, twice as long after each further one
-MOST_PAUSE_S = 3600.0
+OURS = (StoreError, BusyError, BudgetExceeded)  # no backend's fault, but one of the whole campaign
 
 
 class NotPlacedError(InfraError):
@@ -72,22 +73,13 @@ class Placed:
     slot: str
 
 
-@dataclass
-class _Rest:
-    """How a backend fared lately."""
-
-    failures: int = 0  # in a row
-    until: float = 0.0
-
-
 class Fleet:
     """`clock`: seconds that only grow."""
 
     def __init__(self, runners: Mapping[str, Runner], clock: Callable[[], float] = time.monotonic) -> None:
         self.runners = dict(runners)
-        self._clock = clock
         self._far = {name: runner for name, runner in runners.items() if isinstance(runner, Far)}
-        self._rests = {name: _Rest() for name in runners}
+        self._rests = Rests(clock)
         self._placed: dict[Path, str] = {}
 
     @property
@@ -100,12 +92,13 @@ class Fleet:
         found: list[str] = []
         wrong: list[CaddieError] = []
         for name, runner in self.runners.items():
-            if self._clock() < self._rests[name].until:
+            if self._rests.resting(name):
+                wrong += [fault] if (fault := self._rests.fault(name)) else []
                 continue
             try:
                 found += runner.slots
-            except InfraError:
-                self._failed(name)
+            except InfraError as error:
+                self._rests.failed(name, error)
             except CaddieError as error:  # no money, a key that is refused: the others go on meanwhile
                 wrong.append(error)
         if wrong and not found:
@@ -122,8 +115,7 @@ class Fleet:
 
     def resting(self) -> dict[str, float]:
         """Backends that are left alone, and for how many seconds still."""
-        now = self._clock()
-        return {name: rest.until - now for name, rest in self._rests.items() if rest.until > now}
+        return {name: left_s for name in self.runners if (left_s := self._rests.resting(name))}
 
     def hardware_class(self, slot: str) -> str:
         return self._of(slot).hardware_class(slot)
@@ -187,38 +179,56 @@ class Fleet:
             self._placed[folder] = name
         try:
             self.runners[name].submit(order, folder, slot)
-        except InfraError as error:
-            self._failed(name)
-            with suppress(InfraError):  # should it have been taken all the same
+        except OURS:
+            raise
+        except CaddieError as error:
+            self._rests.failed(name, error)
+            with suppress(CaddieError):  # should it have been taken all the same
                 self.runners[name].cancel(folder)
             raise NotPlacedError(f"{slot} did not take the job: {error}") from error
-        self._rests[name] = _Rest()
+        self._rests.went_well(name)
 
     def poll(self, folder: Path) -> JobState:
-        """A backend that can't say how its job fares says nothing of the job: it counts as running."""
+        """A backend that can't say how its job fares says nothing of the job: it counts as running. But what waits for
+        a slot that is not there any more, as after other settings, never began."""
         name = self._where(folder)
         if name is None:
             return "lost"  # it was never handed over, and its run is not `queued` any more
         try:
             return self.runners[name].poll(folder)
-        except InfraError:
-            self._failed(name)
+        except OURS:
+            raise
+        except CaddieError as error:
+            where = placed(folder)
+            if isinstance(error, InfraError) and where and self.runners[name].hardware_class(where.slot) == "":
+                lose(folder, Loss(False, 0.0, str(error), machine=True))
+                return "lost"
+            self._rests.failed(name, error)
             return "running"
 
     def ended(self, folders: Collection[Path]) -> set[Path]:
+        """
+        Raises:
+            CaddieError: somebody must act before anything can be known of what is under way, of all of it.
+        """
         by_runner: dict[str, list[Path]] = {}
         found: set[Path] = set()
+        faults: list[CaddieError] = []
         for folder in folders:
             if (name := self._where(folder)) is None:
                 found.add(folder)
             else:
                 by_runner.setdefault(name, []).append(folder)
         for name, mine in by_runner.items():
-            runner = self.runners[name]
-            if isinstance(runner, Ends):
-                found |= runner.ended(mine)
-            else:
+            try:
+                found |= ended(self.runners[name], mine)
+            except OURS:
+                raise
+            except CaddieError as error:  # of one of them, or of all
                 found |= {folder for folder in mine if self.poll(folder) in ("done", "lost")}
+                faults += [] if isinstance(error, InfraError) else [error]
+        if not found and faults and len(faults) == len(by_runner):
+            raise faults[0]
         return found
 
     def progress(self, folder: Path) -> Progress | None:
@@ -246,8 +256,8 @@ class Fleet:
         for name, runner in self.runners.items():
             try:
                 found += runner.sweep(jobs_root)
-            except InfraError:
-                self._failed(name)
+            except InfraError as error:
+                self._rests.failed(name, error)
         return found
 
     def opened(self, store: "Store", campaign: "Campaign") -> None:
@@ -260,16 +270,14 @@ class Fleet:
         """Gives back what is idle, wherever it is.
 
         Raises:
-            CaddieError: somebody must act before one of them can do so; all others were asked.
+            CaddieError: one of them could not do so, and how a person can; all others were asked.
         """
         wrong: list[CaddieError] = []
-        for name, runner in self.runners.items():
+        for runner in self.runners.values():
             if isinstance(runner, Closes):
                 try:
                     runner.close()
-                except InfraError:
-                    self._failed(name)
-                except CaddieError as error:  # a key that is refused by now, a database that is gone
+                except CaddieError as error:  # a key that is refused by now, a machine that did not end
                     wrong.append(error)
         if wrong:
             raise wrong[0]
@@ -289,11 +297,6 @@ class Fleet:
         if folder not in self._placed and (found := placed(folder)) is not None and found.runner in self.runners:
             self._placed[folder] = found.runner
         return self._placed.get(folder)
-
-    def _failed(self, name: str) -> None:
-        rest = self._rests[name]
-        pause = min(MOST_PAUSE_S, PAUSE_S * 2 ** min(rest.failures, 20))
-        self._rests[name] = _Rest(rest.failures + 1, self._clock() + pause)
 
 
 def placed(folder: Path) -> Placed | None:
