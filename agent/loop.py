@@ -35,6 +35,7 @@ from agent.steps.filling import Filling
 from agent.steps.learn import Learning
 from agent.steps.plan import Asking
 from agent.steps.promote import passed, promote
+from agent.steps.recall import recall
 from agent.steps.slots import Slots
 from agent.steps.stuck import Stuck
 from agent.steps.watch import Watch
@@ -65,7 +66,7 @@ class Loop:
         self._asking = Asking(setting, clock)
         self._learning = Learning(setting)
         self._conforming = Conforming(setting)
-        self._filling = Filling(setting, self._agenda, self._slots, self._conforming, clock)
+        self._filling = Filling(setting, self._agenda, self._slots, self._conforming, self._may_plan, clock)
         self._interrupts = 0
         self._request = ""
         self._told: Asked = ""
@@ -113,7 +114,7 @@ class Loop:
 
     def _turn(self) -> int:
         """Takes every arrow as far as it can go; gives how much happened."""
-        agenda = self._agenda
+        setting, agenda = self._setting, self._agenda
         agenda.turn()
         happened = self._judge()
         happened += self._learn(happened)
@@ -121,6 +122,8 @@ class Loop:
         if happened or agenda.whole:
             self._asking.changed()
         happened += self._plan()
+        if happened or agenda.whole or not self._may_plan():
+            recall(setting, agenda.runs.values(), may_plan=self._may_plan())
         if not self._over and not self._asked():
             happened += self._filling.fill()
         if not happened and not self._over and not agenda.runs:
@@ -239,8 +242,7 @@ class Loop:
                 return None
             if asked:
                 return Ending("stopped", "cancelled by a person" if asked == "cancel" else "stopped by a person")
-            may_plan = not self._asking.exhausted or self._asking.busy() > 0
-            found = ending(setting, reads, may_plan=may_plan, unpaid=self._unpaid())
+            found = ending(setting, reads, may_plan=self._may_plan(), unpaid=self._unpaid())
         if found is not None and self._learning.busy():
             self._found_at = self._found_at or time.monotonic()
             if time.monotonic() < self._found_at + LESSONS_S:
@@ -249,6 +251,10 @@ class Loop:
             broken = self._asking.broken
             return Ending("stopped" if broken else "finished", self._asking.why, failed=broken)
         return found
+
+    def _may_plan(self) -> bool:
+        """Whether an idea may still come that could be run."""
+        return not self._over and (not self._asking.exhausted or self._asking.busy() > 0)
 
     def _unpaid(self) -> bool:
         """Whether nothing can run any more for want of money. What waits for others' may still get it."""

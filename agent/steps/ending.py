@@ -16,6 +16,7 @@ from agent.steps.fresh import disturbed
 from agent.steps.launch import covering, full_disk
 from agent.steps.limits import affordable, least_idea, worst_run
 from agent.steps.plan import WAITING
+from agent.steps.recall import useful
 from agent.steps.wanted import LIVE, begins, given_up, wanted
 from agent.store import Reads, Tx
 
@@ -50,13 +51,14 @@ def ending(setting: Setting, reads: Reads, *, may_plan: bool, unpaid: bool = Fal
     campaign = setting.campaign
     if (found := over(setting, reads)) is not None:
         return found
-    items = wanted(setting, reads)
+    resting = _resting(setting, reads)  # before what is wanted is asked: a rest that ends in between is no end
+    items = useful(setting, reads, wanted(setting, reads), may_plan=may_plan)
     second = rescore.awaited(setting, reads)
     if (items or second) and (full := full_disk(setting)) is not None:
         return Ending("stopped", full, failed=True)
     if second:
         return None  # it waits for a slot on another machine
-    if _resting(setting, reads):
+    if resting:
         return None
     if unpaid:
         return Ending("finished", "the budget does not cover what has to run next")

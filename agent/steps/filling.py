@@ -4,7 +4,7 @@ Takes what is wanted and which slots are free; gives how many runs started, and 
 of money.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from agent.clock import Clock
 from agent.setting import Setting
@@ -15,6 +15,7 @@ from agent.steps.crowded import Crowd
 from agent.steps.launch import full_disk, start
 from agent.steps.limits import affordable, least_idea
 from agent.steps.promote import promote
+from agent.steps.recall import useful
 from agent.steps.slots import Slots
 from agent.steps.wanted import Wanted, begins, sparing
 
@@ -22,8 +23,18 @@ from agent.steps.wanted import Wanted, begins, sparing
 class Filling:
     """The slots of one controller, and what is next on them."""
 
-    def __init__(self, setting: Setting, agenda: Agenda, slots: Slots, conforming: Conforming, clock: Clock) -> None:
+    def __init__(
+        self,
+        setting: Setting,
+        agenda: Agenda,
+        slots: Slots,
+        conforming: Conforming,
+        may_plan: Callable[[], bool],
+        clock: Clock,
+    ) -> None:
+        """`may_plan`: whether ideas may still come."""
         self._setting, self._agenda, self._slots, self._clock = setting, agenda, slots, clock
+        self._may_plan = may_plan
         self._conforming, self._crowd = conforming, Crowd(setting)
         self._unpaid_since: float | None = None
 
@@ -46,9 +57,12 @@ class Filling:
         setting, items = self._setting, self._agenda.wanted()
         if self._agenda.waiting:  # an idea that passed waits for its money
             return sparing(items, idle=not self._agenda.runs)
-        if not any(begins(item) for item in items):
+        if not any(begins(item) or item.purpose == "report" for item in items):
             return items
         with setting.store.read() as reads:
+            items = useful(setting, reads, items, may_plan=self._may_plan())
+            if not any(begins(item) for item in items):
+                return items
             if not affordable(reads.balance(setting.campaign.id), least_idea(setting, reads).gpu_s):
                 return [item for item in items if not begins(item)]
         return items

@@ -1,0 +1,57 @@
+"""Fresh runs that nothing will ever be compared with: none is started, and those that still wait for a machine are
+called back.
+
+Takes the store's rows and the runs under way. A head's own figure is that of its home class (classes.py); what it has
+in another one, and what a head before it has, is there for ideas alone that are compared with it.
+"""
+
+from collections.abc import Collection, Sequence
+
+from agent.records import Proposal, Run
+from agent.setting import Setting
+from agent.states import FINAL, TRANSITIONS
+from agent.steps import classes
+from agent.steps.limits import affordable, least_idea
+from agent.steps.wanted import Wanted
+from agent.store import Reads
+
+ALIVE = frozenset(TRANSITIONS) - FINAL
+
+
+def useful(setting: Setting, reads: Reads, items: Sequence[Wanted], *, may_plan: bool) -> list[Wanted]:
+    """What is wanted, less what only ideas to come would need, where none can come or none could be paid."""
+    if not any(item.purpose == "report" and item.classes for item in items):
+        return list(items)
+    campaign_id = setting.campaign.id
+    if reads.count_proposals(campaign_id, ALIVE) or (
+        may_plan and affordable(reads.balance(campaign_id), least_idea(setting, reads).gpu_s)
+    ):
+        return list(items)
+    home = classes.home(setting, reads, reads.head(campaign_id))
+    return [item for item in items if item.purpose != "report" or not item.classes or home in ("", *item.classes)]
+
+
+def recall(setting: Setting, runs: Collection[Run], *, may_plan: bool) -> None:
+    """Asks those to end that have not begun; what they cost is settled when they have. Safe to call again."""
+    fresh = [run for run in runs if run.purpose == "report" and run.state == "running"]
+    if not fresh:
+        return
+    with setting.store.read() as reads:
+        head = reads.head(setting.campaign.id)
+        home = classes.home(setting, reads, head)
+        alive = reads.proposals(setting.campaign.id, ALIVE)
+    last = not alive and not may_plan
+    compared = {one.baseline_id for one in alive}
+    for run in fresh:
+        folder = setting.job(run.id)
+        if _useless(run, head, home, compared, last=last) and setting.runner.poll(folder) == "starting":
+            setting.runner.cancel(folder)
+
+
+def _useless(run: Run, head: Proposal, home: str, compared: Collection[int | None], *, last: bool) -> bool:
+    """`compared`: what ideas that are alive are compared with; `last`: there are none, and none will come."""
+    if run.proposal_id == head.id:
+        return last and home not in ("", run.hardware_class)
+    if run.proposal_id == head.baseline_id and run.hardware_class == home:
+        return False  # the head's own fresh runs are held against it
+    return run.proposal_id not in compared
