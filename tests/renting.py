@@ -7,16 +7,19 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
+
+from agent.errors import StoreError
 from agent.machines.records import Candidate, Limits
 from agent.machines.renting import Renter
 from agent.records import Campaign, Caps
 from agent.runners.runpod.client import Client
 from agent.runners.runpod.pods import Pods
 from agent.runners.runpod.settings import Settings
-from agent.store import Store, open_store
+from agent.store import Store, Tx, open_store
 from tests.filling import add_base, add_campaign
 from tests.runpod import H100, KEY, PLACES, StandIn
 
@@ -64,3 +67,18 @@ def killed(live: Callable[[], None]) -> bool:
     status = os.waitpid(pid, 0)[1]
     assert os.waitstatus_to_exitcode(status) in (0, -signal.SIGKILL), status
     return os.WIFSIGNALED(status)
+
+
+def not_written(monkeypatch: pytest.MonkeyPatch, now: Callable[[], bool]) -> None:
+    """The disk is full at one write: at the first after which `now` is so."""
+    write, left = Store.write, [1]
+
+    @contextlib.contextmanager
+    def written(self: Store) -> Iterator[Tx]:
+        if left[0] and now():
+            left[0] -= 1
+            raise StoreError("the disk is full")
+        with write(self) as tx:
+            yield tx
+
+    monkeypatch.setattr(Store, "write", written)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent import budget
-from agent.errors import BudgetExceeded
+from agent.errors import BudgetExceeded, StoreError
 from agent.machines import book
 from agent.machines.burn import burn
 from agent.machines.records import BadRequest, Limits, Machine, NoBalance, NoCapacity, Unclear, Waiting
@@ -20,7 +20,7 @@ from agent.machines.tending import Patience, prolong, tend
 from agent.records import Campaign
 from agent.store import Store, lease
 from tests import postgres
-from tests.renting import HOUR, PLACED, PRICE, opened, renter
+from tests.renting import HOUR, PLACED, PRICE, not_written, opened, renter
 from tests.runpod import H100, Course, Fault, StandIn
 
 WORST = PRICE * (4 * HOUR + 300) / HOUR
@@ -168,6 +168,28 @@ def test_a_machine_that_is_listed_late_is_found_by_the_sweep(stand: StandIn, one
     done = sweep(one)
     assert [action.do for action in done.actions] == ["adopt", "close", "orphan"] and done.failed == ()
     assert stand.living() == []
+    billed_at_last(one, stand)
+
+
+def test_money_stays_aside_when_an_id_can_not_be_written_down(
+    stand: StandIn, one: Renter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    not_written(monkeypatch, lambda: bool(stand.pods))
+    with pytest.raises(StoreError, match="the disk is full"):
+        rent(one, 1, PLACED, 4 * HOUR)
+    assert len(stand.living()) == 1 and reserved(one) == pytest.approx(WORST, abs=1e-6)
+    assert [action.do for action in sweep(one, keep=[1]).actions] == ["adopt"]
+    stand.advance(HOUR)
+    assert shut(one, rows(one)[0].id, "no work").state == "gone"
+    billed_at_last(one, stand)
+
+
+def test_a_list_that_nobody_shows_says_nothing(stand: StandIn, one: Renter) -> None:
+    stand.faults.extend([("POST", "500 done"), *[("GET", "429")] * 8])  # each list is asked for four times
+    with pytest.raises(Unclear, match="does not show its machines"):
+        rent(one, 1, PLACED, HOUR)
+    assert len(stand.living()) == 1 and reserved(one) > 0
+    assert [action.do for action in sweep(one).actions] == ["adopt", "close"]
     billed_at_last(one, stand)
 
 

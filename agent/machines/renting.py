@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from agent.errors import BudgetExceeded, CaddieError, InfraError
+from agent.errors import BudgetExceeded, CaddieError, InfraError, StoreError
 from agent.machines import book
 from agent.machines.records import (
     BadRequest,
@@ -68,6 +68,7 @@ def rent(
         NoCapacity: nobody has one now.
         NoBalance, KeyRefused, BadRequest: a person must act.
         InfraError: the provider does not answer; the book remembers what it was asked for.
+        StoreError: the book can't be written; what was asked for may be there.
     """
     with renter.store.write() as tx:
         machine = book.want(
@@ -85,7 +86,7 @@ def rent(
         )
     try:
         seen = _first(renter, machine, candidates)
-    except Unclear:
+    except (Unclear, StoreError):
         raise  # it may be there: the sweep looks for it
     except CaddieError as error:
         with renter.store.write() as tx:
@@ -168,4 +169,7 @@ def by_name(renter: Renter, name: str) -> Seen | None:
         return next((one for one in renter.provider.list(name) if one.name == name), None)
     except Waiting as error:
         renter.sleep(min(LONGEST_WAIT_S, max(0.0, error.retry_after)))
+    try:
         return next((one for one in renter.provider.list(name) if one.name == name), None)
+    except Waiting as error:
+        raise Unclear(f"{renter.provider.name} does not show its machines now: {error}") from error
