@@ -10,6 +10,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import settings
 
 from agent.records import Proposal
+from agent.runners.rented import deadman
 from agent.runners.ssh.link import Thread
 from agent.store import Store, migrate, open_store
 from agent.store import open as opening
@@ -25,6 +27,7 @@ from tests.filling import add_base, add_campaign
 
 if TYPE_CHECKING:
     from tests.runpod import StandIn
+    from tests.runpod_pool import Pool
     from tests.slurm import Cluster
     from tests.slurm_field import Field
 
@@ -171,3 +174,23 @@ def stand(pod_server: "StandIn") -> Iterator["StandIn"]:
     pod_server.forget()
     yield pod_server
     assert pod_server.wrong == []
+
+
+@pytest.fixture
+def pool(
+    tmp_path: Path,
+    stand: "StandIn",
+    lasting_server: sshd.Sshd,
+    toy_corpus: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator["Pool"]:
+    """A workspace whose runs go to pods of the stand-in, with the timers of all of them in one folder."""
+    from tests.runpod_pool import Pool
+
+    monkeypatch.setattr(deadman, "FOLDER", str(tmp_path / "timers"))
+    (tmp_path / "timers").mkdir()
+    found = Pool(tmp_path, stand, lasting_server, toy_corpus)
+    with closing(found.store):
+        yield found
+        for runner in found.runners:
+            runner._ssh.close()

@@ -29,6 +29,7 @@ from tests.runpod_pods import (
     H100,
     PLACES,
     PRICES,
+    QUICK,
     START,
     Course,
     StandPod,
@@ -41,7 +42,7 @@ from tests.runpod_pods import (
     volumes_billed,
 )
 
-__all__ = ["H100", "KEY", "PLACES", "Course", "Fault", "StandIn", "standin"]
+__all__ = ["H100", "KEY", "PLACES", "QUICK", "Course", "Fault", "StandIn", "standin"]
 
 KEY = "rpa_test0123456789abcdefghijklmnop"
 Fault = Literal["429", "500", "500 done", "lost", "lost done", "garbage", "redirect"]

@@ -36,6 +36,9 @@ class Course:
     dearer: float = 1.0  # it costs so many times the list price
 
 
+QUICK = Course(starting=0, running=0, port=0)
+
+
 @dataclass
 class StandPod:
     id: str

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,7 +15,7 @@ from agent import track as tracks
 from agent.errors import UserError
 from agent.machines import book
 from agent.machines.records import Candidate
-from agent.machines.sweep import settle
+from agent.machines.sweep import settle, sweep
 from agent.runners import JobPaths, configured
 from agent.runners.modal.account import Account
 from agent.runners.modal.link import SandboxLink
@@ -43,9 +44,9 @@ class Pool:
         self.store, self.campaign = opened(self.world.workspace)
         self.runners: list[RentingRunner] = []
 
-    def runner(self, slots: int = 1, **changed: object) -> RentingRunner:
+    def runner(self, slots: int = 1, toml: str = TOML, **changed: object) -> RentingRunner:
         settings = Settings(python=sys.executable, idle_s=120.0).model_copy(update=changed)
-        rental, track = SandboxRental("modal", settings, TOKENS), tracks.parse(TOML, "toy.toml")
+        rental, track = SandboxRental("modal", settings, TOKENS), tracks.parse(toml, "toy.toml")
         made = RentingRunner("modal", rental, self.world.workspace, track, slots, admit=lambda machine, far: "")
         asks = rental.renter(self.store)
         assert isinstance(asks.provider, Sandboxes)
@@ -128,6 +129,29 @@ def test_a_later_controller_goes_on(pool: Pool) -> None:
     assert second.poll(paths.folder) == "done", (paths.lost.read_text(), pool.rows())
     assert second.collect(paths.folder).outcome == "ok"
     assert len(pool.stand.boxes) == 1
+
+
+def test_sandboxes_that_wait_for_a_place_to_run_wait_beside_each_other(pool: Pool) -> None:
+    toml = TOML.replace('kind = "cpu"', 'kind = "cuda", gpus = 1, device = "H100"')
+    runner = pool.runner(2, toml)
+    pool.stand.waiting_s = 2 * HOUR
+    for number in range(2):
+        pool.job(runner, number + 1, f"modal/{number}")
+    keepers = [runner._keepers[f"modal/{number}"] for number in range(2)]
+    steps = [threading.Thread(target=keeper.step) for keeper in keepers]
+    for step in steps:
+        step.start()
+    processes.until(lambda: len(pool.stand.living()) == 2, 60, "both are asked for")
+    assert runner._making() == {1, 2}, [keeper.why for keeper in keepers]
+    assert runner._desk is not None
+    pool.stand.advance(HOUR)  # longer than what was asked for and is in no list is waited for
+    with runner._desk.starts:
+        assert sweep(runner._desk.renter, [1], runner._making()).actions == ()
+    pool.stand.advance(HOUR)
+    for step in steps:
+        step.join(60)
+    assert runner._making() == set() and [keeper.why for keeper in keepers] == ["", ""]
+    assert len(pool.stand.living()) == 2
 
 
 @pytest.mark.slow

@@ -2,8 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,31 +11,15 @@ from agent.machines import book
 from agent.machines.records import BadRequest, Limits
 from agent.machines.sweep import settle
 from agent.runners import NEW
-from agent.runners.rented import deadman
 from agent.runners.rented.keeper import Keeper
 from agent.runners.rented.prices import UNKNOWN_USD
-from tests import sshd
 from tests.processes import until
 from tests.renting import HOUR
-from tests.runpod import H100, PLACES, Course, StandIn
+from tests.runpod import H100, PLACES, QUICK, Course
 from tests.runpod_pool import Pool
 from tests.zoo_runs import TOML
 
 PCIE = "NVIDIA H100 PCIe"
-QUICK = Course(starting=0, running=0, port=0)
-
-
-@pytest.fixture
-def pool(
-    tmp_path: Path, stand: StandIn, lasting_server: sshd.Sshd, toy_corpus: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Pool]:
-    monkeypatch.setattr(deadman, "FOLDER", str(tmp_path / "timers"))
-    (tmp_path / "timers").mkdir()
-    found = Pool(tmp_path, stand, lasting_server, toy_corpus)
-    with closing(found.store):
-        yield found
-        for runner in found.runners:
-            runner._ssh.close()
 
 
 def settled(pool: Pool) -> None:

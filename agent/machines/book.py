@@ -63,6 +63,7 @@ def want(
     limits: Limits,
     home: str,
     at: datetime,
+    facts: Mapping[str, object],
 ) -> Machine:
     """Sets the worst case of the dearest candidate aside; `run_s`: the longest run that it is rented for.
 
@@ -90,18 +91,18 @@ def want(
         "entry_id": entry_id,
         "until": iso(until),
         "created": iso(at),
-        "facts": {},
+        "facts": dict(facts),
     }
     machine_id = statements.add(tx.connection, machines, values)
     return _change(tx, machine_id, name=f"{prefix(tx, home)}c{campaign_id}-m{machine_id}")
 
 
-def creating(tx: Tx, machine_id: int, candidate: Candidate) -> Machine:
+def creating(tx: Tx, machine_id: int, candidate: Candidate, at: datetime) -> Machine:
     """The intent: from now on this candidate may exist under the machine's name."""
     was = get(tx, machine_id)
     if was.state not in ("wanted", "creating") or was.provider_id:
         raise ValueError(f"machine m{machine_id} is {was.state}")
-    return _change(tx, machine_id, state="creating", **vars(candidate))
+    return _change(tx, machine_id, state="creating", facts={**was.facts, "asked": iso(at)}, **vars(candidate))
 
 
 def created(tx: Tx, machine_id: int, provider_id: str, place: str) -> Machine:

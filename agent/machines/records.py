@@ -46,6 +46,11 @@ class Machine:
     def over(self) -> bool:
         return self.state in OVER
 
+    @property
+    def asked(self) -> str:
+        """When its provider was asked for it last."""
+        return str(self.facts.get("asked", self.created))
+
 
 @dataclass(frozen=True)
 class Candidate:

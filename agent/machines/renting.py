@@ -6,7 +6,7 @@ name before it is made again, so that no second machine comes of it.
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -29,6 +29,7 @@ from agent.store import Store
 TRIES = 4  # of one request whose answer is lost, or that is told to wait
 BACKOFF_S = 2.0
 LONGEST_WAIT_S = 120.0
+NO_FACTS: Mapping[str, object] = {}
 LOST_S = 600.0  # so long after it was asked for, a machine that no list shows was never made
 # Providers say in words only that they have none left; any other refusal of all candidates is about what was asked.
 _NONE_LEFT = re.compile(
@@ -61,17 +62,26 @@ def home(store: Store) -> str:
 def rent(
     renter: Renter, campaign_id: int, candidates: Sequence[Candidate], lease_s: float, run_s: float = 0.0
 ) -> Machine:
-    """The first candidate that is to be had; it is being made, and has its id.
+    """The first candidate that is to be had; it is being made, and has its id. Raises what `want` and `make` do."""
+    return make(renter, want(renter, campaign_id, candidates, lease_s, run_s), candidates)
+
+
+def want(
+    renter: Renter,
+    campaign_id: int,
+    candidates: Sequence[Candidate],
+    lease_s: float,
+    run_s: float = 0.0,
+    facts: Mapping[str, object] = NO_FACTS,
+) -> Machine:
+    """A machine in the book, and nobody asked for it yet; see `book.want`.
 
     Raises:
         BudgetExceeded: a cap would be passed.
-        NoCapacity: nobody has one now.
-        NoBalance, KeyRefused, BadRequest: a person must act.
-        InfraError: the provider does not answer; the book remembers what it was asked for.
-        StoreError: the book can't be written; what was asked for may be there.
+        Full: as many machines as may be are there.
     """
     with renter.store.write() as tx:
-        machine = book.want(
+        return book.want(
             tx,
             campaign_id,
             renter.backend,
@@ -83,11 +93,24 @@ def rent(
             limits=renter.limits,
             home=renter.home,
             at=renter.clock(),
+            facts=facts,
         )
+
+
+def make(renter: Renter, machine: Machine, candidates: Sequence[Candidate]) -> Machine:
+    """Asks for what was wanted, one candidate after the other.
+
+    Raises:
+        BudgetExceeded: it is dearer than a cap allows.
+        NoCapacity: nobody has one now.
+        NoBalance, KeyRefused, BadRequest: a person must act.
+        InfraError: the provider does not answer; the book remembers what it was asked for.
+        StoreError: the book can't be written; what was asked for may be there.
+    """
     try:
         seen = _first(renter, machine, candidates)
     except (Unclear, StoreError):
-        raise  # it may be there: the sweep looks for it
+        raise  # it may be there: whoever has its name looks for it
     except CaddieError as error:
         with renter.store.write() as tx:
             book.never_came(tx, machine.id, str(error), renter.clock())
@@ -109,9 +132,13 @@ def shut(renter: Renter, machine_id: int, reason: str, *, refused: str = "") -> 
     """Ends a machine; it is `closing` until its provider shows that it is gone, and the next try goes on from there."""
     with renter.store.write() as tx:
         machine = book.closing(tx, machine_id, reason, refused=refused)
-    if machine.over or not machine.provider_id:
+    if machine.over:
         return machine
     try:
+        if not machine.provider_id:
+            machine = identified(renter, machine)
+        if machine.over or not machine.provider_id:
+            return machine
         renter.provider.delete(machine.provider_id)
         if renter.provider.look(machine.provider_id) is not None:
             return machine
@@ -125,7 +152,7 @@ def _first(renter: Renter, machine: Machine, candidates: Sequence[Candidate]) ->
     refusals: list[InfraError] = []
     for candidate in candidates:
         with renter.store.write() as tx:
-            book.creating(tx, machine.id, candidate)
+            book.creating(tx, machine.id, candidate, renter.clock())
         try:
             return _create(renter, machine, candidate)
         except (NoCapacity, NotForUs) as refusal:
@@ -161,6 +188,18 @@ def _create(renter: Renter, machine: Machine, candidate: Candidate) -> Seen:
             book.created(tx, machine.id, seen.provider_id, seen.place)
         return seen
     raise Unclear(f"{renter.provider.name} gave no clear answer to {TRIES} requests for a machine: {said}")
+
+
+def identified(renter: Renter, machine: Machine) -> Machine:
+    """One whose id nobody has said, looked for by its name: with its id where it is there, over where it was never
+    made, else as it was. Raises InfraError."""
+    seen, at = by_name(renter, machine.name), renter.clock()
+    if seen is None and (at - datetime.fromisoformat(machine.asked)).total_seconds() < LOST_S:
+        return machine
+    with renter.store.write() as tx:
+        if seen is None:
+            return book.never_came(tx, machine.id, "was asked for and never seen", at)
+        return book.created(tx, machine.id, seen.provider_id, seen.place)
 
 
 def by_name(renter: Renter, name: str) -> Seen | None:

@@ -45,8 +45,9 @@ class Swept:
         return tuple(one for one in self.actions if one.do in ("orphan", "again", "close"))
 
 
-def sweep(renter: Renter, keep: Collection[int] = (), *, dry_run: bool = False) -> Swept:
-    """`keep`: campaigns that this controller goes on with; those of other living controllers are left alone.
+def sweep(renter: Renter, keep: Collection[int] = (), making: Collection[int] = (), *, dry_run: bool = False) -> Swept:
+    """`keep`: campaigns that this controller goes on with; those of other living controllers are left alone, and so
+    are machines that this one is asking for now (`making`).
 
     Raises:
         InfraError, UserError: the provider does not answer, or not to us; nothing was done then.
@@ -58,7 +59,7 @@ def sweep(renter: Renter, keep: Collection[int] = (), *, dry_run: bool = False) 
         rows = [one for one in everything if one.provider == renter.provider.name]
         busy = _busy(reads, {one.campaign_id for one in everything}) - set(keep)
         over = _over_of(reads, renter.provider.name, listed)
-    actions = differences(rows, over, listed, renter.backend, set(keep), busy, renter.clock())
+    actions = differences(rows, over, listed, renter.backend, set(keep), busy, making, renter.clock())
     if dry_run:
         return Swept(tuple(actions))
     failed = [words for one in actions if (words := _act(renter, one))]
@@ -78,9 +79,11 @@ def differences(
     backend: str,
     keep: Collection[int],
     busy: Collection[int],
+    making: Collection[int],
     at: datetime,
 ) -> list[Action]:
-    """`rows` are not over; `over`: rows of listed machines that are; `busy`: campaigns that others run."""
+    """`rows` are not over; `over`: rows of listed machines that are; `busy`: campaigns that others run; `making`: rows
+    that somebody sees to."""
     ids = {one.provider_id: one for one in rows if one.provider_id}
     unnamed = {one.name: one for one in rows if not one.provider_id}
     found: list[Action] = []
@@ -91,14 +94,15 @@ def differences(
             found.append(_unknown(seen, over.get(seen.provider_id)))
             continue
         there.add(row.id)
-        if row.campaign_id in busy:
+        if row.campaign_id in busy or row.id in making:
             continue
         if not row.provider_id:
             found.append(Action("adopt", f"m{row.id}: {seen.provider_id} was made, its id not written down", row, seen))
         if why := _unwanted(row, keep, at):
             found.append(Action("close", f"m{row.id} ({seen.provider_id}): {why}", row, seen))
     for row in rows:
-        if row.id not in there and row.backend == backend and row.campaign_id not in busy:
+        left_alone = row.campaign_id in busy or row.id in making
+        if row.id not in there and row.backend == backend and not left_alone:
             found += _not_there(row, keep, at)
     return found
 
@@ -167,7 +171,7 @@ def _not_there(row: Machine, keep: Collection[int], at: datetime) -> list[Action
         return [Action("vanished", f"m{row.id} ({row.provider_id}): its provider does not list it", row)]
     if row.state == "wanted":
         return [Action("never", f"m{row.id}: was never asked for", row)]
-    if (at - datetime.fromisoformat(row.created)).total_seconds() >= LOST_S:
+    if (at - datetime.fromisoformat(row.asked)).total_seconds() >= LOST_S:
         return [Action("never", f"m{row.id}: was asked for and never seen", row)]
     return []
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from agent.machines import book
 from agent.machines.records import Machine, Seen
-from agent.machines.renting import LOST_S, Renter, by_name, price, shut
+from agent.machines.renting import Renter, identified, price, shut
 from agent.store.rows import iso
 
 
@@ -33,12 +33,13 @@ def tend(renter: Renter, machine: Machine, patience: Patience) -> Machine:
         return machine
     if machine.state == "closing":
         return shut(renter, machine.id, machine.reason)
-    seen = _look(renter, machine)
-    if seen is None:
-        return _not_there(renter, machine)
     if not machine.provider_id:
-        with renter.store.write() as tx:
-            machine = book.created(tx, machine.id, seen.provider_id, seen.place)
+        machine = identified(renter, machine)
+    if machine.over or not machine.provider_id:
+        return machine
+    seen = renter.provider.look(machine.provider_id)
+    if seen is None:
+        return _vanished(renter, machine)
     if seen.usd_per_hour > machine.usd_per_hour:
         machine = price(renter, machine.id, seen)
     at = renter.clock()
@@ -87,20 +88,10 @@ def prolong(renter: Renter, machine: Machine, seconds: float) -> Machine:
         return book.prolong(tx, machine.id, until, rules=renter.provider.rules, limits=renter.limits, at=at)
 
 
-def _look(renter: Renter, machine: Machine) -> Seen | None:
-    return renter.provider.look(machine.provider_id) if machine.provider_id else by_name(renter, machine.name)
-
-
-def _not_there(renter: Renter, machine: Machine) -> Machine:
-    at = renter.clock()
-    if machine.provider_id:
-        with renter.store.write() as tx:
-            book.closing(tx, machine.id, "vanished: its provider has it no more")
-            return book.gone(tx, machine.id, rules=renter.provider.rules, at=at)
-    if _since(machine.created, at) < LOST_S:
-        return machine
+def _vanished(renter: Renter, machine: Machine) -> Machine:
     with renter.store.write() as tx:
-        return book.never_came(tx, machine.id, "was asked for and never seen", at)
+        book.closing(tx, machine.id, "vanished: its provider has it no more")
+        return book.gone(tx, machine.id, rules=renter.provider.rules, at=renter.clock())
 
 
 def _since(text: str, at: datetime) -> float:

@@ -39,7 +39,8 @@ class Desk:
     fault: UserError | BudgetExceeded | BadRequest | None = None
     """What a person must mend before any slot can rent again."""
     starts: threading.Lock = field(default_factory=threading.Lock)
-    """One at a time asks for a machine: caps are counted by what is in the book, stock by who came first."""
+    """One at a time writes down what it will ask for, and makes room for it; asking may take a while, and waits for
+    nobody."""
 
     def host(self, machine: Machine, gpus: int) -> SshHost:
         """As what `ssh` knows a machine."""

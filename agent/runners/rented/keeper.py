@@ -5,53 +5,52 @@ to be called again. A machine that is no good is given back and another one aske
 getting one is written in its folder as its loss.
 """
 
-import contextlib
 import threading
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from agent.errors import BudgetExceeded, InfraError, StoreError, UserError
+from agent.errors import BudgetExceeded, CaddieError, InfraError, StoreError, UserError
 from agent.machines import book, work
-from agent.machines.records import BadRequest, Full, Machine, NoCapacity
-from agent.machines.renting import rent, shut
+from agent.machines.records import BadRequest, Candidate, Full, Machine, NoCapacity
+from agent.machines.renting import make, shut, want
 from agent.machines.tending import Patience, due, prolong, tend
 from agent.runners.far.mirror import lose
 from agent.runners.job import JobPaths, Loss
 from agent.runners.reading import there
 from agent.runners.rented.desk import Desk
 from agent.runners.rented.slots import Named
-from agent.runners.rented.waiting import cancel, over
+from agent.runners.rented.waiting import AGAIN_S, GIVE_UP_S, Waits, cancel, over
 from agent.runners.results import order_of
 
 LOOK_S = 2.0  # between two steps while something is under way
 TEND_S = 60.0  # between two questions about a machine that works
 STARTING_S = 10.0  # and about one that is being made: the provider counts requests
-AGAIN_S = 30.0  # after the provider failed, or had none; twice as long after each further time
-MOST_AGAIN_S = 600.0
 NO_GOOD = 4  # machines in a row that came to nothing, before the job is given back
 SPARE_S = 600.0  # that a lease must have left when a job's own time is over
-GIVE_UP_S = 4 * 3600.0  # of waiting for a machine
 
 
 class Keeper:
     def __init__(self, named: Named, desk: Desk) -> None:
         self.slot, self.kind, self.gpus = named
         self.machine: Machine | None = None
-        self.why = ""  # what is in the way now
         self._nothing = ""  # why the last machine came to nothing
-        self._desk, self._terms = desk, desk.rental.terms
+        self._desk, self._terms, self._waits = desk, desk.rental.terms, Waits(desk)
         self._job: Path | None = None
         self._handed: Path | None = None  # to the machine
         self._turned = ""  # why the machine takes no further run
-        self._since: datetime | None = None  # idle, or waiting for a machine
+        self._since: datetime | None = None  # idle
         self._tended: datetime | None = None
         self._silent_since: datetime | None = None  # since when it has not answered
         self._deaf_since: datetime | None = None  # since when it has not heard until when it is paid
         self._told = False  # it has
         self._failures = 0  # machines in a row that came to nothing
-        self._blocks = 0  # steps in a row that did
-        self._said = ""  # of why a job waits
         self._lock = threading.RLock()
+
+    @property
+    def why(self) -> str:
+        """What is in the way now."""
+        return self._waits.why
 
     @property
     def place(self) -> str:
@@ -89,6 +88,7 @@ class Keeper:
         if not self.idle:
             raise InfraError(f"{self.slot} has the job in {self._job}")
         self._since = self._deaf_since = None
+        self._waits.over()
         self._job = folder
 
     def adopt(self, folder: Path, host: str) -> None:
@@ -101,10 +101,10 @@ class Keeper:
         with self._lock:
             try:
                 again = self._step()
-                self.why, self._blocks = "", 0
+                self._waits.clear()
                 return again
-            except StoreError as error:  # a busy moment, a full disk: the loop meets the same, and says so
-                self.why = str(error)
+            except (StoreError, OSError) as error:  # a busy moment, a full disk: the loop meets the same, and says so
+                self._waits.why = str(error)
                 return AGAIN_S
             except (UserError, BudgetExceeded, BadRequest) as error:
                 self._desk.fault = error
@@ -146,6 +146,9 @@ class Keeper:
         if self.machine is None:
             # One whose machine is gone is lost, and its errand says so.
             return TEND_S if job is None or over(job) or self._handed == job else self._rent(job)
+        if self.machine.state == "wanted":
+            self._learn()
+            return 0.0
         now = self._desk.renter.clock()
         often = TEND_S if self.machine.state == "live" else STARTING_S
         if self._tended is None or (now - self._tended).total_seconds() >= often:
@@ -171,18 +174,39 @@ class Keeper:
         lease_s = max(self._terms.lease_hours * 3600, self._terms.provision_s + order.wall_s + SPARE_S)
         with desk.starts:
             candidates = desk.candidates(self.kind, self.gpus)
-            try:
-                made = rent(desk.renter, desk.campaign_id, candidates, lease_s, order.wall_s)
-            except Full:
-                if not desk.make_room():
-                    raise
-                made = rent(desk.renter, desk.campaign_id, candidates, lease_s, order.wall_s)
-            with desk.renter.store.write() as tx:
-                self.machine = book.learnt(tx, made.id, {"slot": self.slot})
-            desk.fault = None  # somebody mended it
-        self._turned, self._tended, self._since, self._told = "", desk.renter.clock(), None, False
+            self.machine = self._booked(candidates, lease_s, order.wall_s)
+        self._turned, self._tended, self._told = "", None, False
         self._silent_since = self._deaf_since = None
+        try:
+            self.machine = make(desk.renter, self.machine, candidates)
+        except CaddieError:
+            self._learn()
+            raise
+        desk.fault = None  # somebody mended it
+        self._tended, self._since = desk.renter.clock(), None
+        self._waits.over()
         return LOOK_S
+
+    def _booked(self, candidates: Sequence[Candidate], lease_s: float, run_s: float) -> Machine:
+        desk, facts = self._desk, {"slot": self.slot}
+        try:
+            return want(desk.renter, desk.campaign_id, candidates, lease_s, run_s, facts)
+        except Full:
+            if not desk.make_room():
+                raise
+            return want(desk.renter, desk.campaign_id, candidates, lease_s, run_s, facts)
+
+    def _learn(self) -> None:
+        """The making of its machine broke off: the book says what became of it. One that may be there is kept."""
+        assert self.machine is not None
+        store = self._desk.renter.store
+        with store.read() as reads:
+            self.machine = book.get(reads, self.machine.id)
+        if self.machine.state == "wanted":
+            with store.write() as tx:
+                self.machine = book.never_came(tx, self.machine.id, "was never asked for", self._desk.renter.clock())
+        if self.machine.over:
+            self.machine = None
 
     def _look(self) -> None:
         assert self.machine is not None
@@ -190,7 +214,7 @@ class Keeper:
         before = self.machine
         self.machine = tend(self._desk.renter, before, patience)
         if self.machine.state in ("closing", "gone", "refused"):
-            self._failures += before.state == "creating"
+            self._failures += before.state == "creating" and self.machine.provider_id != ""
             self._nothing = self.machine.refused or self.machine.reason
             self._forget()
 
@@ -239,7 +263,8 @@ class Keeper:
         if far.named(name) is None:
             far.add(self._desk.host(self.machine, self.gpus))
         self._silent_since = self._silent_since or now
-        self._given_up(self._silent_since, now, far.wrong(name))
+        if not self._given_up(self._silent_since, now, far.wrong(name)) and self.idle:
+            return self._idle(now)
         return LOOK_S
 
     def _given_up(self, since: datetime, now: datetime, why: str) -> bool:
@@ -259,6 +284,7 @@ class Keeper:
             work.at_work(tx, self.machine.id, order.run_id)
         desk.ssh.submit(order, job, f"{self.machine.name}/0")
         self._handed, self._failures = job, 0
+        self._waits.over()
         return True
 
     def _admit(self) -> bool:
@@ -314,23 +340,6 @@ class Keeper:
         return LOOK_S
 
     def _blocked(self, why: str, patience_s: float) -> float:
-        """A job does not wait for ever; what a person must mend, it does not wait for at all."""
-        self.why, self._blocks = why, self._blocks + 1
-        job, now = self._job, self._desk.renter.clock()
-        if job is None or over(job) or self._handed == job:
-            return AGAIN_S
-        self._since = self._since or now
-        if (now - self._since).total_seconds() >= patience_s:
-            self._since = None
-            lose(job, Loss(False, 0.0, f"no machine was to be had: {why}", machine=True))
-            return AGAIN_S
-        self._say(job, why)
-        return min(MOST_AGAIN_S, AGAIN_S * 2.0 ** min(self._blocks - 1, 20))
-
-    def _say(self, job: Path, why: str) -> None:
-        """Once for each job and reason."""
-        said = f"{job} {why}"
-        if said != self._said:
-            with contextlib.suppress(StoreError), self._desk.renter.store.write() as tx:  # a busy moment: the next time
-                work.waits(tx, self._desk.campaign_id, order_of(job).run_id, why)
-                self._said = said
+        job = self._job
+        waits = job is not None and not over(job) and self._handed != job
+        return self._waits.blocked(job if waits else None, why, patience_s)

@@ -22,7 +22,7 @@ from agent.runners.job import write_aside
 from agent.runners.order import Order, placed
 from agent.runners.reading import read_small, there
 from agent.runners.rented.desk import Desk
-from agent.runners.rented.keeper import AGAIN_S, Keeper
+from agent.runners.rented.keeper import Keeper
 from agent.runners.rented.prices import Prices
 from agent.runners.rented.rental import Rental
 from agent.runners.rented.slots import Slots
@@ -231,6 +231,7 @@ class RentingRunner:
             if self._desk is not None:
                 whatever_comes.callback(storage.end, self._desk.renter, [self._desk.campaign_id], _STOPPED)
             left: list[str] = []
+            whatever_comes.callback(self._end_others, left)
             for keeper in self._keepers.values():
                 whatever_comes.callback(self._end, keeper, left)
         if left:
@@ -240,12 +241,21 @@ class RentingRunner:
         if not keeper.end(_STOPPED):
             left.append(keeper.slot)
 
+    def _end_others(self, left: list[str]) -> None:
+        """What the book has of this campaign, and no slot."""
+        if (desk := self._desk) is None:
+            return
+        kept = {keeper.machine.id for keeper in self._keepers.values() if keeper.machine is not None}
+        with desk.renter.store.read() as reads:
+            there = book.everyone(reads, campaign_id=desk.campaign_id, backend=self.name)
+        left += [
+            book.lease(row.id) for row in there if row.id not in kept and not shut(desk.renter, row.id, _STOPPED).over
+        ]
+
     def _keep(self, keeper: Keeper) -> None:
         while not self._stop.is_set():
             try:
                 wait_s = keeper.step()
-            except OSError as error:  # this machine's disk, for now
-                keeper.why, wait_s = str(error), AGAIN_S
             except Exception as error:  # a fault of ours must not leave the slot, its machine and its job to nobody
                 wait_s = keeper.broke(error)
             self._news.wait(wait_s)
@@ -255,12 +265,17 @@ class RentingRunner:
         """Now and then the book is compared with what the provider has, and settled from its bill."""
         while not self._stop.wait(COMPARE_S):
             with desk.starts, contextlib.suppress(CaddieError):  # the next time, or the next start
-                sweep(desk.renter, [desk.campaign_id])
+                sweep(desk.renter, [desk.campaign_id], self._making())
             with contextlib.suppress(InfraError):
                 try:
                     storage.keep(desk.renter, desk.campaign_id)
                 except (UserError, BudgetExceeded) as error:
                     desk.fault = error
+
+    def _making(self) -> set[int]:
+        """Machines whose keepers do not know yet what came of asking for them."""
+        there = [keeper.machine for keeper in self._keepers.values()]
+        return {machine.id for machine in there if machine is not None and not machine.provider_id}
 
     def _adopt(self, desk: Desk) -> None:
         """Machines that are there keep their slots, and their jobs with them."""
@@ -269,8 +284,6 @@ class RentingRunner:
         for row in there:
             free = [one for one in self._keepers.values() if one.machine is None and one.rents(row)]
             keeper = next((one for one in free if one.slot == row.facts.get("slot")), free[0] if free else None)
-            if not row.provider_id:
-                continue  # it may yet come: the sweep looks for it
             if keeper is None:  # the settings are other ones now
                 shut(desk.renter, row.id, "no slot is for it any more")
             else:

@@ -1,0 +1,104 @@
+"""Somebody keeps every machine that may be there, from the moment in which it is written down."""
+
+from pathlib import Path
+
+import pytest
+
+from agent.machines import book
+from agent.runners.rented.runner import RentingRunner
+from tests.renting import HOUR, not_written
+from tests.runpod import QUICK, Course
+from tests.runpod_pool import Pool
+
+LOST: list[tuple[str, str]] = [("POST", "500 done"), *[("POST", "500")] * 3]
+
+
+def asked_and_not_heard(pool: Pool) -> RentingRunner:
+    """A pod is made, the answer is lost, and no list shows it yet."""
+    pool.stand.hidden_s = 40.0  # of which the tries take thirty
+    pool.stand.faults.extend(LOST)  # type: ignore[arg-type]
+    runner = pool.runner()
+    pool.job(runner)
+    runner.step()
+    assert "no clear answer to 4 requests" in runner._keepers["runpod/0"].why
+    assert pool.rows() == ["creating US-TX-3 "] and len(pool.stand.living()) == 1
+    return runner
+
+
+def test_a_pod_whose_answer_was_lost_is_used_when_it_shows(pool: Pool) -> None:
+    runner = asked_and_not_heard(pool)
+    pool.until(runner, lambda: pool.rows()[0].startswith("live"), step_s=10)
+    assert len(pool.stand.pods) == 1 and runner.lease("runpod/0") == "m1"
+    runner.close()
+    assert pool.stand.living() == []
+
+
+def test_a_pod_whose_answer_was_lost_ends_with_the_campaign(pool: Pool) -> None:
+    runner = asked_and_not_heard(pool)
+    pool.stand.advance(60)
+    runner.close()
+    assert pool.stand.living() == [] and pool.rows() == ["gone US-TX-3 the campaign has stopped"]
+
+
+def test_a_pod_that_never_came_is_asked_for_once_more(pool: Pool) -> None:
+    pool.stand.faults.extend([("POST", "500")] * 4)
+    runner = pool.runner()
+    pool.job(runner)
+    pool.until(runner, lambda: len(pool.rows()) == 2, step_s=30)
+    assert pool.rows()[0] == "gone US-TX-3 was asked for and never seen"
+    assert runner._keepers["runpod/0"]._failures == 0  # no machine came to nothing
+    runner.close()
+
+
+def test_the_next_controller_keeps_what_may_yet_come(pool: Pool) -> None:
+    asked_and_not_heard(pool)._ssh.close()
+    later = pool.runner()  # its sweep finds nothing either
+    assert [pod.ended for pod in pool.stand.pods.values()] == [None]
+    pool.until(later, lambda: pool.stand.living() == [], step_s=10)
+    assert pool.rows() == ["gone US-TX-3 idle"]
+
+
+@pytest.mark.parametrize("when", ["its id", "what it costs"])
+def test_a_pod_that_can_not_be_written_down_is_kept(pool: Pool, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    pool.stand.courses.append(Course(dearer=1.5))
+    runner = pool.runner()
+    pool.job(runner)
+
+    def now() -> bool:
+        with pool.store.read() as reads:
+            return bool(pool.stand.pods) and (when == "its id" or bool(book.everyone(reads)[0].provider_id))
+
+    not_written(monkeypatch, now)
+    runner.step()
+    assert runner._keepers["runpod/0"].why == "the disk is full" and len(pool.stand.living()) == 1
+    pool.until(runner, lambda: pool.rows()[0].startswith("live"), step_s=10)
+    assert len(pool.stand.pods) == 1 and runner.price("runpod/0") == pytest.approx(1.5 * 3.49)
+    runner.close()
+    assert pool.stand.living() == []
+
+
+def test_what_was_never_asked_for_gives_its_money_back(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = pool.runner()
+    pool.job(runner)
+
+    def now() -> bool:
+        with pool.store.read() as reads:
+            return bool(book.everyone(reads))
+
+    not_written(monkeypatch, now)
+    runner.step()
+    runner.step()
+    assert pool.rows() == ["gone US-TX-3 was never asked for", "creating US-TX-3 "]
+    assert len(pool.stand.living()) == 1
+    runner.close()
+
+
+def test_what_no_slot_has_ends_with_the_campaign(pool: Pool, tmp_path: Path) -> None:
+    pool.stand.courses.append(QUICK)
+    runner = pool.runner()
+    pool.job(runner)
+    runner.step()
+    runner._keepers["runpod/0"].machine = None
+    runner.close()
+    assert pool.stand.living() == []
+    pool.stand.advance(HOUR)
