@@ -7,6 +7,7 @@ each arrow as far as it can go, and writes each record before the next side effe
 time, reads all that the store says (`Agenda`). So a resume is simply the next turn.
 """
 
+import gc
 import os
 import signal
 import socket
@@ -81,6 +82,7 @@ class Loop:
             hold(setting.store, f"campaign {setting.campaign.name}") as lease,
             self._interruptible(),
             self._given_back(),
+            _unwalked(),
         ):
             self._open()
             setting.repo.sweep(setting.campaign.name)
@@ -316,6 +318,16 @@ class Loop:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+@contextmanager
+def _unwalked() -> Iterator[None]:
+    """What has been loaded stays as long as the loop does: the collector does not walk through it over and over."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def wind_up(setting: Setting, reason: str) -> None:

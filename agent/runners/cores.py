@@ -16,6 +16,8 @@ from typing import NamedTuple
 from agent.errors import UserError
 
 LOOK_S = 0.25  # long enough for some ticks of the kernel's clock
+STAT = Path("/proc/stat")
+AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")
 
 _claimed: dict[int, int] = {}  # by core: the open file whose lock this process holds
 
@@ -88,7 +90,7 @@ def _siblings(core: int) -> list[int]:
 
 
 def spare(core: int, over_s: float = LOOK_S) -> float | None:
-    """The part of a core that nobody used during the next moment; work that asked to stand back does not count."""
+    """The part of a core that nobody used during the next moment; work that stands back does not count."""
     before = _ticks(core)
     time.sleep(over_s)
     after = _ticks(core)
@@ -105,13 +107,22 @@ class _Ticks(NamedTuple):
 def _ticks(core: int) -> _Ticks | None:
     """Since the machine was started. None: this system does not say."""
     try:
-        lines = Path("/proc/stat").read_text("ascii").splitlines()
+        lines = STAT.read_text("ascii").splitlines()
         line = next(line for line in lines if line.startswith(f"cpu{core} "))
         user, nice, system, idle, waiting, *interrupts = map(int, line.split()[1:9])
     except (OSError, ValueError, StopIteration):
         return None
-    used = user + system + sum(interrupts)
-    return _Ticks(used, used + nice + idle + waiting)
+    work = user + system + sum(interrupts)
+    return _Ticks(work if _stands_back() else work + nice, work + nice + idle + waiting)
+
+
+def _stands_back() -> bool:
+    """Whether work of a low priority leaves a core to others. Where the kernel shares cores out between terminals, what
+    is nice in another terminal takes as much as anything else."""
+    try:
+        return AUTOGROUP.read_text("ascii").strip() != "1"
+    except OSError:
+        return True
 
 
 def cpu_name() -> str:
