@@ -1,7 +1,8 @@
 """What a candidate's processes may touch: the policy that the sandbox is given.
 
-Takes a track, a job folder and a corpus; gives a `Policy` for training and one for scoring. Neither holds a key, the
-validation text, another run, the store or the judge's code: what is not listed here is not there.
+Takes a track, a job folder and a corpus; gives a `Policy` for training and one for scoring. Neither holds a key,
+another run, the store or the judge's code, nor the validation text but where the track lets its script open that: what
+is not listed here is not there.
 """
 
 import os

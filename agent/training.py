@@ -128,7 +128,8 @@ def _home(track: Track) -> Mapping[str, str]:
 
 
 def _data(track: Track, corpus: Path) -> Mapping[str, str]:
-    """Where the training data is. Never where the validation data is."""
+    """Where the training data is; for shards the folder in which the others lie too, out of reach unless the track says
+    otherwise."""
     data = track.data
     if data.corpus == "fineweb":
         tokenizer = f"fineweb_{data.variant.removeprefix('sp')}_bpe.model"

@@ -113,6 +113,10 @@ def test_editing_an_idea(agent: Agent, root: Path, tmp_path: Path, monkeypatch: 
     said = agent("review", "p33", typed="e\nq\n")
     kept = root / ".caddie/tiny-1/edited-p33.diff"
     assert f"What you wrote is in {kept}" in said.out and "+mine" in kept.read_text(), said
+    monkeypatch.setenv("EDITOR", "true")
+    said = agent("review", "p33", typed="e\nq\n")  # another day, with what was written then
+    assert f"What you wrote is in {kept}" in said.out and "+mine" in kept.read_text(), said
+    kept.unlink()
     monkeypatch.setenv("EDITOR", f"{sys.executable} '{editor}'")
     said = agent("review", "p33", typed="e\n")
     assert not kept.exists()

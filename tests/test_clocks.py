@@ -53,10 +53,10 @@ def night(tmp_path: Path) -> Iterator[Night]:
 
 
 def test_training_that_stops_its_own_clock_is_flagged(night: Night) -> None:
-    (found,) = night.told(night.run(night.idea, 850.0, 600.0))
-    assert (found.rule, found.severity) == ("train_clock", "flag")
+    note, found = night.told(night.run(night.idea, 850.0, 600.0))
+    assert (note, found.rule, found.severity) == (NOTE, "clock_left_out", "flag")
     assert "850.0 s by ours and 600.0 s by its own clock, which leaves out 250.0 s" in found.text
-    assert "its baseline's leaves out 100.0 s" in found.text
+    assert "the base's leaves out 100.0 s" in found.text
 
 
 @pytest.mark.parametrize(("ours", "own"), [(755.0, 600.0), (600.0, 300.0), (850.0, None)])
@@ -73,4 +73,21 @@ def test_only_what_is_alike_is_compared(night: Night) -> None:
 
 
 def test_a_fresh_run_of_a_head_is_compared_with_the_head_before_it(night: Night) -> None:
-    assert [one.severity for one in night.told(night.run(night.idea, 850.0, 600.0, purpose="report"))] == ["flag"]
+    found = night.told(night.run(night.idea, 850.0, 600.0, purpose="report"))
+    assert [one.severity for one in found] == ["note", "flag"]
+
+
+def test_no_head_excuses_the_one_on_top_of_it(night: Night) -> None:
+    """What counts is what the campaign's base leaves out."""
+    night.run(night.idea, 800.0, 600.0)
+    with night.store.write() as tx:
+        after = add_idea(tx, night.idea)
+    assert [one.rule for one in night.told(night.run(after, 850.0, 600.0))] == ["train_clock", "clock_left_out"]
+
+
+def test_what_ran_later_does_not_change_the_answer(night: Night) -> None:
+    run = night.run(night.idea, 850.0, 600.0)
+    before = night.told(run)
+    for ours in (900.0, 901.0, 902.0, 903.0):
+        night.run(night.base, ours, 600.0, purpose="report")
+    assert night.told(run) == before

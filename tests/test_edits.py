@@ -228,6 +228,15 @@ def test_difflib_diffs_apply_to_the_letter(pair: tuple[str, str], context: int) 
         assert "no place for it" in str(error)  # a pure insertion without context
 
 
+def test_a_diff_of_two_files_is_counted_apart_whatever_stands_between() -> None:
+    one = "--- a/a.py\n+++ b/a.py\n@@ -1,1 +1,1 @@\n-a\n+b\n+c\n\n"
+    two = "--- a/b.py\n+++ b/b.py\n@@ -1,9 +1,9 @@\n-a\n+d\n"
+    assert apply(recounted(one + two), {"a.py": "a\n", "b.py": "a\n"}, ["a.py", "b.py"]) == {
+        "a.py": "b\nc\n",
+        "b.py": "d\n",
+    }
+
+
 @given(texts(), texts(), st.data())
 def test_never_applied_by_half(one: tuple[str, str], two: tuple[str, str], data: st.DataObject) -> None:
     """One good edit of one file and any edit of another: both land, or neither."""

@@ -166,7 +166,8 @@ def _edit(found: "Opened", item: "Pending", comment: str, draft: "_Draft") -> bo
 
 
 class _Draft:
-    """What a person makes of a diff. It stays in a file until it was taken; a next try goes on with it."""
+    """What a person makes of a diff. It stays in a file until it was taken; the next try, today or another day, goes on
+    with it."""
 
     def __init__(self, path: Path, text: str) -> None:
         self._path, self._text = path, text
@@ -178,15 +179,15 @@ class _Draft:
             raise EditError("there is no editor: set EDITOR, such as EDITOR=nano")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.write_text(self._text, "utf-8")
+            if not self._path.exists():
+                self._path.write_text(self._text, "utf-8")
             subprocess.run([*shlex.split(editor), str(self._path)], check=True)
-            self._text = self._path.read_text("utf-8")
+            return self._path.read_text("utf-8")
         except (OSError, subprocess.CalledProcessError, UnicodeDecodeError) as error:
-            raise EditError(f"the editor failed, and the idea still waits: {error}") from error
-        return self._text
+            raise EditError(f"the editor failed, and the idea still waits: {error}. {self.kept()}") from error
 
     def kept(self) -> str:
-        return f"What you wrote is in {self._path}, and `edit` goes on with it"
+        return f"What you wrote is in {self._path}; `edit` goes on with it, and without the file begins anew"
 
     def done(self) -> None:
         self._path.unlink(missing_ok=True)

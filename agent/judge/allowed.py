@@ -13,10 +13,11 @@ from agent.records import Finding
 from agent.tables import Limits
 
 CLOCKS = ("train_clock", "score_clock")
+LEFT_OUT = "clock_left_out"  # a person has to look: compressing longer touches no data, and training longer does
 STEP_S = 1.0  # a script looks at its clock between two steps
 SERIALISING_S = 180.0  # after training, by the rule of the contest's reviewers: what touches no data any more
 STARTING_S = 120.0  # before it: imports, and compiling on made-up tokens
-UNEXPLAINED_S = 60.0  # more than its baseline leaves out of its own clock: a busy disk, another compilation
+UNEXPLAINED_S = 60.0  # more than the base leaves out of its own clock: a busy disk, another compilation
 
 
 def clocks(limits: Limits, train_s: float | None, said: Reported, found: Measured) -> list[Finding]:
@@ -43,16 +44,16 @@ def _training(allowed: float, ours_s: float, own_s: float | None) -> list[Findin
 
 
 def left_out(limits: Limits, train_s: float | None, own_s: float | None, usual: Sequence[float]) -> list[Finding]:
-    """A script's own clock can be stopped. What it leaves out of ours is compared with what its baseline leaves out
+    """A script's own clock can be stopped. What it leaves out of ours is compared with what the base leaves out
     (`usual`, of each run): the same start, the same writing of an artifact."""
     allowed = limits.train_clock_s
     if allowed is None or train_s is None or own_s is None or not usual or train_s <= allowed:
         return []
-    own, baseline = train_s - own_s, median(usual)
-    if own - baseline <= UNEXPLAINED_S:
+    own, base = train_s - own_s, median(usual)
+    if own - base <= UNEXPLAINED_S:
         return []
     text = (
         f"training took {train_s:.1f} s by ours and {own_s:.1f} s by its own clock, which leaves out {own:.1f} s; "
-        f"its baseline's leaves out {baseline:.1f} s; the contest allows {allowed:g} s"
+        f"the base's leaves out {base:.1f} s; the contest allows {allowed:g} s"
     )
-    return [Finding("train_clock", "flag", text)]
+    return [Finding(LEFT_OUT, "flag", text)]

@@ -57,12 +57,20 @@ def recounted(text: str) -> str:
             told.append(lines[at - 1])
             continue
         many = _body(["@@ @@", *lines[at:]], 1)
+        while many and lines[at + many - 1] == "" and _next_file(lines[at + many :]):
+            many -= 1  # a blank line between two files
         body = lines[at : at + many]
         plain = [line[:1] for line in body if not line.startswith("\\")]
         old, new = (sum(sign != other for sign in plain) for other in "+-")
         told += [f"@@ -{match[1]},{old} +{match[3]},{new} @@{lines[at - 1][match.end() :]}", *body]
         at += many
     return "\n".join(told)
+
+
+def _next_file(lines: list[str]) -> bool:
+    """Whether another file's part of a diff begins here, after blank lines or none."""
+    first = next((line for line in lines if line), "")
+    return first.startswith(("diff --git ", "--- "))
 
 
 def _path(minus: str, plus: str) -> str:

@@ -1,4 +1,4 @@
-"""judge -> store: looks at what a run's own clock leaves out of ours, beside what its baseline's does.
+"""judge -> store: looks at what a run's own clock leaves out of ours, beside what the campaign's base does.
 
 Takes the store's reads, a track, a run and its measurement, and where job folders lie; gives the measurement with what
 was found. The clocks of scripts are in their logs, which are kept.
@@ -15,7 +15,7 @@ from agent.runners.reading import read_ends
 from agent.store import Reads
 from agent.track import Track
 
-MOST = 8  # runs of the baseline, the newest ones
+MOST = 8  # runs of the base, the newest ones
 
 
 def clocked(reads: Reads, track: Track, run: Run, measurement: Measurement, job: Callable[[int], Path]) -> Measurement:
@@ -27,19 +27,26 @@ def clocked(reads: Reads, track: Track, run: Run, measurement: Measurement, job:
     found = allowed.left_out(track.limits, took, _own_s(job(run.id)), _usual(reads, run, job))
     if not found:
         return measurement
-    others = tuple(one for one in measurement.findings if one not in known)
-    return replace(measurement, findings=(*others, *found))
+    return replace(measurement, findings=(*measurement.findings, *found))
 
 
 def _usual(reads: Reads, run: Run, job: Callable[[int], Path]) -> list[float]:
-    """Fresh runs of a head gate nothing and have no baseline; the idea that it was has."""
+    """Of the base, which nobody has tuned to this: each head may leave out a little more than the one before. Where it
+    never ran like this, of the baseline. Of runs before this one, so that the answer stays the same."""
     baseline = run.baseline_id or reads.proposal(run.proposal_id).baseline_id
     if baseline is None:
         return []
+    base = reads.lineage(baseline)[0].id
+    return _of(reads, run, base, job) or _of(reads, run, baseline, job)
+
+
+def _of(reads: Reads, run: Run, proposal_id: int, job: Callable[[int], Path]) -> list[float]:
     runs = [
         (one.run.id, one.measurement.train_wall_s)
-        for one in reads.scored(run.campaign_id, proposal_id=baseline, documents=False)
-        if (one.run.rung, one.run.hardware_class) == (run.rung, run.hardware_class) and one.measurement.bpb is not None
+        for one in reads.scored(run.campaign_id, proposal_id=proposal_id, documents=False)
+        if (one.run.rung, one.run.hardware_class) == (run.rung, run.hardware_class)
+        and one.run.id < run.id
+        and one.measurement.bpb is not None
     ]
     pairs = [(ours, _own_s(job(found))) for found, ours in sorted(runs)[-MOST:]]
     return [ours - own for ours, own in pairs if ours is not None and own is not None]

@@ -6,8 +6,10 @@ Each takes a `Case`; gives an `Answer`.
 import lzma
 from collections.abc import Iterator
 
+from agent.judge.allowed import LEFT_OUT
 from agent.judge.rules.ruling import Answer, Case, Rule, judged, passed, rule, unknown, violated
 
+TRAINING = ("train_clock", LEFT_OUT)
 CLOCK_SLACK_S = 1.0  # a script looks at its clock between two steps
 MOST = 1 << 50  # bytes of any file
 WRAPPER_BYTES = 300  # what unpacks a compressed script, at least
@@ -31,7 +33,7 @@ def calibration(case: Case) -> Answer:
         )
     if late:
         return violated("flag", late[0], [*late, *map(str, signs)])
-    answer = judged(case, 12, ("train_clock",), lacking="nothing says when training data were read last")
+    answer = judged(case, 12, TRAINING, lacking="nothing says when training data were read last")
     return passed(within[0], within) if answer.state == "unknown" and within else answer
 
 
@@ -80,8 +82,8 @@ def training_clock(case: Case) -> Answer:
     if limit is None:
         return unknown("this track has no limit")
     took = [(log.name, log.said.train_ms / 1000) for log in case.logs if log.said.train_ms is not None]
-    if case.found(("train_clock",)):
-        return judged(case, 14, ("train_clock",), lacking="")
+    if case.found(TRAINING):
+        return judged(case, 14, TRAINING, lacking="")
     ours = case.measured.train_wall_s if case.blind and case.measured is not None else None
     if ours is None:
         return _clock(took, limit, "training")
