@@ -124,8 +124,9 @@ class Loop:
         if happened or agenda.whole:
             self._asking.changed()
         happened += self._plan()
-        if happened or agenda.whole or not self._may_plan():
-            recall(setting, agenda.runs.values(), may_plan=self._may_plan())
+        ends = bool(self._over or self._asked())
+        if happened or agenda.whole or ends or not self._may_plan():
+            recall(setting, agenda.runs.values(), last=ends or not self._may_plan(), ends=ends)
         if not self._over and not self._asked():
             happened += self._filling.fill()
         if not happened and not self._over and not agenda.runs:
@@ -159,7 +160,7 @@ class Loop:
                 agenda.everything()
             happened += moved + refresh(setting)
         scoreless = SCORELESS & set(decided.states.values()) or any(not one.whole for one in ended)
-        if self._over is None or agenda.whole or fresh or scoreless:
+        if self._over is None or agenda.whole or fresh or scoreless or (self._over and decided.states):
             self._look()
         return happened
 
@@ -255,8 +256,8 @@ class Loop:
         return found
 
     def _may_plan(self) -> bool:
-        """Whether an idea may still come that could be run."""
-        return not self._over and (not self._asking.exhausted or self._asking.busy() > 0)
+        """Whether an idea may still come."""
+        return not self._asking.exhausted or self._asking.busy() > 0
 
     def _unpaid(self) -> bool:
         """Whether nothing can run any more for want of money. What waits for others' may still get it."""

@@ -11,7 +11,7 @@ from agent.records import Proposal, Run
 from agent.setting import Setting
 from agent.states import FINAL, TRANSITIONS
 from agent.steps import classes
-from agent.steps.limits import affordable, least_idea
+from agent.steps.limits import affordable, least_idea, worst_run
 from agent.steps.wanted import Wanted
 from agent.store import Reads
 
@@ -23,28 +23,32 @@ def useful(setting: Setting, reads: Reads, items: Sequence[Wanted], *, may_plan:
     if not any(item.purpose == "report" and item.classes for item in items):
         return list(items)
     campaign_id = setting.campaign.id
-    if reads.count_proposals(campaign_id, ALIVE) or (
-        may_plan and affordable(reads.balance(campaign_id), least_idea(setting, reads).gpu_s)
-    ):
+    if reads.count_proposals(campaign_id, ALIVE):
+        return list(items)
+    # An idea has to be paid after them.
+    needed = least_idea(setting, reads).gpu_s + len(items) * worst_run(setting, reads).gpu_s
+    if may_plan and affordable(reads.balance(campaign_id), needed):
         return list(items)
     home = classes.home(setting, reads, reads.head(campaign_id))
     return [item for item in items if item.purpose != "report" or not item.classes or home in ("", *item.classes)]
 
 
-def recall(setting: Setting, runs: Collection[Run], *, may_plan: bool) -> None:
-    """Asks those to end that have not begun; what they cost is settled when they have. Safe to call again."""
+def recall(setting: Setting, runs: Collection[Run], *, last: bool, ends: bool) -> None:
+    """Asks those to end that have not begun; what they cost is settled when they have. Safe to call again.
+
+    `last`: no further idea will come; `ends`: those that are there are not begun any more.
+    """
     fresh = [run for run in runs if run.purpose == "report" and run.state == "running"]
     if not fresh:
         return
     with setting.store.read() as reads:
         head = reads.head(setting.campaign.id)
         home = classes.home(setting, reads, head)
-        alive = reads.proposals(setting.campaign.id, ALIVE)
-    last = not alive and not may_plan
+        alive = () if ends else reads.proposals(setting.campaign.id, ALIVE)
     compared = {one.baseline_id for one in alive}
     for run in fresh:
         folder = setting.job(run.id)
-        if _useless(run, head, home, compared, last=last) and setting.runner.poll(folder) == "starting":
+        if _useless(run, head, home, compared, last=last and not alive) and setting.runner.poll(folder) == "starting":
             setting.runner.cancel(folder)
 
 

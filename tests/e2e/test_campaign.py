@@ -126,6 +126,15 @@ def test_the_trunk_holds_the_accepted_commits_with_their_trailers(root: Path) ->
     assert world.git(root, "worktree", "list").count("\n") == 1
 
 
+def test_ideas_without_a_score_are_no_end_while_one_that_was_begun_before_gets_its_own(root: Path) -> None:
+    """Twelve in a row end a campaign; here the seventh is measured after all others have failed."""
+    edits = "train.py\n<<<<<<< SEARCH\nnot there {n}\n=======\nx\n>>>>>>> REPLACE\n"
+    bad: list[dict[str, object]] = [{"title": f"bad {n}", "edits": edits.format(n=n)} for n in range(12)]
+    worse = world.idea("worse", ('"width": 4', '"width": 2'))
+    setting, found = run(root, [*bad[:6], worse, *bad[6:], *WIDER], seconds=0.5)
+    assert (found["worse"], found["bad 11"], found["wider"]) == ("worse", "edit_failed", "promoted")
+
+
 def test_losers_stay_readable(root: Path) -> None:
     setting, _ = run(root)
     with setting.store.read() as reads:
