@@ -131,7 +131,7 @@ def test_ideas_without_a_score_are_no_end_while_one_that_was_begun_before_gets_i
     edits = "train.py\n<<<<<<< SEARCH\nnot there {n}\n=======\nx\n>>>>>>> REPLACE\n"
     bad: list[dict[str, object]] = [{"title": f"bad {n}", "edits": edits.format(n=n)} for n in range(12)]
     worse = world.idea("worse", ('"width": 4', '"width": 2'))
-    setting, found = run(root, [*bad[:6], worse, *bad[6:], *WIDER], seconds=0.5)
+    _, found = run(root, [*bad[:6], worse, *bad[6:], *WIDER], seconds=0.5)
     assert (found["worse"], found["bad 11"], found["wider"]) == ("worse", "edit_failed", "promoted")
 
 
