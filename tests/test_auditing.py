@@ -91,7 +91,7 @@ def test_nothing_is_accepted_without_a_full_audit_of_its_own(tmp_path: Path) -> 
     Loop(setting).run()
     with setting.store.read() as reads:
         (idea,) = [p for p in reads.proposals(setting.campaign.id) if p.title == "wider"]
-        assert (idea.state, idea.reason) == ("inconclusive", "none of its runs was audited in full")
+        assert (idea.state, idea.reason) == ("inconclusive", "none of its runs has a blind score")
         assert reads.head(setting.campaign.id).kind == "base"
         assert reads.balance(setting.campaign.id).reserved.gpu_s == 0
 

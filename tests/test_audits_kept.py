@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from agent.judge.measure import audited, trust_of
+from agent.judge.measure import audited, dim, trust_of
 from agent.judge.task import Audit, Clocks, Measured, no_score
 from agent.records import Audited, Finding
 from agent.report import tables
@@ -43,9 +43,22 @@ MEASURED = replace(
 def test_a_score_is_blind_once_a_full_audit_found_nothing() -> None:
     quick = replace(MEASURED, audit=replace(SAID, strength="quick"))
     caught = replace(MEASURED, findings=(Finding("surprise_mismatch", "invalid", "here"),))
-    flagged = replace(MEASURED, findings=(Finding("surprise_mismatch", "flag", "once"),))
-    assert [trust_of(one) for one in (MEASURED, flagged, quick, caught)] == ["blind", "blind", "measured", "measured"]
+    once = replace(MEASURED, findings=(Finding("surprise_mismatch", "flag", "a second one did not repeat it"),))
+    other = replace(MEASURED, findings=(Finding("holdout_gap", "flag", "of no audit"),))
+    assert [trust_of(one) for one in (MEASURED, other)] == ["blind", "blind"]
+    assert [trust_of(one) for one in (quick, caught, once)] == ["measured"] * 3
     assert trust_of(no_score("failed", "it died")) == "measured"
+
+
+@pytest.mark.parametrize("leak", ["even", "rare"])
+def test_a_full_audit_that_would_have_missed_what_matters_makes_no_score_blind(leak: str) -> None:
+    """Its noise hides too much, or what it asks is too little: the row says so."""
+    missed = replace(MEASURED, audit=replace(SAID, **{leak: 0.0051}))  # type: ignore[arg-type]
+    assert trust_of(missed) == "measured" and dim(MEASURED) == []
+    (note,) = dim(missed)
+    assert (
+        (note.rule, note.severity) == ("audit_dim", "note") and "0.0051" in note.text and "0.005 is wanted" in note.text
+    )
 
 
 def test_an_audit_is_kept_and_shown(tmp_path: Path) -> None:

@@ -241,6 +241,7 @@ def test_a_whole_job_from_training_to_its_measurement(tmp_path: Path) -> None:
         ("quick", "holdout_gap", "flag", "measured"),
         ("full", "holdout_gap", "flag", "blind"),
         ("full", "mean_mismatch", "invalid", "measured"),
+        ("full", "mean_mismatch", "flag", "measured"),  # which a second process did not repeat
         ("full", UNFINISHED, "flag", "measured"),
     ],
 )

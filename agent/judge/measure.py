@@ -10,7 +10,7 @@ from agent.errors import InfraError
 from agent.judge import JUDGE_VERSION, allowed, logs
 from agent.judge.doubts import of_log
 from agent.judge.logs import Reported
-from agent.judge.task import CORE_BUSY, CORE_FREE, NETWORK, STARVED, UNFINISHED, Measured, no_score
+from agent.judge.task import ACCUSATIONS, CORE_BUSY, CORE_FREE, NETWORK, STARVED, UNFINISHED, Measured, no_score
 from agent.records import Audited, Finding, Measurement, Run, Trust
 from agent.runners.job import JobPaths, JobResult
 from agent.runners.reading import read_ends, read_small
@@ -19,6 +19,7 @@ from agent.track import Track
 HEAD, TAIL = 1 << 18, 1 << 20  # bytes of a log: settings and the start of training, and its end
 BPB_TOLERANCE = 5e-4  # relative: four printed digits, another batch shape
 REPORTED = "reported_differs"
+DIM = "audit_dim"
 
 
 def measure(track: Track, run: Run, job: JobPaths, result: JobResult, data_sha: str) -> Measurement:
@@ -51,7 +52,7 @@ def measure(track: Track, run: Run, job: JobPaths, result: JobResult, data_sha: 
         )
     findings += [*talk(result), *had_core(track, result), *(of_log(track, said) if trust == "reported" else ())]
     findings += allowed.clocks(track.limits, train.wall_s if train else None, said, found)
-    findings += code_size(found)
+    findings += [*code_size(found), *(dim(found) if found.status == "ok" else ())]
     if found.status != "ok":
         findings.append(Finding("no_score", "note", found.reason))
     return Measurement(
@@ -117,11 +118,27 @@ def score_of(found: Measured) -> float | None:
 
 
 def trust_of(found: Measured) -> Trust:
-    """A score is blind once a full audit found nothing against it. At level `pod` the files of the machine are open to
-    all processes of the session, which could tell each other the text and then agree about it."""
+    """A score is blind once a full audit, one that would have seen what is wanted, found nothing against it. At level
+    `pod` the files of the machine are open to all processes of the session, which could tell each other the text and
+    then agree about it."""
     full = found.audit is not None and found.audit.strength == "full" and "pod" not in found.walls
-    against = any(one.severity == "invalid" or one.rule == UNFINISHED for one in found.findings)
+    full = full and not dim(found)
+    # An accusation that a second process did not repeat proves nothing; but it was no audit without one either.
+    against = any(one.severity == "invalid" or one.rule in (UNFINISHED, *ACCUSATIONS) for one in found.findings)
     return "blind" if full and not against else "measured"
+
+
+def dim(found: Measured) -> list[Finding]:
+    """That a full audit would have missed a leak that matters: by how much it was that its noise and its questions let
+    it see."""
+    said = found.audit
+    if said is None or said.strength != "full" or max(said.even, said.rare) <= said.wanted:
+        return []
+    text = (
+        f"the audit would have seen a leak of {said.even:.2g} nats at every token and one of {said.rare:.2g} at few; "
+        f"{said.wanted:.2g} is wanted, so the score is measured and not blind"
+    )
+    return [Finding(DIM, "note", text)]
 
 
 def audited(found: Measured) -> Audited | None:

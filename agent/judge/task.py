@@ -18,6 +18,15 @@ SURPRISING = 1000  # positions of a full audit, beside the uniform ones; more wh
 NETWORK = "network"  # the rule that a run sends nothing elsewhere
 CORE_BUSY, CORE_FREE = "core_busy", "core_free"  # of a run that met its clock: whether it had its core until then
 STARVED = 0.85  # of the baseline's share of its core; where it is known, of its clock and of the time it was ready
+# What an audit accuses of, in the order in which it says most.
+ACCUSATIONS = (
+    "not_normalised",
+    "scores_not_repeated",
+    "mean_mismatch",
+    "surprise_mismatch",
+    "replay_differs",
+    "peek_changes_state",
+)
 UNFINISHED = "repeat_unfinished"  # an accusation of the audit whose repeat did not come to an end
 
 # ok: there is a score. failed, capped: the candidate's doing. broken: ours or the machine's.

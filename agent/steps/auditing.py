@@ -47,7 +47,7 @@ def unaudited(setting: Setting, reads: Reads, proposal: Proposal) -> str | None:
     blind = [one for one in runs if one.measurement.trust == "blind"]
     others = [one for one in runs if one.measurement.trust != "blind"]
     if not blind:
-        return "none of its runs was audited in full"
+        return "none of its runs has a blind score"
     if others and mean_bpb(others) < mean_bpb(blind):
         names = ", ".join(f"r{one.run.id}" for one in others)
         return f"its gain rests on {names}, which the judge did not audit in full"

@@ -64,6 +64,15 @@ def audit(
     accused = accusations(said, plan, tolerance)
     findings: tuple[Finding, ...] = ()
     cpu_s = said.cpu_s
+    deeper = None if accused else deeper_plan(task, scores, basis, said.of(plan.uniform), f"deeper {secret}")
+    if deeper is not None:
+        try:
+            said, plan = session(task, files, scores, deeper, deadline), deeper
+        except CandidateError as error:  # what was asked stands, and says how little it saw
+            findings = error.found
+        else:
+            accused = accusations(said, plan, tolerance)
+            cpu_s += said.cpu_s
     if accused:
         second = repeat_plan(task, scores, basis, said.of(plan.uniform), accused, random.Random(f"again {secret}"))
         try:
@@ -112,6 +121,18 @@ def first_plan(task: Task, scores: Scores, basis: Basis, source: random.Random, 
     # As many as a tenth of the run's time is for, by the pace of the first ones.
     plan = uniform_plan(scores, max(task.peeks, MOST_QUICK), lanes, source)
     return replace(plan, within_s=QUICK_SHARE * run_s, least=task.peeks)
+
+
+def deeper_plan(task: Task, scores: Scores, basis: Basis, asked: Sequence[Answer], word: str) -> Plan | None:
+    """Of all that is asked in full, with as many uniform positions as see through the noise of those that were asked.
+    None: those do, or nothing would."""
+    tolerance = rules.TOLERANCES[scores.manifest.numerics]
+    count = power.uniform(mean_of(asked, tolerance), tolerance, basis.wanted)
+    if not basis.full or task.uniform is not None or not len(asked) < count < len(scores.nats) / 2:
+        return None
+    source = random.Random(word)
+    lanes = Lanes.draw(scores.manifest.context, len(scores.all_nats), source)
+    return full_plan(replace(task, uniform=count), scores, basis, lanes, source)
 
 
 def full_plan(task: Task, scores: Scores, basis: Basis, lanes: Lanes, source: random.Random) -> Plan:

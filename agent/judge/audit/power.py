@@ -18,6 +18,8 @@ HITS = -math.log(0.01)  # expected hits, of which none is seen once in a hundred
 SIZES = (1.0, 2.0, 5.0, 10.0, 14.0)  # nats at one token
 MARGIN = 1.0  # nats by which a model may be better than the reference and surprise nobody
 MOST_SURPRISING = 16 * SURPRISING
+MOST_UNIFORM = 40_000  # as many contexts as a fair part of the text: more would take as long as scoring it
+ROOM = 1.2  # for noise that is a little larger the next time
 STEEP = 4  # squares would do with a strong reference; with a weak one they find too few of the largest leaks
 
 
@@ -39,6 +41,16 @@ def even(found: Mean, tolerance: Tolerance) -> float:
         return math.inf
     believed = max(found.noise, tolerance.noise) / math.sqrt(found.positions)
     return min(tolerance.mean + (DEVIATIONS + SURE) * believed, tolerance.largest)
+
+
+def uniform(found: Mean, tolerance: Tolerance, wanted: float) -> int:
+    """How many uniform positions it takes to catch what is wanted everywhere, by the noise that was seen. 0: as many as
+    were asked do, or no number that anybody would pay for does."""
+    room = wanted - tolerance.mean
+    if room <= 0 or even(found, tolerance) <= wanted:
+        return 0
+    count = ROOM * ((DEVIATIONS + SURE) * max(found.noise, tolerance.noise) / room) ** 2
+    return math.ceil(count) if count <= MOST_UNIFORM else 0
 
 
 def rare(uniform: int, surprise: int, reference: Floats, claimed: Floats, tolerance: Tolerance) -> float:

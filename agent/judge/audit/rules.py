@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from agent.judge.protocol import Floats
-from agent.judge.task import Numerics
+from agent.judge.task import ACCUSATIONS, Numerics
 
 SUM_TOLERANCE = 1e-3  # of the logarithm of the sum
 DEVIATIONS = 4.5  # that the mean may be above its dead zone
@@ -25,13 +25,7 @@ FEW = 3  # large ones are always allowed
 ENOUGH = 1000  # positions for a scatter that can be believed
 FEW_CHUNKS = 8  # below which the scatter between chunks says nothing
 
-NOT_NORMALISED = "not_normalised"
-NOT_REPEATED = "scores_not_repeated"
-MEAN = "mean_mismatch"
-SURPRISE = "surprise_mismatch"
-REPLAY = "replay_differs"
-CHANGES = "peek_changes_state"
-RULES = (NOT_NORMALISED, NOT_REPEATED, MEAN, SURPRISE, REPLAY, CHANGES)
+NOT_NORMALISED, NOT_REPEATED, MEAN, SURPRISE, REPLAY, CHANGES = RULES = ACCUSATIONS
 
 
 class Tolerance(NamedTuple):
