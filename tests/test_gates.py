@@ -82,6 +82,14 @@ def test_an_accusation_that_could_not_be_repeated_bars_without_breaking_a_rule()
     words = "accused of mean_mismatch: over 3,000 positions"
     one = run(12, 2, findings=(Finding("repeat_unfinished", "flag", words), Finding("code_size", "note", "small")))
     assert check(run(11, 1), one) == gates.Broken("inconclusive", f"r12: repeat_unfinished: {words}")
+
+
+def test_nothing_rests_on_a_run_beside_which_bytes_left_that_nobody_claims() -> None:
+    """One is enough; what was counted and not the run's is a note."""
+    words = "train: nobody knows whose connections sent 1 of the machine's 99 bytes meanwhile"
+    one, fine = (run(12, 2, findings=(Finding("network", severity, words),)) for severity in ("flag", "note"))
+    assert check(run(11, 1), one) == gates.Broken("inconclusive", f"r12: network: {words}")
+    assert check(run(11, 1), fine) is None
     assert gates.at_trial(TRACK, [one], BASELINE) == check(one)
     severe = run(13, 3, findings=(Finding("below_floor", "invalid", "known"),))
     assert check(one, severe) == gates.Broken("invalid", "r13: below_floor: known")
@@ -164,7 +172,7 @@ def test_what_talked_to_the_network_is_invalid_also_without_a_score(judge: Calla
     broken = judge(TRACK, [run(12, 2, outcome="crashed"), one], BASELINE)
     assert broken == ("invalid", "r11: network: train: it talked to the network: 81 bytes")
     flagged = run(11, 1, findings=(Finding("network", "flag", "nobody knows whose"),))
-    assert judge(TRACK, [flagged], BASELINE) is None
+    assert judge(TRACK, [flagged], BASELINE) == gates.Broken("inconclusive", "r11: network: nobody knows whose")
 
 
 def test_inert_is_the_same_scores_with_the_same_seed() -> None:

@@ -146,10 +146,11 @@ def barred(runs: Sequence["Scored"], rule: str = "") -> Broken | None:
 
 
 def accused(runs: Sequence["Scored"]) -> Broken | None:
-    """By an audit whose repeat did not come to an end: no rule is broken, and nothing is accepted."""
+    """By an audit whose repeat did not come to an end, or by bytes that left the machine while nobody saw whose they
+    were: no rule is broken, and nothing is accepted."""
     for one in runs:
         for finding in one.measurement.findings:
-            if finding.rule == UNFINISHED:
+            if finding.rule == UNFINISHED or (finding.rule == NETWORK and finding.severity == "flag"):
                 return Broken("inconclusive", f"r{one.run.id}: {finding.rule}: {finding.text}")
     return None
 
