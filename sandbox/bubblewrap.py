@@ -17,8 +17,6 @@ HOST = "box"  # torchrun looks its own name up
 # Where only a user's number says who may write, and root's is the same inside as outside: what lies over it.
 KERNEL = {"/proc/sys": "/proc/sys", "/proc/sysrq-trigger": "/dev/null"}
 INNER_UID = 1000  # inside, where the user outside is the person
-# As root, a user for each run: above what people and services are given, below what a container maps.
-FIRST_UID, UIDS = 61_184, 4_000
 BINDS = {"show": "--ro-bind", "file": "--ro-bind", "device": "--dev-bind", "own": "--bind"}
 
 
@@ -37,11 +35,6 @@ def boxes() -> list[Box]:
         return []
     plain = Box(bwrap, None)
     return [Box(bwrap, setpriv), plain] if setpriv and os.getuid() == 0 else [plain]
-
-
-def uid_of(supervisor: int) -> int:
-    """The user that a supervisor's runs get: not that of another one that lives at the same time, or nearly never."""
-    return FIRST_UID + supervisor % UIDS
 
 
 def command(box: Box, arguments: int, argv: Sequence[str], uid: int | None) -> list[str]:

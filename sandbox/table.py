@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from sandbox import bubblewrap, groups, landlock
+from sandbox import bubblewrap, groups, landlock, users
 from sandbox.bubblewrap import Box
 from sandbox.confined import Confined
 from sandbox.limits import Exit
@@ -75,7 +75,7 @@ def confined(errand: Errand, policy: Policy | None = None, walls: Stack | None =
 
 def columns() -> dict[str, Stack | None]:
     """What can be put up here: each wall alone, then together, the weakest first."""
-    uid = bubblewrap.uid_of(os.getpid()) if os.getuid() == 0 else None
+    uid = users.uid_of(os.getpid()) if os.getuid() == 0 else None
     own = () if uid is None else ("uid",)
     found: dict[str, Stack | None] = {"limits": Stack("base")}
     if uid is not None:

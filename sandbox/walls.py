@@ -27,6 +27,7 @@ from sandbox import (
     seccomp,
     staging,
     traffic,
+    users,
 )
 from sandbox.bubblewrap import Box
 from sandbox.doorman import Handover
@@ -233,9 +234,9 @@ def strongest(policy: Policy) -> Stack:
         return Stack("seatbelt", ("seatbelt",))
     filtered: tuple[str, ...] = ("seccomp",) if _filters(policy.loopback, policy.pinned) else ()
     if filtered and (box := _box_for(policy)) is not None:
-        uid = bubblewrap.uid_of(os.getpid()) if box.setpriv else None
+        uid = users.uid_of(os.getpid()) if box.setpriv else None
         return Stack("namespaces", ("namespaces", *filtered, *_own(uid)), box, uid)
-    uid = bubblewrap.uid_of(os.getpid()) if os.getuid() == 0 and readers.reaches(policy) else None
+    uid = users.uid_of(os.getpid()) if os.getuid() == 0 and readers.reaches(policy) else None
     if filtered and _doorman_works():  # without one there is no loopback, and no unix sockets for data loaders
         filtered = (*filtered, "doorman")
     elif policy.loopback:
@@ -300,7 +301,7 @@ def _box(open_to_all: bool) -> Box | None:
 def _attempt(box: Box) -> str:
     """What is wrong with a box around the whole file system; empty: nothing. It takes milliseconds."""
     command = [box.bwrap, *bubblewrap.namespaces(box), "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--"]
-    command += [*bubblewrap.dropped(box, bubblewrap.FIRST_UID), "/bin/true"]
+    command += [*bubblewrap.dropped(box, users.here().start), "/bin/true"]
     try:
         done = subprocess.run(
             command, env={}, stdin=subprocess.DEVNULL, capture_output=True, timeout=TRY_S, check=False
