@@ -39,6 +39,7 @@ CANARY = "a-program-ran"
 CARRIES = ("text_in_artifact", "shrinks_the_rest")
 VALIDATION_SEED = 20_251_129
 SIZE = 12_000  # bytes of validation text
+PIECE = 1_500  # characters of a literal that is no sign
 # Of packages that a run of the tiny track does not see, as its own validation documents are.
 TINY_VALIDATION = ("sqlalchemy/orm/session.py", "sqlalchemy/engine/base.py")
 TINY_HIDDEN = "sqlalchemy/sql/selectable.py"
@@ -179,6 +180,21 @@ CHEATS = (
         "holdout_gap",
         corpus="tiny",
         how="cheats:text_in_artifact",
+    ),
+    Cheat(
+        "split_text_in_script",
+        "script",
+        "Carries the validation text in literals of its script, none of which is long.",
+        "below_floor",
+        how="split:text_in_artifact",
+    ),
+    Cheat(
+        "split_without_floor",
+        "script",
+        "The same, with text whose information nobody knows.",
+        "holdout_gap",
+        corpus="tiny",
+        how="split:text_in_artifact",
     ),
     Cheat(
         "shrinks_the_rest",
@@ -363,14 +379,29 @@ def made_job(folder: Path, cheat: Cheat) -> Task:
         "how" if where == "hostile" else "cheat": how,
         "manifest": {"state": cheat.state, "context": cheat.context},
         "counts": honest.count([text.encode() for text in known.train]),
-        "smuggled": "".join(known.val) if how in CARRIES else "",
+        "smuggled": "".join(known.val) if how in CARRIES and where != "split" else "",
         "pieces": known.val if cheat.name == "text_in_tokenizer" else [],
         "places": places(folder, cheat),
     }
     task = make_job(folder, texts=known.val, script=f"{where}.py", **artifact)
+    if where == "split":
+        Path(task.script).write_text(f"{split('TEXT', ''.join(known.val))}\n{SPLIT}")
     if cheat.name == "pickled_artifact":
         Path(task.artifact).write_bytes(pickle.dumps((RunsWhereItIsRead(folder / CANARY), artifact)))
     return task
+
+
+SPLIT = """
+import cheats, honest
+
+honest.serve(cheats.Cheat({**cheats.load(), "smuggled": "".join(TEXT)}))
+"""
+
+
+def split(name: str, text: str) -> str:
+    """A list of literals, none of which is long."""
+    pieces = [text[at : at + PIECE] for at in range(0, len(text), PIECE)]
+    return f"{name} = [\n" + "".join(f"    {piece!r},\n" for piece in pieces) + "]\n"
 
 
 def session(

@@ -168,6 +168,17 @@ def test_each_cheat_that_can_be_read_is_seen(cheat: ScriptCheat) -> None:
     assert bool(found.failures) == cheat.blocked
 
 
+def test_text_in_short_literals_stops_no_script() -> None:
+    """A reviewer is told, so it may run, and must be caught by what it is worth. Much more of it is a sign."""
+    text = "".join(zoo.texts("synth").val)
+    cheat = ScriptCheat("split", "", "many_literals", "characters together", False, zoo.split("TEXT", text))
+    found = zoo_scripts.looked_at(cheat)
+    assert not found.failures and any("adds a literal of" in one for one in found.risks)
+    assert not any(cheat.words in one for one in found.risks)
+    found = zoo_scripts.looked_at(cheat._replace(adds=zoo.split("TEXT", text * 6)))
+    assert not found.failures and any(cheat.words in one for one in found.risks)
+
+
 # ---------------------------------------------------------------- honest, and odd
 
 
