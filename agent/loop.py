@@ -308,12 +308,15 @@ class Loop:
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """Ctrl-C once: finish what runs. Twice, or a SIGTERM: cancel it, settle, exit."""
+        """Ctrl-C once: finish what runs. Twice, a SIGTERM, or a terminal that is closed: cancel it, settle, exit."""
 
         def interrupt(number: int, frame: FrameType | None) -> None:
-            self._interrupts += 2 if number == signal.SIGTERM else 1
+            self._interrupts += 1 if number == signal.SIGINT else 2
 
-        before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+            numbers.append(signal.SIGHUP)
+        before = {number: signal.signal(number, interrupt) for number in numbers}
         try:
             yield
         finally:

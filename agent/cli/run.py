@@ -84,8 +84,9 @@ def start(
 ) -> None:
     """Start research, or resume what is unfinished on this track.
 
-    Ctrl-C once finishes what runs and stops; twice cancels it, settles and exits. Either way `agent resume` goes on.
-    With --json nothing is shown while it runs, and at the end what `agent status --json` prints.
+    Ctrl-C once finishes what runs and stops; twice, or closing the terminal, cancels it, settles and exits.
+    Either way `agent resume` goes on. With --json nothing is shown while it runs, and at the end what
+    `agent status --json` prints.
     """
     from agent import campaign as campaigns
     from agent.options import Options

@@ -4,8 +4,13 @@ Takes a store and the job folders; shows them in a terminal, or prints events as
 Needs no runner: whoever can read the folders can watch, from any terminal.
 """
 
+import errno
+import os
+import stat
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -131,7 +136,7 @@ class LiveView:
         if kind is None or not issubclass(kind, Exception):
             self.refresh(now=True)
         if self._live is not None:
-            self._live.stop()
+            self._drawn(self._live.stop)
 
     def refresh(self, *, now: bool = False) -> None:
         """Looks again if it is time to; cheap to call at every turn of a loop."""
@@ -142,20 +147,37 @@ class LiveView:
         with self._store.read() as reads:
             if self._live is not None:
                 self.scene = scene(reads, self._campaign_id, self._jobs)
-                self._live.update(render(self.scene), refresh=True)
+                self._drawn(partial(self._live.update, render(self.scene), refresh=True))
                 return
             events = reads.events(self._campaign_id, after=self._seen)
         told = [event for event in events if event.what not in QUIET]
         for shown in event_lines(told, self._day):
-            print(shown, flush=True)
+            self._drawn(partial(print, shown, flush=True))
         self._day = told[-1].at[:10] if told else self._day
         self._seen = events[-1].id if events else self._seen
+
+    def _drawn(self, draw: Callable[[], None]) -> None:
+        """A terminal that was closed must not end the campaign half-way: what is still said, nobody hears."""
+        try:
+            draw()
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            null = os.open(os.devnull, os.O_WRONLY)
+            for fd in filter(_hung_up, (1, 2)):
+                os.dup2(null, fd)
+            os.close(null)
 
     @property
     def over(self) -> bool:
         """The campaign has ended."""
         with self._store.read() as reads:
             return reads.campaign_by_id(self._campaign_id).state != "running"
+
+
+def _hung_up(fd: int) -> bool:
+    """A terminal that was closed answers like none."""
+    return stat.S_ISCHR(os.fstat(fd).st_mode) and not os.isatty(fd)
 
 
 def render(found: Scene) -> "RenderableType":

@@ -1,0 +1,58 @@
+"""A terminal that is closed ends what it runs as `agent stop --now` does, unless the person has said nohup."""
+
+import os
+import pty
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.terminal import AGENT, ENV, START
+from tests.e2e.test_cli_campaign import SLOW, make, running, settled, titles
+from tests.processes import until
+
+pytestmark = pytest.mark.slow
+QUIET = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+
+
+def test_what_runs_is_cancelled_and_settled_when_the_terminal_is_closed(tmp_path: Path) -> None:
+    root = make(tmp_path / "work", SLOW)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(root)
+        os.execve(AGENT[0], [*AGENT, *START], {**ENV, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"})
+    said = [b""]
+
+    def seen() -> bool:
+        said[0] += os.read(terminal, 65536)  # who does not read what is shown stops it
+        return running(root, "slow")
+
+    until(seen, 60, "the slow idea runs")
+    os.close(terminal)
+    ended: list[int] = []
+
+    def over() -> bool:
+        gone, status = os.waitpid(pid, os.WNOHANG)
+        ended.extend([os.waitstatus_to_exitcode(status)] if gone else [])
+        return gone == pid
+
+    try:
+        until(over, 30, "its end")
+    except AssertionError:
+        os.kill(pid, signal.SIGKILL)
+        raise
+    assert b"\x1b[" in said[0], "it was shown in a terminal"
+    assert "cancelled" in settled(root, "stopped") and ended == [0]
+
+
+def test_under_nohup_it_goes_on(tmp_path: Path) -> None:
+    root = make(tmp_path / "work", SLOW)
+    with (tmp_path / "nohup.out").open("w") as out:
+        child = subprocess.Popen(
+            [AGENT[0], "-c", QUIET, *AGENT, *START], cwd=root, env=ENV, stdout=out, stderr=out, process_group=0
+        )
+    until(lambda: running(root, "slow"), 60, "the slow idea runs")
+    child.send_signal(signal.SIGHUP)
+    assert child.wait(90) == 0, (tmp_path / "nohup.out").read_text()
+    assert set(settled(root, "finished")) == {"done"} and titles(root)["slow"] != "cancelled"
