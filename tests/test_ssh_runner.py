@@ -255,6 +255,19 @@ def test_a_machine_that_is_gone_for_sure_loses_its_run_at_once_and_one_that_is_s
         lasting_server.start()
 
 
+def test_a_machine_that_is_still_starting_is_looked_at_again_soon(tmp_path: Path, server: sshd.Sshd) -> None:
+    """It was rented a moment ago, and each moment in which it waits is paid."""
+    world = far.World(tmp_path, server)
+    runner = SshRunner([], world.workspace, world.order().limited)
+    assert runner.slots == ()
+    server.stop()
+    runner.machines.add(server.host(world.far))
+    until(lambda: runner.machines.wrong("lab/box"), 10, "the first look")
+    server.start()
+    until(lambda: runner.slots, 30, "the second")
+    runner.close()
+
+
 def test_what_was_given_up_is_ended_there_by_the_next_sweep(long: far.World) -> None:
     runner, paths = begun(long, train_wall_s=100)
     shepherd = json.loads(long.there("r1").pid.read_text())["pid"]

@@ -126,11 +126,22 @@ def hang(at: Field, draw: random.Random) -> Calm:
 
 def stuck(at: Field, draw: random.Random) -> Calm:
     """Pods to come never run, run without a port, end by themselves, or cost more than the list says."""
-    at.account.courses.extend(
-        [Course(running=None), Course(0, 0, port=None), Course(0, 0, 0, exited=draw.uniform(5, 20)), Course(0, 0, 0)]
-    )
-    at.account.courses.append(Course(0, 0, 0, dearer=1.5))
-    return nothing
+    mine = [
+        Course(running=None),
+        Course(0, 0, port=None),
+        Course(0, 0, 0, exited=draw.uniform(5, 20)),
+        Course(0, 0, 0),
+        Course(0, 0, 0, dearer=1.5),
+    ]
+    at.account.courses.extend(mine)
+
+    def calm() -> None:
+        with at.account.lock:
+            left = [course for course in at.account.courses if not any(course is one for one in mine)]
+            at.account.courses.clear()
+            at.account.courses.extend(left)
+
+    return calm
 
 
 def liar(at: Field, draw: random.Random) -> Calm:

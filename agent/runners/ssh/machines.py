@@ -20,7 +20,7 @@ from agent.track import Track
 T = TypeVar("T")
 OPEN_S = 300.0  # for the first look at all machines together
 PING_S = 5.0  # between two looks at a machine that has nothing to do
-SLOWLY_S = 60.0  # and at one that could not be used yet
+SLOWLY_S = 60.0  # and at one that could not be used yet; the first ones come sooner, for it may only be starting
 
 
 class Machines:
@@ -120,9 +120,11 @@ class Machines:
         self._looks[machine.host.name] = thread.start(self._now_and_then(machine))
 
     async def _now_and_then(self, machine: Machine) -> None:
+        again_s = PING_S
         while True:
             await self._ready(machine)
-            await asyncio.sleep(PING_S if machine.facts is not None else SLOWLY_S)
+            await asyncio.sleep(again_s)
+            again_s = PING_S if machine.facts is not None else min(SLOWLY_S, 2 * again_s)
 
     async def _look(self) -> None:
         await asyncio.gather(*(self._ready(machine) for machine in self._there.values()))
