@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the system packages that some tests use. Without root it says what is missing; those tests then skip.
 set -euo pipefail
-packages=(git make python3-venv postgresql fonts-dejavu-core iproute2 bubblewrap openssh-server slurm-wlm munge)
+packages=(git make python3-venv postgresql fonts-dejavu-core iproute2 bubblewrap openssh-server slurm-wlm munge gcc
+    libc6-dev libseccomp2)
 
 missing=()
 for package in "${packages[@]}"; do

@@ -23,6 +23,7 @@ from agent.runners.ssh.link import Thread
 from agent.store import Store, migrate, open_store
 from agent.store import open as opening
 from tests import commanding, postgres, sshd
+from tests.absent import package
 from tests.filling import add_base, add_campaign
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def cleared(tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def pod_server() -> Iterator["StandIn"]:
-    pytest.importorskip("uvicorn", reason="the stand-in for RunPod needs uvicorn")
+    package("uvicorn")
     from tests.runpod import standin
 
     with standin() as served:

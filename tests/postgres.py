@@ -16,10 +16,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-import pytest
-
 from agent.store import open_store
 from sandbox import tree
+from tests.absent import absent, package
 from tests.processes import until
 
 _numbers = itertools.count()
@@ -103,10 +102,10 @@ class Server:
 
 
 def needed() -> None:
-    """Skips the test where there is no PostgreSQL."""
+    """Skips the test where there is no PostgreSQL, or fails it where CI is set."""
     if not _programs():
-        pytest.skip("no PostgreSQL here: no binaries in /usr/lib/postgresql (apt-get install postgresql)")
-    pytest.importorskip("psycopg", reason="no PostgreSQL here: pip install 'psycopg[binary]'")
+        absent("no PostgreSQL here: no binaries in /usr/lib/postgresql (apt-get install postgresql)")
+    package("psycopg")
 
 
 def _programs() -> list[Path]:

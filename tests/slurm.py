@@ -17,12 +17,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from agent.runners.shepherd import boot
 from agent.runners.slurm import proven
 from agent.runners.slurm.depot import own_code
 from sandbox import tree
+from tests.absent import absent
 from tests.processes import mentioning, until
 
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel", "unshare", "nsenter", "setpriv")
@@ -276,9 +275,7 @@ def why_not() -> str:
 @contextlib.contextmanager
 def cluster() -> Iterator[Cluster]:
     if why := why_not():
-        if os.environ.get("CI"):
-            pytest.fail(f"CI must have a Slurm: {why}")
-        pytest.skip(f"no Slurm here: {why}")
+        absent(f"no Slurm here: {why}")
     made = Cluster(Path(tempfile.mkdtemp(prefix="slurm-")))
     try:
         made.start()

@@ -16,6 +16,7 @@ from agent.hardware import Gpu
 from agent.options import Options
 from agent.runners.local import LocalRunner
 from agent.track import Track
+from tests.absent import absent
 from tests.e2e.world import TRACK, make_workspace, write_ideas
 
 # As the driver's: it knows the GPUs by the environment, and finds none where /sys is not to be seen.
@@ -41,7 +42,7 @@ def track(text: str = TWO) -> Track:
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("gcc") is None:
-        pytest.skip("no C compiler")
+        absent("no C compiler (apt-get install gcc)")
     folder = tmp_path_factory.mktemp("driver")
     subprocess.run(
         ["gcc", "-shared", "-fPIC", "-x", "c", "-o", str(folder / "libcuda.so.1"), "-"],

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.errors import EditError
+from tests.absent import package
 from trainer import pack as packer
 from trainer.pack import main, minify, pack
 
@@ -142,7 +143,7 @@ def test_the_command_writes_the_file_and_says_the_sizes(tmp_path: Path, capsys: 
 
 @pytest.mark.slow
 def test_dynamo_traces_packed_code(tmp_path: Path) -> None:
-    pytest.importorskip("torch")
+    package("torch")
     script = tmp_path / "train_gpt.py"
     script.write_bytes(
         pack(

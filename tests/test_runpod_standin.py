@@ -2,13 +2,15 @@
 
 import pytest
 
+from tests import absent
 from tests.runpod import KEY, StandIn
 from tests.runpod_described import SPEC
 
 if not SPEC.is_file():
     pytest.skip("no ../shared/specs with RunPod's description here", allow_module_level=True)
-schemathesis = pytest.importorskip("schemathesis")
+absent.package("schemathesis")
 
+import schemathesis  # noqa: E402
 from hypothesis import HealthCheck, Phase, settings  # noqa: E402
 from schemathesis import Case  # noqa: E402
 from schemathesis.specs.openapi.checks import positive_data_acceptance  # noqa: E402

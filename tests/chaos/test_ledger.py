@@ -15,6 +15,7 @@ from agent.machines.records import Candidate
 from agent.machines.renting import Renter, rent, shut
 from agent.records import Amount, Proposal
 from agent.store import Store, Tx, open_store
+from tests.absent import package
 from tests.chaos.ledger import Ledger
 from tests.chaos.pods import Account
 from tests.filling import add_idea, add_measured
@@ -51,7 +52,7 @@ class Kept:
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Iterator[Kept]:
-    pytest.importorskip("asyncssh", reason="the key of pods is made by asyncssh")
+    package("asyncssh")  # makes the key of pods
     opened(tmp_path)[0].close()
     account = Account(tmp_path / "pods", tmp_path / "home", tmp_path / "key")
     with standin(account), closing(open_store(tmp_path / "runs.db")) as store:
