@@ -48,6 +48,17 @@ def test_a_table_is_a_runner_that_connects_to_nothing_yet(tmp_path: Path) -> Non
     found.close()
 
 
+@pytest.mark.parametrize(
+    ("page", "begins", "ends"), [("ssh.md", "```toml\n", "```"), ("runners.md", ":\n\n  ", "\n\n")]
+)
+def test_the_tables_that_the_documentation_shows_are_taken(tmp_path: Path, page: str, begins: str, ends: str) -> None:
+    text = Path("docs", page).read_text("utf-8").partition(begins)[2].partition(ends)[0]
+    assert "[lab]" in text and "address" in text
+    found = made(tmp_path, text)
+    assert isinstance(found, Fleet) and isinstance(found.runners["lab"], SshRunner)
+    found.close()
+
+
 def test_what_a_table_leaves_out(tmp_path: Path) -> None:
     rows = {"box": HostTable(address="a"), "other": HostTable(address="b", key="/k", gpus=(1,), slots=2)}
     assert hosts_of("lab", Settings(hosts=rows, connect_s=3.0)) == (

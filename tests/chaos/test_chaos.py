@@ -35,7 +35,6 @@ def workspace(work: scene.Scene, many: int, *tables: str) -> None:
     (work.root / "runners.toml").write_text("".join(tables))
 
 
-@wanted
 def test_a_controller_is_killed_once(tmp_path: Path) -> None:
     sshd.needed()
     key, home = boxes.new_key(tmp_path / "key"), tmp_path / "home"
