@@ -14,20 +14,24 @@ from agent.errors import BudgetExceeded, CaddieError, InfraError, StoreError, Us
 from agent.machines import book, work
 from agent.machines.records import BadRequest, Candidate, Full, Machine, NoCapacity
 from agent.machines.renting import make, shut, want
-from agent.machines.tending import Patience, due, prolong, tend
+from agent.machines.tending import Patience, tend
 from agent.runners.far.mirror import lose
 from agent.runners.job import JobPaths, Loss
 from agent.runners.reading import there
 from agent.runners.rented.desk import Desk
+from agent.runners.rented.paid import Paid, lease_s
 from agent.runners.rented.slots import Named
 from agent.runners.rented.waiting import AGAIN_S, GIVE_UP_S, Waits, cancel, over
 from agent.runners.results import order_of
 
 LOOK_S = 2.0  # between two steps while something is under way
 TEND_S = 60.0  # between two questions about a machine that works
-STARTING_S = 10.0  # and about one that is being made: the provider counts requests
+STARTING_S = 10.0  # and about one that is being made, or is silent: the provider counts requests
 NO_GOOD = 4  # machines in a row that came to nothing, before the job is given back
-SPARE_S = 600.0  # that a lease must have left when a job's own time is over
+
+
+class Quiet(InfraError):
+    """A machine that is there and does not do what it is asked to; its provider is all right."""
 
 
 class Keeper:
@@ -41,9 +45,8 @@ class Keeper:
         self._turned = ""  # why the machine takes no further run
         self._since: datetime | None = None  # idle
         self._tended: datetime | None = None
-        self._silent_since: datetime | None = None  # since when it has not answered
-        self._deaf_since: datetime | None = None  # since when it has not heard until when it is paid
-        self._told = False  # it has
+        self._quiet_since: datetime | None = None  # since when the machine has been of no use
+        self._paid = Paid(desk)
         self._failures = 0  # machines in a row that came to nothing
         self._lock = threading.RLock()
 
@@ -87,7 +90,7 @@ class Keeper:
             return
         if not self.idle:
             raise InfraError(f"{self.slot} has the job in {self._job}")
-        self._since = self._deaf_since = None
+        self._since = None
         self._waits.over()
         self._job = folder
 
@@ -113,6 +116,9 @@ class Keeper:
                 other = self._desk.turn(self.kind, self.gpus)
                 words = f"{error}; the next run asks for {other}" if other else str(error)
                 return self._blocked(words, 0.0 if other else GIVE_UP_S)
+            except Quiet as error:
+                self._waits.why = str(error)
+                return LOOK_S
             except InfraError as error:
                 return self._blocked(str(error), GIVE_UP_S)
 
@@ -150,10 +156,15 @@ class Keeper:
             self._learn()
             return 0.0
         now = self._desk.renter.clock()
-        often = TEND_S if self.machine.state == "live" else STARTING_S
+        often = TEND_S if self.machine.state == "live" and self._quiet_since is None else STARTING_S
         if self._tended is None or (now - self._tended).total_seconds() >= often:
             self._tended = now
-            self._look()
+            try:
+                self._look()
+            except InfraError:
+                if self.machine.state != "live":
+                    raise
+                self._quiet_since = None  # it may be our own link that is broken: nothing is held against the machine
         if self.machine is None:
             return 0.0
         if self.machine.state != "live":
@@ -171,12 +182,11 @@ class Keeper:
                 ),
             )
             return 0.0
-        lease_s = max(self._terms.lease_hours * 3600, self._terms.provision_s + order.wall_s + SPARE_S)
         with desk.starts:
             candidates = desk.candidates(self.kind, self.gpus)
-            self.machine = self._booked(candidates, lease_s, order.wall_s)
-        self._turned, self._tended, self._told = "", None, False
-        self._silent_since = self._deaf_since = None
+            self.machine = self._booked(candidates, order.wall_s)
+        self._turned, self._tended, self._quiet_since = "", None, None
+        self._paid.anew()
         try:
             self.machine = make(desk.renter, self.machine, candidates)
         except CaddieError:
@@ -187,14 +197,14 @@ class Keeper:
         self._waits.over()
         return LOOK_S
 
-    def _booked(self, candidates: Sequence[Candidate], lease_s: float, run_s: float) -> Machine:
-        desk, facts = self._desk, {"slot": self.slot}
+    def _booked(self, candidates: Sequence[Candidate], run_s: float) -> Machine:
+        desk, seconds, facts = self._desk, lease_s(self._terms, run_s), {"slot": self.slot}
         try:
-            return want(desk.renter, desk.campaign_id, candidates, lease_s, run_s, facts)
+            return want(desk.renter, desk.campaign_id, candidates, seconds, run_s, facts)
         except Full:
             if not desk.make_room():
                 raise
-            return want(desk.renter, desk.campaign_id, candidates, lease_s, run_s, facts)
+            return want(desk.renter, desk.campaign_id, candidates, seconds, run_s, facts)
 
     def _learn(self) -> None:
         """The making of its machine broke off: the book says what became of it. One that may be there is kept."""
@@ -206,13 +216,17 @@ class Keeper:
             with store.write() as tx:
                 self.machine = book.never_came(tx, self.machine.id, "was never asked for", self._desk.renter.clock())
         if self.machine.over:
-            self.machine = None
+            self._forget()
 
     def _look(self) -> None:
         assert self.machine is not None
         patience = Patience(self._terms.provision_s, self._terms.port_s)
         before = self.machine
-        self.machine = tend(self._desk.renter, before, patience)
+        try:
+            self.machine = tend(self._desk.renter, before, patience)
+        except BudgetExceeded:
+            self._learn()
+            raise
         if self.machine.state in ("closing", "gone", "refused"):
             self._failures += before.state == "creating" and self.machine.provider_id != ""
             self._nothing = self.machine.refused or self.machine.reason
@@ -229,12 +243,20 @@ class Keeper:
 
     def _use(self, now: datetime) -> float:
         assert self.machine is not None
-        if not self._lasts(now):
+        job = self._job
+        if job is not None and self._waiting() and not self._paid.lasts(self.machine, order_of(job).wall_s):
             self.end("too little of its time is left for the next run")
             return 0.0
-        if not self.place:
-            return self._reach(now)
-        self._silent_since = None
+        try:
+            again = self._serve(now) if self.place else self._reach()
+        except InfraError as error:
+            return self._bear(now, str(error))
+        self._quiet_since = None
+        return again
+
+    def _serve(self, now: datetime) -> float:
+        """A machine that answers. Raises InfraError: it does not do what it is asked to."""
+        assert self.machine is not None
         if self.machine.facts.get("admitted") is not True and not self._admit():
             return 0.0
         job = self._job
@@ -248,38 +270,36 @@ class Keeper:
         self._since = None
         return LOOK_S
 
-    def _lasts(self, now: datetime) -> bool:
-        """Whether a machine whose time can't be moved has enough of it for the job that waits."""
-        job = self._job
-        if not self._desk.rental.fixed or job is None or self._handed == job or over(job):
-            return True
-        assert self.machine is not None
-        return not due(self.machine, now, order_of(job).wall_s + SPARE_S)
-
-    def _reach(self, now: datetime) -> float:
-        """A machine that is there and does not answer: a new one, or one whose link is broken for now."""
+    def _reach(self) -> float:
+        """A machine that does not answer: a new one, or one whose link is broken for now. Raises InfraError."""
         assert self.machine is not None
         far, name = self._desk.ssh.machines, self.machine.name
         if far.named(name) is None:
             far.add(self._desk.host(self.machine, self.gpus))
-        self._silent_since = self._silent_since or now
-        if not self._given_up(self._silent_since, now, far.wrong(name)) and self.idle:
-            return self._idle(now)
-        return LOOK_S
+        if wrong := far.wrong(name):
+            raise InfraError(wrong)
+        return LOOK_S  # it was not asked yet
 
-    def _given_up(self, since: datetime, now: datetime, why: str) -> bool:
-        """Whether it took too long, and is given back."""
-        if (now - since).total_seconds() <= self._terms.port_s:
-            return False
-        self._refuse(f"nothing can be started on it: {why}")
-        return True
+    def _bear(self, now: datetime, why: str) -> float:
+        """One that is of no use is put up with for a while. With a run on it for as long as that may go on there: a
+        link may break, and whoever looks after the run knows when it is lost. Raises Quiet."""
+        self._quiet_since = self._quiet_since or now
+        waits = self.idle or self._waiting()
+        if waits and (now - self._quiet_since).total_seconds() > self._terms.port_s:
+            self._refuse(f"nothing can be started on it: {why}")
+            return 0.0
+        if self.idle:
+            self._idle(now)
+        elif waits and self._job is not None and self._quiet_since == now:
+            self._waits.say(self._job, why)
+        raise Quiet(why)
 
     def _hand(self, job: Path) -> bool:
         """False: the machine was given back instead."""
         assert self.machine is not None
         order, desk = order_of(job), self._desk
-        if not self._have(order.wall_s + SPARE_S):
-            return False
+        self.machine = self._paid.reserved(self.machine, order.wall_s)
+        self._paid.tell(self.machine)
         with desk.renter.store.write() as tx:
             work.at_work(tx, self.machine.id, order.run_id)
         desk.ssh.submit(order, job, f"{self.machine.name}/0")
@@ -294,8 +314,7 @@ class Keeper:
         if why:
             self._refuse(why)
             return False
-        if not self._arm():
-            return False
+        self._paid.tell(self.machine)
         with self._desk.renter.store.write() as tx:  # whoever comes later does not disturb it again
             self.machine = book.learnt(tx, self.machine.id, {"admitted": True})
         return True
@@ -307,39 +326,15 @@ class Keeper:
         self._nothing = why
         self._forget()
 
-    def _have(self, seconds: float) -> bool:
-        """So much time must be left of the lease: more is reserved, then the machine is told. False: it was given back
-        instead."""
-        assert self.machine is not None
-        if self._desk.rental.fixed:
-            return True
-        if due(self.machine, self._desk.renter.clock(), seconds):
-            self._told = False
-            self.machine = prolong(self._desk.renter, self.machine, seconds)
-        return self._told or self._arm()
-
-    def _arm(self) -> bool:
-        """Tells it until when it is paid. False: it has not heard for too long, and was given back. Raises InfraError:
-        it does not hear now."""
-        assert self.machine is not None
-        try:
-            self._desk.rearm(self.machine)
-        except InfraError as error:
-            now = self._desk.renter.clock()
-            self._deaf_since = self._deaf_since or now
-            if not self._given_up(self._deaf_since, now, str(error)):
-                raise
-            return False
-        self._told, self._deaf_since = True, None
-        return True
-
     def _idle(self, now: datetime) -> float:
         self._since = self._since or now
         if (now - self._since).total_seconds() >= self._terms.idle_s:
             self.end("idle")
         return LOOK_S
 
+    def _waiting(self) -> bool:
+        """Whether its job is on no machine yet."""
+        return not self.idle and self._handed != self._job
+
     def _blocked(self, why: str, patience_s: float) -> float:
-        job = self._job
-        waits = job is not None and not over(job) and self._handed != job
-        return self._waits.blocked(job if waits else None, why, patience_s)
+        return self._waits.blocked(self._job if self._waiting() else None, why, patience_s)
