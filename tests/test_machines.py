@@ -12,7 +12,7 @@ from agent import budget
 from agent.errors import BudgetExceeded, StoreError
 from agent.machines import book
 from agent.machines.burn import burn
-from agent.machines.records import BadRequest, Limits, Machine, NoBalance, NoCapacity, Unclear, Waiting
+from agent.machines.records import BadRequest, Limits, Machine, NoBalance, NoCapacity, SpentToday, Unclear, Waiting
 from agent.machines.renting import LOST_S, Renter, rent, shut
 from agent.machines.rules import RULES, RUNPOD, rules_of
 from agent.machines.sweep import settle, sweep
@@ -123,7 +123,7 @@ def test_a_day_is_any_24_hours(stand: StandIn, kept: tuple[Store, Campaign]) -> 
     stand.advance(HOUR)
     shut(one, machine.id, "enough")
     billed_at_last(one, stand)  # 3.5 $ of it are spent
-    with pytest.raises(BudgetExceeded, match=r"a day: 3\.50"):
+    with pytest.raises(SpentToday, match=r"a day: 3\.50"):
         rent(one, 1, PLACED, 4 * HOUR)
     stand.advance(21 * HOUR + 60)
     assert rent(one, 1, PLACED, 4 * HOUR).state == "creating"
@@ -324,7 +324,7 @@ def test_the_book_is_the_same_on_a_server(stand: StandIn) -> None:
     with contextlib.closing(store):
         one = renter(stand, store, Limits(usd_per_day=20.0))
         machine = rent(one, 1, PLACED, 4 * HOUR)
-        with pytest.raises(BudgetExceeded, match="a day"):
+        with pytest.raises(SpentToday, match="a day"):
             rent(one, 1, PLACED, 4 * HOUR)
         stand.advance(60)
         shut(one, machine.id, "enough")

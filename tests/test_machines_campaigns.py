@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from agent import budget
-from agent.errors import BudgetExceeded
 from agent.machines import book
-from agent.machines.records import Full, Limits
+from agent.machines.records import Full, Limits, SpentToday
 from agent.machines.renting import Renter, rent
 from agent.machines.sweep import settle, sweep
 from agent.records import Caps
@@ -62,7 +61,7 @@ def test_caps_of_a_day_and_of_machines_at_once_count_all_campaigns_of_a_store(st
     day_cap = Limits(usd_per_day=1.5 * WORST)
     with two(stand, tmp_path / "one", day_cap) as (one, night, day), two(stand, tmp_path / "other", day_cap) as other:
         rent(one, night, PLACED, 4 * HOUR)
-        with pytest.raises(BudgetExceeded, match="a day"):
+        with pytest.raises(SpentToday, match="a day"):
             rent(one, day, PLACED, 4 * HOUR)
         rent(other[0], other[1], PLACED, 4 * HOUR)  # another store: another person's caps
         with one.store.read() as reads:

@@ -69,6 +69,7 @@ def want(
 
     Raises, and changes nothing:
         BudgetExceeded: any cap would be passed.
+        SpentToday: that of a day would be.
         Full: as many machines as may be are there.
     """
     dearest = max(candidates, key=lambda one: one.usd_per_hour)
@@ -91,7 +92,7 @@ def want(
         "entry_id": entry_id,
         "until": iso(until),
         "created": iso(at),
-        "facts": dict(facts),
+        "facts": {"run_s": run_s, **facts},
     }
     machine_id = statements.add(tx.connection, machines, values)
     return _change(tx, machine_id, name=f"{prefix(tx, home)}c{campaign_id}-m{machine_id}")
@@ -113,12 +114,15 @@ def created(tx: Tx, machine_id: int, provider_id: str, place: str) -> Machine:
     return _change(tx, machine_id, provider_id=provider_id, place=place or was.place)
 
 
-def priced(tx: Tx, machine_id: int, usd_per_hour: float, *, rules: Rules) -> Machine:
-    """Its provider asks for more than it was thought to cost: more is set aside. Raises BudgetExceeded."""
+def priced(tx: Tx, machine_id: int, usd_per_hour: float, *, rules: Rules, limits: Limits, at: datetime) -> Machine:
+    """Its provider asks for more than it was thought to cost: more is set aside. Raises what `want` does."""
     was = get(tx, machine_id)
     if usd_per_hour <= was.usd_per_hour:
         return was
     usd = rules.worst(usd_per_hour, (_at(was.until) - _at(was.created)).total_seconds())
+    caps.below("a run", limits.usd_per_run, rules.cost(usd_per_hour, float(str(was.facts.get("run_s", 0.0)))))
+    caps.below("a lease", limits.usd_per_lease, usd)
+    caps.below_day(tx, limits, usd - budget.entry(tx, _entry(was)).reserved.usd, at)
     budget.resize(tx, _entry(was), Amount(usd=usd))
     return _change(tx, machine_id, usd_per_hour=usd_per_hour)
 
@@ -140,7 +144,7 @@ def lease(machine_id: int) -> str:
 
 
 def prolong(tx: Tx, machine_id: int, until: datetime, *, rules: Rules, limits: Limits, at: datetime) -> Machine:
-    """Reserves more; only then may the machine itself hear of its new time. Raises BudgetExceeded."""
+    """Reserves more; only then may the machine itself hear of its new time. Raises BudgetExceeded, SpentToday."""
     was = get(tx, machine_id)
     if until <= _at(was.until):
         return was

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select
 
 from agent.errors import BudgetExceeded
-from agent.machines.records import OVER, Full, Limits
+from agent.machines.records import OVER, Full, Limits, SpentToday
 from agent.store import Reads
 from agent.store.rows import iso
 from agent.store.schema import ledger, machines
@@ -24,15 +24,16 @@ def below(what: str, cap: float | None, usd: float) -> None:
 
 
 def below_day(reads: Reads, limits: Limits, more: float, at: datetime) -> None:
-    """Raises BudgetExceeded."""
+    """Raises SpentToday, and BudgetExceeded where no other day is better."""
     if limits.usd_per_day is None or more <= 0:
         return
     so_far = day_usd(reads, at)
     if so_far + more > limits.usd_per_day:
-        raise BudgetExceeded(
+        words = (
             f"{more:.2f} $ more would pass the cap of {limits.usd_per_day:.2f} $ a day: "
             f"{so_far:.2f} $ are spent or reserved"
         )
+        raise BudgetExceeded(words) if more > limits.usd_per_day else SpentToday(words, retry_after=600.0)
 
 
 def room(reads: Reads, limits: Limits) -> None:

@@ -154,6 +154,10 @@ class Full(Waiting):
     """As many machines as there may be are there."""
 
 
+class SpentToday(Waiting):
+    """As many dollars as may be spent in a day are spent or set aside."""
+
+
 class Unclear(InfraError):
     """The provider failed, or its answer was lost: what was asked for may have been done all the same."""
 

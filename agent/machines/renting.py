@@ -21,6 +21,7 @@ from agent.machines.records import (
     NotForUs,
     Provider,
     Seen,
+    SpentToday,
     Unclear,
     Waiting,
 )
@@ -77,7 +78,7 @@ def want(
     """A machine in the book, and nobody asked for it yet; see `book.want`.
 
     Raises:
-        BudgetExceeded: a cap would be passed.
+        BudgetExceeded, SpentToday: a cap would be passed.
         Full: as many machines as may be are there.
     """
     with renter.store.write() as tx:
@@ -101,7 +102,7 @@ def make(renter: Renter, machine: Machine, candidates: Sequence[Candidate]) -> M
     """Asks for what was wanted, one candidate after the other.
 
     Raises:
-        BudgetExceeded: it is dearer than a cap allows.
+        BudgetExceeded, SpentToday: it is dearer than a cap allows.
         NoCapacity: nobody has one now.
         NoBalance, KeyRefused, BadRequest: a person must act.
         InfraError: the provider does not answer; the book remembers what it was asked for.
@@ -119,11 +120,13 @@ def make(renter: Renter, machine: Machine, candidates: Sequence[Candidate]) -> M
 
 
 def price(renter: Renter, machine_id: int, seen: Seen) -> Machine:
-    """What it costs as its provider says now. Raises BudgetExceeded, and gives it back, where that passes a cap."""
+    """What it costs as its provider says now. Raises BudgetExceeded or SpentToday, and gives it back, where that passes
+    a cap."""
+    rules, limits = renter.provider.rules, renter.limits
     try:
         with renter.store.write() as tx:
-            return book.priced(tx, machine_id, seen.usd_per_hour, rules=renter.provider.rules)
-    except BudgetExceeded as error:
+            return book.priced(tx, machine_id, seen.usd_per_hour, rules=rules, limits=limits, at=renter.clock())
+    except (BudgetExceeded, SpentToday) as error:
         shut(renter, machine_id, f"dearer than it was said to be: {error}")
         raise
 

@@ -60,7 +60,7 @@ def keep(renter: Renter, campaign_id: int) -> None:
     """Sees to it that what lies there is paid; called now and then.
 
     Raises:
-        BudgetExceeded: the campaign can't pay for it any longer.
+        BudgetExceeded: the campaign can't pay for it any longer; SpentToday: nor can it today.
         UserError, InfraError: the provider does not say what lies there.
     """
     if not isinstance(renter.provider, Stores):

@@ -27,7 +27,7 @@ def tend(renter: Renter, machine: Machine, patience: Patience) -> Machine:
 
     Raises:
         InfraError: the provider does not answer; nothing was changed then.
-        BudgetExceeded: it is dearer than it was said to be, and was given back.
+        BudgetExceeded, SpentToday: it is dearer than it was said to be, and was given back.
     """
     if machine.over or machine.state == "wanted":
         return machine
@@ -80,8 +80,8 @@ def due(machine: Machine, at: datetime, ahead_s: float) -> bool:
 
 
 def prolong(renter: Renter, machine: Machine, seconds: float) -> Machine:
-    """More is reserved, so that it may live for so long from now. Raises BudgetExceeded. The machine itself has to be
-    told afterwards."""
+    """More is reserved, so that it may live for so long from now. Raises BudgetExceeded, SpentToday. The machine itself
+    has to be told afterwards."""
     at = renter.clock()
     with renter.store.write() as tx:
         until = at + timedelta(seconds=seconds)

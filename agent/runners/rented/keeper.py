@@ -6,20 +6,19 @@ getting one is written in its folder as its loss.
 """
 
 import threading
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 from agent.errors import BudgetExceeded, CaddieError, InfraError, StoreError, UserError
 from agent.machines import book, work
-from agent.machines.records import BadRequest, Candidate, Full, Machine, NoCapacity
-from agent.machines.renting import make, shut, want
+from agent.machines.records import BadRequest, Machine, NoCapacity, SpentToday
+from agent.machines.renting import make, shut
 from agent.machines.tending import Patience, tend
 from agent.runners.far.mirror import lose
 from agent.runners.job import JobPaths, Loss
 from agent.runners.reading import there
 from agent.runners.rented.desk import Desk
-from agent.runners.rented.paid import Paid, lease_s
+from agent.runners.rented.paid import Paid
 from agent.runners.rented.slots import Named
 from agent.runners.rented.waiting import AGAIN_S, GIVE_UP_S, Waits, cancel, over
 from agent.runners.results import order_of
@@ -162,7 +161,7 @@ class Keeper:
             try:
                 self._look()
             except InfraError:
-                if self.machine.state != "live":
+                if self.machine is None or self.machine.state != "live":
                     raise
                 self._quiet_since = None  # it may be our own link that is broken: nothing is held against the machine
         if self.machine is None:
@@ -175,18 +174,13 @@ class Keeper:
         desk, order = self._desk, order_of(job)
         if self._failures >= NO_GOOD:
             self._failures = 0
-            lose(
-                job,
-                Loss(
-                    False, 0.0, f"{NO_GOOD} machines in a row came to nothing; the last: {self._nothing}", machine=True
-                ),
-            )
+            words = f"{NO_GOOD} machines in a row came to nothing; the last: {self._nothing}"
+            lose(job, Loss(False, 0.0, words, machine=True))
             return 0.0
         with desk.starts:
             candidates = desk.candidates(self.kind, self.gpus)
-            self.machine = self._booked(candidates, order.wall_s)
+            self.machine = self._paid.booked(candidates, order.wall_s, self.slot)
         self._turned, self._tended, self._quiet_since = "", None, None
-        self._paid.anew()
         try:
             self.machine = make(desk.renter, self.machine, candidates)
         except CaddieError:
@@ -196,15 +190,6 @@ class Keeper:
         self._tended, self._since = desk.renter.clock(), None
         self._waits.over()
         return LOOK_S
-
-    def _booked(self, candidates: Sequence[Candidate], run_s: float) -> Machine:
-        desk, seconds, facts = self._desk, lease_s(self._terms, run_s), {"slot": self.slot}
-        try:
-            return want(desk.renter, desk.campaign_id, candidates, seconds, run_s, facts)
-        except Full:
-            if not desk.make_room():
-                raise
-            return want(desk.renter, desk.campaign_id, candidates, seconds, run_s, facts)
 
     def _learn(self) -> None:
         """The making of its machine broke off: the book says what became of it. One that may be there is kept."""
@@ -224,7 +209,7 @@ class Keeper:
         before = self.machine
         try:
             self.machine = tend(self._desk.renter, before, patience)
-        except BudgetExceeded:
+        except (BudgetExceeded, SpentToday):
             self._learn()
             raise
         if self.machine.state in ("closing", "gone", "refused"):
@@ -239,6 +224,8 @@ class Keeper:
         if not self.machine.over:
             return False
         self.machine = None
+        if isinstance(self._desk.fault, BudgetExceeded):  # what was set aside for it may be enough for another one
+            self._desk.fault = None
         return True
 
     def _use(self, now: datetime) -> float:
@@ -298,7 +285,12 @@ class Keeper:
         """False: the machine was given back instead."""
         assert self.machine is not None
         order, desk = order_of(job), self._desk
-        self.machine = self._paid.reserved(self.machine, order.wall_s)
+        self._paid.allowed(self.machine, order.wall_s)
+        try:
+            self.machine = self._paid.reserved(self.machine, order.wall_s)
+        except (BudgetExceeded, SpentToday):  # there may be enough for another one
+            self.end("no more of its time may be paid")
+            return False
         self._paid.tell(self.machine)
         with desk.renter.store.write() as tx:
             work.at_work(tx, self.machine.id, order.run_id)

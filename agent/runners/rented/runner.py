@@ -74,9 +74,13 @@ class RentingRunner:
         keepers = self._keepers.values()
         under_way = [one.slot for one in keepers if not one.idle]
         spare = [one.slot for one in keepers if one.idle and one.machine is not None]
-        if self._desk is not None and self._desk.fault is not None and not under_way and not spare:
-            raise self._desk.fault
-        return self._slots.now(under_way, spare)
+        fault = None if self._desk is None else self._desk.fault
+        if fault is not None and not under_way and not spare:
+            raise fault
+        found = self._slots.now(under_way, spare)
+        if isinstance(fault, BudgetExceeded):  # for no other machine, until one of them is over
+            return tuple(slot for slot in found if slot in under_way or slot in spare)
+        return found
 
     def lease(self, slot: str) -> str:
         """`NEW` while the slot has no machine; its run is told when there is one."""
