@@ -81,7 +81,7 @@ def world(knobs: Knobs, seed: int) -> Imagined:
 
 def open_campaign(root: Path, planner: Endless, *, long: bool) -> Setting:
     make_workspace(root, judged_track(), long=long)
-    options = Options(track="agent.toml", budget_hours=1e6, review="none", slots=2, seed=7)
+    options = Options(track="agent.toml", planner="mcp", budget_hours=1e6, review="none", slots=2, seed=7)
     setting = campaign.start(options, root, lambda text: None, lambda track, slots: FakeRunner(slots, 0.0, world))
     return replace(setting, planners=(planner,))
 

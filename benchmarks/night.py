@@ -88,7 +88,7 @@ def ours(root: Path, planned: list[tuple[float, bool]], blocks: int) -> Way:
     clock = SimulatedClock()
     runner = Night(clock, blocks, world_of(planned), name="block")
     make_workspace(root, judged_track().replace("train_wall_s = 90", "train_wall_s = 3000"))
-    options = Options(track="agent.toml", budget_hours=1e6, review="none", slots=blocks, seed=3)
+    options = Options(track="agent.toml", planner="mcp", budget_hours=1e6, review="none", slots=blocks, seed=3)
     setting = campaign.start(options, root, lambda text: None, lambda track, slots: runner)
     planner = SlowThinker(most=EXPERIMENTS, think_s=THINK_S, parallel=4, good=9, clock=clock)
     setting = replace(setting, planners=(planner,))

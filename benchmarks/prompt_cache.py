@@ -85,7 +85,7 @@ def words(draw: str, count: int) -> str:
 
 def contexts(ideas: int, root: Path) -> list[Context]:
     make_workspace(root, judged_track(), long=True)
-    options = Options(track="agent.toml", budget_hours=1e6, review="none", slots=2, seed=7)
+    options = Options(track="agent.toml", planner="mcp", budget_hours=1e6, review="none", slots=2, seed=7)
     setting = campaign.start(options, root, lambda text: None, lambda track, slots: FakeRunner(slots, 0.0, world))
     planner = Watched(ideas)
     planner.store = setting.store

@@ -146,7 +146,7 @@ def simulate(root: Path, slots: int, proposals: int, *, profile: bool = False) -
         .replace("memory_mb", "disk_mb = 1\nlog_mb = 1\nmemory_mb")
     )
     make_workspace(root, track)
-    options = Options(track="agent.toml", budget_hours=1e6, review="none", slots=slots, seed=7)
+    options = Options(track="agent.toml", planner="mcp", budget_hours=1e6, review="none", slots=slots, seed=7)
     setting = campaign.start(options, root, lambda text: None, lambda track, slots: runner)
     parallel = max(4, round(2 * slots * THINK_S / RUN_S))
     planner = SlowThinker(most=proposals, think_s=THINK_S, parallel=parallel, good=50, clock=clock)

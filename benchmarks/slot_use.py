@@ -153,7 +153,7 @@ def training(root: Path, corpus: Path, slots: int, think_s: float) -> Setting:
 def imitated(root: Path, slots: int, think_s: float, seconds: float, busy: float) -> Setting:
     """A script that takes as long as training does."""
     make_workspace(root, working_track(seconds, busy))
-    options = Options(track="agent.toml", budget_hours=1e4, review="none", slots=slots, seed=7)
+    options = Options(track="agent.toml", planner="mcp", budget_hours=1e4, review="none", slots=slots, seed=7)
     setting = campaign.start(options, root, print)
     return replace(setting, planners=(Endless(think_s=think_s, parallel=4, good=12),))
 
