@@ -17,8 +17,8 @@ from agent.judge.overlap import overlap
 from agent.options import Options, default_slots, enough, planner_names, review_policy
 from agent.planner import Planner, making
 from agent.records import Campaign, Caps, Draft, Proposal
-from agent.runners import Runner, classes, configured, rents
-from agent.runners.fleet import tells_leases
+from agent.runners import Runner, Sized, classes, configured, rents
+from agent.runners.fleet import parts, tells_leases
 from agent.setting import known
 from agent.store import Store, open_store, where
 from agent.syntax import NotParsed
@@ -75,6 +75,7 @@ def check(
     if budget is None:
         raise UserError(f"track {track.name} needs --budget GPU_HOURS")
     enough(track, budget)
+    sized(track, runner)
     planners = planner_names(options)
     walls = (*walled(track, runner, repo.root, planners, unsafe=options.unsafe), *alike(track, runner))
     caps, notes = _caps(options, budget, making.make(planners, track, repo.root), repo.root)
@@ -91,6 +92,22 @@ def check(
     return New(
         options, track, text, runner, slots, planners, caps, (*notes, *walls), name, base, words, edits, knobs, hashes
     )
+
+
+def sized(track: Track, runner: Runner) -> None:
+    """Raises UserError: an idea may be tried at a rung for whose GPUs there is no slot, and would wait for ever."""
+    deciding = track.gpus(track.decision.rung)
+    asked = {rung.name: track.gpus(rung.name) for rung in track.rung if track.cheaper(rung.name) is not None}
+    if set(asked.values()) <= {deciding} or any(isinstance(one, Sized) for one in parts(runner)):
+        return  # those that know sizes have slots of each, or will have when there is a machine
+    there = {len(one.gpus(slot)) or deciding for one in parts(runner) for slot in one.slots}
+    for name, gpus in asked.items():
+        if there and gpus not in there | {deciding}:
+            raise UserError(
+                f"track {track.name}: a run at rung {name} has {gpus} GPUs, and no slot here will. Machines over ssh "
+                f"and clusters have slots as large as a deciding run ({deciding} GPUs) alone: leave `gpus` out of that "
+                "[[rung]], or name a runner beside them that has slots of both sizes (local, workers, rented machines)"
+            )
 
 
 def walled(track: Track, runner: Runner, root: Path, planners: str, *, unsafe: bool) -> tuple[str, ...]:

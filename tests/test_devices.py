@@ -8,16 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from agent import campaign, devices
+from agent import campaign, devices, opening
 from agent import track as tracks
 from agent.devices import Asked, Seen
-from agent.errors import InfraError, MissingError
+from agent.errors import InfraError, MissingError, UserError
 from agent.hardware import Gpu
 from agent.options import Options
+from agent.runners import configured
+from agent.runners.fleet import Fleet
 from agent.runners.local import LocalRunner
 from agent.track import Track
 from tests.absent import absent
-from tests.e2e.world import TRACK, make_workspace, write_ideas
+from tests.e2e.world import TRACK, TRIALS, make_workspace, write_ideas
 
 # As the driver's: it knows the GPUs by the environment, and finds none where /sys is not to be seen.
 DRIVER = """
@@ -125,3 +127,26 @@ def test_a_campaign_is_refused_before_anything_is_written(tmp_path: Path, monkey
 def test_a_track_without_gpus_has_nothing_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "require", lambda track, runner: pytest.fail("it was counted"))
     assert campaign.sure_runner(track(TRACK), 1).slots == ("local/0",)
+
+
+SIZES = TRIALS.replace('kind = "cpu"', 'kind = "cuda"\ngpus = 2').replace('name = "short"', 'name = "short"\ngpus = 1')
+
+
+def test_a_rung_that_no_slot_is_as_large_as_is_refused_at_the_start(tmp_path: Path) -> None:
+    """Else its ideas would wait for ever."""
+    root = make_workspace(tmp_path / "work", track=SIZES)
+    (root / "runners.toml").write_text(
+        '[cluster]\nkind = "slurm"\nfolder = "/shared"\ngpus_per_node = 8\ngres = "h100"\n'
+    )
+    write_ideas(root, [{"title": "none", "edits": ""}])
+    options = Options(track="agent.toml", planner="scripted:.ideas.jsonl", slots=1, runner="cluster", budget_hours=9.0)
+    with pytest.raises(UserError, match=r"a run at rung short has 1 GPUs, .* \(2 GPUs\) alone: leave `gpus` out"):
+        campaign.start(options, root, lambda text: None)
+    assert not (root / "runs.db").exists()
+    sizes, alike = track(SIZES), track()
+    cluster = configured.make("cluster", configured.Place(sizes, 1, root, campaign.local_runner), {})
+    local = LocalRunner(2, GPUS, *sizes.sizes()[:1], sizes.sizes()[1:])
+    opening.sized(sizes, Fleet({"cluster": cluster, "local": local}))
+    opening.sized(alike, cluster)
+    with pytest.raises(UserError, match="no slot here will"):
+        opening.sized(sizes, cluster)

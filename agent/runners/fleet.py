@@ -314,5 +314,9 @@ def _text(where: Placed) -> str:
 
 def tells_leases(runner: Runner) -> bool:
     """Whether every machine that it may use can be told from the others."""
-    parts = runner.runners.values() if isinstance(runner, Fleet) else (runner,)
-    return all(isinstance(one, Leases) for one in parts)
+    return all(isinstance(one, Leases) for one in parts(runner))
+
+
+def parts(runner: Runner) -> tuple[Runner, ...]:
+    """The runners that it is made of."""
+    return tuple(runner.runners.values()) if isinstance(runner, Fleet) else (runner,)
