@@ -305,6 +305,24 @@ def test_a_machine_that_comes_back_is_ended_and_paid(stand: StandIn, one: Renter
     billed_at_last(one, stand)
 
 
+def test_a_pod_that_worked_is_not_free_while_the_bill_does_not_name_it(stand: StandIn, one: Renter) -> None:
+    machine = rent(one, 1, PLACED, HOUR)
+    stand.advance(60)
+    assert tend(one, machine, Patience()).state == "live"
+    stand.advance(600)
+    shut(one, machine.id, "enough")
+    pod, held = stand.pods[machine.provider_id], reserved(one)
+    pod.spans, spans = [], pod.spans
+    stand.advance(20 * HOUR)
+    assert settle(one) == 0.0 and (reserved(one), spent(one)) == (held, 0.0)
+    stand.advance(6 * HOUR)
+    settle(one)
+    assert (reserved(one), spent(one)) == (0.0, 0.0)  # it is believed after a day
+    pod.spans = spans
+    billed_at_last(one, stand)  # and so is what it says later
+    assert spent(one) > 0.6
+
+
 def test_a_bill_that_changes_later_is_followed(stand: StandIn, one: Renter) -> None:
     machine = rent(one, 1, PLACED, HOUR)
     stand.advance(600)

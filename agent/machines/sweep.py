@@ -11,11 +11,12 @@ from typing import Literal
 
 from agent.errors import CaddieError, InfraError
 from agent.machines import book, storage
-from agent.machines.records import Machine, Seen
+from agent.machines.records import Bill, Machine, Seen
 from agent.machines.renting import LOST_S, Renter, shut
 from agent.store import Reads
 from agent.store.lease import holder
 
+NAMED_S = 86400.0  # so long after its end a machine that worked is waited for in a bill that does not name it
 CHANGES_S = 7 * 86400.0  # so long after a machine's end its bill is compared again
 _CENT = 0.005
 
@@ -124,7 +125,7 @@ def settle(renter: Renter) -> float:
     for one in mine:
         if one.ended is None or datetime.fromisoformat(one.ended) > bill.until:
             continue
-        if one.provider_id not in bill.usd and not bill.whole:
+        if one.provider_id not in bill.usd and not _free(one, bill):
             continue
         usd = bill.usd.get(one.provider_id, 0.0)
         if one.billed_usd is None or abs(one.billed_usd - usd) >= _CENT:
@@ -132,6 +133,13 @@ def settle(renter: Renter) -> float:
                 book.settle(tx, one.id, usd)
             total += usd
     return total
+
+
+def _free(machine: Machine, bill: Bill) -> bool:
+    """Whether one that the bill does not name was free. One that worked was not: the bill is late, a day at most."""
+    assert machine.ended is not None
+    late = bill.until - datetime.fromisoformat(machine.ended) < timedelta(seconds=NAMED_S)
+    return bill.whole and not (machine.live and late)
 
 
 def _home(renter: Renter) -> str:
