@@ -259,6 +259,27 @@ def test_any_text_is_looked_at_within_seconds() -> None:
     assert [one.name for one in static.of_text("y" * 500_000)] == ["too_long"]
 
 
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        "".join(f"x{n} = f{'()' * 900}\n" for n in range(4)),
+        f"f{'()' * 800}[0] = 5\n",  # its target can't be written out
+        f"val_x = val_tokens\nfor epoch{'.a' * 950} in b: pass\n",
+    ],
+    ids=["many", "one", "for"],
+)
+def test_what_is_nested_deeply_hides_nothing_else(bomb: str) -> None:
+    text = "import requests\nimport torch\ntorch.hub.load(a)\nexec(input())\nBLOB = '" + "x" * 20_000 + "'\n"
+    whole = {(one.rule, one.severity, one.name) for one in static.of_text(text)}
+    assert {name for _, severity, name in whole if severity == "invalid"} == {
+        "network_import", "network_call", "hidden_code", "long_literal",
+    }  # fmt: skip
+    for bombed in (text + bomb, bomb + text):
+        assert set(told(bombed)) == whole | {(24, "flag", "too_deep")}
+    hides_in = bomb.replace("f()", "__import__('httpx')()").replace("b: pass", "__import__('httpx'): pass")
+    assert (22, "invalid", "network_import") in told(hides_in)
+
+
 def test_nothing_is_executed(tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     text = f"import os\nexec(\"open({str(mark)!r}, 'w')\")\nopen({str(mark)!r}, 'w')\n"

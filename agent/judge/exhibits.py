@@ -80,11 +80,10 @@ def _script(where: Path, name: str) -> tuple[tuple[Source, ...], tuple[Sign, ...
 def _signs(layers: tuple[Source, ...]) -> tuple[Sign, ...]:
     if sum(len(source.text) for source in layers) > 2 * static.LONGEST:
         return (Sign(24, "flag", "too_long", "the script is too long to be looked at", 0),)
-    try:
-        found = static.of_layers(layers)
-    except RecursionError:
-        return (Sign(24, "flag", "too_deep", "the script is nested too deeply to be looked at", 0),)
-    return (*found, *(Sign(24, "flag", "no_python", source.why, 0) for source in layers if source.why))
+    return (
+        *static.of_layers(layers),
+        *(Sign(24, "flag", "no_python", source.why, 0) for source in layers if source.why),
+    )
 
 
 # ------------------------------------------------------------ a submission

@@ -43,6 +43,7 @@ UNPICKLES = (
 )  # fmt: skip
 LONGEST = 400_000  # characters of a script: a longer one would take seconds
 DEEPEST = 1_000_000  # of `Words.depths` together: so would what is nested again and again. The trainer has 82,000
+TOO_DEEP = Sign(24, "flag", "too_deep", "it is nested too deeply to be looked at", 0)
 # A literal that is longer holds text or weights, which belong into the artifact; a list of a vocabulary is shorter.
 LONG, TOO_LONG = 2_000, 16_384  # characters
 MANY, TOO_MANY = 1_000, 8_192  # items of a list
@@ -57,11 +58,8 @@ def of_text(text: str) -> tuple[Sign, ...]:
     """Of a script that is not packed yet, and of all that it unpacks."""
     if len(text) > LONGEST:
         return (Sign(24, "flag", "too_long", f"it is too long to be looked at: {len(text):,} characters", 0),)
-    try:
-        with uncollected():
-            return tuple(of_layers(unpack("script", text.encode("utf-8", "surrogatepass"))))
-    except RecursionError:
-        return (Sign(24, "flag", "too_deep", "it is nested too deeply to be looked at", 0),)
+    with uncollected():
+        return tuple(of_layers(unpack("script", text.encode("utf-8", "surrogatepass"))))
 
 
 def new(before: str, after: str) -> list[Sign]:
@@ -96,26 +94,36 @@ _remembered: Remembered[Shown] = Remembered()
 def signs(parsed: Parsed, payload: Collection[tuple[int, int]] = ()) -> list[Sign]:
     """Everything that the text shows. `payload`: literals that are code, which was unpacked and is looked at too.
 
-    Raises:
-        RecursionError: it is nested too deeply to be looked at.
+    What is nested too deeply hides nothing but itself, and not its imports and literals: they take a look at each node.
     """
-    if sum(words_of(statement).depths for statement in parsed.statements) > DEEPEST:
-        raise RecursionError
     found = [*_imports(parsed.names)]
-    characters, validation = 0, False
+    characters, validation, deepest = 0, False, _deepest(parsed.statements)
+    looked_at = tuple(statement for statement in parsed.statements if words_of(statement).depths <= deepest)
     for statement in parsed.statements:
         alone = parsed.only(statement)
-        shown = _shown(alone, statement)
+        fits = words_of(statement).depths <= deepest
+        shown = _shown(alone, statement) if fits else _unseen(alone, -statement.line)
         validation |= shown.names_validation
         literals = _literals(alone, payload) if payload else shown.literals
         found += _moved(shown.signs, statement.line)
         found += literals.signs if payload else _moved(literals.signs, statement.line)
         characters += literals.characters
-    if validation:
-        found += flow.together(parsed)
+    try:
+        found += flow.together(replace(parsed, statements=looked_at)) if validation else ()
+    except RecursionError:
+        found.append(TOO_DEEP)
     if characters > ALL_LITERALS:
         found.append(Sign(1, "flag", "many_literals", f"literals of {characters:,} characters together", 0))
     return sorted(dict.fromkeys(found), key=lambda one: (one.line, one.rule, one.name, one.words))
+
+
+def _deepest(statements: Iterable[Statement]) -> int:
+    """The most `Words.depths` of a statement that is looked at: the least deep ones first, until all that fits."""
+    left = DEEPEST
+    for depths in sorted(words_of(statement).depths for statement in statements):
+        if (left := left - depths) < 0:
+            return depths - 1
+    return DEEPEST
 
 
 def _shown(alone: Parsed, statement: Statement) -> Shown:
@@ -125,11 +133,18 @@ def _shown(alone: Parsed, statement: Statement) -> Shown:
 
 
 def _look(alone: Parsed, by: int) -> Shown:
-    found = [*_calls(alone), *flow.alone(alone), *seeds.signs(alone), *packages.signs(alone), *_constants(alone)]
+    try:
+        found = [*_calls(alone), *flow.alone(alone), *seeds.signs(alone), *packages.signs(alone), *_constants(alone)]
+    except RecursionError:  # one expression can be too deep to be written out
+        return _unseen(alone, by)
     found += _own_file(alone)
+    return _unseen(alone, by)._replace(signs=tuple(_moved(found, by)), names_validation=flow.names_validation(alone))
+
+
+def _unseen(alone: Parsed, by: int) -> Shown:
+    """Its literals are seen all the same."""
     literals = _literals(alone)
-    literals = literals._replace(signs=tuple(_moved(literals.signs, by)))
-    return Shown(tuple(_moved(found, by)), literals, flow.names_validation(alone))
+    return Shown((TOO_DEEP,), literals._replace(signs=tuple(_moved(literals.signs, by))), names_validation=False)
 
 
 def _moved(found: Iterable[Sign], by: int) -> Iterator[Sign]:
@@ -160,13 +175,8 @@ def _imports(names: Names) -> Iterator[Sign]:
         elif may := _under(module, MAY_FETCH):
             yield Sign(22, "flag", "network_import", f"it imports {may}, which may fetch over a network", line)
         elif module.split(".")[0] in ("pickle", "dill", "cloudpickle", "joblib", "shelve"):
-            yield Sign(
-                25,
-                "flag",
-                "pickle",
-                f"it imports {module.split('.')[0]}: reading a pickle executes what is in it",
-                line,
-            )
+            words = f"it imports {module.split('.')[0]}: reading a pickle executes what is in it"
+            yield Sign(25, "flag", "pickle", words, line)
 
 
 def _under(module: str, known: tuple[str, ...]) -> str:
@@ -272,13 +282,8 @@ def _constants(parsed: Parsed) -> Iterator[Sign]:
             for target in node.targets:
                 name = ast.unparse(target)[:60]
                 if _PER_TOKEN.search(name):
-                    yield Sign(
-                        18,
-                        "flag",
-                        "fixed_bytes",
-                        f"{name} is the constant {value!r}: bytes have to be counted",
-                        node.lineno,
-                    )
+                    words = f"{name} is the constant {value!r}: bytes have to be counted"
+                    yield Sign(18, "flag", "fixed_bytes", words, node.lineno)
 
 
 def _own_file(parsed: Parsed) -> Iterator[Sign]:
@@ -289,10 +294,5 @@ def _own_file(parsed: Parsed) -> Iterator[Sign]:
             modes = [one.value for one in node.args[1:] if isinstance(one, ast.Constant) and isinstance(one.value, str)]
             writes = called == "open" and any(set(mode) & set("wax+") for mode in modes)
             if writes or getattr(node.func, "attr", "") in ("write_text", "write_bytes"):
-                yield Sign(
-                    24,
-                    "invalid",
-                    "writes_itself",
-                    "it writes over its own file: what ran must be what is shown",
-                    node.lineno,
-                )
+                words = "it writes over its own file: what ran must be what is shown"
+                yield Sign(24, "invalid", "writes_itself", words, node.lineno)
