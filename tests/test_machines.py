@@ -12,7 +12,18 @@ from agent import budget
 from agent.errors import BudgetExceeded, StoreError
 from agent.machines import book
 from agent.machines.burn import burn
-from agent.machines.records import BadRequest, Limits, Machine, NoBalance, NoCapacity, SpentToday, Unclear, Waiting
+from agent.machines.records import (
+    BadRequest,
+    KeyRefused,
+    Limits,
+    Machine,
+    NoBalance,
+    NoCapacity,
+    Seen,
+    SpentToday,
+    Unclear,
+    Waiting,
+)
 from agent.machines.renting import LOST_S, Renter, rent, shut
 from agent.machines.rules import RULES, RUNPOD, rules_of
 from agent.machines.sweep import settle, sweep
@@ -191,6 +202,44 @@ def test_a_list_that_nobody_shows_says_nothing(stand: StandIn, one: Renter) -> N
     assert len(stand.living()) == 1 and reserved(one) > 0
     assert [action.do for action in sweep(one).actions] == ["adopt", "close"]
     billed_at_last(one, stand)
+
+
+@pytest.mark.parametrize("then", ["none left", "none left there", "not for us", "no key"])
+def test_no_refusal_after_a_lost_answer_says_that_nothing_is_there(
+    stand: StandIn, one: Renter, then: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first request made it, and no list shows it yet; perhaps it took the last one that there was."""
+    stand.hidden_s = 100.0
+    stand.faults.append(("POST", "500 done"))
+
+    def sleep(seconds: float) -> None:
+        stand.none_left = {(H100, PLACED[0].place if then == "none left there" else "")}
+        stand.forbidden = {H100} if then == "not for us" else set()
+        if then == "no key":
+            monkeypatch.setattr(type(one.provider), "list", refused)
+        stand.sleep(seconds)
+
+    def refused(provider: object, prefix: str) -> list[Seen]:
+        raise KeyRefused("a new key, please")
+
+    with pytest.raises(Unclear, match="; then "):
+        rent(replace(one, sleep=sleep), 1, PLACED, 4 * HOUR)
+    monkeypatch.undo()
+    assert [row.state for row in rows(one)] == ["creating"] and len(stand.living()) == 1
+    assert reserved(one) == pytest.approx(WORST, abs=1e-6)
+    stand.advance(100)
+    assert tend(one, rows(one)[0], Patience()).provider_id and len(stand.pods) == 1
+
+
+def test_what_was_asked_for_a_moment_ago_may_yet_come(stand: StandIn, one: Renter) -> None:
+    """However long ago it was asked for the first time: each of these answers took its time."""
+    stand.hidden_s = LOST_S - 1
+    stand.faults.extend([*[("POST", "500")] * 3, ("POST", "500 done")])  # type: ignore[list-item]
+    with pytest.raises(Unclear):
+        rent(replace(one, sleep=lambda seconds: stand.sleep(LOST_S / 2)), 1, PLACED, 4 * HOUR)
+    assert tend(one, rows(one)[0], Patience()).state == "creating" and reserved(one) > 0
+    stand.advance(LOST_S / 2 - 1)
+    assert tend(one, rows(one)[0], Patience()).provider_id and len(stand.living()) == 1
 
 
 def test_what_was_never_made_gives_its_money_back(stand: StandIn, one: Renter) -> None:

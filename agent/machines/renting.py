@@ -154,8 +154,6 @@ def shut(renter: Renter, machine_id: int, reason: str, *, refused: str = "") -> 
 def _first(renter: Renter, machine: Machine, candidates: Sequence[Candidate]) -> Seen:
     refusals: list[InfraError] = []
     for candidate in candidates:
-        with renter.store.write() as tx:
-            book.creating(tx, machine.id, candidate, renter.clock())
         try:
             return _create(renter, machine, candidate)
         except (NoCapacity, NotForUs) as refusal:
@@ -172,25 +170,45 @@ def _first(renter: Renter, machine: Machine, candidates: Sequence[Candidate]) ->
 
 
 def _create(renter: Renter, machine: Machine, candidate: Candidate) -> Seen:
-    """One candidate, until there is a clear answer. The id is stored before anything else is done."""
+    """One candidate, until there is a clear answer. The id is stored before anything else is done.
+
+    Once an answer was lost, no later refusal says that nothing is there: what the provider says then raises Unclear.
+    """
+    doubt: Unclear | None = None
+    said: CaddieError = InfraError("nobody was asked")
     for attempt in range(TRIES):
+        _asking(renter, machine, candidate)
         try:
             seen = renter.provider.create(candidate, machine.name, datetime.fromisoformat(machine.until))
         except Waiting as error:
-            said: InfraError = error
+            said = error
             renter.sleep(min(LONGEST_WAIT_S, max(0.0, error.retry_after)))
             continue
         except Unclear as error:
-            said = error
+            said = doubt = error
+            _asking(renter, machine, candidate)  # it may have come at the end of a long wait
             renter.sleep(BACKOFF_S * 2**attempt)
-            there = by_name(renter, machine.name)
+            try:
+                there = by_name(renter, machine.name)
+            except CaddieError as refusal:
+                raise Unclear(f"{doubt}; then {refusal}") from refusal
             if there is None:
                 continue
             seen = there
+        except CaddieError as refusal:
+            if doubt is None:
+                raise
+            raise Unclear(f"{doubt}; then {refusal}") from refusal
         with renter.store.write() as tx:
             book.created(tx, machine.id, seen.provider_id, seen.place)
         return seen
     raise Unclear(f"{renter.provider.name} gave no clear answer to {TRIES} requests for a machine: {said}")
+
+
+def _asking(renter: Renter, machine: Machine, candidate: Candidate) -> None:
+    """By how long ago it was asked for last, it is known that it never came."""
+    with renter.store.write() as tx:
+        book.creating(tx, machine.id, candidate, renter.clock())
 
 
 def identified(renter: Renter, machine: Machine) -> Machine:
