@@ -1,10 +1,13 @@
 """Somebody keeps every machine that may be there, from the moment in which it is written down."""
 
+import errno
 from pathlib import Path
 
 import pytest
 
 from agent.machines import book
+from agent.runners.rented import keeper as keepers
+from agent.runners.rented import waiting
 from agent.runners.rented.runner import RentingRunner
 from tests.renting import HOUR, not_written
 from tests.runpod import QUICK, Course
@@ -91,6 +94,27 @@ def test_what_was_never_asked_for_gives_its_money_back(pool: Pool, monkeypatch: 
     assert pool.rows() == ["gone US-TX-3 was never asked for", "creating US-TX-3 "]
     assert len(pool.stand.living()) == 1
     runner.close()
+
+
+@pytest.mark.parametrize("what", ["its tombstone", "its folder"])
+def test_a_job_that_can_get_no_pod_waits_for_room_for_its_tombstone(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    pool.stand.balance = 0.0
+    runner = pool.runner()
+    paths = pool.job(runner)
+    keeper = runner._keepers["runpod/0"]
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(*(waiting, "lose", full) if what == "its tombstone" else (keepers, "over", full))
+        for _ in range(2):
+            runner.step()
+            assert "No space left" in keeper.why and not paths.lost.exists()
+            assert keeper.broke(RuntimeError("a fault")) == waiting.AGAIN_S and not paths.lost.exists()
+    runner.step()
+    assert runner.poll(paths.folder) == "lost" and "insufficient balance" in runner.loss(paths.folder).reason
 
 
 def test_what_no_slot_has_ends_with_the_campaign(pool: Pool, tmp_path: Path) -> None:

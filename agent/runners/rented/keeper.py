@@ -124,7 +124,11 @@ class Keeper:
     def broke(self, error: Exception) -> float:
         """A step failed by a fault of ours: its job does not wait for that to be mended. Seconds until the next."""
         with self._lock:
-            return self._blocked(f"a fault of Caddie's: {type(error).__name__}: {error}"[:1000], 0.0)
+            try:
+                return self._blocked(f"a fault of Caddie's: {type(error).__name__}: {error}"[:1000], 0.0)
+            except OSError as unread:  # nothing may end the slot's thread
+                self._waits.why = str(unread)
+                return AGAIN_S
 
     def end(self, reason: str) -> bool:
         """Gives the machine back; whether it is gone for sure."""

@@ -47,8 +47,12 @@ class Waits:
         now = self._desk.renter.clock()
         self._since = self._since or now
         if (now - self._since).total_seconds() >= patience_s:
-            self._since = None
-            lose(job, Loss(False, 0.0, f"no machine was to be had: {why}", machine=True))
+            try:
+                lose(job, Loss(False, 0.0, f"no machine was to be had: {why}", machine=True))
+            except OSError as error:  # a full disk: it is lost once there is room
+                self.why = f"{why}; {error}"
+            else:
+                self._since = None
             return AGAIN_S
         self.say(job, why)
         return min(MOST_AGAIN_S, AGAIN_S * 2.0 ** min(self._times - 1, 20))
