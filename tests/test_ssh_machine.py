@@ -1,5 +1,6 @@
 """One far machine: what it must be, what it is believed, and what comes back of a job that was hostile there."""
 
+import asyncio
 import json
 import os
 import struct
@@ -10,11 +11,14 @@ from pathlib import Path
 import pytest
 
 from agent.errors import InfraError
+from agent.runners.job import JobPaths
+from agent.runners.order import place
 from agent.runners.ssh import attendant, mirror
 from agent.runners.ssh.answers import Facts, Jobs, Looked, Nothing
-from agent.runners.ssh.link import Refused, Thread
+from agent.runners.ssh.errand import Errand
+from agent.runners.ssh.link import Refused, Thread, Unreachable
 from agent.runners.ssh.machine import Machine, _told
-from tests import sshd
+from tests import ordering, sshd
 from tests.scored import TOML
 
 MOST = 1000
@@ -150,6 +154,43 @@ def test_a_frame_of_a_gigabyte_is_refused(server: sshd.Sshd, tmp_path: Path, thr
 
     with pytest.raises(OSError, match="longer than it may be"):
         thread.wait(_read(Lying()), 10)  # type: ignore[arg-type]
+
+
+GREETING = """
+import struct, sys
+said = {said!r}.encode()
+sys.stdout.buffer.write(struct.pack(">I", len(said)) + said)
+sys.stdout.flush()
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "words"),
+    [('{"hardware_class": 1}', Unreachable, "nothing came of our code"), ('{"error": "no"}', InfraError, "box: no")],
+)
+def test_a_machine_that_greets_with_something_else_is_none(
+    machine: Machine, thread: Thread, monkeypatch: pytest.MonkeyPatch, said: str, kind: type[InfraError], words: str
+) -> None:
+    monkeypatch.setattr("agent.runners.ssh.machine.ATTENDANT", GREETING.format(said=said))
+    for _ in range(2):
+        with pytest.raises(kind, match=words):
+            thread.wait(machine.ready(), 60)
+    assert machine.facts is None
+
+
+def test_an_errand_is_given_up_though_its_machine_can_not_be_asked_to_end_it(tmp_path: Path) -> None:
+    class Broken:
+        async def end(self, job: str) -> bool:
+            raise OSError("no answer in our words")
+
+    paths = JobPaths(tmp_path / "jobs" / "r1")
+    order = ordering.order(TOML)
+    place(paths.folder, order, lambda code: None)
+    mirror.write(paths.folder, mirror.Placed("lab/box/0", "lab/box", 12.5))
+    errand = Errand(Broken(), paths.folder, order, tmp_path)  # type: ignore[arg-type]
+    asyncio.run(errand._hindered(OSError("an answer that is none")))
+    assert paths.lost.exists() and "an answer that is none" in paths.lost.read_text()
 
 
 def test_what_lay_on_the_way_for_long_is_not_begun(tmp_path: Path) -> None:

@@ -249,7 +249,7 @@ class Errand:
         """Whether nothing of it runs or lies there any more. If not, the next sweep ends it."""
         try:
             ends = [await self.machine.end(job) for job in (f"{self._name}.judge", self._name)]
-        except CaddieError:
+        except (CaddieError, OSError):  # what can't be asked may still be given up
             return False
         if all(ends):
             self._note(ended=True)

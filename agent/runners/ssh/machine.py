@@ -225,12 +225,15 @@ class Machine:
         )
         try:
             async with asyncio.timeout(START_S):
-                first = await _read(process)
+                facts = _told(Facts, await _read(process), self.host)
+        except InfraError:
+            process.close()
+            raise
         except (OSError, TimeoutError, asyncio.IncompleteReadError, broken()) as error:
             said = await _last(process)
             process.close()
             raise Unreachable(f"{self.host.name}: nothing came of our code there: {said or error}") from error
-        self.facts, self._said_at = _told(Facts, first, self.host), time.monotonic()
+        self.facts, self._said_at = facts, time.monotonic()
         self._attendant = process
 
     async def _equip(self, environment: Environment, there: There) -> object:
