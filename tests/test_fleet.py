@@ -11,7 +11,7 @@ from agent.judge.task import Auditing
 from agent.loop import Loop
 from agent.runners import JobPaths, JobState, ended
 from agent.runners.fake import FakeRunner, imagine
-from agent.runners.fleet import Fleet, NotPlacedError, placed
+from agent.runners.fleet import ALONE_S, Fleet, NotPlacedError, placed
 from agent.runners.local import LocalRunner
 from agent.runners.order import Order, place
 from agent.runners.rented.runner import RentingRunner
@@ -207,11 +207,18 @@ def test_one_that_a_person_must_mend_leaves_the_others_their_runs(job: Callable[
     lab.refused = "the login node has another host key"
     assert ended(both, [there, elsewhere]) == {elsewhere} and both.poll(there) == "running"
     assert both.slots == ("rented/0",)
-    with pytest.raises(UserError, match="another host key"):  # nothing else is under way
+    assert ended(both, [there]) == set()  # nothing else is under way, and it could be
+    clock.now += ALONE_S
+    with pytest.raises(UserError, match="another host key"):
         ended(both, [there])
+    assert ended(both, [there, elsewhere]) == {elsewhere} and ended(both, [there]) == set()
+    rented.slots = ()
+    with pytest.raises(UserError, match="another host key"):  # nor can it be
+        ended(both, [there])
+    rented.slots = ("rented/0",)
     lab.refused = ""
     assert ended(both, [there]) == {there}
-    clock.now += PAUSE_S
+    clock.now += ALONE_S
     assert both.slots == ("lab/0", "rented/0")
     lab.refused = "the login node has another host key"
     with pytest.raises(UserError, match="another host key"):

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from agent.records import Campaign
     from agent.store import Store
 
+ALONE_S = 1800.0  # for a planner that thinks; a campaign that has nothing else to do does not wait for ever
 OURS = (StoreError, BusyError, BudgetExceeded)  # no backend's fault, but one of the whole campaign
 
 
@@ -79,7 +80,8 @@ class Fleet:
     def __init__(self, runners: Mapping[str, Runner], clock: Callable[[], float] = time.monotonic) -> None:
         self.runners = dict(runners)
         self._far = {name: runner for name, runner in runners.items() if isinstance(runner, Far)}
-        self._rests = Rests(clock)
+        self._rests, self._clock = Rests(clock), clock
+        self._alone_since: float | None = None  # since when only what a person must mend has runs
         self._placed: dict[Path, str] = {}
 
     @property
@@ -209,7 +211,8 @@ class Fleet:
     def ended(self, folders: Collection[Path]) -> set[Path]:
         """
         Raises:
-            CaddieError: somebody must act before anything can be known of what is under way, of all of it.
+            CaddieError: somebody must act before anything can be known of what is under way, of all of it; and no other
+                backend has a slot, or none had a run for long.
         """
         by_runner: dict[str, list[Path]] = {}
         found: set[Path] = set()
@@ -227,8 +230,14 @@ class Fleet:
             except CaddieError as error:  # of one of them, or of all
                 found |= {folder for folder in mine if self.poll(folder) in ("done", "lost")}
                 faults += [] if isinstance(error, InfraError) else [error]
-        if not found and faults and len(faults) == len(by_runner):
+        if found or not faults or len(faults) < len(by_runner):
+            self._alone_since = None
+            return found
+        if self._alone_since is None:
+            self._alone_since = self._clock()
+        if self._clock() - self._alone_since >= ALONE_S:
             raise faults[0]
+        _ = self.slots
         return found
 
     def progress(self, folder: Path) -> Progress | None:
