@@ -1,15 +1,17 @@
 """Somebody keeps every machine that may be there, from the moment in which it is written down."""
 
 import errno
-from pathlib import Path
 
 import pytest
 
+from agent.errors import InfraError
 from agent.machines import book
+from agent.machines.records import KeyRefused
 from agent.runners.rented import keeper as keepers
 from agent.runners.rented import waiting
-from agent.runners.rented.runner import RentingRunner
-from tests.renting import HOUR, not_written
+from agent.runners.rented.runner import ENDING_S, RentingRunner
+from agent.runners.runpod.pods import Pods
+from tests.renting import not_written
 from tests.runpod import QUICK, Course
 from tests.runpod_pool import Pool
 
@@ -117,7 +119,7 @@ def test_a_job_that_can_get_no_pod_waits_for_room_for_its_tombstone(
     assert runner.poll(paths.folder) == "lost" and "insufficient balance" in runner.loss(paths.folder).reason
 
 
-def test_what_no_slot_has_ends_with_the_campaign(pool: Pool, tmp_path: Path) -> None:
+def test_what_no_slot_has_ends_with_the_campaign(pool: Pool) -> None:
     pool.stand.courses.append(QUICK)
     runner = pool.runner()
     pool.job(runner)
@@ -125,4 +127,46 @@ def test_what_no_slot_has_ends_with_the_campaign(pool: Pool, tmp_path: Path) -> 
     runner._keepers["runpod/0"].machine = None
     runner.close()
     assert pool.stand.living() == []
-    pool.stand.advance(HOUR)
+
+
+def test_one_that_can_not_be_ended_keeps_no_other_that_no_slot_has(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, delete = pool.runner(2), Pods.delete
+    for number in range(2):
+        pool.job(runner, number + 1, f"runpod/{number}")
+        runner.step()
+    for keeper in runner._keepers.values():
+        keeper.machine = None
+    refused = list(pool.stand.pods)
+
+    def once(pods: Pods, provider_id: str) -> None:
+        if provider_id in refused:
+            refused.clear()
+            raise KeyRefused("this key may end nothing")
+        delete(pods, provider_id)
+
+    monkeypatch.setattr(Pods, "delete", once)
+    with pytest.raises(KeyRefused):
+        runner.close()
+    assert len(pool.stand.pods) == 2 and len(pool.stand.living()) == 1
+
+
+@pytest.mark.parametrize("slot", [True, False])
+def test_a_pod_that_shows_for_a_moment_after_its_end_is_no_trouble(pool: Pool, slot: bool) -> None:
+    runner = pool.runner()
+    pool.job(runner)
+    runner.step()
+    if not slot:
+        runner._keepers["runpod/0"].machine = None
+    pool.stand.dying_s = ENDING_S / 2
+    runner.close()
+    assert pool.stand.living() == [] and pool.rows() == ["gone US-TX-3 the campaign has stopped"]
+
+
+def test_a_pod_that_shows_for_long_after_its_end_is_named(pool: Pool) -> None:
+    runner = pool.runner()
+    pool.job(runner)
+    runner.step()
+    pool.stand.dying_s, began = 10 * ENDING_S, pool.stand.at
+    with pytest.raises(InfraError, match="machines of runpod/0 did not end yet"):
+        runner.close()
+    assert (pool.stand.at - began).total_seconds() <= 2 * ENDING_S

@@ -9,6 +9,8 @@ Nothing here waits for a machine but the slot's own thread.
 import contextlib
 import threading
 from collections.abc import Callable, Collection
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,10 +42,13 @@ if TYPE_CHECKING:
 # Until the first machine says what it has. One with less is given back, and nothing runs on it.
 THOUGHT_LEVEL: Level = "landlock"
 COMPARE_S = 3600.0  # bills are final an hour after the hour, and until then more is set aside
+ENDING_S = 30.0  # for machines to end, when the campaign does
+LOOK_S = 3.0
 _STOPPED = "the campaign has stopped"
 SLOT = "slot"  # the file in a job's folder that says which slot it waits for or is in
 
 Admit = Callable[[Machine, Machines], str]
+End = Callable[[], bool]  # of a machine: whether it is gone for sure
 
 
 class RentingRunner:
@@ -232,29 +237,25 @@ class RentingRunner:
         with contextlib.ExitStack() as whatever_comes:  # what one of them raises keeps no other machine
             whatever_comes.callback(self._rental.close)
             whatever_comes.callback(self._ssh.close)
-            if self._desk is not None:
-                whatever_comes.callback(storage.end, self._desk.renter, [self._desk.campaign_id], _STOPPED)
-            left: list[str] = []
-            whatever_comes.callback(self._end_others, left)
+            left: dict[str, End] = {}
+            if (desk := self._desk) is not None:
+                whatever_comes.callback(storage.end, desk.renter, [desk.campaign_id], _STOPPED)
+                whatever_comes.callback(_look_again, desk.renter, left)
+                whatever_comes.callback(self._end_others, desk, left)
             for keeper in self._keepers.values():
-                whatever_comes.callback(self._end, keeper, left)
+                whatever_comes.callback(_end, keeper.slot, partial(keeper.end, _STOPPED), left)
         if left:
             raise InfraError(f"machines of {', '.join(left)} did not end yet: `agent machines reap` tries again")
 
-    def _end(self, keeper: Keeper, left: list[str]) -> None:
-        if not keeper.end(_STOPPED):
-            left.append(keeper.slot)
-
-    def _end_others(self, left: list[str]) -> None:
+    def _end_others(self, desk: Desk, left: dict[str, End]) -> None:
         """What the book has of this campaign, and no slot."""
-        if (desk := self._desk) is None:
-            return
         kept = {keeper.machine.id for keeper in self._keepers.values() if keeper.machine is not None}
         with desk.renter.store.read() as reads:
             there = book.everyone(reads, campaign_id=desk.campaign_id, backend=self.name)
-        left += [
-            book.lease(row.id) for row in there if row.id not in kept and not shut(desk.renter, row.id, _STOPPED).over
-        ]
+        with contextlib.ExitStack() as whatever_comes:
+            for row in there:
+                if row.id not in kept:
+                    whatever_comes.callback(_end, book.lease(row.id), partial(_over, desk.renter, row.id), left)
 
     def _keep(self, keeper: Keeper) -> None:
         while not self._stop.is_set():
@@ -321,3 +322,23 @@ class RentingRunner:
         except ValueError:
             return ""  # by somebody: `ssh` says what is wrong
         return None if placed is None else placed.host
+
+
+def _over(one: Renter, machine_id: int) -> bool:
+    return shut(one, machine_id, _STOPPED).over
+
+
+def _end(name: str, end: End, left: dict[str, End]) -> None:
+    if not end():
+        left[name] = end
+
+
+def _look_again(one: Renter, left: dict[str, End]) -> None:
+    """Whose end was accepted may show for some moments more; `left` keeps those that still do."""
+    until = one.clock() + timedelta(seconds=ENDING_S)
+    for _ in range(int(ENDING_S / LOOK_S)):
+        if not left or one.clock() >= until:
+            return
+        one.sleep(LOOK_S)
+        for name in [name for name, end in left.items() if end()]:
+            del left[name]
