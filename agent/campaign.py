@@ -183,7 +183,8 @@ def _go_on(
     old = tracks.parse(campaign.track_toml, f"track of {campaign.name}")
     # It plans nothing any more, so it needs no planner; what it left running is cancelled and settled.
     resting = _setting(campaign, old, store, repo, make_runner(old, campaign.slots), plans=False)
-    wind_up(resting, "the track or its data changed")
+    if left := wind_up(resting, "the track or its data changed"):
+        say(left)
     return _open(new, store, repo, say)
 
 

@@ -13,12 +13,12 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Literal
 
 from agent.clock import REAL, Clock
-from agent.errors import BudgetExceeded, CaddieError
+from agent.errors import BudgetExceeded, CaddieError, StoreError
 from agent.llm.meter import write_off
 from agent.machines import reaping
 from agent.records import Proposal
@@ -71,6 +71,7 @@ class Loop:
         self._interrupts = 0
         self._request = ""
         self._told: Asked = ""
+        self._left = ""  # what could not be given back
         self._found_at = 0.0  # since when there is nothing left but findings
         self._over: bool | None = None  # asked again when something has happened
         self._passed = False  # an idea that passed waits to be promoted
@@ -92,7 +93,7 @@ class Loop:
                 tx.add_event(setting.campaign.id, LEADING, f"process {os.getpid()} on {socket.gethostname()}")
             found = self._until_over(lease)
             close(setting, found)
-            return found
+        return found._replace(left=self._left)
 
     def _open(self) -> None:
         """What is rented is looked after by whoever leads, and by nobody else: it would end what it has no run for."""
@@ -291,20 +292,29 @@ class Loop:
     @contextmanager
     def _given_back(self) -> Iterator[None]:
         """Whatever the end is, what is idle and costs money is given back; and what could not be is said beside it."""
-        runner, ended_by = self._setting.runner, None
+        ended_by: BaseException | None = None
         try:
             yield
-        except CaddieError as error:
+        except BaseException as error:
             ended_by = error
             raise
         finally:
-            if isinstance(runner, Closes):
+            if isinstance(self._setting.runner, Closes):
                 try:
-                    runner.close()
+                    self._setting.runner.close()
                 except CaddieError as left:
-                    if ended_by is None:
-                        raise
-                    ended_by.args = (f"{ended_by}\n{left}",)
+                    self._leave(str(left), ended_by)
+
+    def _leave(self, left: str, ended_by: BaseException | None) -> None:
+        """What could not be given back takes nothing from how the campaign ended."""
+        if isinstance(ended_by, CaddieError):
+            ended_by.args = (f"{ended_by}\n{left}",)
+        elif ended_by is not None:
+            ended_by.add_note(left)
+        else:
+            self._left = left
+            with suppress(StoreError), self._setting.store.write() as tx:
+                tx.add_event(self._setting.campaign.id, "machine", left)
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -334,10 +344,12 @@ def _unwalked() -> Iterator[None]:
         gc.unfreeze()
 
 
-def wind_up(setting: Setting, reason: str) -> None:
-    """Ends a campaign that can't go on: what runs is cancelled and settled, and every idea ends in a final state."""
+def wind_up(setting: Setting, reason: str) -> str:
+    """Ends a campaign that can't go on: what runs is cancelled and settled, and every idea ends in a final state.
+    Gives what could not be given back."""
     with setting.store.write() as tx:
         refuse(tx.connection, f"campaign {setting.campaign.name}")  # it would end another controller's runs
         tx.ask(setting.campaign.id, "cancel")
-    Loop(setting).run()
+    left = Loop(setting).run().left
     close(setting, Ending("finished", reason))
+    return left

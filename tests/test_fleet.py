@@ -1,11 +1,14 @@
 """Several runners as one: jobs are found where they were placed, a backend that fails rests, classes never mix."""
 
+import json
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from agent import opening, reach
+from agent.cli.run import _silently
 from agent.errors import BudgetExceeded, CaddieError, InfraError, UserError
 from agent.judge.task import Auditing
 from agent.loop import Loop
@@ -19,7 +22,7 @@ from agent.runners.rests import PAUSE_S
 from agent.runners.runpod.rental import PodRental
 from agent.runners.runpod.settings import Settings
 from agent.states import FINAL
-from agent.store import Store
+from agent.store import Store, open_store
 from agent.track import load, parse
 from sandbox import Level
 from tests.e2e import world
@@ -298,12 +301,12 @@ class Holding(FakeRunner):
     """What it holds can be given back, unless that fails."""
 
     error: Exception | None = None
-    refused = ""
+    refused: str | Exception = ""
     closed = False
 
     def poll(self, folder: Path) -> JobState:
         if self.refused:
-            raise UserError(self.refused)
+            raise self.refused if isinstance(self.refused, Exception) else UserError(self.refused)
         return super().poll(folder)
 
     def close(self) -> None:
@@ -322,15 +325,48 @@ def test_one_that_can_give_nothing_back_keeps_no_other_from_it(error: CaddieErro
     assert other.closed
 
 
-@pytest.mark.parametrize("refused", ["", "the cluster refuses the key"])
-def test_what_could_not_be_given_back_is_said_however_a_campaign_ends(tmp_path: Path, refused: str) -> None:
+@pytest.mark.parametrize("fault", [UserError("the cluster refuses the key"), RuntimeError("a fault of ours")])
+def test_what_could_not_be_given_back_is_said_beside_what_ended_a_campaign(tmp_path: Path, fault: Exception) -> None:
     root = world.make_workspace(tmp_path / "work")
     world.write_ideas(root, IDEAS[:1])
     one = Holding(1, name="one")
-    one.error, one.refused = InfraError("machines of one/0 did not end yet"), refused
+    one.error, one.refused = InfraError("machines of one/0 did not end yet"), fault
     setting = world.open_campaign(root, make_runner=lambda slots: Fleet({"one": one}))
-    with pytest.raises(CaddieError, match="did not end yet") as found:
+    with pytest.raises(type(fault)) as found:
         Loop(setting).run()
-    assert refused in str(found.value) and type(found.value) is (UserError if refused else InfraError)
+    said = "".join(traceback.format_exception_only(found.value))
+    assert str(fault).splitlines()[0] in said and "did not end yet" in said
     with setting.store.read() as reads:
-        assert reads.campaigns()[0].state == ("running" if refused else "finished")
+        assert reads.campaigns()[0].state == "running"
+
+
+def test_what_could_not_be_given_back_takes_nothing_from_a_good_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = world.make_workspace(tmp_path / "work")
+    world.write_ideas(root, IDEAS[:1])
+    one = Holding(1, name="one")
+    one.error = InfraError("machines of one/0 did not end yet")
+    setting = world.open_campaign(root, make_runner=lambda slots: Fleet({"one": one}))
+    with setting.store.read() as reads:
+        campaign = reads.campaigns()[0]
+    _silently(setting)
+    with open_store(root / "runs.db").read() as reads:
+        assert reads.campaigns()[0].state == "finished"
+        assert reads.events(campaign.id)[-1].text == str(one.error)
+    said = capsys.readouterr()
+    assert json.loads(said.out)["state"] == "finished" and said.err == f"{one.error}\n"
+
+
+def test_what_could_not_be_given_back_keeps_no_changed_track_from_its_campaign(tmp_path: Path) -> None:
+    root = world.make_workspace(tmp_path / "work")
+    world.write_ideas(root, IDEAS[:1])
+    world.open_campaign(root).store.close()
+    track = root / "agent.toml"
+    track.write_text(track.read_text().replace("alpha = 0.004", "alpha = 0.01"))
+    one, said = Holding(1), list[str]()
+    one.error = InfraError("machines of one/0 did not end yet")
+    setting = world.open_campaign(root, say=said.append, make_runner=lambda slots: one)
+    assert setting.campaign.name == "toy-2" and str(one.error) in said
+    with setting.store.read() as reads:
+        assert [campaign.state for campaign in reads.campaigns()] == ["finished", "running"]

@@ -14,6 +14,7 @@ from agent.errors import UserError
 
 if TYPE_CHECKING:
     from agent.setting import Setting
+    from agent.steps.ending import Ending
 
 Track = Annotated[str, typer.Option(help="Name of a track (`agent tracks`) or a TOML file.")]
 Budget = Annotated[
@@ -194,8 +195,7 @@ def _silently(setting: "Setting") -> None:
         now = status(reads, setting.campaign.id)
     setting.store.close()
     emit(now, True, str)
-    if ending.failed:
-        raise typer.Exit(1)
+    _exit(ending)
 
 
 def _shown(setting: "Setting") -> None:
@@ -208,6 +208,13 @@ def _shown(setting: "Setting") -> None:
     typer.echo(f"{setting.campaign.name} {ending.state}: {ending.reason}.")
     typer.echo(summary(setting.store, setting.campaign.id, setting.folder, width=width()))
     setting.store.close()
+    _exit(ending)
+
+
+def _exit(ending: "Ending") -> None:
+    """A machine that is left takes nothing from how the campaign ended."""
+    if ending.left:
+        typer.echo(ending.left, err=True)
     if ending.failed:
         raise typer.Exit(1)
 

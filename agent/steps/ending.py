@@ -30,6 +30,8 @@ class Ending(NamedTuple):
     failed: bool = False
     """Something is wrong that a person must mend. Where going on would only show it again, the campaign is finished:
     the next start opens a new one on what was mended."""
+    left: str = ""
+    """What could not be given back, and what a person can do about it."""
 
 
 NO_MORE_IDEAS = Ending("finished", "the planner has no more ideas")
