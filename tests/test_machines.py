@@ -24,7 +24,7 @@ from agent.machines.records import (
     Unclear,
     Waiting,
 )
-from agent.machines.renting import LOST_S, Renter, rent, shut
+from agent.machines.renting import LOST_S, Renter, rent, shut, want
 from agent.machines.rules import RULES, RUNPOD, rules_of
 from agent.machines.sweep import settle, sweep
 from agent.machines.tending import Patience, prolong, tend
@@ -292,6 +292,13 @@ def test_one_that_does_not_end_stays_closing(stand: StandIn, one: Renter) -> Non
     assert reserved(one) > 0 and len(stand.living()) == 1
     assert tend(one, rows(one)[0], Patience()).state == "gone"  # tried again
     assert stand.living() == []
+
+
+def test_what_nobody_was_asked_for_is_over_at_once(stand: StandIn, one: Renter) -> None:
+    machine = want(one, 1, PLACED, 4 * HOUR)
+    assert reserved(one) > 0
+    after = shut(one, machine.id, "the campaign has stopped")
+    assert (after.state, after.reason, reserved(one), stand.seen) == ("gone", "the campaign has stopped", 0.0, [])
 
 
 def test_an_end_that_was_accepted_is_not_yet_one(stand: StandIn, one: Renter) -> None:

@@ -134,6 +134,9 @@ def price(renter: Renter, machine_id: int, seen: Seen) -> Machine:
 def shut(renter: Renter, machine_id: int, reason: str, *, refused: str = "") -> Machine:
     """Ends a machine; it is `closing` until its provider shows that it is gone, and the next try goes on from there."""
     with renter.store.write() as tx:
+        was = book.get(tx, machine_id)
+        if was.state == "wanted" and not was.provider_id:  # nobody was asked for it
+            return book.never_came(tx, machine_id, reason, renter.clock())
         machine = book.closing(tx, machine_id, reason, refused=refused)
     if machine.over:
         return machine
