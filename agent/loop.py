@@ -69,6 +69,7 @@ class Loop:
         self._conforming = Conforming(setting)
         self._filling = Filling(setting, self._agenda, self._slots, self._conforming, self._may_plan, clock)
         self._interrupts = 0
+        self._opening = False
         self._request = ""
         self._told: Asked = ""
         self._left = ""  # what could not be given back
@@ -97,10 +98,13 @@ class Loop:
 
     def _open(self) -> None:
         """What is rented is looked after by whoever leads, and by nobody else: it would end what it has no run for."""
-        setting = self._setting
-        reaping.before(setting.store, setting.repo.root, setting.campaign)
-        if isinstance(setting.runner, Joins):
-            setting.runner.opened(setting.store, setting.campaign)
+        setting, self._opening = self._setting, True
+        try:
+            reaping.before(setting.store, setting.repo.root, setting.campaign)
+            if isinstance(setting.runner, Joins):
+                setting.runner.opened(setting.store, setting.campaign)
+        finally:
+            self._opening = False
 
     def _until_over(self, lease: Lease) -> Ending:
         try:
@@ -318,10 +322,13 @@ class Loop:
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """Ctrl-C once: finish what runs. Twice, a SIGTERM, or a terminal that is closed: cancel it, settle, exit."""
+        """Ctrl-C once: finish what runs. Twice, a SIGTERM, or a terminal that is closed: cancel it, settle, exit; and
+        while it is being opened, which may wait long for a provider, leave it as it is."""
 
         def interrupt(number: int, frame: FrameType | None) -> None:
             self._interrupts += 1 if number == signal.SIGINT else 2
+            if self._opening and self._interrupts > 1:
+                raise KeyboardInterrupt
 
         numbers = [signal.SIGINT, signal.SIGTERM]
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it

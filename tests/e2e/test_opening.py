@@ -1,6 +1,7 @@
 """What a campaign is opened on: the last head, a commit, edits of the checkout, a changed track; what is refused."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -202,6 +203,28 @@ def test_only_who_leads_a_campaign_looks_after_its_machines(root: Path) -> None:
     assert runner.told == []
     assert Loop(setting).run().state == "finished"
     assert runner.told == [f"opened while {os.getpid()} leads", "closed"]
+
+
+@pytest.mark.parametrize("numbers", [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM,)])
+def test_a_start_that_hangs_can_be_interrupted(root: Path, numbers: tuple[signal.Signals, ...]) -> None:
+    class Hanging(Renting):
+        def opened(self, store: Store, campaign: Campaign) -> None:
+            for number in numbers:
+                signal.raise_signal(number)
+                self.told.append(f"{number.name} was only counted")
+
+        def close(self) -> None:
+            signal.raise_signal(signal.SIGTERM)  # what costs money is given back all the same
+            super().close()
+
+    world.write_ideas(root, WIDER)
+    runner = Hanging(1)
+    setting = world.open_campaign(root, make_runner=lambda slots: runner)
+    with pytest.raises(KeyboardInterrupt):
+        Loop(setting).run()
+    assert runner.told == [*["SIGINT was only counted"][: len(numbers) - 1], "closed"]
+    setting.store.close()
+    assert Loop(world.resume_campaign(root)).run().state == "finished"
 
 
 def test_a_branch_that_was_removed_is_made_again_at_the_head(root: Path) -> None:
