@@ -73,7 +73,7 @@ def test_each_rule_alone_catches_a_cheat(tmp_path: Path, how: str) -> None:
 
 @pytest.mark.parametrize(
     ("how", "end"),
-    [("gone when accused", "ended with exit code 3"), ("waits when accused", "stopped by its wall limit")],
+    [("gone when accused", "failed"), ("waits when accused", "capped"), ("tells when accused", "failed")],
 )
 def test_who_does_not_come_back_to_an_accusation_is_not_rid_of_it(
     tmp_path: Path, how: str, end: str, monkeypatch: pytest.MonkeyPatch
@@ -92,17 +92,18 @@ def test_who_does_not_come_back_to_an_accusation_is_not_rid_of_it(
 
     asking = whole.session
 
-    def hurried(task: Task, files: Files, scores: Scores, plan: Plan, deadline: float) -> Said:
-        return asking(
-            task, files, scores, plan, time.monotonic() + 4.0 if note.exists() and "waits" in how else deadline
-        )
+    def hurried(task: Task, files: Files, scores: Scores, plan: Plan, deadline: float, *told: int) -> Said:
+        until = time.monotonic() + 4.0 if note.exists() and "waits" in how else deadline
+        return asking(task, files, scores, plan, until, *told)
 
     monkeypatch.setattr(whole, "repeat_plan", noted)
     monkeypatch.setattr(whole, "session", hurried)
     (found,) = judged.audit().findings
     assert (found.rule, found.severity) == ("repeat_unfinished", "flag")
-    assert found.text.startswith("accused of not_normalised: at position ") and end in found.text
-    assert "whether a second fresh process says the same is not known, because it did not finish" in found.text
+    assert found.text.startswith("accused of not_normalised: at position ")
+    assert found.text.endswith(f"says the same is not known, because it did not finish ({end})")
+    log = JobPaths(tmp_path / "job").score_log.read_bytes()
+    assert b"the text" not in log and (b"is not kept]" in log) == (how == "tells when accused")
 
 
 def test_only_surprise_finds_what_leaks_rarely(tmp_path: Path) -> None:

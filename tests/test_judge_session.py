@@ -17,7 +17,7 @@ import pytest
 
 from agent.judge.logs import reported
 from agent.judge.session import judge_sha
-from agent.judge.task import Measured
+from agent.judge.task import Auditing, Measured
 from agent.runners.job import JobPaths
 from sandbox import in_force
 from tests.candidates import honest
@@ -183,6 +183,14 @@ def test_who_reads_the_log_of_a_scored_run_learns_nothing_of_the_text(tmp_path: 
     assert run_session(task).status == "ok"
     log = JobPaths(tmp_path / "job").score_log.read_bytes()
     assert set(log.split(b"\n")) == {b"", b"[what it printed since it was shown validation text is not kept]"}
+
+
+def test_nor_from_a_process_that_fails_where_the_score_stays(tmp_path: Path) -> None:
+    task = make_job(tmp_path / "job", how="spills_where_nothing_rests_on_it")
+    found = run_session(task, auditing=Auditing("full"))
+    assert (found.status, found.findings) == ("ok", ())
+    log = JobPaths(tmp_path / "job").score_log.read_bytes()
+    assert log == b"\n[what it printed since it was shown validation text is not kept]\n"
 
 
 def test_of_a_process_that_fails_its_last_words_are_kept(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ END_S = 2.0  # to go away once the socket is closed
 BLOCK = 1 << 18
 LOG = "log"
 # Bytes that are kept of what a process printed since it was shown validation text, the last ones: of one that failed,
-# so that there is no score; and of any other.
+# where that means that there is no score; and of any other.
 TOLD, TOLD_OF_A_SCORE = 1000, 0
 NOT_KEPT = b"\n[what it printed since it was shown validation text is not kept]\n"
 
@@ -57,10 +57,11 @@ class Files:
 
 
 class Candidate:
-    """A running process in a fresh folder that goes away with it."""
+    """A running process in a fresh folder that goes away with it. `told`: what is kept of its last words if it fails;
+    TOLD_OF_A_SCORE where the run keeps its score all the same."""
 
-    def __init__(self, task: Task, files: Files, role: Role, deadline: float) -> None:
-        self._task, self._role, self._deadline = task, role, deadline
+    def __init__(self, task: Task, files: Files, role: Role, deadline: float, told: int = TOLD) -> None:
+        self._task, self._role, self._deadline, self._told = task, role, deadline, told
         self.answers_s = 0.0
         self.asked = 0
         self._unshown: bytes | None = None  # what it had printed when it was first shown text
@@ -173,7 +174,7 @@ class Candidate:
     def _keep_log(self, *, failed: bool) -> None:
         """Each process has a log of its own: in a common one the next could find what this one knew, as text where it
         runs as our user, else as a length or a pattern of holes."""
-        said = self._without_text(self._printed(), TOLD if failed else TOLD_OF_A_SCORE)
+        said = self._without_text(self._printed(), self._told if failed else TOLD_OF_A_SCORE)
         with contextlib.suppress(OSError):
             kept = open_log(JobPaths(Path(self._task.folder)).score_log)
             try:

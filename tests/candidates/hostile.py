@@ -81,6 +81,13 @@ class Hostile(honest.Answerer):
             os.write(1, b"no idea")
             raise SystemExit(1)
 
+    def spills_where_nothing_rests_on_it(self, kind, payload):
+        """In the decoder that is asked for one token after the other, whose failure costs no score."""
+        self.scored = self.scored + 1 if kind == DECODE and len(payload) == 4 else 0
+        if self.scored == 3:
+            os.write(1, b"the text")
+            raise SystemExit(1)
+
     # ---------------------------------------------------------------- in score
 
     def silent(self, kind, payload):

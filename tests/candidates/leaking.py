@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 
 import honest
-from honest import LOGPROBS, NATS, PEEK, SCORE, floats
+from honest import HEAD, LOGPROBS, NATS, PEEK, SCORE, floats
+
+ERROR = 255
 
 
 class Leaking(honest.Answerer):
@@ -43,6 +45,10 @@ class Leaking(honest.Answerer):
             os._exit(3)
         if self.how == "waits when accused":
             time.sleep(60)
+        if self.how == "tells when accused":
+            os.write(1, b"the text")
+            os.write(int(os.environ["SCORE_FD"]), HEAD.pack(8, ERROR) + b"the text")
+            os._exit(3)
 
     def claim(self, position: int, nats: float) -> float:
         if self.how == "a little everywhere":
@@ -58,7 +64,7 @@ class Leaking(honest.Answerer):
         return nats
 
     def row(self, position: int, row: list[float]) -> list[float]:
-        if self.how in ("sums to more", "gone when accused", "waits when accused"):
+        if self.how in ("sums to more", "gone when accused", "waits when accused", "tells when accused"):
             return [value + 0.01 for value in row]
         if self.how == "looks back" and position in self.shown:
             answer = self.shown[position]

@@ -18,7 +18,7 @@ from agent.judge.audit import power, reference, rules
 from agent.judge.audit.asking import Plan, Said, session
 from agent.judge.audit.lanes import Lanes, draw, draw_weighted
 from agent.judge.audit.rules import Accusation, Answer, Mean, Tolerance
-from agent.judge.candidate import CandidateError, Files
+from agent.judge.candidate import TOLD_OF_A_SCORE, CandidateError, Files
 from agent.judge.contest import contest_count
 from agent.judge.scoring import Scores
 from agent.judge.task import UNFINISHED, Audit, Task
@@ -76,7 +76,7 @@ def audit(
     if accused:
         second = repeat_plan(task, scores, basis, said.of(plan.uniform), accused, random.Random(f"again {secret}"))
         try:
-            again = session(task, files, scores, second, deadline)
+            again = session(task, files, scores, second, deadline, TOLD_OF_A_SCORE)
         except CandidateError as error:
             findings = (unfinished(accused, error), *error.found)
         else:
@@ -220,11 +220,12 @@ def verdict(accused: Sequence[Accusation], repeated: Sequence[Accusation]) -> Fi
 
 
 def unfinished(accused: Sequence[Accusation], error: CandidateError) -> Finding:
-    """Not to come back is no way out: it may be the machine's fault, so nothing is proven, but nothing rests on it."""
+    """Not to come back is no way out: it may be the machine's fault, so nothing is proven, but nothing rests on it.
+    How it ended is not told in its own words, which may be the text: the score stays."""
     first, *others = accused
     more = f" ({', '.join(one.rule for one in others)} too)" if others else ""
     words = f"accused of {first.rule}{more}: {first.words}; whether a second fresh process says the same is not known"
-    return Finding(UNFINISHED, "flag", f"{words}, because it did not finish: {error}")
+    return Finding(UNFINISHED, "flag", f"{words}, because it did not finish ({error.status})")
 
 
 def _audit(scores: Scores, basis: Basis, plan: Plan, said: Said, tolerance: Tolerance, secret: str) -> Audit:

@@ -16,7 +16,7 @@ import numpy as np
 from agent.judge import protocol
 from agent.judge.audit.lanes import Lanes, frames, parts, split
 from agent.judge.audit.rules import Answer
-from agent.judge.candidate import Candidate, Files
+from agent.judge.candidate import TOLD, Candidate, Files
 from agent.judge.protocol import Floats, Peek
 from agent.judge.scoring import Chunk, Scores, Stream, ask_chunk, chunks, start
 from agent.judge.task import Manifest, Numerics, Task
@@ -66,10 +66,10 @@ class Said:
         return [self.answers[position] for position in positions if position in self.answers]
 
 
-def session(task: Task, files: Files, scores: Scores, plan: Plan, deadline: float) -> Said:
+def session(task: Task, files: Files, scores: Scores, plan: Plan, deadline: float, told: int = TOLD) -> Said:
     """CandidateError where the process does not answer, or says other things of itself than before."""
     began = time.monotonic()
-    with Candidate(task, files, "score", deadline) as candidate:
+    with Candidate(task, files, "score", deadline, told) as candidate:
         manifest = start(candidate, task)
         if manifest != scores.manifest:
             raise candidate.failed("says other things of itself than it did before")

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.judge import protocol
-from agent.judge.candidate import Candidate, CandidateError, Files
+from agent.judge.candidate import TOLD_OF_A_SCORE, Candidate, CandidateError, Files
 from agent.judge.protocol import Floats, Tokens
 from agent.judge.scoring import Scores, Stream
 from agent.judge.task import Reference, Task
@@ -118,7 +118,7 @@ def lay_out(task: Task, files: Files, stream: Stream, texts: Sequence[bytes], de
 
 
 def _pieces(task: Task, files: Files, tokens: Tokens, deadline: float) -> dict[int, bytes]:
-    with Candidate(task, files, "decode", deadline) as candidate:
+    with Candidate(task, files, "decode", deadline, told=TOLD_OF_A_SCORE) as candidate:
         return {
             int(token): candidate.ask(
                 protocol.DECODE, protocol.tokens_bytes(np.asarray([token])), protocol.BYTES, MOST_PIECE
