@@ -10,7 +10,8 @@ from agent.judge import exhibits
 from agent.judge.task import Audit, Clocks, Contest, Measured, no_score
 from agent.records import Finding
 from agent.report import judged
-from agent.runners.job import JobPaths
+from agent.runners.job import JobPaths, JobResult, PhaseResult
+from sandbox.limits import Exit, Network
 
 COUNTED = Contest(1200.0, 400, 3, 1000, True)
 ANSWER = replace(
@@ -23,6 +24,18 @@ ANSWER = replace(
     audit=Audit(4000, "s", 1e-6, 1e-7, "full", 3000, 1000),
     walls=("namespaces",),
 )
+ENDED = JobResult(
+    1,
+    "ok",
+    "",
+    (
+        PhaseResult("train", Exit(0, None, "exited", 590.0, 4700.0, 900.0)),
+        PhaseResult("judge", Exit(0, None, "exited", 700.0, 690.0, 900.0)),
+    ),
+    1300.0,
+    ("namespaces",),
+    True,
+)
 
 
 @pytest.fixture
@@ -34,9 +47,17 @@ def job(tmp_path: Path) -> Path:
     return paths.folder
 
 
-def judge(job: Path, answer: Measured) -> exhibits.Exhibits:
+def judge(job: Path, answer: Measured, result: JobResult | None = ENDED) -> exhibits.Exhibits:
     JobPaths(job).measure.write_text(answer.to_json())
+    JobPaths(job).result.unlink(missing_ok=True)
+    if result is not None:
+        JobPaths(job).result.write_text(result.to_json())
     return exhibits.of_path(job)
+
+
+def trained(seconds: float, network: Network | None = None) -> JobResult:
+    train, scored = ENDED.phases
+    return replace(ENDED, phases=(replace(train, exit=replace(train.exit, wall_s=seconds, network=network)), scored))
 
 
 def test_the_count_that_decides_is_the_one_that_is_shown(job: Path) -> None:
@@ -60,6 +81,24 @@ def test_trust_is_what_the_audit_was_worth(job: Path) -> None:
 def test_its_clock_of_scoring_is_that_of_the_answers(job: Path) -> None:
     ruling = next(one for one in judged.report(judge(job, ANSWER)).rulings if one.rule == 13)
     assert ruling.state == "passed" and "590.0 s by our clock" in ruling.words
+
+
+def test_its_clock_of_training_is_the_shepherds(job: Path) -> None:
+    """A script's own can be stopped."""
+    JobPaths(job).train_log.write_text("step:9/9 train_loss:2.0 train_time:300000ms step_avg:1ms\n")
+    told = {}
+    for seconds in (590.0, 700.0, 901.0):
+        by = {one.rule: one for one in judged.report(judge(job, ANSWER, trained(seconds))).rulings}
+        told[seconds] = [f"{by[rule].state} {by[rule].severity}" for rule in (12, 14)]
+        assert f"training took {seconds:.1f} s by our" in by[14].words
+    assert told[590.0] == ["passed invalid", "passed invalid"]
+    assert told[700.0] == ["unknown invalid", "unknown invalid"]
+    assert told[901.0] == ["violated flag", "violated flag"]
+
+
+def test_whom_its_training_talked_to_is_told(job: Path) -> None:
+    found = judged.report(judge(job, ANSWER, trained(590.0, Network(1000, 0, 0, 5000))))
+    assert next(one.severity for one in found.rulings if one.rule == 22) == found.verdict == "invalid"
 
 
 def test_no_file_outside_is_read_for_what_a_script_executes(job: Path, tmp_path: Path) -> None:

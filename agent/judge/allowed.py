@@ -1,7 +1,7 @@
 """Our own clocks against what the contest allows for training and for scoring.
 
-Takes a track, what was measured of a run and what its log says; gives findings. Pure. The limits that end a process
-are wider: compiling, quantising and compressing come on top of training.
+Takes what is allowed, what was measured of a run and what its log says; gives findings. Pure. The limits that end a
+process are wider: compiling, quantising and compressing come on top of training.
 """
 
 from collections.abc import Sequence
@@ -20,15 +20,15 @@ STARTING_S = 120.0  # before it: imports, and compiling on made-up tokens
 UNEXPLAINED_S = 60.0  # more than the base leaves out of its own clock: a busy disk, another compilation
 
 
-def clocks(limits: Limits, train_s: float | None, said: Reported, found: Measured) -> list[Finding]:
+def clocks(
+    train_allowed: float | None, score_allowed: float | None, train_s: float | None, said: Reported, found: Measured
+) -> list[Finding]:
     """A flag where a clock is over; a note where only the script's own says that it is not."""
-    findings = []
-    allowed = limits.train_clock_s
-    if allowed is not None and train_s is not None:
-        findings += _training(allowed, train_s, None if said.train_ms is None else said.train_ms / 1000)
-    allowed = limits.score_clock_s
-    if allowed is not None and found.clocks is not None and found.clocks.score_answers > allowed:
-        text = f"scoring took {found.clocks.score_answers:.1f} s, the contest allows {allowed:g} s"
+    findings = list[Finding]()
+    if train_allowed is not None and train_s is not None:
+        findings += _training(train_allowed, train_s, None if said.train_ms is None else said.train_ms / 1000)
+    if score_allowed is not None and found.clocks is not None and found.clocks.score_answers > score_allowed:
+        text = f"scoring took {found.clocks.score_answers:.1f} s, the contest allows {score_allowed:g} s"
         findings.append(Finding("score_clock", "flag", text))
     return findings
 

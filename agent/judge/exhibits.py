@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import UserError
-from agent.judge import folder, measure, submission
+from agent.judge import allowed, folder, measure, submission
 from agent.judge.lines import LINE_CHARS, printed_source
-from agent.judge.logs import reported
+from agent.judge.logs import Reported, reported
 from agent.judge.overlap import Overlap
 from agent.judge.rules import static
 from agent.judge.rules.payload import Source, unpack
@@ -173,11 +173,12 @@ def of_job(
     text = read_ends(paths.train_log, HEAD, TAIL)
     logs = (_log(path, paths.train_log.name, layers),) if text else ()
     answer, unread = session_answer(paths)
-    notes = [_ended(paths), unread if measured is None else ""]
+    result = _result(paths)
+    notes = [_ended(result), unread if measured is None else ""]
     if not path.is_dir():
         notes = ["its folder is gone: what the store keeps of it is all there is"]
     if measured is None and answer is not None:
-        measured = _measurement(answer)
+        measured = _measurement(answer, result, reported(text), limits or Limits())
         walls = answer.walls
     case = Case(
         kind, path.resolve().name, layers, signs, logs, measured, score_s=score_seconds(answer),
@@ -206,11 +207,17 @@ def score_seconds(answer: Measured | None) -> float | None:
     return answer.clocks.score_answers if answer is not None and answer.clocks is not None else None
 
 
-def _ended(paths: JobPaths) -> str:
-    """How the job ended, where it did not end well."""
+def _result(paths: JobPaths) -> JobResult | None:
+    """What the shepherd says of the job."""
     try:
-        result = JobResult.from_json((folder.read(paths.folder, paths.result.name) or b"").decode("utf-8", "replace"))
+        return JobResult.from_json((folder.read(paths.folder, paths.result.name) or b"").decode("utf-8", "replace"))
     except ValueError:
+        return None
+
+
+def _ended(result: JobResult | None) -> str:
+    """How the job ended, where it did not end well."""
+    if result is None:
         return "it has no result: it is still running, or was lost"
     return "" if result.outcome == "ok" else f"it ended as {result.outcome}: {result.reason}"
 
@@ -238,19 +245,23 @@ def _across(answer: Measured | None) -> tuple[int, int]:
     return (audit.across, audit.across_moved) if audit is not None else (0, 0)
 
 
-def _measurement(answer: Measured) -> Measurement | None:
-    """Of a folder without its store: what the judge's own answer holds."""
+def _measurement(answer: Measured, result: JobResult | None, said: Reported, limits: Limits) -> Measurement | None:
+    """Of a folder without its store: what the judge's own answer holds, and the shepherd's."""
     bpb, counts = measure.score_of(answer), answer.contest or answer
     if bpb is None:
         return None
+    train, findings = result.phase("train") if result else None, list(answer.findings)
+    findings += measure.talk(result) if result else []
+    findings += allowed.clocks(limits.train_s, limits.score_s, train.wall_s if train else None, said, answer)
     total = None
     if answer.artifact_bytes is not None and answer.code_bytes is not None:
         total = answer.artifact_bytes + answer.code_bytes
     return Measurement(
         run_id=0, trust=measure.trust_of(answer), judge_version=answer.judge_version, bpb=bpb, nats=counts.nats,
         bytes_scored=counts.bytes, tokens_scored=counts.tokens, artifact_bytes=answer.artifact_bytes,
-        code_bytes=answer.code_bytes, total_bytes=total, train_wall_s=None, train_cpu_s=None,
+        code_bytes=answer.code_bytes, total_bytes=total, train_wall_s=train.wall_s if train else None,
+        train_cpu_s=train.cpu_s if train else None,
         score_wall_s=answer.clocks.scoring_wall if answer.clocks else None, score_cpu_s=None, slot_s=0.0,
         peak_mb=answer.peak_mb, steps=None, reported_bpb=None, reported_bytes=None, artifact_sha=answer.artifact_sha,
-        data_sha="", findings=(*answer.findings, *measure.contest_count(answer)),
+        data_sha="", findings=(*findings, *measure.contest_count(answer)),
     )  # fmt: skip

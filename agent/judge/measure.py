@@ -51,7 +51,8 @@ def measure(track: Track, run: Run, job: JobPaths, result: JobResult, data_sha: 
             Finding("code_changed", "invalid", "the script that was scored is not the one that was started")
         )
     findings += [*talk(result), *had_core(track, result), *(of_log(track, said) if trust == "reported" else ())]
-    findings += allowed.clocks(track.limits, train.wall_s if train else None, said, found)
+    limits = track.limits
+    findings += allowed.clocks(limits.train_clock_s, limits.score_clock_s, train.wall_s if train else None, said, found)
     findings += [*code_size(found), *(dim(found) if found.status == "ok" else ())]
     if found.status != "ok":
         findings.append(Finding("no_score", "note", found.reason))
