@@ -22,6 +22,8 @@ from agent.judge.submission import script_of
 from agent.records import Audited, Finding
 from agent.report import judged, judged_terminal
 from agent.report.words import plain
+from agent.runners.job import JobResult, PhaseResult
+from sandbox.limits import Exit
 from tests import filling
 from tests.contest_logs import EXACT, LOSS, log
 from trainer import pack
@@ -252,12 +254,14 @@ def test_a_jobs_folder_by_itself(tmp_path: Path) -> None:
     }
     answer: Measured = replace(no_score("ok", ""), **values)
     (tmp_path / "measure.json").write_text(answer.to_json())
+    phases = tuple(PhaseResult(name, Exit(0, None, "exited", 9.0, 9.0, 9.0)) for name in ("train", "judge"))
+    (tmp_path / "result.json").write_text(JobResult(1, "ok", "", phases, 20.0, ("landlock",), True).to_json())
     found = judged.report(exhibits.of_path(tmp_path))
     assert found.measured_bpb == pytest.approx(1000 / math.log(2) / 700)
     assert {5, 7, 9, 20} <= {one.rule for one in found.rulings if one.state == "passed"}
     assert any("a quick audit of 64 positions" in one.words for one in found.rulings)
     (tmp_path / "measure.json").write_text('{"judge_version": 0}')
-    assert "not one of this version" in exhibits.of_path(tmp_path).case.notes[1]
+    assert "not one of this version" in exhibits.of_path(tmp_path).case.notes[0]
 
 
 def test_which_script_is_meant() -> None:

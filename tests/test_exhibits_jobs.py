@@ -96,6 +96,28 @@ def test_its_clock_of_training_is_the_shepherds(job: Path) -> None:
     assert told[901.0] == ["violated flag", "violated flag"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"outcome": "crashed", "reason": "train ended with exit code 1", "phases": ENDED.phases[:1]}, "it ended as"),
+        ({"outcome": "capped", "reason": "judge was stopped by its wall limit"}, "it ended as capped"),
+        (None, "it has no result"),
+    ],
+    ids=["before the judge", "while it scored", "no result"],
+)
+def test_what_a_candidate_may_have_written_is_no_score(job: Path, changes: dict[str, object] | None, note: str) -> None:
+    result = None if changes is None else replace(ENDED, **changes)  # type: ignore[arg-type]
+    case = judge(job, ANSWER, result).case
+    assert (case.measured, case.audited, case.score_s, case.floor) == (None, "", None, False)
+    (said,) = case.notes
+    assert said.startswith(note)
+
+
+def test_what_is_no_score_is_none_in_a_folder_either(job: Path) -> None:
+    case = judge(job, replace(ANSWER, nats=1e12, contest=None)).case
+    assert case.measured is None and "are no score" in case.notes[0]
+
+
 def test_whom_its_training_talked_to_is_told(job: Path) -> None:
     found = judged.report(judge(job, ANSWER, trained(590.0, Network(1000, 0, 0, 5000))))
     assert next(one.severity for one in found.rulings if one.rule == 22) == found.verdict == "invalid"

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.errors import UserError
+from agent.errors import InfraError, UserError
 from agent.judge import allowed, folder, measure, submission
 from agent.judge.lines import LINE_CHARS, printed_source
 from agent.judge.logs import Reported, reported
@@ -172,12 +172,12 @@ def of_job(
     layers, signs = _script(paths.code, script) if script else ((), ())
     text = read_ends(paths.train_log, HEAD, TAIL)
     logs = (_log(path, paths.train_log.name, layers),) if text else ()
-    answer, unread = session_answer(paths)
     result = _result(paths)
+    answer, unread = _checked(paths, result)
     notes = [_ended(result), unread if measured is None else ""]
     if not path.is_dir():
         notes = ["its folder is gone: what the store keeps of it is all there is"]
-    if measured is None and answer is not None:
+    if measured is None and answer is not None and result is not None:
         measured = _measurement(answer, result, reported(text), limits or Limits())
         walls = answer.walls
     case = Case(
@@ -200,6 +200,19 @@ def session_answer(paths: JobPaths) -> tuple[Measured | None, str]:
         return Measured.from_json(text.decode("utf-8", errors="replace")), ""
     except ValueError as error:
         return None, f"{paths.measure.name} is not one of this version of the judge: {error}"
+
+
+def _checked(paths: JobPaths, result: JobResult | None) -> tuple[Measured | None, str]:
+    """The same, if it is the judge's: a candidate may have written the file before it was ended. What the judge wrote
+    agrees with how the job ended, which the shepherd says."""
+    found, unread = session_answer(paths)
+    if found is None or result is None:
+        return None, unread
+    try:
+        found = measure.session_answer(paths, result)
+    except InfraError as error:
+        return None, str(error)
+    return found, found.reason if result.outcome == "ok" else ""
 
 
 def score_seconds(answer: Measured | None) -> float | None:
@@ -245,13 +258,13 @@ def _across(answer: Measured | None) -> tuple[int, int]:
     return (audit.across, audit.across_moved) if audit is not None else (0, 0)
 
 
-def _measurement(answer: Measured, result: JobResult | None, said: Reported, limits: Limits) -> Measurement | None:
+def _measurement(answer: Measured, result: JobResult, said: Reported, limits: Limits) -> Measurement | None:
     """Of a folder without its store: what the judge's own answer holds, and the shepherd's."""
     bpb, counts = measure.score_of(answer), answer.contest or answer
     if bpb is None:
         return None
-    train, findings = result.phase("train") if result else None, list(answer.findings)
-    findings += measure.talk(result) if result else []
+    train = result.phase("train")
+    findings = [*answer.findings, *measure.talk(result)]
     findings += allowed.clocks(limits.train_s, limits.score_s, train.wall_s if train else None, said, answer)
     total = None
     if answer.artifact_bytes is not None and answer.code_bytes is not None:
