@@ -165,7 +165,7 @@ def test_agent_judge_passes_the_folder(make: Make, tmp_path: Path) -> None:
 
 
 def test_scoring_is_what_the_answers_took(make: Make, tmp_path: Path) -> None:
-    """Not what the judge's other questions and the starts of its processes took."""
+    """Not what the judge's other questions took."""
     made = make(answers_s=590.0, wall_s=650.0).package()
     assert made.refused == ()
     packages.write(made, tmp_path / "out")
@@ -222,7 +222,7 @@ CHEAT = (Finding("not_normalised", "invalid", "sums to 3"),)
         ({"findings": (Finding("train_clock", "flag", "700 s"),)}, "clocks", "train_clock: 700 s"),
         ({"findings": (Finding("score_clock", "flag", "617 s"),)}, "clocks", "score_clock: 617 s"),
         ({"answers_s": 617.0, "wall_s": 650.0}, "clocks", "scoring took 617.0 s"),
-        ({"wall_s": 650.0}, "clocks", "scoring took 650.0 s"),
+        ({"wall_s": 650.0}, "clocks", "r3: all of scoring took 650.0 s (what its answers took is not known)"),
         ({"odd": {"script_sha": "other"}}, "one configuration", "script: "),
         ({"odd": {"hardware_class": "a100"}}, "one configuration", "hardware: a100, h100"),
         ({"odd": {"data_sha": "d2"}}, "one configuration", "text: d1, d2"),

@@ -39,6 +39,22 @@ class Gate(NamedTuple):
     words: str
 
 
+class Took(NamedTuple):
+    """Scoring of a run, by the judge's clock."""
+
+    seconds: float | None
+    answers: bool
+    """Whether that is the process that scores, to its last answer, as the contest counts; else the tokenizer and the
+    judge's own work are in it."""
+
+    def __str__(self) -> str:
+        if self.seconds is None:
+            return "scoring took an unknown time"
+        if self.answers:
+            return f"scoring took {self.seconds:,.1f} s"
+        return f"all of scoring took {self.seconds:,.1f} s (what its answers took is not known)"
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What the contestant says, which no store knows."""
@@ -86,9 +102,12 @@ def package(
 ) -> Package:
     """The last of the lineage. Raises UserError where files of a run are gone or are not what was measured."""
     asked = _claim(runs, wanted)
-    took = tuple(_score_s(one, jobs) for one in runs)
+    took = [_took(one, jobs) for one in runs]
+    score_s = tuple(one.seconds for one in took)
     gates = [*_gates(track, runs, asked, wanted), *([_clocks(track, runs, took)] if runs else [])]
-    made = submission.Facts(track, campaign, tuple(lineage), tuple(runs), took, asked, wanted.non_record, _date(runs))
+    made = submission.Facts(
+        track, campaign, tuple(lineage), tuple(runs), score_s, asked, wanted.non_record, _date(runs)
+    )
     said = submission.Said(wanted.author, wanted.github_id, wanted.name, wanted.blurb)
     files: dict[str, bytes] = {}
     if all(gate.ok for gate in gates):
@@ -195,14 +214,14 @@ def _small(track: Track, runs: Sequence["Scored"]) -> Gate:
     return Gate("size", not unknown and most <= limit, words)
 
 
-def _score_s(one: "Scored", jobs: Path) -> float | None:
+def _took(one: "Scored", jobs: Path) -> Took:
     """What its answers took; where the judge's own account is gone, all of its scoring, which is more."""
     answer, _ = exhibits.session_answer(JobPaths(jobs / f"r{one.run.id}"))
     seconds = exhibits.score_seconds(answer)
-    return one.measurement.score_wall_s if seconds is None else seconds
+    return Took(one.measurement.score_wall_s, answers=False) if seconds is None else Took(seconds, answers=True)
 
 
-def _clocks(track: Track, runs: Sequence["Scored"], took: Sequence[float | None]) -> Gate:
+def _clocks(track: Track, runs: Sequence["Scored"], took: Sequence[Took]) -> Gate:
     """A flag asks for a person's eye; a submission asks for it in public, where it is too late."""
     bad = [
         f"r{one.run.id}: {found.rule}: {found.text}"
@@ -213,9 +232,9 @@ def _clocks(track: Track, runs: Sequence["Scored"], took: Sequence[float | None]
     limit = track.limits.score_clock_s
     if limit is not None:
         bad += [
-            f"r{one.run.id}: scoring took {'an unknown time' if seconds is None else f'{seconds:,.1f} s'}"
-            for one, seconds in zip(runs, took, strict=True)
-            if seconds is None or seconds > limit
+            f"r{one.run.id}: {scoring}"
+            for one, scoring in zip(runs, took, strict=True)
+            if scoring.seconds is None or scoring.seconds > limit
         ]
     return Gate("clocks", not bad, "; ".join(bad) or "training and scoring kept to their clocks")
 

@@ -61,7 +61,7 @@ def scoring_clock(case: Case) -> Answer:
     if not case.blind or case.measured is None:
         return _clock(took, limit, "scoring")
     seconds = case.score_s if case.score_s is not None else case.measured.score_wall_s
-    if seconds is None or (case.score_s is None and seconds > limit):  # tokenizer and starts of processes are in it
+    if seconds is None or (case.score_s is None and seconds > limit):  # tokenizer and the judge's own work are in it
         return judged(case, 13, ("score_clock",), lacking="what scoring took of all that the judge asked is not known")
     words = f"scoring took {seconds:,.1f} s by our clock, {limit:,.0f} s are allowed"
     if seconds > limit:
