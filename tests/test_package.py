@@ -1,120 +1,31 @@
-"""The folder of a submission: what refuses it, what it holds, and that its script runs alone in it."""
+"""The folder of a submission: what it holds, and that its script runs alone in it."""
 
-import hashlib
 import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent.errors import UserError
 from agent.judge import exhibits, logs
-from agent.judge.task import Clocks, no_score
-from agent.records import Finding, Proposal, Trust
 from agent.report import judged
 from agent.report import package as packages
-from agent.report.package import Package, Wanted
 from agent.runners.job import JobPaths
-from agent.store import Store, open_store
-from agent.track import Track, parse, shipped
 from tests import fineweb
-from tests.filling import add_base, add_campaign, add_idea, add_measured, promote
+from tests.packaging import LOG, ME, SCORES, Make, making, refused
 from trainer.pack import pack
 
 SOURCE = Path("trainer/train_gpt.py")
-SCORES = (1.0712, 1.0718, 1.0709)
-RECORD = (1.0810, 1.0812, 1.0808)  # further than 0.005 nats a token away, at 0.3 tokens a byte
-LOG = "step:300/300 train_loss:2.1 train_time:9000ms\nholdout val_loss:2.5 val_bpb:1.09 (training documents)\n"
-ME = Wanted("A. Person", "aperson", "More heads", "Heads were too few.", False, "contest", RECORD, None)
 HOSTILE = "<script>alert(1)</script> [x](javascript:1) | \x1b[31m"
-
-
-@dataclass
-class Made:
-    """A campaign whose head has three fresh runs with their job folders."""
-
-    store: Store
-    jobs: Path
-    track: Track
-    head: Proposal
-
-    def package(self, wanted: Wanted = ME) -> Package:
-        with self.store.read() as reads:
-            campaign = reads.campaign_by_id(self.head.campaign_id)
-            runs = packages.fresh_runs(reads, self.track, self.head)
-            return packages.package(self.track, campaign, reads.lineage(self.head.id), runs, self.jobs, wanted)
-
-
-Make = Callable[..., Made]
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    stores: list[Store] = []
-
-    def made(
-        *,
-        track: str = "golf-8xh100",
-        scores: tuple[float | None, ...] = SCORES,
-        title: str = "more heads",
-        code: bytes = b"print(1)\n",
-        log: str = LOG,
-        odd: dict[str, object] | None = None,
-        findings: tuple[Finding, ...] = (),
-        trust: Trust = "blind",
-        total_bytes: int = 15_900_000,
-        answers_s: float | None = None,
-        wall_s: float = 3.0,
-    ) -> Made:
-        text = shipped()[track].read_text("utf-8")
-        of = parse(text, track)
-        root = tmp_path / f"campaign{len(list(tmp_path.iterdir()))}"
-        root.mkdir()
-        store, jobs = open_store(root / "runs.db"), root / "jobs"
-        stores.append(store)
-        sha = hashlib.sha256(code).hexdigest()
-        with store.write() as tx:
-            campaign = add_campaign(tx, toml=text)
-            head = promote(tx, add_idea(tx, add_base(tx, campaign), title))
-            for seed, bpb in enumerate(scores, 41):
-                changes: dict[str, object] = {"script_sha": sha, "rung": of.decision.rung, "hardware_class": "h100"}
-                if seed == 42:
-                    changes |= odd or {}
-                nats = None if bpb is None else bpb * 1000 * 0.6931471805599453
-                run = add_measured(
-                    tx,
-                    head,
-                    seed,
-                    bpb,
-                    purpose="report",
-                    trust=trust,
-                    total_bytes=total_bytes,
-                    findings=findings if seed == 42 else (),
-                    nats=nats,
-                    score_wall_s=wall_s,
-                    **changes,  # type: ignore[arg-type]
-                )
-                paths = JobPaths(jobs / f"r{run.id}")
-                paths.code.mkdir(parents=True)
-                (paths.code / Path(of.script.path).name).write_bytes(code)
-                paths.train_log.write_text(log)
-                if answers_s is not None:
-                    clocks = Clocks(5.0, 5.0, answers_s, wall_s, wall_s, 9.0, 9.0, wall_s + 9.0)
-                    paths.measure.write_text(replace(no_score("ok", ""), clocks=clocks).to_json())
-        return Made(store, jobs, of, head)
-
-    yield made
-    for store in stores:
-        store.close()
-
-
-def refused(made: Package) -> list[str]:
-    assert not made.files
-    return [gate.name for gate in made.refused]
+    yield from making(tmp_path)
 
 
 # ---------------------------------------------------------------- what it holds
@@ -203,52 +114,6 @@ def test_files_beside_the_script_are_packaged_where_they_are_counted(make: Make)
     made.track = made.track.model_copy(update={"script": script})
     files = made.package().files
     assert files["train_gpt.py"] == b"print(1)\n" and files["tokenizer/bpe.model"] == b"pieces"
-
-
-# ---------------------------------------------------------------- what refuses it
-
-CHEAT = (Finding("not_normalised", "invalid", "sums to 3"),)
-
-
-@pytest.mark.parametrize(
-    ("changes", "gate", "words"),
-    [
-        ({"scores": SCORES[:2]}, "seeds", "2 fresh runs, 3 are needed"),
-        ({"scores": ()}, "seeds", "only a promoted commit is run with fresh seeds"),
-        ({"scores": (1.07, None, 1.071, 1.072)}, "scores", "ended as crashed"),
-        ({"findings": CHEAT}, "rules", "not_normalised: sums to 3"),
-        ({"trust": "measured"}, "trust", "blind is needed"),
-        ({"total_bytes": 16_000_001}, "size", "16,000,001 bytes at most, code included; 16,000,000 are allowed"),
-        ({"findings": (Finding("train_clock", "flag", "700 s"),)}, "clocks", "train_clock: 700 s"),
-        ({"findings": (Finding("score_clock", "flag", "617 s"),)}, "clocks", "score_clock: 617 s"),
-        ({"answers_s": 617.0, "wall_s": 650.0}, "clocks", "scoring took 617.0 s"),
-        ({"wall_s": 650.0}, "clocks", "r3: all of scoring took 650.0 s (what its answers took is not known)"),
-        ({"odd": {"script_sha": "other"}}, "one configuration", "script: "),
-        ({"odd": {"hardware_class": "a100"}}, "one configuration", "hardware: a100, h100"),
-        ({"odd": {"data_sha": "d2"}}, "one configuration", "text: d1, d2"),
-        ({"scores": (1.0812, 1.0809, 1.0805)}, "claim", "not below 0.01"),
-    ],
-)
-def test_a_gate_that_fails_refuses_it_and_says_so(
-    make: Make, changes: dict[str, object], gate: str, words: str
-) -> None:
-    found = make(**changes).package()
-    assert gate in refused(found)
-    assert words in next(one.words for one in found.gates if one.name == gate)
-    if gate != "claim":  # which is all that --non-record waives
-        assert gate in refused(make(**changes).package(replace(ME, non_record=True)))
-
-
-def test_of_no_runs_nothing_is_said_to_hold(make: Make) -> None:
-    found = make(scores=()).package()
-    assert [gate.name for gate in found.gates if gate.ok] == ["text", "author"]
-
-
-def test_a_claim_needs_a_record_and_an_author_a_name(make: Make) -> None:
-    made = make()
-    assert refused(made.package(replace(ME, against=()))) == ["claim"]
-    assert refused(made.package(replace(ME, against=(1.08,)))) == ["claim"]
-    assert refused(made.package(replace(ME, github_id=""))) == ["author"]
 
 
 def test_files_that_are_not_what_was_measured_are_not_packaged(make: Make) -> None:

@@ -82,6 +82,7 @@ def package(
     from agent import track as tracks
     from agent.report import package as packages
     from agent.report import sides
+    from agent.report.gates import Wanted
     from agent.report.words import line
 
     old = sides.side(against or (), _of_store)
@@ -90,7 +91,7 @@ def package(
         campaign = reads.campaign_by_id(proposal.campaign_id)
         track = tracks.parse(campaign.track_toml, f"track of {campaign.name}")
         runs = packages.fresh_runs(reads, track, proposal)
-        wanted = packages.Wanted(
+        wanted = Wanted(
             author=line(author, 200),
             github_id=line(github_id, 100),
             name=line(name or proposal.title, 120),
