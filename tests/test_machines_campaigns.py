@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,5 +70,6 @@ def test_caps_of_a_day_and_of_machines_at_once_count_all_campaigns_of_a_store(st
         assert len(stand.living()) == 2
     with two(stand, tmp_path / "third", Limits(most=1)) as (one, night, day):
         rent(one, night, PLACED, 4 * HOUR)
-        with pytest.raises(Full, match="1 machines are rented"):
+        with pytest.raises(Full, match="1 machines of runpod are rented"):
             rent(one, day, PLACED, 4 * HOUR)
+        assert rent(replace(one, backend="cheap"), day, PLACED, 4 * HOUR).state == "creating"  # another table's

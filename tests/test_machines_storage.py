@@ -9,6 +9,7 @@ import pytest
 from agent import budget
 from agent.errors import BudgetExceeded, UserError
 from agent.machines import book, caps, storage
+from agent.machines.burn import Burn, burn, words
 from agent.machines.records import Limits
 from agent.machines.renting import Renter
 from agent.machines.sweep import sweep
@@ -46,7 +47,10 @@ def test_a_volume_is_reserved_for_a_day_and_settled_from_the_bill(stand: StandIn
         assert money(one) == (pytest.approx(24 * PER_HOUR, rel=0.01), 0.0)
         with store.read() as reads:
             (row,) = book.everyone(reads)
-            assert (row.kind, row.place, caps.count(reads)) == ("network volume of 50 GB", "EU-RO-1", 0)
+            assert (row.kind, row.place, caps.count(reads, one.backend)) == ("network volume of 50 GB", "EU-RO-1", 0)
+            assert (burn(reads), burn(reads, campaign.id)) == (Burn(0, pytest.approx(PER_HOUR), ""),) * 2
+            said = words(burn(reads), reads.balance(campaign.id))
+            assert said == "no machine rented, 0.00 $ an hour; 0.00 $ spent + 0.12 $ reserved of 100.00 $"
         stand.advance(20 * HOUR)
         assert sweep(one, [campaign.id]).actions == ()  # nobody takes it for a pod that vanished
         storage.keep(one, campaign.id)

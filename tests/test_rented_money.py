@@ -1,8 +1,9 @@
 """What a person allows for rented machines: no cap is passed, and money that is left is used."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,23 @@ def test_a_lease_that_may_not_be_longer_is_followed_by_another_one(pool: Pool) -
     assert runner.poll(second.folder) == "done"
     assert pool.rows() == [f"gone {PLACES[0]} no more of its time may be paid", f"live {PLACES[0]} "]
     assert runner.slots == ("runpod/0",)
+    runner.close()
+
+
+@pytest.mark.slow
+def test_a_clock_that_is_set_back_gives_no_pod_more_than_is_paid(pool: Pool, tmp_path: Path) -> None:
+    pool.stand.courses.append(QUICK)
+    runner, right = pool.runner(), pool.stand.clock
+    desk = runner._desk
+    assert desk is not None
+    desk.renter = replace(desk.renter, clock=lambda: right() + timedelta(hours=2))
+    pool.job(runner)
+    runner.step()
+    assert pool.rows() == [f"creating {PLACES[0]} "]
+    desk.renter = replace(desk.renter, clock=right)
+    pool.until(runner, lambda: runner._keepers["runpod/0"]._handed is not None)
+    (timer,) = (tmp_path / "timers").iterdir()
+    assert 3.9 * HOUR < int(timer.read_text()) - time.time() < 4.1 * HOUR
     runner.close()
 
 

@@ -78,7 +78,7 @@ def want(
     caps.below("a run", limits.usd_per_run, rules.cost(dearest.usd_per_hour, run_s))
     caps.below("a lease", limits.usd_per_lease, usd)
     caps.below_day(tx, limits, usd, at)
-    caps.room(tx, limits)
+    caps.room(tx, limits, backend)
     entry_id = budget.reserve(tx, campaign_id, Amount(usd=usd), "machine")
     values = {
         "campaign_id": campaign_id,
@@ -178,14 +178,14 @@ def closing(tx: Tx, machine_id: int, reason: str, *, refused: str = "") -> Machi
 def gone(tx: Tx, machine_id: int, *, rules: Rules, at: datetime) -> Machine:
     """The provider has it no more. What is set aside shrinks to what it can have cost; the bill settles it.
 
-    This machine's clock may have been set meanwhile. By some minutes: the rules' margin is kept. Back beyond the
-    renting: it says nothing, and nothing shrinks.
+    This machine's clock may have been set meanwhile. By some minutes: the rules' margin is kept. Back beyond the last
+    time that the machine was seen: it says nothing, and nothing shrinks.
     """
     was = get(tx, machine_id)
     if was.over:
         return was
     entry = budget.entry(tx, _entry(was))
-    if entry.state == "reserved" and at >= _at(was.live or was.created):
+    if entry.state == "reserved" and at >= _at(was.seen):
         usd = rules.worst(was.usd_per_hour, (at - _at(was.created)).total_seconds())
         budget.resize(tx, entry.id, Amount(usd=min(entry.reserved.usd, usd)))
     return _change(tx, machine_id, state="refused" if was.refused else "gone", ended=iso(at))

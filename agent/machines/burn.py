@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from agent.machines import book
+from agent.machines.caps import STORAGE
 from agent.machines.records import Machine
 from agent.records import Balance
 from agent.store import Reads
@@ -17,21 +18,24 @@ class Burn:
     """Money that goes now."""
 
     machines: int
-    usd_per_hour: float
-    until: str  # the last of them ends by itself then; empty: there is none
+    usd_per_hour: float  # of the volumes that their data lie on, too
+    until: str  # the last machine ends by itself then; empty: there is none
 
 
 def burn(reads: Reads, campaign_id: int | None = None) -> Burn:
     there = [one for one in book.everyone(reads, campaign_id=campaign_id) if one.state != "wanted"]
-    return Burn(len(there), sum(one.usd_per_hour for one in there), max((one.until for one in there), default=""))
+    ending = [one.until for one in there if not one.provider.endswith(STORAGE)]
+    return Burn(len(ending), sum(one.usd_per_hour for one in there), max(ending, default=""))
 
 
 def words(now: Burn, balance: Balance) -> str:
     """Empty where nothing is or was rented."""
     spent, held, cap = balance.settled.usd, balance.reserved.usd, balance.caps.usd
-    if not now.machines and not spent and not held:
+    if not now.machines and not now.usd_per_hour and not spent and not held:
         return ""
-    rate = f"{now.machines} rented, {now.usd_per_hour:.2f} $ an hour" if now.machines else "none rented now"
+    rate = "none rented now"
+    if now.machines or now.usd_per_hour:
+        rate = f"{now.machines or 'no machine'} rented, {now.usd_per_hour:.2f} $ an hour"
     ends = f", the last ends by itself at {_clock(now.until)}" if now.until else ""
     of = "" if cap is None else f" of {cap:.2f} $"
     return f"{rate}{ends}; {spent:.2f} $ spent" + (f" + {held:.2f} $ reserved" if held else "") + of

@@ -1,6 +1,7 @@
 """What a person allows beside a campaign's own cap: dollars for a run, for a lease and for a day, and machines at once.
 
-Takes the store's rows and `Limits`; all campaigns of a store count together.
+Takes the store's rows and `Limits`; all campaigns of a store count together. Dollars are those of all who rent out,
+machines those of one table of runners.toml.
 """
 
 from datetime import datetime, timedelta
@@ -36,16 +37,16 @@ def below_day(reads: Reads, limits: Limits, more: float, at: datetime) -> None:
         raise BudgetExceeded(words) if more > limits.usd_per_day else SpentToday(words, retry_after=600.0)
 
 
-def room(reads: Reads, limits: Limits) -> None:
-    """Raises Full: as many machines as may be are there, whoever rents them."""
-    there = count(reads)
+def room(reads: Reads, limits: Limits, backend: str) -> None:
+    """Raises Full: as many machines of this table of runners.toml as may be are there, whichever campaign's."""
+    there = count(reads, backend)
     if there >= limits.most:
-        raise Full(f"{there} machines are rented, and {limits.most} may be at once", retry_after=60.0)
+        raise Full(f"{there} machines of {backend} are rented, and {limits.most} may be at once", retry_after=60.0)
 
 
-def count(reads: Reads) -> int:
-    """How many are not over, whoever rents them."""
-    there = _m.state.not_in(OVER) & ~_m.provider.endswith(STORAGE)
+def count(reads: Reads, backend: str) -> int:
+    """How many are not over, whichever campaign's."""
+    there = _m.state.not_in(OVER) & (_m.backend == backend)
     query = select(func.count()).select_from(machines).where(there)
     return int(reads.connection.execute(query).scalar_one())
 

@@ -47,6 +47,11 @@ class Machine:
         return self.state in OVER
 
     @property
+    def seen(self) -> str:
+        """When it was there for sure, as the book says."""
+        return str(self.facts.get("seen", self.live or self.created))
+
+    @property
     def asked(self) -> str:
         """When its provider was asked for it last."""
         return str(self.facts.get("asked", self.created))
@@ -69,7 +74,7 @@ class Limits:
     usd_per_run: float | None = None  # the worst case of one run
     usd_per_lease: float | None = None
     usd_per_day: float | None = None  # of all campaigns of this database, in any 24 hours
-    most: int = 8  # machines at once
+    most: int = 8  # machines of one table of runners.toml at once, of all campaigns
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from agent.machines.records import Machine, Seen
 from agent.machines.renting import Renter, identified, price, shut
 from agent.store.rows import iso
 
+SEEN_S = 300.0  # between two notes that a machine was there
+
 
 @dataclass(frozen=True)
 class Patience:
@@ -43,9 +45,10 @@ def tend(renter: Renter, machine: Machine, patience: Patience) -> Machine:
     if seen.usd_per_hour > machine.usd_per_hour:
         machine = price(renter, machine.id, seen)
     at = renter.clock()
-    if seen.state == "running" and "running" not in machine.facts:
+    news = _news(machine, seen, at)
+    if news:
         with renter.store.write() as tx:
-            machine = book.learnt(tx, machine.id, {"running": iso(at)})
+            machine = book.learnt(tx, machine.id, news)
     if why := trouble(machine, seen, at, patience):
         return shut(renter, machine.id, why)
     address = seen.address
@@ -72,6 +75,16 @@ def trouble(machine: Machine, seen: Seen, at: datetime, patience: Patience) -> s
     if _since(running, at) > patience.port_s:
         return f"runs, and can't be reached after {patience.port_s:.0f} s: it has no public port"
     return ""
+
+
+def _news(machine: Machine, seen: Seen, at: datetime) -> dict[str, object]:
+    """Since when it runs, and when it was seen last: a clock that says less than that was set back."""
+    news: dict[str, object] = {}
+    if seen.state == "running" and "running" not in machine.facts:
+        news["running"] = iso(at)
+    if _since(machine.seen, at) >= SEEN_S:
+        news["seen"] = iso(at)
+    return news
 
 
 def due(machine: Machine, at: datetime, ahead_s: float) -> bool:

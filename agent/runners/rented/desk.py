@@ -66,5 +66,6 @@ class Desk:
                 machine.name, lambda there: there.link.run("sh", "-c", command, within_s=COMMAND_S), 2 * COMMAND_S
             )
 
-        left_s = (datetime.fromisoformat(machine.until) - self.renter.clock()).total_seconds()
-        self.rental.rearm(machine, left_s, shell)
+        until, created = datetime.fromisoformat(machine.until), datetime.fromisoformat(machine.created)
+        left = min(until - self.renter.clock(), until - created)  # our clock may have been set back since
+        self.rental.rearm(machine, left.total_seconds(), shell)

@@ -160,7 +160,7 @@ class Keeper:
             return 0.0
         now = self._desk.renter.clock()
         often = TEND_S if self.machine.state == "live" and self._quiet_since is None else STARTING_S
-        if self._tended is None or (now - self._tended).total_seconds() >= often:
+        if self._tended is None or not 0 <= (now - self._tended).total_seconds() < often:  # a clock may be set back
             self._tended = now
             try:
                 self._look()
@@ -274,7 +274,7 @@ class Keeper:
     def _bear(self, now: datetime, why: str) -> float:
         """One that is of no use is put up with for a while. With a run on it for as long as that may go on there: a
         link may break, and whoever looks after the run knows when it is lost. Raises Quiet."""
-        self._quiet_since = self._quiet_since or now
+        self._quiet_since = min(self._quiet_since or now, now)
         waits = self.idle or self._waiting()
         if waits and (now - self._quiet_since).total_seconds() > self._terms.port_s:
             self._refuse(f"nothing can be started on it: {why}")
@@ -323,7 +323,7 @@ class Keeper:
         self._forget()
 
     def _idle(self, now: datetime) -> float:
-        self._since = self._since or now
+        self._since = min(self._since or now, now)
         if (now - self._since).total_seconds() >= self._terms.idle_s:
             self.end("idle")
         return LOOK_S

@@ -45,7 +45,7 @@ class Waits:
         if job is None:
             return AGAIN_S
         now = self._desk.renter.clock()
-        self._since = self._since or now
+        self._since = min(self._since or now, now)
         if (now - self._since).total_seconds() >= patience_s:
             try:
                 lose(job, Loss(False, 0.0, f"no machine was to be had: {why}", machine=True))
