@@ -67,7 +67,8 @@ def check(
     onward: Campaign | None = None,
 ) -> New:
     """Everything that can be refused is refused here. `onward`: the campaign it takes the place of."""
-    slots = options.slots or default_slots(track)
+    rented = configured.most(options.runner or configured.DEFAULT, repo.root, os.environ)
+    slots = options.slots or rented or default_slots(track)
     runner = make_runner(track, slots)
     if options.usd is None and rents(runner):
         raise UserError("rented machines cost money: say how much may be spent at most, with --usd DOLLARS")

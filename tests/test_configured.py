@@ -90,6 +90,13 @@ def test_what_can_not_be_meant_is_refused(tmp_path: Path, text: str, file: str, 
         made(tmp_path, text, file=file)
 
 
+def test_where_nobody_says_how_many_as_many_run_as_may_be_rented(tmp_path: Path) -> None:
+    file = '[pods]\nkind = "runpod"\nmost_pods = 6\n[lab]\nkind = "ssh"\nhosts = ["a"]\n[here]\nkind = "local"\n'
+    (tmp_path / "runners.toml").write_text(file)
+    names = ("pods", "pods,modal", "modal,lab", "lab", "local", "local,pods", "here")
+    assert [configured.most(name, tmp_path, {}) for name in names] == [6, 6, 4, None, None, None, None]
+
+
 def test_a_kind_whose_package_is_not_there_is_said_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(configured.PACKAGES, "modal", "agent.runners.not_there")
     with pytest.raises(UserError, match="no runner of kind modal yet"):

@@ -38,7 +38,10 @@ BaseUrl = Annotated[
     typer.Option("--base-url", help="Where openai-compatible:MODEL is served, such as http://localhost:8000/v1."),
 ]
 ReviewPolicy = Annotated[str, typer.Option("--review", help="Which diffs wait for a person: all, risky or none.")]
-Slots = Annotated[int | None, typer.Option(help="Runs at once. Default: two CPU cores, or all GPUs.")]
+Slots = Annotated[
+    int | None,
+    typer.Option(help="Runs at once. Default: two CPU cores, or all GPUs; only elsewhere, what may be rented."),
+]
 Name = Annotated[str | None, typer.Option("--campaign", help="Name of the campaign. Default: TRACK-N.")]
 Target = Annotated[float | None, typer.Option(help="Stop when the head's fresh runs reach this BPB.")]
 Base = Annotated[

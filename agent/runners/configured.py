@@ -24,6 +24,7 @@ from pydantic import Field, ValidationError
 
 from agent.errors import UserError, did_you_mean
 from agent.fields import Table, explained, frozen
+from agent.machines.records import Limits
 from agent.runners import Runner
 from agent.runners.fleet import Fleet, Joins
 from agent.track import Track
@@ -88,6 +89,26 @@ def make(text: str, place: Place, environ: Mapping[str, str]) -> Runner:
     return made[DEFAULT] if asked == (DEFAULT,) else Fleet(made)
 
 
+def most(text: str, workspace: Path, environ: Mapping[str, str]) -> int | None:
+    """Runs at once where nobody said how many: as many as one table rents machines. None: this machine decides, or
+    those that are there.
+
+    Raises UserError as `make` does.
+    """
+    if not elsewhere(text):
+        return None
+    tables, where = read(workspace, environ)
+    found = []
+    for name in names(text):
+        kind, table = _table(name, tables, where)
+        if kind == "local":
+            continue  # it has another name than this machine's runner: `make` says so
+        settings = _settings(_package(kind).Settings, name, table, where)
+        if isinstance(limits := getattr(settings, "limits", None), Limits):
+            found.append(limits.most)
+    return max(found, default=None)
+
+
 def read(workspace: Path, environ: Mapping[str, str]) -> tuple[dict[str, object], Path]:
     """The tables of runners.toml and where they are from; none where there is no such file."""
     paths = places(workspace, environ)
@@ -109,6 +130,18 @@ def places(workspace: Path, environ: Mapping[str, str]) -> tuple[Path, Path]:
 
 
 def _one(name: str, tables: Mapping[str, object], where: Path, place: Place) -> Runner:
+    kind, rest = _table(name, tables, where)
+    if kind == "local":
+        if name != DEFAULT:
+            raise UserError(f"{where}: [{name}] is of kind local, and this machine's runner is called {DEFAULT}")
+        settings = _settings(LocalSettings, name, rest, where)
+        return place.local(place.track, settings.slots or place.slots)
+    package = _package(kind)
+    return package.make(name, _settings(package.Settings, name, rest, where), place)
+
+
+def _table(name: str, tables: Mapping[str, object], where: Path) -> tuple[str, dict[str, object]]:
+    """Its kind, and what else it says."""
     table = tables.get(name, {} if name in KINDS else None)
     if table is None:
         known = sorted({*KINDS, *tables})
@@ -122,14 +155,7 @@ def _one(name: str, tables: Mapping[str, object], where: Path, place: Place) -> 
     if kind not in KINDS:
         hint = f"{did_you_mean(str(kind), KINDS)} There are: {', '.join(KINDS)}"
         raise UserError(f"{where}: {name}.kind: no kind {kind!r}.{hint}")
-    rest = {key: value for key, value in table.items() if key != "kind"}
-    if kind == "local":
-        if name != DEFAULT:
-            raise UserError(f"{where}: [{name}] is of kind local, and this machine's runner is called {DEFAULT}")
-        settings = _settings(LocalSettings, name, rest, where)
-        return place.local(place.track, settings.slots or place.slots)
-    package = _package(kind)
-    return package.make(name, _settings(package.Settings, name, rest, where), place)
+    return str(kind), {key: value for key, value in table.items() if key != "kind"}
 
 
 def _settings(model: type[T], name: str, table: object, where: Path) -> T:

@@ -46,7 +46,7 @@ def test_a_campaign_rents_uses_and_returns_its_machines(
     world.write_ideas(root, [{"title": "nothing", "hypothesis": "none", "kind": "knob", "edits": edits}])
     (root / "runners.toml").write_text(
         f'[pods]\nkind = "runpod"\nurl = "{stand.url}"\nssh_key = "{server.key}"\npython = "{sys.executable}"\n'
-        f'folder = "{tmp_path / "far"}"\nmost_pods = 2\nusd_per_lease = 20.0\n'
+        f'folder = "{tmp_path / "far"}"\nmost_pods = 3\nusd_per_lease = 20.0\n'
     )
     monkeypatch.setenv("RUNPOD_API_KEY", KEY)
     monkeypatch.setattr(deadman, "FOLDER", str(tmp_path / "timers"))
@@ -56,13 +56,14 @@ def test_a_campaign_rents_uses_and_returns_its_machines(
     stand.courses.extend([Course(starting=0, running=0, port=0)] * 8)
 
     options = Options(
-        track="agent.toml", planner="scripted:.ideas.jsonl", review="none", seed=7, slots=2, runner="pods", usd=CAP
+        track="agent.toml", planner="scripted:.ideas.jsonl", review="none", seed=7, runner="pods", usd=CAP
     )
     said: list[str] = []
     with pytest.raises(UserError, match="--usd DOLLARS"):
         campaign.start(replace(options, usd=None), root, said.append)
     assert not (root / "runs.db").exists() and stand.seen == []
     setting = campaign.start(options, root, said.append)
+    assert setting.campaign.slots == len(setting.runner.slots) == 3
     ending = Loop(setting).run()
     assert ending.state == "finished", ending
     assert any("cost money" in words for words in said)
