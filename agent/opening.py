@@ -67,8 +67,7 @@ def check(
     onward: Campaign | None = None,
 ) -> New:
     """Everything that can be refused is refused here. `onward`: the campaign it takes the place of."""
-    rented = configured.most(options.runner or configured.DEFAULT, repo.root, os.environ)
-    slots = options.slots or rented or default_slots(track)
+    slots = options.slots or _rented(options, repo.root) or default_slots(track)
     runner = make_runner(track, slots)
     if options.usd is None and rents(runner):
         raise UserError("rented machines cost money: say how much may be spent at most, with --usd DOLLARS")
@@ -109,6 +108,10 @@ def sized(track: Track, runner: Runner) -> None:
                 f"and clusters have slots as large as a deciding run ({deciding} GPUs) alone: leave `gpus` out of that "
                 "[[rung]], or name a runner beside them that has slots of both sizes (local, workers, rented machines)"
             )
+
+
+def _rented(options: Options, root: Path) -> int | None:
+    return configured.most(options.runner or configured.DEFAULT, root, os.environ)
 
 
 def walled(track: Track, runner: Runner, root: Path, planners: str, *, unsafe: bool) -> tuple[str, ...]:
