@@ -154,6 +154,20 @@ def test_sandboxes_that_wait_for_a_place_to_run_wait_beside_each_other(pool: Poo
     assert len(pool.stand.living()) == 2
 
 
+def test_a_campaign_that_stops_waits_for_no_place_to_run(pool: Pool) -> None:
+    runner = pool.runner(1, TOML.replace('kind = "cpu"', 'kind = "cuda", gpus = 1, device = "H100"'))
+    pool.stand.waiting_s = 2 * HOUR
+    pool.job(runner)
+    step = threading.Thread(target=runner.step)
+    step.start()
+    processes.until(lambda: len(pool.stand.living()) == 1, 60, "it is asked for")
+    begun = time.monotonic()
+    runner.close()
+    assert time.monotonic() - begun < 30 and pool.stand.living() == []
+    step.join(30)
+    assert not step.is_alive() and pool.rows() == ["gone the campaign has stopped"]
+
+
 @pytest.mark.slow
 def test_a_sandbox_that_ends_costs_the_idea_nothing(pool: Pool) -> None:
     runner = pool.runner()

@@ -23,6 +23,7 @@ T = TypeVar("T")
 ID, SECRET = "MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET"
 APP = "caddie-app"  # the tag that says in which app a sandbox lies: the SDK does not
 ANSWER_S = 60.0
+_NO_MORE = "no sandbox is waited for any more"
 END_S = 20.0
 SLEEP = ("sleep", "infinity")  # what a sandbox does of itself: it is there until its time is over
 
@@ -68,10 +69,21 @@ class Account:
         self._tokens, self._answer_s = (token_id, token_secret), answer_s
         self._thread: Thread | None = None
         self._client: modal.Client | None = None
+        self._no_more = False
+        self._waiting: set[asyncio.Task[Box]] = set()
 
     def create(self, wanted: Wanted, within_s: float) -> Box:
-        """Waits until it has a place to run. In doubt (`Unclear`) there may be one of this name."""
-        return self._within(within_s, self._create(wanted))
+        """Waits until it has a place to run, or nobody wants one any more. In doubt (`Unclear`) there may be one."""
+        if self._no_more:
+            raise Unclear(_NO_MORE)
+        return self._within(within_s, self._unless_no_more(self._create(wanted)))
+
+    def hurry(self) -> None:
+        """No sandbox is waited for any more."""
+        self._no_more = True
+        if self._thread is not None:
+            for task in list(self._waiting):
+                self._thread.loop.call_soon_threadsafe(task.cancel)
 
     def found(self, tags: Mapping[str, str]) -> list[Box]:
         """Those that are not over and have these tags."""
@@ -109,6 +121,18 @@ class Account:
         return await self._modal.Sandbox.from_id.aio(sandbox_id, client=await self.client())
 
     # ---------------------------------------------------------------- in the thread
+
+    async def _unless_no_more(self, what: Coroutine[Any, Any, Box]) -> Box:
+        task = asyncio.create_task(what)
+        self._waiting.add(task)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if self._no_more:
+                raise Unclear(_NO_MORE) from None
+            raise
+        finally:
+            self._waiting.discard(task)
 
     async def _create(self, wanted: Wanted) -> Box:
         modal, client = self._modal, await self.client()

@@ -232,6 +232,7 @@ class RentingRunner:
         time."""
         self._stop.set()
         self._news.set()
+        self._rental.hurry()
         for thread in self._threads:
             thread.join(60)
         with contextlib.ExitStack() as whatever_comes:  # what one of them raises keeps no other machine

@@ -74,6 +74,9 @@ class ClusterRental:
         if done.rc != 0:
             raise InfraError(f"{machine.name}: its timer can't be moved: {done.err[:300]}")
 
+    def hurry(self) -> None:
+        """A launch can't be cut off so that it is known what came of it."""
+
     def close(self) -> None:
         """Its server goes on by itself: it is the person's."""
 
