@@ -7,24 +7,16 @@ each arrow as far as it can go, and writes each record before the next side effe
 time, reads all that the store says (`Agenda`). So a resume is simply the next turn.
 """
 
-import gc
-import os
-import signal
-import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from types import FrameType
+from collections.abc import Callable
 from typing import Literal
 
 from agent.clock import REAL, Clock
-from agent.errors import BudgetExceeded, CaddieError, StoreError
-from agent.llm.meter import write_off
-from agent.machines import reaping
+from agent.errors import BudgetExceeded
+from agent.leading import Leading
 from agent.records import Proposal
 from agent.runners import ended as over_now
 from agent.runners import rents
-from agent.runners.fleet import Closes, Joins
 from agent.setting import Setting
 from agent.steps.admit import admit, record, refresh
 from agent.steps.agenda import Agenda
@@ -40,7 +32,7 @@ from agent.steps.recall import recall
 from agent.steps.slots import Slots
 from agent.steps.stuck import Stuck
 from agent.steps.watch import Watch
-from agent.store.lease import Lease, hold, refuse
+from agent.store.lease import Lease, refuse
 
 LOOK_S = 0.05  # between two looks at what runs and at the planners
 LESSONS_S = 120.0  # at the end, for findings that are still being written
@@ -48,8 +40,6 @@ UNPAID_S = 600.0  # without money for anything, while something waits for what o
 BATCH = 0.001  # of a run: how long what ended waits for what ends with it
 MOST_BATCH_S = 1.0
 TURN_S = 1.0  # after which a turn is taken anyway: a person may have said something in the store
-
-LEADING = "leading"  # the event that says who does, once all is there to begin with
 Asked = Literal["", "drain", "cancel"]
 
 
@@ -68,43 +58,19 @@ class Loop:
         self._learning = Learning(setting)
         self._conforming = Conforming(setting)
         self._filling = Filling(setting, self._agenda, self._slots, self._conforming, self._may_plan, clock)
-        self._interrupts = 0
-        self._opening = False
+        self._leading = Leading(setting)
         self._request = ""
         self._told: Asked = ""
-        self._left = ""  # what could not be given back
         self._found_at = 0.0  # since when there is nothing left but findings
         self._over: bool | None = None  # asked again when something has happened
         self._passed = False  # an idea that passed waits to be promoted
 
     def run(self) -> Ending:
         """Works until the budget, the target, the planner or the person says stop."""
-        setting = self._setting
-        with (
-            hold(setting.store, f"campaign {setting.campaign.name}") as lease,
-            self._interruptible(),
-            self._given_back(),
-            _unwalked(),
-        ):
-            self._open()
-            setting.repo.sweep(setting.campaign.name)
-            setting.runner.sweep(setting.jobs)
-            with setting.store.write() as tx:
-                write_off(tx, setting.campaign.id, "its controller was killed")
-                tx.add_event(setting.campaign.id, LEADING, f"process {os.getpid()} on {socket.gethostname()}")
+        with self._leading.under_way() as lease:
             found = self._until_over(lease)
-            close(setting, found)
-        return found._replace(left=self._left)
-
-    def _open(self) -> None:
-        """What is rented is looked after by whoever leads, and by nobody else: it would end what it has no run for."""
-        setting, self._opening = self._setting, True
-        try:
-            reaping.before(setting.store, setting.repo.root, setting.campaign)
-            if isinstance(setting.runner, Joins):
-                setting.runner.opened(setting.store, setting.campaign)
-        finally:
-            self._opening = False
+            close(self._setting, found)
+        return found._replace(left=self._leading.left)
 
     def _until_over(self, lease: Lease) -> Ending:
         try:
@@ -176,10 +142,10 @@ class Loop:
 
     def _rest(self) -> None:
         """Until a run has ended, a planner has answered or a person has interrupted; a turn costs what a run needs."""
-        setting, clock, interrupts = self._setting, self._clock, self._interrupts
+        setting, clock, interrupts = self._setting, self._clock, self._leading.interrupts
         until = clock.now() + TURN_S
         folders = self._agenda.folders.keys()
-        while clock.now() < until and self._interrupts == interrupts and not self._answered():
+        while clock.now() < until and self._leading.interrupts == interrupts and not self._answered():
             if over_now(setting.runner, folders):
                 batch_s = min(MOST_BATCH_S, BATCH * self._slots.shortest())
                 clock.rest(batch_s, batch_s)
@@ -277,9 +243,9 @@ class Loop:
 
     def _asked(self) -> Asked:
         """What a person wants: Ctrl-C here, or `agent stop` from another terminal."""
-        if self._interrupts > 1 or self._request == "cancel":
+        if self._leading.interrupts > 1 or self._request == "cancel":
             return "cancel"
-        return "drain" if self._interrupts or self._request else ""
+        return "drain" if self._leading.interrupts or self._request else ""
 
     def _tell(self, asked: Asked) -> None:
         """Says once that it was heard, and what comes now."""
@@ -292,63 +258,6 @@ class Loop:
         }
         with self._setting.store.write() as tx:
             tx.add_event(self._setting.campaign.id, "stopping", words[asked])
-
-    @contextmanager
-    def _given_back(self) -> Iterator[None]:
-        """Whatever the end is, what is idle and costs money is given back; and what could not be is said beside it."""
-        ended_by: BaseException | None = None
-        try:
-            yield
-        except BaseException as error:
-            ended_by = error
-            raise
-        finally:
-            if isinstance(self._setting.runner, Closes):
-                try:
-                    self._setting.runner.close()
-                except CaddieError as left:
-                    self._leave(str(left), ended_by)
-
-    def _leave(self, left: str, ended_by: BaseException | None) -> None:
-        """What could not be given back takes nothing from how the campaign ended."""
-        if isinstance(ended_by, CaddieError):
-            ended_by.args = (f"{ended_by}\n{left}",)
-        elif ended_by is not None:
-            ended_by.add_note(left)
-        else:
-            self._left = left
-            with suppress(StoreError), self._setting.store.write() as tx:
-                tx.add_event(self._setting.campaign.id, "machine", left)
-
-    @contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """Ctrl-C once: finish what runs. Twice, a SIGTERM, or a terminal that is closed: cancel it, settle, exit; and
-        while it is being opened, which may wait long for a provider, leave it as it is."""
-
-        def interrupt(number: int, frame: FrameType | None) -> None:
-            self._interrupts += 1 if number == signal.SIGINT else 2
-            if self._opening and self._interrupts > 1:
-                raise KeyboardInterrupt
-
-        numbers = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
-            numbers.append(signal.SIGHUP)
-        before = {number: signal.signal(number, interrupt) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-@contextmanager
-def _unwalked() -> Iterator[None]:
-    """What has been loaded stays as long as the loop does: the collector does not walk through it over and over."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def wind_up(setting: Setting, reason: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import CaddieError
-from agent.loop import LEADING
+from agent.leading import LEADING
 from agent.runners import cores
 from agent.setting import Setting
 from agent.store.lease import held_by
