@@ -138,8 +138,9 @@ def settle(renter: Renter) -> float:
 def _free(machine: Machine, bill: Bill) -> bool:
     """Whether one that the bill does not name was free. One that worked was not: the bill is late, a day at most."""
     assert machine.ended is not None
-    late = bill.until - datetime.fromisoformat(machine.ended) < timedelta(seconds=NAMED_S)
-    return bill.whole and not (machine.live and late)
+    ended = datetime.fromisoformat(machine.ended)
+    worked = machine.live is not None and datetime.fromisoformat(machine.live) < ended
+    return bill.whole and not (worked and bill.until - ended < timedelta(seconds=NAMED_S))
 
 
 def _home(renter: Renter) -> str:
