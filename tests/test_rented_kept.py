@@ -9,6 +9,7 @@ from agent.machines import book
 from agent.machines.records import KeyRefused
 from agent.runners.rented import keeper as keepers
 from agent.runners.rented import waiting
+from agent.runners.rented.keeper import LOOK_S, STARTING_S
 from agent.runners.rented.runner import ENDING_S, RentingRunner
 from agent.runners.runpod.pods import Pods
 from tests.renting import not_written
@@ -160,6 +161,20 @@ def test_a_pod_that_shows_for_a_moment_after_its_end_is_no_trouble(pool: Pool, s
     pool.stand.dying_s = ENDING_S / 2
     runner.close()
     assert pool.stand.living() == [] and pool.rows() == ["gone US-TX-3 the campaign has stopped"]
+
+
+def test_a_pod_that_shows_for_long_is_not_asked_to_end_at_every_step(pool: Pool) -> None:
+    pool.stand.dying_s, pool.stand.usual = 1e6, Course(starting=None, running=None)
+    runner = pool.runner()
+    paths = pool.job(runner)
+    runner.step()
+    runner.cancel(paths.folder)
+    pool.until(runner, lambda: pool.rows()[0].startswith("closing"), step_s=10)
+    pool.stand.seen.clear()
+    for _ in range(30):
+        runner.step()
+        pool.stand.advance(LOOK_S)
+    assert sum(method == "DELETE" for method, path in pool.stand.seen) <= 1 + 30 * LOOK_S / STARTING_S
 
 
 def test_a_pod_that_shows_for_long_after_its_end_is_named(pool: Pool) -> None:

@@ -171,7 +171,7 @@ class Keeper:
         if self.machine is None:
             return 0.0
         if self.machine.state != "live":
-            return self._idle(now) if self.idle else LOOK_S
+            return self._idle(now) if self.idle and self.machine.state != "closing" else LOOK_S
         return self._use(now)
 
     def _rent(self, job: Path) -> float:
