@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -39,13 +38,17 @@ def test_a_run_goes_on_while_the_disk_here_is_full_and_all_of_it_comes_once_ther
     until(lambda: not there.folder.exists(), 30, "nothing of it lies there any more")
 
 
-def test_a_run_whose_task_died_on_a_full_disk_is_taken_up_again(tight: far.World) -> None:
+def test_a_run_whose_task_died_on_a_full_disk_is_taken_up_again(
+    tight: far.World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken() -> None:
+        raise RuntimeError("a fault")
+
     runner, paths = begun(tight)
     errand = runner._errands[paths.folder]
     filler = fill(tight.workspace)
-    died: Future[None] = Future()
-    died.set_exception(RuntimeError("a fault"))
-    runner._mourn(paths.folder, died)  # type: ignore[arg-type]
+    monkeypatch.setattr(errand, "_whole", broken)
+    until(lambda: paths.folder not in runner._errands, 30, "the end of its task")
     assert runner.poll(paths.folder) == "running" and runner._errands[paths.folder] is not errand
     filler.unlink()
     assert far.ended(runner, paths) == "done"
