@@ -1,6 +1,7 @@
 """A controller in a process of its own, that goes on when the terminal is closed.
 
-Takes an opened campaign; comes back when the process holds the campaign, or says why it does not.
+Takes an opened campaign; comes back when the process leads the campaign, with all there to begin with, or says why
+it does not.
 """
 
 import subprocess
