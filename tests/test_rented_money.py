@@ -10,12 +10,13 @@ import pytest
 
 from agent.errors import BudgetExceeded
 from agent.machines import book
-from agent.machines.records import Limits, Machine, SpentToday
+from agent.machines.records import Limits, Machine, NoCapacity, SpentToday
 from agent.machines.renting import rent
 from agent.records import Campaign
+from agent.runners.runpod.pods import Pods
 from agent.store import Store
 from tests.renting import HOUR, PLACED, PRICE, opened, renter
-from tests.runpod import PLACES, QUICK, Course, StandIn
+from tests.runpod import H100, PLACES, QUICK, Course, StandIn
 from tests.runpod_pool import Pool
 
 WORST = PRICE * (4 * HOUR + 300) / HOUR
@@ -81,6 +82,22 @@ def test_who_finds_no_money_waits_for_what_others_give_back(pool: Pool) -> None:
     runner.step()
     assert runner.poll(third.folder) == "starting" and len(pool.stand.living()) == 1
     runner.close()
+
+
+def test_money_of_a_pod_that_never_came_is_there_for_others(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second slot asked for its pod while the first one's was being made."""
+    runner = pool.runner(slots=2, lease_hours=28.0, gpu=(H100, "NVIDIA H100 PCIe"))
+    jobs = [pool.job(runner, number + 1, f"runpod/{number}") for number in range(2)]
+
+    def create(*asked: object) -> None:
+        runner._keepers["runpod/1"].step()
+        raise NoCapacity("no capacity for this kind")
+
+    monkeypatch.setattr(Pods, "create", create)
+    runner._keepers["runpod/0"].step()
+    assert [runner.poll(job.folder) for job in jobs] == ["lost", "lost"]
+    assert "would pass the cap" in runner.loss(jobs[1].folder).reason
+    assert runner.slots == ("runpod/h100-pcie-0", "runpod/h100-pcie-1")
 
 
 def test_a_day_that_is_spent_is_waited_for(pool: Pool) -> None:
