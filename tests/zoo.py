@@ -419,7 +419,6 @@ def session(
         wall_s=120,
         auditing=Auditing(strength),
         uniform=uniform,
-        heard=True,
     )
 
 
