@@ -30,8 +30,8 @@ def here() -> range:
 
 @lru_cache(maxsize=8)
 def uid_of(supervisor: int) -> int:
-    """The user that a supervisor's runs get: nobody's who has a process here, so not that of another that lives at the
-    same time, unless both begin at one moment with numbers that end alike."""
+    """The user that a supervisor's runs get: nobody's who has a process here. Another supervisor whose number ends
+    alike may get the same one where it asks between two processes of this one's."""
     numbers, taken = here(), set(_with_processes())
     first = supervisor % len(numbers)
     order = (*numbers[first:], *numbers[:first]) if numbers[first] in taken else (numbers[first],)

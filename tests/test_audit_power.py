@@ -11,7 +11,7 @@ import pytest
 from agent.judge import audit as whole
 from agent.judge.audit import power, rules
 from agent.judge.audit.rules import TOLERANCES
-from agent.judge.candidate import CandidateError, Files
+from agent.judge.candidate import TOLD_OF_A_SCORE, CandidateError, Files
 from agent.judge.scoring import score
 from agent.judge.session import read_documents
 from agent.judge.task import Auditing
@@ -78,6 +78,30 @@ def test_an_audit_that_saw_too_little_asks_more(tmp_path: Path, monkeypatch: pyt
     assert more.audit.reference_sha is not None
 
 
+def test_none_is_begun_that_could_not_end_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged = Coarse(tmp_path / "job", monkeypatch)
+    now, asked = time.monotonic(), whole.session
+
+    def session(*given: object) -> object:
+        said = asked(*given)  # type: ignore[arg-type]
+        monkeypatch.setattr(whole.time, "monotonic", lambda: now + 40.0)  # of the minute that there is
+        return said
+
+    monkeypatch.setattr(whole, "session", session)
+    assert judged.audit(7.5e-4).audit.uniform == 300
+
+
+def test_where_nothing_surprises_the_reference_a_rare_leak_would_be_seen_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as where it is the same model: a position that leaked would be the one that surprises."""
+    judged = Coarse(tmp_path / "job", monkeypatch)
+    monkeypatch.setattr(whole.reference, "of", lambda task, scores, laid: whole.reference.Known(scores.nats, "its own"))
+    found = judged.audit(0.002).audit
+    # But for leaks within the margin, which take a uniform position: one in a hundred misses all 300 of them.
+    assert found.surprising == 0 and found.rare == pytest.approx(power.HITS / 300, rel=0.01)
+
+
 def test_who_does_not_answer_more_has_answered_too_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     judged, calls, seen = Coarse(tmp_path / "job", monkeypatch), [], (Finding("network", "invalid", "x"),)
 
@@ -91,4 +115,5 @@ def test_who_does_not_answer_more_has_answered_too_little(tmp_path: Path, monkey
     monkeypatch.setattr(whole, "session", session)
     found = judged.audit(7.5e-4)
     assert len(calls) == 2 and found.findings == seen
+    assert calls[1][-1] == TOLD_OF_A_SCORE  # its score stays
     assert found.audit.uniform == 300 and found.audit.even > found.audit.wanted

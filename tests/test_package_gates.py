@@ -46,6 +46,13 @@ def test_a_gate_that_fails_refuses_it_and_says_so(
         assert gate in refused(make(**changes).package(replace(ME, non_record=True)))
 
 
+def test_what_a_clock_leaves_out_is_told_to_who_submits_it(make: Make) -> None:
+    found = make(findings=(Finding("clock_left_out", "flag", "leaves out 250 s"),)).package()
+    (clocks,) = [one for one in found.gates if one.name == "clocks"]
+    assert clocks.ok and "you answer for what these leave out: r" in clocks.words
+    assert "leaves out 250 s" in clocks.words and "kept to their clocks" not in clocks.words
+
+
 def test_of_no_runs_nothing_is_said_to_hold(make: Make) -> None:
     found = make(scores=()).package()
     assert [gate.name for gate in found.gates if gate.ok] == ["text", "author"]

@@ -12,13 +12,16 @@ from agent.judge.task import Measured, no_score
 from agent.loop import Loop
 from agent.records import Amount, Finding
 from agent.runners.fake import Imagined, Knobs, imagine
-from agent.runners.job import JobPaths, Loss
+from agent.runners.job import JobPaths, JobResult, Loss
 from agent.runners.order import Order
 from agent.setting import Setting
+from agent.steps import rescore
 from agent.store import rescores
 from agent.store.rescores import Rescore
+from agent.track import load
 from tests.e2e import world
 from tests.e2e.test_anchors import Leased, Machines
+from tests.filling import measurement
 
 
 class Kept(Leased):
@@ -118,6 +121,15 @@ def test_what_can_not_be_scored_elsewhere_or_is_caught_there_is_not_promoted(
     assert state == "inconclusive" and row.agrees is False and words in reason
     with setting.store.read() as reads:
         assert len(reads.runs(setting.campaign.id, purposes={"rescore"})) == tries
+
+
+def test_a_second_audit_that_saw_too_little_is_not_asked_for_once_more(tmp_path: Path) -> None:
+    """It would be no different another time; what the two scores say stands."""
+    setting = replace(ended(tmp_path / "w", ("a", "b")), track=load("tiny", tmp_path)[0])
+    result = JobResult(1, "ok", "", (), 1.0, (), True)
+    dim = measurement(1, 1.2, trust="measured", findings=(Finding("audit_dim", "note", "too little"),))
+    assert rescore._no_score(setting, result, dim) == ""
+    assert rescore._no_score(setting, result, replace(dim, findings=())) == "it was not audited in full"
 
 
 def test_a_difference_that_arithmetic_makes_is_none(tmp_path: Path) -> None:

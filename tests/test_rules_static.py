@@ -280,6 +280,11 @@ def test_what_is_nested_deeply_hides_nothing_else(bomb: str) -> None:
     assert (22, "invalid", "network_import") in told(hides_in)
 
 
+def test_what_is_nested_deeply_hides_nothing_beside_it() -> None:
+    bombed = f"import torch\ndef main():\n    f{'()' * 800}[0] = 5\n    torch.hub.load(a)\nmain()\n"
+    assert set(told(bombed)) == {(22, "invalid", "network_call"), (24, "flag", "too_deep")}
+
+
 def test_nothing_is_executed(tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     text = f"import os\nexec(\"open({str(mark)!r}, 'w')\")\nopen({str(mark)!r}, 'w')\n"

@@ -3,7 +3,7 @@
 Takes fresh runs, their logs and the claim that is made of them; gives `Gate`s. Pure.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -131,12 +131,7 @@ def _small(track: Track, runs: Sequence["Scored"]) -> Gate:
 
 def _clocks(track: Track, runs: Sequence["Scored"], took: Sequence[Took]) -> Gate:
     """A flag asks for a person's eye; a submission asks for it in public, where it is too late."""
-    bad = [
-        f"r{one.run.id}: {found.rule}: {found.text}"
-        for one in runs
-        for found in one.measurement.findings
-        if found.severity != "note" and found.rule in allowed.CLOCKS
-    ]
+    bad, eye = _found(runs, allowed.CLOCKS), _found(runs, (allowed.LEFT_OUT,))
     limit = track.limits.score_clock_s
     if limit is not None:
         bad += [
@@ -144,7 +139,19 @@ def _clocks(track: Track, runs: Sequence["Scored"], took: Sequence[Took]) -> Gat
             for one, scoring in zip(runs, took, strict=True)
             if scoring.seconds is None or scoring.seconds > limit
         ]
-    return Gate("clocks", not bad, "; ".join(bad) or "training and scoring kept to their clocks")
+    kept = "training and scoring kept to their clocks"
+    if eye:  # compressing longer touches no data, and whoever submits it has to say that it was that
+        kept = f"kept by the script's own clocks; you answer for what these leave out: {'; '.join(eye)}"
+    return Gate("clocks", not bad, "; ".join(bad) or kept)
+
+
+def _found(runs: Sequence["Scored"], rules: Collection[str]) -> list[str]:
+    return [
+        f"r{one.run.id}: {found.rule}: {found.text}"
+        for one in runs
+        for found in one.measurement.findings
+        if found.severity != "note" and found.rule in rules
+    ]
 
 
 def _same(runs: Sequence["Scored"]) -> Gate:

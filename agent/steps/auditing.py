@@ -50,7 +50,7 @@ def unaudited(setting: Setting, reads: Reads, proposal: Proposal) -> str | None:
         return "none of its runs has a blind score"
     if others and mean_bpb(others) < mean_bpb(blind):
         names = ", ".join(f"r{one.run.id}" for one in others)
-        return f"its gain rests on {names}, which the judge did not audit in full"
+        return f"its gain rests on {names}, whose scores are not blind"
     return None
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from agent.errors import InfraError
 from agent.judge import gates
 from agent.judge.audit.rules import TOLERANCES, Tolerance
-from agent.judge.measure import session_answer
+from agent.judge.measure import DIM, session_answer
 from agent.records import Measurement, Proposal, Run
 from agent.runners import NEW, lease_of
 from agent.runners.job import JobPaths, JobResult
@@ -117,7 +117,8 @@ def _no_score(setting: Setting, result: JobResult, measured: Measurement) -> str
     if measured.bpb is None:
         found = [one.text for one in measured.findings if one.rule == "no_score"]
         return "; ".join(found) or result.reason
-    if setting.track.trust == "blind" and measured.trust != "blind":
+    dim = any(one.rule == DIM for one in measured.findings)  # it would be so another time, too
+    if setting.track.trust == "blind" and measured.trust != "blind" and not dim:
         return "it was not audited in full"
     return ""
 

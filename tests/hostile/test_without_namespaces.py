@@ -11,6 +11,7 @@ import pytest
 
 from sandbox import landlock
 from sandbox.walls import OLDEST_LANDLOCK
+from tests.absent import absent
 from tests.processes import linux
 
 pytestmark = linux
@@ -32,7 +33,7 @@ def off(*command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.skipif(landlock.abi() < OLDEST_LANDLOCK, reason="this kernel has no Landlock to fall back on")
 def test_the_next_level_stands_and_holds_where_namespaces_are_switched_off(tmp_path: Path) -> None:
     if not all(map(shutil.which, ("unshare", "setpriv"))) or off("true", folder=tmp_path).returncode:
-        pytest.skip("no user namespace can be made here, so there is none to switch them off in")
+        absent("no user namespace can be made here, so there is none to switch them off in")
     before = SWITCH.read_text()
     assert off("unshare", "--user", "true", folder=tmp_path).returncode != 0, "they are off"
     ended = off(sys.executable, "-m", "agent.cli", "doctor", "--json", folder=tmp_path)

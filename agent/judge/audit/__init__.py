@@ -7,6 +7,7 @@ surprisingly good, `power` what would have been caught.
 
 import math
 import random
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ QUICK_SHARE = 0.1  # of the run's time
 MOST_QUICK = 4000
 QUICK_STATE = 256  # with state the replay costs a scoring anyway
 REPEATED = 16  # accused positions that are asked again at most
+AGAIN = 1.2  # times what a session took, that a deeper one takes at the least
 LEAST_LEAK = 0.005  # nats per token
 
 
@@ -59,15 +61,17 @@ def audit(
     """Who is accused is audited once more, from the beginning. `run_s`: what the run has taken so far."""
     basis = basis_of(task, files, scores, texts, deadline)
     plan = first_plan(task, scores, basis, random.Random(f"first {secret}"), run_s)
+    began = time.monotonic()
     said = session(task, files, scores, plan, deadline)
+    took_s = time.monotonic() - began
     tolerance = rules.TOLERANCES[scores.manifest.numerics]
     accused = accusations(said, plan, tolerance)
     findings: tuple[Finding, ...] = ()
     cpu_s = said.cpu_s
     deeper = None if accused else deeper_plan(task, scores, basis, said.of(plan.uniform), f"deeper {secret}")
-    if deeper is not None:
+    if deeper is not None and deadline - time.monotonic() > AGAIN * took_s:  # else nothing would come of it
         try:
-            said, plan = session(task, files, scores, deeper, deadline), deeper
+            said, plan = session(task, files, scores, deeper, deadline, TOLD_OF_A_SCORE), deeper
         except CandidateError as error:  # what was asked stands, and says how little it saw
             findings = error.found
         else:
@@ -144,7 +148,7 @@ def full_plan(task: Task, scores: Scores, basis: Basis, lanes: Lanes, source: ra
     if count is None:
         count = power.surprising(len(plan.uniform), known, scores.nats, tolerance, basis.wanted)
     surprising = draw_weighted(lanes, power.weights(known, scores.nats), count, source)
-    return replace(plan, surprising=surprising, across=True)
+    return replace(plan, surprising=surprising, draws=count, across=True)
 
 
 def uniform_plan(scores: Scores, peeks: int, lanes: Lanes, source: random.Random) -> Plan:
@@ -232,6 +236,8 @@ def _audit(scores: Scores, basis: Basis, plan: Plan, said: Said, tolerance: Tole
     uniform, answers = said.of(plan.uniform), list(said.answers.values())
     found, known = mean_of(uniform, tolerance), basis.known
     surprising = sum(p in said.answers for p in plan.surprising)
+    # Where fewer surprise, all of them were asked: a leak would be among them.
+    draws = plan.draws if surprising == len(plan.surprising) else surprising
     nats = known.nats if known else np.zeros(len(scores.nats))
     return Audit(
         peeks=len(answers),
@@ -249,7 +255,7 @@ def _audit(scores: Scores, basis: Basis, plan: Plan, said: Said, tolerance: Tole
         unfair_stderr=finite(found.error),
         reference=known.words if known else "",
         even=finite(power.even(found, tolerance)),
-        rare=finite(power.rare(len(uniform), surprising, nats, scores.nats, tolerance)),
+        rare=finite(power.rare(len(uniform), draws, nats, scores.nats, tolerance)),
         wanted=basis.wanted,
         start_s=round(said.start_s, 3),
         across=said.across[0],

@@ -35,6 +35,7 @@ class Plan:
     uniform: Sequence[int]
     source: random.Random  # of what is drawn on the way
     surprising: Sequence[int] = ()
+    draws: int = 0  # that these are of: fewer where only so many surprise
     hidden: Sequence[int] = ()  # uniform ones among the documents that no score is made of
     accused: Sequence[int] = ()  # where an earlier session gave other answers than were claimed
     twice: Sequence[int] = ()  # that are asked a second time, beside those that are drawn for it

@@ -133,11 +133,12 @@ def _shown(alone: Parsed, statement: Statement) -> Shown:
 
 
 def _look(alone: Parsed, by: int) -> Shown:
-    try:
-        found = [*_calls(alone), *flow.alone(alone), *seeds.signs(alone), *packages.signs(alone), *_constants(alone)]
-    except RecursionError:  # one expression can be too deep to be written out
-        return _unseen(alone, by)
-    found += _own_file(alone)
+    found: list[Sign] = []
+    for look in (_calls, flow.alone, seeds.signs, packages.signs, _constants, _own_file):
+        try:
+            found += look(alone)
+        except RecursionError:  # one expression can be too deep to be written out: that hides nothing from the others
+            found.append(TOO_DEEP)
     return _unseen(alone, by)._replace(signs=tuple(_moved(found, by)), names_validation=flow.names_validation(alone))
 
 
