@@ -73,16 +73,19 @@ class Loop:
         return found._replace(left=self._leading.left)
 
     def _until_over(self, lease: Lease) -> Ending:
-        try:
-            while (found := self._ending()) is None:
-                lease.check()
+        while (found := self._ending()) is None:
+            lease.check()
+            try:
                 if not self._turn():
                     self._rest()
-                self._show()
-        except BudgetExceeded as error:
-            if not rents(self._setting.runner):
-                raise
-            return Ending("finished", f"no machine can be rented any more: {error}")
+            except BudgetExceeded as error:
+                if not rents(self._setting.runner):
+                    raise
+                self._agenda.read_runs()
+                if not self._agenda.runs:
+                    return Ending("finished", f"no machine can be rented any more: {error}")
+                self._clock.rest(LOOK_S, TURN_S)  # what is under way elsewhere is waited for
+            self._show()
         return found
 
     def _turn(self) -> int:

@@ -297,6 +297,38 @@ def test_a_campaign_whose_machines_can_not_be_paid_any_more_is_over(tmp_path: Pa
         assert reads.runs(setting.campaign.id, states={"queued", "running"}) == []
 
 
+def test_no_money_for_machines_is_no_end_while_another_backend_has_a_run(tmp_path: Path) -> None:
+    """The other one has no slot to offer for a moment: its link is broken."""
+
+    class Away(FakeRunner):
+        away = False
+
+        def submit(self, order: Order, folder: Path, slot: str) -> None:
+            super().submit(order, folder, slot)
+            self.away = True
+
+        @property
+        def slots(self) -> tuple[str, ...]:  # type: ignore[override]
+            return () if self.away else self._names
+
+        @slots.setter
+        def slots(self, names: tuple[str, ...]) -> None:
+            self._names = names
+
+    root = world.make_workspace(tmp_path / "work")
+    world.write_ideas(root, IDEAS[:2])
+    rented, lab = Penniless(1, "rented"), Away(1, 1.0, name="lab")
+    rented.broke = True
+    setting = world.open_campaign(
+        root, slots=2, usd=5.0, make_runner=lambda slots: Fleet({"rented": rented, "lab": lab})
+    )
+    ending = Loop(setting).run()
+    assert "no machine can be rented any more" in ending.reason
+    with setting.store.read() as reads:
+        runs = reads.runs(setting.campaign.id)
+    assert runs and all((run.state, run.outcome) == ("done", "ok") for run in runs), "what ran came home first"
+
+
 class Holding(FakeRunner):
     """What it holds can be given back, unless that fails."""
 

@@ -3,15 +3,19 @@
 import errno
 
 import pytest
+from sqlalchemy import update
 
 from agent.errors import InfraError
 from agent.machines import book
 from agent.machines.records import KeyRefused
+from agent.machines.work import at_work
 from agent.runners.rented import keeper as keepers
 from agent.runners.rented import waiting
 from agent.runners.rented.keeper import LOOK_S, STARTING_S
 from agent.runners.rented.runner import ENDING_S, RentingRunner
 from agent.runners.runpod.pods import Pods
+from agent.store.schema import runs
+from tests.filling import add_measured
 from tests.renting import not_written
 from tests.runpod import QUICK, Course
 from tests.runpod_pool import Pool
@@ -146,9 +150,44 @@ def test_one_that_can_not_be_ended_keeps_no_other_that_no_slot_has(pool: Pool, m
         delete(pods, provider_id)
 
     monkeypatch.setattr(Pods, "delete", once)
-    with pytest.raises(KeyRefused):
+    with pytest.raises(InfraError, match=r"^m[12]: did not end yet; .*; this key may end nothing$"):
         runner.close()
     assert len(pool.stand.pods) == 2 and len(pool.stand.living()) == 1
+
+
+def test_a_pod_with_a_run_under_way_outlives_a_loop_that_breaks_off(pool: Pool) -> None:
+    """Whoever resumes takes it up; an idle one is given back."""
+    runner = pool.runner(2)
+    for number in range(2):
+        pool.job(runner, number + 1, f"runpod/{number}")
+        runner.step()
+    with pool.store.write() as tx:
+        at_work(tx, 1, add_measured(tx, tx.proposal(1), 1, None).id)
+        tx.connection.execute(update(runs).values(state="running"))
+    with pytest.raises(InfraError, match=r"^m1: a run is under way there; `agent resume` goes on with it$"):
+        runner.close()
+    assert [row.split()[0] for row in pool.rows()] == ["creating", "gone"] and len(pool.stand.living()) == 1
+    with pool.store.write() as tx:
+        tx.connection.execute(update(runs).values(state="done"))
+    later = pool.runner(2)
+    later.close()
+    assert pool.stand.living() == []
+
+
+def test_a_job_waits_a_while_for_a_pod_that_does_not_end_and_no_longer(pool: Pool) -> None:
+    pool.stand.dying_s, pool.stand.usual = 1e6, Course(starting=None, running=None)
+    runner = pool.runner(lease_hours=24.0)
+    first = pool.job(runner)
+    runner.step()
+    runner.cancel(first.folder)
+    pool.until(runner, lambda: pool.rows()[0].startswith("closing"), step_s=10)
+    second = pool.job(runner, 2)
+    runner.step()
+    assert "its last machine does not end yet" in runner._keepers["runpod/0"].why
+    assert runner.poll(second.folder) == "starting"
+    pool.stand.advance(waiting.GIVE_UP_S)
+    runner.step()
+    assert runner.poll(second.folder) == "lost" and not runner.loss(second.folder).ran
 
 
 @pytest.mark.parametrize("slot", [True, False])
@@ -182,6 +221,6 @@ def test_a_pod_that_shows_for_long_after_its_end_is_named(pool: Pool) -> None:
     pool.job(runner)
     runner.step()
     pool.stand.dying_s, began = 10 * ENDING_S, pool.stand.at
-    with pytest.raises(InfraError, match="machines of runpod/0 did not end yet"):
+    with pytest.raises(InfraError, match=r"^m1: did not end yet; `agent machines reap` tries again$"):
         runner.close()
     assert (pool.stand.at - began).total_seconds() <= 2 * ENDING_S

@@ -147,7 +147,7 @@ def test_a_clock_that_is_set_back_gives_no_pod_more_than_is_paid(pool: Pool, tmp
 @pytest.mark.slow
 def test_a_run_that_may_not_cost_so_much_goes_to_no_pod_that_is_there(pool: Pool) -> None:
     pool.stand.courses.append(QUICK)
-    runner = pool.runner(idle_s=HOUR, limits=Limits(usd_per_run=PRICE))
+    runner = pool.runner(2, idle_s=HOUR, limits=Limits(usd_per_run=PRICE))
     first = pool.job(runner)
     pool.until(runner, lambda: runner.poll(first.folder) == "done")
     order = replace(pool.world.order(run_id=2), wall_s=2 * HOUR)
@@ -155,7 +155,9 @@ def test_a_run_that_may_not_cost_so_much_goes_to_no_pod_that_is_there(pool: Pool
     runner.submit(order, paths.folder, "runpod/0")
     pool.until(runner, lambda: runner.poll(paths.folder) in ("done", "lost"))
     assert runner.poll(paths.folder) == "lost" and "a run may cost 3.50 $" in runner.loss(paths.folder).reason
-    assert not runner.loss(paths.folder).ran and pool.rows() == [f"live {PLACES[0]} "]
+    loss = runner.loss(paths.folder)
+    assert (loss.ran, loss.machine) == (False, False) and pool.rows() == [f"live {PLACES[0]} "]
+    assert runner.slots == ("runpod/0", "runpod/1"), "there is money for cheaper ones"
     third = pool.job(runner, 3)
     pool.until(runner, lambda: runner.poll(third.folder) == "done")
     runner.close()

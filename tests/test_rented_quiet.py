@@ -8,6 +8,7 @@ from agent.errors import InfraError
 from agent.machines.records import Machine
 from agent.runners.rented.keeper import LOOK_S
 from agent.runners.rented.runner import RentingRunner
+from agent.runners.rented.waiting import GIVE_UP_S
 from agent.runners.ssh.machines import Machines
 from tests.processes import until
 from tests.renting import HOUR
@@ -92,4 +93,26 @@ def test_a_pod_that_answers_and_never_shows_itself_goes_back(pool: Pool) -> None
     pool.job(runner)
     pool.until(runner, lambda: any(row.startswith("refused") for row in pool.rows()), within_s=40)
     assert pool.rows()[0] == f"refused {PLACES[0]} nothing can be started on it: no answer within 100 s"
+    runner.close()
+
+
+@pytest.mark.slow
+def test_a_job_does_not_wait_for_ever_for_a_pod_of_which_nothing_is_heard(pool: Pool) -> None:
+    """Neither by itself nor from its provider."""
+    pool.stand.courses.append(QUICK)
+    runner = pool.runner(idle_s=20 * HOUR, lease_hours=24.0, port_s=300.0)
+    first = pool.job(runner)
+    pool.until(runner, lambda: runner.poll(first.folder) == "done")
+    keeper = runner._keepers["runpod/0"]
+    pool.server.stop()
+    until(lambda: keeper.place == "", what="nobody noticed")
+    pool.stand.storm = lambda method, path: "500"
+    second = pool.job(runner, 2)
+    for _ in range(8):
+        runner.step()
+        assert runner.poll(second.folder) == "starting"
+        pool.stand.advance(GIVE_UP_S / 8)
+    runner.step()
+    assert runner.poll(second.folder) == "lost" and not runner.loss(second.folder).ran
+    pool.stand.storm = lambda method, path: None
     runner.close()

@@ -15,6 +15,7 @@ from agent.machines import book
 from agent.machines.records import (
     BadRequest,
     Candidate,
+    CutOff,
     Limits,
     Machine,
     NoCapacity,
@@ -187,6 +188,8 @@ def _create(renter: Renter, machine: Machine, candidate: Candidate) -> Seen:
             said = error
             renter.sleep(min(LONGEST_WAIT_S, max(0.0, error.retry_after)))
             continue
+        except CutOff:
+            raise
         except Unclear as error:
             said = doubt = error
             _asking(renter, machine, candidate)  # it may have come at the end of a long wait

@@ -237,7 +237,10 @@ class Fleet:
             self._alone_since = self._clock()
         if self._clock() - self._alone_since >= ALONE_S:
             raise faults[0]
-        _ = self.slots
+        try:
+            _ = self.slots
+        except CaddieError:
+            raise faults[0] from None
         return found
 
     def progress(self, folder: Path) -> Progress | None:
@@ -288,6 +291,8 @@ class Fleet:
                     runner.close()
                 except CaddieError as error:  # a key that is refused by now, a machine that did not end
                     wrong.append(error)
+        if len(wrong) > 1:
+            wrong[0].args = ("\n".join(map(str, wrong)),)
         if wrong:
             raise wrong[0]
 

@@ -169,7 +169,7 @@ def test_dollars_are_a_promise(plays: Callable[..., tuple[Setting, Standin]]) ->
         most.append(balance.settled.llm_usd + balance.reserved.llm_usd)
 
     ending = Loop(setting, look).run()
-    assert ending == ("finished", f"anthropic:stand-in: {SPENT}", False)
+    assert ending[:3] == ("finished", f"anthropic:stand-in: {SPENT}", False)
     with setting.store.read() as reads:
         settled = reads.balance(1).settled
     assert 0 < settled.llm_usd <= max(most) <= 0.4

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.errors import CaddieError, MissingError, to_install
-from agent.machines.records import BadRequest, KeyRefused, NoCapacity, NotForUs, Unclear
+from agent.machines.records import BadRequest, CutOff, KeyRefused, NoCapacity, NotForUs, Unclear
 from agent.runners.ssh.link import Thread
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Account:
     def create(self, wanted: Wanted, within_s: float) -> Box:
         """Waits until it has a place to run, or nobody wants one any more. In doubt (`Unclear`) there may be one."""
         if self._no_more:
-            raise Unclear(_NO_MORE)
+            raise CutOff(_NO_MORE)
         return self._within(within_s, self._unless_no_more(self._create(wanted)))
 
     def hurry(self) -> None:
@@ -125,11 +125,13 @@ class Account:
     async def _unless_no_more(self, what: Coroutine[Any, Any, Box]) -> Box:
         task = asyncio.create_task(what)
         self._waiting.add(task)
+        if self._no_more:  # since it was asked for
+            task.cancel()
         try:
             return await task
         except asyncio.CancelledError:
             if self._no_more:
-                raise Unclear(_NO_MORE) from None
+                raise CutOff(_NO_MORE) from None
             raise
         finally:
             self._waiting.discard(task)

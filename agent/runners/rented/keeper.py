@@ -115,8 +115,8 @@ class Keeper:
                 other = self._desk.turn(self.kind, self.gpus)
                 words = f"{error}; the next run asks for {other}" if other else str(error)
                 return self._blocked(words, 0.0 if other else GIVE_UP_S)
-            except Quiet as error:
-                self._waits.why = str(error)
+            except Quiet as error:  # asked again soon; but its job does not wait for it for ever
+                self._blocked(str(error), GIVE_UP_S)
                 return LOOK_S
             except InfraError as error:
                 return self._blocked(str(error), GIVE_UP_S)
@@ -170,6 +170,8 @@ class Keeper:
                 self._quiet_since = None  # it may be our own link that is broken: nothing is held against the machine
         if self.machine is None:
             return 0.0
+        if self.machine.state == "closing" and self._waiting():
+            raise InfraError("its last machine does not end yet")
         if self.machine.state != "live":
             return self._idle(now) if self.idle and self.machine.state != "closing" else LOOK_S
         return self._use(now)
@@ -289,7 +291,11 @@ class Keeper:
         """False: the machine was given back instead."""
         assert self.machine is not None
         order, desk = order_of(job), self._desk
-        self._paid.allowed(self.machine, order.wall_s)
+        try:
+            self._paid.allowed(self.machine, order.wall_s)
+        except BudgetExceeded as error:  # this run alone is too dear here: others are not
+            lose(job, Loss(False, 0.0, str(error)))
+            return False
         try:
             self.machine = self._paid.reserved(self.machine, order.wall_s)
         except (BudgetExceeded, SpentToday):  # there may be enough for another one

@@ -228,8 +228,8 @@ class RentingRunner:
         return self._ssh.sweep(jobs_root)
 
     def close(self) -> None:
-        """Gives every machine back. One that does not end is tried again by the next sweep, and ends itself at its
-        time."""
+        """Gives every machine back but those with a run under way, as there may be where the loop broke off. One that
+        does not end is tried again by the next sweep, and ends itself at its time."""
         self._stop.set()
         self._news.set()
         self._rental.hurry()
@@ -238,25 +238,35 @@ class RentingRunner:
         with contextlib.ExitStack() as whatever_comes:  # what one of them raises keeps no other machine
             whatever_comes.callback(self._rental.close)
             whatever_comes.callback(self._ssh.close)
-            left: dict[str, End] = {}
             if (desk := self._desk) is not None:
-                whatever_comes.callback(storage.end, desk.renter, [desk.campaign_id], _STOPPED)
-                whatever_comes.callback(_look_again, desk.renter, left)
-                whatever_comes.callback(self._end_others, desk, left)
-            for keeper in self._keepers.values():
-                whatever_comes.callback(_end, keeper.slot, partial(keeper.end, _STOPPED), left)
-        if left:
-            raise InfraError(f"machines of {', '.join(left)} did not end yet: `agent machines reap` tries again")
+                whatever_comes.callback(self._end, desk)
 
-    def _end_others(self, desk: Desk, left: dict[str, End]) -> None:
-        """What the book has of this campaign, and no slot."""
-        kept = {keeper.machine.id for keeper in self._keepers.values() if keeper.machine is not None}
+    def _end(self, desk: Desk) -> None:
+        """Raises CaddieError: what is left, and why."""
         with desk.renter.store.read() as reads:
             there = book.everyone(reads, campaign_id=desk.campaign_id, backend=self.name)
-        with contextlib.ExitStack() as whatever_comes:
-            for row in there:
-                if row.id not in kept:
-                    whatever_comes.callback(_end, book.lease(row.id), partial(_over, desk.renter, row.id), left)
+            at_work = {run.lease for run in reads.runs(desk.campaign_id, states={"queued", "running"})}
+        ends: dict[str, End] = {
+            book.lease(row.id): partial(_over, desk.renter, row.id)
+            for row in there
+            if book.lease(row.id) not in at_work
+        }
+        for keeper in self._keepers.values():
+            if keeper.lease in ends:  # its step may be under way
+                ends[keeper.lease] = partial(keeper.end, _STOPPED)
+        left, fault = _ended(desk.renter, ends)
+        busy = sorted({book.lease(row.id) for row in there} & at_work)
+        words = [f"{', '.join(busy)}: a run is under way there; `agent resume` goes on with it"] if busy else []
+        words += [f"{', '.join(left)}: did not end yet; `agent machines reap` tries again"] if left else []
+        if not busy:
+            try:
+                storage.end(desk.renter, [desk.campaign_id], _STOPPED)
+            except CaddieError as error:
+                fault = fault or error
+        if words:
+            raise InfraError("; ".join([*words, *([str(fault)] if fault else [])]))
+        if fault is not None:
+            raise fault
 
     def _keep(self, keeper: Keeper) -> None:
         while not self._stop.is_set():
@@ -329,17 +339,21 @@ def _over(one: Renter, machine_id: int) -> bool:
     return shut(one, machine_id, _STOPPED).over
 
 
-def _end(name: str, end: End, left: dict[str, End]) -> None:
-    if not end():
-        left[name] = end
-
-
-def _look_again(one: Renter, left: dict[str, End]) -> None:
-    """Whose end was accepted may show for some moments more; `left` keeps those that still do."""
-    until = one.clock() + timedelta(seconds=ENDING_S)
-    for _ in range(int(ENDING_S / LOOK_S)):
-        if not left or one.clock() >= until:
-            return
-        one.sleep(LOOK_S)
-        for name in [name for name, end in left.items() if end()]:
-            del left[name]
+def _ended(one: Renter, ends: dict[str, End]) -> tuple[dict[str, End], CaddieError | None]:
+    """Those that are not gone for sure, and what one of them said. One that is asked to end may show a moment more."""
+    left, fault, until = ends, None, one.clock() + timedelta(seconds=ENDING_S)
+    for n in range(1 + int(ENDING_S / LOOK_S)):
+        if n:
+            one.sleep(LOOK_S)
+        still: dict[str, End] = {}
+        fault = None
+        for name, end in left.items():
+            try:
+                if not end():
+                    still[name] = end
+            except CaddieError as error:  # keeps no other machine
+                still[name], fault = end, error
+        left = still
+        if not left or one.clock() >= until or isinstance(fault, UserError):
+            break
+    return left, fault
