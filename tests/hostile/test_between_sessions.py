@@ -96,6 +96,6 @@ def test_where_files_are_open_to_all_of_them_no_score_is_blind(tmp_path: Path) -
     said, found = session(tmp_path / "job", "pod")
     assert said[0] == "[]" and all("tmp" in one for one in said[1:])
     assert found.audit is not None
-    full = replace(found, audit=replace(found.audit, strength="full"), findings=())
+    full = replace(found, audit=replace(found.audit, strength="full", even=0.0, rare=0.0), findings=())
     assert trust_of(full) == "measured"
     assert trust_of(replace(full, walls=("landlock", "seccomp"))) == "blind"
