@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ pytestmark = [linux, pytest.mark.skipif(shutil.which("bwrap") is None, reason="n
 BOX = (
     *("bwrap", "--unshare-user", "--unshare-pid", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"),
     *("--tmpfs", "/tmp", "--tmpfs", "/dev/shm"),
+    *("--ro-bind", sys.prefix, sys.prefix),  # which may lie in /tmp
 )
 
 
