@@ -100,7 +100,7 @@ def test_nothing_is_accepted_without_a_full_audit_of_its_own(tmp_path: Path) -> 
     ("others", "wanted"),
     [
         ({"measured": 1.95}, None),  # what was not audited speaks against it
-        ({"measured": 1.85}, "its gain rests on r{}, which the judge did not audit in full"),
+        ({"measured": 1.85}, "its gain rests on r{}, whose scores are not blind"),
         ({"blind": 1.85}, None),
     ],
 )
