@@ -98,18 +98,21 @@ def signs(parsed: Parsed, payload: Collection[tuple[int, int]] = ()) -> list[Sig
     """
     found = [*_imports(parsed.names)]
     characters, validation, deepest = 0, False, _deepest(parsed.statements)
-    looked_at = tuple(statement for statement in parsed.statements if words_of(statement).depths <= deepest)
+    looked_at: list[Statement] = []
     for statement in parsed.statements:
         alone = parsed.only(statement)
-        fits = words_of(statement).depths <= deepest
-        shown = _shown(alone, statement) if fits else _unseen(alone, -statement.line)
+        if words_of(statement).depths <= deepest:
+            looked_at.append(statement)
+            shown = _shown(alone, statement)
+        else:
+            shown = _unseen(alone, -statement.line)
         validation |= shown.names_validation
         literals = _literals(alone, payload) if payload else shown.literals
         found += _moved(shown.signs, statement.line)
         found += literals.signs if payload else _moved(literals.signs, statement.line)
         characters += literals.characters
     try:
-        found += flow.together(replace(parsed, statements=looked_at)) if validation else ()
+        found += flow.together(replace(parsed, statements=tuple(looked_at))) if validation else ()
     except RecursionError:
         found.append(TOO_DEEP)
     if characters > ALL_LITERALS:
