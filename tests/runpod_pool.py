@@ -23,7 +23,7 @@ from agent.runners.runpod.settings import Settings
 from agent.store.schema import admissions
 from tests import far, sshd
 from tests.renting import opened
-from tests.runpod import KEY, PLACES, StandIn
+from tests.runpod import KEY, PLACES, QUICK, StandIn
 from tests.zoo_runs import TOML
 
 
@@ -71,6 +71,15 @@ class Pool:
         paths = self.world.place(order)
         runner.submit(order, paths.folder, slot)
         return paths
+
+    def deaf(self, timers: Path) -> tuple[RentingRunner, JobPaths]:
+        """A pod that answers and does not hear until when it is paid, and the job that waits for it."""
+        self.stand.courses.append(QUICK)
+        runner = self.runner(port_s=300.0)
+        timers.rmdir()
+        paths = self.job(runner)
+        self.until(runner, lambda: "its timer can't be moved" in runner._keepers["runpod/0"].why)
+        return runner, paths
 
     def seen(self) -> list[tuple[str, bool, list[str]]]:
         """What spot checks said."""

@@ -67,12 +67,8 @@ def test_a_silent_pod_is_not_held_to_blame_while_its_provider_is_silent_too(pool
 
 @pytest.mark.slow
 def test_a_pod_that_is_deaf_is_told_again_every_two_seconds(pool: Pool, tmp_path: Path) -> None:
-    pool.stand.courses.append(QUICK)
-    runner = pool.runner(port_s=300.0)
-    (tmp_path / "timers").rmdir()
-    paths = pool.job(runner)
+    runner, paths = pool.deaf(tmp_path / "timers")
     keeper = runner._keepers["runpod/0"]
-    pool.until(runner, lambda: "its timer can't be moved" in keeper.why)
     for _ in range(5):
         assert runner.step() == LOOK_S and "its timer can't be moved" in keeper.why
         pool.stand.advance(LOOK_S)

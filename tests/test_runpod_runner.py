@@ -113,11 +113,7 @@ def test_a_pod_is_given_up_for_lasting_silence_and_not_for_a_link_that_broke(poo
 @pytest.mark.slow
 def test_a_pod_that_never_hears_until_when_it_is_paid_is_given_back(pool: Pool, tmp_path: Path) -> None:
     """Its disk is full, say: it answers, and its timer would end it under a run."""
-    pool.stand.courses.append(QUICK)
-    runner = pool.runner(port_s=300.0)
-    (tmp_path / "timers").rmdir()
-    paths = pool.job(runner)
-    pool.until(runner, lambda: "its timer can't be moved" in runner._keepers["runpod/0"].why)
+    runner, paths = pool.deaf(tmp_path / "timers")
     assert pool.rows()[0].startswith("live") and runner.poll(paths.folder) == "starting"
     pool.stand.advance(310)
     pool.stand.courses.append(QUICK)
