@@ -3,12 +3,12 @@
 Takes fresh runs, their logs and the claim that is made of them; gives `Gate`s. Pure.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.judge import allowed, claim, logs
-from agent.records import Trust
+from agent.records import Finding, Trust
 from agent.track import Track
 
 if TYPE_CHECKING:
@@ -100,12 +100,7 @@ def _scored(runs: Sequence["Scored"]) -> Gate:
 
 
 def _valid(runs: Sequence["Scored"]) -> Gate:
-    bad = [
-        f"r{one.run.id}: {found.rule}: {found.text}"
-        for one in runs
-        for found in one.measurement.findings
-        if found.severity == "invalid"
-    ]
+    bad = _found(runs, lambda found: found.severity == "invalid")
     return Gate("rules", not bad, "; ".join(bad) or "no rule is broken")
 
 
@@ -131,7 +126,8 @@ def _small(track: Track, runs: Sequence["Scored"]) -> Gate:
 
 def _clocks(track: Track, runs: Sequence["Scored"], took: Sequence[Took]) -> Gate:
     """A flag asks for a person's eye; a submission asks for it in public, where it is too late."""
-    bad, eye = _found(runs, allowed.CLOCKS), _found(runs, (allowed.LEFT_OUT,))
+    bad = _found(runs, lambda found: found.severity != "note" and found.rule in allowed.CLOCKS)
+    eye = _found(runs, lambda found: found.severity != "note" and found.rule == allowed.LEFT_OUT)
     limit = track.limits.score_clock_s
     if limit is not None:
         bad += [
@@ -145,12 +141,12 @@ def _clocks(track: Track, runs: Sequence["Scored"], took: Sequence[Took]) -> Gat
     return Gate("clocks", not bad, "; ".join(bad) or kept)
 
 
-def _found(runs: Sequence["Scored"], rules: Collection[str]) -> list[str]:
+def _found(runs: Sequence["Scored"], wanted: Callable[[Finding], bool]) -> list[str]:
     return [
         f"r{one.run.id}: {found.rule}: {found.text}"
         for one in runs
         for found in one.measurement.findings
-        if found.severity != "note" and found.rule in rules
+        if wanted(found)
     ]
 
 
