@@ -83,8 +83,14 @@ def baseline(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> list[Sco
     return [zoo_runs.ran(folder / f"r{seed}", corpus, "", seed, seed) for seed in (1, 2)]
 
 
+def at_usual_cost(runs: list[Scored], baseline: list[Scored]) -> list[Scored]:
+    """As if they had worked as long as the baseline did: how busy this machine is, is not what is asked about."""
+    usually = baseline[-1].measurement.train_cpu_s
+    return [replace(one, measurement=replace(one.measurement, train_cpu_s=usually)) for one in runs]
+
+
 def test_the_honest_one_breaks_no_rule(baseline: list[Scored]) -> None:
-    assert gates.check(zoo_runs.TRACK, baseline[:1], baseline[1:]) is None
+    assert gates.check(zoo_runs.TRACK, at_usual_cost(baseline[:1], baseline), baseline[1:]) is None
     assert all(one.measurement.findings == () for one in baseline)
 
 
@@ -116,8 +122,7 @@ def test_each_cheat_of_training_is_caught(
         runs += [replace(one, run=replace(one.run, purpose="recheck", id=one.run.id + 1)) for one in runs]
     else:
         runs.append(zoo_runs.ran(tmp_path / "r12", corpus, cheat.name, 2, 12))
-        usually = baseline[0].measurement.train_cpu_s  # a busy machine is not what is asked about
-        runs = [replace(one, measurement=replace(one.measurement, train_cpu_s=usually)) for one in runs]
+        runs = at_usual_cost(runs, baseline)
     broken = known(gates.check(zoo_runs.TRACK, runs, baseline))
     assert broken.decision == "invalid" and broken.words.startswith(f"{cheat.caught_by}: ")
 
