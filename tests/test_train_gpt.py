@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agent.judge import logs
 from benchmarks import trainer_reference as reference
 from tests.shards import write_shard
 from tests.training import SMALL, make_docs, write_corpus
@@ -187,5 +188,8 @@ def test_the_contests_way_on_shards_stops_at_the_clock(tmp_path: Path) -> None:
     model, found, c = t.from_artifact(artifact)
     assert (found.pieces, c.weight_bits) == (tokenizer.pieces, 6)
     val = t.read_shard(tmp_path / "fineweb_val_000000.bin")
+    said = logs.reported(log)
+    assert said.tokens == (len(val) - 1) // c.train_seq_len * c.train_seq_len, "as many as were scored"
+    assert said.tokenizer == str(tmp_path / "t.model") and said.bpb == float(final[1])
     loss, bpb = t.evaluate_tokens(t.Scorer(model, c), found, val, t.Processes())
     assert (loss, bpb) == (pytest.approx(float(final[0]), abs=1e-5), pytest.approx(float(final[1]), abs=1e-5))

@@ -1484,6 +1484,9 @@ def validation(c: SimpleNamespace, tokenizer: Tokenizer, procs: Processes):
     if shards:
         tokens = np.concatenate([read_shard(path) for path in shards])
         batch = max(c.train_seq_len, c.val_batch_size // procs.world)
+        size = (len(tokens) - 1) // c.train_seq_len * c.train_seq_len
+        procs.log(f"val_bpb:enabled tokenizer_kind=sentencepiece tokenizer_path={c.tokenizer_path}")
+        procs.log(f"val_loader:shards pattern={c.data_path}/fineweb_val_*.bin tokens:{size}")
         return lambda model: evaluate_tokens(Scorer(model, c, batch), tokenizer, tokens, procs)
     procs.log(f"no validation data in {c.data_path}: only the holdout is evaluated")
     return None
