@@ -3,31 +3,30 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --disable-pip-version-check --quiet
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q
 
-.PHONY: start test check fast slow long walls clis clean
+.PHONY: start test check fast long walls clis clean
 
 start: $(VENV)/.installed            ## make everything that is needed, then start or resume research on the tiny track
 	$(BIN)/agent start --track tiny
 
 test: $(VENV)/.tested                ## lint, types and the tests; what takes minutes is in `make long`
-	$(MAKE) check fast slow
+	$(MAKE) check
+	$(PYTEST) -m "not long and not walls and not clis" -n 2
 
 check: $(VENV)/.tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-fast: $(VENV)/.tested
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m "not slow and not long and not walls and not clis" -n 2
-
-slow: $(VENV)/.tested                 ## what takes seconds each
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m "slow and not long and not walls and not clis" -n 2
+fast: $(VENV)/.tested                ## those that take less than seconds
+	$(PYTEST) -m "not slow and not long and not walls and not clis" -n 2
 
 long: $(VENV)/.tested                 ## whole campaigns with real processes, and what else takes minutes
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m "long and not walls and not clis" -n 2
+	$(PYTEST) -m "long and not walls and not clis" -n 2
 
 walls: $(VENV)/.tested                ## what hostile code can't do, tried behind every wall that is here
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q -m walls
+	$(PYTEST) -m walls
 
 clis: $(VENV)/.tested                ## the real agent CLIs, installed with npm, against a stand-in of their providers
 	bash scripts/agent-clis.sh $(VENV)/agent-clis

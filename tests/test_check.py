@@ -296,7 +296,7 @@ def real(opened: Opened, old: str, new: str) -> Check:
     return check(opened[0], basis_of(*opened), edit((old, new), script=REAL))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_trainer_takes_its_first_steps(trainer: Opened) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     found = real(trainer, '"matrix_lr": 0.02', '"matrix_lr": 0.03')

@@ -131,7 +131,7 @@ class Busy(Training):
         return Progress(looked, 100, None, float(looked), "train", looked * (1.0 if wide else 0.1))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_that_can_not_reach_its_steps_ends_and_one_whose_core_is_busy_does_not(tmp_path: Path) -> None:
     setting = led(tmp_path, Busy)
     with setting.store.read() as reads:

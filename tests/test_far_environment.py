@@ -116,7 +116,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sshd.Sshd]:
     found.stop()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_wheel_is_sent_once_and_is_there_for_runs_and_nothing_else_is(
     tmp_path: Path, server: sshd.Sshd, thread: Thread, environment: Environment
 ) -> None:
@@ -148,7 +148,7 @@ TYPES = ("annotated-types", "typing-extensions", "typing-inspection")
 NEEDED = ("pydantic", "pydantic-core", *TYPES, "packaging", "numpy")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_machine_without_packages_gets_those_that_the_lock_names(
     tmp_path: Path, server: sshd.Sshd, thread: Thread
 ) -> None:

@@ -154,7 +154,7 @@ def contest_by_hand(artifact: bytes, tokens: list[int]) -> tuple[float, int, int
     return nats, last, size
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_three_ways_to_the_contests_figure(tmp_path: Path) -> None:
     """The judge's, the script's own as it prints it, and one by hand."""
     raw = fineweb.stories(90, 3, 300)

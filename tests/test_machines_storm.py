@@ -98,7 +98,7 @@ def _one_step(one: Renter, draw: random.Random) -> None:
             tend(one, machine, Patience())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_between_any_two_writes_nothing_stays_rented(stand: StandIn, tmp_path: Path) -> None:
     for steps in range(1, 100):
         folder = tmp_path / f"{steps}"

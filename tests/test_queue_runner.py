@@ -72,7 +72,7 @@ def test_the_runs_of_a_worker_that_was_killed_are_lost_and_end(store: Store, tmp
         assert runner.poll(folder) == "lost"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_worker_that_comes_again_in_time_goes_on_with_what_it_held(store: Store, tmp_path: Path) -> None:
     _, base = working.campaign(store)
     script = working.LONG.replace("40", "9")
@@ -91,7 +91,7 @@ def test_a_worker_that_comes_again_in_time_goes_on_with_what_it_held(store: Stor
         assert JobPaths(folder).train_log.read_text() == "begun\n"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_worker_that_was_stopped_past_its_lease_is_fenced(store: Store, tmp_path: Path) -> None:
     """What it brings is refused, and what it runs is ended; then it works on."""
     _, base = working.campaign(store)
@@ -118,7 +118,7 @@ def test_a_worker_that_was_stopped_past_its_lease_is_fenced(store: Store, tmp_pa
         assert runner.collect(second).outcome == "ok"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_worker_whose_link_to_the_store_is_half_open_ends_what_it_runs_and_comes_back(tmp_path: Path) -> None:
     """Its question is never answered, so it waits; what it holds is over all the same, and nobody pays for it."""
     store = open_store(postgres.fresh_url())

@@ -355,7 +355,7 @@ def agent(root: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=60, check=False)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_command(world: World) -> None:
     world.store.close()
     ended = agent(world.root, "--run", "r1", "--run", "2")

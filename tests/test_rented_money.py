@@ -112,7 +112,7 @@ def test_a_day_that_is_spent_is_waited_for(pool: Pool) -> None:
     runner.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_lease_that_may_not_be_longer_is_followed_by_another_one(pool: Pool) -> None:
     pool.stand.courses.extend([QUICK, QUICK])
     runner = pool.runner(idle_s=9 * HOUR, limits=Limits(usd_per_lease=WORST + 0.1))

@@ -26,7 +26,7 @@ def silent(pool: Pool, runner: RentingRunner, seconds: float) -> None:
         runner.step()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_pod_with_a_run_on_it_is_kept_while_nothing_reaches_it(pool: Pool) -> None:
     pool.stand.courses.append(QUICK)
     runner = pool.runner(port_s=300.0)
@@ -41,7 +41,7 @@ def test_a_pod_with_a_run_on_it_is_kept_while_nothing_reaches_it(pool: Pool) -> 
     runner.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_silent_pod_is_not_held_to_blame_while_its_provider_is_silent_too(pool: Pool) -> None:
     pool.stand.courses.append(QUICK)
     runner = pool.runner(idle_s=2 * HOUR, port_s=300.0)

@@ -52,7 +52,7 @@ def test_a_pod_is_rented_for_a_run_used_and_given_back(pool: Pool, tmp_path: Pat
     settled(pool)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_pods_that_are_no_good_are_followed_by_others(pool: Pool) -> None:
     pool.stand.courses.extend([Course(running=None), Course(port=None), Course(error=5.0), QUICK])
     runner = pool.runner()
@@ -67,7 +67,7 @@ def test_pods_that_are_no_good_are_followed_by_others(pool: Pool) -> None:
     settled(pool)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_pod_that_vanishes_loses_its_run_and_the_next_gets_another(pool: Pool) -> None:
     pool.stand.courses.append(QUICK)
     runner = pool.runner()
@@ -88,7 +88,7 @@ def test_a_pod_that_vanishes_loses_its_run_and_the_next_gets_another(pool: Pool)
     assert pool.stand.living() == [] and [state.split()[0] for state in pool.rows()] == ["gone", "gone"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_pod_is_given_up_for_lasting_silence_and_not_for_a_link_that_broke(pool: Pool) -> None:
     pool.stand.courses.append(QUICK)
     runner = pool.runner(idle_s=2 * HOUR, port_s=300.0)
@@ -123,7 +123,7 @@ def test_a_pod_that_never_hears_until_when_it_is_paid_is_given_back(pool: Pool, 
     pool.until(runner, lambda: runner.poll(paths.folder) == "done")  # on another one
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_no_run_goes_to_a_pod_that_does_not_know_yet_that_it_is_paid_for_longer(pool: Pool, tmp_path: Path) -> None:
     pool.stand.courses.append(QUICK)
     runner = pool.runner(idle_s=9 * HOUR)
@@ -143,7 +143,7 @@ def test_no_run_goes_to_a_pod_that_does_not_know_yet_that_it_is_paid_for_longer(
     assert timer.stat().st_mtime_ns > before
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_controllers_pod_and_run_are_found_again(pool: Pool) -> None:
     pool.stand.courses.append(QUICK)
     one = pool.runner()
@@ -239,7 +239,7 @@ def test_a_pod_that_is_not_good_enough_is_sent_back(pool: Pool) -> None:
     runner.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_new_pod_shows_itself_before_it_is_paid_to_work(pool: Pool) -> None:
     pool.stand.courses.append(QUICK)
     runner = pool.runner(admit=None)

@@ -30,7 +30,7 @@ def test_the_night_has_the_recorded_hours_whatever_is_drawn() -> None:
     assert serial.wall_h > 238 / 8 and serial.paid == pytest.approx(8 * serial.wall_h) and 0 < serial.idle < 0.3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_slots_are_busy_and_the_store_is_asked_little(tmp_path: Path) -> None:
     found = simulate(tmp_path / "work", 20, 90)
     assert found.proposals == 90 and found.busy > 0.97

@@ -106,7 +106,7 @@ def pool(
                 runner._ssh.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_from_an_order_to_its_score_and_its_bill(pool: Pool, tmp_path: Path) -> None:
     """The first region has none left: the second is asked, and the run is none the worse for it."""
     pool.sky.fault("launch", "no stock")

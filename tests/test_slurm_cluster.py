@@ -54,7 +54,7 @@ def sha() -> str:
     return hashlib.sha256(zoo_runs.SCRIPTS["trained.py"]).hexdigest()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_eight_gpus_of_one_node(own_cluster: Cluster, tmp_path: Path) -> None:
     """The driver's tool is a stand-in; which GPUs are whose, and that two such runs need two nodes, is Slurm's word."""
     field = Field(own_cluster, tmp_path, GPU_TOML)
@@ -82,7 +82,7 @@ def test_eight_gpus_of_one_node(own_cluster: Cluster, tmp_path: Path) -> None:
         one.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_through_a_login_node(own_cluster: Cluster, tmp_path: Path) -> None:
     """A real sshd, whose sessions are cut while the run is on its node."""
     field = Field(own_cluster, tmp_path)

@@ -104,7 +104,7 @@ def test_the_walls_of_this_machine_are_tried_as_those_of_a_rented_one(nodes: Pat
 STRICT = TOML + 'sandbox = { minimum = "namespaces" }\n'
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not bubblewrap.boxes() or bool(why_not()), reason="needs bubblewrap, which one node is without")
 def test_a_node_whose_walls_are_too_weak_gets_no_run(own_cluster: Cluster, tmp_path: Path) -> None:
     """On one of the two there is no bubblewrap: the first run there is lost before it began, and the next one is kept

@@ -35,6 +35,7 @@ def test_a_run_from_here_to_a_node_and_back(field: Field) -> None:
     assert runner.poll(folder) == "done" and field.shell.asked["sbatch"] == 1
 
 
+@pytest.mark.long
 def test_a_node_is_a_lease_from_one_boot_to_the_next(field: Field) -> None:
     runner = field.runner()
     first = field.submit(runner, 1)
@@ -68,6 +69,7 @@ def test_seeds_of_one_idea_are_one_array(field: Field) -> None:
     assert field.note(other).index == -1 and field.shell.asked["sbatch"] == 2
 
 
+@pytest.mark.long
 def test_sixteen_slots_by_one_question(field: Field) -> None:
     runner = field.runner(every_s=1.0)
     assert len(runner.slots) == 16
@@ -168,6 +170,7 @@ def test_nobody_is_at_home_for_a_while(field: Field) -> None:
     assert [done(runner, folder).outcome for folder in (running, later)] == ["ok", "ok"]
 
 
+@pytest.mark.long
 def test_a_queue_that_is_cut_short_loses_nobody(field: Field) -> None:
     runner = field.runner(cpus=64)
     running = [field.submit(runner, number, WAIT) for number in (1, 2)]

@@ -64,6 +64,7 @@ def test_a_node_dies(field: Field) -> None:
 COUNTS = counts(4, 'os.environ["CHECKPOINT"]') + WRITE
 
 
+@pytest.mark.long
 def test_a_training_that_leaves_its_state_in_the_grace_time_goes_on_on_another_node(field: Field) -> None:
     field.toml = TOML.replace('artifact = "a.bin"', 'artifact = "a.bin", checkpoint = "kept.bin"')
     field.own.run("scontrol", "update", "PartitionName=gpu", "GraceTime=10")

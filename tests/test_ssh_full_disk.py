@@ -25,6 +25,7 @@ def tight(tmp_path: Path, lasting_server: sshd.Sshd, toy_corpus: Path) -> Iterat
         found.close()
 
 
+@pytest.mark.long
 def test_a_run_goes_on_while_the_disk_here_is_full_and_all_of_it_comes_once_there_is_room(tight: far.World) -> None:
     runner, paths = begun(tight)
     there = tight.there("r1")

@@ -40,6 +40,7 @@ def world(tmp_path: Path, lasting_server: sshd.Sshd, toy_corpus: Path) -> Iterat
     found.close()
 
 
+@pytest.mark.long
 def test_a_run_is_trained_and_scored_there_and_all_of_it_is_here(world: far.World) -> None:
     runner = world.runner()
     order = world.order(seed=3)
@@ -54,6 +55,7 @@ def test_a_run_is_trained_and_scored_there_and_all_of_it_is_here(world: far.Worl
     assert paths.train_log.stat().st_size > 0
 
 
+@pytest.mark.long
 def test_the_scores_of_a_baseline_come_back_and_go_along_with_the_next_run(world: far.World) -> None:
     runner, words = world.runner(), []
     reference = None
@@ -71,6 +73,7 @@ def test_the_scores_of_a_baseline_come_back_and_go_along_with_the_next_run(world
     assert words == ["a bigram model of the judge's", "the baseline's scores for 100 % of the tokens"]
 
 
+@pytest.mark.long
 def test_what_one_machine_has_trained_is_scored_on_another(world: far.World) -> None:
     hosts = [world.sshd.host(world.far), world.sshd.host(world.root / "other", "lab/other")]
     runner = world.runner(hosts=hosts)
@@ -92,6 +95,7 @@ def test_what_one_machine_has_trained_is_scored_on_another(world: far.World) -> 
     assert not list((world.root / "other").glob("jobs/*/night.jobs.r1*")), "nothing was trained there"
 
 
+@pytest.mark.long
 def test_a_link_that_is_half_open_while_it_is_scored_comes_back_to_the_one_score(
     world: far.World, lasting_server: sshd.Sshd
 ) -> None:
@@ -147,6 +151,7 @@ def was_trained_once(world: far.World, runner: SshRunner, paths: JobPaths) -> No
     assert len(result.phases) == 1 and 3 < result.phases[0].exit.wall_s < 5, "it was neither stopped nor started again"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_link_that_breaks_or_is_half_open_costs_the_run_nothing(
     long: far.World, lasting_server: sshd.Sshd, how: signal.Signals
@@ -177,6 +182,7 @@ def test_a_run_can_be_cancelled_before_it_is_sent_and_while_it_runs(long: far.Wo
     assert runner.collect(paths.folder).ran
 
 
+@pytest.mark.long
 def test_the_validation_text_is_never_on_the_disk_there(world: far.World) -> None:
     """It is looked for while it is scored, too, in all files of the machine's folder and beside it."""
     runner = world.runner()

@@ -273,7 +273,7 @@ print("made", flush=True)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_kill_while_making_leaves_all_or_nothing(tmp_path: Path) -> None:
     seen: set[bool] = set()
     for number in range(12):

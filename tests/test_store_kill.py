@@ -36,7 +36,7 @@ while True:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_no_acknowledged_run_is_lost(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
     with contextlib.closing(open_store(path)) as store, store.write() as tx:

@@ -86,7 +86,7 @@ def test_the_seed_decides_and_packing_changes_nothing(trained: tuple[Path, str],
     assert packed == same != other
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_judges_score_is_the_scripts_own(
     trained: tuple[Path, str], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

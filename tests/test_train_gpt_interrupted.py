@@ -82,7 +82,7 @@ def test_it_goes_on_where_it_was_to_the_same_weights(
         assert np.array_equal(weights, weights_of(last.model)[name]), name
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("processes", [1, 2])
 def test_processes_leave_together_though_one_alone_was_told(corpus: Path, tmp_path: Path, processes: int) -> None:
     script = tmp_path / "told.py"
