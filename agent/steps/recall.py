@@ -44,11 +44,10 @@ def recall(setting: Setting, runs: Collection[Run], *, last: bool, ends: bool) -
     with setting.store.read() as reads:
         head = reads.head(setting.campaign.id)
         home = classes.home(setting, reads, head)
-        alive = () if ends else reads.proposals(setting.campaign.id, ALIVE)
-    compared = {one.baseline_id for one in alive}
+        compared = set() if ends else reads.baselines(setting.campaign.id, ALIVE)
     for run in fresh:
         folder = setting.job(run.id)
-        if _useless(run, head, home, compared, last=last and not alive) and setting.runner.poll(folder) == "starting":
+        if _useless(run, head, home, compared, last=last and not compared) and setting.runner.poll(folder) == "starting":
             setting.runner.cancel(folder)
 
 

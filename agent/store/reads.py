@@ -65,6 +65,11 @@ class Reads:
     def count_proposals(self, campaign_id: int, states: Collection[ProposalState] | None = None) -> int:
         return self._count(selects.how_many(states is not None), campaign_id=campaign_id, states=_listed(states))
 
+    def baselines(self, campaign_id: int, states: Collection[ProposalState]) -> set[int | None]:
+        """What proposals in these states are compared with."""
+        found = self.connection.execute(selects.BASELINES, {"campaign_id": campaign_id, "states": _listed(states)})
+        return set(found.scalars())
+
     def count_by(self, campaign_id: int, planner: str) -> int:
         """How many proposals are this planner's."""
         return self._count(selects.BY_PLANNER, campaign_id=campaign_id, planner=planner)

@@ -47,6 +47,11 @@ def how_many(asked: bool) -> Select[Any]:
     return query.where(_among(proposals.c.state, "states")) if asked else query
 
 
+BASELINES = (
+    select(proposals.c.baseline_id)
+    .where(proposals.c.campaign_id == _CAMPAIGN, _among(proposals.c.state, "states"))
+    .distinct()
+)
 BY_PLANNER = (
     select(func.count())
     .select_from(proposals)
