@@ -64,5 +64,9 @@ def others(setting: Setting, mine: str) -> tuple[str, ...]:
     if not mine:
         return ()
     runner, need = setting.runner, setting.track.gpus(setting.track.decision.rung)
-    fitting = (slot for slot in runner.slots if size_of(runner, slot) in (None, need))
-    return tuple(name for name in dict.fromkeys(map(runner.hardware_class, fitting)) if name != mine)
+    found = {mine: True}
+    for slot in runner.slots:
+        name = runner.hardware_class(slot)
+        if name not in found and size_of(runner, slot) in (None, need):
+            found[name] = True
+    return tuple(found)[1:]
