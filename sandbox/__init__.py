@@ -2,8 +2,9 @@
 
 from sandbox.confined import Confined, StartError
 from sandbox.limits import CAPS, Cause, Exit, Limits
+from sandbox.names import level
 from sandbox.policy import LEVELS, BoxName, Level, Policy
-from sandbox.walls import NoWalls, in_force, level, stack
+from sandbox.walls import NoWalls, in_force, stack
 
 __all__ = [
     "CAPS",

@@ -25,7 +25,7 @@ from sandbox.memory_files import clear
 from sandbox.policy import Policy
 from sandbox.traffic import Traffic
 from sandbox.tree import Proc
-from sandbox.walls import ALWAYS, GROUPS, Launch, Stack, put_up, stack
+from sandbox.walls import Launch, Stack, named, put_up, stack
 from sandbox.watch import Watch
 
 END_WITHIN_S = 3.0  # a killed process that is still there then is stuck in the kernel
@@ -91,7 +91,7 @@ class Confined:
             os.close(self._log_fd)
             self._release()
             raise StartError(f"can't start {argv[0]}: {error}") from error
-        self.walls = (*ALWAYS, *(GROUPS[bound] for bound in bounds), *(standing.names if standing else ()))
+        self.walls = named(standing, bounds)
         self.pid = self._process.pid
         self._pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
         self._family.begin(self._process, self._group)

@@ -31,12 +31,11 @@ from sandbox import (
 )
 from sandbox.bubblewrap import Box
 from sandbox.doorman import Handover
-from sandbox.groups import BOUNDS, Group
+from sandbox.groups import BOUNDS, Bound, Group
 from sandbox.limits import MB, Limits
-from sandbox.policy import LEVELS, BoxName, Level, Policy, reaches
+from sandbox.names import ALWAYS, GROUPS, MAY_OUTLIVE
+from sandbox.policy import BoxName, Level, Policy, reaches
 
-ALWAYS = ("env", "process-group", "rlimits", "watchdog")
-GROUPS = {"pids": "task-group", "memory": "memory-group"}
 TRY_S = 10.0  # for an empty box, on a machine that is very busy
 OLDEST_LANDLOCK = 3  # before that a file that may only be read could be cut to nothing
 LANDLOCK_OF_SIGNALS = 6
@@ -89,12 +88,12 @@ def in_force(policy: Policy | None = None) -> tuple[str, ...]:
         group.remove()
     scoped = group is None and scope.fits(standing is None or standing.box is not None)
     bounds = BOUNDS if scoped else () if group is None else group.bounds
-    return (*ALWAYS, *(GROUPS[bound] for bound in bounds), *(() if standing is None else standing.names))
+    return named(standing, bounds)
 
 
-def level(names: Collection[str]) -> Level:
-    """How strong the walls of these names are together."""
-    return next((known for known in reversed(LEVELS) if known in names), "base")
+def named(stack: Stack | None, bounds: Collection[Bound]) -> tuple[str, ...]:
+    """All that stands around one run."""
+    return (*ALWAYS, *(GROUPS[bound] for bound in bounds), *(() if stack is None else stack.names))
 
 
 def stack(policy: Policy) -> Stack:
@@ -231,7 +230,7 @@ def strongest(policy: Policy) -> Stack:
     """That this machine has for it, whether that is enough or not. Level `pod` is only for whoever asks for it: that
     the machine is fresh and has nothing secret on it, nobody can find out here."""
     if not seatbelt.fault():
-        return Stack("seatbelt", ("seatbelt",))
+        return Stack("seatbelt", ("seatbelt", MAY_OUTLIVE))
     filtered: tuple[str, ...] = ("seccomp",) if _filters(policy.loopback, policy.pinned) else ()
     if filtered and (box := _box_for(policy)) is not None:
         uid = users.uid_of(os.getpid()) if box.setpriv else None
@@ -246,7 +245,8 @@ def strongest(policy: Policy) -> Stack:
         return Stack("landlock", ("landlock", *filtered, *counted, *_twin(uid, landlock.abi()), *_own(uid)), None, uid)
     if filtered and counted and policy.minimum == "pod":
         return Stack("pod", ("pod", *filtered, *counted, *_twin(uid), *_own(uid)), None, uid)
-    return Stack("base", (*filtered, *(_twin(uid) if filtered else ()), *_own(uid)), None, uid)
+    twin = _twin(uid) if filtered else (MAY_OUTLIVE,)
+    return Stack("base", (*filtered, *twin, *_own(uid)), None, uid)
 
 
 def _twin(uid: int | None, landlock: int = 0) -> tuple[str, ...]:
@@ -254,7 +254,7 @@ def _twin(uid: int | None, landlock: int = 0) -> tuple[str, ...]:
 
     Without it, or namespaces, a run may outlive its killed supervisor until the next sweep.
     """
-    return ("twin",) if uid is not None or landlock >= LANDLOCK_OF_SIGNALS else ()
+    return ("twin",) if uid is not None or landlock >= LANDLOCK_OF_SIGNALS else (MAY_OUTLIVE,)
 
 
 def _own(uid: int | None) -> tuple[str, ...]:

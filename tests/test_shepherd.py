@@ -5,13 +5,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from agent.judge.task import Auditing
 from agent.runners import JobResult, lock
 from agent.runners.local import LocalRunner
+from agent.runners.order import Order
 from agent.runners.shepherd import Broken, Shepherd
+from agent.runners.ssh.outcome import joined, untrained
 from sandbox import Policy, walls
 from tests.processes import until
 from tests.shepherding import WAIT, Job, gone, ran
@@ -45,6 +49,25 @@ def test_the_judge_follows_a_good_training_only(folder: Path) -> None:
 def test_what_the_judge_says_is_the_outcome(folder: Path, judge: str, outcome: str) -> None:
     result = Job.make(folder, ARTIFACT, judge).result()
     assert result.outcome == outcome, result
+
+
+STOOD = SCORE.replace("'because'", "'because', 'walls': {!r}")
+
+
+def test_the_walls_of_a_job_that_only_scores_are_those_around_scoring(folder: Path) -> None:
+    """A run that is trained and scored by two jobs has both jobs' walls; what one of them lacked it lacks."""
+    around = ["env", "rlimits", "landlock", "may-outlive", "unsafe"]
+    whole = Job.make(folder, ARTIFACT, STOOD.format("ok", around))
+    assert whole.result().walls == ("env", "rlimits", "may-outlive", "unsafe")  # nothing but limits around training
+    made = Job.make(folder.with_name("r2"), ARTIFACT, STOOD.format("ok", around))
+    alone = replace(made.spec, phases=made.spec.phases[1:], artifact=None)
+    made.paths.spec.write_text(alone.to_json())
+    judged = Job(made.paths, alone).result()
+    assert judged.walls == tuple(around)
+    trained = replace(judged, walls=("env", "landlock", "twin"), phases=judged.phases)
+    order = Order(1, "", "", "", 1, "base", Auditing(), 40.0)
+    assert joined(order, trained, judged).walls == ("env", "landlock", "may-outlive", "unsafe")
+    assert joined(order, untrained(order), judged).walls == judged.walls
 
 
 def test_a_judge_that_could_not_work_is_a_lost_run_not_a_bad_idea(folder: Path) -> None:

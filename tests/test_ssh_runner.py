@@ -25,6 +25,7 @@ from agent.runners.ssh.errand import SURELY_OVER_S, surely_over
 from agent.runners.ssh.link import Thread
 from agent.runners.ssh.runner import SshRunner
 from agent.tables import GRACE_S
+from sandbox import level
 from tests import far, processes, sshd
 from tests.processes import until
 from tests.zoo_runs import TOML
@@ -90,6 +91,7 @@ def test_what_one_machine_has_trained_is_scored_on_another(world: far.World) -> 
     assert (result.outcome, result.ran, [phase.name for phase in result.phases]) == ("ok", True, ["judge"])
     assert result.walls and set(result.walls) == set(runner.collect(trained.folder).walls)
     first, second = (Measured.from_json(one.measure.read_text()) for one in (trained, paths))
+    assert set(result.walls) == set(second.walls) and level(result.walls) == level(first.walls)
     assert second.artifact_sha == first.artifact_sha and second.nats == pytest.approx(first.nats, rel=1e-6)
     assert runner.lease("lab/box/0") != runner.lease("lab/other/0")
     assert not list((world.root / "other").glob("jobs/*/night.jobs.r1*")), "nothing was trained there"

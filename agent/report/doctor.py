@@ -21,11 +21,12 @@ from agent.report.tracks import known
 from agent.report.words import line, size
 from agent.store import where
 from agent.store.mounts import network_file_system_of
+from sandbox.names import MAY_OUTLIVE
 from sandbox.policy import Level, Policy, reaches
 from sandbox.proving import ProbeError, bare, compare, prove
 from sandbox.seen import seen
 from sandbox.table import behind, got_through
-from sandbox.walls import HELP, in_force, stack, strongest, why_not
+from sandbox.walls import HELP, Stack, in_force, stack, strongest, why_not
 
 State = Literal["good", "note", "bad"]
 NEEDED = ("torch", "numpy", "sentencepiece", "brotli", "zstandard", "sqlalchemy", "optuna", "matplotlib")
@@ -171,13 +172,22 @@ def _walls(probe: bool) -> list[Check]:
     if reaches(found.level, STRONG):
         checks = [Check("walls", "good", f"level {found.level}: {names}")]
     elif reaches(found.level, "landlock"):
-        checks = [Check("walls", "note", f"level {found.level}: {names}. {why_not()}: {HELP}")]
+        checks = [Check("walls", "note", f"level {found.level}: {names}. {why_not()}: {HELP}{_outliving(found)}")]
     else:
         words = f"none for code that nobody has read ({why_not()}), so only the knobs planner can work. {HELP}"
         if strongest(replace(policy, minimum="pod")).level == "pod":
             words += '. On a rented machine that is fresh and holds no secret, a track may say minimum = "pod"'
-        return [Check("walls", "note", words)]
+        return [Check("walls", "note", f"{words}{_outliving(found)}")]
     return [*checks, _probed(found.level)] if probe else checks
+
+
+def _outliving(found: Stack) -> str:
+    if MAY_OUTLIVE not in found.names:
+        return ""
+    return (
+        f". {MAY_OUTLIVE}: should a run's shepherd be killed, what the run started may go on until the next sweep; "
+        "bubblewrap, or Landlock of Linux 6.12, or runs with a user of their own (as root) end it at once"
+    )
 
 
 def _probed(level: Level) -> Check:

@@ -19,6 +19,7 @@ from agent.runners.reading import open_below, read_small
 from agent.strict import strict
 from sandbox import Exit
 from sandbox.limits import Limits
+from sandbox.names import both
 
 SIGNAL = signal.SIGUSR1
 SAVE_S = 20.0  # for leaving the file; a cluster kills half a minute after it asked
@@ -48,7 +49,7 @@ class Paused:
 
     def stood(self, walls: tuple[str, ...]) -> tuple[str, ...]:
         """What did not stand on every machine did not stand."""
-        return walls if self is NOT_BEFORE else tuple(name for name in walls if name in self.walls)
+        return walls if self is NOT_BEFORE else both(walls, self.walls)
 
     def whole(self, ended: Exit) -> Exit:
         """How its training ended, with what it used before."""

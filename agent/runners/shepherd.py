@@ -25,6 +25,7 @@ from agent.runners.removal import remove
 from agent.strict import from_json
 from sandbox import CAPS, Cause, Confined, Exit, NoWalls, StartError, in_force, tree
 from sandbox.limits import MB
+from sandbox.names import both
 
 MARKER = "CADDIE_JOB"  # in the environment of all that a job starts
 BEAT_S = 1.0
@@ -203,8 +204,9 @@ class Shepherd:
             return "score_failed", f"no readable answer of the judge: {error}"
         if status == "broken":
             raise Broken(f"the judge could not work: {reason}")
-        if isinstance(standing, list) and standing:  # what did not stand in both phases did not stand
-            self._walls = tuple(name for name in self._walls if name in standing)
+        if isinstance(standing, list) and standing:
+            names = tuple(str(name) for name in standing)
+            self._walls = both(self._walls, names) if len(self._phases) > 1 else names
         outcomes: dict[str, Outcome] = {"ok": "ok", "capped": "capped"}
         return outcomes.get(status, "score_failed"), reason
 

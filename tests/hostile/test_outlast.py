@@ -236,6 +236,7 @@ def test_the_row_says_whether_it_holds(tmp_path: Path, at_level: Level) -> None:
     expected = {"namespaces": {"namespaces"}, "landlock": {"twin"}, "pod": set()}[at_level]
     assert at_level in walls
     assert GUARANTEES & set(walls) == expected
+    assert ("may-outlive" in walls) is not bool(expected)
 
 
 def test_where_it_does_not_hold_the_row_does_not_say_so_and_the_next_sweep_ends_it(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from sandbox import Confined, Limits, NoWalls, Policy, StartError, seatbelt, seen, walls
+from sandbox import Confined, Limits, NoWalls, Policy, StartError, level, seatbelt, seen, walls
 from sandbox.walls import Stack
 
 # Writes down what it is given, then does what sandbox-exec does after it has put up the wall.
@@ -118,10 +118,10 @@ def test_a_path_can_say_no_rule_of_its_own() -> None:
 
 
 def test_it_is_chosen_on_macos_and_gets_the_whole_command(tmp_path: Path, policy: Policy, stand_in: Path) -> None:
-    assert walls.stack(policy) == Stack("seatbelt", ("seatbelt",))
+    assert walls.stack(policy) == Stack("seatbelt", ("seatbelt", "may-outlive"))
     run = confined(tmp_path, policy, sys.executable, "-I", "-S", "-c", "print('inside')")
     assert run.wait().ok, (tmp_path / "log").read_text()
-    assert "seatbelt" in run.walls and walls.level(run.walls) == "seatbelt"
+    assert "seatbelt" in run.walls and level(run.walls) == "seatbelt"
     said = json.loads(stand_in.read_text())
     profile = seatbelt.profile(policy)
     assert said["argv"] == ["-p", profile, sys.executable, "-I", "-S", "-c", "print('inside')"]

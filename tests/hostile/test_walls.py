@@ -13,9 +13,11 @@ import pytest
 from agent import opening, reach
 from agent import track as tracks
 from agent.errors import UserError
+from agent.report import doctor
 from agent.runners.local import LocalRunner
-from sandbox import Confined, NoWalls, Policy, bubblewrap, landlock, level, stack, table, walls
+from sandbox import Confined, NoWalls, Policy, bubblewrap, landlock, level, readers, stack, table, walls
 from sandbox.layout import doors
+from sandbox.names import both
 from sandbox.policy import LEVELS, reaches
 from sandbox.seen import SYSTEM_PACKAGES, Seen, _places, seen
 from sandbox.walls import Stack
@@ -70,6 +72,31 @@ def test_levels_are_in_order_and_names_say_which() -> None:
     assert [asked for asked in LEVELS if not reaches("landlock", asked)] == ["namespaces"]
     assert level(("env", "seccomp", "namespaces", "uid")) == "namespaces"
     assert level(("env", "unsafe")) == "unsafe" and level(("env", "seccomp")) == "base"
+
+
+def test_what_did_not_stand_around_both_parts_of_a_run_did_not_stand() -> None:
+    trained, judged = ("env", "namespaces", "seccomp"), ("env", "seccomp", "landlock", "twin")
+    assert both(trained, judged) == both(judged, trained) == ("env", "seccomp")
+    for lack in ("may-outlive", "unsafe"):  # of one part is of the whole
+        assert both((*trained, lack), trained) == (*trained, lack) == both(trained, (*trained, lack))
+        assert both((*trained, lack), (*trained, lack)) == (*trained, lack)
+
+
+@pytest.mark.parametrize(("abi", "guaranteed"), [(0, False), (3, False), (5, False), (6, True)])
+def test_the_row_says_where_nothing_ends_a_run_whose_supervisor_was_killed(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, abi: int, guaranteed: bool
+) -> None:
+    monkeypatch.setattr(bubblewrap, "boxes", list)
+    monkeypatch.setattr(landlock, "abi", lambda: abi)
+    monkeypatch.setattr(readers, "reaches", lambda policy: False)
+    for minimum in ("base", "pod"):
+        found = walls.strongest(policy(lab.folder, minimum=minimum))
+        assert (found.level in ("base", "pod")) is (abi == 0)
+        assert ("twin" in found.names) is guaranteed and ("may-outlive" in found.names) is not guaranteed
+    (told,) = doctor._walls(probe=False)
+    assert ("may-outlive: should a run's shepherd be killed" in told.words) is not guaranteed
+    monkeypatch.setattr(walls, "_filters", lambda loopback, pinned: False)  # and no twin at all
+    assert "may-outlive" in walls.strongest(policy(lab.folder, minimum="base")).names
 
 
 @boxed

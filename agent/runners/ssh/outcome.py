@@ -7,16 +7,16 @@ from dataclasses import replace
 
 from agent.runners.job import JobResult
 from agent.runners.order import Order
+from sandbox.names import both
 
 
 def joined(order: Order, trained: JobResult, judged: JobResult) -> JobResult:
     """Both jobs as the one that they would have been here."""
-    both = tuple(name for name in trained.walls if name in judged.walls)
     return replace(
         judged,
         phases=(*trained.phases, *judged.phases),
         slot_s=round(min(trained.slot_s + judged.slot_s, order.wall_s), 3),
-        walls=both if trained.phases else judged.walls,
+        walls=both(trained.walls, judged.walls) if trained.phases else judged.walls,
         ran=True,
     )
 
