@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from agent import hardware, track
 from agent.errors import InfraError, MissingError, UserError
 from agent.judge import JUDGE_VERSION
-from agent.judge.measure import measure
+from agent.judge.measure import MARKS, measure
 from agent.judge.rules import signs
 from agent.judge.session import MAX_CODE
 from agent.judge.task import Auditing
@@ -193,7 +193,8 @@ def _compared(about: Again, old: Measurement, new: Measurement) -> Again:
 
 
 def _rules(of: Measurement) -> set[str]:
-    return {f"{one.severity} {one.rule}" for one in of.findings}
+    """But for what only tells of the machine that scored."""
+    return {f"{one.severity} {one.rule}" for one in of.findings if one.rule != MARKS}
 
 
 def _words(of: Measurement) -> str:

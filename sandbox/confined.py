@@ -91,7 +91,7 @@ class Confined:
             os.close(self._log_fd)
             self._release()
             raise StartError(f"can't start {argv[0]}: {error}") from error
-        self.walls = named(standing, bounds)
+        self.walls = named(standing, policy, bounds, self._group is not None and self._group.forgets)
         self.pid = self._process.pid
         self._pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
         self._family.begin(self._process, self._group)

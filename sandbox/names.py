@@ -11,7 +11,10 @@ from sandbox.policy import LEVELS, Level
 ALWAYS = ("env", "process-group", "rlimits", "watchdog")
 GROUPS: dict[Bound, str] = {"pids": "task-group", "memory": "memory-group"}
 MAY_OUTLIVE = "may-outlive"  # no wall but the lack of one: no other name says that nothing outlives a killed supervisor
-TRACELESS = "traceless"  # around a process of the judge's, which leaves a later one no mark
+TRACELESS = "traceless"  # around a process of the judge's: what it reads and touches tells a later one nothing
+FORGETTING = (
+    "running as root or with a delegated control group (of version 2 from Linux 5.19 on)"  # so that groups forget
+)
 # One part of a run that lacks something is enough, and without a trace is only who sees the validation text.
 _OF_ONE_PART = frozenset({"unsafe", MAY_OUTLIVE, TRACELESS})
 

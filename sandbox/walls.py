@@ -33,7 +33,7 @@ from sandbox.bubblewrap import Box
 from sandbox.doorman import Handover
 from sandbox.groups import BOUNDS, Bound, Group
 from sandbox.limits import MB, Limits
-from sandbox.names import ALWAYS, GROUPS, MAY_OUTLIVE
+from sandbox.names import ALWAYS, GROUPS, MAY_OUTLIVE, TRACELESS
 from sandbox.policy import BoxName, Level, Policy, reaches
 
 TRY_S = 10.0  # for an empty box, on a machine that is very busy
@@ -84,16 +84,22 @@ def in_force(policy: Policy | None = None) -> tuple[str, ...]:
     """The names of what would stand around a run now; without a policy, around a process of ours."""
     standing = None if policy is None else stack(policy)
     group = Group.make(1, MB)
+    forgets = group is not None and group.forgets
     if group is not None:
         group.remove()
     scoped = group is None and scope.fits(standing is None or standing.box is not None)
     bounds = BOUNDS if scoped else () if group is None else group.bounds
-    return named(standing, bounds)
+    return named(standing, policy, bounds, forgets)
 
 
-def named(stack: Stack | None, bounds: Collection[Bound]) -> tuple[str, ...]:
-    """All that stands around one run."""
-    return (*ALWAYS, *(GROUPS[bound] for bound in bounds), *(() if stack is None else stack.names))
+def named(stack: Stack | None, policy: Policy | None, bounds: Collection[Bound], forgets: bool) -> tuple[str, ...]:
+    """All that stands around one run. `forgets`: whether its memory group does, what was read in it.
+
+    Where files have times of access that a process may change, forgetting is not enough.
+    """
+    found = (*ALWAYS, *(GROUPS[bound] for bound in bounds), *(() if stack is None else stack.names))
+    asked = stack is not None and stack.level == "namespaces" and policy is not None and policy.traceless
+    return (*found, TRACELESS) if asked and forgets else found
 
 
 def stack(policy: Policy) -> Stack:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from agent import reach
 from agent import track as tracks
+from agent.judge.measure import MARKS
 from agent.judge.phase import SESSION, SESSION_ENV, session_command
 from agent.judge.task import Measured, Task
 from agent.judge.texts import Documents
 from agent.reach import Reach
+from agent.records import Finding, Measurement
 from agent.runners.job import JobPaths
 from agent.track import Track
 from tests.candidates import honest
@@ -29,6 +31,11 @@ TEXTS = [
     *(f"Story {n}: the cat saw the dog, and the dog saw {n} more cats than it liked to see. " * 5 for n in range(20)),
     "x",
 ]
+
+
+def of_the_run(found: Measurement) -> list[Finding]:
+    """But for what only the machine of a test is to blame for."""
+    return [one for one in found.findings if one.rule != MARKS]
 
 
 def make_job(folder: Path, *, texts: list[str] = TEXTS, script: str = "hostile.py", **artifact: object) -> Task:

@@ -20,7 +20,7 @@ from agent.runners.local import LocalRunner
 from agent.track import Track
 from sandbox.limits import Exit, Limits
 from tests.candidates import honest
-from tests.judging import NOBODY_READ, make_corpus, toy
+from tests.judging import NOBODY_READ, make_corpus, of_the_run, toy
 
 RUN = Run(5, 1, 7, 3, "decide", "screen", 11, 1, "s0", "running", None, "", "cpu", "c" * 64, (), "now")
 LOG = """step:290/300 train_loss:2.1 train_time:20000ms step_avg:70ms
@@ -52,6 +52,7 @@ MEASURED = Measured(
     judge_sha="f" * 64,
 )
 BPB = NATS / math.log(2) / 600
+AUDIT = Audit(4000, "secret", 1e-6, 1e-6, strength="full", uniform=3000)
 
 
 def make_job(folder: Path, log: str = LOG, answer: str | None = None) -> JobPaths:
@@ -134,6 +135,30 @@ def test_the_session_s_findings_come_along(tmp_path: Path) -> None:
 def test_another_script_than_was_started(tmp_path: Path) -> None:
     found = measured(make_job(tmp_path, answer=replace(MEASURED, code_sha="e" * 64).to_json()))
     assert [(f.rule, f.severity) for f in found.findings] == [("code_changed", "invalid")]
+
+
+@pytest.mark.parametrize(
+    ("walls", "word"),
+    [
+        ((), ""),
+        (("unsafe",), ""),
+        (("pod", "seccomp"), ""),  # at that level nothing is blind
+        (("namespaces", "seccomp", "traceless"), ""),
+        (("namespaces", "seccomp"), "in which pages of shared files are in memory: running as root"),
+        (("landlock", "seccomp", "memory-group"), "in times of access of shared files and which pages"),
+        (("seatbelt",), "bubblewrap and running as root or with a delegated control group"),
+    ],
+)
+def test_a_score_says_what_could_have_passed_between_the_processes_that_made_it(
+    tmp_path: Path, walls: tuple[str, ...], word: str
+) -> None:
+    """It is blind all the same, where it is otherwise."""
+    audited = replace(MEASURED, walls=walls, audit=AUDIT)
+    found = measured(make_job(tmp_path, answer=audited.to_json()))
+    assert [(one.rule, one.severity) for one in found.findings] == ([("marks_possible", "note")] if word else [])
+    assert all(word in one.text and one.text.count(". ") == 0 for one in found.findings)
+    assert found.trust == ("measured" if "pod" in walls else "blind")
+    assert measured(make_job(tmp_path, answer=replace(audited, status="failed", nats=None).to_json())).bpb is None
 
 
 @pytest.mark.parametrize(
@@ -224,13 +249,14 @@ def test_a_whole_job_from_training_to_its_measurement(tmp_path: Path) -> None:
     assert state == "done", job.shepherd_log.read_text()
     ended = runner.collect(job.folder)
     assert (ended.outcome, ended.reason) == ("ok", "")
+    assert ("traceless" in ended.walls) is ("traceless" in Measured.from_json(job.measure.read_text()).walls)
     run = replace(RUN, script_sha=hashlib.sha256(source).hexdigest())
     found = measure(track, run, job, ended, "d1")
     model = honest.Bigram(honest.count([b"one two three two"]))
     text = "two three é".encode()
     nats = sum(-model.logprobs(before)[token] for before, token in zip([None, *text], text, strict=False))
     assert found.bpb == pytest.approx(nats / math.log(2) / len(text), rel=1e-6)
-    assert (found.trust, found.steps, found.tokens_scored, found.findings) == ("measured", 3, len(text), ())
+    assert (found.trust, found.steps, found.tokens_scored, of_the_run(found)) == ("measured", 3, len(text), [])
     assert found.total_bytes == len(source) + (job.out / "final_model.bin").stat().st_size
     assert found.train_cpu_s and found.score_cpu_s and 0 < found.slot_s < 80
 
@@ -248,7 +274,7 @@ def test_a_whole_job_from_training_to_its_measurement(tmp_path: Path) -> None:
 def test_a_score_is_blind_where_a_full_audit_has_nothing_open_against_it(
     strength: Strength, rule: str, severity: Severity, trust: str
 ) -> None:
-    audit = Audit(4000, "secret", 1e-6, 1e-6, strength=strength, uniform=3000)
+    audit = replace(AUDIT, strength=strength)
     assert trust_of(replace(MEASURED, audit=audit, findings=(Finding(rule, severity, "seen"),))) == trust
 
 

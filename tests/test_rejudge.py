@@ -21,7 +21,7 @@ from agent.errors import BusyError, MissingError, UserError
 from agent.judge import JUDGE_VERSION
 from agent.judge.measure import measure
 from agent.judge.phase import judge_phase
-from agent.records import Campaign, Run
+from agent.records import Campaign, Finding, Run
 from agent.rejudge import Again
 from agent.runners.job import JobPaths, JobResult, JobSpec, Phase
 from agent.runners.local import LocalRunner
@@ -31,7 +31,7 @@ from agent.track import Track
 from sandbox.limits import Limits
 from tests.candidates import honest
 from tests.filling import add_base, add_idea
-from tests.judging import NOBODY_READ, make_corpus
+from tests.judging import NOBODY_READ, make_corpus, of_the_run
 from trainer.data.manifest import load
 
 CANDIDATES = Path(honest.__file__).parent
@@ -221,6 +221,15 @@ def test_a_check_writes_nothing(world: World) -> None:
     assert versions(world.store) == before
 
 
+def test_what_a_machine_leaves_open_is_no_difference_between_scores(world: World) -> None:
+    with world.store.read() as reads:
+        found = reads.measurement(1)
+    assert found is not None
+    more = replace(found, findings=(*found.findings, Finding("marks_possible", "note", "as an ordinary user")))
+    about = Again("r1", "p1", "no score", "")
+    assert judging._compared(about, found, more).state == judging._compared(about, more, found).state == "same"
+
+
 def test_a_difference_is_reported_and_not_written(world: World) -> None:
     from sqlalchemy import text
 
@@ -245,7 +254,7 @@ def test_a_rule_that_only_the_present_judge_knows(world: World) -> None:
     assert world.again(4)[0].state == "written"
     with world.store.read() as reads:
         found = reads.measurement(4)
-    assert found is not None and [one.rule for one in found.findings] == ["scores_not_repeated"]
+    assert found is not None and [one.rule for one in of_the_run(found)] == ["scores_not_repeated"]
 
 
 # ---------------------------------------------------------------- what is not there any more

@@ -15,11 +15,15 @@ from agent.records import Audited, Finding, Measurement, Run, Trust
 from agent.runners.job import JobPaths, JobResult
 from agent.runners.reading import read_ends, read_small
 from agent.track import Track
+from sandbox import level
+from sandbox.names import FORGETTING, TRACELESS
+from sandbox.policy import reaches
 
 HEAD, TAIL = 1 << 18, 1 << 20  # bytes of a log: settings and the start of training, and its end
 BPB_TOLERANCE = 5e-4  # relative: four printed digits, another batch shape
 REPORTED = "reported_differs"
 DIM = "audit_dim"
+MARKS = "marks_possible"
 
 
 def measure(track: Track, run: Run, job: JobPaths, result: JobResult, data_sha: str) -> Measurement:
@@ -53,7 +57,7 @@ def measure(track: Track, run: Run, job: JobPaths, result: JobResult, data_sha: 
     findings += [*talk(result), *had_core(track, result), *(of_log(track, said) if trust == "reported" else ())]
     limits = track.limits
     findings += allowed.clocks(limits.train_clock_s, limits.score_clock_s, train.wall_s if train else None, said, found)
-    findings += [*code_size(found), *(dim(found) if found.status == "ok" else ())]
+    findings += [*code_size(found), *((*dim(found), *marks(found)) if found.status == "ok" else ())]
     if found.status != "ok":
         findings.append(Finding("no_score", "note", found.reason))
     return Measurement(
@@ -140,6 +144,19 @@ def dim(found: Measured) -> list[Finding]:
         f"{said.wanted:.2g} is wanted, so the score is measured and not blind"
     )
     return [Finding(DIM, "note", text)]
+
+
+def marks(found: Measured) -> list[Finding]:
+    """That one process of the session could have told a later one something of the text, where the walls hold all else.
+    No audit sees that, since both would know it."""
+    stood = level(found.walls)
+    if not reaches(stood, "seatbelt") or TRACELESS in found.walls:
+        return []
+    ways, helps = "which pages of shared files are in memory", FORGETTING
+    if stood != "namespaces":
+        ways, helps = f"times of access of shared files and {ways}", f"bubblewrap and {FORGETTING}"
+    text = f"the processes that scored could have left each other something of the text in {ways}: {helps} would help"
+    return [Finding(MARKS, "note", text)]
 
 
 def audited(found: Measured) -> Audited | None:

@@ -21,7 +21,7 @@ from agent.report.tracks import known
 from agent.report.words import line, size
 from agent.store import where
 from agent.store.mounts import network_file_system_of
-from sandbox.names import MAY_OUTLIVE
+from sandbox.names import FORGETTING, MAY_OUTLIVE, TRACELESS
 from sandbox.policy import Level, Policy, reaches
 from sandbox.proving import ProbeError, bare, compare, prove
 from sandbox.seen import seen
@@ -166,13 +166,14 @@ def _rented(root: Path) -> list[Check]:
 
 def _walls(probe: bool) -> list[Check]:
     """Around code that nobody has read."""
-    policy = Policy(writable=str(Path.home()), read=(), programs=seen(()).programs, minimum="unsafe")
-    found = stack(policy)
-    names = ", ".join(name for name in in_force(policy) if name != "unsafe")
+    policy = Policy(writable=str(Path.home()), read=(), programs=seen(()).programs, minimum="unsafe", traceless=True)
+    found, standing = stack(policy), in_force(policy)
+    names = ", ".join(name for name in standing if name != "unsafe")
+    lacks = f"{_outliving(found)}{_leaving(standing)}"
     if reaches(found.level, STRONG):
-        checks = [Check("walls", "good", f"level {found.level}: {names}")]
+        checks = [Check("walls", "note" if lacks else "good", f"level {found.level}: {names}{lacks}")]
     elif reaches(found.level, "landlock"):
-        checks = [Check("walls", "note", f"level {found.level}: {names}. {why_not()}: {HELP}{_outliving(found)}")]
+        checks = [Check("walls", "note", f"level {found.level}: {names}. {why_not()}: {HELP}{lacks}")]
     else:
         words = f"none for code that nobody has read ({why_not()}), so only the knobs planner can work. {HELP}"
         if strongest(replace(policy, minimum="pod")).level == "pod":
@@ -187,6 +188,15 @@ def _outliving(found: Stack) -> str:
     return (
         f". {MAY_OUTLIVE}: should a run's shepherd be killed, what the run started may go on until the next sweep; "
         "bubblewrap, or Landlock of Linux 6.12, or runs with a user of their own (as root) end it at once"
+    )
+
+
+def _leaving(standing: tuple[str, ...]) -> str:
+    if TRACELESS in standing:
+        return ""
+    return (
+        f". Not {TRACELESS}: processes that score could leave each other something of the text in what the system "
+        f"keeps of shared files, and each score says so; bubblewrap and {FORGETTING} would help"
     )
 
 

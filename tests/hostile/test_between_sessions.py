@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from agent import reach
-from agent.judge.measure import trust_of
+from agent.judge.measure import marks, trust_of
 from agent.judge.phase import SESSION, SESSION_ENV, session_command
 from agent.judge.task import Measured
 from agent.reach import Reach
 from agent.runners.job import JobPaths
-from sandbox import Level
+from sandbox import Level, groups
 from sandbox.walls import why_not
 from tests.judging import HEARD, make_job, toy
 from tests.processes import linux
@@ -88,7 +88,10 @@ def session(folder: Path, level: Level) -> tuple[list[str], Measured]:
 
 @pytest.mark.parametrize("level", ["namespaces", "landlock"])
 def test_nothing_that_is_left_is_found(tmp_path: Path, level: Level) -> None:
-    assert session(tmp_path / "job", level)[0] == ["[]"] * 4
+    said, found = session(tmp_path / "job", level)
+    assert said == ["[]"] * 4
+    # Times of access, and where no group forgets what was read also its pages in memory, are not among the ways above.
+    assert ("traceless" in found.walls) is (level == "namespaces" and groups.forgets()) is not bool(marks(found))
 
 
 def test_where_files_are_open_to_all_of_them_no_score_is_blind(tmp_path: Path) -> None:

@@ -15,7 +15,20 @@ from agent import track as tracks
 from agent.errors import UserError
 from agent.report import doctor
 from agent.runners.local import LocalRunner
-from sandbox import Confined, NoWalls, Policy, bubblewrap, landlock, level, readers, stack, table, walls
+from sandbox import (
+    Confined,
+    NoWalls,
+    Policy,
+    bubblewrap,
+    groups,
+    in_force,
+    landlock,
+    level,
+    readers,
+    stack,
+    table,
+    walls,
+)
 from sandbox.layout import doors
 from sandbox.names import both
 from sandbox.policy import LEVELS, reaches
@@ -80,6 +93,25 @@ def test_what_did_not_stand_around_both_parts_of_a_run_did_not_stand() -> None:
     for lack in ("may-outlive", "unsafe"):  # of one part is of the whole
         assert both((*trained, lack), trained) == (*trained, lack) == both(trained, (*trained, lack))
         assert both((*trained, lack), (*trained, lack)) == (*trained, lack)
+    assert both(trained, (*trained, "traceless")) == (*trained, "traceless")  # training sees no validation text
+
+
+@boxed
+def test_without_a_trace_is_what_a_group_forgets_behind_the_strongest_walls(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = policy(lab.folder / "out", traceless=True)
+    for forgets in (True, False):
+        monkeypatch.setattr(groups.Group, "forgets", property(lambda _, forgets=forgets: forgets))
+        grouped = forgets and "memory-group" in in_force()
+        assert ("traceless" in in_force(rules)) is grouped
+        assert "traceless" not in in_force(replace(rules, traceless=False)) and "traceless" not in in_force()
+        (told,) = doctor._walls(probe=False)
+        assert (told.state, "Not traceless" in told.words) == ("good" if grouped else "note", not grouped)
+    monkeypatch.setattr(groups.Group, "forgets", True)
+    monkeypatch.setattr(bubblewrap, "boxes", list)
+    walls._box.cache_clear()
+    assert "traceless" not in in_force(replace(rules, minimum="base"))
 
 
 @pytest.mark.parametrize(("abi", "guaranteed"), [(0, False), (3, False), (5, False), (6, True)])

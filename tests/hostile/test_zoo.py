@@ -19,6 +19,7 @@ from agent.store import Scored
 from sandbox.walls import why_not
 from tests import zoo, zoo_runs, zoo_scripts
 from tests.e2e import world
+from tests.judging import of_the_run
 from tests.processes import linux
 from tests.zoo import CHEATS, ODDITIES, Cheat, Oddity
 from tests.zoo_runs import RUNS, RunCheat
@@ -91,7 +92,7 @@ def at_usual_cost(runs: list[Scored], baseline: list[Scored]) -> list[Scored]:
 
 def test_the_honest_one_breaks_no_rule(baseline: list[Scored]) -> None:
     assert gates.check(zoo_runs.TRACK, at_usual_cost(baseline[:1], baseline), baseline[1:]) is None
-    assert all(one.measurement.findings == () for one in baseline)
+    assert not any(of_the_run(one.measurement) for one in baseline)
 
 
 @pytest.mark.parametrize("cheat", RUNS, ids=lambda one: one.name)
@@ -101,7 +102,7 @@ def test_each_cheat_of_training_is_caught(
     runs = [zoo_runs.ran(tmp_path / "r11", corpus, cheat.name, 1, 11)]
     found = runs[0].measurement
     if cheat.caught_by == "reported_differs":
-        assert [(one.rule, one.severity) for one in found.findings] == [("reported_differs", "flag")]
+        assert [(one.rule, one.severity) for one in of_the_run(found)] == [("reported_differs", "flag")]
         assert cheat.words in found.findings[0].text
         bytes_, bpb = (found.reported_bytes, found.total_bytes), (found.reported_bpb, found.bpb)
         said, true = bytes_ if cheat.name == "prints_a_size" else bpb
