@@ -52,7 +52,10 @@ SHARED_OBJECTS = (
     "mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr"
 )
 # Landlock does not see these, on any file of the same user. Programs that copy files give up when they fail.
-MODES_AND_TIMES = "chmod fchmod fchmodat fchmodat2 utime utimes utimensat futimesat"
+MODES = "chmod fchmod fchmodat fchmodat2"
+# Whoever may write to a file may also say that it was used now, and a box has device nodes of the machine, which lie on
+# mounts that can't be read-only where bubblewrap makes them: it would make the devices unusable.
+TIMES = "utime utimes utimensat futimesat"
 OWNERS_AND_ATTRIBUTES = (
     "chown fchown lchown fchownat setxattr lsetxattr fsetxattr setxattrat removexattr lremovexattr fremovexattr "
     "removexattrat file_setattr"
@@ -106,8 +109,10 @@ def build(machine: Machine, kind: Kind, *, loopback: bool, pinned: bool, interne
     calls |= _by_argument() | _sockets(kind, loopback, internet)
     if kind != "boxed":
         calls |= dict.fromkeys(SHARED_OBJECTS.split(), NO) | _other_processes()
+    if kind != "pod":
+        calls |= dict.fromkeys(TIMES.split(), PRETEND)
     if kind == "open":
-        calls |= dict.fromkeys(MODES_AND_TIMES.split(), PRETEND) | dict.fromkeys(OWNERS_AND_ATTRIBUTES.split(), NO)
+        calls |= dict.fromkeys(MODES.split(), PRETEND) | dict.fromkeys(OWNERS_AND_ATTRIBUTES.split(), NO)
     if pinned:
         calls["sched_setaffinity"] = NO
     numbers = {name: syscalls.number(name, machine) for name in calls}

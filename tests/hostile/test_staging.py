@@ -60,6 +60,31 @@ def run(lab: Lab, code: str, rules: Policy) -> str:
     return log.read_text()
 
 
+@pytest.mark.parametrize("staged", [True, False])
+def test_the_devices_of_the_machine_keep_no_mark_whoever_puts_them_there(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, staged: bool
+) -> None:
+    """All may write to them, and so say that they were used now: a later run would see when."""
+    monkeypatch.setattr(staging, "works", lambda: staged)
+    nodes = [f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty")]
+    before = times(nodes)
+    code = f"""
+import os
+for node in {nodes}:
+    for times in (None, (1, 1)):
+        try: os.utime(node, times)
+        except OSError: pass
+open("/dev/null", "w").write("x")
+print(len(open("/dev/zero", "rb").read(3)))
+"""
+    assert run(lab, code, policy(lab)) == "3\n"
+    assert times(nodes) == before
+
+
+def times(nodes: list[str]) -> list[tuple[int, int]]:
+    return [(one.st_atime_ns, one.st_mtime_ns) for one in (Path(node).stat() for node in nodes)]
+
+
 def test_they_are_what_bubblewrap_makes_of_the_same_steps(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     given = lab.folder / "given"
     given.mkdir()
