@@ -78,6 +78,12 @@ def test_trust_is_what_the_audit_was_worth(job: Path) -> None:
     assert [one.trust for one in trusts if one is not None] == ["blind", "measured", "measured", "measured"]
 
 
+def test_what_its_walls_left_open_between_the_processes_that_scored_is_told(job: Path) -> None:
+    for walls, told in ((("namespaces",), True), (("namespaces", "traceless"), False)):
+        noted = judged.report(judge(job, replace(ANSWER, walls=walls))).other_findings
+        assert any(one.startswith("marks_possible (note): ") for one in noted) is told
+
+
 def test_its_clock_of_scoring_is_that_of_the_answers(job: Path) -> None:
     ruling = next(one for one in judged.report(judge(job, ANSWER)).rulings if one.rule == 13)
     assert ruling.state == "passed" and "590.0 s by our clock" in ruling.words

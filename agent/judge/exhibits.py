@@ -276,5 +276,5 @@ def _measurement(answer: Measured, result: JobResult, said: Reported, limits: Li
         train_cpu_s=train.cpu_s if train else None,
         score_wall_s=answer.clocks.scoring_wall if answer.clocks else None, score_cpu_s=None, slot_s=0.0,
         peak_mb=answer.peak_mb, steps=None, reported_bpb=None, reported_bytes=None, artifact_sha=answer.artifact_sha,
-        data_sha="", findings=(*findings, *measure.contest_count(answer)),
+        data_sha="", findings=(*findings, *measure.marks(answer), *measure.contest_count(answer)),
     )  # fmt: skip
