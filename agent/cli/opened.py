@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from agent.errors import UserError, did_you_mean
+from agent.report import heard
 
 if TYPE_CHECKING:
     from agent.records import Campaign, Proposal, Run
@@ -135,6 +136,11 @@ def emit(data: object, as_json: bool, render: Callable[[], str]) -> None:
         typer.echo(json.dumps(_plain(data), indent=2, default=str, allow_nan=False))
     else:
         typer.echo(render())
+
+
+def say(words: str, *, err: bool = False) -> None:
+    """For what goes on whether anybody reads it or not."""
+    heard.show(lambda: typer.echo(words, err=err))
 
 
 def coloured(diff: str) -> str:

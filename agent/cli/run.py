@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.cli.opened import AsJson, emit, opened, width
+from agent.cli.opened import AsJson, emit, opened, say, width
 from agent.errors import UserError
+from agent.report import heard
 
 if TYPE_CHECKING:
     from agent.setting import Setting
@@ -113,7 +114,7 @@ def start(
         unsafe=unsafe,
         runner=runner,
     )
-    _work(campaigns.start(options, Path.cwd(), partial(typer.echo, err=as_json)), detach, as_json)
+    _work(campaigns.start(options, Path.cwd(), partial(say, err=as_json)), detach, as_json)
 
 
 def resume(
@@ -130,7 +131,7 @@ def resume(
     """Go on with a stopped or killed campaign: running experiments are adopted, nothing is paid twice."""
     from agent import campaign as campaigns
 
-    say = partial(typer.echo, err=as_json)
+    tell = partial(say, err=as_json)
     if wait and detach:
         raise UserError("--wait and --detach: a controller that stands by stays in its terminal; say one of them")
     if wait:
@@ -138,11 +139,11 @@ def resume(
         from agent.cli.standby import stand_by
 
         def lead(name: str) -> None:
-            _work(campaigns.resume(name, Path.cwd(), say), False, as_json)
+            _work(campaigns.resume(name, Path.cwd(), tell), False, as_json)
 
-        stand_by(campaign, workspace(), lead, partial(_ended_elsewhere, as_json=as_json), say)
+        stand_by(campaign, workspace(), lead, partial(_ended_elsewhere, as_json=as_json), tell)
         return
-    _work(campaigns.resume(campaign, Path.cwd(), say), detach, as_json)
+    _work(campaigns.resume(campaign, Path.cwd(), tell), detach, as_json)
 
 
 def stop(
@@ -197,7 +198,7 @@ def _silently(setting: "Setting") -> None:
     with setting.store.read() as reads:
         now = status(reads, setting.campaign.id)
     setting.store.close()
-    emit(now, True, str)
+    heard.show(lambda: emit(now, True, str))
     _exit(ending)
 
 
@@ -206,10 +207,10 @@ def _shown(setting: "Setting") -> None:
     from agent.report.live import LiveView
     from agent.report.summary import summary
 
-    with LiveView(setting.store, setting.campaign.id, setting.jobs) as view:
+    with LiveView(setting.store, setting.campaign.id, setting.jobs, leads=True) as view:
         ending = Loop(setting, view.refresh).run()
-    typer.echo(f"{setting.campaign.name} {ending.state}: {ending.reason}.")
-    typer.echo(summary(setting.store, setting.campaign.id, setting.folder, width=width()))
+    say(f"{setting.campaign.name} {ending.state}: {ending.reason}.")
+    say(summary(setting.store, setting.campaign.id, setting.folder, width=width()))
     setting.store.close()
     _exit(ending)
 
@@ -217,7 +218,7 @@ def _shown(setting: "Setting") -> None:
 def _exit(ending: "Ending") -> None:
     """A machine that is left takes nothing from how the campaign ended."""
     if ending.left:
-        typer.echo(ending.left, err=True)
+        say(ending.left, err=True)
     if ending.failed:
         raise typer.Exit(1)
 

@@ -4,9 +4,6 @@ Takes a store and the job folders; shows them in a terminal, or prints events as
 Needs no runner: whoever can read the folders can watch, from any terminal.
 """
 
-import errno
-import os
-import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from agent.records import Event, Run
+from agent.report import heard
 from agent.report import status as report
 from agent.report.tables import event_lines
 from agent.report.words import duration, markup
@@ -100,11 +98,23 @@ def _console() -> "Console":
 
 
 class LiveView:
-    """`with LiveView(...) as view:` and `view.refresh()` as often as one likes."""
+    """`with LiveView(...) as view:` and `view.refresh()` as often as one likes.
 
-    def __init__(self, store: Store, campaign_id: int, jobs_root: Path, *, console: "Console | None" = None) -> None:
+    `leads`: whoever shows it does the work, and goes on when nobody reads it any more.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        campaign_id: int,
+        jobs_root: Path,
+        *,
+        console: "Console | None" = None,
+        leads: bool = False,
+    ) -> None:
         self._store, self._campaign_id, self._jobs = store, campaign_id, jobs_root
         self._console = console
+        self._show: Callable[[Callable[[], None]], None] = heard.show if leads else lambda draw: draw()
         self._live: Live | None = None
         self._next = 0.0
         self._seen = 0
@@ -136,7 +146,7 @@ class LiveView:
         if kind is None or not issubclass(kind, Exception):
             self.refresh(now=True)
         if self._live is not None:
-            self._drawn(self._live.stop)
+            self._show(self._live.stop)
 
     def refresh(self, *, now: bool = False) -> None:
         """Looks again if it is time to; cheap to call at every turn of a loop."""
@@ -147,37 +157,20 @@ class LiveView:
         with self._store.read() as reads:
             if self._live is not None:
                 self.scene = scene(reads, self._campaign_id, self._jobs)
-                self._drawn(partial(self._live.update, render(self.scene), refresh=True))
+                self._show(partial(self._live.update, render(self.scene), refresh=True))
                 return
             events = reads.events(self._campaign_id, after=self._seen)
         told = [event for event in events if event.what not in QUIET]
         for shown in event_lines(told, self._day):
-            self._drawn(partial(print, shown, flush=True))
+            self._show(partial(print, shown, flush=True))
         self._day = told[-1].at[:10] if told else self._day
         self._seen = events[-1].id if events else self._seen
-
-    def _drawn(self, draw: Callable[[], None]) -> None:
-        """A terminal that was closed must not end the campaign half-way: what is still said, nobody hears."""
-        try:
-            draw()
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise
-            null = os.open(os.devnull, os.O_WRONLY)
-            for fd in filter(_hung_up, (1, 2)):
-                os.dup2(null, fd)
-            os.close(null)
 
     @property
     def over(self) -> bool:
         """The campaign has ended."""
         with self._store.read() as reads:
             return reads.campaign_by_id(self._campaign_id).state != "running"
-
-
-def _hung_up(fd: int) -> bool:
-    """A terminal that was closed answers like none."""
-    return stat.S_ISCHR(os.fstat(fd).st_mode) and not os.isatty(fd)
 
 
 def render(found: Scene) -> "RenderableType":

@@ -1,4 +1,5 @@
-"""A terminal that is closed ends what it runs as `agent stop --now` does, unless the person has said nohup."""
+"""A terminal that is closed ends what it runs as `agent stop --now` does, unless the person has said nohup; a pipe
+that has no reader any more ends nothing."""
 
 import os
 import pty
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.report.heard import UNREAD
 from tests.e2e.terminal import AGENT, ENV, START
 from tests.e2e.test_cli_campaign import SLOW, make, running, settled, titles
 from tests.processes import until
@@ -57,3 +59,38 @@ def test_under_nohup_it_goes_on(tmp_path: Path) -> None:
     child.send_signal(signal.SIGHUP)
     assert child.wait(90) == 0, (tmp_path / "nohup.out").read_text()
     assert set(settled(root, "finished")) == {"done"} and titles(root)["slow"] != "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("words", "read"), [((), ("stdout",)), ((), ("stdout", "stderr")), (("--json",), ("stdout", "stderr"))]
+)
+def test_it_goes_on_when_what_it_says_has_no_reader_any_more(
+    tmp_path: Path, words: tuple[str, ...], read: tuple[str, ...]
+) -> None:
+    root, log = make(tmp_path / "work", SLOW), tmp_path / "said"
+    with log.open("w") as out:
+        into = {name: subprocess.PIPE if name in read else out for name in ("stdout", "stderr")}
+        child = subprocess.Popen([*AGENT, *START, *words], cwd=root, env=ENV, **into)  # type: ignore[call-overload]
+    try:
+        for name in read:  # as `| head -c 1` does
+            pipe = getattr(child, name)
+            assert words or name == "stderr" or pipe.read(1)
+            pipe.close()
+        assert child.wait(90) == 0
+    finally:
+        child.kill()
+    assert set(settled(root, "finished")) == {"done"}
+    assert log.read_text() == ("" if "stderr" in read else f"{UNREAD}\n")
+
+
+def test_ctrl_c_that_ends_the_reader_too_finishes_what_runs(tmp_path: Path) -> None:
+    root = make(tmp_path / "work", SLOW)
+    child = subprocess.Popen([*AGENT, *START], cwd=root, env=ENV, stdout=subprocess.PIPE, process_group=0)
+    try:
+        until(lambda: running(root, "slow"), 60, "the slow idea runs")
+        child.stdout.close()  # type: ignore[union-attr]
+        child.send_signal(signal.SIGINT)
+        assert child.wait(90) == 0
+    finally:
+        child.kill()
+    assert set(settled(root, "stopped")) == {"done"}
