@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from agent.errors import CaddieError, StoreError
+from agent.interrupts import interruptible
 from agent.llm.meter import write_off
 from agent.machines import reaping
 from agent.runners.fleet import Closes, Joins
@@ -98,15 +99,8 @@ class Leading:
             if self._opening and self.interrupts > 1:
                 raise KeyboardInterrupt
 
-        numbers = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
-            numbers.append(signal.SIGHUP)
-        before = {number: signal.signal(number, interrupt) for number in numbers}
-        try:
+        with interruptible(interrupt):
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Becoming a worker, standing by, and where the store is: what is refused, and what is said."""
 
 import json
+import signal
 import subprocess
 import threading
 from contextlib import closing
@@ -11,15 +12,17 @@ import pytest
 from agent import track as tracks
 from agent.cli import standby
 from agent.errors import BusyError, StoreError, UserError
+from agent.report.heard import UNREAD
 from agent.runners import lock
 from agent.runners.queue import joining
 from agent.runners.queue.corpora import Corpora
 from agent.runners.queue.hardware import fits, shaped
-from agent.store import Store, open_store, where
+from agent.store import Store, open_store, queue, where, workers
 from agent.store.lease import hold
 from tests import working
 from tests.e2e.terminal import AGENT, ENV, agent
 from tests.filling import add_campaign
+from tests.processes import until
 
 
 @pytest.fixture
@@ -181,3 +184,87 @@ def test_a_campaign_that_another_led_to_its_end_is_shown_to_who_stood_by(
         assert (found["campaign"], found["state"], found["reason"]) == ("night", "finished", "no more ideas")
     else:
         assert out == "night has ended: finished, no more ideas\n"
+
+
+HEARD = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+
+
+def there(store: Store) -> bool:
+    with store.read() as reads:
+        return workers.alive(reads.connection) != []
+
+
+def seconds(store: Store, run_id: int) -> float:
+    with store.read() as reads:
+        return queue.look(reads.connection, [run_id])[run_id].seconds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_worker_whose_terminal_is_closed_ends_what_it_runs_and_has_told_all_of_it(
+    tmp_path: Path, as_json: bool
+) -> None:
+    words = [*AGENT, "work", "--name", "box", "--slots", "1", *(["--json"] if as_json else [])]
+    log = tmp_path / "said"
+    with closing(open_store(tmp_path / "runs.db")) as store, hold(store, "campaign night"), log.open("w") as out:
+        _, base = working.campaign(store)
+        child = subprocess.Popen([AGENT[0], "-c", HEARD, *words], cwd=tmp_path, env=ENV, stdout=out, stderr=out)
+        try:
+            until(lambda: there(store), 60, "a worker")
+            runner = working.runner(store)
+            slot = runner.slots[0]
+            kind, jobs = runner.hardware_class(slot), tmp_path / "jobs"
+            quick, first = working.order(store, base, jobs, working.QUICK, kind)
+            runner.submit(quick, first, slot)
+            until(lambda: runner.poll(first) == "done", 60)
+            long, second = working.order(store, base, jobs, working.LONG, kind, seed=2)
+            runner.submit(long, second, slot)
+            until(lambda: seconds(store, long.run_id) > 0, 60, "a sign of life")
+            child.send_signal(signal.SIGHUP)
+            assert child.wait(30) == 0
+            until(lambda: runner.poll(second) == "lost", 10)
+            assert "worker box was told to stop" in runner.loss(second).reason
+        finally:
+            child.kill()
+            child.wait()
+    lines = log.read_text().splitlines()
+    if not as_json:
+        assert lines[-2:] == ["ending what runs", f"r{long.run_id}: lost: worker box was told to stop"], lines
+        return
+    told = [json.loads(line) for line in lines]
+    assert {tuple(one) for one in told} == {("what", "text", "run_id", "at")}
+    assert [(one["what"], one["run_id"]) for one in told if one["what"] != "note"] == [
+        ("working", None),
+        ("began", quick.run_id),
+        ("ended", quick.run_id),
+        ("began", long.run_id),
+        ("stopping", None),
+        ("lost", long.run_id),
+    ]
+    assert told[-1]["text"] == f"r{long.run_id}: lost: worker box was told to stop" and told[-1]["at"].startswith("20")
+
+
+@pytest.mark.slow
+def test_a_worker_goes_on_when_what_it_says_has_no_reader_any_more(tmp_path: Path) -> None:
+    words = [*AGENT, "work", "--name", "box", "--slots", "1"]
+    with closing(open_store(tmp_path / "runs.db")) as store, hold(store, "campaign night"):
+        _, base = working.campaign(store)
+        child = subprocess.Popen(
+            words, cwd=tmp_path, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        try:
+            assert child.stdout is not None and child.stdout.readline()  # as `| head -1` does
+            child.stdout.close()
+            until(lambda: there(store), 60, "a worker")
+            runner = working.runner(store)
+            order, folder = working.order(
+                store, base, tmp_path / "jobs", working.QUICK, runner.hardware_class(runner.slots[0])
+            )
+            runner.submit(order, folder, runner.slots[0])
+            until(lambda: runner.poll(folder) in ("done", "lost"), 60)
+            assert runner.collect(folder).outcome == "ok"
+            child.send_signal(signal.SIGINT)
+            assert child.wait(30) == 0 and child.stderr is not None and child.stderr.read() == f"{UNREAD}\n"
+        finally:
+            child.kill()
+            child.wait()

@@ -61,7 +61,7 @@ with store.read() as reads:
     campaign = reads.campaigns()[-1]
 joining.work(
     store, Path(root), campaign, track.parse(campaign.track_toml, "toy"), joining.Said(1, name, False),
-    lambda words: print(words, flush=True), float(lease_s),
+    lambda told: print(told.text, flush=True), float(lease_s),
 )
 """
 

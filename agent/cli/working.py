@@ -1,12 +1,14 @@
 """The command that makes this machine work for campaigns whose controllers may be anywhere: work."""
 
+import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.cli.opened import chosen, here
+from agent.cli.opened import chosen, here, say
 from agent.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,11 +37,14 @@ def work(
     unsafe: Annotated[
         bool, typer.Option("--unsafe-no-sandbox", help="Take runs, too, that their campaign lets run without walls.")
     ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print what happens as it does, each a line of JSON (docs/shared.md).")
+    ] = False,
 ) -> None:
     """Work for the campaigns of a store: take runs that fit this machine, hand in what comes of them.
 
-    It may come and go at any time. Ctrl-C once takes nothing more and finishes what runs; twice ends that, and
-    another worker runs it anew.
+    It may come and go at any time. Ctrl-C once takes nothing more and finishes what runs; twice, or closing the
+    terminal, ends that, and another worker runs it anew.
     """
     from agent.runners.queue import joining
     from agent.store import open_store, where
@@ -49,7 +54,12 @@ def work(
     try:
         found = _campaign(store, campaign, wanted=track is None)
         joining.work(
-            store, root, found, _track(found, track, root), joining.Said(slots, _name(name), unsafe, gpus), typer.echo
+            store,
+            root,
+            found,
+            _track(found, track, root),
+            joining.Said(slots, _name(name), unsafe, gpus),
+            lambda told: say(json.dumps(asdict(told)) if as_json else told.text),
         )
     finally:
         store.close()

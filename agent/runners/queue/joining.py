@@ -11,13 +11,13 @@ from pathlib import Path
 from agent import campaign as campaigns
 from agent import reach
 from agent.errors import UserError
-from agent.opening import Say
 from agent.options import default_slots
 from agent.records import Campaign
 from agent.runners import Runner, lock
 from agent.runners.queue import leash
 from agent.runners.queue.corpora import Corpora
 from agent.runners.queue.hardware import shaped
+from agent.runners.queue.telling import Tell, Told
 from agent.runners.queue.worker import LEASE_S, Me, Worker
 from agent.store import Store
 from agent.track import Track
@@ -41,10 +41,14 @@ def work(
     campaign: Campaign | None,
     track: Track,
     said: Said,
-    say: Say,
+    tell: Tell,
     lease_s: float = LEASE_S,
 ) -> None:
     """Until it is interrupted."""
+
+    def note(words: str) -> None:
+        tell(Told("note", words))
+
     if said.gpus is not None:
         track = shaped(track, said.gpus)
     folder = root / ".caddie" / f"work-{said.name}"
@@ -53,18 +57,18 @@ def work(
     if held is None:
         raise UserError(f"a worker {said.name} works in {folder} already; give this one another --name")
     try:
-        corpora = Corpora(root, say)
+        corpora = Corpora(root, note)
         if campaign is not None:
             corpora.require(campaign)
         else:
             corpora.make(track)
         runner = campaigns.sure_runner(track, said.slots or default_slots(track))
         me = _me(runner, track, root, said)
-        for note in runner.notes:
-            say(note)
+        for words in runner.notes:
+            note(words)
         leashed = leash.attach(folder, held, lease_s)
         try:
-            Worker(store, runner, folder, corpora, me, say, lease_s).run()
+            Worker(store, runner, folder, corpora, me, tell, lease_s).run()
         finally:
             os.close(leashed)
     finally:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from agent.errors import InfraError, StoreError
-from agent.opening import Say
+from agent.interrupts import interruptible
 from agent.runners import Runner
 from agent.runners.far.mirror import LOGS, put
 from agent.runners.order import Order, place
@@ -23,6 +23,7 @@ from agent.runners.queue import cargo, held, outcome
 from agent.runners.queue.choosing import Choosing
 from agent.runners.queue.corpora import Corpora
 from agent.runners.queue.held import Job, Noted
+from agent.runners.queue.telling import Tell, Told, What
 from agent.runners.removal import remove
 from agent.store import Store, blobs, queue, workers
 from agent.store.queue import Answer, Held, Sign, Taken, Wanted
@@ -54,10 +55,10 @@ class Worker:
     """`folder`: its own, beside the data; `lease_s`: how long it may be silent."""
 
     def __init__(
-        self, store: Store, runner: Runner, folder: Path, corpora: Corpora, me: Me, say: Say, lease_s: float = LEASE_S
+        self, store: Store, runner: Runner, folder: Path, corpora: Corpora, me: Me, tell: Tell, lease_s: float = LEASE_S
     ) -> None:
         self._store, self._runner, self._folder, self._corpora, self._me = store, runner, folder, corpora, me
-        self._say, self._lease_s = say, lease_s
+        self._tell, self._lease_s = tell, lease_s
         self._choosing = Choosing(runner)
         self._jobs: dict[Path, Job] = {}
         self._kept: tuple[Waiting, Taken] | None = None  # a job that GPUs are kept free for
@@ -86,14 +87,14 @@ class Worker:
                 self._look_at(job)
             if self._interrupts and self._kept is not None:
                 (_, taken), self._kept = self._kept, None
-                self._lose(taken.held, "it is leaving", 0.0, began=False)
+                self._lose(taken.held, taken.run_id, "it is leaving", 0.0, began=False)
             if not self._interrupts and _now() >= self._ask_due:
                 self._take()
             self._trouble = ""
         except StoreError as error:
             if str(error) != self._trouble:
                 self._trouble = str(error)
-                self._say(f"The store can't be reached, trying on: {error}")
+                self._say("unreachable", f"The store can't be reached, trying on: {error}")
             self._sign_due = 0.0
         if _now() > self._silent_since + self._lease_s:
             self._give_up()
@@ -118,7 +119,7 @@ class Worker:
             )
         self._silent_since = _now()
         kinds = ", ".join(f"{count} slots of {kind}" for kind, count in self._choosing.kinds.items())
-        self._say(f"Worker {me.name}: {kinds}, walls: {me.level}. Ctrl-C ends it.")
+        self._say("working", f"Worker {me.name}: {kinds}, walls: {me.level}. Ctrl-C ends it.")
         for folder in sorted(self._folder.glob("jobs/r*")):
             noted = held.noted(folder)
             if noted is None or noted.slot not in self._runner.slots:
@@ -131,7 +132,7 @@ class Worker:
             with self._store.share() as shared:
                 workers.leave(shared, self._id)
         except StoreError as error:
-            self._say(f"The store was not told that this worker left: {error}")
+            self._say("unreachable", f"The store was not told that this worker left: {error}")
 
     def _keep(self) -> None:
         """Signs of life, a few in each lease."""
@@ -159,7 +160,7 @@ class Worker:
             self._kept = None
         for job in mine:
             if job.held.job_id in answer.lost:
-                self._say(f"r{job.noted.run_id}: its lease is over, so it is ended here")
+                self._say("lost", f"r{job.noted.run_id}: its lease is over, so it is ended here", job.noted.run_id)
                 job.over = True
             job.asked = job.asked or job.held.job_id in answer.cancelled
 
@@ -206,27 +207,28 @@ class Worker:
     def _hand_in(self, job: Job, done: bool) -> None:
         if not done:
             loss = self._runner.loss(job.folder)
-            self._lose(job.held, loss.reason, loss.slot_s, began=True)
+            self._lose(job.held, job.noted.run_id, loss.reason, loss.slot_s, began=True)
             return
         try:
             found = self._runner.collect(job.folder)
             outputs = outcome.outputs(job.folder, found)
         except InfraError as error:
-            self._lose(job.held, str(error), 0.0, began=True)
+            self._lose(job.held, job.noted.run_id, str(error), 0.0, began=True)
             return
         if found.outcome == "cancelled" and not job.asked:
-            self._lose(job.held, f"worker {self._me.name} was told to stop", found.slot_s, began=True)
+            self._lose(job.held, job.noted.run_id, f"worker {self._me.name} was told to stop", found.slot_s, began=True)
             return
         self._send_logs(job)
         with self._store.share() as shared:
             shas = {name: blobs.put(shared, data) for name, data in outputs.items()}
             taken = queue.finish(shared, job.held, result=found.to_json(), outputs=shas, seconds=found.slot_s)
-        self._say(f"r{job.noted.run_id}: {found.outcome if taken else 'came too late, so it was refused'}")
+        words = found.outcome if taken else "came too late, so it was refused"
+        self._say("ended" if taken else "refused", f"r{job.noted.run_id}: {words}", job.noted.run_id)
 
-    def _lose(self, lease: Held, reason: str, seconds: float, *, began: bool) -> None:
+    def _lose(self, lease: Held, run_id: int, reason: str, seconds: float, *, began: bool) -> None:
         with self._store.share() as shared:
             queue.lose(shared, lease, reason=f"on {self._me.name}: {reason}", seconds=seconds, began=began)
-        self._say(f"job {lease.job_id}: lost: {reason}")
+        self._say("lost", f"r{run_id}: lost: {reason}", run_id)
 
     def _send_logs(self, job: Job, most: int = MOST_PIECES) -> None:
         """What was printed since, `most` pieces of each log; first it is asked what the store has of it."""
@@ -275,7 +277,7 @@ class Worker:
     def _keep_for(self, taken: Taken, waiting: list[Waiting]) -> None:
         """Its turn has come, and its GPUs are not free yet: no other worker is to keep some for it too."""
         self._kept = next(one for one in waiting if one.job_id == taken.held.job_id), taken
-        self._say(f"r{taken.run_id} waits for slot {taken.slot}")
+        self._say("waits", f"r{taken.run_id} waits for slot {taken.slot}", taken.run_id)
 
     def _start(self, taken: Taken) -> None:
         folder = self._folder / "jobs" / f"r{taken.run_id}"
@@ -286,7 +288,7 @@ class Worker:
         except (InfraError, OSError, ValueError) as error:
             if folder not in self._jobs:
                 remove(folder)
-            self._lose(taken.held, str(error), 0.0, began=False)
+            self._lose(taken.held, taken.run_id, str(error), 0.0, began=False)
             return
         with self._store.share() as shared:
             begun = queue.begin(shared, taken.held, lease_s=self._lease_s)
@@ -294,11 +296,11 @@ class Worker:
             remove(folder)
             return
         self._jobs[folder] = job
-        self._say(f"r{taken.run_id} in slot {taken.slot}")
+        self._say("began", f"r{taken.run_id} in slot {taken.slot}", taken.run_id)
         try:
             self._runner.submit(order, folder, taken.slot)
         except InfraError as error:
-            self._lose(taken.held, str(error), 0.0, began=True)
+            self._lose(taken.held, taken.run_id, str(error), 0.0, began=True)
             job.over = True
 
     def _place(self, folder: Path, taken: Taken) -> Order:
@@ -330,20 +332,21 @@ class Worker:
         for campaign in campaigns:
             self._corpora.look_into(campaign)
 
+    def _say(self, what: What, text: str, run_id: int | None = None) -> None:
+        self._tell(Told(what, text, run_id))
+
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
+        """Ctrl-C once: finish what runs. Twice, a SIGTERM, or a terminal that is closed: end it."""
+
         def interrupt(number: int, frame: FrameType | None) -> None:
-            self._interrupts += 2 if number == signal.SIGTERM else 1
+            self._interrupts += 1 if number == signal.SIGINT else 2
             self._sign_due = 0.0
             what = "finishing what runs, taking nothing more; Ctrl-C again ends it"
-            self._say("ending what runs" if self._interrupts > 1 else what)
+            self._say("stopping", "ending what runs" if self._interrupts > 1 else what)
 
-        before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
+        with interruptible(interrupt):
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def _now() -> float:
