@@ -70,6 +70,12 @@ class InfraError(CaddieError):
     """The runner must act: the machine failed, not the idea. The run goes elsewhere or again."""
 
 
+class LeftError(InfraError):
+    """The person must look: something that costs money could not be given back, though all else may be well."""
+
+    exit_code = 6
+
+
 def to_install(extra: str) -> str:
     """The command that adds what only some people need, for this Python and this copy of Caddie."""
     checkout = Path(__file__).parents[1]

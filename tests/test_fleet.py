@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
 
 from agent import opening, reach
-from agent.cli.run import _silently
+from agent.cli.run import _shown, _silently
 from agent.errors import BudgetExceeded, CaddieError, InfraError, UserError
 from agent.judge.task import Auditing
 from agent.loop import Loop
@@ -372,8 +373,9 @@ def test_what_could_not_be_given_back_is_said_beside_what_ended_a_campaign(tmp_p
         assert reads.campaigns()[0].state == "running"
 
 
-def test_what_could_not_be_given_back_takes_nothing_from_a_good_end(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("as_json", [True, False])
+def test_what_could_not_be_given_back_takes_nothing_from_a_good_end_but_its_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], as_json: bool
 ) -> None:
     root = world.make_workspace(tmp_path / "work")
     world.write_ideas(root, IDEAS[:1])
@@ -382,12 +384,18 @@ def test_what_could_not_be_given_back_takes_nothing_from_a_good_end(
     setting = world.open_campaign(root, make_runner=lambda slots: Fleet({"one": one}))
     with setting.store.read() as reads:
         campaign = reads.campaigns()[0]
-    _silently(setting)
+    with pytest.raises(typer.Exit) as ended:
+        (_silently if as_json else _shown)(setting)
+    assert ended.value.exit_code == 6
     with open_store(root / "runs.db").read() as reads:
         assert reads.campaigns()[0].state == "finished"
         assert reads.events(campaign.id)[-1].text == str(one.error)
     said = capsys.readouterr()
-    assert json.loads(said.out)["state"] == "finished" and said.err == f"{one.error}\n"
+    assert said.err == f"{one.error}\n"
+    if as_json:
+        assert json.loads(said.out)["state"] == "finished"
+    else:
+        assert f"{campaign.name} finished: " in said.out
 
 
 def test_what_could_not_be_given_back_keeps_no_changed_track_from_its_campaign(tmp_path: Path) -> None:

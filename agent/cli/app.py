@@ -28,8 +28,9 @@ what is refused or goes wrong is then JSON too, with keys error and exit_code. T
 Colours stay away with NO_COLOR=1 and where the output is no terminal.
 
 Exit codes: 0 done; 1 failed; 2 wrong use or input; 3 the database; 4 another controller holds the campaign;
-5 hardware or data is missing; 70 a fault of Caddie's (a crash log says more); 130 interrupted (a campaign that
-Ctrl-C ends is settled first, and exits with 0).
+5 hardware or data is missing; 6 the campaign ended well, but something that was rented could not be given back (it is
+named); 70 a fault of Caddie's (a crash log says more); 130 interrupted (a campaign that Ctrl-C ends is settled first,
+and exits with 0).
 """
 
 app = typer.Typer(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent.cli.opened import AsJson, emit, opened, say, width
-from agent.errors import UserError
+from agent.errors import LeftError, UserError
 from agent.report import heard
 
 if TYPE_CHECKING:
@@ -216,11 +216,13 @@ def _shown(setting: "Setting") -> None:
 
 
 def _exit(ending: "Ending") -> None:
-    """A machine that is left takes nothing from how the campaign ended."""
+    """A machine that is left takes nothing from how the campaign ended, and a script hears of it too."""
     if ending.left:
         say(ending.left, err=True)
     if ending.failed:
         raise typer.Exit(1)
+    if ending.left:
+        raise typer.Exit(LeftError.exit_code)
 
 
 def register(app: typer.Typer) -> None:

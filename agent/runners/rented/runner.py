@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.errors import BudgetExceeded, CaddieError, InfraError, UserError
+from agent.errors import BudgetExceeded, CaddieError, InfraError, LeftError, UserError
 from agent.machines import book, storage
 from agent.machines.records import Machine
 from agent.machines.renting import Renter, shut
@@ -242,7 +242,7 @@ class RentingRunner:
                 whatever_comes.callback(self._end, desk)
 
     def _end(self, desk: Desk) -> None:
-        """Raises CaddieError: what is left, and why."""
+        """Raises LeftError: what is left, and why; another CaddieError: nothing is, but for a volume."""
         with desk.renter.store.read() as reads:
             there = book.everyone(reads, campaign_id=desk.campaign_id, backend=self.name)
             at_work = {run.lease for run in reads.runs(desk.campaign_id, states={"queued", "running"})}
@@ -264,7 +264,7 @@ class RentingRunner:
             except CaddieError as error:
                 fault = fault or error
         if words:
-            raise InfraError("; ".join([*words, *([str(fault)] if fault else [])]))
+            raise LeftError("; ".join([*words, *([str(fault)] if fault else [])]))
         if fault is not None:
             raise fault
 
