@@ -56,10 +56,10 @@ def machine(count: int = 1, *, name: str = "one", ms: float = 10.0, **changes: o
 
 
 def want(gpus: int = 1, level: Level = "landlock") -> Wanted:
-    return Wanted(gpus > 0, "H100" if gpus else "", gpus, level, SHA, frozenset({VAL}))
+    return Wanted(gpus > 0, "H100" if gpus else "", gpus, level, SHA, frozenset({VAL}), disk_mb=4112.0)
 
 
-KNOWN = Class((10.0, 10.1, 9.9), (380.0, 381.0, 379.0), (1000.0, 900.0, 1100.0), ENVIRONMENT)
+KNOWN = Class((10.0, 10.1, 9.9), (380.0, 381.0, 379.0), (1000.0, 900.0, 1100.0), ENVIRONMENT, (1200.0,) * 3)
 
 # As nvidia-smi 550 prints them; what a GPU does not know is in brackets.
 H100 = """\

@@ -16,7 +16,7 @@ from sqlalchemy import text
 from agent import track as tracks
 from agent.admission import gate, judgement, smi
 from agent.admission.judgement import admit
-from agent.admission.seen import MOST_BYTES, Gpu, Link, Record, read, to_json
+from agent.admission.seen import MOST_BYTES, NO_TIME, Disk, Gpu, Link, Record, read, to_json
 from agent.store import Store, admissions, open_store
 from tests.admitting import APPS, BRIDGED, ENVIRONMENT, H100, KNOWN, LITTLE, NVLINKED, VAL, gpu, machine, want
 from tests.filling import add_campaign
@@ -145,8 +145,8 @@ def gpus_with(**changes: object) -> tuple[Gpu, ...]:
     return gpu(0), gpu(1, **changes)
 
 
-STEP, DATA, WALLS = machine(2).step, machine(2).data, machine(2).walls
-assert STEP is not None and DATA is not None and WALLS is not None
+STEP, DATA, DISK, WALLS = machine(2).step, machine(2).data, machine(2).disk, machine(2).walls
+assert STEP is not None and DATA is not None and DISK is not None and WALLS is not None
 FAULTS = {
     "too few": (changed(gpus=(gpu(0),)), "2 x H100 were asked for, and it has 1"),
     "another": (changed(gpus=(gpu(0, name="NVIDIA A100"), gpu(1, name="NVIDIA A100"))), "it has 0 ('NVIDIA A100')"),
@@ -175,6 +175,10 @@ FAULTS = {
     "less data": (changed(data=replace(DATA, files=DATA.files[:1])), "not all there: train/1.bin"),
     "late data": (changed(data=replace(DATA, files=DATA.files[:1], left=1)), "could not be read in time: 1 files"),
     "slow data": (changed(data=replace(DATA, mb_s=400.0)), "reads data at 400 MB/s; 1000 are usual"),
+    "little room": (changed(disk=replace(DISK, free_mb=4000.0)), "has 4,000 MB free, and a run may write 4,112 MB"),
+    "no room to time it": (changed(disk=Disk(None, None, 300.0)), "has 300 MB free"),
+    "slow disk": (changed(disk=replace(DISK, read_mb_s=500.0)), "reads its disk at 500 MB/s; 1200 are usual"),
+    "no disk": (changed(disk=None, unfinished={"disk": "it was not done after 8.0 s"}), "its disk: it was not done"),
     "damaged data": (
         changed(data=replace(DATA, files=(*DATA.files, replace(DATA.files[0], path="e" * 64)))),
         "damaged: eee",
@@ -202,6 +206,11 @@ def test_one_fault_is_one_reason(fault: str) -> None:
     assert not found.ok and len(found.reasons) == 1 and words in found.reasons[0], found.reasons
 
 
+def test_a_disk_that_nobody_had_time_for_is_no_fault() -> None:
+    assert admit(changed(disk=None, unfinished={"disk": NO_TIME}), want(2), KNOWN).ok
+    assert admit(changed(disk=replace(DISK, read_mb_s=500.0)), want(2)).ok  # nobody knows what is usual
+
+
 def test_a_median_of_few_machines_says_nothing() -> None:
     few = replace(KNOWN, step_ms=KNOWN.step_ms[:2])
     assert admit(machine(ms=14.0), want(), few).ok and not admit(machine(ms=14.0), want(), KNOWN).ok
@@ -219,8 +228,8 @@ def test_a_core_is_compared_by_its_own_time() -> None:
 def test_what_is_wanted_is_read_off_the_track() -> None:
     golf, _ = tracks.load("golf-8xh100", Path())
     tiny, _ = tracks.load("tiny", Path())
-    assert judgement.wanted(golf, {}) == judgement.Wanted(True, "H100", 8, "landlock")
-    assert judgement.wanted(tiny, {}) == judgement.Wanted(False, "", 0, "landlock")
+    assert judgement.wanted(golf, {}) == judgement.Wanted(True, "H100", 8, "landlock", disk_mb=4112.0)
+    assert judgement.wanted(tiny, {}) == judgement.Wanted(False, "", 0, "landlock", disk_mb=272.0)
 
 
 # ---------------------------------------------------------------- the gate

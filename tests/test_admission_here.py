@@ -15,7 +15,7 @@ from agent.admission.__main__ import LARGE, depot, sent
 from agent.admission.examine import Look, examine
 from agent.admission.judgement import Wanted, admit
 from agent.admission.parts import PARTS, Asked
-from agent.admission.seen import Record, read
+from agent.admission.seen import NO_TIME, Record, read
 from tests.processes import alive
 
 QUICK = tuple(name for name in PARTS if name != "walls")
@@ -76,7 +76,7 @@ def test_without_gpus_the_work_for_them_does_not_finish_and_says_so(tmp_path: Pa
     found = examine(Look(True, tmp_path, None, ("gpus", "step")))
     assert found.gpus is None and found.step is None
     assert "no nvidia-smi" in found.unfinished["gpus"] and found.unfinished["step"]
-    assert len(admit(found, Wanted(True, "H100", 1, "landlock")).reasons) == 4
+    assert len(admit(found, Wanted(True, "H100", 1, "landlock")).reasons) == 5
 
 
 def test_what_is_late_is_killed_and_what_comes_after_is_told(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_what_is_late_is_killed_and_what_comes_after_is_told(tmp_path: Path) -> 
     found = examine(Look(False, tmp_path, tmp_path, ("step", "disk"), limit_s=2.2))
     assert time.monotonic() - started < 10
     assert "not done after 1.2 s" in found.unfinished["step"] and found.step is None
-    assert found.unfinished["disk"] == "there was no time left for it"
+    assert found.unfinished["disk"] == NO_TIME
     assert set(children()) <= before
 
 

@@ -18,7 +18,7 @@ from typing import IO
 
 from agent import fresh
 from agent.admission.parts import PARTS, Asked
-from agent.admission.seen import MOST_BYTES, MOST_WORD, VERSION, Record
+from agent.admission.seen import MOST_BYTES, MOST_WORD, NO_TIME, VERSION, Record
 from agent.strict import from_json, strict
 
 LIMIT_S = 60.0
@@ -62,7 +62,7 @@ class _Unfinished(Exception):
 
 def _part(name: str, look: Look, seconds: float) -> object:
     if seconds <= 0:
-        raise _Unfinished("there was no time left for it")
+        raise _Unfinished(NO_TIME)
     asked = Asked(seconds, look.cuda, str(look.disk), "" if look.data is None else str(look.data))
     command = fresh.command(PART, name, json.dumps(asdict(asked)))
     # Files, because a pipe can be held open by whoever outlives the part.

@@ -39,6 +39,9 @@ def known(reads: Reads, name: str) -> Class:
         tuple(links),
         tuple(record.data.mb_s for record in shown if record.data is not None and record.data.mb_s is not None),
         next((record.environment for record in reversed(shown) if record.environment is not None), None),
+        tuple(
+            record.disk.read_mb_s for record in shown if record.disk is not None and record.disk.read_mb_s is not None
+        ),
     )
 
 

@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from agent.admission.seen import Environment, Gpu, Record, Step
+from agent.admission.seen import NO_TIME, Environment, Gpu, Record, Step
 from agent.admission.smi import USUAL
 from agent.track import Track
 from sandbox.policy import Level, reaches
@@ -34,6 +34,7 @@ class Class:
     link_gb_s: tuple[float, ...] = ()  # the slowest of each
     data_mb_s: tuple[float, ...] = ()
     environment: Environment | None = None  # of the newest
+    disk_mb_s: tuple[float, ...] = ()  # read from it
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Wanted:
     kept_from: frozenset[str] = frozenset()  # sha256 of what must not be there: the validation text
     needs_environment: bool = True  # that of the others of its class
     slower: float = SLOWER
+    disk_mb: float = 0.0  # that a run may fill
 
 
 @dataclass(frozen=True)
@@ -57,15 +59,17 @@ class Admission:
 
 def wanted(track: Track, data: Mapping[str, str], kept_from: frozenset[str] = frozenset()) -> Wanted:
     """`data`: what a run will read there, by the manifest of the corpus."""
-    need = track.hardware
-    return Wanted(need.kind == "cuda", need.device, need.gpus, track.sandbox.minimum, data, kept_from)
+    need, limits = track.hardware, track.limits
+    room = float(limits.disk_mb + limits.log_mb)
+    return Wanted(need.kind == "cuda", need.device, need.gpus, track.sandbox.minimum, data, kept_from, disk_mb=room)
 
 
 def admit(record: Record, want: Wanted, known: Class = Class(), refused: str = "") -> Admission:
     """`refused`: why the same machine was sent back before."""
     reasons = [f"{AGAIN}: {refused}"] if refused else []
     reasons += [*_gpus(record, want), *_step(record, want, known), *_links(record, want, known)]
-    reasons += [*_data(record, want, known), *_environment(record, want, known), *_walls(record, want)]
+    reasons += [*_disk(record, want, known), *_data(record, want, known)]
+    reasons += [*_environment(record, want, known), *_walls(record, want)]
     return Admission(not reasons, tuple(reasons), hardware_class(record, want))
 
 
@@ -153,6 +157,19 @@ def _links(record: Record, want: Wanted, known: Class) -> Iterator[str]:
 
 def slowest_link(record: Record) -> float | None:
     return min((link.gb_s for link in record.links or () if link.gb_s is not None), default=None)
+
+
+def _disk(record: Record, want: Wanted, known: Class) -> Iterator[str]:
+    found = record.disk
+    if found is None:
+        if record.unfinished.get("disk") != NO_TIME:  # that the rest took long is no fault of the disk
+            yield _lacking(record, "disk", "disk")
+        return
+    if found.free_mb < want.disk_mb:
+        yield f"its disk has {found.free_mb:,.0f} MB free, and a run may write {want.disk_mb:,.0f} MB"
+    usual = _usual(known.disk_mb_s)
+    if usual is not None and found.read_mb_s is not None and found.read_mb_s < SLOW_READS * usual:
+        yield f"it reads its disk at {found.read_mb_s:.0f} MB/s; {usual:.0f} are usual for its class"
 
 
 def _data(record: Record, want: Wanted, known: Class) -> Iterator[str]:

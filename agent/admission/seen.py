@@ -14,6 +14,7 @@ from sandbox.policy import Level
 VERSION = 1
 MOST_BYTES = 400_000
 MOST_WORD = 400  # characters of one text
+NO_TIME = "there was no time left for it"  # why a part never began
 
 
 @dataclass(frozen=True)
