@@ -1,8 +1,12 @@
 """Several runners as one: jobs are found where they were placed, a backend that fails rests, classes never mix."""
 
 import json
+import re
+import shutil
 import traceback
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +27,7 @@ from agent.runners.rests import PAUSE_S
 from agent.runners.runpod.rental import PodRental
 from agent.runners.runpod.settings import Settings
 from agent.states import FINAL
+from agent.steps.launch import full_disk
 from agent.store import Store, open_store
 from agent.track import load, parse
 from sandbox import Level
@@ -410,3 +415,45 @@ def test_what_could_not_be_given_back_keeps_no_changed_track_from_its_campaign(t
     assert setting.campaign.name == "toy-2" and str(one.error) in said
     with setting.store.read() as reads:
         assert [campaign.state for campaign in reads.campaigns()] == ["finished", "running"]
+
+
+class Elsewhere(FakeRunner):
+    """Of its runs only what came of them is written here."""
+
+    def far(self, slot: str) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("limits", "kind", "refused"),
+    [
+        ("disk_mb = {much}", Elsewhere, False),  # one of them has room, and after it is known how big an artifact is
+        ("disk_mb = {much}", FakeRunner, True),
+        ("disk_mb = {too_much}", Elsewhere, True),
+        ("artifact_bytes = 1250\ndisk_mb = {too_much}", Elsewhere, False),
+        ("artifact_bytes = {much}000000", Elsewhere, True),
+    ],
+)
+def test_of_runs_elsewhere_the_disk_must_hold_what_comes_here(
+    tmp_path: Path, limits: str, kind: type[FakeRunner], refused: bool
+) -> None:
+    free = shutil.disk_usage(tmp_path).free // 1_000_000
+    lines = limits.format(much=free * 2 // 3, too_much=2 * free)
+    root = world.make_workspace(tmp_path / "work", track=world.TRACK.replace("artifact_bytes = 1250", lines))
+    world.write_ideas(root, IDEAS[:1])
+    setting = world.open_campaign(root, make_runner=lambda slots: Fleet({"one": kind(4, name="one")}))
+    ending = Loop(setting).run()
+    assert (ending.failed, "the disk has " in ending.reason) == (refused, refused), ending
+    assert refused == (ending.state == "stopped") == ("4 runs at once" in ending.reason)
+
+
+def test_of_runs_elsewhere_that_have_no_artifact_only_logs_come_here(tmp_path: Path) -> None:
+    made = re.compile("^(score|artifact|artifact_bytes) = .*\n", re.MULTILINE)
+    track = made.sub("", world.TRACK).replace('"measured"', '"reported"')
+    track = track.replace("[limits]", f"[limits]\ndisk_mb = {2 * shutil.disk_usage(tmp_path).free // 1_000_000}")
+    root = world.make_workspace(tmp_path / "work", track=track)
+    world.write_ideas(root, IDEAS[:1])
+    setting = world.open_campaign(root, make_runner=lambda slots: Fleet({"one": Elsewhere(8, name="one")}))
+    assert full_disk(setting) is None
+    with closing(setting.store):
+        assert "8 runs at once" in (full_disk(replace(setting, runner=FakeRunner(8))) or "")

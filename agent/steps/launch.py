@@ -21,18 +21,16 @@ from agent.store.rows import now
 
 MARGIN_MB = 200  # beyond what runs may write: the store, git's objects, shepherds' notes
 MB = 1_000_000
+NEWEST = 100  # ideas, by whose artifacts it is known how big one is
 MOST_WORDS = 1000  # of why a machine did not take a run
 
 
 def full_disk(setting: Setting) -> str | None:
-    """Why no run may start: the disk could not hold what every slot may write. None: it could.
-
-    Of runs on other machines the artifact and the logs come here.
-    """
+    """Why no run may start: the disk could not hold what every slot may write, and what will come here of runs on other
+    machines. None: it could."""
     limits, names = setting.track.limits, setting.runner.slots
     slots, here = len(names), written_here(setting.runner, names)
-    kept = limits.disk_mb * MB if limits.artifact_bytes is None else limits.artifact_bytes
-    need = here * limits.disk_mb * MB + (slots - here) * kept + (slots * limits.log_mb + MARGIN_MB) * MB
+    need = here * limits.disk_mb * MB + _fetched(setting, slots - here) + (slots * limits.log_mb + MARGIN_MB) * MB
     free = shutil.disk_usage(setting.repo.root).free
     if free >= need:
         return None
@@ -40,6 +38,20 @@ def full_disk(setting: Setting) -> str | None:
         f"the disk has {free // MB:,} MB free, and {slots} run{'s' * (slots > 1)} at once may need {need // MB:,} MB; "
         "make room (`agent prune --keep-gb 0` deletes what nobody needs), then `agent resume`"
     )
+
+
+def _fetched(setting: Setting, runs: int) -> int:
+    """Bytes of the artifacts of so many runs elsewhere. What is likely counts, not what such a run may write: one that
+    finds no room here waits there until there is."""
+    limits = setting.track.limits
+    if not runs or not setting.track.script.artifact:
+        return 0
+    if limits.artifact_bytes is not None:
+        return runs * limits.artifact_bytes
+    with setting.store.read() as reads:
+        trials = reads.trials(setting.campaign.id, newest=NEWEST)
+    measured = [one.total_bytes for one in trials if one.total_bytes is not None]
+    return runs * max(measured) if measured else limits.disk_mb * MB
 
 
 def start(setting: Setting, item: Wanted, slot: str, *, set_aside: bool = False) -> Run | None:
