@@ -47,10 +47,8 @@ def recall(setting: Setting, runs: Collection[Run], *, last: bool, ends: bool) -
         compared = set() if ends else reads.baselines(setting.campaign.id, ALIVE)
     for run in fresh:
         folder = setting.job(run.id)
-        if (
-            _useless(run, head, home, compared, last=last and not compared)
-            and setting.runner.poll(folder) == "starting"
-        ):
+        useless = _useless(run, head, home, compared, last=last and not compared)
+        if useless and setting.runner.poll(folder) == "starting":
             setting.runner.cancel(folder)
 
 
