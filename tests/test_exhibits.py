@@ -220,6 +220,22 @@ def test_helpers_are_listed(folder: Path) -> None:
 # ------------------------------------------------------------ logs, scripts, and what is neither
 
 
+def test_a_long_script_hides_nothing_and_one_that_is_too_long_is_for_a_person(tmp_path: Path) -> None:
+    path = tmp_path / "a.py"
+    path.write_text(f"# {'x' * 1_500_000}\nimport requests\n")
+    assert judged.report(exhibits.of_path(path)).verdict == "invalid"
+    path.write_text(f"# {'x' * 2_000_000}\nimport requests\n")
+    found = exhibits.of_path(path)
+    assert [(one.severity, one.name) for one in found.case.signs] == [("flag", "no_python")]
+    assert judged.report(found).verdict == "flagged"
+    # What it executes of a file beside it takes of the same room.
+    path.write_text(f"# {'x' * 1_500_000}\nexec(open('b.py').read())\n")
+    (tmp_path / "b.py").write_text(f"# {'x' * 400_000}\nimport requests\n")
+    assert judged.report(exhibits.of_path(path)).verdict == "invalid"
+    (tmp_path / "b.py").write_text(f"# {'x' * 600_000}\nimport requests\n")
+    assert {one.name for one in exhibits.of_path(path).case.signs} == {"runs_a_file", "no_python"}
+
+
 def test_a_log_and_a_script_by_themselves(tmp_path: Path) -> None:
     (tmp_path / "a.log").write_text(log(finals=LOSS + EXACT) + "\x1b]0;title\x07\n")
     found = judged.report(exhibits.of_path(tmp_path / "a.log"))

@@ -1,6 +1,7 @@
 """The guard: what stops an idea before it runs, what a reviewer is told, that hostile text does no harm."""
 
 import os
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -202,10 +203,10 @@ def test_what_is_meant_to_save_bytes_may_be_written_differently(
 
 BOMBS = {
     "minus": "-" * 100_000 + "1",
-    "plus": "1" + "+1" * 200_000,
-    "attributes": "a" + ".b" * 200_000,
+    "plus": "1" + "+1" * 199_000,
+    "attributes": "a" + ".b" * 199_000,
     "parentheses": "(" * 5_000 + ")" * 5_000,
-    "lambdas": "lambda:" * 100_000 + "1",
+    "lambdas": "lambda:" * 57_000 + "1",
     "elif": "if 1:pass\n" + "elif 1:pass\n" * 900,
     "indentation": "".join(" " * i + "if 1:\n" for i in range(150)) + " " * 150 + "pass",
     "digits": "x = " + "1" * 100_000,
@@ -223,11 +224,29 @@ def test_what_would_break_the_parser_is_blocked(track: Track, proposal: Proposal
         ("def f(:\n", "syntax"),
         (SCRIPT + "\0", "binary"),
         (SCRIPT + "x = '\ud800'", "syntax"),
-        ("#" * 2_000_001, "too_long"),
+        ("#" * 400_001, "too_long"),
     ],
 )
 def test_each_failure_has_a_name(track: Track, proposal: Proposal, after: str, name: str) -> None:
     assert names(check(track, proposal, after)) == [name]
+
+
+def test_where_a_persons_own_script_is_long_ideas_may_be_too_and_hide_nothing(track: Track, proposal: Proposal) -> None:
+    long = f"{SCRIPT}# {'x' * 400_000}\n"
+
+    def found(after: str) -> list[str]:
+        return names(guard.check(track, proposal, {PATH: long}, {PATH: after}, lambda _: None))
+
+    assert found(long + "x = 1\n") == []
+    assert found(long + "import requests\n") == ["illegal"]
+    assert found(long + "#" * 2_000_000) == ["too_long"]
+
+
+def test_what_a_script_unpacks_counts_as_its_length(track: Track, proposal: Proposal) -> None:
+    long = "rate = 1\n" * 50_000 + "import requests\n"
+    packed = f"import zlib\nexec(zlib.decompress({zlib.compress(long.encode())!r}))\n"
+    (failure,) = check(track, proposal, SCRIPT + packed).failures
+    assert failure.name == "illegal" and "too much to be read" in failure.text
 
 
 def test_a_syntax_error_shows_its_line(track: Track, proposal: Proposal) -> None:

@@ -157,6 +157,14 @@ def test_pickles_and_policy() -> None:
     assert said(RUN, 10).state == "unknown" and said(RUN, 10).severity == "policy"
 
 
+@pytest.mark.parametrize("unseen", ["exec('def f(')\n", "exec(input())\n", f"def f():\n f{'()' * 800}[0] = 5\n"])
+def test_of_a_script_that_is_not_read_whole_nothing_is_said_that_it_does_not_show(unseen: str) -> None:
+    clean, part = of_script("x = 1\n" * 99), of_script("x = 1\n" * 99 + unseen)
+    assert (said(part, 24).state, said(part, 25).state) == ("violated", "unknown")
+    for number, words in ((1, "no literal of its script"), (22, "its text fetches nothing"), (25, "reads no pickle")):
+        assert words in said(clean, number).words and words not in said(part, number).words
+
+
 def test_documents_are_told_apart_or_not_and_neither_bars_anybody() -> None:
     assert said(RUN, 10).state == "unknown" and "full audit" in said(RUN, 10).words
     assert said(replace(RUN, across=(8, 0)), 10).state == "passed"

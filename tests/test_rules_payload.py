@@ -14,7 +14,7 @@ import brotli
 import pytest
 
 from agent.judge.rules import static
-from agent.judge.rules.payload import MOST_BYTES, unpack
+from agent.judge.rules.payload import MOST_BYTES, MOST_DEPTH, MOST_LAYERS, unpack
 from trainer import pack
 
 SOURCE = "import requests\nvalue = 1\n"
@@ -70,6 +70,58 @@ def test_a_wrapper_in_a_wrapper() -> None:
     for _ in range(8):
         endless = f"exec({endless!r})"
     assert len(layers(endless)) == 4
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"exec('pass')\nexec({SOURCE!r})",
+        f"def f():\n    exec('pass')\n    exec({SOURCE!r})",
+        "exec('exec(\"pass\")')\nexec('import requests')",
+        "eval(' \\t__import__(\"requests\")')",
+        "from builtins import eval as e\ne('__import__(\"requests\")')",
+    ],
+)
+def test_all_that_it_executes_is_looked_at(text: str) -> None:
+    found = static.of_layers(unpack("s.py", text.encode()))
+    assert [(one.severity, one.name) for one in found] == [("invalid", "network_import")]
+
+
+def test_each_payload_is_looked_at_once() -> None:
+    assert layers("exec('a = 1')\nexec('b = 2')\nexec('a = 1')")[1:] == ["a = 1", "b = 2"]
+
+
+def test_what_is_too_much_to_be_read_is_hidden_code() -> None:
+    deep = "a = 1"
+    for _ in range(MOST_DEPTH):
+        deep = f"exec({deep!r})"
+    many = "".join(f"exec('a = {n}')\n" for n in range(MOST_LAYERS))
+    wide = f"exec({'a' * 600!r})\nexec({'b' * 600!r})\n"
+    for text, most, read in ((deep, 10_000, MOST_DEPTH), (many, 10_000, MOST_LAYERS), (wide, len(wide) + 1_000, 2)):
+        found = unpack("s.py", text.encode(), most)
+        assert len(found) == read and [len(one.hidden) for one in found if one.hidden] == [1]
+    assert [one.hidden for one in unpack("s.py", wide.encode(), len(wide) + 1_200)] == [(), (), ()]
+
+
+@pytest.mark.parametrize(
+    ("text", "hides"),
+    [
+        (b"# coding: utf-7\nx = 1  # +AAo-import requests\n", True),
+        (b"\r# coding: utf-7\rx = 1  # +AAo-import requests\n", True),
+        (b"exec(b'# coding: utf-7\\n# +AAo-import requests')", True),
+        (b"# coding: mine\nx = 1\n", True),
+        (b"x = 1\n# coding: utf-7\n", False),
+        (b"# -*- coding: latin-1 -*-\nx = '\xe9'\n", False),
+        ("\ufeff# coding: utf-8\nx = '\xe9'\n".encode(), False),
+    ],
+)
+def test_in_a_coding_that_is_not_known_a_comment_may_be_code(text: bytes, hides: bool) -> None:
+    found = static.of_layers(unpack("s.py", text))
+    assert [(one.severity, one.name) for one in found] == [("invalid", "hidden_code")] * hides
+
+
+def test_a_payload_that_can_not_be_written_as_bytes_ends_nothing() -> None:
+    assert len(unpack("s.py", b"exec('\\ud800')")) == 2
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import ast
 import os
 import textwrap
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -256,7 +257,47 @@ def test_any_text_is_looked_at_within_seconds() -> None:
         began = time.process_time()
         static.of_text(trap)
         assert time.process_time() - began < 4, trap[:40]
-    assert [one.name for one in static.of_text("y" * 500_000)] == ["too_long"]
+    assert [(one.severity, one.name) for one in static.of_text("y" * 500_000)] == [("invalid", "too_long")]
+
+
+def _packed(source: str) -> str:
+    return f"import zlib\nexec(zlib.decompress({zlib.compress(source.encode(), 9)!r}))\n"
+
+
+CALLS = "".join(f"f{n}()\n" for n in range(300_000))
+
+
+@pytest.mark.parametrize(
+    "text", [CALLS, _packed("f()\n" * 300_000), "".join(f"exec('f({n})')\n" for n in range(5_000))]
+)
+def test_nothing_is_hidden_by_how_much_there_is(text: str) -> None:
+    """A short script that unpacks a long one is a long one; and either is refused, and soon."""
+    static.of_text("import zlib\n")
+    began = time.process_time()
+    found = static.of_text(text)
+    assert time.process_time() - began < 4
+    assert {(24, "invalid")} == {(one.rule, one.severity) for one in found}
+
+
+def test_a_persons_own_long_script_is_looked_at_whole() -> None:
+    long = f"# {'x' * static.LONGEST}\n"
+    assert len(_packed(long)) < 10_000
+    for own in (long, _packed(long)):
+        added = static.new(own, f"{own}import requests\n")
+        assert [(one.severity, one.name) for one in added] == [("invalid", "network_import")]
+    assert [one.name for one in static.new(_packed(long), _packed(f"{long}import requests\n"))] == ["network_import"]
+    added = static.new("x = 1\n", f"{long}import requests\n")
+    assert [(one.severity, one.name) for one in added] == [("invalid", "too_long")]
+    assert [one.name for one in static.new(long, "y" * (static.LONGEST_OWN + 1))] == ["too_long"]
+
+
+def test_letters_of_several_bytes_take_no_room_from_what_is_unpacked() -> None:
+    text = "# " + "\N{SNOWMAN}" * (static.LONGEST - 1_000) + "\n" + _packed("import requests\n")
+    assert ("invalid", "network_import") in {(one.severity, one.name) for one in static.of_text(text)}
+
+
+def test_what_is_executed_and_is_no_python_is_for_a_person() -> None:
+    assert told("exec('def f(')") == [(24, "flag", "no_python")]
 
 
 @pytest.mark.parametrize(

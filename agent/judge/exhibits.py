@@ -69,21 +69,13 @@ def _script(where: Path, name: str) -> tuple[tuple[Source, ...], tuple[Sign, ...
     data = folder.read(where, name)
     if data is None:
         return (), ()
-    layers = unpack(name, data)
+    layers = unpack(name, data, static.LONGEST_OWN)
     for source in layers[:]:
         for beside in source.runs_files[:4]:
             inner = folder.read(where, str(Path(name).parent / beside))
-            layers += unpack(beside, inner) if inner is not None and beside != name else ()
-    return layers, _signs(layers)
-
-
-def _signs(layers: tuple[Source, ...]) -> tuple[Sign, ...]:
-    if sum(len(source.text) for source in layers) > 2 * static.LONGEST:
-        return (Sign(24, "flag", "too_long", "the script is too long to be looked at", 0),)
-    return (
-        *static.of_layers(layers),
-        *(Sign(24, "flag", "no_python", source.why, 0) for source in layers if source.why),
-    )
+            left = static.LONGEST_OWN - sum(len(one.text) for one in layers)
+            layers += unpack(beside, inner, left) if inner is not None and beside != name else ()
+    return layers, tuple(static.of_layers(layers))
 
 
 # ------------------------------------------------------------ a submission

@@ -43,7 +43,7 @@ def _other_seed(name: str, seed: int | None) -> str:
 @rule(22, "no network, and no training data while scoring", "invalid", "what is fetched is not in the artifact")
 def network(case: Case) -> Answer:
     proof = "its processes had no network, and what they sent was counted where they had one" if case.blind else ""
-    lacking = "its text fetches nothing; " if case.layers else ""
+    lacking = "its text fetches nothing; " if case.read else ""
     read = [str(one) for one in case.signs if one.name == "reads_packages"]
     if read and proof and not case.found(("network",)):
         return violated("flag", read[0], read)
@@ -90,9 +90,10 @@ def same_code(case: Case) -> Answer:
 @rule(25, "no pickled artifacts", "flag", "reading a pickle executes what is in it")
 def no_pickles(case: Case) -> Answer:
     proof = "the judge never loads an artifact: the candidate's own processes do, behind walls" if case.blind else ""
-    lacking = "its text reads no pickle" if case.layers else "the script is not here"
+    lacking = "the script is not here, or not all of it can be read"
+    lacking = "its text reads no pickle" if case.read else lacking
     answer = judged(case, 25, proof=proof, lacking=lacking)
-    return passed(answer.words) if answer.state == "unknown" and case.layers else answer
+    return passed(answer.words) if answer.state == "unknown" and case.read else answer
 
 
 RULES: tuple[Rule, ...] = (seeds, network, significance, same_code, no_pickles)

@@ -1,14 +1,19 @@
 """Unpacks scripts that carry their source compressed in a literal, as data: nothing of them is executed.
 
 Takes a file's bytes; gives `Source`s, the outermost first. Understood are literals, names that are bound to them, and
-calls of the usual decoders, in any order; what an `exec` runs beyond that is `hidden`. Bounded in depth, size and work.
+calls of the usual decoders, in any order; what an `exec` runs beyond that, or beyond the bounds of depth, number, size
+and work, is `hidden`.
 """
 
 import ast
+import codecs
 import copy
+import io
 import lzma
 import re
+import tokenize
 import zlib
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -17,11 +22,13 @@ from agent.judge.rules.names import Names, Parsed, Statement
 
 MOST_BYTES = 4_000_000  # of all texts together
 MOST_DEPTH = 4
+MOST_LAYERS = 64
 MOST_WORK = 32_000_000  # bytes of all values that are worked out for one file, kept or not
 _DECODING = 32_768  # bytes that a decoder counts for beside what it reads and gives: some have tables to make
 _PLACE = 64  # bytes that the place of a literal counts for
-_EXECUTES = frozenset(("exec", "eval", "builtins.exec"))
+_EXECUTES = frozenset(("exec", "eval", "builtins.exec", "builtins.eval"))
 _NAMED = re.compile(rb"(?<![A-Za-z0-9_])(?:exec|eval|__import__|import_module)(?![A-Za-z0-9_])")
+_READ_AS = ("utf-8", "utf-8-sig", "iso8859-1", "ascii")
 _CODINGS = ("utf-8", "utf8", "latin-1", "latin1", "iso-8859-1", "ascii")
 
 
@@ -42,29 +49,31 @@ class _Unknown(Exception):
     """The value is not known before it is run."""
 
 
-def unpack(name: str, data: bytes) -> tuple[Source, ...]:
-    """The file, and what it would execute of its own literals, layer by layer."""
+def unpack(name: str, data: bytes, most: int = MOST_BYTES) -> tuple[Source, ...]:
+    """The file, and all that it would execute of its own literals, layer by layer. `most`: bytes of all together."""
+    if len(data) > most:
+        return (Source(name, "", None, f"it has more than {most:,} bytes"),)
     found: list[Source] = []
-    left, layer, data_here, work = MOST_BYTES, name, data, _Work()
-    while len(found) < MOST_DEPTH:
-        source, inner = _layer(layer, data_here, left, work)
+    room = _Room(most - len(data), {data})
+    waiting = deque([(name, data, 1)])
+    while waiting:
+        layer, data_here, depth = waiting.popleft()
+        source, inner = _layer(layer, data_here, depth, room)
         found.append(source)
-        if inner is None:
-            break
-        left -= len(inner)
-        layer, data_here = f"{name}, unpacked", inner
+        waiting += ((f"{name}, unpacked", one, depth + 1) for one in inner)
     return tuple(found)
 
 
-def _layer(name: str, data: bytes, left: int, work: "_Work") -> tuple[Source, bytes | None]:
-    if len(data) > left:
-        return Source(name, "", None, f"it has more than {MOST_BYTES:,} bytes"), None
-    text = data.decode("latin-1" if _latin(data) else "utf-8", errors="replace")
+def _layer(name: str, data: bytes, depth: int, room: "_Room") -> tuple[Source, list[bytes]]:
+    coding = _coding_of(data)
+    text = data.decode(coding if coding in _READ_AS else "utf-8", errors="replace")
     try:
         parsed = Parsed.of(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        return Source(name, text, None, f"it is no Python: {str(error)[:120]}"), None
-    reader = _Reader(parsed.names, left - len(data), work)
+        return Source(name, text, None, f"it is no Python: {str(error)[:120]}"), []
+    reader = _Reader(parsed.names, room, depth)
+    if coding not in _READ_AS:
+        reader.hidden.append(f"it is in a coding of its own, {coding[:40]}")
     try:
         reader.module(parsed.statements)
     except RecursionError:
@@ -73,22 +82,40 @@ def _layer(name: str, data: bytes, left: int, work: "_Work") -> tuple[Source, by
     return source, reader.inner
 
 
-def _latin(data: bytes) -> bool:
-    """As its coding line says. A script in any other coding is read as UTF-8."""
-    head = b"\n".join(data.split(b"\n", 2)[:2])
-    return b"latin" in head and b"coding" in head
+def _coding_of(data: bytes) -> str:
+    """What Python reads it as. In one that is not known here a comment may be code."""
+    lines = io.BytesIO(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n"))
+    try:
+        return codecs.lookup(tokenize.detect_encoding(lines.readline)[0]).name  # latin-1 has many names
+    except SyntaxError as error:
+        return str(error)
 
 
 @dataclass
-class _Work:
-    """What may still be worked out. Nothing is given back: a name that is bound anew may have been copied."""
+class _Room:
+    """What may still be unpacked and worked out.
 
-    left: int = MOST_WORK
+    Nothing is given back: a name that is bound anew may have been copied.
+    """
+
+    most: int  # bytes of the layers to come
+    seen: set[bytes]  # the layers, those to come too
+    work: int = MOST_WORK
 
     def do(self, size: int) -> None:
-        self.left -= size
-        if self.left < 0:
+        self.work -= size
+        if self.work < 0:
             raise _Unknown
+
+    def take(self, layer: bytes, depth: int) -> bool:
+        """Whether it is one to come: each is looked at once, wherever it is executed."""
+        if layer in self.seen:
+            return False
+        if len(layer) > self.most or len(self.seen) >= MOST_LAYERS or depth >= MOST_DEPTH:
+            raise _Unknown
+        self.most -= len(layer)
+        self.seen.add(layer)
+        return True
 
 
 @dataclass
@@ -96,13 +123,13 @@ class _Reader:
     """Goes through a module's statements and keeps what names are bound to."""
 
     names: Names
-    most: int
-    work: _Work
+    room: _Room
+    depth: int
     values: dict[str, str | bytes] = field(default_factory=dict)
     made_of: dict[str, set[tuple[int, int]]] = field(default_factory=dict)
     payload: set[tuple[int, int]] = field(default_factory=set)
     used: set[tuple[int, int]] = field(default_factory=set)  # literals of the value that is worked out
-    inner: bytes | None = None
+    inner: list[bytes] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
 
@@ -123,7 +150,7 @@ class _Reader:
         self.used = set()
         try:
             found = self._value(value)
-            self.work.do(_PLACE * len(self.used))
+            self.room.do(_PLACE * len(self.used))
         except _Unknown:
             self.values.pop(target.id, None)
         else:
@@ -141,13 +168,17 @@ class _Reader:
         self.used = set()
         try:
             value = self._value(what)
+            data = value.encode("utf-8", "replace") if isinstance(value, str) else value
+            if self.names.dotted(call.func).endswith("eval"):
+                data = data.lstrip(b" \t")  # as eval does
+            if self.room.take(data, self.depth):
+                self.inner.append(data)
         except _Unknown:
             line = getattr(call, "lineno", 0)
-            self.hidden.append(f"line {line}: {self.names.dotted(call.func)} of what is only known when it runs")
+            words = f"{self.names.dotted(call.func)} of what is only known when it runs, or is too much to be read"
+            self.hidden.append(f"line {line}: {words}")
             return
         self.payload |= self.used
-        if self.inner is None:
-            self.inner = value.encode() if isinstance(value, str) else value
 
     def _read_file(self, node: ast.expr) -> str | None:
         """The name in open("x.py").read() or Path("x.py").read_text()."""
@@ -168,7 +199,7 @@ class _Reader:
             self.used.add((node.lineno, node.col_offset))
             return node.value
         if isinstance(node, ast.Name) and node.id in self.values:
-            self.work.do(_PLACE * len(self.made_of[node.id]))
+            self.room.do(_PLACE * len(self.made_of[node.id]))
             self.used |= self.made_of[node.id]
             return self.values[node.id]
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
@@ -212,8 +243,8 @@ class _Reader:
 
     def _decoded(self, decoder: Decoder, node: ast.Call) -> bytes:
         value = self._value(node.args[0])
-        self.work.do(_DECODING + len(value))
-        most = min(self.most, self.work.left)
+        self.room.do(_DECODING + len(value))
+        most = min(self.room.most, self.room.work)
         data = value.encode("latin-1", errors="replace") if isinstance(value, str) else value
         options: dict[str, object] = {}
         try:
@@ -233,15 +264,15 @@ class _Reader:
             lzma.LZMAError,
             MemoryError,
         ) as error:
-            self.work.left -= most  # it may have found so much before it failed
+            self.room.work -= most  # it may have found so much before it failed
             raise _Unknown from error
-        self.work.do(len(found))
+        self.room.do(len(found))
         return found
 
     def _room(self, size: int) -> None:
-        if size > self.most:
+        if size > self.room.most:
             raise _Unknown
-        self.work.do(size)
+        self.room.do(size)
 
 
 def _may_execute(text: bytes) -> bool:

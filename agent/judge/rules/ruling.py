@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from agent.judge.logs import Reported
 from agent.judge.overlap import Overlap
 from agent.judge.rules.payload import Source
-from agent.judge.rules.signs import Severity, Sign
+from agent.judge.rules.signs import UNSEEN, Severity, Sign
 from agent.records import Finding, Measurement
 
 Kind = Literal["run", "job", "submission", "log", "script"]
@@ -64,6 +64,11 @@ class Case:
     def blind(self) -> bool:
         """Whether a judge of ours scored it."""
         return self.measured is not None and self.measured.trust != "reported" and self.measured.bpb is not None
+
+    @property
+    def read(self) -> bool:
+        """Whether all of its text could be looked at."""
+        return bool(self.layers) and not any(one.name in UNSEEN for one in self.signs)
 
     def found(self, names: Collection[str]) -> list[Finding]:
         every = self.measured.findings if self.measured is not None else ()

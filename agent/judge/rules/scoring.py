@@ -21,7 +21,7 @@ def _audited(case: Case) -> str:
 def validation_in_artifact(case: Case) -> Answer:
     proof = "it needs more bits than the text holds information, which is known exactly" if case.floor else case.hidden
     lacking = "needs enough hidden documents of the same source, or text of known information content"
-    lacking += "; no literal of its script is suspicious" if case.layers else ""
+    lacking += "; no literal of its script is suspicious" if case.read else ""
     return judged(case, 1, ("below_floor", "holdout_gap"), proof=proof if case.blind else "", lacking=lacking)
 
 

@@ -12,6 +12,8 @@ from typing import Literal
 from agent.records import Finding, Measurement
 
 Severity = Literal["invalid", "flag", "policy"]
+UNSEEN = frozenset(("hidden_code", "no_python", "too_deep", "too_long"))
+"""Signs that a part of the text could not be looked at: what the rest does not show says nothing then."""
 
 
 @dataclass(frozen=True)

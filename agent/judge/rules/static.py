@@ -41,7 +41,9 @@ UNPICKLES = (
     "pickle.load", "pickle.loads", "pickle.Unpickler", "cPickle.loads", "dill.load", "dill.loads", "joblib.load",
     "cloudpickle.load", "cloudpickle.loads", "marshal.loads", "marshal.load", "shelve.open", "pandas.read_pickle",
 )  # fmt: skip
-LONGEST = 400_000  # characters of a script: a longer one would take seconds
+# Characters of a script with all that it unpacks, which is six times the trainer; more would take many seconds.
+LONGEST = 400_000
+LONGEST_OWN = 2_000_000  # where a person's own script is longer already
 DEEPEST = 1_000_000  # of `Words.depths` together: so would what is nested again and again. The trainer has 82,000
 TOO_DEEP = Sign(24, "flag", "too_deep", "it is nested too deeply to be looked at", 0)
 # A literal that is longer holds text or weights, which belong into the artifact; a list of a vocabulary is shorter.
@@ -54,23 +56,36 @@ ALL_LITERALS = 65_536  # characters of all together
 
 
 @lru_cache(maxsize=32)
-def of_text(text: str) -> tuple[Sign, ...]:
-    """Of a script that is not packed yet, and of all that it unpacks."""
-    if len(text) > LONGEST:
-        return (Sign(24, "flag", "too_long", f"it is too long to be looked at: {len(text):,} characters", 0),)
+def of_text(text: str, longest: int = LONGEST) -> tuple[Sign, ...]:
+    """Of a script that is not packed yet, and of all that it unpacks: if it is too much to be looked at, it is bad."""
+    if len(text) > longest:
+        return (_too_long(len(text), longest),)
+    data = text.encode("utf-8", "surrogatepass")
     with uncollected():
-        return tuple(of_layers(unpack("script", text.encode("utf-8", "surrogatepass"))))
+        # Letters that take several bytes leave no less room for what is unpacked.
+        return tuple(of_layers(unpack("script", data, longest + len(data) - len(text))))
+
+
+def longest(before: str) -> int:
+    """Characters that an edit may come to."""
+    return LONGEST if all(one.name not in ("too_long", "hidden_code") for one in of_text(before)) else LONGEST_OWN
 
 
 def new(before: str, after: str) -> list[Sign]:
     """What an edit adds."""
-    known = Counter(one.key() for one in of_text(before))
+    most = longest(before)
+    known = Counter(one.key() for one in of_text(before, most))
     found = []
-    for one in of_text(after):
+    for one in of_text(after, most):
         known[one.key()] -= 1
         if known[one.key()] < 0:
             found.append(one)
     return found
+
+
+def _too_long(length: int, most: int) -> Sign:
+    words = f"it is longer than any honest script, and is not looked at: {length:,} characters of at most {most:,}"
+    return Sign(24, "invalid", "too_long", words, 0)
 
 
 class Literals(NamedTuple):
@@ -165,6 +180,7 @@ def of_layers(layers: tuple[Source, ...]) -> list[Sign]:
             Sign(24, "invalid", "hidden_code", f"it executes code that nobody can read: {one}", 0)
             for one in source.hidden
         )
+        found += [Sign(24, "flag", "no_python", source.why, 0)] if source.why else []
         found += (
             Sign(16, "policy", "runs_a_file", f"its code is in another file, {path[:80]}, which it executes", 0)
             for path in source.runs_files
