@@ -185,6 +185,8 @@ def _compared(about: Again, old: Measurement, new: Measurement) -> Again:
     told = [f"now found: {rule}" for rule in after - before] + [f"not found again: {rule}" for rule in before - after]
     if old.bpb is None or new.bpb is None or abs(new.bpb - old.bpb) > SAME * abs(old.bpb):
         told.insert(0, f"{_words(old)} -> {_words(new)}")
+    if old.trust == "blind" and new.trust != "blind":  # what it takes is no matter of versions: no number changes by it
+        told.append(f"no longer blind: {new.trust}")
     if not told:
         return replace(about, state="same", words="the same score")
     return replace(

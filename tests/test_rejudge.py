@@ -241,6 +241,17 @@ def test_a_difference_is_reported_and_not_written(world: World) -> None:
     assert versions(world.store)[1] == (2, JUDGE_VERSION)
 
 
+def test_a_score_that_would_not_be_blind_any_more_is_reported(world: World) -> None:
+    from sqlalchemy import text
+
+    with world.store.write() as tx:
+        tx.connection.execute(text("UPDATE measurements SET trust = 'blind' WHERE run_id = 2"))
+    (two,) = world.again(2)
+    assert (two.state, two.words, two.difference) == ("differs", "no longer blind: measured", 0.0)
+    with world.store.read() as reads:
+        assert reads.measurement(2).trust == "blind"
+
+
 def test_a_rule_that_only_the_present_judge_knows(world: World) -> None:
     """r4 adapts before it is scored. An older judge did not see it; now it is found, and it is invalid."""
     from sqlalchemy import text

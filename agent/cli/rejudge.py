@@ -22,7 +22,8 @@ def rejudge(
     """Score kept artifacts again with the present judge.
 
     A newer judge's scores are added; they are compared with one another only. Scores of the present judge are
-    checked: the same artifact must get the same score. Exit code 1 if one does not.
+    checked: the same artifact must get the same score, and what was blind must be so still. Exit code 1 if one does
+    not.
     """
     from agent import campaign as campaigns
     from agent import rejudge as judging
