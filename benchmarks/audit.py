@@ -27,6 +27,7 @@ import torch
 from numpy.typing import NDArray
 
 from agent import training
+from agent.errors import MissingError
 from agent.judge.audit import power, reference, rules
 from agent.judge.audit.lanes import LANE_CONTEXTS, Lanes, draw_weighted
 from agent.judge.audit.rules import Tolerance
@@ -339,11 +340,14 @@ def main() -> None:
     asked = parser.parse_args()
     part = 5 if asked.quick else 1
     torch.set_num_threads(1)
+    try:
+        held = load(asked.corpus).val
+    except MissingError as error:
+        parser.error(str(error))
     with tempfile.TemporaryDirectory() as name:
         given = asked.artifacts or [train(Path(name), asked.corpus, seed) for seed in range(1, asked.seeds + 1)]
         if len(given) > 2:
             parser.error("give two artifacts of different seeds, one, or none")
-        held = load(asked.corpus).val
         assert held.docs is not None
         texts = read_documents(asked.corpus / held.files[0].path, held.files[0].sha256, held.docs, held.bytes)
         models = [read(path, texts) for path in given]

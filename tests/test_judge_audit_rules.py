@@ -1,12 +1,14 @@
 """The rules of an audit on plain numbers: what is accused, and what is left alone."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from agent.judge.audit import rules
 from agent.judge.audit.rules import TOLERANCES, Answer
+from benchmarks import audit
 
 FP32, BF16 = TOLERANCES["fp32"], TOLERANCES["bf16"]
 draw = np.random.default_rng(3)
@@ -97,3 +99,13 @@ def test_honest_noise_is_not_accused(tolerance: rules.Tolerance, scale: float, s
             assert (noise.mean(1) <= limit).all(), at
             assert count < rules.ENOUGH or (noise.std(1) <= tolerance.most_noise).all(), at
             assert rules.too_good(rules.mean(noise[0].astype(np.float64), tolerance), tolerance) == []
+
+
+def test_the_benchmark_of_audits_says_what_is_missing_before_it_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["audit", "--quick", "--corpus", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        audit.main()
+    said = capsys.readouterr().err
+    assert str(tmp_path) in said and "python -m trainer.data" in said
