@@ -17,7 +17,7 @@ from agent.llm.meter import Meter
 from agent.llm.redact import Redactor
 from agent.loop import wind_up
 from agent.opening import MakeRunner, Say
-from agent.options import Options, check
+from agent.options import Options, check, refuse_other
 from agent.planner import making
 from agent.planner.researcher import Bench
 from agent.records import Campaign
@@ -71,7 +71,7 @@ def start(options: Options, where: Path, say: Say, make_runner: MakeRunner | Non
     ]
     _refuse_name(options, unfinished, campaigns)
     if unfinished and options.base is None:
-        return _go_on(unfinished[-1], options, track, text, known(store), repo, say, make_runner)
+        return _go_on(unfinished[-1], options, track, text, known(store), repo, say, make_runner, said=options)
     names = options.runner or configured.DEFAULT
     hardware.require(track, repo.root, gpus=not configured.elsewhere(names))
     make_runner = make_runner or runner_maker(names, repo.root)
@@ -95,7 +95,7 @@ def _refuse_name(options: Options, unfinished: list[Campaign], campaigns: list[C
 
 
 def resume(name: str | None, where: Path, say: Say, make_runner: MakeRunner | None = None) -> Setting:
-    """Goes on with a campaign by name, or with the latest."""
+    """Goes on with a campaign by name, or with the latest that is unfinished."""
     repo = Repository(where)
     if not where_store.is_there(repo.root):
         raise UserError(f"no runs.db in {repo.root}: `agent start` makes one")
@@ -109,7 +109,8 @@ def resume(name: str | None, where: Path, say: Say, make_runner: MakeRunner | No
         raise UserError(
             f"no campaign {name!r} in {store.where}.{did_you_mean(name or '', names)} There are: {', '.join(names)}"
         )
-    campaign = chosen[-1]
+    unfinished = [c for c in chosen if c.state != "finished"]
+    campaign = (unfinished or chosen)[-1]
     if campaign.state == "finished":
         raise UserError(f"campaign {campaign.name} is finished ({campaign.reason}); `agent start` opens the next one")
     if tracks.is_there(campaign.track_file, repo.root):
@@ -155,6 +156,13 @@ def _left(campaign: Campaign, store: Store) -> Options:
     )
 
 
+def _like(campaign: Campaign, options: Options, store: Store) -> Options:
+    """Where nothing else was said, who plans, who reviews and what language models may cost is as it was."""
+    left = _left(campaign, store)
+    same = ("planner", "review", "llm_usd", "llm_tokens", "llm_calls")
+    return replace(options, **{name: getattr(left, name) for name in same if getattr(options, name) is None})
+
+
 def _go_on(
     campaign: Campaign,
     options: Options,
@@ -164,10 +172,11 @@ def _go_on(
     repo: Repository,
     say: Say,
     make_runner: MakeRunner | None,
+    said: Options | None = None,
 ) -> Setting:
     """Resumes; with another track or other data a new campaign takes its place, of what `options` say.
 
-    Where its runs are stays as it was.
+    Where its runs are stays as it was. `said`: what the person asks for now.
     """
     with store.read() as reads:  # before anything is asked of whoever leads it
         lease.refuse(reads.connection, f"campaign {campaign.name}")
@@ -175,10 +184,12 @@ def _go_on(
     make_runner = make_runner or runner_maker(campaign.runner, repo.root)
     changed = _what_changed(campaign, text, opening.corpus(track, repo.root, say))
     if not changed:
+        if said is not None:
+            refuse_other(said, campaign)
         return _reopen(campaign, track, store, repo, say, make_runner)
     say(changed)
     say(f"{campaign.name} can't go on with that; starting a new campaign from its head.")
-    options = replace(options, name=None, runner=campaign.runner)
+    options = replace(_like(campaign, options, store), name=None, runner=campaign.runner)
     new = opening.check(options, store, repo, track, text, [campaign], make_runner, campaign)
     old = tracks.parse(campaign.track_toml, f"track of {campaign.name}")
     # It plans nothing any more, so it needs no planner; what it left running is cancelled and settled.

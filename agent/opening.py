@@ -20,7 +20,7 @@ from agent.records import Campaign, Caps, Draft, Proposal
 from agent.runners import Runner, Sized, classes, configured, rents
 from agent.runners.fleet import parts, tells_leases
 from agent.setting import known
-from agent.store import Store, open_store, where
+from agent.store import Store, lease, open_store, where
 from agent.syntax import NotParsed
 from agent.track import Track
 from agent.worktree import Repository
@@ -189,6 +189,7 @@ def write(new: New, store: Store | None, repo: Repository, say: Say) -> tuple[St
         words = f"from the checkout with its uncommitted edits ({base[:10]})"
     store = store or open_store(where.place(repo.root))
     with store.write() as tx:
+        lease.refuse(tx.connection, f"campaign {new.name}")  # of two first starts at once the second is told who won
         campaign = tx.add_campaign(
             name=new.name,
             track=track.name,
@@ -201,7 +202,7 @@ def write(new: New, store: Store | None, repo: Repository, say: Say) -> tuple[St
             seed=options.seed if options.seed is not None else secrets.randbits(31),
             caps=new.caps,
             planner=new.planners,
-            review=review_policy(options.review),
+            review=review_policy(options),
             slots=new.slots,
             target_bpb=options.target_bpb,
             hardware_class=next(iter(classes(new.runner)), ""),

@@ -11,11 +11,13 @@ from typing import get_args
 
 from agent import hardware
 from agent.errors import UserError, did_you_mean
-from agent.records import Review
+from agent.records import Campaign, Review
 from agent.runners import configured
 from agent.track import Track
 
 BASES = ("last", "HEAD", "worktree")
+PLANNER = "knobs"
+REVIEW: Review = "risky"
 MOST_HOURS = 1_000_000  # a century of one GPU: beyond it somebody has typed something else
 MOST_NAME = 60
 MOST_SLOTS = 4096
@@ -31,9 +33,9 @@ class Options:
     llm_usd: float | None = None
     llm_tokens: int | None = None
     llm_calls: int | None = None
-    planner: str = "knobs"
+    planner: str | None = None
     base_url: str | None = None
-    review: str = "risky"
+    review: str | None = None
     slots: int | None = None
     name: str | None = None
     target_bpb: float | None = None
@@ -61,7 +63,7 @@ def check(options: Options) -> None:
         raise UserError(f"--seed {options.seed}: must be between 0 and {(1 << 63) - 1}")
     if options.slots is not None and not 1 <= options.slots <= MOST_SLOTS:
         raise UserError(f"--slots {options.slots}: must be between 1 and {MOST_SLOTS:,}")
-    if options.review not in get_args(Review):
+    if options.review is not None and options.review not in get_args(Review):
         raise UserError(_choose("--review", options.review, get_args(Review)))
     if options.base is not None and options.base not in BASES:
         raise UserError(_choose("--base", options.base, BASES))
@@ -73,11 +75,41 @@ def check(options: Options) -> None:
         raise UserError(f"--campaign {options.name[:20]}...: {MOST_NAME} characters at most")
 
 
+def refuse_other(options: Options, campaign: Campaign) -> None:
+    """Refuses what was said for a new campaign where an unfinished one goes on: it would be of no effect."""
+    caps = campaign.caps
+    said = {
+        "--budget": tuple(hours and round(hours, 6) for hours in (options.budget_hours, (caps.gpu_s or 0.0) / 3600)),
+        "--usd": (options.usd, caps.usd),
+        "--llm-usd": (options.llm_usd, caps.llm_usd),
+        "--llm-tokens": (options.llm_tokens, caps.llm_tokens),
+        "--llm-calls": (options.llm_calls, caps.llm_calls),
+        "--planner": (None if options.planner is None else planner_names(options), campaign.planner),
+        "--review": (options.review, campaign.review),
+        "--slots": (options.slots, campaign.slots),
+        "--target": (options.target_bpb, campaign.target_bpb),
+        "--seed": (options.seed, campaign.seed),
+        "--runner": (options.runner, campaign.runner),
+        "--unsafe-no-sandbox": (options.unsafe or None, campaign.unsafe),
+    }
+    other = [f"{name} {_said(has)}, not {_said(new)}" for name, (new, has) in said.items() if new not in (None, has)]
+    if other:
+        raise UserError(
+            f"campaign {campaign.name} is unfinished and goes on as it was started ({'; '.join(other)}): "
+            "`agent resume` does that; with --base last, or HEAD, a new one is opened as you say"
+        )
+
+
+def _said(value: object) -> str:
+    return "none" if value is None else "yes" if value is True else "no" if value is False else f"{value}"
+
+
 def planner_names(options: Options) -> str:
     """Who plans, with `--base-url` where it belongs: a campaign's row must say all that a resume needs."""
+    planner = options.planner or PLANNER
     if options.base_url is None:
-        return options.planner
-    parts = [part.strip() for part in options.planner.split(",")]
+        return planner
+    parts = [part.strip() for part in planner.split(",")]
     fitting = [n for n, part in enumerate(parts) if part.startswith("openai-compatible:") and "@" not in part]
     if len(fitting) != 1:
         raise UserError("--base-url goes with one --planner openai-compatible:MODEL; with several, MODEL@URL says it")
@@ -89,9 +121,9 @@ def _choose(option: str, said: str, known: Sequence[str]) -> str:
     return f"{option} {said}:{did_you_mean(said, known)} choose one of {', '.join(known)}"
 
 
-def review_policy(text: str) -> Review:
-    found: tuple[Review, ...] = tuple(word for word in get_args(Review) if word == text)
-    return found[0]
+def review_policy(options: Options) -> Review:
+    known: tuple[Review, ...] = get_args(Review)
+    return next((word for word in known if word == options.review), REVIEW)
 
 
 def default_slots(track: Track) -> int:

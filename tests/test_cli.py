@@ -235,7 +235,7 @@ def test_stop_means_the_campaign_that_runs_not_the_latest(root: Path, agent: Age
             add_campaign(tx, "later")
         assert "nobody runs later" in agent("stop").err
         with hold(store, "campaign tiny-1"):
-            assert agent("stop").out.startswith("tiny-1 ")
+            assert agent("status").out.startswith("tiny-1") and agent("stop").out.startswith("tiny-1 ")
             with store.read() as reads:
                 assert reads.request(1) == "drain"
             said = json.loads(agent("stop", "--now", "--json").out)

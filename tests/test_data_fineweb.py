@@ -64,7 +64,7 @@ def command(hub: LocalHub, folder: Path, *options: str) -> tuple[list[str], dict
         "HF_HOME": str(folder.parent / "home"),
         "NO_PROXY": "127.0.0.1,localhost",
     }
-    return [sys.executable, "-m", "trainer.data", "fineweb", "--out", str(folder), *options], env
+    return [sys.executable, "-m", "trainer.data", "--out", str(folder), *options], env
 
 
 def fetch(hub: LocalHub, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent.cli import opened as at
-from agent.cli.opened import AsJson, CampaignName, coloured, emit, opened
+from agent.cli.opened import AsJson, AtWork, CampaignName, coloured, emit, opened
 from agent.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -19,19 +19,19 @@ MOST = 1_000_000  # rows or lines
 ProposalId = Annotated[str, typer.Argument(help="A proposal, such as p12.")]
 
 
-def status(campaign: CampaignName = None, as_json: AsJson = False) -> None:
+def status(campaign: AtWork = None, as_json: AsJson = False) -> None:
     """Where the campaign stands.
 
     State, budget, head, what runs and what waits.
     """
     from agent.report import status as report
 
-    with opened(campaign) as found, found.store.read() as reads:
+    with opened(campaign, at_work=True) as found, found.store.read() as reads:
         now = report.status(reads, found.campaign.id)
         emit(now, as_json, lambda: report.words(now))
 
 
-def watch(campaign: CampaignName = None) -> None:
+def watch(campaign: AtWork = None) -> None:
     """Look at a campaign that runs in another terminal.
 
     Ctrl-C ends the view, not the campaign.
@@ -40,7 +40,7 @@ def watch(campaign: CampaignName = None) -> None:
 
     from agent.report.live import LiveView
 
-    with opened(campaign) as found:
+    with opened(campaign, at_work=True) as found:
         try:
             with LiveView(found.store, found.campaign.id, found.folder / "jobs") as view:
                 while not view.over:
@@ -48,7 +48,7 @@ def watch(campaign: CampaignName = None) -> None:
                     time.sleep(0.25)
         except KeyboardInterrupt:
             return
-    status(campaign)
+    status(found.campaign.name)
 
 
 def runs(

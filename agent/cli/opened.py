@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from agent.store import Reads, Store
 
 CampaignName = Annotated[str | None, typer.Option("--campaign", help="Which campaign. Default: the latest.")]
+AtWork = Annotated[
+    str | None, typer.Option("--campaign", help="Which campaign. Default: the latest that runs, else the latest.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -236,7 +236,7 @@ def _card(item: "Pending", place: str) -> str:
         "",
         f"{bold[0]}p{one.id}  {line(one.title, 100)}{bold[1]}  ({place})",
         f"  hypothesis  {line(one.hypothesis, 1000)}",
-        f"  expected    {-one.expected_gain:+.4f} BPB, confidence {one.confidence:.0%}",
+        f"  expected    {0.0 - one.expected_gain:+.4f} BPB, confidence {one.confidence:.0%}",
         f"  cost        {duration(item.cost_s)} of slot time expected: screening, and more the better it is",
         f"  risk        {risk}",
         f"  from        {line(one.planner, 60)}, {one.kind}, on p{one.baseline_id}",

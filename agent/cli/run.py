@@ -27,18 +27,20 @@ LlmUsd = Annotated[float | None, typer.Option("--llm-usd", help="Dollars for lan
 LlmTokens = Annotated[int | None, typer.Option("--llm-tokens", help="Tokens of language models, at most.")]
 LlmCalls = Annotated[int | None, typer.Option("--llm-calls", help="Calls of language models, at most.")]
 PlannerName = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--planner",
         help="Who has the ideas, several by commas: knobs, anthropic[:MODEL], openai[:MODEL], "
-        "openai-compatible:MODEL, command:claude, command:codex, command:PROGRAM, mcp, scripted:FILE.",
+        "openai-compatible:MODEL, command:claude, command:codex, command:PROGRAM, mcp, scripted:FILE. Default: knobs.",
     ),
 ]
 BaseUrl = Annotated[
     str | None,
     typer.Option("--base-url", help="Where openai-compatible:MODEL is served, such as http://localhost:8000/v1."),
 ]
-ReviewPolicy = Annotated[str, typer.Option("--review", help="Which diffs wait for a person: all, risky or none.")]
+ReviewPolicy = Annotated[
+    str | None, typer.Option("--review", help="Which diffs wait for a person: all, risky or none. Default: risky.")
+]
 Slots = Annotated[
     int | None,
     typer.Option(help="Runs at once. Default: two CPU cores, or all GPUs; only elsewhere, what may be rented."),
@@ -74,9 +76,9 @@ def start(
     llm_usd: LlmUsd = None,
     llm_tokens: LlmTokens = None,
     llm_calls: LlmCalls = None,
-    planner: PlannerName = "knobs",
+    planner: PlannerName = None,
     base_url: BaseUrl = None,
-    review: ReviewPolicy = "risky",
+    review: ReviewPolicy = None,
     runner: RunnerNames = None,
     slots: Slots = None,
     campaign: Name = None,
@@ -118,7 +120,9 @@ def start(
 
 
 def resume(
-    campaign: Annotated[str | None, typer.Argument(help="Which campaign. Default: the latest.")] = None,
+    campaign: Annotated[
+        str | None, typer.Argument(help="Which campaign. Default: the latest that is unfinished.")
+    ] = None,
     detach: Detach = False,
     wait: Annotated[
         bool,
@@ -192,12 +196,16 @@ def _ended_elsewhere(name: str, words: str, *, as_json: bool) -> None:
 
 def _silently(setting: "Setting") -> None:
     from agent.loop import Loop
+    from agent.report.points import picture
     from agent.report.status import status
+    from agent.report.summary import plots
 
     ending = Loop(setting).run()
     with setting.store.read() as reads:
         now = status(reads, setting.campaign.id)
+        drawn = picture(reads, setting.campaign.id)
     setting.store.close()
+    plots(drawn, setting.folder)
     heard.show(lambda: emit(now, True, str))
     _exit(ending)
 

@@ -94,6 +94,10 @@ def head_bpb(reads: Reads, head: Proposal) -> tuple[float | None, int]:
     return (statistics.fmean(found) if found else None), len(found)
 
 
+def to_review(count: int) -> str:
+    return f"review   {'1 idea waits' if count == 1 else f'{count} ideas wait'} for you: agent review"
+
+
 def words(now: Status) -> str:
     lines = [
         f"{now.campaign}: {state_words(now)}, track {now.track}",
@@ -114,7 +118,7 @@ def words(now: Status) -> str:
     if waits_for_clients(now):
         lines.append(f"ideas    {WAITS}")
     if now.to_review:
-        lines.append(f"review   {len(now.to_review)} ideas wait for you: agent review")
+        lines.append(to_review(len(now.to_review)))
     return "\n".join(lines)
 
 

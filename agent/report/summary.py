@@ -10,7 +10,7 @@ from pathlib import Path
 from agent.errors import UserError
 from agent.records import Balance
 from agent.report.points import Picture, picture
-from agent.report.status import head_bpb, models_words
+from agent.report.status import head_bpb, models_words, to_review
 from agent.report.tables import lineage, lineage_words
 from agent.report.terminal import for_terminal
 from agent.report.words import colourful, duration
@@ -19,18 +19,24 @@ from agent.store import Reads, Store
 
 def summary(store: Store, campaign_id: int, folder: Path, *, width: int = 80) -> str:
     """What a person wants to know in the morning."""
-    from agent.report.plots import write
-
     with store.read() as reads:
         drawn = picture(reads, campaign_id)
         parts = [figures(reads, campaign_id, drawn, width), *_next(reads, campaign_id)]
-    if drawn.dots:
-        try:
-            files = write(drawn, folder / "plots")
-        except OSError as error:
-            raise UserError(f"the plots can't be written: {error}") from error
+    if files := plots(drawn, folder):
         parts.append(f"plots    {files[0].parent}: {', '.join(f.name for f in files if f.suffix == '.png')}")
     return "\n".join(parts)
+
+
+def plots(drawn: Picture, folder: Path) -> list[Path]:
+    """Written into the campaign's folder; none where there is nothing to draw."""
+    from agent.report.plots import write
+
+    if not drawn.dots:
+        return []
+    try:
+        return list(write(drawn, folder / "plots"))
+    except OSError as error:
+        raise UserError(f"the plots can't be written: {error}") from error
 
 
 def figures(reads: Reads, campaign_id: int, drawn: Picture, width: int) -> str:
@@ -78,7 +84,7 @@ def _next(reads: Reads, campaign_id: int) -> list[str]:
         lines.append(f"branch   {campaign.branch} (agent adopt merges it into yours; agent diff p{head.id} shows it)")
     waiting = reads.count_proposals(campaign_id, {"awaiting_review"})
     if waiting:
-        lines.append(f"review   {waiting} ideas wait for you: agent review")
+        lines.append(to_review(waiting))
     if campaign.state == "stopped":
         lines.append("         agent resume goes on where it stopped")
     return lines

@@ -1,6 +1,7 @@
 """What a campaign is opened on: the last head, a commit, edits of the checkout, a changed track; what is refused."""
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable
@@ -9,14 +10,17 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from agent import budget
+from agent import budget, opening
+from agent import track as tracks
 from agent.errors import BusyError, UserError
 from agent.loop import Loop, wind_up
+from agent.options import Options
 from agent.records import Amount, Campaign, Caps
 from agent.runners.fake import FakeRunner
 from agent.store import Store, open_store
 from agent.store.lease import held_by, hold
 from agent.store.schema import campaigns
+from agent.worktree import Repository
 from tests.e2e import world
 from tests.e2e.terminal import listing
 from tests.e2e.test_campaign import WIDER, run
@@ -317,3 +321,53 @@ def test_wrong_options_change_nothing(root: Path, options: dict[str, object], wo
 
         with open_store(root / "runs.db").read() as reads:
             assert reads.campaigns() == []
+
+
+def test_an_unfinished_campaign_goes_on_as_it_was_started_or_not_at_all(root: Path) -> None:
+    """What was typed for a new one must not be dropped without a word: it may be a lower cap, or a stricter review."""
+    world.write_ideas(root, WIDER)
+    world.open_campaign(root, budget_hours=2.0).store.close()
+    for other, words in (
+        ({"review": "all"}, "--review none, not all"),
+        ({"budget_hours": 0.09}, "--budget 2.0, not 0.09"),
+        ({"planner": "knobs"}, "--planner scripted:.ideas.jsonl, not knobs"),
+        ({"slots": 2, "target_bpb": 1.7}, "--slots 1, not 2; --target none, not 1.7"),
+        ({"llm_usd": 1.0}, "--llm-usd none, not 1.0"),
+        ({"unsafe": True}, "--unsafe-no-sandbox no, not yes"),
+    ):
+        with pytest.raises(UserError, match=re.escape(f"({words}): `agent resume` does that")):
+            world.open_campaign(root, **other)
+    said: list[str] = []
+    world.open_campaign(root, budget_hours=2.0, say=said.append).store.close()
+    world.open_campaign(root, planner=None, review=None, seed=None, say=said.append).store.close()
+    assert [words.partition(" (")[0] for words in said] == ["Resuming toy-1", "Resuming toy-1"]
+
+
+def test_a_resume_means_the_campaign_that_is_unfinished_not_the_latest(root: Path) -> None:
+    world.write_ideas(root, WIDER)
+    world.open_campaign(root).store.close()
+    latest = world.open_campaign(root, base="HEAD", name="latest")
+    assert Loop(latest).run().state == "finished"
+    assert world.resume_campaign(root).campaign.name == "toy-1"
+
+
+def test_of_two_first_starts_the_second_is_told_who_won(root: Path) -> None:
+    """It has checked everything by then, and finds the name taken only when it writes."""
+    world.write_ideas(root, WIDER)
+    repo = Repository(root)
+    track, text = tracks.load("agent.toml", root)
+    options = Options("agent.toml", planner="scripted:.ideas.jsonl")
+    second = opening.check(options, None, repo, track, text, [], lambda track, slots: FakeRunner(slots))
+    first = world.open_campaign(root)
+    words = rf"campaign toy-1 .*process {os.getpid()}"
+    with hold(first.store, "campaign toy-1"), pytest.raises(BusyError, match=words):
+        opening.write(second, None, repo, print)
+
+
+def test_whoever_takes_the_place_of_a_changed_campaign_is_reviewed_as_it_was(root: Path) -> None:
+    world.write_ideas(root, WIDER)
+    world.open_campaign(root, review="all").store.close()
+    text = (root / "agent.toml").read_text()
+    (root / "agent.toml").write_text(text.replace("train_wall_s = 20", "train_wall_s = 21"))
+    second = world.open_campaign(root, planner=None, review=None).campaign
+    assert (second.name, second.review, second.planner) == ("toy-2", "all", "scripted:.ideas.jsonl")

@@ -6,6 +6,8 @@ progress on standard error. A folder that is ready is checked and left as it is.
     python -m trainer.data docs
     python -m trainer.data synth --out /data/synth
     python -m trainer.data fineweb --variant sp1024 --train-shards 10 --documents
+
+Options without a corpus are for the contest's.
 """
 
 import argparse
@@ -44,7 +46,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    chosen = vars(parser().parse_args(arguments))
+    said = sys.argv[1:] if arguments is None else arguments
+    if said and said[0].startswith("--") and said[0] != "--help":
+        said = ["fineweb", *said]
+    chosen = vars(parser().parse_args(said))
     folder = chosen.pop("out") or Path(".caddie/data") / chosen["corpus"]
     decodes = chosen.pop("documents", False)
     if decodes:
