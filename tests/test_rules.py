@@ -145,6 +145,19 @@ def test_clocks_sizes_and_counts_of_a_log() -> None:
     assert said(double, 18).severity == "invalid"
 
 
+def test_no_later_line_and_no_later_run_takes_time_back() -> None:
+    slow = log().replace("600028ms", "700000ms")
+    over = said(of_log(f"{slow}ttt_warm train_time:5000ms\n"), 14)
+    assert (over.state, over.severity) == ("violated", "invalid") and "700.0 s" in over.evidence[0]
+    first = said(of_log(slow + log(2)), 14)
+    assert first.state == "violated" and first.evidence == ("train.log, run 1: 700.0 s",)
+    assert said(of_log(log() + log(2)), 14).state == "passed"
+    asked = log(finals=LOSS.replace("1401ms", "688000ms") + EXACT)
+    big = log().replace("submission size int8+zlib: 15874829", "submission size int8+zlib: 16000001")
+    assert said(of_log(asked + log(2)), 13).evidence == ("train.log, run 1: 688.0 s",)
+    assert said(of_log(big + log(2)), 15).evidence == ("train.log, run 1: 16,000,001 bytes",)
+
+
 def test_several_runs_in_one_log_are_several_seeds() -> None:
     told = said(of_log(log(1) + log(2)), 21)
     assert (told.state, told.severity) == ("violated", "flag") and "2 runs" in told.words

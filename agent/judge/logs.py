@@ -35,7 +35,7 @@ class Reported:
     code_bytes: int | None
     total_bytes: int | None
     steps: int | None
-    train_ms: int | None
+    train_ms: int | None  # the most that it says of its clock
     seed: int | None
     family: Family | None
     label: str
@@ -81,7 +81,7 @@ def _of_one(said: Sequence[Row]) -> Reported:
         code_bytes=sizes.code,
         total_bytes=sizes.total,
         steps=read_steps(texts),
-        train_ms=_last(_TRAINED, texts),
+        train_ms=_most(_TRAINED, texts),
         seed=next((int(found[1]) for text in texts if (found := _SEED.fullmatch(text))), None),
         family=None if final is None else final.family,
         label="" if final is None else final.label,
@@ -134,5 +134,13 @@ def _evaluated(final: Final, texts: Sequence[str]) -> int | None:
 
 
 def _last(pattern: re.Pattern[str], texts: Iterable[str]) -> int | None:
-    found = [match for text in texts if (match := pattern.search(text))]
-    return int(found[-1][found[-1].lastindex or 1]) if found else None
+    return next(iter(_said(pattern, texts)[-1:]), None)
+
+
+def _most(pattern: re.Pattern[str], texts: Iterable[str]) -> int | None:
+    """Of a clock that only goes on: whatever a later line says, so much had gone by."""
+    return max(_said(pattern, texts), default=None)
+
+
+def _said(pattern: re.Pattern[str], texts: Iterable[str]) -> list[int]:
+    return [int(match[match.lastindex or 1]) for text in texts if (match := pattern.search(text))]

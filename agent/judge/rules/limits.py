@@ -40,12 +40,12 @@ def calibration(case: Case) -> Answer:
 def _calibrated(case: Case, limit: float | None) -> tuple[list[str], list[str]]:
     """Logs of calibrations that end after training's time, and of those that do not."""
     late, within = list[str](), list[str]()
-    for log in case.logs:
-        trained, took = log.said.train_ms, log.said.calibration_ms
+    for name, said in case.runs():
+        trained, took = said.train_ms, said.calibration_ms
         if limit is None or trained is None or took is None:
             continue
         end = (trained + took) / 1000
-        words = f"{log.name}: training ended at {trained / 1000:,.1f} s and calibration at {end:,.1f} s"
+        words = f"{name}: training ended at {trained / 1000:,.1f} s and calibration at {end:,.1f} s"
         words += f", {limit:,.0f} s are allowed"
         (late if end > limit + CLOCK_SLACK_S else within).append(words)
     return late, within
@@ -56,7 +56,7 @@ def scoring_clock(case: Case) -> Answer:
     limit = case.limits.score_s
     if limit is None:
         return unknown("this track has no limit")
-    took = [(log.name, log.said.eval_ms / 1000) for log in case.logs if log.said.eval_ms is not None]
+    took = [(name, said.eval_ms / 1000) for name, said in case.runs() if said.eval_ms is not None]
     took = took or list(_claimed_seconds(case))
     if not case.blind or case.measured is None:
         return _clock(took, limit, "scoring")
@@ -81,7 +81,7 @@ def training_clock(case: Case) -> Answer:
     limit = case.limits.train_s
     if limit is None:
         return unknown("this track has no limit")
-    took = [(log.name, log.said.train_ms / 1000) for log in case.logs if log.said.train_ms is not None]
+    took = [(name, said.train_ms / 1000) for name, said in case.runs() if said.train_ms is not None]
     if case.found(TRAINING):
         return judged(case, 14, TRAINING, lacking="")
     ours = case.measured.train_wall_s if case.blind and case.measured is not None else None
@@ -139,13 +139,12 @@ def _totals(case: Case) -> Iterator[tuple[str, int]]:
     artifacts = [size for name, size in case.files.items() if name.endswith(ARTIFACTS)]
     if artifacts and shipped is not None:
         yield "artifact and script, as they are shipped", sum(artifacts) + shipped
-    for log in case.logs:
-        said = log.said
+    for name, said in case.runs():
         if said.total_bytes is None:
             continue
-        yield log.name, said.total_bytes
+        yield name, said.total_bytes
         if said.artifact_bytes is not None and said.code_bytes is not None and shipped is not None:
-            yield f"{log.name}'s model with the code as shipped", said.artifact_bytes + shipped
+            yield f"{name}'s model with the code as shipped", said.artifact_bytes + shipped
 
 
 @rule(16, "code bytes are those of what runs", "policy", "36 logs counted a compressed wrapper that was never shipped")

@@ -4,7 +4,7 @@
 `rule` writes down its number, its name and its reason. Pure.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -25,6 +25,13 @@ class Log(NamedTuple):
     said: Reported
     source_differs: str = ""  # from the script that is shipped, in words; empty: it does not, or prints none
     prints_source: bool = False
+
+    def runs(self) -> Iterator[tuple[str, Reported]]:
+        """Each run that it tells of, with a name: what one did wrong no other one mends."""
+        if not self.said.runs:
+            yield self.name, self.said
+        for number, one in enumerate(self.said.runs, 1):
+            yield f"{self.name}, run {number}", one
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,10 @@ class Case:
     overlap: Overlap | None = None
     walls: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()  # what could not be read, how it ended
+
+    def runs(self) -> Iterator[tuple[str, Reported]]:
+        """Of every log."""
+        return (one for log in self.logs for one in log.runs())
 
     @property
     def blind(self) -> bool:
