@@ -40,16 +40,18 @@ CLAIMS = {
     "val_bpb": 1.22756946,
     "val_bpb_std": 0.0,
     "seeds": [1, 2, 3],
-    "seed_results": {str(seed): {"val_bpb": 1.22756946, "artifact_bytes": 15874829} for seed in (1, 2, 3)},
+    "seed_results": {str(seed): {"val_bpb": 1.22756944 + seed / 1e8, "artifact_bytes": 15874829} for seed in (1, 2, 3)},
     "bytes_total": 15874829,
     "bytes_code": len(SCRIPT),
 }
 README = "# A record\n\nval_bpb 1.2276\n\n```bash\nSEED=1 torchrun --standalone --nproc_per_node=8 train_gpt.py\n```\n"
 
 
-def seed_log(seed: int) -> str:
+def seed_log(seed: int, bpb: float | None = None) -> str:
+    """Around 1.22756946."""
     return (
         log(seed)
+        .replace("1.22756946", f"{1.22756944 + seed / 1e8 if bpb is None else bpb:.8f}")
         .replace("Code size: 58340", f"Code size: {len(SCRIPT)}")
         .replace("15816489", str(15874829 - len(SCRIPT)))
     )
@@ -87,7 +89,7 @@ def test_a_whole_submission_passes(folder: Path) -> None:
     assert passed == {13, 14, 15, 16, 17, 18, 19, 23, 25}
     assert found.table is not None and found.table.mean == pytest.approx(1.22756946)
     text = judged.words(found)
-    assert text.startswith("NO FAULT FOUND") and "mean 1.22756946, standard deviation 0.00000000 (n - 1)" in text
+    assert text.startswith("NO FAULT FOUND") and "mean 1.22756946, standard deviation 0.00000001 (n - 1)" in text
 
 
 # ------------------------------------------------------------ packages that were merged although they were broken
@@ -149,8 +151,7 @@ def test_figures_that_are_not_those_of_the_logs(folder: Path) -> None:
 
 def test_a_standard_deviation_over_n_is_told(folder: Path) -> None:
     for seed, bpb in ((1, 1.22750000), (2, 1.22800000), (3, 1.22850000)):
-        text = seed_log(seed).replace("1.22756946", f"{bpb:.8f}")
-        (folder / f"train_seed{seed}.log").write_text(text)
+        (folder / f"train_seed{seed}.log").write_text(seed_log(seed, bpb))
     claim(folder, val_bpb=1.228, val_bpb_std=0.00040825, seed_results=None)
     assert problems(folder) == ["std_divides_by_n"]
     claim(folder, val_bpb=1.228, val_bpb_std=0.0005, seed_results=None)
@@ -189,6 +190,40 @@ def test_seeds_that_are_not_what_files_are_called(folder: Path) -> None:
     assert any("several logs with seed 1" in one for one in found.evidence)
     (folder / "train_seed2.log").unlink()
     assert said(folder, 23).state == "violated"
+
+
+def test_one_log_under_the_names_of_several_seeds_is_one_run(folder: Path) -> None:
+    for seed in (1, 2, 3):
+        (folder / f"train_seed{seed}.log").write_text(seed_log(seed, 1.2275))
+    found = said(folder, 23)
+    assert (found.state, found.severity, len(found.evidence)) == ("violated", "invalid", 3)
+    assert "train_seed1.log and train_seed2.log name seeds 1 and 2" in found.words and "600,028 ms" in found.words
+    assert judged.report(exhibits.of_path(folder)).verdict == "invalid"
+    for seed in (1, 2, 3):
+        other_time = seed_log(seed, 1.2275).replace("600028ms", f"60002{seed}ms")
+        (folder / f"train_seed{seed}.log").write_text(other_time)
+    assert said(folder, 23).severity == "flag" and "every digit of score" in said(folder, 23).words
+    for seed in (1, 2, 3):
+        short = seed_log(seed, 1.2276).replace("val_bpb:1.22760000", "val_bpb:1.2276")
+        (folder / f"train_seed{seed}.log").write_text(short)
+    assert (said(folder, 23).state, said(folder, 23).severity) == ("violated", "flag")
+    steps = "".join(f"step:{at}/20000 train_loss:2.{at} train_time:{{}}ms step_avg:43ms\n" for at in range(1, 7))
+    for seed in (1, 2, 3):
+        lines = steps.replace("{}", str(seed))
+        text = seed_log(seed).replace("step:13450", f"{lines}step:13450", 1)
+        (folder / f"train_seed{seed}.log").write_text(text)
+    assert said(folder, 23).severity == "flag" and "one training" in said(folder, 23).words
+
+
+def test_a_run_that_two_logs_tell_of_counts_once(folder: Path) -> None:
+    (folder / "train.log").write_text(seed_log(2))
+    assert said(folder, 23).state == "passed" and said(folder, 23).words.startswith("3 scores")
+    for name in ("train_seed1.log", "train_seed3.log"):
+        (folder / name).unlink()
+    (folder / "a.log").write_text(seed_log(2).replace("seed:2\n", ""))
+    (folder / "b.log").write_text(seed_log(2).replace("seed:2\n", ""))
+    found = said(folder, 23)
+    assert (found.state, found.severity) == ("violated", "flag") and "1 logs have a score (3 more tell" in found.words
 
 
 def test_the_source_that_a_log_prints_is_compared(folder: Path) -> None:

@@ -4,6 +4,7 @@ Takes the text of a log; gives `Reported`. Pure. A candidate wrote the text, so 
 figure is kept beside what was measured, and is the score only on tracks that say so.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ _SEED = re.compile(r'\s{0,4}(?:seed|"seed"):\s?(\d{1,20}),?\s*')
 _PEAK = re.compile(r"peak memory allocated: (\d{1,12}) MiB|peak_vram_mb:\s{1,20}(\d{1,12})")
 _SCORED = re.compile(r"(?:val_loader:.{0,400} tokens:|\s{0,4}val_tokens:\s?)(\d{1,15})\b")
 _TOKENIZER = re.compile(r"(?:val_bpb:enabled .{0,200}tokenizer_(?:path|kind)=|\s{0,4}tokenizer_path: )(\S{1,300})")
+LEAST_CURVE = 5  # lines of steps: so many losses are not alike by chance
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Reported:
     tokens: int | None = None  # that were scored
     tokenizer: str = ""
     calibration_ms: int | None = None  # for what quantising has to know of training data
+    digits: int = 0  # behind the point of the score
+    curve: str = ""  # a hash of what it says of each step but its clock; empty: it says too little
     runs: tuple["Reported", ...] = ()  # each by itself, where the log holds several
 
     def recount(self) -> Recount | None:
@@ -95,6 +99,8 @@ def _of_one(said: Sequence[Row]) -> Reported:
         tokens=_last(_SCORED, texts),
         tokenizer=next((found[1] for text in texts if (found := _TOKENIZER.match(text))), ""),
         calibration_ms=_calibrated(texts),
+        digits=0 if final is None else final.digits,
+        curve=_curve(texts),
     )
 
 
@@ -104,6 +110,11 @@ def read_steps(texts: Sequence[str]) -> int | None:
     said = next((int(found[1]) for text in texts if (found := _STEPS_SAID.fullmatch(text))), None)
     reached = (int(found[1]) for text in texts if (found := _STEP_LINE.match(text)))
     return stopped if stopped is not None else said if said is not None else max(reached, default=None)
+
+
+def _curve(texts: Sequence[str]) -> str:
+    steps = [text.partition(" train_time")[0] for text in texts if _STEP_LINE.match(text)]
+    return hashlib.sha256("\n".join(steps).encode("utf-8", "replace")).hexdigest() if len(steps) >= LEAST_CURVE else ""
 
 
 def _ranks_differ(said: Sequence[Row]) -> tuple[str, ...]:
