@@ -129,8 +129,50 @@ def test_every_format_of_a_final_score(line: str, label: str, bpb: float, end: s
 def test_what_is_no_final_score(line: str) -> None:
     found = reported(f"{STEPS}{line}\n")
     assert (found.bpb, found.family, found.label) == (None, None, "")
-    assert found.reason == "the log holds no final score"
+    strange = f": line 2 has a figure of {line.split(' val_loss')[0]}, which is no known label of one"
+    assert found.reason == "the log holds no final score" + strange * line.startswith(("final_temped", "quantized"))
     assert reported(f"{line}\nfinal_int8_zlib_roundtrip val_loss:2.1 val_bpb:1.3 eval_time:1ms\n{line}").bpb == 1.3
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "quantized_diagnostic", "quantized_diagnostic_on_train", "final_pre-quantization", "final_prequant_ema",
+        "final_train", "final_holdout", "final_train_holdout", "final_partial_eval", "final_sliding_window_10docs",
+        "final_int8_zlib_roundtrip_exact_diagnostic", "final_10docs_sliding_window", "final_train_roundtrip_exact",
+        "final_int8_zlib_roundtrip_on_train", "legal_ttt_train", "ttt_sliding:done_early", "quantized_ttt_lora_docs:10",
+        "quantized split:train", "final_int8_zlib_roundtrip_exact docs:10", "FINAL_TRAIN", "final_ſliding",
+    ],
+)  # fmt: skip
+def test_a_label_that_goes_on_otherwise_is_no_final_score(label: str) -> None:
+    line = f"{label} val_loss:1.00000000 val_bpb:0.50000000\n"
+    alone = reported(f"{STEPS}{line}")
+    assert (alone.bpb, alone.family) == (None, None)
+    assert (
+        alone.reason == f"the log holds no final score: line 2 has a figure of {label}, which is no known label of one"
+    )
+    real = "final_int8_zlib_roundtrip_exact val_loss:2.1 val_bpb:1.3\n"
+    beside = reported(f"{real}{line}")
+    assert (beside.bpb, beside.reason) == (1.3, "") and f"a figure of {label}" in beside.why
+
+
+@pytest.mark.parametrize("more", ["(diagnostic)", "holdout", "(pre-quantization)", "on a subset", "split:train"])
+def test_what_is_said_behind_a_score_may_take_it_back(more: str) -> None:
+    line = f"final_int8_zlib_roundtrip_exact val_loss:1.0 val_bpb:0.5 {more}\n"
+    assert reported(f"{STEPS}{line}").bpb is None
+    assert reported(f"{STEPS}{line.replace(more, 'train_time:599000ms')}").bpb == 0.5
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "final_int6_zstd-22_roundtrip_exact", "final_mxfp4_brotli_sliding_window_exact", "final_w4a16_gptq_roundtrip",
+        "final_nf4_lzma_roundtrip", "quantized_int6_roundtrip", "final_mixed_int5_int6_brotli_ttt_phased",
+        "final_binary_roundtrip", "final_xnor_roundtrip", "final_4bit_ttt_sliding_window_eval_exact",
+    ],
+)  # fmt: skip
+def test_any_way_to_quantise_and_compress_may_be_named(label: str) -> None:
+    assert reported(f"{STEPS}{label} val_loss:2.1 val_bpb:1.3\n").label == label
 
 
 def test_the_order_of_families_not_of_lines() -> None:

@@ -34,13 +34,25 @@ _NUMBER = r"([+-]?(?:nan|inf(?:inity)?|\d{1,20}(?:\.\d{0,20})?(?:e[+-]?\d{1,4})?
 _LOSS = re.compile(rf"(?:(?<= )sliding )?val_loss[:=]\s?{_NUMBER}", re.IGNORECASE | re.ASCII)
 _BPB = re.compile(rf"(?:(?<= )sliding )?val_bpb[:=]\s?{_NUMBER}", re.IGNORECASE | re.ASCII)
 _LABEL = re.compile(r"[A-Za-z][\w:-]{0,60}")
-_DETAIL = re.compile(r"[a-z_]{1,30}:\S{1,40}")
+_DETAIL = re.compile(r"(?:stride|(?:eval_)?seq_len|window|context|chunk):\d{1,9}")
 _TRAILER = re.compile(rf"val_bpb:\s{{0,40}}{_NUMBER}\s*", re.IGNORECASE | re.ASCII)
 _JSON = re.compile(rf'"(post_ttt_val_bpb|val_bpb)":\s{{0,8}}{_NUMBER},?\s*', re.IGNORECASE | re.ASCII)
 _NOT_VALID = re.compile(r"valid:\s{1,20}false", re.IGNORECASE | re.ASCII)
-# Steps, diagnostics and hold-outs begin otherwise.
+# Steps, diagnostics and hold-outs begin otherwise, most of them.
 _FINAL = ("final_", "quantized", "legal_ttt", "ttt_sliding:done")
-_NEVER = re.compile(r"final_temped|post[-_]ema")
+# All of a label has to be known: what else it says may be that the figure is of a few documents, of training text, or
+# of the model before it was quantised. Ways to quantise and to compress are many, so they are known by their look.
+_CODEC = (
+    r"(?:u?int|mx|mxfp|fp|bf|nf|q|w|e)\d{1,2}(?:[am]\d{1,2})?|\d{1,2}(?:bit)?|ternary|binary|xnor|mixed|gptq|awq|qat|"
+    r"rdquant|pergroup|zlib|zstd|lzma|brotli|lrzip|bz2|gzip|xz|zip|ans"
+)
+_MEASURE = r"roundtrip|(?:ttt_)?sliding(?:_window)?(?:_eval)?|ttt(?:_lora|_phased)?"
+_KNOWN = re.compile(
+    rf"(?:final(?:[_-](?:{_CODEC}))*_(?:{_MEASURE})|quantized(?:[_-](?:{_CODEC}))*(?:_(?:{_MEASURE}))?|legal_ttt|"
+    rf"ttt_sliding:done)(?:_exact)?(?: sliding)?",
+    re.ASCII,
+)
+_NEVER = re.compile(r"\b(?:diagnostic|hold-?out|pre-?quant|subset|partial|train\b)", re.IGNORECASE)  # behind the score
 
 
 class Final(NamedTuple):
@@ -70,12 +82,35 @@ def read_final(row: Row) -> Final | None:
         return _final("trailer", "val_bpb", None, trailer[1], row) if row.whole else None
     if member := _JSON.fullmatch(line.strip()):
         return _final("json trailer", f"json {member[1]}", None, member[2], row) if row.whole else None
+    claimed = _claimed(row)
+    family = None if claimed is None else family_of(claimed.label)
+    return None if claimed is None or family is None else _final(family, *claimed, row)
+
+
+class _Claimed(NamedTuple):
+    label: str
+    loss: float
+    bpb: str
+
+
+def _claimed(row: Row) -> _Claimed | None:
+    """A label, a loss and a score in one line, whatever they are of."""
+    line = row.text
     loss, bpb = _LOSS.search(line), _BPB.search(line)
     if loss is None or bpb is None or line[loss.end() : bpb.start()].strip() or _cut(row, loss[1], bpb):
         return None
     label = read_label(line[: loss.start()], sliding=loss[0].startswith("sliding"))
-    family = None if label is None else family_of(label)
-    return None if label is None or family is None else _final(family, label, float(loss[1]), bpb[1], row)
+    return None if label is None or _NEVER.search(line, bpb.end()) else _Claimed(label, float(loss[1]), bpb[1])
+
+
+def _strange(rows: Sequence[Row]) -> str:
+    """The first label that begins like a final score's and goes on otherwise, in words; empty: there is none."""
+    for row in rows:
+        if "val_bpb" not in row.text or (claimed := _claimed(row)) is None:
+            continue
+        if claimed.label.lower().startswith(_FINAL) and family_of(claimed.label) is None:
+            return f"line {row.number} has a figure of {claimed.label}, which is no known label of one"
+    return ""
 
 
 def _cut(row: Row, loss: str, bpb: re.Match[str]) -> bool:
@@ -98,7 +133,7 @@ def read_label(before: str, *, sliding: bool) -> str | None:
 def family_of(label: str) -> Family | None:
     """By the words of its label; None if it is no final score at all."""
     name = label.lower()
-    if not name.startswith(_FINAL) or _NEVER.search(name):
+    if not _KNOWN.fullmatch(name):
         return None
     ttt: dict[str, Family] = {
         "quantized_ttt_phased": "phased ttt",
@@ -121,8 +156,9 @@ def family_of(label: str) -> Family | None:
 def official(rows: Sequence[Row]) -> Choice:
     """The official one: by family, then the most digits, then the last; or why there is none."""
     finals = [one for row in rows if (one := read_final(row)) is not None]
+    strange = _strange(rows)
     if not finals:
-        return Choice(None, NONE_LEFT)
+        return Choice(None, f"{NONE_LEFT}: {strange}" if strange else NONE_LEFT)
     family = min((one.family for one in finals), key=_ORDER.index)
     mine = [one for one in finals if one.family == family]
     if (broken := _broken(mine)) is not None:
@@ -132,7 +168,7 @@ def official(rows: Sequence[Row]) -> Choice:
     best = [one for one in mine if one.digits == most][-1]
     if family == "trailer" and any(_NOT_VALID.fullmatch(row.text) for row in rows):
         return Choice(None, "the script calls its own result invalid")
-    return Choice(best, _why(best, mine, finals))
+    return Choice(best, "; ".join(filter(None, (_why(best, mine, finals), strange))))
 
 
 def _broken(finals: Sequence[Final]) -> Final | None:
