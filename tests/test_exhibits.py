@@ -241,8 +241,46 @@ def test_an_artifact_that_is_shipped_is_counted_as_it_lies_there(folder: Path) -
         file.truncate(16_000_000 - len(SCRIPT) + 1)
     found = said(folder, 15)
     assert found.state == "violated" and found.evidence == (
-        "artifact and script, as they are shipped: 16,000,001 bytes",
+        "artifact and script, as they are shipped (final_model.int8.ptz): 16,000,001 bytes",
     )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "final_model.pth",
+        "final_model.PTZ",
+        "model.pkl.gz",
+        "weights",
+        "w.json",
+        "notes.txt",
+        "plot.png",
+        "a/b.py",
+        "t.model",
+    ],
+)
+def test_a_model_counts_whatever_it_is_called(folder: Path, name: str) -> None:
+    (folder / name).parent.mkdir(exist_ok=True)
+    with (folder / name).open("wb") as file:
+        file.truncate(17_000_000)
+    found = said(folder, 15)
+    assert (found.state, found.severity) == ("violated", "invalid")
+    assert f"({name}): {17_000_000 + len(SCRIPT):,} bytes" in found.evidence[0]
+
+
+def test_a_model_in_many_small_files_counts_and_a_few_helpers_do_not(folder: Path) -> None:
+    model = folder / "final_model.ptz"
+    with model.open("wb") as file:
+        file.truncate(16_000_000 - len(SCRIPT))
+    for name, size in (("LICENSE", 1_075), ("t.model", 366_000), ("plot.png", 400_000), ("long.log", 3_000_000)):
+        (folder / name).write_bytes(b"x" * size)
+    (folder / "long.log").write_text(seed_log(4) + "step:9/9 train_loss:2.0\n" * 100_000)
+    assert said(folder, 15).state == "passed"
+    model.unlink()
+    for number in range(18):
+        (folder / f"part{number}.dat").write_bytes(bytes(900_000))
+    found = said(folder, 15)
+    assert found.state == "violated" and "part0.dat, part1.dat, part10.dat and 17 more" in found.evidence[0]
 
 
 def test_helpers_are_listed(folder: Path) -> None:

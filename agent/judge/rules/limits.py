@@ -15,7 +15,11 @@ MOST = 1 << 50  # bytes of any file
 WRAPPER_BYTES = 300  # what unpacks a compressed script, at least
 NO_CODE = (".log", ".txt", ".md", ".json", ".png", ".svg", ".jpg", ".pdf", ".csv", ".out")
 MODELS = (".model", ".vocab")
-ARTIFACTS = (".ptz", ".bin", ".pt", ".zst", ".br", ".xz", ".lzma", ".safetensors", ".npz")
+ARTIFACTS = (
+    ".ptz", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".npy", ".npz", ".safetensors", ".gguf", ".onnx", ".h5",
+    ".zst", ".zstd", ".br", ".xz", ".lzma", ".gz", ".tgz", ".bz2", ".lz4", ".zip", ".7z", ".tar",
+)  # fmt: skip
+SMALL = 1_000_000  # bytes: a helper or a picture; more may be a model, whatever it is called
 
 
 @rule(12, "calibration on training data, inside the training time", "invalid", "no compute moves between the phases")
@@ -136,15 +140,31 @@ def _totals(case: Case) -> Iterator[tuple[str, int]]:
     if (claimed := _number(case, "bytes_total")) is not None:
         yield "submission.json", claimed
     shipped = case.files.get(case.script)
-    artifacts = [size for name, size in case.files.items() if name.endswith(ARTIFACTS)]
-    if artifacts and shipped is not None:
-        yield "artifact and script, as they are shipped", sum(artifacts) + shipped
+    models = _models(case)
+    if models and shipped is not None:
+        largest = sorted(models, key=lambda name: -models[name])
+        named = ", ".join(largest[:3]) + (f" and {len(largest) - 3} more" if len(largest) > 3 else "")
+        yield f"artifact and script, as they are shipped ({named})", sum(models.values()) + shipped
     for name, said in case.runs():
         if said.total_bytes is None:
             continue
         yield name, said.total_bytes
         if said.artifact_bytes is not None and said.code_bytes is not None and shipped is not None:
             yield f"{name}'s model with the code as shipped", said.artifact_bytes + shipped
+
+
+def _models(case: Case) -> dict[str, int]:
+    """Files that may be the model or a part of it, because scoring could read them: by their names, or because they are
+    large. Small ones are what rule 17 lists, unless all together they are as large."""
+    logs = {log.name for log in case.logs if log.said.bpb is not None or log.said.steps is not None}
+    others = {name: size for name, size in case.files.items() if name != case.script and name not in logs}
+    models = {name: size for name, size in others.items() if name.lower().endswith(ARTIFACTS) or size >= SMALL}
+    small = {name: size for name, size in others.items() if name not in models and _is_helper(name)}
+    return models | small if sum(small.values()) >= SMALL else models
+
+
+def _is_helper(name: str) -> bool:
+    return not name.lower().endswith((*NO_CODE, *ARTIFACTS)) and "requirements" not in name
 
 
 @rule(16, "code bytes are those of what runs", "policy", "36 logs counted a compressed wrapper that was never shipped")
@@ -191,11 +211,7 @@ def _compressed(text: str) -> int:
 def helpers(case: Case) -> Answer:
     if case.blind:
         return passed("scoring could read artifact, script and pinned packages, and nothing else")
-    extra = {
-        name: size
-        for name, size in case.files.items()
-        if name != case.script and not name.lower().endswith((*NO_CODE, *ARTIFACTS)) and "requirements" not in name
-    }
+    extra = {name: size for name, size in case.files.items() if name != case.script and _is_helper(name)}
     signs = [str(one) for one in case.signs if one.rule == 17]
     if not case.files and not signs:
         return unknown("the files are not here")
