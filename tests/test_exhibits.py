@@ -283,6 +283,17 @@ def test_a_model_in_many_small_files_counts_and_a_few_helpers_do_not(folder: Pat
     assert found.state == "violated" and "part0.dat, part1.dat, part10.dat and 17 more" in found.evidence[0]
 
 
+def test_a_submission_is_over_the_contests_set_whatever_its_logs_name(folder: Path) -> None:
+    for seed in (1, 2, 3):
+        text = re.sub(r"fineweb(10B)?_(sp|)1024(_bpe.model)?", "mine", seed_log(seed))
+        text = text.replace("tokens:62021632", "tokens:173069").replace("1.2275", "2.5275")
+        (folder / f"train_seed{seed}.log").write_text(text)
+    for number in (18, 19):
+        assert (said(folder, number).state, said(folder, number).severity) == ("violated", "invalid")
+        alone = replace(exhibits.of_path(folder).case, contest=None)
+        assert next(one for one in rulings(alone) if one.rule == number).state == "unknown"
+
+
 def test_helpers_are_listed(folder: Path) -> None:
     (folder / "tokenizers").mkdir()
     (folder / "tokenizers" / "a.model").write_bytes(bytes(366_000))

@@ -145,6 +145,41 @@ def test_clocks_sizes_and_counts_of_a_log() -> None:
     assert said(double, 18).severity == "invalid"
 
 
+OWN = (
+    "val_bpb:enabled tokenizer_kind=byte tokenizer_path=tiny\n"
+    "val_loader:shards pattern=./data/fineweb_val_*.bin tokens:173069\nseed:1\n"
+    "step:100/100 val_loss:1.6000 val_bpb:2.3083 train_time:20000ms\n"
+    "final_int8_zlib_roundtrip_exact val_loss:1.60000000 val_bpb:2.30830000\n"
+)
+
+
+def test_a_text_that_is_not_the_contests_has_bytes_of_its_own() -> None:
+    for number in (18, 19):
+        told = said(of_log(OWN), number)
+        assert told.state == "unknown" and "173,069 tokens make" in told.words, number
+        assert "nothing says that it scores the contest's validation set" in told.words
+        assert said(of_log(log() + OWN), number).state == "unknown"  # of two runs one proves nothing of the other
+        assert said(of_log(OWN, contest=True), number).severity == "invalid"
+        assert (
+            said(of_log(log().replace("tokens:62021632", "tokens:8000000"), contest=False), number).state == "unknown"
+        )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("tokenizer_path=tiny", "tokenizer_path=./data/tokenizers/fineweb_1024_bpe.model"),
+        ("./data/fineweb_val", "./data/datasets/fineweb10B_sp1024/fineweb_val"),
+        ("val_bpb:2.30830000", "val_bpb:0.94760741"),  # a constant of one of its tokenizers
+        ("tokens:173069", "tokens:62021632"),
+    ],
+)
+def test_a_part_of_the_contests_set_is_found_by_whatever_names_it(change: tuple[str, str]) -> None:
+    assert change[0] in OWN
+    told = said(of_log(OWN.replace(*change)), 19)
+    assert (told.state, told.severity) == ("violated", "invalid")
+
+
 def test_no_later_line_and_no_later_run_takes_time_back() -> None:
     slow = log().replace("600028ms", "700000ms")
     over = said(of_log(f"{slow}ttt_warm train_time:5000ms\n"), 14)

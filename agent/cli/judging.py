@@ -99,6 +99,7 @@ def _run(what: str) -> "Exhibits":
             walls=run.walls,
             hidden=hidden.excluded(measured, others) if measured is not None else "",
             verdict=proposal.reason if proposal.state == "invalid" else "",
+            contest=of.data.corpus == "fineweb",
             shared=shared,
         )
 

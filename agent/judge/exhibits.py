@@ -97,7 +97,7 @@ def _of_submission(path: Path, shared: Overlap | None) -> Exhibits:
     limits = Limits(train_s=None, score_s=None) if _non_record(path, claims) else Limits()
     case = Case(
         "submission", path.resolve().name, layers, signs, logs,
-        limits=limits, files=files, script=script, claims=claims, overlap=shared,
+        contest=True, limits=limits, files=files, script=script, claims=claims, overlap=shared,
     )  # fmt: skip
     return Exhibits(case, tuple(problems), table)
 
@@ -155,6 +155,7 @@ def of_job(
     walls: tuple[str, ...] = (),
     verdict: str = "",
     hidden: str = "",
+    contest: bool | None = None,
     shared: Overlap | None = None,
 ) -> Exhibits:
     """A job's folder as a runner left it; with what the store knows, if it knows it."""
@@ -176,7 +177,7 @@ def of_job(
         kind, path.resolve().name, layers, signs, logs, measured, score_s=score_seconds(answer),
         audited=audited(answer) or _from_trust(measured), across=_across(answer),
         floor=answer is not None and answer.floor_bits is not None,
-        verdict=verdict, hidden=hidden,
+        verdict=verdict, hidden=hidden, contest=contest,
         limits=limits or Limits(), files=code, script=script, overlap=shared, walls=walls,
         notes=tuple(note for note in notes if note),
     )  # fmt: skip

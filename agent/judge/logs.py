@@ -13,7 +13,7 @@ from agent.judge import several
 from agent.judge.finals import MOST_BPB as MOST_BPB
 from agent.judge.finals import Family, Final, official, read_final
 from agent.judge.lines import Row, of_first_rank, rows
-from agent.judge.recount import Recount, recount
+from agent.judge.recount import Recount, of_contest, recount
 from agent.judge.sizes import Sizes, read_sizes
 
 _STEPS = re.compile(r"step:\s?(\d{1,12})/\d{1,12}\b")
@@ -25,6 +25,7 @@ _CALIBRATED = re.compile(r"GPTQ:\s?collected \d{1,6} Hessians in (\d{1,6}(?:\.\d
 _SEED = re.compile(r'\s{0,4}(?:seed|"seed"):\s?(\d{1,20}),?\s*')
 _PEAK = re.compile(r"peak memory allocated: (\d{1,12}) MiB|peak_vram_mb:\s{1,20}(\d{1,12})")
 _SCORED = re.compile(r"(?:val_loader:.{0,400} tokens:|\s{0,4}val_tokens:\s?)(\d{1,15})\b")
+_SHARDS = re.compile(r"val_loader:.{0,100}(?:pattern=|dataset:)(\S{1,300})")
 _TOKENIZER = re.compile(r"(?:val_bpb:enabled .{0,200}tokenizer_(?:path|kind)=|\s{0,4}tokenizer_path: )(\S{1,300})")
 LEAST_CURVE = 5  # lines of steps: so many losses are not alike by chance
 
@@ -50,6 +51,7 @@ class Reported:
     peak_mb: int | None = None
     tokens: int | None = None  # that were scored
     tokenizer: str = ""
+    shards: str = ""  # where the validation text lay
     calibration_ms: int | None = None  # for what quantising has to know of training data
     digits: int = 0  # behind the point of the score
     curve: str = ""  # a hash of what it says of each step but its clock; empty: it says too little
@@ -58,6 +60,10 @@ class Reported:
     def recount(self) -> Recount | None:
         """Whether score and loss belong together."""
         return recount(self.bpb, self.loss, self.tokens, self.tokenizer)
+
+    def of_contest(self, told: Recount) -> bool:
+        """Whether it says that its score is over the contest's validation set."""
+        return of_contest(told, self.tokens, self.tokenizer, self.shards)
 
 
 def reported(text: str) -> Reported:
@@ -98,6 +104,7 @@ def _of_one(said: Sequence[Row]) -> Reported:
         peak_mb=_last(_PEAK, texts),
         tokens=_last(_SCORED, texts),
         tokenizer=next((found[1] for text in texts if (found := _TOKENIZER.match(text))), ""),
+        shards=next((found[1] for text in texts if (found := _SHARDS.match(text))), ""),
         calibration_ms=_calibrated(texts),
         digits=0 if final is None else final.digits,
         curve=_curve(texts),

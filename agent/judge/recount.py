@@ -5,10 +5,14 @@ validation set alone: a wrong denominator, a part of the set or another set show
 """
 
 import math
+import re
 from dataclasses import dataclass
 
 LEAST_BYTES, MOST_BYTES = 151_070_000, 151_090_000  # all exports of the 50,000 documents lie in between
 TOLERANCE = 4e-4  # relative: four printed digits of the loss and of the score
+BYTES = 0.01  # whose tokens are bytes has one a byte, but for separators, on any text
+# In the names of the contest's shards and tokenizers; its loader calls every corpus' shards fineweb_val_*.bin.
+_CONTEST = re.compile(r"fineweb_?\d", re.IGNORECASE | re.ASCII)
 WINDOW = 8192  # tokens of the longest window: so many may be dropped at the end
 
 
@@ -59,6 +63,14 @@ def recount(bpb: float | None, loss: float | None, tokens: int | None, tokenizer
     named = f" ({tokenizer})" if tokenizer else ""
     text = f"{per_byte:.6f} tokens per byte{named}: {words}"
     return Recount(per_byte, same[0].name if same else "", implied, fine, text)
+
+
+def of_contest(told: Recount, tokens: int | None, *names: str) -> bool:
+    """Whether anything says that the contest's validation set was scored, or a part of it: the `names` of shards and
+    tokenizer, a constant of one of its tokenizers, or as many tokens as it has."""
+    constant = bool(told.export) and abs(told.per_byte - 1) > BYTES
+    count = tokens is not None and any(abs(tokens - one.tokens) <= WINDOW for one in EXPORTS)
+    return constant or count or any(map(_CONTEST.search, names))
 
 
 def _judged(same: list[Export], nearest: Export, tokens: int | None, implied: int | None) -> tuple[bool | None, str]:

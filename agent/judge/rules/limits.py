@@ -7,6 +7,7 @@ import lzma
 from collections.abc import Iterator
 
 from agent.judge.allowed import LEFT_OUT
+from agent.judge.recount import Recount
 from agent.judge.rules.ruling import Answer, Case, Rule, judged, passed, rule, unknown, violated
 
 TRAINING = ("train_clock", LEFT_OUT)
@@ -229,14 +230,14 @@ def bytes_per_token(case: Case) -> Answer:
         return judged(
             case, 18, ("implied_bytes",), proof="the judge divides by the documents' own bytes", lacking="not counted"
         )
-    counts = [(log.name, told) for log in case.logs if (told := log.said.recount()) is not None]
-    wrong = [f"{name}: {told.words}" for name, told in counts if told.fine is False]
+    counts, foreign = _counts(case)
+    wrong = [f"{name}: {told.words}" for name, _, told in counts if told.fine is False]
     if wrong:
         return violated("invalid", "score and loss do not belong together as on the validation set", wrong)
-    fine = [f"{name}: {told.words}" for name, told in counts if told.fine]
-    if fine and len(fine) == len(counts):
+    fine = [f"{name}: {told.words}" for name, _, told in counts if told.fine]
+    if fine and len(fine) == len(counts) and not foreign:
         return passed("score and loss have the ratio of the validation set", fine)
-    lacking = "no log says both score and loss, with a ratio that is known"
+    lacking = foreign or "no log says both score and loss, with a ratio that is known"
     return judged(case, 18, ("tokens_per_byte",), lacking=lacking)
 
 
@@ -244,14 +245,27 @@ def bytes_per_token(case: Case) -> Answer:
 def whole_set(case: Case) -> Answer:
     if case.blind and case.measured is not None:
         return passed(f"the judge asked for every one of {case.measured.tokens_scored or 0:,} tokens, in order")
-    counts = [(log.name, log.said.tokens, told) for log in case.logs if (told := log.said.recount()) is not None]
+    counts, foreign = _counts(case)
     part = [f"{name}: {told.words}" for name, tokens, told in counts if told.fine is False and tokens is not None]
     if part:
         return violated("invalid", "the number of tokens is not that of the validation set", part)
     whole = [f"{name}: {tokens:,} tokens" for name, tokens, told in counts if told.fine and tokens is not None]
-    return judged(
-        case, 19, proof=f"{whole[0]}, the whole set" if whole else "", lacking="no log says how many were scored"
-    )
+    proof = f"{whole[0]}, the whole set" if whole and not foreign else ""
+    return judged(case, 19, proof=proof, lacking=foreign or "no log says how many were scored")
+
+
+def _counts(case: Case) -> tuple[list[tuple[str, int | None, Recount]], str]:
+    """What the constant says of each run; and why it can't be told of the first one that nothing ties to the contest's
+    validation set. Somebody's own text has other bytes, and that is no fault of theirs."""
+    counts, foreign = list[tuple[str, int | None, Recount]](), ""
+    for name, said in case.runs():
+        if (told := said.recount()) is None:
+            continue
+        if told.fine or case.contest or (case.contest is None and said.of_contest(told)):
+            counts.append((name, said.tokens, told))
+        else:
+            foreign = foreign or f"{name}: {told.words}; nothing says that it scores the contest's validation set"
+    return counts, foreign
 
 
 RULES: tuple[Rule, ...] = (

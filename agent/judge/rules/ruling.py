@@ -58,6 +58,7 @@ class Case:
     across: tuple[int, int] = (0, 0)  # documents asked for with another one before them, and those that it changed
     floor: bool = False  # the information content of the validation text is known
     hidden: str = ""  # that it gains no less on documents that nobody knows, in words; empty: that is not known
+    contest: bool | None = None  # whether the contest's validation set is what has to be scored; None: its log may say
     verdict: str = ""  # the reason for which the idea was found invalid
     limits: Limits = Limits()
     files: dict[str, int] = field(default_factory=dict)  # that are shipped, with their bytes
