@@ -59,9 +59,14 @@ def test_training_that_stops_its_own_clock_is_flagged(night: Night) -> None:
     assert "the base's leaves out 100.0 s" in found.text
 
 
-@pytest.mark.parametrize(("ours", "own"), [(755.0, 600.0), (600.0, 300.0), (850.0, None)])
+@pytest.mark.parametrize(("ours", "own"), [(745.0, 600.0), (600.0, 300.0), (850.0, None)])
 def test_what_its_baseline_leaves_out_too_is_none(night: Night, ours: float, own: float | None) -> None:
     assert night.told(night.run(night.idea, ours, own)) == [NOTE]
+
+
+def test_less_than_a_minute_is_seen_where_the_base_varies_by_less(night: Night) -> None:
+    found = night.told(night.run(night.idea, 750.0, 600.0))[1:]
+    assert [one.rule for one in found] == ["clock_left_out"] and "and 46 s more need a reason" in found[0].text
 
 
 def test_only_what_is_alike_is_compared(night: Night) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from agent.judge import logs
-from agent.judge.allowed import clocks
+from agent.judge.allowed import clocks, left_out
 from agent.judge.task import Clocks, no_score
 from agent.tables import Limits
 
@@ -50,3 +50,22 @@ def test_scoring() -> None:
 def test_tracks_that_say_nothing_of_it() -> None:
     free = LIMITS.model_copy(update={"train_clock_s": None, "score_clock_s": None})
     assert found(5000.0, None, 5000.0, free) == []
+
+
+@pytest.mark.parametrize(
+    ("usual", "more"),
+    [
+        ([40.0] * 3, 20.0),  # a thirtieth of the contest's clock
+        ([36.0, 38.0, 40.0, 42.0, 44.0], 20.0),
+        ([30.0, 40.0, 50.0], 30.0),  # three standard deviations
+        ([0.0, 40.0, 80.0], 60.0),
+        ([40.0, 40.0], 60.0),  # too few to say how much it varies
+        ([40.0], 60.0),
+    ],
+)
+def test_how_much_more_than_the_base_a_clock_may_leave_out(usual: list[float], more: float) -> None:
+    assert left_out(LIMITS, 640.0 + more, 600.0, usual) == []
+    (found,) = left_out(LIMITS, 640.1 + more, 600.0, usual)
+    assert (found.rule, found.severity) == ("clock_left_out", "flag")
+    assert f"the base's leaves out 40.0 s, and {more:.0f} s more need a reason" in found.text
+    assert left_out(LIMITS, 640.1 + more, 600.0, []) == left_out(LIMITS, 599.0, 100.0, usual) == []

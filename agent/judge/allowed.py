@@ -5,7 +5,7 @@ process are wider: compiling, quantising and compressing come on top of training
 """
 
 from collections.abc import Sequence
-from statistics import median
+from statistics import median, stdev
 
 from agent.judge.logs import Reported
 from agent.judge.task import Measured
@@ -18,6 +18,13 @@ STEP_S = 1.0  # a script looks at its clock between two steps
 SERIALISING_S = 180.0  # after training, by the rule of the contest's reviewers: what touches no data any more
 STARTING_S = 120.0  # before it: imports, and compiling on made-up tokens
 UNEXPLAINED_S = 60.0  # more than the base leaves out of its own clock: a busy disk, another compilation
+# Where enough runs of the base say how much that varies, less is looked at: a thirtieth of the contest's clock (20 s)
+# buys half of the smallest gain that matters. By published runs 24 times as much training on eight GPUs brought 0.042
+# BPB, and ten times as much from one GPU on 0.11: a thirtieth more is 0.0004 and 0.0016. How much longer another model
+# compiles was not measured, so it asks and bars nothing.
+SHARE = 1 / 30
+SPREADS = 3.0  # standard deviations of the base's runs
+LEAST_RUNS = 3
 
 
 def clocks(
@@ -49,11 +56,19 @@ def left_out(limits: Limits, train_s: float | None, own_s: float | None, usual: 
     allowed = limits.train_clock_s
     if allowed is None or train_s is None or own_s is None or not usual or train_s <= allowed:
         return []
-    own, base = train_s - own_s, median(usual)
-    if own - base <= UNEXPLAINED_S:
+    own, base, more = train_s - own_s, median(usual), _unexplained(allowed, usual)
+    if own - base <= more:
         return []
     text = (
         f"training took {train_s:.1f} s by ours and {own_s:.1f} s by its own clock, which leaves out {own:.1f} s; "
-        f"the base's leaves out {base:.1f} s; the contest allows {allowed:g} s"
+        f"the base's leaves out {base:.1f} s, and {more:.0f} s more need a reason (longer compiling or compressing "
+        f"is one); the contest allows {allowed:g} s"
     )
     return [Finding(LEFT_OUT, "flag", text)]
+
+
+def _unexplained(allowed: float, usual: Sequence[float]) -> float:
+    """How much more than the base's a clock may leave out unasked: by how its runs differ, and never a minute."""
+    if len(usual) < LEAST_RUNS:
+        return UNEXPLAINED_S
+    return min(UNEXPLAINED_S, max(SHARE * allowed, SPREADS * stdev(usual)))
