@@ -445,6 +445,17 @@ def test_links_are_not_followed(folder: Path, tmp_path: Path) -> None:
         exhibits.of_path(secret)
 
 
+def test_a_folder_that_is_not_looked_into_is_told(folder: Path) -> None:
+    for where in ("a/b/c/d/e", ".git"):
+        (folder / where).mkdir(parents=True)
+        with (folder / where / "model.pth").open("wb") as file:
+            file.truncate(17_000_000)
+    (only,) = exhibits.of_path(folder).problems
+    assert (only.name, only.severity) == ("too_deep", "error") and only.words.startswith(
+        "a/b/c/d/e/ was not looked into"
+    )
+
+
 def test_pipes_giants_and_too_many_files(folder: Path, tmp_path: Path) -> None:
     os.mkfifo(folder / "train_seed7.log")
     with (folder / "train_seed6.log").open("wb") as file:

@@ -93,13 +93,21 @@ def _of_submission(path: Path, shared: Overlap | None) -> Exhibits:
     table = submission.table([log for log in logs if log.said.bpb is not None] or logs)
     text = None if readme is None else readme.decode("utf-8", errors="replace")
     problems = submission.lint(files, script, text, claims, broken, table)
-    problems += [submission.Problem("link", "error", f"{name} is a link, or has several names") for name in links]
+    problems += [_odd(name) for name in links]
     limits = Limits(train_s=None, score_s=None) if _non_record(path, claims) else Limits()
     case = Case(
         "submission", path.resolve().name, layers, signs, logs,
         contest=True, limits=limits, files=files, script=script, claims=claims, overlap=shared,
     )  # fmt: skip
     return Exhibits(case, tuple(problems), table)
+
+
+def _odd(name: str) -> submission.Problem:
+    if name.endswith("/"):
+        return submission.Problem(
+            "too_deep", "error", f"{name} was not looked into, and scoring could read what is in it"
+        )
+    return submission.Problem("link", "error", f"{name} is a link, or has several names")
 
 
 def track_of(path: Path) -> str:
@@ -160,7 +168,8 @@ def of_job(
 ) -> Exhibits:
     """A job's folder as a runner left it; with what the store knows, if it knows it."""
     paths = JobPaths(path)
-    code = {entry.name: entry.size for entry in folder.listing(paths.code)} if paths.code.is_dir() else {}
+    found = folder.listing(paths.code) if paths.code.is_dir() else ()
+    code = {entry.name: entry.size for entry in found if not entry.name.endswith("/")}
     script = submission.script_of(code)
     layers, signs = _script(paths.code, script) if script else ((), ())
     text = read_ends(paths.train_log, HEAD, TAIL)

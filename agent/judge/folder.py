@@ -22,11 +22,11 @@ class Entry(NamedTuple):
 
     name: str  # from the folder, with forward slashes
     size: int
-    plain: bool  # a file with one name, no link
+    plain: bool  # a file with one name, no link; a folder, which ends in a slash, was not looked into
 
 
 def listing(folder: Path) -> tuple[Entry, ...]:
-    """Everything but folders, sorted. UserError: it is no folder, or holds too much."""
+    """Everything but the folders that it looked into, sorted. UserError: it is no folder, or holds too much."""
     try:
         found = sorted(_below(folder, "", MOST_DEPTH))
     except OSError as error:
@@ -46,8 +46,12 @@ def _below(folder: Path, prefix: str, depth: int) -> Iterator[Entry]:
                 name = f"{prefix}{entry.name}"
                 info = entry.stat(follow_symlinks=False)
                 if stat.S_ISDIR(info.st_mode):
-                    if depth and entry.name != ".git":
+                    if entry.name == ".git":  # no pull request brings one along
+                        continue
+                    if depth:
                         yield from _below(folder, f"{name}/", depth - 1)
+                    else:
+                        yield Entry(f"{name}/", 0, False)  # what may lie in it is not known
                 else:
                     yield Entry(name, info.st_size, stat.S_ISREG(info.st_mode) and info.st_nlink == 1)
     finally:
