@@ -28,7 +28,15 @@ from tests.good_records import GOOD
 FAST, LONG, LONGEST = 60, 400, 15_000
 WORDS = (
     *("step:", "step ", "/", "train_loss:", "val_loss:", "val_bpb:", "val_bpb=", "train_time:", "ms", "num_steps:  "),
-    *("final_int8_zlib_roundtrip ", "final_x_exact ", "quantized ", "legal_ttt ", "sliding ", "stride:64 ", "seed:"),
+    *(
+        "final_int8_zlib_roundtrip ",
+        "final_roundtrip_exact ",
+        "quantized ",
+        "legal_ttt ",
+        "sliding ",
+        "stride:64 ",
+        "seed:",
+    ),
     *("Serialized model int8: ", "Total submission size x: ", "Code size: ", "Code size (compressed): ", " bytes"),
     *(
         "budget:",

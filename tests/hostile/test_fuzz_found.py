@@ -47,8 +47,8 @@ GIANTS = {
     "steps and spaces": "step:1/1 " + 90 * " " + "\n",
     "losses": "step:1/2 train_loss:",
     "costs": "steps:1 cost_ms:1 ",
-    "scores": "final_a val_loss:1 val_bpb:",
-    "scores on lines": "final_a val_loss:1 val_bpb:2\n",
+    "scores": "final_roundtrip val_loss:1 val_bpb:",
+    "scores on lines": "final_roundtrip val_loss:1 val_bpb:2\n",
     "sizes": "a: 1MB model + 1MB code = 1/1MB \n",
     "digits": "9",
     "escapes": "\x1b[0",
@@ -121,7 +121,7 @@ def test_the_largest_results_are_read_in_bounded_time_and_memory(piece: str) -> 
 
 @pytest.mark.parametrize("number", ["\u0131nf", "\u0130nf", "na\u0274", "1e999", "\u0661\u0662"])
 def test_no_letter_that_looks_like_another_is_a_number(number: str) -> None:
-    said = logs.reported(f"final_x val_loss:1.0 val_bpb:{number}\nval_bpb: {number}\n")
+    said = logs.reported(f"final_roundtrip val_loss:1.0 val_bpb:{number}\nval_bpb: {number}\n")
     assert said.bpb is None
     assert all(math.isinf(loss) for loss in curve.losses(f"1/2 train_loss:{number}").values())
 
@@ -134,7 +134,7 @@ def test_megabytes_must_be_numbers(part: str) -> None:
 
 
 def test_a_score_that_nobody_can_square_is_no_score() -> None:
-    said = logs.reported("final_x val_loss:1.0 val_bpb:1e200\n")
+    said = logs.reported("final_roundtrip val_loss:1.0 val_bpb:1e200\n")
     assert said.bpb is None and "1e+200" in said.reason
 
 
