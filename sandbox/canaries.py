@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sandbox import probe
 from sandbox.probe.calls import FileHandle, call
+from sandbox.probe.inodes import VERSION, file_version, forget_extents
 from sandbox.probe.leftovers import FILES, MARKED
 from sandbox.probe.page_cache import CACHE, by_mincore
 from sandbox.probe.spec import digest
@@ -27,7 +28,7 @@ HELD = {  # kind -> where, under the root
     "judge": "person/judge/blind.py",
 }
 ROOT_ONLY = "shared/root_only"
-CHANGED = ("hard_link_shared", "chmod_shared", "chown_shared", "utimes_shared", "setxattr_shared")
+CHANGED = ("hard_link_shared", "chmod_shared", "chown_shared", "utimes_shared", "setxattr_shared", "version_shared")
 WRITTEN = {"write_tmp": "/tmp", "write_var_tmp": "/var/tmp", "write_dev_shm": "/dev/shm"}
 PAGES = 4
 DAY_S = 86_400
@@ -125,6 +126,8 @@ def smooth(canaries: Canaries) -> None:
                 Path(path).read_bytes()
             info = Path(path).stat()
             os.utime(path, (info.st_mtime - 3 * DAY_S, info.st_mtime - DAY_S))
+            if channel == "extents":
+                forget_extents(path)
 
 
 def _drop(path: str) -> None:
@@ -152,6 +155,7 @@ def seen_in_files(canaries: Canaries) -> dict[str, bool]:
         "chown_shared": changed["chown_shared"].st_uid == 54321,
         "utimes_shared": changed["utimes_shared"].st_mtime == 54321,
         "setxattr_shared": _has_attribute(shared / "setxattr_shared"),
+        "version_shared": file_version(str(shared / "version_shared")) == VERSION,
     }
 
 

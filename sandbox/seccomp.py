@@ -28,6 +28,7 @@ NO = fail(errno.EPERM)
 YES = ret(ALLOW)
 ABSENT = fail(errno.ENOSYS)  # what makes libraries fall back on an older call
 PRETEND = fail(0)  # nothing happens, and it looks like a success
+NOT_THERE = fail(errno.ENOTTY)  # what a file system says of a request that is not for it
 
 # Other processes' memory, keys, programs in the kernel, mounts, namespaces, the machine itself, files behind the
 # back of path checks, and what tells one run about another (page cache, file events).
@@ -65,7 +66,10 @@ CLONE_NEW = 0x7E02_0000  # every namespace
 CLONE_PARENT = 0x8000  # a child that is its parent's sibling
 PERSONALITIES = (0, 0xFFFF_FFFF)  # plain Linux, and the question which one it is
 TIOCSTI, TIOCLINUX, TIOCSETD = 0x5412, 0x541C, 0x5423  # typing for somebody else; line disciplines
-FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR = 0x4008_6602, 0x401C_5820  # what chattr does
+# What file systems are asked, by the byte that says whose request it is: ext4 and all of them, versions, XFS, btrfs.
+# Some tell which files somebody has read, some change a file that may only be read. Python copies by one of the last
+# kind where it can, and else only if it is told that it is not supported.
+REQUESTS = {"f": NOT_THERE, "v": NOT_THERE, "X": NOT_THERE, "\x94": fail(errno.EOPNOTSUPP)}
 F_SETLEASE, F_NOTIFY = 1024, 1026
 PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, PR_SET_MEMORY_MERGE = 1, 22, 38, 67
 RWF_NOWAIT_DONTCACHE = 0x08 | 0x80  # says whether a page is in memory; drops it
@@ -130,11 +134,12 @@ def _by_argument() -> dict[str, Block]:
     # Not to outlive whoever started it, and what runs as our user can write into the memory of its box's first process,
     # which is under this filter, too. Libraries that ask for a softer end give up when that fails.
     dies = load(low(1), branch("==", signal.SIGKILL, YES, PRETEND))
+    of_files = mask(0xFF00, lookup({ord(whose) << 8: answer for whose, answer in REQUESTS.items()}, YES))
     device = mask(0o170000, among((stat.S_IFCHR, stat.S_IFBLK), NO, YES))
     return {
         "clone": load(low(0), branch("&", CLONE_NEW | CLONE_PARENT, NO, YES)),
         "personality": load(low(0), among(PERSONALITIES, YES, NO)),
-        "ioctl": load(low(1), among((TIOCSTI, TIOCLINUX, TIOCSETD, FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR), NO, YES)),
+        "ioctl": load(low(1), among((TIOCSTI, TIOCLINUX, TIOCSETD), NO, of_files)),
         "fcntl": load(low(1), among((F_SETLEASE, F_NOTIFY), NO, YES)),
         "prctl": load(low(0), lookup({PR_SET_PDEATHSIG: dies, PR_SET_SECCOMP: NO, PR_SET_MEMORY_MERGE: NO}, YES)),
         "madvise": load(low(2), among(MADVICE, NO, YES)),

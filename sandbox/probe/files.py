@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .attempts import Absent, Refused, add, attempt
 from .calls import LIBC, FileHandle, call, checked
+from .inodes import set_version
 from .spec import Spec, digest
 
 IN_OPEN = 0x20
@@ -185,6 +186,11 @@ def utimes_shared(spec: Spec) -> None:
 def setxattr_shared(spec: Spec) -> None:
     path = os.fsencode(Path(spec.shared, "setxattr_shared"))
     checked(LIBC.setxattr(path, b"user.probe", spec.word.encode(), len(spec.word), 0), "setxattr")
+
+
+@attempt("Give a shared file another version.", "namespaces", "seccomp", "uid")
+def version_shared(spec: Spec) -> None:
+    set_version(str(Path(spec.shared, "version_shared")))
 
 
 @attempt("See when a shared file is read, with inotify.", "seccomp")

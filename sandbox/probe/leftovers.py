@@ -16,6 +16,7 @@ from pathlib import Path
 
 from .attempts import FIND, LEAVE, Refused, Try, add
 from .calls import LIBC, call, checked
+from .inodes import has_extents
 from .page_cache import CACHE, by_fault, load, marked
 from .spec import Spec
 
@@ -49,6 +50,10 @@ def _leave_change(spec: Spec) -> None:
 
 def _find_change(spec: Spec) -> int:
     return _byte(spec, "change_time", lambda path: Path(path).stat().st_mtime == 1)
+
+
+def _find_extents(spec: Spec) -> int:
+    return _byte(spec, "extents", has_extents)
 
 
 def _leave_lock(spec: Spec) -> None:
@@ -209,7 +214,7 @@ def _find_file(spec: Spec, folder: str) -> int:
 Find = Callable[[Spec], int]
 FILES = {"left_in_tmp": "/tmp", "left_in_var_tmp": "/var/tmp", "left_in_shm": "/dev/shm"}
 # Channels that need a file for each bit.
-MARKED = (*CACHE, "access_time", "change_time", "lock")
+MARKED = (*CACHE, "access_time", "change_time", "lock", "extents")
 # Channels that whoever finds them takes away.
 OBJECTS = ("shm", "message", "semaphore", "queue", "key")
 
@@ -249,6 +254,13 @@ for _name in FILES:
 _channel("access_time", "Leave a time of access on a shared file.", _leave_access, _find_access, "namespaces")
 _channel("change_time", "Leave a time of change on a shared file.", _leave_change, _find_change, "namespaces", "uid")
 _channel("lock", "Leave a process that holds a lock on a shared file.", _leave_lock, _find_lock, "namespaces")
+_channel(
+    "extents",
+    "Read shared files; see it by which extents ext4 has at hand.",
+    lambda spec: load(spec, "extents"),
+    _find_extents,
+    "seccomp",
+)
 _channel("ports", "Leave ports of the host taken.", _leave_ports, _find_ports, "namespaces", "seccomp")
 _channel("shm", "Leave System V shared memory.", _leave_shm, _find_shm, "namespaces")
 _channel("message", "Leave a System V message.", _leave_message, _find_message, "namespaces")

@@ -24,7 +24,7 @@ pytestmark = [linux, pytest.mark.skipif(bool(why_not()), reason="not every level
 
 # Each process looks for what those before it left, leaves the same, and then answers as an honest one does.
 LOOKS = """
-import glob, os, socket, sys
+import fcntl, glob, os, socket, struct, sys
 from pathlib import Path
 WORD, FIRST = {word!r}, {port}
 def in_files(folder):
@@ -55,7 +55,15 @@ def in_ports():
         there.close()
         here.close()
     return found
+def in_extents():
+    # ext4 says of which files somebody has asked where they lie; each process reads this one below.
+    asked = bytearray(struct.pack("=QQIIII", 0, 1 << 60, 0, 0, 0, 0))
+    with Path(__file__).with_name("hostile.py").open() as file:
+        try: fcntl.ioctl(file, 0xC020662A, asked)
+        except OSError: return False
+    return struct.unpack_from("=QQIIII", asked)[3] > 0
 ways = dict(shm=in_files("/dev/shm"), tmp=in_files("/tmp"), var_tmp=in_files("/var/tmp"), ports=in_ports())
+ways |= dict(extents=in_extents())
 print(sys.argv[1], "found", sorted(name for name, found in ways.items() if found), flush=True)
 sys.path.insert(0, str(Path(__file__).parent))
 exec(compile(Path(__file__).with_name("hostile.py").read_text(), "hostile.py", "exec"))

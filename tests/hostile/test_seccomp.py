@@ -83,7 +83,7 @@ def test_nobody_takes_its_end_with_its_parent_back(kind: Kind) -> None:
 
 # code that gives an errno -> (bare, boxed, open, pod)
 E, OK = errno.EPERM, 0
-INVAL, BADF = errno.EINVAL, errno.EBADF
+INVAL, BADF, NOTTY, NOTSUP = errno.EINVAL, errno.EBADF, errno.ENOTTY, errno.EOPNOTSUPP
 ASKED = {
     "call(N['clone'], 0x10000000 | 0x10000, 0, 0, 0, 0)": (INVAL, E, E, E),
     "call(N['clone'], 0x8000 | 0x10000, 0, 0, 0, 0)": (INVAL, E, E, E),
@@ -170,7 +170,24 @@ ASKED = {
     "call(N['utimensat'], -1, b'x', 0, 0)": (BADF, OK, OK, BADF),
     "call(N['fchown'], -1, 0, 0)": (BADF, BADF, E, BADF),
     "call(N['fsetxattr'], -1, b'user.x', b'x', 1, 0)": (BADF, BADF, E, BADF),
-    "call(N['ioctl'], -1, 0x40086602, 0)": (BADF, E, E, E),
+    # Requests to file systems: known extents, all extents, flags, a version, fscrypt, XFS, trimming, btrfs, clones.
+    "call(N['ioctl'], -1, 0xC020662A, 0)": (BADF, NOTTY, NOTTY, NOTTY),
+    "call(N['ioctl'], -1, 0x1C020662A, 0)": (BADF, NOTTY, NOTTY, NOTTY),
+    "call(N['ioctl'], -1, 0xC020660B, 0)": (BADF, NOTTY, NOTTY, NOTTY),
+    "call(N['ioctl'], -1, 0x40086602, 0)": (BADF, NOTTY, NOTTY, NOTTY),
+    "call(N['ioctl'], -1, 0x40087602, 0)": (BADF, NOTTY, NOTTY, NOTTY),
+    "call(N['ioctl'], -1, 0x800C6613, 0)": (BADF, NOTTY, NOTTY, NOTTY),
+    "call(N['ioctl'], -1, 0x401C5820, 0)": (BADF, NOTTY, NOTTY, NOTTY),
+    "call(N['ioctl'], -1, 0xC0185879, 0)": (BADF, NOTTY, NOTTY, NOTTY),
+    "call(N['ioctl'], -1, 0xD000943E, 0)": (BADF, NOTSUP, NOTSUP, NOTSUP),
+    "call(N['ioctl'], -1, 0x40049409, 0)": (BADF, NOTSUP, NOTSUP, NOTSUP),
+    # Of terminals, sockets, NVIDIA's driver and its memory, InfiniBand: not a file system's.
+    "call(N['ioctl'], -1, 0x5413, 0)": (BADF,) * 4,
+    "call(N['ioctl'], -1, 0x8946, 0)": (BADF,) * 4,
+    "call(N['ioctl'], -1, 0xC020462A, 0)": (BADF,) * 4,
+    "call(N['ioctl'], -1, 0x30000001, 0)": (BADF,) * 4,
+    "call(N['ioctl'], -1, 66, 0)": (BADF,) * 4,
+    "call(N['ioctl'], -1, 0xC0181B01, 0)": (BADF,) * 4,
 }
 
 
