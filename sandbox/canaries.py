@@ -3,6 +3,7 @@
 Takes a folder; gives `Canaries`, and afterwards which attempts on files the host saw succeed.
 """
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from sandbox import probe
 from sandbox.probe.calls import FileHandle, call
-from sandbox.probe.inodes import VERSION, file_version, forget_extents
+from sandbox.probe.inodes import NO_HINT, VERSION, file_version, forget_extents, set_hint
 from sandbox.probe.leftovers import FILES, MARKED
 from sandbox.probe.page_cache import CACHE, by_mincore
 from sandbox.probe.spec import digest
@@ -128,6 +129,9 @@ def smooth(canaries: Canaries) -> None:
             os.utime(path, (info.st_mtime - 3 * DAY_S, info.st_mtime - DAY_S))
             if channel == "extents":
                 forget_extents(path)
+            elif channel == "write_hint":
+                with contextlib.suppress(OSError):  # not every kernel knows of hints
+                    set_hint(path, NO_HINT)
 
 
 def _drop(path: str) -> None:

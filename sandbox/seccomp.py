@@ -70,7 +70,9 @@ TIOCSTI, TIOCLINUX, TIOCSETD = 0x5412, 0x541C, 0x5423  # typing for somebody els
 # Some tell which files somebody has read, some change a file that may only be read. Python copies by one of the last
 # kind where it can, and else only if it is told that it is not supported.
 REQUESTS = {"f": NOT_THERE, "v": NOT_THERE, "X": NOT_THERE, "\x94": fail(errno.EOPNOTSUPP)}
-F_SETLEASE, F_NOTIFY = 1024, 1026
+F_SETLEASE, F_NOTIFY, F_SETDELEG = 1024, 1026, 1040  # who opens it, and when
+F_SET_RW_HINT, F_SET_FILE_RW_HINT = 1036, 1038  # a mark that the owner of a file may leave where nothing can be written
+FILE_CONTROLS = (F_SETLEASE, F_NOTIFY, F_SETDELEG, F_SET_RW_HINT, F_SET_FILE_RW_HINT)
 PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, PR_SET_MEMORY_MERGE = 1, 22, 38, 67
 RWF_NOWAIT_DONTCACHE = 0x08 | 0x80  # says whether a page is in memory; drops it
 MADV_MERGEABLE = 12  # says who else has this page
@@ -140,7 +142,7 @@ def _by_argument() -> dict[str, Block]:
         "clone": load(low(0), branch("&", CLONE_NEW | CLONE_PARENT, NO, YES)),
         "personality": load(low(0), among(PERSONALITIES, YES, NO)),
         "ioctl": load(low(1), among((TIOCSTI, TIOCLINUX, TIOCSETD), NO, of_files)),
-        "fcntl": load(low(1), among((F_SETLEASE, F_NOTIFY), NO, YES)),
+        "fcntl": load(low(1), among(FILE_CONTROLS, NO, YES)),
         "prctl": load(low(0), lookup({PR_SET_PDEATHSIG: dies, PR_SET_SECCOMP: NO, PR_SET_MEMORY_MERGE: NO}, YES)),
         "madvise": load(low(2), among(MADVICE, NO, YES)),
         "preadv2": load(low(5), branch("&", RWF_NOWAIT_DONTCACHE, NO, YES)),

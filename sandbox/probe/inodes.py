@@ -13,6 +13,8 @@ EXT4_CLEAR_EXTENTS, EXT4_KNOWN_EXTENTS = 0x6628, 0xC020662A
 GET_VERSION, SET_VERSION = 0x80087601, 0x40087602
 EVERYWHERE, MOST = 1 << 60, 8  # of a file; extents that are told
 VERSION = 54_321
+GET_HINT, SET_HINT = 1035, 1036
+NO_HINT, LONG = 0, 4
 
 
 @contextlib.contextmanager
@@ -52,3 +54,14 @@ def file_version(path: str) -> int | None:
     except OSError:
         return None
     return int(struct.unpack("=i", found[:4])[0])
+
+
+def set_hint(path: str, hint: int) -> None:
+    """How long what is written there will live. It is kept while the file is in memory, whoever has it open."""
+    with _open(path) as fd:
+        fcntl.fcntl(fd, SET_HINT, struct.pack("=Q", hint))
+
+
+def hint_of(path: str) -> int:
+    with _open(path) as fd:
+        return int(struct.unpack("=Q", fcntl.fcntl(fd, GET_HINT, bytes(8)))[0])

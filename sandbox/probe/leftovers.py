@@ -16,7 +16,7 @@ from pathlib import Path
 
 from .attempts import FIND, LEAVE, Refused, Try, add
 from .calls import LIBC, call, checked
-from .inodes import has_extents
+from .inodes import LONG, has_extents, hint_of, set_hint
 from .page_cache import CACHE, by_fault, load, marked
 from .spec import Spec
 
@@ -54,6 +54,15 @@ def _find_change(spec: Spec) -> int:
 
 def _find_extents(spec: Spec) -> int:
     return _byte(spec, "extents", has_extents)
+
+
+def _leave_hint(spec: Spec) -> None:
+    for path in marked(spec, "write_hint"):
+        set_hint(path, LONG)
+
+
+def _find_hint(spec: Spec) -> int:
+    return _byte(spec, "write_hint", lambda path: hint_of(path) == LONG)
 
 
 def _leave_lock(spec: Spec) -> None:
@@ -214,7 +223,7 @@ def _find_file(spec: Spec, folder: str) -> int:
 Find = Callable[[Spec], int]
 FILES = {"left_in_tmp": "/tmp", "left_in_var_tmp": "/var/tmp", "left_in_shm": "/dev/shm"}
 # Channels that need a file for each bit.
-MARKED = (*CACHE, "access_time", "change_time", "lock", "extents")
+MARKED = (*CACHE, "access_time", "change_time", "lock", "extents", "write_hint")
 # Channels that whoever finds them takes away.
 OBJECTS = ("shm", "message", "semaphore", "queue", "key")
 
@@ -261,6 +270,7 @@ _channel(
     _find_extents,
     "seccomp",
 )
+_channel("write_hint", "Leave a hint on a shared file.", _leave_hint, _find_hint, "seccomp", "uid")
 _channel("ports", "Leave ports of the host taken.", _leave_ports, _find_ports, "namespaces", "seccomp")
 _channel("shm", "Leave System V shared memory.", _leave_shm, _find_shm, "namespaces")
 _channel("message", "Leave a System V message.", _leave_message, _find_message, "namespaces")
