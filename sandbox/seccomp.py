@@ -88,6 +88,7 @@ TCP_ONLY = (0, socket.IPPROTO_TCP)  # 0 is the family's usual one: not MPTCP, SC
 TCP_UDP = (*TCP_ONLY, socket.IPPROTO_UDP)
 STREAM, DGRAM, SEQPACKET = 1, 2, 5
 PRIO_PROCESS = 0
+RLIMIT_CORE = 4
 IOPRIO_WHO_PROCESS = 1
 
 SECCOMP_SET_MODE_FILTER = 1
@@ -137,6 +138,9 @@ def _by_argument() -> dict[str, Block]:
     # which is under this filter, too. Libraries that ask for a softer end give up when that fails.
     dies = load(low(1), branch("==", signal.SIGKILL, YES, PRETEND))
     of_files = mask(0xFF00, lookup({ord(whose) << 8: answer for whose, answer in REQUESTS.items()}, YES))
+    # Core dumps stay limited to what is less than any has: at 0 the machine's own program for crashes would be started.
+    # Who asks for the limit that was before in the same call would be told none.
+    cores = _null(2, YES, _null(3, PRETEND, NO))
     device = mask(0o170000, among((stat.S_IFCHR, stat.S_IFBLK), NO, YES))
     return {
         "clone": load(low(0), branch("&", CLONE_NEW | CLONE_PARENT, NO, YES)),
@@ -149,7 +153,8 @@ def _by_argument() -> dict[str, Block]:
         "pwritev2": load(low(5), branch("&", RWF_NOWAIT_DONTCACHE, NO, YES)),
         "mknod": load(low(1), device),
         "mknodat": load(low(2), device),
-        "prlimit64": _zero(0, YES, NO),
+        "setrlimit": load(low(0), branch("==", RLIMIT_CORE, PRETEND, YES)),
+        "prlimit64": _zero(0, load(low(1), branch("==", RLIMIT_CORE, cores, YES)), NO),
         "setsockopt": load(low(1), branch("==", SOL_TCP, of_tcp, YES)),
     }
 

@@ -74,6 +74,7 @@ NUMBERS: dict[str, tuple[int, int | None]] = {
     "_sysctl": (156, None),
     "prctl": (157, 167),
     "adjtimex": (159, 171),
+    "setrlimit": (160, 164),
     "chroot": (161, 51),
     "acct": (163, 89),
     "settimeofday": (164, 170),

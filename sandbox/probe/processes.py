@@ -179,11 +179,18 @@ def rise(spec: Spec) -> None:
 
 @attempt("Raise its own hard limits.", "uid")
 def raise_limits(spec: Spec) -> None:
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
     try:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 1))
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 1))
     except ValueError:  # what Python makes of EPERM here
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM)) from None
+
+
+@attempt("Have a crash start the machine's program for those, by another limit of core dumps.", "seccomp")
+def lower_core_limit(spec: Spec) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if resource.getrlimit(resource.RLIMIT_CORE)[0] != 0:
+        raise Refused("the limit is as it was")
 
 
 @attempt("Leave its task group for the one above.", "namespaces", "landlock", "uid")

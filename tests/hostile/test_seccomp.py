@@ -79,6 +79,21 @@ def test_nobody_takes_its_end_with_its_parent_back(kind: Kind) -> None:
     assert said(code, seccomp.program(kind, loopback=False, pinned=False)) == [0, 9] * 4
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_nobody_lowers_the_limit_of_core_dumps_to_what_starts_a_program_of_the_machine(kind: Kind) -> None:
+    first = "import resource as r\nr.setrlimit(r.RLIMIT_CORE, (1, 1))\n"
+    lower = (
+        f"r.setrlimit(r.RLIMIT_CORE, (0, 0))\nsaid = [call({number('setrlimit')}, r.RLIMIT_CORE, bytes(16))]\n"
+        f"said += r.getrlimit(r.RLIMIT_CORE)\nr.setrlimit(r.RLIMIT_NOFILE, (60, 70))\n"
+        f"said += [call({number('setrlimit')}, r.RLIMIT_MEMLOCK, bytes([9, *bytes(7)] * 2))]\n"
+        "print(json.dumps(said + [*r.getrlimit(r.RLIMIT_NOFILE), *r.getrlimit(r.RLIMIT_MEMLOCK)]))"
+    )
+    filtered = seccomp.program(kind, loopback=False, pinned=False)
+    under = f"from sandbox import seccomp\nseccomp.install({filtered!r}, listener=False)\n"
+    assert said(first + lower) == [0, 0, 0, 0, 60, 70, 9, 9]
+    assert said(first + under + lower) == [0, 1, 1, 0, 60, 70, 9, 9]
+
+
 # ---------------------------------------------------------------- calls of which some uses are denied
 
 # code that gives an errno -> (bare, boxed, open, pod)
@@ -120,6 +135,10 @@ ASKED = {
     "call(N['mknodat'], -1, b'x', 0o010600, 0)": (BADF, BADF, BADF, BADF),
     "call(N['prlimit64'], 1, 7, 0, 0)": (OK, E, E, E),
     "call(N['prlimit64'], 0, 7, 0, 0)": (OK, OK, OK, OK),
+    "call(N['prlimit64'], 0, 4, b'\\0' * 16, 0)": (OK, OK, OK, OK),
+    "call(N['prlimit64'], 0, 4, b'\\0' * 16, b'\\0' * 16)": (OK, E, E, E),
+    "call(N['prlimit64'], 0, 4, 0, b'\\0' * 16)": (OK, OK, OK, OK),
+    "call(N['prlimit64'], os.getpid(), 4, b'\\0' * 16, 0)": (OK, E, E, E),
     "tried(PAIR[0].setsockopt, 6, 31, b'tls')": (errno.EOPNOTSUPP, E, E, E),
     "tried(PAIR[0].setsockopt, 6, 30, 1)": (errno.EOPNOTSUPP, E, E, E),
     "tried(PAIR[0].setsockopt, 6, 1, 1)": (errno.EOPNOTSUPP,) * 4,
