@@ -45,7 +45,8 @@ DENIED = (
 )
 # Where there is a newer call that a filter can't look into (its arguments are in memory) or that is not ours to allow.
 PRETENDED_ABSENT = (
-    "clone3 io_uring_setup io_uring_enter io_uring_register io_setup io_submit cachestat inotify_init inotify_init1"
+    "clone3 io_uring_setup io_uring_enter io_uring_register io_setup io_submit cachestat inotify_init inotify_init1 "
+    "openat2"  # which tells whether somebody has asked for a name
 )
 # Without an ipc namespace: objects that outlive a run and that others can open.
 SHARED_OBJECTS = (

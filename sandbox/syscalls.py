@@ -160,6 +160,7 @@ NUMBERS: dict[str, tuple[int, int | None]] = {
     "fsmount": (432, 432),
     "fspick": (433, 433),
     "clone3": (435, 435),
+    "openat2": (437, 437),
     "pidfd_getfd": (438, 438),
     "process_madvise": (440, 440),
     "mount_setattr": (442, 442),

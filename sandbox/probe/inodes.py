@@ -4,10 +4,13 @@ Takes paths of files; gives what is kept there. What a file system does not know
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import struct
 from collections.abc import Iterator
+
+from .calls import call
 
 EXT4_CLEAR_EXTENTS, EXT4_KNOWN_EXTENTS = 0x6628, 0xC020662A
 GET_VERSION, SET_VERSION = 0x80087601, 0x40087602
@@ -15,6 +18,7 @@ EVERYWHERE, MOST = 1 << 60, 8  # of a file; extents that are told
 VERSION = 54_321
 GET_HINT, SET_HINT = 1035, 1036
 NO_HINT, LONG = 0, 4
+AT_FDCWD, RESOLVE_CACHED = -100, 0x20
 
 
 @contextlib.contextmanager
@@ -65,3 +69,15 @@ def set_hint(path: str, hint: int) -> None:
 def hint_of(path: str) -> int:
     with _open(path) as fd:
         return int(struct.unpack("=Q", fcntl.fcntl(fd, GET_HINT, bytes(8)))[0])
+
+
+def was_asked_for(path: str) -> bool:
+    """Of a file that is not there: whether the kernel knows that without asking the file system."""
+    how = struct.pack("=QQQ", os.O_RDONLY | os.O_CLOEXEC, 0, RESOLVE_CACHED)
+    try:
+        os.close(call("openat2", AT_FDCWD, os.fsencode(path), how, len(how)))
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EAGAIN):
+            raise
+        return error.errno == errno.ENOENT
+    return True

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from .attempts import FIND, LEAVE, Refused, Try, add
 from .calls import LIBC, call, checked
-from .inodes import LONG, has_extents, hint_of, set_hint
+from .inodes import LONG, has_extents, hint_of, set_hint, was_asked_for
 from .page_cache import CACHE, by_fault, load, marked
 from .spec import Spec
 
@@ -63,6 +63,22 @@ def _leave_hint(spec: Spec) -> None:
 
 def _find_hint(spec: Spec) -> int:
     return _byte(spec, "write_hint", lambda path: hint_of(path) == LONG)
+
+
+def _names(spec: Spec) -> list[str]:
+    """Of files that are not there; others in each round of two sessions, which their folders tell."""
+    number = Path(spec.own).name.rpartition("-")[2]
+    return [f"{spec.shared}/{spec.word}-{number}-{bit}" for bit in range(8)]
+
+
+def _leave_names(spec: Spec) -> None:
+    for bit, path in enumerate(_names(spec)):
+        if spec.byte >> bit & 1:
+            Path(path).exists()
+
+
+def _find_names(spec: Spec) -> int:
+    return sum(was_asked_for(path) << bit for bit, path in enumerate(_names(spec)))
 
 
 def _leave_lock(spec: Spec) -> None:
@@ -271,6 +287,7 @@ _channel(
     "seccomp",
 )
 _channel("write_hint", "Leave a hint on a shared file.", _leave_hint, _find_hint, "seccomp", "uid")
+_channel("names", "Look names up; see it by openat2 with RESOLVE_CACHED.", _leave_names, _find_names, "seccomp")
 _channel("ports", "Leave ports of the host taken.", _leave_ports, _find_ports, "namespaces", "seccomp")
 _channel("shm", "Leave System V shared memory.", _leave_shm, _find_shm, "namespaces")
 _channel("message", "Leave a System V message.", _leave_message, _find_message, "namespaces")
