@@ -4,8 +4,10 @@ Takes the files of a box, a command and its environment; gives bubblewrap's comm
 it through an open file: its first process, which the candidate can see, shows neither them nor an environment.
 """
 
+import functools
 import os
 import shutil
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +18,8 @@ from sandbox.limits import MB
 HOST = "box"  # torchrun looks its own name up
 # Where only a user's number says who may write, and root's is the same inside as outside: what lies over it.
 KERNEL = {"/proc/sys": "/proc/sys", "/proc/sysrq-trigger": "/dev/null"}
+FILE_SYSTEMS = "/proc/fs"  # which blocks of a disk are taken, for everybody to read
+SEEN = {"sys", "fs", "irq", "bus", "net"}  # of /proc: covered, read-only, or the box's own
 INNER_UID = 1000  # inside, where the user outside is the person
 BINDS = {"show": "--ro-bind", "file": "--ro-bind", "device": "--dev-bind", "own": "--bind"}
 
@@ -55,7 +59,7 @@ def arguments(box: Box, files: Sequence[str], cwd: str, env: Mapping[str, str], 
     found = namespaces(box)
     if seccomp is not None:
         found += ["--seccomp", str(seccomp)]
-    found += [*files, "--chdir", cwd]
+    found += [*files, *_kernel(box), "--chdir", cwd]
     for name, value in env.items():
         found += ["--setenv", name, value]
     return found
@@ -64,7 +68,7 @@ def arguments(box: Box, files: Sequence[str], cwd: str, env: Mapping[str, str], 
 def built(steps: Sequence[Step], memory_mb: int) -> list[str]:
     """Bubblewrap puts the files together; for each it reads the list of all mounts. `memory_mb`: of each file system in
     memory."""
-    found = [*_kernel(), "--dev", "/dev"]
+    found = ["--proc", "/proc", "--dev", "/dev"]
     for step in steps:
         match step.kind:
             case "folder":
@@ -85,14 +89,36 @@ def built(steps: Sequence[Step], memory_mb: int) -> list[str]:
 
 def staged(stage: str) -> list[str]:
     """They have been put together there, each as it may be used; all that bubblewrap adds are the processes."""
-    return ["--dev-bind", stage, "/", *_kernel()]
+    return ["--dev-bind", stage, "/", "--proc", "/proc"]
 
 
-def _kernel() -> list[str]:
-    found = ["--proc", "/proc"]
+def _kernel(box: Box) -> list[str]:
+    """What of the kernel's files is covered, for whoever is in this box."""
+    found = []
     for path, over in KERNEL.items():
         found += ["--ro-bind", over, path] if Path(path).exists() else []
+    if Path(FILE_SYSTEMS).is_dir():
+        found += ["--tmpfs", FILE_SYSTEMS, "--remount-ro", FILE_SYSTEMS]
+    if box.setpriv is None and os.getuid() == 0:  # the kernel takes who is in it for root, without its powers
+        for path, is_folder in roots_alone():
+            found += ["--tmpfs", path, "--remount-ro", path] if is_folder else ["--ro-bind", "/dev/null", path]
     return found
+
+
+@functools.cache
+def roots_alone() -> tuple[tuple[str, bool], ...]:
+    """What the kernel lets only root read, by its number and not by a capability, and which of it are folders: where
+    pages lie, what others allocate, which timers run."""
+    found = []
+    for folder, folders, files in os.walk("/proc"):
+        if folder == "/proc":
+            folders[:] = [name for name in folders if name not in SEEN and not name.isdigit()]
+        for name in (*folders, *files):
+            path = f"{folder}/{name}"
+            if not os.path.islink(path) and not os.lstat(path).st_mode & stat.S_IROTH:  # noqa: PTH114
+                found.append((path, name in folders))
+        folders[:] = [name for name in folders if (f"{folder}/{name}", True) not in found]
+    return tuple(sorted(found))
 
 
 def namespaces(box: Box) -> list[str]:

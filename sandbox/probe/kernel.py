@@ -250,6 +250,20 @@ def write_proc_sys(spec: Spec) -> None:
     setting.write_text(setting.read_text())
 
 
+@attempt("Read what each page of the machine's memory is used for.", "landlock", "uid")
+def read_page_flags(spec: Spec) -> None:
+    with Path("/proc/kpageflags").open("rb") as flags:
+        if not flags.read(8):
+            raise Refused("nothing is there")
+
+
+@attempt("Read which blocks of a disk are taken.", "landlock")
+def read_blocks_of_disk(spec: Spec) -> None:
+    told = [path for path in Path("/proc/fs").glob("ext4/*/mb_groups") if path.read_bytes()]
+    if not told:
+        raise Absent("no file system here says so")
+
+
 @attempt("Open what commands the kernel from a keyboard.", "namespaces", "landlock", "uid")
 def open_sysrq(spec: Spec) -> None:
     os.close(os.open("/proc/sysrq-trigger", os.O_WRONLY))  # opened, and nothing written

@@ -40,6 +40,7 @@ OF_THE_MACHINE = {
     *("pivot_root", "fsopen", "open_tree", "bpf", "perf_event_open", "userfaultfd", "io_uring", "quotactl"),
     *("add_key", "request_key", "keyctl", "key", "type_into_terminal", "personality"),
     *("init_module", "finit_module", "kexec_load", "swapon", "acct", "set_clock", "iopl", "syslog", "read_kmsg"),
+    *("read_page_flags", "read_blocks_of_disk", "extents", "write_hint", "names", "version_shared"),
     *("open_sysrq", "open_sys", "write_proc_sys", "set_domain_name", "leave_task_group"),
     *("rise_to_real_time", "rise", "raise_limits", "set_oom_score", "leave_core", "set_affinity"),
     *("ptrace", "read_memory", "write_memory", "read_proc_mem", "take_fd"),  # ptrace_scope

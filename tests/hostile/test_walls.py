@@ -247,6 +247,25 @@ def test_what_is_read_cannot_be_written_and_what_is_its_own_can(lab: Lab) -> Non
 
 
 @boxed
+def test_what_the_kernel_tells_of_everybody_is_covered(lab: Lab) -> None:
+    """Whoever is root by number may read what is root's, without a single capability."""
+    told = [path for path, is_folder in bubblewrap.roots_alone() if not is_folder]
+    assert {"/proc/kmsg", "/proc/slabinfo", "/proc/kpageflags"} <= set(told)
+    rules = policy(lab.folder / "out")
+    standing = replace(stack(rules), box=bubblewrap.boxes()[-1], uid=None)
+    code = (
+        "import os\n"
+        f"for path in {told}:\n"
+        "  try: print(path, open(path, 'rb').read(8))\n"
+        "  except OSError: pass\n"
+        "print(os.listdir('/proc/fs') if os.path.exists('/proc/fs') else [])\n"
+        "try: print(os.mkdir('/proc/fs/x'))\n"
+        "except OSError: pass\n"
+    )
+    assert run(lab, code, rules, standing) == "[]\n"
+
+
+@boxed
 def test_the_first_process_of_a_box_shows_nothing_of_ours(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("API_KEY", "sk-secret")
     code = (
