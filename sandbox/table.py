@@ -3,10 +3,17 @@
 Gives a table of attempts and `Result`s. `python -m sandbox.table` prints it as docs/SECURITY.md has it, in minutes.
 """
 
+import json
 import os
+import shutil
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import packaging
 
 from sandbox import bubblewrap, groups, landlock, users
 from sandbox.bubblewrap import Box
@@ -14,7 +21,7 @@ from sandbox.confined import Confined
 from sandbox.limits import Exit
 from sandbox.policy import Level, Policy
 from sandbox.probe.attempts import ATTEMPTS, BOMBS, FIND, Attempt
-from sandbox.proving import Errand, Got, Result, Run, bare, compare, prove
+from sandbox.proving import Errand, Got, ProbeError, Result, Run, bare, compare, prove
 from sandbox.seen import seen
 from sandbox.walls import OLDEST_LANDLOCK, Stack
 
@@ -23,6 +30,7 @@ SIGNS: dict[Got, str] = {"allowed": "out", "denied": "\u00b7", "absent": "?"}
 OPEN_FILES = (
     *(f"read_{name}" for name in ("secret", "validation", "store", "other_run", "judge", "by_dots", "by_symlink")),
     *("read_by_own_root", "list_home", "write_outside", "write_tmp", "write_var_tmp", "write_dev_shm"),
+    "read_blocks_of_disk",
     *("left_in_tmp", "left_in_var_tmp", "left_in_shm", "see_processes"),
 )
 KNOWN: dict[Level, frozenset[str]] = {
@@ -30,6 +38,8 @@ KNOWN: dict[Level, frozenset[str]] = {
     "pod": frozenset({"access_time", *OPEN_FILES}),  # the machine is the box
 }
 REMEMBERED = frozenset({"cache_load_fault"})  # where no control group forgets what a session has read
+# Of threads the kernel counts all that the person runs, so an ordinary user's run has a thousand more than its limit.
+BY_USERS = frozenset({"bomb_threads", *REMEMBERED})
 SYSTEM_PYTHON = "/usr/bin/python3"
 
 
@@ -92,6 +102,42 @@ def columns() -> dict[str, Stack | None]:
     return {**found, "full": None}
 
 
+def of_ordinary_user() -> dict[str, Result]:
+    """What comes of it where not root but an ordinary user starts the runs, behind the strongest walls that they get:
+    in a process of theirs, with a copy of this package that they may read.
+
+    Raises:
+        ProbeError: it can't be tried here.
+    """
+    uid = users.uid_of(os.getpid())
+    with tempfile.TemporaryDirectory(prefix="caddie-ordinary-", ignore_cleanup_errors=True) as root:
+        for package in (Path(__file__).parent, Path(packaging.__file__).parent):
+            shutil.copytree(package, Path(root, package.name), ignore=shutil.ignore_patterns("__pycache__"))
+        own = Path(root, "own")
+        own.mkdir()
+        os.chown(own, uid, uid)
+        for path in (Path(root), *Path(root).rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        ended = subprocess.run(
+            (SYSTEM_PYTHON, "-c", "from sandbox.table import say_alone; say_alone()"),
+            env={"PATH": os.defpath, "PYTHONPATH": root, "TMPDIR": str(own), "HOME": str(own)},
+            cwd=own,
+            user=uid,
+            group=uid,
+            extra_groups=(),
+            capture_output=True,
+            check=False,
+        )
+    if ended.returncode != 0:
+        raise ProbeError(ended.stderr.decode("utf-8", "replace")[-2000:])
+    return {name: Result(**result) for name, result in json.loads(ended.stdout).items()}
+
+
+def say_alone() -> None:
+    """One column, for whoever started this process."""
+    print(json.dumps({name: asdict(result) for name, result in prove(behind(None)).items()}))
+
+
 def attempts() -> dict[str, Attempt]:
     """All of them, by the names that results have."""
     return {**ATTEMPTS, **FIND, **{f"bomb_{name}": bomb for name, bomb in BOMBS.items()}}
@@ -117,6 +163,13 @@ def measured(say: Callable[[str], None] = lambda _: None) -> dict[str, dict[str,
         for name, result in compare(before, prove(behind(walls))).items():
             table[name][column] = result
         say(f"{column}: {sum(row[column].got == 'allowed' for row in table.values())} get through")
+    try:
+        ordinary = of_ordinary_user() if os.getuid() == 0 else {}
+    except ProbeError as error:  # such as by a Python of the system's that is too old
+        say(f"ordinary: {error}")
+        return table
+    for name, result in compare(before, ordinary).items():
+        table[name]["ordinary"] = result
     return table
 
 
