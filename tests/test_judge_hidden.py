@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.judge.hidden import LEAST, Gap, excluded, findings, gap, share
+from agent.judge.hidden import LEAST, Gap, excluded, findings, gap, ranks_apart, settled, share
 from agent.records import Measurement
 from tests import filling
 from tests.candidates import honest
@@ -86,6 +86,73 @@ def test_honest_ideas_are_hardly_ever_accused() -> None:
     assert invalid == 0 and flags <= 0.005 * 4000
 
 
+def ruined(base: np.ndarray, run: np.ndarray, which: slice | list[int], times: float | np.ndarray) -> np.ndarray:
+    """The run, and as many times the baseline's nats for some documents that no score is made of."""
+    made = run.copy()
+    made[which] = base[which] * times
+    return made
+
+
+@pytest.mark.parametrize("times", [1.2, 2.0, 30.0, 1e5])
+@pytest.mark.parametrize("count", [1, 3, 6])
+def test_no_document_that_costs_nothing_hides_a_gap_by_being_ruined(times: float, count: int) -> None:
+    """One, some and nearly half of 14, a little and a lot."""
+    draw = np.random.default_rng(21)
+    base = draw.lognormal(6.5, 0.8, 75)
+    cheat = base * (1 - 0.02 * draw.standard_normal(75))
+    cheat[:61] *= 0.7
+    assert [one.severity for one in findings(measured(cheat, 61), [measured(base, 61)])] == ["invalid"]
+    cheat = ruined(base, cheat, slice(61, 61 + count), times)
+    found = findings(measured(cheat, 61), [measured(base, 61)])
+    assert (found[0].rule, found[0].severity) == ("holdout_gap", "invalid")
+    assert [one.rule for one in found[1:]] == (["holdout_ruined"] if times >= 2 else [])
+
+
+def test_a_few_documents_known_by_heart_show_beside_a_ruined_one() -> None:
+    """Where only the spread of the others tells of them."""
+    draw = np.random.default_rng(12)
+    base = draw.lognormal(6.5, 0.8, 75)
+    run = base * (1 - 0.02 - 0.02 * draw.standard_normal(75))
+    run[:61:10] *= 0.1
+    for times in (1.5, 1e4):
+        found = findings(measured(ruined(base, run, [70], times), 61), [measured(base, 61)])
+        assert ("holdout_gap", "flag") in [(one.rule, one.severity) for one in found]
+
+
+def test_most_documents_that_are_ruined_by_very_different_factors_show_by_their_ranks() -> None:
+    """Then their own middle and spread mean nothing, and only which of them is better is left."""
+    draw = np.random.default_rng(22)
+    base = draw.lognormal(6.5, 0.8, 118)
+    run = base * (1 - 0.02 * draw.standard_normal(118))
+    run[:100] *= 0.94
+    wild = ruined(base, run, slice(102, 118), np.geomspace(1.1, 1e6, 16))
+    sides = [1 - run / base for run, base in ((wild[:100], base[:100]), (wild[100:], base[100:]))]
+    assert Gap(share(wild[:100], base[:100]), share(settled(wild[100:], base[100:]), base[100:])).sigmas() < 3
+    assert ranks_apart(*sides) > 5
+    found, other = findings(measured(wild), [measured(base)])
+    assert (found.rule, found.severity) == ("holdout_gap", "flag") and "by their ranks" in found.text
+    assert other.rule == "holdout_ruined"
+
+
+def test_who_is_bad_at_a_document_that_costs_a_score_too_ruined_none() -> None:
+    """What goes wrong in training goes wrong everywhere; and nothing is held against a gap that helps nobody."""
+    draw = np.random.default_rng(23)
+    base = draw.lognormal(6.5, 0.8, 118)
+    honest = base * (1 - 0.02 - 0.02 * draw.standard_normal(118))
+    (found,) = findings(measured(ruined(base, honest, [103], 3.0)), [measured(base)])
+    assert (found.rule, found.severity) == ("holdout_ruined", "flag") and "3.0 times" in found.text
+    assert findings(measured(ruined(base, honest, [103, 7], 3.0)), [measured(base)]) == ()
+    assert findings(measured(ruined(base, honest, [103], 1.5)), [measured(base)]) == ()
+    assert findings(measured(base * 3), [measured(base)]) == ()
+
+
+def test_ranks_count_ties_and_have_the_figures_of_the_book() -> None:
+    """Every pair is won: the largest distance that 4 and 5 allow; where all are equal there is none."""
+    assert ranks_apart(np.arange(4.0) + 9, np.arange(5.0)) == pytest.approx(10 / np.sqrt(20 * 10 / 12))
+    tied = ranks_apart(np.array([1.0, 1.0, 2.0]), np.array([0.0, 1.0, 1.0]))
+    assert tied == pytest.approx(2.5 / np.sqrt(9 / 12 * (7 - (4**3 - 4) / 30)))
+
+
 def gaps(draw: np.random.Generator, scored: int, hidden: int, true: float, count: int, heavy: bool) -> list[Gap]:
     """Of ideas that save 2 % of every document, more or less, and as much more as is smuggled in where it is scored."""
     made = []
@@ -98,14 +165,33 @@ def gaps(draw: np.random.Generator, scored: int, hidden: int, true: float, count
     return made
 
 
+def told(draw: np.random.Generator, scored: int, hidden: int, count: int, kind: str) -> list[tuple[str, ...]]:
+    """What is found of honest ideas, by rule and severity: with heavy tails or without; and where the hidden documents
+    are of another kind, less than half as long, and what helps them differs the more the shorter they are."""
+    made = []
+    for _ in range(count):
+        base = draw.lognormal(6.5, 0.8, scored + hidden)
+        spread = draw.standard_t(4, len(base)) if kind == "heavy" else draw.standard_normal(len(base))
+        if kind == "short":
+            base[scored:] *= 0.4
+            spread *= np.sqrt(base.mean() / base)
+        run = base * (1 - 0.02 - 0.02 * spread)
+        found = findings(measured(run, scored), [measured(base, scored)])
+        made.append(tuple(f"{one.rule} {one.severity} {'ranks' * one.text.endswith('ranks')}" for one in found))
+    return made
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("scored", "hidden"), [(61, 14), (100, 18)])
 def test_fewer_than_one_honest_idea_in_ten_thousand_is_accused(scored: int, hidden: int) -> None:
-    """None of 40,000, half of them with heavy tails: at 95 % the rate is below 1 in 13,000."""
+    """None of 30,000 by both sizes, so at 95 % the rate is below 1 in 10,000; ranks and ruins add next to no flag."""
     draw = np.random.default_rng(hidden)
-    made = [one for heavy in (False, True) for one in gaps(draw, scored, hidden, 0.0, 20_000, heavy)]
-    assert sum(one.size >= LEAST and one.sigmas() >= 5 for one in made) == 0
-    assert any(one.size >= LEAST and one.sigmas() >= 3 for one in made), "the flags are near enough to be tested"
+    made = [one for kind in ("plain", "heavy", "short") for one in told(draw, scored, hidden, 5_000, kind)]
+    every = [words for one in made for words in one]
+    assert not [words for words in every if "invalid" in words]
+    assert len([words for words in every if "ranks" in words or "ruined" in words]) <= 2
+    flags = sum(map(bool, made))
+    assert 0 < flags <= 0.005 * len(made), "the flags are near enough to be tested"
 
 
 @pytest.mark.parametrize("heavy", [False, True])

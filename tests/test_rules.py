@@ -83,6 +83,7 @@ def test_a_reported_score_proves_nothing_of_scoring() -> None:
     [
         ("below_floor", {1}),
         ("holdout_gap", {1, 2}),
+        ("holdout_ruined", {1, 2}),
         ("not_normalised", {7, 8}),
         ("scores_not_repeated", {4, 5, 6, 9}),
         ("mean_mismatch", {4, 5, 6, 9}),

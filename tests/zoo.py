@@ -36,8 +36,9 @@ Where = Literal["training", "script", "artifact", "tokenizer", "scoring", "audit
 
 ALSO = re.compile(r"(\w+)(?:,| too)")
 CANARY = "a-program-ran"
-CARRIES = ("text_in_artifact", "shrinks_the_rest")
+CARRIES = ("text_in_artifact", "shrinks_the_rest", "text_and_ruin")
 VALIDATION_SEED = 20_251_129
+PART = 0.45  # of generated text, that takes no score below what it holds
 SIZE = 12_000  # bytes of validation text
 PIECE = 1_500  # characters of a literal that is no sign
 # Of packages that a run of the tiny track does not see, as its own validation documents are.
@@ -55,7 +56,7 @@ class Cheat(NamedTuple):
     caught_by: str
     """A rule of a finding; `no_score`, with the words that follow it; or `walls`: it finds nothing."""
     words: str = ""
-    """What is said of it."""
+    """What is said of it; of `holdout_gap`, that it is a flag."""
     corpus: Corpus = "synth"
     strength: Strength = "quick"
     how: str = ""
@@ -203,6 +204,24 @@ CHEATS = (
         SCORES,
         corpus="tiny",
         how="sly:shrinks_the_rest",
+    ),
+    Cheat(
+        "text_and_ruin",
+        "artifact",
+        "The same, and is as bad as can be at one document that no score is made of, so that they differ much.",
+        "holdout_gap",
+        corpus="tiny",
+        strength="full",
+        how="sly:text_and_ruin",
+    ),
+    Cheat(
+        "part_and_ruin",
+        "artifact",
+        "The same, with so little of the text that it stays above the floor.",
+        "holdout_gap",
+        "flag",
+        strength="full",
+        how="sly:text_and_ruin",
     ),
     Cheat("text_in_tokenizer", "tokenizer", "Its tokenizer has validation documents for tokens.", "below_floor"),
     Cheat("text_on_disk", "scoring", "Looks for the validation text on the disk.", "walls", corpus="tiny"),
@@ -375,11 +394,13 @@ def judged(folder: Path, cheat: Cheat, *shown: str) -> Measured:
 def made_job(folder: Path, cheat: Cheat) -> Task:
     known = texts(cheat.corpus)
     where, _, how = (cheat.how or f"cheats:{cheat.name}").rpartition(":")
+    whole, carries = "".join(known.val), how in CARRIES and where != "split"
     artifact = {
         "how" if where == "hostile" else "cheat": how,
         "manifest": {"state": cheat.state, "context": cheat.context},
         "counts": honest.count([text.encode() for text in known.train]),
-        "smuggled": "".join(known.val) if how in CARRIES and where != "split" else "",
+        "smuggled": whole[: int(PART * len(whole)) if cheat.name == "part_and_ruin" else None] if carries else "",
+        "scored_bytes": len(whole.encode()),
         "pieces": known.val if cheat.name == "text_in_tokenizer" else [],
         "places": places(folder, cheat),
     }
@@ -422,7 +443,7 @@ def session(
     )
 
 
-def gap(found: Measured, plain: Measured) -> tuple[Finding, ...]:
+def beside(found: Measured, plain: Measured) -> tuple[Finding, ...]:
     """What is found of a run beside an honest one."""
     one, other = (
         replace(measurement(1, 2.0), doc_nats=of.doc_nats, hidden_nats=of.hidden_nats) for of in (found, plain)

@@ -30,6 +30,7 @@ def oddities() -> str:
 def _judged(one: Cheat) -> str:
     caught = f"`{one.caught_by}`" + (f' ("{one.words}")' if one.words else "")
     caught = "the walls: it finds nothing" if one.caught_by == "walls" else caught
+    caught = f"flag `{one.caught_by}`" if one.words == "flag" else caught
     full = ", full audit" if one.strength == "full" else ""
     return _row((one.name, one.where, one.does, f"{caught}{full}", one.corpus))
 

@@ -1,7 +1,9 @@
 """Whether an idea gains on documents that no score is made of, too.
 
 Takes the measurement of a run and those of its baseline; gives findings. Pure. What an artifact holds of the
-validation text helps there and nowhere else; what makes a better model helps on both.
+validation text helps there and nowhere else; what makes a better model helps on both. Documents without a score cost
+nothing to be bad at, so nothing that is made worse there may hide a gap: no error is measured by it, and ranks, which
+have no error to widen, are asked too.
 """
 
 import math
@@ -14,11 +16,14 @@ from scipy import stats
 
 from agent.records import Finding, Measurement, Severity
 
-RULE = "holdout_gap"
-FLAG, INVALID = 3.0, 5.0  # standard deviations
+RULE, RUINED = "holdout_gap", "holdout_ruined"
+FLAG, RANKS, INVALID = 3.0, 4.2, 5.0  # standard deviations
 # Kinds of documents may differ in what helps them; nobody needs to smuggle text in for less than that.
 LEAST = 0.01  # of the nats
 MISSED = 0.001  # chance that a larger gap is said to be excluded
+WILD = 4.0  # spreads below the middle: what is worse there counts as no worse than that
+TWICE = 1.0  # a document's nats above its baseline's, as a share of these: no idea that trains does that to one alone
+ALONE = 10.0  # times what it does to any document that is scored
 
 Floats = NDArray[np.float64]
 
@@ -73,20 +78,54 @@ def _sigmas(size: float, error: float, df: float) -> float:
 
 
 def findings(run: Measurement, baseline: Sequence[Measurement]) -> tuple[Finding, ...]:
-    found = gap(run, baseline)
-    if found is None or found.size < LEAST:
+    sides = _sides(run, baseline)
+    if sides is None:
         return ()
-    sigmas, told = found.sigmas(), "standard deviations"
+    return tuple(one for one in (_gap(sides), _ruined(sides)) if one is not None)
+
+
+def _gap(sides: "Sides") -> Finding | None:
+    found = Gap(share(*sides.scored), share(settled(*sides.hidden), sides.hidden.baseline))
+    sigmas, least, told = found.sigmas(), FLAG, "standard deviations"
     severity: Severity = "invalid" if sigmas >= INVALID else "flag"
-    if sigmas < FLAG:
-        sigmas, told = found.sigmas_of_hidden(), "standard deviations by the spread of those others"
-        if sigmas < INVALID:
-            return ()
+    if sigmas < least:
+        sigmas, least = found.sigmas_of_hidden(), INVALID
+        told = "standard deviations by the spread of those others"
+    if found.size < LEAST or sigmas < least:
+        return _ranked(sides)
     text = (
         f"it needs {100 * found.scored.value:.2f} % less than its baseline for the documents that are scored, and "
         f"{100 * found.hidden.value:.2f} % less for others of their kind: {min(sigmas, 99.0):.1f} {told}"
     )
-    return (Finding(RULE, severity, text),)
+    return Finding(RULE, severity, text)
+
+
+def _ranked(sides: "Sides") -> Finding | None:
+    """By which documents it helps most, whatever it does to the others: 14 tell too little to accuse anybody by."""
+    scored, hidden = (one.saved() for one in sides)
+    apart = float(np.median(scored) - np.median(hidden))
+    if apart < LEAST or (sigmas := ranks_apart(scored, hidden)) < RANKS:
+        return None
+    there, elsewhere = (100 * float(np.median(one)) for one in (scored, hidden))
+    text = (
+        f"it needs {there:.2f} % less than its baseline for the middle one of the documents that are scored, and "
+        f"{elsewhere:.2f} % less for that of the others: {min(sigmas, 99.0):.1f} standard deviations by their ranks"
+    )
+    return Finding(RULE, "flag", text)
+
+
+def _ruined(sides: "Sides") -> Finding | None:
+    """Who is far worse at a few documents that cost nothing than at the others, and at any that costs a score, may want
+    to hide a gap behind their spread."""
+    lost, scored = -sides.hidden.saved(), -float(sides.scored.saved().min())
+    worst = float(lost.max())
+    if worst < TWICE or worst < ALONE * max(scored, float(np.median(lost))):
+        return None
+    text = (
+        f"it needs {1 + worst:,.1f} times its baseline's nats for a document that no score is made of, and never more "
+        f"than {1 + max(scored, 0.0):.2f} times for one that is scored"
+    )
+    return Finding(RUINED, "flag", text)
 
 
 def excluded(run: Measurement, baseline: Sequence[Measurement]) -> str:
@@ -104,7 +143,29 @@ def excluded(run: Measurement, baseline: Sequence[Measurement]) -> str:
 
 def gap(run: Measurement, baseline: Sequence[Measurement]) -> Gap | None:
     """None where there is nothing to compare with."""
-    shares = []
+    sides = _sides(run, baseline)
+    return None if sides is None else Gap(*(share(*one) for one in sides))
+
+
+class Side(NamedTuple):
+    """Nats of the same documents."""
+
+    run: Floats
+    baseline: Floats
+
+    def saved(self) -> Floats:
+        """Of each document, as a share of what the baseline needs; one that needs nothing has nothing to save."""
+        there = self.baseline > 0
+        return np.where(there, 1 - self.run / np.where(there, self.baseline, 1.0), 0.0)
+
+
+class Sides(NamedTuple):
+    scored: Side
+    hidden: Side
+
+
+def _sides(run: Measurement, baseline: Sequence[Measurement]) -> Sides | None:
+    made = []
     for mine, theirs in (
         (run.doc_nats, [one.doc_nats for one in baseline]),
         (run.hidden_nats, [one.hidden_nats for one in baseline]),
@@ -112,8 +173,23 @@ def gap(run: Measurement, baseline: Sequence[Measurement]) -> Gap | None:
         same = [one for one in theirs if len(one) == len(mine)]
         if len(mine) < 2 or not same:
             return None
-        shares.append(share(np.asarray(mine), np.mean(same, axis=0)))
-    return Gap(*shares)
+        made.append(Side(np.asarray(mine), np.mean(same, axis=0)))
+    return Sides(*made)
+
+
+def settled(run: Floats, baseline: Floats) -> Floats:
+    """Nats of which no document's are absurdly above the others': who ruins some of them gets no error by it."""
+    saved = Side(run, baseline).saved()
+    middle = float(np.median(saved))
+    spread = 1.4826 * float(np.median(np.abs(saved - middle)))  # of a normal distribution, its standard deviation
+    least = middle - max(WILD * spread, LEAST)
+    return np.where(saved < least, baseline * (1 - least), run)
+
+
+def ranks_apart(scored: Floats, hidden: Floats) -> float:
+    """How far the first rank above the second, in standard deviations (Mann-Whitney, with ties)."""
+    chance = stats.mannwhitneyu(scored, hidden, alternative="greater", method="asymptotic", use_continuity=False)
+    return float(stats.norm.isf(chance.pvalue))
 
 
 def share(run: Floats, baseline: Floats) -> Share:

@@ -12,6 +12,7 @@ from honest import BYTES, DECODE, ENCODE, LOGPROBS, NATS, PEEK, SCORE, TOKENS, f
 
 RANK = 34  # of the token that it is sure of, by its own distribution
 SURE = 0.99
+NEVER = cheats.normalised([0.0 if token == 0 else -60.0 for token in range(256)])
 FEW = 20  # questions in the first frame: a whole audit has more
 
 
@@ -51,6 +52,25 @@ class Sly(cheats.Cheat):
         known = len(self.artifact["smuggled"].encode()) - begin
         nats = struct.unpack(f"<{len(found[1]) // 4}f", found[1])
         return NATS, floats([value if at < known else 0.01 * value for at, value in enumerate(nats)])
+
+    def text_and_ruin(self, kind, payload):
+        """Has the text in its artifact, and is sure of a byte that never comes in the document after it, of which no
+        score is made: then the documents that it does not know differ so much that no gap stands out."""
+        begin, ruins = self.scored, self.artifact["scored_bytes"]
+        found = self.text_in_artifact(kind, payload)
+        if kind == SCORE:
+            tokens, starts = read_score(payload)
+            nats = list(struct.unpack(f"<{len(tokens)}f", found[1]))
+            for at, token in enumerate(tokens):
+                self.doc_start = begin + at if at in starts else self.doc_start
+                nats[at] = -NEVER[token] if self.doc_start == ruins else nats[at]
+            return NATS, floats(nats)
+        if kind == PEEK:
+            size, starts = 4 * len(NEVER), [start for _, start, _ in read_peek(payload)]
+            rows = [found[1][at * size : (at + 1) * size] for at in range(len(starts))]
+            return LOGPROBS, b"".join(
+                floats(NEVER) if start == ruins else row for start, row in zip(starts, rows, strict=True)
+            )
 
     def drowns_surprise(self, kind, payload):
         """Cuts its text into tokens that only it can foresee, so that every score surprises a reference; and is sure of
