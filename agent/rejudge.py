@@ -160,7 +160,7 @@ def _again(store: Store, bench: Bench, run: Run, check: bool) -> Again:
         kept = read_kept(bench, run, old)
         new = signs.flagged(score(bench, run, kept), risk)
         with store.read() as reads:
-            new = watched(reads, run, new)
+            new = watched(reads, run, new, bench.track.decision.min_gain)
             new = clocked(reads, bench.track, run, new, lambda one: bench.jobs / f"r{one}")
     except _Gone as error:
         return replace(about, state="pruned", words=str(error))

@@ -95,6 +95,13 @@ def test_nothing_rests_on_a_run_beside_which_bytes_left_that_nobody_claims() -> 
     assert check(one, severe) == gates.Broken("invalid", "r13: below_floor: known")
 
 
+@pytest.mark.parametrize("rule", ["holdout_gap", "holdout_ruined"])
+def test_nothing_rests_on_a_gain_that_may_be_of_documents_that_are_known(rule: str) -> None:
+    one = run(12, 2, findings=(Finding(rule, "flag", "only where it is scored"),))
+    assert check(run(11, 1), one) == gates.Broken("inconclusive", f"r12: {rule}: only where it is scored")
+    assert gates.at_trial(TRACK, [one], BASELINE) == check(one)
+
+
 WALL = "train: stopped at its wall limit (48 s)"
 
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from agent.judge.hidden import LEAST, Gap, excluded, findings, gap, ranks_apart, settled, share
-from agent.records import Measurement
+from agent.records import Measurement, Proposal
+from agent.steps.hidden import watched, worth
+from agent.store import Store
 from tests import filling
 from tests.candidates import honest
 from tests.judging import TEXTS, make_job, run_session, write_documents
@@ -214,6 +216,81 @@ def test_what_is_excluded_is_said_with_its_figures() -> None:
     )
     assert excluded(measured(cheat, 2000), [measured(base, 2000)]) == ""
     assert excluded(measured(honest, 2000), []) == ""
+
+
+def many(draw: np.random.Generator) -> np.ndarray:
+    return draw.lognormal(6.5, 0.8, 6000)
+
+
+def test_what_is_smuggled_in_a_little_each_generation_shows_against_the_base() -> None:
+    """0.9 % again and again, of which no head's own baseline tells; and ten generations that are honest."""
+    draw = np.random.default_rng(31)
+    base = many(draw)
+    for smuggled, generations in ((0.009, 2), (0.0, 10)):
+        parent, told = base, []
+        for _ in range(generations):
+            child = parent * (1 - 0.01 - 0.01 * draw.standard_normal(6000))
+            child[:5000] *= 1 - smuggled
+            assert findings(measured(child, 5000), [measured(parent, 5000)]) == ()
+            told = findings(measured(child, 5000), [measured(parent, 5000)], [measured(base, 5000)])
+            parent = child
+        if smuggled:
+            (found,) = told
+            assert (found.rule, found.severity) == ("holdout_gap", "flag") and "the campaign's base" in found.text
+        else:
+            assert told == ()
+    parent[:5000] *= 0.9
+    (found,) = findings(measured(parent, 5000), [measured(base, 5000)], [measured(base, 5000)])
+    assert found.severity == "invalid", "said once, by what says most"
+
+
+def test_where_documents_are_many_a_gain_of_the_least_that_matters_is_looked_at() -> None:
+    """If it is hardly there elsewhere. What is half as large elsewhere may be a difference in kind."""
+    draw = np.random.default_rng(32)
+    base = many(draw)
+    for everywhere, smuggled, least, flagged in (
+        (0.0, 0.003, 0.001, True),
+        (0.0, 0.003, LEAST, False),
+        (0.0, 0.003, 0.004, False),
+        (0.004, 0.003, 0.001, False),
+        (0.003, 0.0, 0.001, False),
+        (-0.01, 0.003, 0.001, False),  # it is worse, so it gains nothing by that
+    ):
+        run = base * (1 - everywhere - 0.01 * draw.standard_normal(6000))
+        run[:5000] -= smuggled * base[:5000]
+        found = findings(measured(run, 5000), [measured(base, 5000)], worth=least)
+        assert [one.severity for one in found] == (["flag"] if flagged else []), (everywhere, smuggled, least)
+
+
+def test_a_run_is_looked_at_beside_its_baseline_and_the_base(store: Store, base: Proposal) -> None:
+    """Not beside what ran at another rung; and the base's own children have it for a baseline."""
+    draw = np.random.default_rng(33)
+    first = many(draw)
+    nats = [first * (1 - 0.02 * n - 0.01 * draw.standard_normal(6000)) for n in range(3)]
+    for n, one in enumerate(nats):
+        one[:5000] *= 1 - 0.009 * n
+    little = nats[1] * draw.normal(1, 0.01, 6000)
+    little[:5000] *= 0.997
+
+    def documents(one: np.ndarray) -> dict[str, object]:
+        of = measured(one, 5000)
+        return {"doc_nats": of.doc_nats, "hidden_nats": of.hidden_nats}
+
+    with store.write() as tx:
+        head = filling.promote(tx, filling.add_idea(tx, base))
+        idea = filling.add_idea(tx, head)
+        filling.add_measured(tx, base, 1, 2.0, purpose="report", **documents(nats[0]))
+        filling.add_measured(tx, head, 1, 1.9, purpose="report", **documents(nats[1]))
+        runs = [filling.add_measured(tx, one, 2, 1.8, **documents(nats[n])) for n, one in ((1, head), (2, idea))]
+        other = filling.add_measured(tx, idea, 2, 1.8, rung="short", **documents(nats[2]))
+        small = filling.add_measured(tx, filling.add_idea(tx, head, "small"), 2, 1.8, **documents(little))
+    with store.read() as reads:
+        told = [watched(reads, run, reads.measurement(run.id), 0.1).findings for run in (*runs, other)]
+        assert [len(one) for one in told] == [0, 1, 0] and "the campaign's base" in told[1][0].text
+        for gain, flagged in ((0.1, False), (0.002, True)):
+            assert bool(watched(reads, small, reads.measurement(small.id), gain).findings) == flagged
+        scores = [reads.measurement(run.id) for run in runs]
+        assert [worth(gain, scores) for gain in (0.0, 1.0, 0.009)] == [LEAST, LEAST, 0.009 / 1.8]
 
 
 def test_without_anything_to_compare_with_nothing_is_said() -> None:

@@ -10,7 +10,7 @@ from itertools import combinations
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.judge.task import CORE_BUSY, CORE_FREE, NETWORK, STARVED, UNFINISHED
+from agent.judge.task import CORE_BUSY, CORE_FREE, HOLDOUT, NETWORK, STARVED, UNFINISHED
 from agent.records import Decision
 from agent.track import Track
 
@@ -146,11 +146,12 @@ def barred(runs: Sequence["Scored"], rule: str = "") -> Broken | None:
 
 
 def accused(runs: Sequence["Scored"]) -> Broken | None:
-    """By an audit whose repeat did not come to an end, or by bytes that left the machine while nobody saw whose they
-    were: no rule is broken, and nothing is accepted."""
+    """By an audit whose repeat did not come to an end, by bytes that left the machine while nobody saw whose they
+    were, or by a gain that may be of documents that are known: no rule is broken, and nothing is accepted."""
     for one in runs:
         for finding in one.measurement.findings:
-            if finding.rule == UNFINISHED or (finding.rule == NETWORK and finding.severity == "flag"):
+            doubt = finding.rule in (NETWORK, *HOLDOUT) and finding.severity == "flag"
+            if finding.rule == UNFINISHED or doubt:
                 return Broken("inconclusive", f"r{one.run.id}: {finding.rule}: {finding.text}")
     return None
 

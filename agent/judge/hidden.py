@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from agent.judge.task import HOLDOUT
 from agent.records import Finding, Measurement, Severity
 
-RULE, RUINED = "holdout_gap", "holdout_ruined"
-FLAG, RANKS, INVALID = 3.0, 4.2, 5.0  # standard deviations
+RULE, RUINED = HOLDOUT
+FLAG, STRICT, INVALID = 3.0, 4.2, 5.0  # standard deviations; strict is what is asked beside the gap to the baseline
 # Kinds of documents may differ in what helps them; nobody needs to smuggle text in for less than that.
 LEAST = 0.01  # of the nats
+HALF = 0.5  # of what it saves: less than that, and above the smallest gain that matters, may be a difference in kind
 MISSED = 0.001  # chance that a larger gap is said to be excluded
 WILD = 4.0  # spreads below the middle: what is worse there counts as no worse than that
 TWICE = 1.0  # a document's nats above its baseline's, as a share of these: no idea that trains does that to one alone
@@ -77,15 +79,43 @@ def _sigmas(size: float, error: float, df: float) -> float:
     return float(-stats.norm.ppf(stats.t.sf(size / error, df)))
 
 
-def findings(run: Measurement, baseline: Sequence[Measurement]) -> tuple[Finding, ...]:
-    sides = _sides(run, baseline)
-    if sides is None:
-        return ()
-    return tuple(one for one in (_gap(sides), _ruined(sides)) if one is not None)
+def findings(
+    run: Measurement, baseline: Sequence[Measurement], base: Sequence[Measurement] = (), worth: float = LEAST
+) -> tuple[Finding, ...]:
+    """`base`: of what the campaign began with, which no model wrote, where that is not the baseline. `worth`: the
+    smallest gain that matters, as a share of the nats."""
+    found = []
+    if (sides := _sides(run, baseline)) is not None:
+        found += [_gap(sides, worth), _ruined(sides)]
+    if (sides := _sides(run, base)) is not None and not any(one and one.rule == RULE for one in found):
+        found.append(_since(sides))
+    return tuple(one for one in found if one is not None)
 
 
-def _gap(sides: "Sides") -> Finding | None:
-    found = Gap(share(*sides.scored), share(settled(*sides.hidden), sides.hidden.baseline))
+def _since(sides: "Sides") -> Finding | None:
+    """What was smuggled in a little at a time, each generation's less than anybody looks at. Which of them it was is
+    not known, and honest differences in kind add up too: a flag, and only where it is plain."""
+    found = _settled(sides)
+    if found.size < LEAST or (sigmas := found.sigmas()) < STRICT:
+        return None
+    return Finding(RULE, "flag", _words(found, "the campaign's base", sigmas, "standard deviations"))
+
+
+def _settled(sides: "Sides") -> Gap:
+    return Gap(share(*sides.scored), share(settled(*sides.hidden), sides.hidden.baseline))
+
+
+def _words(found: Gap, baseline: str, sigmas: float, told: str) -> str:
+    return (
+        f"it needs {100 * found.scored.value:.2f} % less than {baseline} for the documents that are scored, and "
+        f"{100 * found.hidden.value:.2f} % less for others of their kind: {min(sigmas, 99.0):.1f} {told}"
+    )
+
+
+def _gap(sides: "Sides", worth: float) -> Finding | None:
+    found = _settled(sides)
+    if worth <= found.size < LEAST and found.size >= HALF * found.scored.value > 0 and found.sigmas() >= FLAG:
+        return Finding(RULE, "flag", _words(found, "its baseline", found.sigmas(), "standard deviations"))
     sigmas, least, told = found.sigmas(), FLAG, "standard deviations"
     severity: Severity = "invalid" if sigmas >= INVALID else "flag"
     if sigmas < least:
@@ -93,18 +123,14 @@ def _gap(sides: "Sides") -> Finding | None:
         told = "standard deviations by the spread of those others"
     if found.size < LEAST or sigmas < least:
         return _ranked(sides)
-    text = (
-        f"it needs {100 * found.scored.value:.2f} % less than its baseline for the documents that are scored, and "
-        f"{100 * found.hidden.value:.2f} % less for others of their kind: {min(sigmas, 99.0):.1f} {told}"
-    )
-    return Finding(RULE, severity, text)
+    return Finding(RULE, severity, _words(found, "its baseline", sigmas, told))
 
 
 def _ranked(sides: "Sides") -> Finding | None:
     """By which documents it helps most, whatever it does to the others: 14 tell too little to accuse anybody by."""
     scored, hidden = (one.saved() for one in sides)
     apart = float(np.median(scored) - np.median(hidden))
-    if apart < LEAST or (sigmas := ranks_apart(scored, hidden)) < RANKS:
+    if apart < LEAST or (sigmas := ranks_apart(scored, hidden)) < STRICT:
         return None
     there, elsewhere = (100 * float(np.median(one)) for one in (scored, hidden))
     text = (

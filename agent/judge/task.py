@@ -28,6 +28,8 @@ ACCUSATIONS = (
     "peek_changes_state",
 )
 UNFINISHED = "repeat_unfinished"  # an accusation of the audit whose repeat did not come to an end
+# Of a run beside those of its baseline: that it gains where it is scored and nowhere else, and that it hides whether.
+HOLDOUT = ("holdout_gap", "holdout_ruined")
 
 # ok: there is a score. failed, capped: the candidate's doing. broken: ours or the machine's.
 Status = Literal["ok", "failed", "capped", "broken"]

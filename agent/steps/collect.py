@@ -76,7 +76,8 @@ def _finish(setting: Setting, run: Run) -> Ended:
         return _lose(setting, run, "lost", str(error), None)
     with setting.store.read() as reads:
         handed = reads.run(run.id).lease
-        measurement = clocked(reads, setting.track, run, watched(reads, run, measurement), setting.job)
+        beside = watched(reads, run, measurement, setting.track.decision.min_gain)
+        measurement = clocked(reads, setting.track, run, beside, setting.job)
     lease = _lease(setting, run, handed)
     with setting.store.write() as tx:
         measurement = signs.flagged(measurement, tx.proposal(run.proposal_id).risk)

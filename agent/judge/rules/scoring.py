@@ -4,12 +4,11 @@ Each takes a `Case`; gives an `Answer`.
 """
 
 from agent.judge.rules.ruling import Answer, Case, Rule, judged, passed, rule, unknown, violated
-from agent.judge.task import UNFINISHED
+from agent.judge.task import HOLDOUT, UNFINISHED
 
 MISMATCH = ("scores_not_repeated", "mean_mismatch", "surprise_mismatch", UNFINISHED)
 STATE = ("replay_differs", "peek_changes_state", UNFINISHED)
 SUMS = ("not_normalised", UNFINISHED)
-HIDDEN = ("holdout_gap", "holdout_ruined")
 NOT_SCORED = "only blind scoring can tell: no judge has scored it"
 
 
@@ -23,7 +22,7 @@ def validation_in_artifact(case: Case) -> Answer:
     proof = "it needs more bits than the text holds information, which is known exactly" if case.floor else case.hidden
     lacking = "needs enough hidden documents of the same source, or text of known information content"
     lacking += "; no literal of its script is suspicious" if case.read else ""
-    return judged(case, 1, ("below_floor", *HIDDEN), proof=proof if case.blind else "", lacking=lacking)
+    return judged(case, 1, ("below_floor", *HOLDOUT), proof=proof if case.blind else "", lacking=lacking)
 
 
 @rule(2, "no training on validation data", "invalid", "a model that was trained on the test remembers it")
@@ -31,7 +30,7 @@ def trains_on_validation(case: Case) -> Answer:
     proof = ""
     if case.blind and "unsafe" not in case.walls and case.walls:
         proof = f"no validation text is within reach of training, behind {', '.join(case.walls[:6])}"
-    return judged(case, 2, HIDDEN, proof=proof, lacking="what training could read is not known")
+    return judged(case, 2, HOLDOUT, proof=proof, lacking="what training could read is not known")
 
 
 @rule(
