@@ -358,8 +358,8 @@ def test_a_jobs_folder_by_itself(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(JobResult(1, "ok", "", phases, 20.0, ("landlock",), True).to_json())
     found = judged.report(exhibits.of_path(tmp_path))
     assert found.measured_bpb == pytest.approx(1000 / math.log(2) / 700)
-    assert {5, 7, 9, 20} <= {one.rule for one in found.rulings if one.state == "passed"}
-    assert any("a quick audit of 64 positions" in one.words for one in found.rulings)
+    assert found.trust == "reported" and "no store of this workspace" in found.notes[0]
+    assert not {5, 7, 9, 20} & {one.rule for one in found.rulings if one.state == "passed"}
     (tmp_path / "measure.json").write_text('{"judge_version": 0}')
     assert "not one of this version" in exhibits.of_path(tmp_path).case.notes[0]
 

@@ -12,6 +12,7 @@ from agent.records import Finding
 from agent.report import judged
 from agent.runners.job import JobPaths, JobResult, PhaseResult
 from sandbox.limits import Exit, Network
+from tests import filling
 
 COUNTED = Contest(1200.0, 400, 3, 1000, True)
 ANSWER = replace(
@@ -70,12 +71,40 @@ def test_the_count_that_decides_is_the_one_that_is_shown(job: Path) -> None:
     assert plain is not None and plain.bpb == pytest.approx(1300.0 / math.log(2) / 1010)
 
 
-def test_trust_is_what_the_audit_was_worth(job: Path) -> None:
-    assert ANSWER.audit is not None
+def test_no_score_is_blind_that_only_its_own_folder_vouches_for(job: Path) -> None:
+    """Whoever can write the folder can write all of this."""
+    found = judge(job, replace(ANSWER, findings=()))
+    report = judged.report(found)
+    assert found.case.measured is not None and report.trust == "reported" and found.case.audited == ""
+    assert "no store of this workspace knows this folder" in report.notes[0] and "BPB, blind" not in judged.words(
+        report
+    )
+    bare = judged.report(exhibits.Exhibits(found.case.vouched))
+    passed = {one.rule for one in report.rulings if one.state == "passed"}
+    assert passed == {one.rule for one in bare.rulings if one.state == "passed"} and passed == {17, 25}
+
+
+def test_what_a_folder_says_against_itself_counts(job: Path) -> None:
     accused = replace(ANSWER, findings=(Finding("mean_mismatch", "invalid", "it claimed too much"),))
-    quick = replace(ANSWER, audit=replace(ANSWER.audit, strength="quick"))
-    trusts = [judge(job, one).case.measured for one in (ANSWER, quick, accused, replace(ANSWER, walls=("pod",)))]
-    assert [one.trust for one in trusts if one is not None] == ["blind", "measured", "measured", "measured"]
+    assert judged.report(judge(job, accused)).verdict == "invalid"
+
+
+def test_what_the_store_measured_is_vouched_for(job: Path) -> None:
+    """And what lies in its folder, if it is of the same artifact."""
+    known = replace(filling.measurement(1, 1.2), trust="blind", artifact_sha=ANSWER.artifact_sha)
+    judge(job, ANSWER)
+    for measured, same in ((known, True), (replace(known, artifact_sha="b" * 64), False)):
+        case = exhibits.of_job(job, measured, kind="run", walls=("namespaces",)).case
+        states = {one.rule: one.state for one in judged.report(exhibits.Exhibits(case)).rulings}
+        assert case.vouched is case and states[7] == states[20] == "passed"
+        assert (case.score_s is not None) is same and any("another artifact" in one for one in case.notes) is not same
+
+
+def test_a_folder_that_says_that_it_is_a_submission_is_one(job: Path) -> None:
+    judge(job, ANSWER)
+    (job / "submission.json").write_text("{}")
+    found = exhibits.of_path(job)
+    assert found.case.kind == "submission" and found.case.measured is None and found.problems
 
 
 def test_what_its_walls_left_open_between_the_processes_that_scored_is_told(job: Path) -> None:
@@ -85,8 +114,12 @@ def test_what_its_walls_left_open_between_the_processes_that_scored_is_told(job:
 
 
 def test_its_clock_of_scoring_is_that_of_the_answers(job: Path) -> None:
-    ruling = next(one for one in judged.report(judge(job, ANSWER)).rulings if one.rule == 13)
-    assert ruling.state == "passed" and "590.0 s by our clock" in ruling.words
+    known = replace(filling.measurement(1, 1.2), artifact_sha=ANSWER.artifact_sha)
+    for seconds, state in ((590.0, "passed"), (601.0, "violated")):
+        judge(job, replace(ANSWER, clocks=replace(ANSWER.clocks, score_answers=seconds)))  # type: ignore[type-var]
+        found = exhibits.of_job(job, known, kind="run")
+        ruling = next(one for one in judged.report(found).rulings if one.rule == 13)
+        assert ruling.state == state and f"{seconds} s by our clock" in ruling.words
 
 
 def test_its_clock_of_training_is_the_shepherds(job: Path) -> None:
@@ -96,8 +129,9 @@ def test_its_clock_of_training_is_the_shepherds(job: Path) -> None:
     for seconds in (590.0, 700.0, 901.0):
         by = {one.rule: one for one in judged.report(judge(job, ANSWER, trained(seconds))).rulings}
         told[seconds] = [f"{by[rule].state} {by[rule].severity}" for rule in (12, 14)]
-        assert f"training took {seconds:.1f} s by our" in by[14].words
-    assert told[590.0] == ["passed invalid", "passed invalid"]
+        said = f"training took {seconds:.1f} s by our" in by[14].words
+        assert said == (seconds > 590.0), "what is in its favour is by its log alone"
+    assert told[590.0] == ["unknown invalid", "passed invalid"]
     assert told[700.0] == ["unknown invalid", "unknown invalid"]
     assert told[901.0] == ["violated flag", "violated flag"]
 

@@ -1,13 +1,17 @@
 """`agent judge` as a person types it: runs of a campaign, folders, logs, what it refuses, how it exits."""
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from agent.runners.job import JobPaths
 from agent.store import open_store
 from tests.commanding import Agent
 from tests.contest_logs import EXACT, LOSS, log
+from tests.test_exhibits_jobs import ANSWER, ENDED
 
 
 def test_a_run_of_the_store(agent: Agent) -> None:
@@ -17,6 +21,34 @@ def test_a_run_of_the_store(agent: Agent) -> None:
     assert "its folder is gone" in said.out and "of which the store keeps the outcome" in said.out
     data = json.loads(agent("judge", "12", "--json").out)
     assert data["kind"] == "run" and len(data["rulings"]) == 25 and data["trust"] == "blind"
+
+
+def test_a_folder_is_a_run_only_where_the_store_says_so(agent: Agent, root: Path) -> None:
+    """Whatever it is called, and whatever lies in it."""
+    store = open_store(root / "runs.db")
+    with store.read() as reads:
+        jobs = root / ".caddie" / reads.campaign_by_id(reads.run(12).campaign_id).name / "jobs"
+    store.close()
+    forged = replace(ANSWER, nats=0.5 * math.log(2) * ANSWER.bytes, contest=None)
+    for folder, kind, trust in (
+        (jobs / "r12", "run", "blind"),
+        (jobs / "r9999", "job", "reported"),
+        (jobs / "r012", "job", "reported"),
+        (jobs / "r²", "job", "reported"),
+        (root / "r12", "job", "reported"),
+    ):
+        paths = JobPaths(folder)
+        paths.code.mkdir(parents=True)
+        (paths.code / "train_gpt.py").write_text("print(1)\n")
+        paths.spec.write_text("{}")
+        paths.measure.write_text(forged.to_json())
+        paths.result.write_text(ENDED.to_json())
+        data = json.loads(agent("judge", str(folder), "--json").out)
+        assert (data["kind"], data["trust"]) == (kind, trust), folder
+        assert (data["measured_bpb"] == pytest.approx(0.5)) == (kind == "job")
+        assert any("what the folder says" in one for one in data["notes"]) == (kind == "job")
+        states = {one["rule"]: one["state"] for one in data["rulings"]}
+        assert (states[20] == "passed") == (kind == "run")
 
 
 def test_every_run_can_be_judged_and_findings_show(agent: Agent, root: Path) -> None:

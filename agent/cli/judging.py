@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from agent.judge.overlap import Overlap
 
 INVALID = 1  # exit code
+MOST_DIGITS = 13  # of the name of a run
 CONTEST = "golf-1xh100"  # whose data are those of the contest
 
 
@@ -55,6 +56,8 @@ def _exhibits(what: str) -> "Exhibits":
 
     path = Path(what)
     if path.exists() or path.is_symlink():
+        if (run := _known(path)) is not None:
+            return _run(f"r{run}")
         return exhibits.of_path(path, _shared(path))
     if re.fullmatch(r"[rR]?\d{1,12}", what.strip()):
         return _run(what)
@@ -71,6 +74,28 @@ def _shared(path: Path) -> "Overlap | None":
     named, root = exhibits.track_of(path), at.here()
     of, _ = track.load(named if named in track.shipped() else CONTEST, root)
     return overlaps.here(hardware.corpus_folder(of, root), root / ".caddie")
+
+
+def _known(path: Path) -> int | None:
+    """The run whose folder this is, where the store of this workspace has measured it."""
+    from agent.cli import opened as at
+    from agent.errors import UserError
+    from agent.judge import exhibits
+    from agent.setting import campaign_folder
+
+    if path.is_symlink() or not path.is_dir() or not exhibits.is_job(path):
+        return None
+    name = path.resolve().name
+    if not (name.startswith("r") and name[1:].isdecimal() and len(name) <= MOST_DIGITS):
+        return None
+    try:
+        with at.opened(None) as found, found.store.read() as reads:
+            run = reads.run(int(name[1:]))
+            jobs = campaign_folder(found.root, reads.campaign_by_id(run.campaign_id).name) / "jobs"
+            mine = (jobs / f"r{run.id}").resolve() == path.resolve() and reads.measurement(run.id) is not None
+            return run.id if mine else None
+    except UserError:  # no workspace, or no such run in it
+        return None
 
 
 def _run(what: str) -> "Exhibits":

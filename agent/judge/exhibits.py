@@ -4,6 +4,7 @@ Takes a path, or a run of the store with its job folder; gives a `Case` for the 
 with the package. Whatever it reads may be hostile: bounded, no link followed, nothing executed.
 """
 
+import os
 import stat
 from collections import Counter
 from dataclasses import dataclass
@@ -26,6 +27,10 @@ from agent.runners.reading import read_ends
 HEAD, TAIL = 1 << 18, 1 << 21  # bytes of a log that are read
 LOGS = (".log", ".txt", ".out")
 MOST_LOGS = 64
+OWN_WORD = (
+    "no store of this workspace knows this folder: score, clocks and audit are what the folder says, which anybody may "
+    "have written"
+)
 NON_RECORD = ("non_record", "unlimited", "nonrecord")
 
 
@@ -52,7 +57,12 @@ def of_path(path: Path, shared: Overlap | None = None) -> Exhibits:
         return _of_file(path, shared)
     if not stat.S_ISDIR(info.st_mode):
         raise UserError(f"{path} is neither a folder nor a plain file")
-    return of_job(path, shared=shared) if JobPaths(path).spec.is_file() else _of_submission(path, shared)
+    return of_job(path, shared=shared) if is_job(path) else _of_submission(path, shared)
+
+
+def is_job(path: Path) -> bool:
+    """What says that it is a submission is one, whatever lies beside."""
+    return JobPaths(path).spec.is_file() and not os.path.lexists(path / submission.JSON)
 
 
 def _of_file(path: Path, shared: Overlap | None) -> Exhibits:
@@ -166,7 +176,8 @@ def of_job(
     contest: bool | None = None,
     shared: Overlap | None = None,
 ) -> Exhibits:
-    """A job's folder as a runner left it; with what the store knows, if it knows it."""
+    """A job's folder as a runner left it; with what the store knows, if it knows it. Where it does not, anybody may
+    have written what stands there, and it is said as the folder's own word."""
     paths = JobPaths(path)
     found = folder.listing(paths.code) if paths.code.is_dir() else ()
     code = {entry.name: entry.size for entry in found if not entry.name.endswith("/")}
@@ -177,18 +188,22 @@ def of_job(
     result = _result(paths)
     answer, unread = _checked(paths, result)
     notes = [_ended(result), unread if measured is None else ""]
+    own_word = False
+    if measured is not None and answer is not None and answer.artifact_sha != measured.artifact_sha:
+        answer, notes = None, [*notes, f"{paths.measure.name} is of another artifact than the one that was measured"]
     if not path.is_dir():
         notes = ["its folder is gone: what the store keeps of it is all there is"]
     if measured is None and answer is not None and result is not None:
         measured = _measurement(answer, result, reported(text), limits or Limits())
-        walls = answer.walls
+        walls, own_word = answer.walls, measured is not None
+        notes = [OWN_WORD, *notes] if own_word else notes
     case = Case(
         kind, path.resolve().name, layers, signs, logs, measured, score_s=score_seconds(answer),
-        audited=audited(answer) or _from_trust(measured), across=_across(answer),
+        audited="" if own_word else audited(answer) or _from_trust(measured), across=_across(answer),
         floor=answer is not None and answer.floor_bits is not None,
         verdict=verdict, hidden=hidden, contest=contest,
         limits=limits or Limits(), files=code, script=script, overlap=shared, walls=walls,
-        notes=tuple(note for note in notes if note),
+        notes=tuple(note for note in notes if note), own_word=own_word,
     )  # fmt: skip
     return Exhibits(case, table=submission.table(logs))
 
@@ -261,7 +276,7 @@ def _across(answer: Measured | None) -> tuple[int, int]:
 
 
 def _measurement(answer: Measured, result: JobResult, said: Reported, limits: Limits) -> Measurement | None:
-    """Of a folder without its store: what the judge's own answer holds, and the shepherd's."""
+    """Of a folder without its store: what it says that the judge and the shepherd wrote. No such score is blind."""
     bpb, counts = measure.score_of(answer), answer.contest or answer
     if bpb is None:
         return None
@@ -272,7 +287,7 @@ def _measurement(answer: Measured, result: JobResult, said: Reported, limits: Li
     if answer.artifact_bytes is not None and answer.code_bytes is not None:
         total = answer.artifact_bytes + answer.code_bytes
     return Measurement(
-        run_id=0, trust=measure.trust_of(answer), judge_version=answer.judge_version, bpb=bpb, nats=counts.nats,
+        run_id=0, trust="reported", judge_version=answer.judge_version, bpb=bpb, nats=counts.nats,
         bytes_scored=counts.bytes, tokens_scored=counts.tokens, artifact_bytes=answer.artifact_bytes,
         code_bytes=answer.code_bytes, total_bytes=total, train_wall_s=train.wall_s if train else None,
         train_cpu_s=train.cpu_s if train else None,

@@ -14,5 +14,8 @@ RULES: tuple[Rule, ...] = tuple(sorted((*scoring.RULES, *limits.RULES, *evidence
 
 
 def rulings(case: Case) -> list[Ruling]:
-    """What every rule says."""
-    return [one(case) for one in RULES]
+    """What every rule says. A folder's own word may tell against it, and proves nothing for it."""
+    said, known = [one(case.believed) for one in RULES], case.vouched
+    if known is case:
+        return said
+    return [rule(known) if one.state == "passed" else one for rule, one in zip(RULES, said, strict=True)]

@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from agent.judge.logs import Reported
@@ -67,6 +67,7 @@ class Case:
     overlap: Overlap | None = None
     walls: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()  # what could not be read, how it ended
+    own_word: bool = False  # what was measured is only what a folder says of itself, which anybody may have written
 
     def runs(self) -> Iterator[tuple[str, Reported]]:
         """Of every log."""
@@ -81,6 +82,30 @@ class Case:
     def read(self) -> bool:
         """Whether all of its text could be looked at."""
         return bool(self.layers) and not any(one.name in UNSEEN for one in self.signs)
+
+    @property
+    def vouched(self) -> "Case":
+        """What is left of it without a folder's own word."""
+        if not self.own_word:
+            return self
+        return replace(
+            self,
+            measured=None,
+            score_s=None,
+            audited="",
+            across=(0, 0),
+            floor=False,
+            hidden="",
+            walls=(),
+            own_word=False,
+        )
+
+    @property
+    def believed(self) -> "Case":
+        """As if the judge had written all of it: what that tells against it was no lie in its own favour."""
+        if not self.own_word or self.measured is None:
+            return self
+        return replace(self, measured=replace(self.measured, trust="measured"))
 
     def found(self, names: Collection[str]) -> list[Finding]:
         every = self.measured.findings if self.measured is not None else ()
