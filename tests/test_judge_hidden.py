@@ -268,7 +268,7 @@ def test_a_run_is_looked_at_beside_its_baseline_and_the_base(store: Store, base:
     first = many(draw)
     nats = [first * (1 - 0.02 * n - 0.01 * draw.standard_normal(6000)) for n in range(3)]
     for n, one in enumerate(nats):
-        one[:5000] *= 1 - 0.009 * n
+        one[:5000] *= 1 - 0.006 * n
     little = nats[1] * draw.normal(1, 0.01, 6000)
     little[:5000] *= 0.997
 
