@@ -1,6 +1,6 @@
 """How untrusted code is run: limits on a whole tree of processes, kept by whoever started it."""
 
-from sandbox.confined import Confined, StartError
+from sandbox.confined import BlindError, Confined, StartError
 from sandbox.limits import CAPS, Cause, Exit, Limits
 from sandbox.names import level
 from sandbox.policy import LEVELS, BoxName, Level, Policy
@@ -9,6 +9,7 @@ from sandbox.walls import NoWalls, in_force, stack
 __all__ = [
     "CAPS",
     "LEVELS",
+    "BlindError",
     "BoxName",
     "Cause",
     "Confined",

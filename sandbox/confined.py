@@ -11,11 +11,11 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sandbox import child, scope, tree
+from sandbox import child, scope, status, tree
 from sandbox.doorman import Doorman
 from sandbox.family import Family
 from sandbox.gpus import Meter, Unanswered
@@ -33,6 +33,10 @@ END_WITHIN_S = 3.0  # a killed process that is still there then is stuck in the 
 
 class StartError(OSError):
     """The command could not be started: the machine's fault or the caller's, not the candidate's."""
+
+
+class BlindError(OSError):
+    """A look at the tree failed, so that nothing keeps its limits: all of it has been ended."""
 
 
 class Confined:
@@ -65,6 +69,7 @@ class Confined:
         self._limits = limits
         self._traceless = policy is not None and policy.traceless
         self._exit: Exit | None = None
+        self._fault: Exception | None = None  # of a look
         self._family = Family()
         self._oom_kills = child.oom_kills()
         self._started = time.monotonic()
@@ -156,7 +161,11 @@ class Confined:
             raise
 
     def poll(self) -> Exit | None:
-        """How it ended, or None while it runs. Looks at the limits when a look is due."""
+        """How it ended, or None while it runs. Looks at the limits when a look is due.
+
+        Raises:
+            BlindError: once, and the tree has ended.
+        """
         if self._exit is not None:
             return self._exit
         if self._family.reap_root():
@@ -164,7 +173,7 @@ class Confined:
         if self._twin is not None and self._twin.failed():
             return self._finish("killed")  # only the candidate can have ended it
         if time.monotonic() >= self._watch.due:
-            cause = self._look(self._family.rows(at_most=4 * self._limits.processes + 16))
+            cause = self._look(lambda: self._family.rows(at_most=4 * self._limits.processes + 16))
             if cause is not None:
                 return self._finish(cause)
         return None
@@ -184,7 +193,7 @@ class Confined:
         return ended
 
     def kill(self) -> Exit:
-        """End the whole tree now."""
+        """End the whole tree now. Raises BlindError as `poll` does."""
         return self._exit or self._finish("killed")
 
     def ask(self, number: int) -> None:
@@ -194,7 +203,7 @@ class Confined:
                 held = os.pidfd_open(pid)
                 try:
                     now = tree.look(pid)
-                    if now is not None and now.start == row.start and tree.catches(pid, number):
+                    if now is not None and now.start == row.start and status.catches(pid, number):
                         signal.pidfd_send_signal(held, number)
                 finally:
                     os.close(held)
@@ -208,27 +217,37 @@ class Confined:
         """Of the whole tree, at the last look."""
         return self._watch.cpu_s
 
-    def _look(self, rows: dict[int, Proc]) -> Cause | None:
-        self._watch.reaped_cpu_s = self._family.reaped_cpu_s
-        self._watch.peak = max(self._watch.peak, self._family.peak)
-        return self._watch.look(rows)
+    def _look(self, find: Callable[[], dict[int, Proc]], *, last: bool = False) -> Cause | None:
+        """Whatever goes wrong in it, the tree is ended first and it is told then: a candidate may have made it so."""
+        try:
+            rows = find()
+            self._watch.reaped_cpu_s = self._family.reaped_cpu_s
+            self._watch.peak = max(self._watch.peak, self._family.peak)
+            cause = self._watch.look(rows)
+            if last:
+                self._watch.count_ready(rows)
+            return cause
+        except Exception as error:
+            self._fault = self._fault or error
+            return "killed"
 
     def _end_tree(self) -> None:
         with child.ahead_of_all():
             # In one step for the whole group, before anything is counted: the usual fork bomb ends here.
             self._signal_group(signal.SIGSTOP)
             self._hurry()
-            rows = self._family.rows()  # the processor time of those that end now
-            self._look(rows)
-            self._watch.count_ready(rows)
+            self._look(self._family.rows, last=True)  # the processor time of those that end now
             self._signal_group(signal.SIGKILL)
             if self._group is not None:
                 self._group.kill()
-            self.left = tree.end_all(self._family.last_rows, END_WITHIN_S)
+            try:
+                self.left = tree.end_all(self._family.last_rows, END_WITHIN_S)
+            except Exception as error:
+                self._fault = self._fault or error
             while not self._family.reap_root() and self.pid not in self.left:
                 time.sleep(0.001)
         self._hurry()
-        self._look({})
+        self._look(dict)
 
     def _hurry(self) -> None:
         if self._traffic is not None:
@@ -260,6 +279,8 @@ class Confined:
             ready_s=None if self._watch.ready_s is None else round(self._watch.ready_s, 3),
         )
         self._release()
+        if self._fault is not None:
+            raise BlindError(f"a look at what runs failed: {self._fault!r}") from self._fault
         return self._exit
 
     def _hindsight(self) -> Cause:

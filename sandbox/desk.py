@@ -16,10 +16,9 @@ import secrets
 import socket
 import struct
 import threading
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from sandbox import syscalls
+from sandbox import status, syscalls
 from sandbox.addresses import (
     Address,
     inside,
@@ -251,9 +250,7 @@ def _open_process(thread: int) -> int:
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-    try:
-        status = Path(f"/proc/{thread}/status").read_text()
-    except OSError:
-        raise ProcessLookupError(errno.ESRCH, "it is gone") from None
-    leader = next(line.split()[1] for line in status.splitlines() if line.startswith("Tgid:"))
-    return os.pidfd_open(int(leader))
+    leader = status.number(thread, b"Tgid")
+    if leader is None:
+        raise ProcessLookupError(errno.ESRCH, "it is gone")
+    return os.pidfd_open(leader)

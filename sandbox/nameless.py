@@ -38,7 +38,8 @@ def _mapped(pid: int, under: bytes) -> dict[File, int]:
     except OSError:
         return {}  # it has ended; what hides its files from us is told by those that are open
     found: dict[File, int] = {}
-    for line in text.splitlines() if GONE in text else ():
+    # Only this end of a line is none of a file's name: the kernel writes it otherwise there.
+    for line in text.split(b"\n") if GONE in text else ():
         words = line.split(None, 5)
         if len(words) == 6 and words[5].endswith(GONE) and words[5].startswith(under):
             key, size = _file(pid, words)
@@ -54,14 +55,3 @@ def _file(pid: int, words: list[bytes]) -> tuple[File, int]:
     except OSError:  # not ours to look at
         return (-1, int(words[4])), last - first
     return (info.st_dev, info.st_ino), info.st_blocks * 512 if info.st_nlink == 0 else 0
-
-
-def page_tables(pid: int) -> int:
-    """Bytes that the kernel needs to know where a process' memory is: much, of a process that has touched a little of
-    very much, and no part of its resident memory."""
-    try:
-        text = tree.read(f"/proc/{pid}/status")
-    except OSError:
-        return 0
-    at = text.find(b"VmPTE:")
-    return int(text[at:].split(None, 2)[1]) * 1024 if at >= 0 else 0

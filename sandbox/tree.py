@@ -65,7 +65,9 @@ def _stat(path: str, pid: int) -> Proc | None:
         text = read(path)
     except OSError:
         return None
-    part = text[text.rindex(b")") + 2 :].split()
+    part = after_name(text)
+    if len(part) < 22:
+        return None
     return Proc(
         pid=pid,
         ppid=int(part[1]),
@@ -77,6 +79,12 @@ def _stat(path: str, pid: int) -> Proc | None:
         rss=int(part[21]) * PAGE,
         zombie=part[0] in (b"Z", b"X"),
     )
+
+
+def after_name(stat: bytes) -> list[bytes]:
+    """The words of a line of the kernel's about a process. Its name, in brackets, may hold brackets and ends of lines,
+    too; what follows is numbers and a letter."""
+    return stat.rpartition(b")")[2].split()
 
 
 def _threads(pid: int) -> list[str]:
@@ -101,17 +109,7 @@ def ready_s(row: Proc) -> dict[str, float]:
 def runnable(row: Proc, thread: str) -> bool:
     """Whether that thread of it runs, or would if it had a core."""
     with contextlib.suppress(OSError, ValueError):
-        text = read(f"/proc/{row.pid}/task/{thread}/stat")
-        return text[text.rindex(b")") + 2 :].startswith(b"R")
-    return False
-
-
-def catches(pid: int, number: int) -> bool:
-    """Whether it has a handler for that signal; what has none is ended by most."""
-    with contextlib.suppress(OSError, ValueError):
-        for line in read(f"/proc/{pid}/status").splitlines():
-            if line.startswith(b"SigCgt:"):
-                return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+        return after_name(read(f"/proc/{row.pid}/task/{thread}/stat"))[:1] == [b"R"]
     return False
 
 

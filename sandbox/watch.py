@@ -8,7 +8,7 @@ import os
 import time
 from pathlib import Path
 
-from sandbox import nameless, tree
+from sandbox import nameless, status, tree
 from sandbox.gpus import Meter
 from sandbox.groups import Group
 from sandbox.limits import MB, Cause, Limits
@@ -200,7 +200,7 @@ class Watch:
         counted = None if self._group is None else self._group.memory()
         resident = self._resident(rows, now)
         if now >= self._tables_due:
-            self._tables, self._tables_due = sum(map(nameless.page_tables, rows)), now + MAPS_EVERY_S
+            self._tables, self._tables_due = sum(map(status.page_tables, rows)), now + MAPS_EVERY_S
         used = resident + self._held(rows).bytes if counted is None else max(resident, counted)
         return used + self._tables
 

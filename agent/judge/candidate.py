@@ -24,7 +24,7 @@ from agent.records import Finding
 from agent.runners.job import JobPaths
 from agent.runners.reading import read_plain
 from agent.runners.removal import remove
-from sandbox import CAPS, Confined, Exit, StartError
+from sandbox import CAPS, BlindError, Confined, Exit, StartError
 from sandbox.child import open_log
 from sandbox.limits import MB, Limits
 
@@ -160,7 +160,7 @@ class Candidate:
         early = not at_once and self._has_data()
         self._socket.close()
         until = min(time.monotonic() + (0.0 if at_once else END_S), self._deadline)
-        while (ended := self._process.poll()) is None and time.monotonic() < until:
+        while (ended := self._poll()) is None and time.monotonic() < until:
             self._process.rest(LOOK_S)
         self.exit = ended or self._process.kill()
         self._keep_log(failed=at_once or early or self.exit.cause == "network")
@@ -237,16 +237,22 @@ class Candidate:
             return bool(self._socket.recv(1, socket.MSG_PEEK))
         return False
 
+    def _poll(self) -> Exit | None:
+        try:
+            return self._process.poll()
+        except BlindError as error:
+            raise InfraError(f"the {self._role} process was ended: {error}") from error
+
     def _look(self) -> None:
         """Keeps the limits; the watchdog looks when a look is due."""
-        ended = self._process.poll()
+        ended = self._poll()
         if ended is not None and not self._readable(0.0):
             raise self._ended(ended)
 
     def _gone(self) -> CandidateError:
         """The socket was closed at the other end: the process ended, or will not answer any more."""
         until = time.monotonic() + END_S
-        while (ended := self._process.poll()) is None and time.monotonic() < until:
+        while (ended := self._poll()) is None and time.monotonic() < until:
             self._process.rest(LOOK_S)
         return self._ended(ended) if ended is not None else self.failed("closed its socket without an answer")
 

@@ -17,7 +17,7 @@ from sandbox import tree
 from sandbox.child import LATE_S
 
 SILENT_S = 10.0  # without a heartbeat, before anybody looks why
-STOPPED = (b"T", b"t")
+STOPPED = ([b"T"], [b"t"])
 
 
 def end(paths: JobPaths) -> bool:
@@ -60,7 +60,7 @@ def _is_stopped(pid: int) -> bool:
         text = tree.read(f"/proc/{pid}/stat")
     except OSError:
         return False
-    return text[text.rindex(b")") + 2 :][:1] in STOPPED
+    return tree.after_name(text)[:1] in STOPPED
 
 
 def _is_over(paths: JobPaths) -> bool:
