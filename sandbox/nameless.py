@@ -16,7 +16,7 @@ File = tuple[int, int]  # device, inode
 
 
 def opened(pids: Iterable[int]) -> dict[File, int]:
-    """Raises PermissionError: one of them lives, and lets nobody see its files."""
+    """Raises PermissionError, OverflowError: one of them lives, and lets nobody see all its files."""
     found: dict[File, int] = {}
     for pid in pids:
         found |= tree.open_but_deleted(pid)

@@ -5,6 +5,7 @@ takes a fraction of a millisecond however busy the machine is; elsewhere psutil 
 """
 
 import contextlib
+import ctypes
 import os
 import signal
 import sys
@@ -13,10 +14,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from sandbox import syscalls
+
 LINUX = sys.platform.startswith("linux")
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 READ = 1 << 16
+KCMP_FILES = 2
+MOST_TABLES = 4
+_LIBC = ctypes.CDLL(None, use_errno=True) if LINUX else None
 
 
 class Proc(NamedTuple):
@@ -31,6 +37,7 @@ class Proc(NamedTuple):
     threads: int
     rss: int
     zombie: bool
+    thread: int  # one that lives: what is asked about its memory
 
 
 def read(path: str) -> bytes:
@@ -56,7 +63,7 @@ def look(pid: int) -> Proc | None:
     for thread in _threads(pid):
         other = _stat(f"/proc/{pid}/task/{thread}/stat", pid)
         if other is not None and not other.zombie:
-            return row._replace(zombie=False, rss=other.rss)
+            return row._replace(zombie=False, rss=other.rss, thread=int(thread))
     return row
 
 
@@ -78,6 +85,7 @@ def _stat(path: str, pid: int) -> Proc | None:
         threads=int(part[17]),
         rss=int(part[21]) * PAGE,
         zombie=part[0] in (b"Z", b"X"),
+        thread=pid,
     )
 
 
@@ -212,27 +220,54 @@ def open_but_deleted(pid: int) -> dict[tuple[int, int], int]:
 
     Raises:
         PermissionError: it lives, and lets nobody see its files, as no program does by itself.
+        OverflowError: its threads have more tables of open files than any program needs.
     """
     found: dict[tuple[int, int], int] = {}
+    for thread in _with_own_files(pid):
+        found |= _open_but_deleted(f"/proc/{pid}/task/{thread}")
+    return found
+
+
+def _with_own_files(pid: int) -> list[str]:
+    """One thread for each table of open files. All threads share one, unless somebody asked for another."""
+    found: list[str] = []
+    for thread in _threads(pid):
+        if not any(_share_files(int(thread), int(other)) for other in found):
+            found.append(thread)
+            if len(found) > MOST_TABLES and _share_files(os.getpid(), os.getpid()):
+                raise OverflowError(f"process {pid} has more than {MOST_TABLES} tables of open files")
+    return found
+
+
+def _share_files(one: int, other: int) -> bool:
+    """False where the kernel does not tell: then what they have open is looked at twice."""
+    machine = syscalls.this_machine()
+    if _LIBC is None or machine is None:
+        return False
+    return int(_LIBC.syscall(syscalls.number("kcmp", machine), one, other, KCMP_FILES, 0, 0)) == 0
+
+
+def _open_but_deleted(thread: str) -> dict[tuple[int, int], int]:
+    found: dict[tuple[int, int], int] = {}
     try:
-        names = os.listdir(f"/proc/{pid}/fd")  # noqa: PTH208
+        names = os.listdir(f"{thread}/fd")  # noqa: PTH208
     except PermissionError:
-        if _has_memory(pid):
+        if _has_memory(thread):
             raise
         return found  # about to end: the kernel shows those as root's
     except OSError:
         return found
     for name in names:
         with contextlib.suppress(OSError):
-            info = Path(f"/proc/{pid}/fd/{name}").stat()
+            info = os.stat(f"{thread}/fd/{name}")  # noqa: PTH116
             if info.st_nlink == 0:
                 found[info.st_dev, info.st_ino] = info.st_blocks * 512
     return found
 
 
-def _has_memory(pid: int) -> bool:
+def _has_memory(thread: str) -> bool:
     try:
-        return read(f"/proc/{pid}/statm").split()[0] != b"0"
+        return read(f"{thread}/statm").split()[0] != b"0"
     except OSError:
         return False
 
@@ -258,6 +293,7 @@ def _look_elsewhere(pid: int) -> Proc | None:
                 threads=process.num_threads(),
                 rss=process.memory_info().rss,
                 zombie=zombie,
+                thread=pid,
             )
     except (psutil.Error, OSError):
         return None

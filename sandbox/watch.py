@@ -149,11 +149,11 @@ class Watch:
             return math.inf
         try:
             opened = nameless.opened(rows)
-        except PermissionError:
+        except (PermissionError, OverflowError):
             return math.inf  # it made itself unreadable for us: honest code does not
         now = time.monotonic()
         if now >= self._maps_due:
-            mapped = nameless.mapped(rows, self._folder)
+            mapped = nameless.mapped((row.thread for row in rows.values()), self._folder)
             self._mapped = sum(size for file, size in mapped.items() if file not in opened)
             self._maps_due = time.monotonic() + max(MAPS_EVERY_S, DISK_SHARE * (time.monotonic() - now))
         return disk_used(self._folder, self._limits.disk_mb * MB) + sum(opened.values()) + self._mapped
@@ -200,7 +200,8 @@ class Watch:
         counted = None if self._group is None else self._group.memory()
         resident = self._resident(rows, now)
         if now >= self._tables_due:
-            self._tables, self._tables_due = sum(map(status.page_tables, rows)), now + MAPS_EVERY_S
+            self._tables = sum(status.page_tables(row.thread) for row in rows.values())
+            self._tables_due = now + MAPS_EVERY_S
         used = resident + self._held(rows).bytes if counted is None else max(resident, counted)
         return used + self._tables
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import Confined, Policy, groups, nameless
+from sandbox import Confined, Policy, groups, nameless, tree
 from sandbox.seen import seen
 from tests.confining import PYTHON, Lab
 from tests.processes import linux
@@ -23,7 +23,7 @@ for number in range(4):
     os.write(file, bytes(9_000_000))
     kept.append(mmap.mmap(file, 9_000_000 if WHOLE else 4096))
     os.unlink(f"part-{number}")
-    os.close(file)
+    os.closerange(3, 64)  # Python's mapping keeps the file open, too
 print("there", flush=True)
 time.sleep(5)
 """
@@ -89,3 +89,64 @@ def test_tables_of_the_kernel_are_memory(lab: Lab, monkeypatch: pytest.MonkeyPat
     if not grouped:
         monkeypatch.setattr(groups, "_places", list)
     assert lab.run(TABLES, memory_mb=80).exit.cause == "memory"
+
+
+HOLDS = """
+import ctypes, mmap, os, threading, time
+libc = ctypes.CDLL(None, use_errno=True)
+def held(mapped):
+    for number in range(4):
+        file = os.open(f"part-{number}", os.O_RDWR | os.O_CREAT)
+        os.write(file, bytes(9_000_000))
+        os.unlink(f"part-{number}")
+        if mapped:
+            kept.append(mmap.mmap(file, 9_000_000))
+            os.closerange(3, 64)
+kept = []
+"""
+# What only the first thread of a process shows is nothing, once it has ended.
+FIRST_IS_GONE = """
+def rest():
+    time.sleep(0.3); held(MAPPED); time.sleep(5); os._exit(0)
+threading.Thread(target=rest).start()
+libc.pthread_exit(None)
+"""
+# close_range(..., CLOSE_RANGE_UNSHARE): a thread whose open files are its own.
+OWN_FILES = """
+def rest():
+    assert libc.syscall(436, ctypes.c_uint(100_000), ctypes.c_uint(100_000), 2) == 0
+    held(False); time.sleep(5)
+for _ in range(THREADS): threading.Thread(target=rest).start()
+"""
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_files_of_a_process_whose_first_thread_has_ended_are_disk(lab: Lab, mapped: bool) -> None:
+    assert lab.run(f"MAPPED = {mapped}{HOLDS}{FIRST_IS_GONE}", disk_mb=20).exit.cause == "disk"
+
+
+def test_tables_of_a_process_whose_first_thread_has_ended_are_memory(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "_places", list)  # the kernel would count them
+    code = f"import ctypes, os, threading\ndef rest():\n  exec({TABLES!r}, {{}})\n  os._exit(0)\n"
+    code += "threading.Thread(target=rest).start()\nctypes.CDLL(None).pthread_exit(None)"
+    assert lab.run(code, memory_mb=80).exit.cause == "memory"
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_open_files_of_a_thread_of_its_own_are_disk(lab: Lab, monkeypatch: pytest.MonkeyPatch, known: bool) -> None:
+    if not known:  # as in containers that deny this call
+        monkeypatch.setattr(tree, "_share_files", lambda one, other: False)
+    assert lab.run(f"THREADS = 1{HOLDS}{OWN_FILES}", disk_mb=20).exit.cause == "disk"
+
+
+def test_threads_that_each_have_open_files_of_their_own_are_more_than_is_looked_at(lab: Lab) -> None:
+    ended = lab.run(f"THREADS = 30{HOLDS}{OWN_FILES.replace('held(False)', 'None')}", disk_mb=20)
+    assert ended.exit.cause == "disk"
+
+
+def test_threads_share_their_open_files_unless_one_asked_for_others(lab: Lab) -> None:
+    code = "import threading, time\nfor _ in range(30): threading.Thread(target=time.sleep, args=(30,)).start()"
+    with subprocess.Popen([*PYTHON, f"{code}\nprint('there', flush=True)"], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"there\n"
+        assert tree._with_own_files(process.pid) == [str(process.pid)]
+        process.kill()
