@@ -15,6 +15,7 @@ from sandbox.limits import MB, Cause, Limits
 from sandbox.memory_files import Held, held, of_user
 from sandbox.traffic import Traffic
 from sandbox.tree import Proc
+from sandbox.walk import Walk
 
 EVERY_S = 0.1
 HASTE_S = 0.01  # between two looks when something grows so fast that it could pass its limit before the next one
@@ -23,30 +24,6 @@ DISK_EVERY_S = 0.25
 DISK_SHARE = 20  # a look at the disk may take 1/20 of the time between two
 MAPS_EVERY_S = 1.0
 MAX_ENTRIES = 20_000
-
-
-def disk_used(folder: Path, enough: int) -> float:
-    """Bytes of the files under `folder`, links not followed; infinite if that can't be counted in time."""
-    total, entries = 0, 0
-    todo = [str(folder)]
-    while todo:
-        try:
-            with os.scandir(todo.pop()) as found:
-                for entry in found:
-                    info = entry.stat(follow_symlinks=False)
-                    total += info.st_blocks * 512
-                    entries += 1
-                    if total > enough:
-                        return total
-                    if entries > MAX_ENTRIES:
-                        return math.inf
-                    if entry.is_dir(follow_symlinks=False):
-                        todo.append(entry.path)
-        except (FileNotFoundError, NotADirectoryError):
-            continue  # it went away while we looked
-        except OSError:
-            return math.inf  # a folder that can't be read, or a path that is too long: honest code makes neither
-    return total
 
 
 class Watch:
@@ -68,7 +45,7 @@ class Watch:
         self._group = group
         self._gpus = gpus
         self._traffic = traffic
-        self._folder = folder
+        self._folder, self._walk = folder, Walk(folder)
         self._log_fd = log_fd
         self._started = time.monotonic()
         self._disk_due = self._started + DISK_EVERY_S
@@ -110,7 +87,7 @@ class Watch:
         if self.peak > self._limits.memory_mb * MB:
             return "memory"
         enough = self._limits.disk_mb * MB
-        return "disk" if disk_used(self._folder, enough) > enough else None
+        return "disk" if self._walk.used(enough, MAX_ENTRIES) > enough else None
 
     def _bounds(self) -> dict[Cause, float]:
         limits = self._limits
@@ -156,7 +133,8 @@ class Watch:
             mapped = nameless.mapped((row.thread for row in rows.values()), self._folder)
             self._mapped = sum(size for file, size in mapped.items() if file not in opened)
             self._maps_due = time.monotonic() + max(MAPS_EVERY_S, DISK_SHARE * (time.monotonic() - now))
-        return disk_used(self._folder, self._limits.disk_mb * MB) + sum(opened.values()) + self._mapped
+        named = self._walk.used(self._limits.disk_mb * MB, MAX_ENTRIES)
+        return named + sum(opened.values()) + self._mapped
 
     def _held(self, rows: dict[int, Proc]) -> Held:
         boxes = held(rows)
