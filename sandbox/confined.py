@@ -315,8 +315,9 @@ class Confined:
         """Between two looks a log can grow past its limit; what is kept does not. Whoever could write it may have taken
         our rights to it, too, where it ran as our user."""
         os.fchmod(self._log_fd, 0o600)
-        if os.fstat(self._log_fd).st_size > self._limits.log_mb * MB:
-            os.ftruncate(self._log_fd, self._limits.log_mb * MB)
+        info = os.fstat(self._log_fd)
+        if max(info.st_size, info.st_blocks * 512) > self._limits.log_mb * MB:  # also what it has behind its end
+            os.ftruncate(self._log_fd, min(info.st_size, self._limits.log_mb * MB))
         os.close(self._log_fd)
 
     def _release(self) -> None:

@@ -27,6 +27,7 @@ Kind = Literal["boxed", "open", "pod"]
 NO = fail(errno.EPERM)
 YES = ret(ALLOW)
 ABSENT = fail(errno.ENOSYS)  # what makes libraries fall back on an older call
+UNSUPPORTED = fail(errno.EOPNOTSUPP)  # as by file systems that can't
 PRETEND = fail(0)  # nothing happens, and it looks like a success
 NOT_THERE = fail(errno.ENOTTY)  # what a file system says of a request that is not for it
 
@@ -79,6 +80,7 @@ RWF_NOWAIT_DONTCACHE = 0x08 | 0x80  # says whether a page is in memory; drops it
 MADV_MERGEABLE = 12  # says who else has this page
 MADV_COLD, MADV_PAGEOUT, MADV_COLLAPSE = 20, 21, 25  # drop it; replace it by one of its own, which goes with it
 MADVICE = (MADV_MERGEABLE, MADV_COLD, MADV_PAGEOUT, MADV_COLLAPSE)
+KEEP_SIZE, PUNCH_HOLE = 1, 2  # of fallocate
 MSG_FASTOPEN = 0x2000_0000  # connects without connect()
 SOL_TCP, TCP_FASTOPEN_CONNECT, TCP_ULP = 6, 30, 31
 SOCKADDR_NL = 12  # bytes
@@ -153,6 +155,8 @@ def _by_argument() -> dict[str, Block]:
         "preadv2": load(low(5), branch("&", RWF_NOWAIT_DONTCACHE, NO, YES)),
         "pwritev2": load(low(5), branch("&", RWF_NOWAIT_DONTCACHE, NO, YES)),
         "mknod": load(low(1), device),
+        # Room behind the end of a file, which no bound on its length sees. That of a hole takes none.
+        "fallocate": load(low(1), branch("&", KEEP_SIZE, branch("&", PUNCH_HOLE, YES, UNSUPPORTED), YES)),
         "mknodat": load(low(2), device),
         "setrlimit": load(low(0), branch("==", RLIMIT_CORE, PRETEND, YES)),
         "prlimit64": _zero(0, load(low(1), branch("==", RLIMIT_CORE, cores, YES)), NO),

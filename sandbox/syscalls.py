@@ -129,6 +129,7 @@ NUMBERS: dict[str, tuple[int, int | None]] = {
     "vmsplice": (278, 75),
     "move_pages": (279, 239),
     "utimensat": (280, 88),
+    "fallocate": (285, 47),
     "inotify_init1": (294, 26),
     "perf_event_open": (298, 241),
     "fanotify_init": (300, 262),

@@ -87,7 +87,7 @@ class Watch:
         if self.peak > self._limits.memory_mb * MB:
             return "memory"
         enough = self._limits.disk_mb * MB
-        return "disk" if self._walk.used(enough, MAX_ENTRIES) > enough else None
+        return "disk" if self._walk.used(enough, MAX_ENTRIES) + self._beyond_log() > enough else None
 
     def _bounds(self) -> dict[Cause, float]:
         limits = self._limits
@@ -134,7 +134,11 @@ class Watch:
             self._mapped = sum(size for file, size in mapped.items() if file not in opened)
             self._maps_due = time.monotonic() + max(MAPS_EVERY_S, DISK_SHARE * (time.monotonic() - now))
         named = self._walk.used(self._limits.disk_mb * MB, MAX_ENTRIES)
-        return named + sum(opened.values()) + self._mapped
+        return named + sum(opened.values()) + self._mapped + self._beyond_log()
+
+    def _beyond_log(self) -> int:
+        """What the log takes on the disk and its length does not say: a file may have room behind its end."""
+        return max(0, os.fstat(self._log_fd).st_blocks * 512 - self._limits.log_mb * MB)
 
     def _held(self, rows: dict[int, Proc]) -> Held:
         boxes = held(rows)

@@ -255,6 +255,22 @@ def test_disk_of_sparse_files_is_what_they_hold(lab: Lab) -> None:
     assert lab.run(hollow.format(900_000), disk_mb=20).exit.cause == "disk"
 
 
+@linux
+@pytest.mark.parametrize(("size", "sleep", "cause"), [(10, 0, "exited"), (200, 0, "disk"), (200, 5, "disk")])
+def test_room_behind_the_end_of_the_log_is_disk_and_is_not_kept(lab: Lab, size: int, sleep: int, cause: str) -> None:
+    """Neither its length nor the bound on the length of files says anything of it."""
+    code = (
+        "import ctypes, time\nprint('said', flush=True)\n"
+        f"got = ctypes.CDLL(None).fallocate(1, 1, ctypes.c_long(0), ctypes.c_long({size} << 20))\n"
+        f"time.sleep({sleep})\nraise SystemExit(7 if got else 0)"
+    )
+    ended = lab.run(code, disk_mb=20, log_mb=2)
+    if ended.exit.rc == 7:
+        pytest.skip("this file system has no such room")
+    assert (ended.exit.cause, ended.log) == (cause, b"said\n") and ended.exit.wall_s < 4
+    assert (lab.folder / "log").stat().st_blocks * 512 <= 2_000_000
+
+
 def test_disk_is_looked_at_once_more_at_the_end(lab: Lab) -> None:
     ended = lab.run("for i in range(3): open(f'{i}', 'wb').write(bytes(9_000_000))", disk_mb=20)
     assert ended.exit.cause == "disk"
