@@ -6,7 +6,8 @@ others it is as large as what of it is mapped, which is the least that it can be
 """
 
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from sandbox import tree
@@ -23,11 +24,35 @@ def opened(pids: Iterable[int]) -> dict[File, int]:
     return found
 
 
+class Mappings:
+    """Looks at what processes map, a few at a time: to read of all that one can map takes a tenth of a second."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._looked: dict[int, float] = {}
+        self._found: dict[int, dict[File, int]] = {}
+
+    def look(self, pids: Collection[int], within_s: float) -> dict[File, int]:
+        """Those that were not looked at for longest, one at least; of the others it is what was found before."""
+        now = time.monotonic()
+        self._looked = {pid: self._looked.get(pid, 0.0) for pid in pids}
+        self._found = {pid: files for pid, files in self._found.items() if pid in self._looked}
+        for pid in sorted(self._looked, key=lambda pid: self._looked[pid]):
+            self._found[pid], self._looked[pid] = mapped([pid], self._folder), now
+            if time.monotonic() > now + within_s:
+                break
+        return _largest(self._found.values())
+
+
 def mapped(pids: Iterable[int], folder: Path) -> dict[File, int]:
     """Those that were in the folder. Memory that is shown as a file is none of them, nor is a library that changed."""
+    return _largest(_mapped(pid, os.fsencode(folder) + b"/") for pid in pids)
+
+
+def _largest(each: Iterable[dict[File, int]]) -> dict[File, int]:
     found: dict[File, int] = {}
-    for pid in pids:
-        for key, size in _mapped(pid, os.fsencode(folder) + b"/").items():
+    for files in each:
+        for key, size in files.items():
             found[key] = max(size, found.get(key, 0))
     return found
 

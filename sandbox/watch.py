@@ -23,6 +23,7 @@ READY_EVERY_S = 0.5
 DISK_EVERY_S = 0.25
 DISK_SHARE = 20  # a look at the disk may take 1/20 of the time between two
 MAPS_EVERY_S = 1.0
+MAPS_WITHIN_S = 0.05  # nothing else is looked at meanwhile
 MAX_ENTRIES = 20_000
 
 
@@ -45,7 +46,7 @@ class Watch:
         self._group = group
         self._gpus = gpus
         self._traffic = traffic
-        self._folder, self._walk = folder, Walk(folder)
+        self._walk, self._mappings = Walk(folder), nameless.Mappings(folder)
         self._log_fd = log_fd
         self._started = time.monotonic()
         self._disk_due = self._started + DISK_EVERY_S
@@ -130,7 +131,7 @@ class Watch:
             return math.inf  # it made itself unreadable for us: honest code does not
         now = time.monotonic()
         if now >= self._maps_due:
-            mapped = nameless.mapped((row.thread for row in rows.values()), self._folder)
+            mapped = self._mappings.look([row.thread for row in rows.values()], MAPS_WITHIN_S)
             self._mapped = sum(size for file, size in mapped.items() if file not in opened)
             self._maps_due = time.monotonic() + max(MAPS_EVERY_S, DISK_SHARE * (time.monotonic() - now))
         named = self._walk.used(self._limits.disk_mb * MB, MAX_ENTRIES)

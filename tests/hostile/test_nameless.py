@@ -150,3 +150,27 @@ def test_threads_share_their_open_files_unless_one_asked_for_others(lab: Lab) ->
         assert process.stdout is not None and process.stdout.readline() == b"there\n"
         assert tree._with_own_files(process.pid) == [str(process.pid)]
         process.kill()
+
+
+def test_very_many_mappings_are_looked_at_a_few_at_a_time(lab: Lab) -> None:
+    code = (
+        f"import mmap, os\nos.chdir({str(lab.folder)!r})\n"
+        "name = str(os.getpid()); f = os.open(name, os.O_RDWR | os.O_CREAT); os.write(f, bytes(1_000_000))\n"
+        "m = mmap.mmap(f, 1_000_000); os.unlink(name)\nprint('there', flush=True); input()"
+    )
+    started = [
+        subprocess.Popen([*PYTHON, code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    try:
+        assert [one.stdout.readline() for one in started if one.stdout is not None] == ["there\n"] * 3
+        pids = [one.pid for one in started]
+        few = nameless.Mappings(lab.folder)
+        assert [len(few.look(pids, 0.0)) for _ in range(5)] == [1, 2, 3, 3, 3]
+        assert len(nameless.Mappings(lab.folder).look(pids, 9.0)) == 3
+        started[0].kill()
+        started[0].wait()
+        assert len(few.look(pids[1:], 0.0)) == len(few.look([*pids[1:], pids[0]], 0.0)) == 2
+    finally:
+        for one in started:
+            one.kill()
+            one.communicate()
