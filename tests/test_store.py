@@ -13,9 +13,9 @@ import pytest
 from agent.errors import UserError
 from agent.records import Caps, Finding, Proposal, Verdict
 from agent.states import FINAL, TRANSITIONS
-from agent.store import Replicate, Scored, Store
+from agent.store import Reads, Replicate, Scored, Store
 from tests import filling
-from tests.filling import add_base, add_campaign, add_idea, add_measured, view
+from tests.filling import add_base, add_campaign, add_idea, add_measured, promote, view
 
 
 def test_a_campaign_comes_back_whole_and_its_name_is_taken(store: Store) -> None:
@@ -245,3 +245,24 @@ def test_a_fork_uses_connections_of_its_own(store: Store, base: Proposal) -> Non
             "from the child",
             "from the parent",
         ]
+
+
+def test_what_training_takes_is_asked_of_the_first_head_that_ran_there(store: Store, base: Proposal) -> None:
+    def spent(reads: Reads, rung: str, hardware_class: str, most: int = 9) -> list[float]:
+        return [one.train_cpu_s for one in reads.spent(base.campaign_id, rung, hardware_class, most=most)]
+
+    with store.write() as tx:
+        add_measured(tx, base, 1, 2.3, purpose="report", train_cpu_s=20.0)
+        add_measured(tx, base, 2, 2.3, purpose="report", train_cpu_s=22.0)
+        add_measured(tx, base, 3, None, purpose="report", train_cpu_s=1.0)
+        add_measured(tx, base, 4, 2.3, purpose="report", train_cpu_s=None)
+        first = add_idea(tx, base, "first")
+        add_measured(tx, first, 5, 2.2, train_cpu_s=30.0, hardware_class="other")
+        promote(tx, first)
+        add_measured(tx, first, 6, 2.2, purpose="report", train_cpu_s=25.0)
+        add_measured(tx, first, 7, 2.2, purpose="report", train_cpu_s=26.0, hardware_class="other")
+        second = promote(tx, add_idea(tx, first, "second"))
+        add_measured(tx, second, 8, 2.1, purpose="report", train_cpu_s=33.0, hardware_class="other")
+        assert spent(tx, "full", "cpu-x") == [20.0, 22.0] and spent(tx, "full", "cpu-x", most=1) == [20.0]
+        assert spent(tx, "full", "other") == [26.0]
+        assert spent(tx, "short", "cpu-x") == spent(tx, "full", "") == []

@@ -15,7 +15,7 @@ from agent.records import Decision
 from agent.track import Track
 
 if TYPE_CHECKING:
-    from agent.store import Scored
+    from agent.store import Scored, Spent
 
 # Two seeds of one script differ by a hundredth or two of a document's nats (docs/judging.md). A script whose
 # runs differ ten times less than its baseline's do has fixed what the seed should draw.
@@ -35,8 +35,10 @@ class Broken(NamedTuple):
     words: str
 
 
-def check(track: Track, candidate: Sequence["Scored"], baseline: Sequence["Scored"]) -> Broken | None:
-    """The first gate that it does not pass, in the order that says most."""
+def check(
+    track: Track, candidate: Sequence["Scored"], baseline: Sequence["Scored"], spent: Sequence["Spent"] = ()
+) -> Broken | None:
+    """The first gate that it does not pass, in the order that says most. `spent`: by the campaign's base."""
     runs = effective(candidate)
     return (
         barred(runs, NETWORK)  # the run was ended for it, so it has no score either
@@ -45,13 +47,15 @@ def check(track: Track, candidate: Sequence["Scored"], baseline: Sequence["Score
         or barred(runs)
         or accused(runs)
         or inert(runs, baseline)
-        or over_budget(track, candidate, baseline)
+        or over_budget(track, candidate, baseline, spent)
         or redrawn(track, candidate, baseline)
         or seed_ignored(runs, baseline)
     )
 
 
-def at_trial(track: Track, candidate: Sequence["Scored"], baseline: Sequence["Scored"]) -> Broken | None:
+def at_trial(
+    track: Track, candidate: Sequence["Scored"], baseline: Sequence["Scored"], spent: Sequence["Spent"] = ()
+) -> Broken | None:
     """The same at a cheaper rung, but for those that say nothing there.
 
     What shows only late in a long run, or is what the rung sets itself, would look inert; and there is one seed.
@@ -63,7 +67,7 @@ def at_trial(track: Track, candidate: Sequence["Scored"], baseline: Sequence["Sc
         or without_size(track, runs)
         or barred(runs)
         or accused(runs)
-        or over_budget(track, candidate, baseline)
+        or over_budget(track, candidate, baseline, spent)
     )
 
 
@@ -168,18 +172,20 @@ def inert(runs: Sequence["Scored"], baseline: Sequence["Scored"]) -> Broken | No
     return None
 
 
-def over_budget(track: Track, runs: Sequence["Scored"], baseline: Sequence["Scored"]) -> Broken | None:
-    """Training that took more processor time than the same declared cost took the baseline.
+def over_budget(
+    track: Track, runs: Sequence["Scored"], baseline: Sequence["Scored"], spent: Sequence["Spent"]
+) -> Broken | None:
+    """Training that took more processor time than the same declared cost took the campaign's base.
 
     A busy machine can do that to anyone: the first time the run is repeated, the second time it is the idea.
     """
     if track.compute is None:
         return None
-    over = [one for one in runs if _over(track, one, baseline)]
+    over = [one for one in runs if _over(track, one, baseline, spent)]
     for one in over:
         if one not in effective(runs):
             continue
-        used, allowed = one.measurement.train_cpu_s, allowance(track, one, baseline)
+        used, allowed = one.measurement.train_cpu_s, allowance(track, one, baseline, spent)
         words = f"r{one.run.id}: {used:.1f} CPU-seconds of training, {allowed:.1f} are allowed"
         if sum(_place(other) == _place(one) for other in over) > 1:
             return Broken("invalid", f"over_budget: {words}, and this was the second try")
@@ -187,14 +193,17 @@ def over_budget(track: Track, runs: Sequence["Scored"], baseline: Sequence["Scor
     return None
 
 
-def _over(track: Track, one: "Scored", baseline: Sequence["Scored"]) -> bool:
-    used, allowed = one.measurement.train_cpu_s, allowance(track, one, baseline)
+def _over(track: Track, one: "Scored", baseline: Sequence["Scored"], spent: Sequence["Spent"]) -> bool:
+    used, allowed = one.measurement.train_cpu_s, allowance(track, one, baseline, spent)
     return used is not None and allowed is not None and used > allowed
 
 
-def allowance(track: Track, one: "Scored", baseline: Sequence["Scored"]) -> float | None:
-    """The baseline's mean on the same slot, or over all slots, times the track's tolerance."""
-    known = [(other.run.slot, cpu) for other in baseline if (cpu := other.measurement.train_cpu_s) is not None]
+def allowance(track: Track, one: "Scored", baseline: Sequence["Scored"], spent: Sequence["Spent"]) -> float | None:
+    """The base's mean on the same slot, or over all slots, times the track's tolerance. The baseline's only where the
+    base says nothing: each head may take a little more than the one before, or less, and the budget stays the same."""
+    known = [(other.slot, other.train_cpu_s) for other in spent] or [
+        (other.run.slot, cpu) for other in baseline if (cpu := other.measurement.train_cpu_s) is not None
+    ]
     chosen = [cpu for slot, cpu in known if slot == one.run.slot] or [cpu for _, cpu in known]
     if not chosen or track.compute is None:
         return None

@@ -18,7 +18,7 @@ from agent.tables import Rung
 from agent.track import Track
 
 if TYPE_CHECKING:
-    from agent.store import Scored
+    from agent.store import Scored, Spent
 
 CLEARLY = 2.33  # standard deviations of the difference of two runs
 # Bytes say something where the baseline's own are, to this part, those of its runs at the deciding rung: then both
@@ -33,14 +33,15 @@ def decide(
     candidate: Sequence["Scored"],
     baseline: "Scored | None",
     sizes: Sequence[int],
+    spent: Sequence["Spent"] = (),
 ) -> Verdict:
-    """`sizes`: bytes of the baseline's runs at the deciding rung."""
+    """`sizes`: bytes of the baseline's runs at the deciding rung. `spent`: by the campaign's base, at this one."""
     if baseline is None or baseline.measurement.bpb is None:
         on = f"p{proposal.baseline_id} has no score there, so there is nothing to compare with"
         return _verdict(rung, proposal, "screen", f"{on}; screened at {track.decision.rung}")
     if (refused := comparable.apart(candidate, [baseline])) is not None:
         return _verdict(rung, proposal, "screen", f"{refused}; screened at {track.decision.rung}")
-    broken = gates.at_trial(track, candidate, [baseline])
+    broken = gates.at_trial(track, candidate, [baseline], spent)
     if broken is not None:
         return _verdict(rung, proposal, broken.decision, broken.words)
     mine = gates.effective(candidate)[-1].measurement

@@ -15,7 +15,7 @@ from agent.setting import Setting, known
 from agent.steps import anchors, classes, holds
 from agent.steps.fresh import fresh
 from agent.steps.wanted import in_flight, of_test, trial_rung, yardstick
-from agent.store import Reads, Scored
+from agent.store import Reads, Scored, Spent
 from agent.tables import DecisionRule, Rung
 
 NEXT_STATE: dict[Decision, ProposalState] = {
@@ -39,12 +39,14 @@ class Tried:
     candidate: tuple[Scored, ...]
     baseline: Scored | None  # None: its run there has no score
     sizes: tuple[int, ...]  # bytes of the baseline's report runs
+    spent: tuple[Spent, ...]
 
 
 DUE: frozenset[ProposalState] = frozenset({"measured", "confirming"})
 # Ideas that were compared with a head; those that their trial ended are among them, which errs to the careful side.
 TESTED: frozenset[ProposalState] = frozenset({"worse", "inconclusive", "oversize", "promoted", "reverted"})
 STANDING: frozenset[ProposalState] = frozenset({"promoted"})
+MOST_SPENT = 32  # runs that tell what training takes
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Evidence:
     baseline: tuple[Scored, ...]  # the baseline's report runs
     noise: noise.Noise
     level: float  # at which this idea is tested
+    spent: tuple[Spent, ...]  # by the campaign's base at the same rung
     gain: verdict.Gain | None = None  # where machines make a score
 
 
@@ -124,14 +127,23 @@ def evidence(setting: Setting, reads: Reads, proposal: Proposal) -> Evidence | T
         measure = yardstick(setting, reads, proposal, rung)
         if measure.scored is None and not measure.useless:
             return None
+        spent = _spent(setting, reads, rung.name, classes.of_runs([run for run in runs if run.rung == rung.name]))
         sizes = tuple(s.measurement.total_bytes for s in baseline if s.measurement.total_bytes is not None)
-        return Tried(rung, tuple(s for s in candidate if s.run.id in ids), measure.scored, sizes)
+        return Tried(rung, tuple(s for s in candidate if s.run.id in ids), measure.scored, sizes, spent)
     mine = tuple(s for s in candidate if s.run.id in ids and not s.run.set_aside)
     sigma = noise_of(setting, reads, hardware_class)
     gain = anchors.gain(setting, reads, mine, baseline, sigma) if anchors.asked_for(setting) else None
     if gain is None and anchors.asked_for(setting) and any(s.measurement.bpb is not None for s in mine):
         return None  # the head has not run on the idea's machine yet
-    return Evidence(mine, tuple(baseline), sigma, _level(reads, campaign.id, rule), gain)
+    spent = _spent(setting, reads, rule.rung, hardware_class)
+    return Evidence(mine, tuple(baseline), sigma, _level(reads, campaign.id, rule), spent, gain)
+
+
+def _spent(setting: Setting, reads: Reads, rung: str, hardware_class: str) -> tuple[Spent, ...]:
+    """What the budget is measured by, where there is one."""
+    if setting.track.compute is None:
+        return ()
+    return tuple(reads.spent(setting.campaign.id, rung, hardware_class, most=MOST_SPENT))
 
 
 def noise_of(setting: Setting, reads: Reads, hardware_class: str) -> noise.Noise:
@@ -152,8 +164,8 @@ def judge(setting: Setting, proposal: Proposal, found: Evidence | Tried) -> Verd
     """Rules first, then statistics."""
     track = setting.track
     if isinstance(found, Tried):
-        return trial.decide(track, found.rung, proposal, found.candidate, found.baseline, found.sizes)
-    broken = gates.check(track, found.candidate, found.baseline)
+        return trial.decide(track, found.rung, proposal, found.candidate, found.baseline, found.sizes, found.spent)
+    broken = gates.check(track, found.candidate, found.baseline, found.spent)
     if broken is not None:
         return Verdict(proposal.id, known(proposal.baseline_id), broken.decision, broken.words)
     return verdict.decide(

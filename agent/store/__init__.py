@@ -2,7 +2,7 @@
 
 from agent.store.open import Store, open_store
 from agent.store.reads import Reads
-from agent.store.rows import Replicate, ReviewNote, Scored, TrialRow
+from agent.store.rows import Replicate, ReviewNote, Scored, Spent, TrialRow
 from agent.store.writes import Tx
 
-__all__ = ["Reads", "Replicate", "ReviewNote", "Scored", "Store", "TrialRow", "Tx", "open_store"]
+__all__ = ["Reads", "Replicate", "ReviewNote", "Scored", "Spent", "Store", "TrialRow", "Tx", "open_store"]

@@ -24,7 +24,7 @@ from agent.records import (
     Verdict,
 )
 from agent.store import rows, selects, statements
-from agent.store.rows import Replicate, Request, ReviewNote, Scored, Times, TrialRow
+from agent.store.rows import Replicate, Request, ReviewNote, Scored, Spent, Times, TrialRow
 from agent.store.schema import campaigns, events, proposals, reviews, runs
 
 
@@ -166,6 +166,13 @@ class Reads:
         of machine, or of all where none is named."""
         values = {"campaign_id": campaign_id, "first": first, "hardware_class": hardware_class}
         return [Times(*row) for row in self.connection.execute(selects.times(hardware_class != ""), values)]
+
+    def spent(self, campaign_id: int, rung: str, hardware_class: str, *, most: int) -> list[Spent]:
+        """What training took the campaign's base at this rung, on machines of this class; where the base never ran
+        there, the first head that did. By run id, at most so many."""
+        values = {"campaign_id": campaign_id, "rung": rung, "hardware_class": hardware_class, "most": most}
+        found = self.connection.execute(selects.SPENT, values).all()
+        return [Spent(row.slot, row.train_cpu_s) for row in found if row.step == found[0].step]
 
     def replicates(self, campaign_id: int, hardware_class: str = "", *, newest: int | None = None) -> list[Replicate]:
         """Scores of all good runs at the deciding rung, by run id; at most the `newest` ones. Of one class of machine,

@@ -71,6 +71,13 @@ class Times(NamedTuple):
     slot_s: float
 
 
+class Spent(NamedTuple):
+    """What a run's training took of its slot's processor, in seconds."""
+
+    slot: str | None
+    train_cpu_s: float
+
+
 @dataclass(frozen=True)
 class TrialRow:
     """What a planner learns from one proposal."""

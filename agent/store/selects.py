@@ -181,6 +181,20 @@ def times(one_class: bool) -> Select[Any]:
     return query.where(_OF_CLASS) if one_class else query
 
 
+# Fresh runs and those that trials are compared with, in the order of the chain of heads.
+SPENT = (
+    select(trunk.c.step, runs.c.slot, measurements.c.train_cpu_s)
+    .join(runs, runs.c.proposal_id == trunk.c.proposal_id)
+    .join(measurements, measurements.c.run_id == runs.c.id)
+    .where(trunk.c.campaign_id == _CAMPAIGN, _OF_CLASS, runs.c.rung == bindparam("rung"))
+    .where(runs.c.state == "done", runs.c.purpose.in_(("report", "trial")))
+    .where(runs.c.baseline_id.is_(None), runs.c.set_aside == "")
+    .where(measurements.c.latest == 1, measurements.c.bpb.is_not(None), measurements.c.train_cpu_s.is_not(None))
+    .order_by(trunk.c.step, runs.c.id)
+    .limit(bindparam("most"))
+)
+
+
 DOCUMENTS = (
     select(doc_nats.c.nats, doc_nats.c.hidden).where(doc_nats.c.measurement_id == bindparam("measurement_id")).limit(1)
 )

@@ -346,3 +346,32 @@ def test_how_sure_an_idea_must_be_follows_from_what_was_tried_before_it(root: Pa
         evidence = decide.evidence(setting, reads, later)
         assert isinstance(evidence, decide.Evidence) and evidence.candidate[0].run.id == run_id
         assert evidence.level == level(rule, 5, 1) < level(rule, 5, 2) < rule.alpha
+
+
+@pytest.mark.parametrize(
+    ("head", "child", "state"),
+    [(1.25, 1.5, "invalid"), (1.25, 1.25, "promoted"), (0.7, 1.0, "promoted")],
+    ids=["on a slow head", "as slow as its head", "on a fast head"],
+)
+@pytest.mark.parametrize("rung", ["", "short"], ids=["deciding", "trial"])
+def test_what_an_idea_may_use_is_measured_by_the_base(
+    tmp_path: Path, head: float, child: float, state: str, rung: str
+) -> None:
+    """Its head took more than the base did, or less: no idea may use more for it, and none is blamed for it."""
+    compute = "[compute]\nbudget_ms = 9000\ntolerance = 1.3\ncost = { step = 1.0 }\n\n[decision]\n"
+    root = world.make_workspace(tmp_path / "work", track=world.TRIALS.replace("[decision]\n", compute))
+
+    def taking(knobs: Mapping[str, Any], seed: int) -> Imagined:
+        wide, fast = knobs["width"] == 8, knobs["rate"] == 0.2
+        bpb = 2.0 - 0.1 * wide - 0.1 * fast + (seed % 97) / 97 * 0.01
+        return Imagined(bpb, artifact_bytes=100, seconds=4.0 * (child if fast else head if wide else 1.0))
+
+    changes = {"wider": ('"width": 4', '"width": 8'), "better": ('"rate": 0.10', '"rate": 0.20')}
+    ideas = [world.idea(title, change, rung=rung) for title, change in changes.items()]
+    setting, found = run(root, ideas, world_of=taking)
+    assert (found["wider"], found["better"]) == ("promoted", state)
+    with setting.store.read() as reads:
+        said = [verdict.words for verdict in reads.verdicts(reads.proposals(setting.campaign.id)[-1].id)]
+    assert [("once more" in one, "over_budget" in one) for one in said if "CPU-seconds" in one] == (
+        [(True, False), (False, True)] if state == "invalid" else []
+    )
