@@ -13,6 +13,8 @@ import pytest
 
 from agent.runners.local import LocalRunner
 from sandbox import groups
+from tests.e2e.terminal import needs_mounts
+from tests.e2e.test_bad_input import fill, small_disk
 from tests.processes import alive, linux, mentioning, until
 from tests.shepherding import WAIT, Job, gone, ran
 
@@ -124,3 +126,43 @@ def test_a_sweep_leaves_living_jobs_and_strangers_alone(folder: Path) -> None:
         stranger.kill()
     runner.cancel(folder)
     job.end(runner)
+
+
+@linux
+@needs_mounts
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "by the full disk"])
+def test_what_was_used_while_the_disk_was_full_is_counted(tmp_path: Path, killed: bool) -> None:
+    """Neither its heartbeats could be written nor its end; and nobody looked for a while."""
+    with small_disk(tmp_path / "disk", 16) as disk:
+        job = Job.make(disk / "jobs" / "r1", f"import time; time.sleep({30 if killed else 4})")
+        before = time.monotonic()
+        runner = job.submit()
+        until(job.paths.heartbeat.exists)
+        shepherd, began, filler = job.shepherd(), time.monotonic(), fill(disk)
+        if killed:
+            time.sleep(4)
+            os.kill(shepherd, signal.SIGKILL)
+        until(lambda: not alive(shepherd))
+        died = time.monotonic()
+        time.sleep(2.5)
+        filler.unlink()
+        assert job.end(runner) == "lost"
+        assert died - began <= runner.loss(job.paths.folder).slot_s <= died - before + 1.5
+
+
+@linux
+def test_what_was_used_without_a_heartbeat_is_counted(folder: Path) -> None:
+    """Whoever spoils it and ends its shepherd has not had its time for nothing."""
+    spoiled = "import os, time\nos.unlink('../heartbeat.json'); os.mkdir('../heartbeat.json')\n"
+    job = Job.make(folder, f"import time; time.sleep(0.3)\n{spoiled}time.sleep(30)")
+    runner = job.submit()
+    until(job.paths.heartbeat.is_dir)
+    began = time.monotonic()
+    time.sleep(2.5)
+    os.kill(job.shepherd(), signal.SIGKILL)
+    used = time.monotonic() - began
+    assert job.end(runner) == "lost"
+    time.sleep(1.5)
+    assert used <= runner.loss(folder).slot_s <= used + 4
+    later = LocalRunner(1)
+    assert later.loss(folder).slot_s == runner.loss(folder).slot_s

@@ -14,13 +14,13 @@ from pathlib import Path
 from agent import fresh
 from agent.errors import InfraError, UserError
 from agent.hardware import Gpu
-from agent.runners import cores, leftovers, lock, stopped
-from agent.runners.job import JobPaths, JobResult, JobSpec, JobState, Loss, Progress, strict_heartbeat, write_aside
+from agent.runners import cores, leftovers, lock, stopped, used
+from agent.runners.job import JobPaths, JobResult, JobSpec, JobState, Loss, Progress, write_aside
 from agent.runners.order import Here, Order, corpus_beside, placed, spec_of
 from agent.runners.progress import progress
 from agent.runners.reading import read_small, there
 from agent.runners.results import result_of
-from agent.runners.shepherd import BEAT_S, boot
+from agent.runners.shepherd import boot
 from agent.strict import from_json
 from sandbox import BoxName, Level, Policy, in_force
 from sandbox.child import open_log
@@ -178,7 +178,7 @@ class LocalRunner:
         paths = JobPaths(folder)
         whole = there(paths.spec) and there(paths.lock)
         ran = not whole or there(paths.started) or there(paths.heartbeat)
-        return Loss(ran, _used(paths, ran), _last_words(paths))
+        return Loss(ran, used.seconds(paths, ran), _last_words(paths))
 
     def sweep(self, jobs_root: Path) -> list[int]:
         return leftovers.end(jobs_root)
@@ -233,7 +233,7 @@ class LocalRunner:
             outcome="cancelled",
             reason="cancelled while nobody held it",
             phases=(),
-            slot_s=_used(paths, ran),
+            slot_s=used.seconds(paths, ran),
             walls=in_force(),
             ran=ran,
         )
@@ -281,18 +281,6 @@ def _unlock(folder: Path) -> None:
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK) and not folder.is_symlink():
         with contextlib.suppress(OSError):
             folder.chmod(0o700)
-
-
-def _used(paths: JobPaths, ran: bool) -> float:
-    """Seconds of the slot, for a job that can't say so itself: up to its last heartbeat, and one more."""
-    beat = strict_heartbeat(read_small(paths.heartbeat))
-    try:
-        limit = JobSpec.from_json(read_small(paths.spec) or "").wall_s
-    except ValueError:
-        return 0.0 if beat is None else max(0.0, beat.seconds)
-    if beat is not None:
-        return min(max(0.0, beat.seconds) + BEAT_S, limit)
-    return min(BEAT_S, limit) if ran or there(paths.pid) else 0.0
 
 
 def _last_words(paths: JobPaths) -> str:

@@ -115,7 +115,7 @@ class Shepherd:
                 break
             confined.rest()
         if confined.left:
-            print(f"can't end {sorted(confined.left)}: stuck in the kernel", flush=True)
+            _say(f"can't end {sorted(confined.left)}: stuck in the kernel")
         return self._before.whole(ended) if phase.name == "train" else ended
 
     def _saves(self, confined: Confined) -> bool:
@@ -166,9 +166,10 @@ class Shepherd:
             processes={str(pid): start for pid, start in members},
             cpu_s=round(confined.cpu_s, 3),
         )
-        # A full disk is not a reason to stop a run.
-        with contextlib.suppress(OSError):
+        try:
             write_aside(self._paths.heartbeat, json.dumps(asdict(beat)), durable=False)
+        except OSError:  # a full disk is not a reason to stop a run
+            show_life(self._paths)
 
     def _cancelled(self) -> bool:
         return self._asked_to_end or there(self._paths.cancel)
@@ -251,7 +252,7 @@ def main(folder: str, pinned_to: str = "", *, before_s: float = 0.0) -> int:
         if (result := shepherd.run()) is not None:
             write_last(paths, paths.result, result.to_json())
     except (Broken, ValueError, OSError) as error:
-        print(f"lost: {error}", flush=True)
+        _say(f"lost: {error}")
         write_last(paths, paths.lost, json.dumps({"reason": str(error)[:2000]}))
         return 1
     return 0
@@ -273,10 +274,22 @@ def write_last(paths: JobPaths, path: Path, text: str) -> None:
             write_aside(path, text)
             return
         except OSError as error:
+            show_life(paths)
             if attempt == WRITE_TRIES - 1:
                 raise
-            print(f"can't write {path}: {error}", flush=True)
+            _say(f"can't write {path}: {error}")
             time.sleep(0.05)
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):  # its own log lies on the same disk
+        print(text, flush=True)
+
+
+def show_life(paths: JobPaths) -> None:
+    """Where nothing can be written, the time of a file says until when it lived: that takes no room on a disk."""
+    with contextlib.suppress(OSError):
+        os.utime(paths.lock, follow_symlinks=False)
 
 
 def boot() -> str:
