@@ -57,5 +57,5 @@ FINAL: frozenset[ProposalState] = frozenset(
         "reverted",
     }
 )
-# Given up for want of time, money or a free core: the same idea may be had again.
+# Given up for want of time, money or a free core: the same idea may be had again, unless it has a score already.
 GIVEN_UP: frozenset[ProposalState] = frozenset({"cancelled", "unfunded", "expired"})

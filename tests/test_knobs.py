@@ -152,7 +152,7 @@ def singles() -> list[tuple[Knob, KnobValue]]:
     return [(knob, choice) for knob in TRACK.knob for choice in knob.choices if choice != BASE[knob.name]]
 
 
-def test_a_given_up_idea_may_come_back() -> None:
+def test_a_given_up_idea_may_come_back_unless_it_has_a_score() -> None:
     track = TRACK.model_copy(
         update={"knob": (Knob(name="activation", at="TINY.activation", group="shape", choices=("relu2", "gelu")),)}
     )
@@ -160,6 +160,7 @@ def test_a_given_up_idea_may_come_back() -> None:
     tried = replace(trial(2, {}, None, "cancelled"), knobs={"activation": "gelu"})
     assert ask(tried, track=track, head=head) is not None
     assert ask(replace(tried, state="declined"), track=track, head=head) is None
+    assert ask(replace(tried, state="unfunded", bpb=2.2), track=track, head=head) is None
 
 
 def test_shrink_buys_the_bytes_back_without_giving_up_the_idea() -> None:

@@ -14,6 +14,7 @@ from agent.errors import UserError
 from agent.records import Caps, Finding, Proposal, Verdict
 from agent.states import FINAL, TRANSITIONS
 from agent.store import Reads, Replicate, Scored, Store
+from agent.store.forgotten import configurations
 from tests import filling
 from tests.filling import add_base, add_campaign, add_idea, add_measured, promote, view
 
@@ -135,6 +136,25 @@ def test_a_twin_is_found_unless_it_was_given_up(store: Store, base: Proposal) ->
         tx.move(ideas[1].id, "awaiting_review")
         tx.move(ideas[1].id, "expired")
         assert tx.find_ast(base.campaign_id, "h") == tx.proposal(ideas[2].id)
+
+
+@pytest.mark.parametrize(
+    ("bpb", "rung", "known"), [(2.2, "full", True), (2.2, "short", False), (None, "full", False)],
+    ids=["scored", "at a trial", "without a score"],
+)  # fmt: skip
+def test_what_was_given_up_with_a_score_is_known(
+    store: Store, base: Proposal, bpb: float | None, rung: str, known: bool
+) -> None:
+    with store.write() as tx:
+        idea, later = add_idea(tx, base, "idea"), add_idea(tx, base, "later")
+        tx.update_proposal(idea.id, ast_hash="h", config_hash="c", knobs={"width": 8})
+        add_measured(tx, idea, 1, bpb, rung=rung)
+        for state in ("approved", "queued", "running", "measured", "unfunded"):
+            tx.move(idea.id, state)  # type: ignore[arg-type]
+        found = {one and one.id for one in (tx.find_ast(idea.campaign_id, "h"), tx.find_config(idea.campaign_id, "c"))}
+        assert found == {idea.id if known else None}
+        told = configurations(tx, idea.campaign_id, after=base.id, before=later.id)
+        assert told == ([{"width": 8}] if known else [])
 
 
 def test_a_measurement_comes_back_whole(store: Store, base: Proposal) -> None:

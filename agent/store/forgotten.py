@@ -5,17 +5,17 @@ Takes `Reads` and ids of proposals; gives configurations.
 
 from sqlalchemy import select
 
-from agent.states import GIVEN_UP
 from agent.store.reads import Reads
 from agent.store.schema import proposals
+from agent.store.selects import TRIED
 
 
 def configurations(reads: Reads, campaign_id: int, *, after: int, before: int) -> list[dict[str, str | int | float]]:
-    """Of the proposals between these two ids, those given up for want of means aside."""
+    """Of the proposals between these two ids, those given up for want of means, and without a score, aside."""
     query = select(proposals.c.knobs).where(
         proposals.c.campaign_id == campaign_id,
         proposals.c.id > after,
         proposals.c.id < before,
-        proposals.c.state.not_in(GIVEN_UP),
+        TRIED,
     )
     return list(reads.connection.execute(query).scalars())

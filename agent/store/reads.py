@@ -84,11 +84,11 @@ class Reads:
         return self._count(selects.EVENTS_OF, proposal_id=proposal_id, what=what)
 
     def find_ast(self, campaign_id: int, ast_hash: str) -> Proposal | None:
-        """The first proposal with this syntax tree, those given up for want of means aside."""
+        """The first proposal with this syntax tree, but for what was given up without a score."""
         return self._twin(campaign_id, proposals.c.ast_hash, ast_hash)
 
     def find_config(self, campaign_id: int, config_hash: str) -> Proposal | None:
-        """The first proposal that comes to this, however it is written, those given up for want of means aside."""
+        """The first proposal that comes to this, however it is written, but for what was given up without a score."""
         return self._twin(campaign_id, proposals.c.config_hash, config_hash)
 
     def _twin(self, campaign_id: int, column: Column[Any], digest: str) -> Proposal | None:

@@ -6,7 +6,7 @@ Takes which filters are wanted; gives a SELECT, to be run with a dict of values 
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BindParameter, Column, ColumnElement, Select, bindparam, func, literal_column, select
+from sqlalchemy import BindParameter, Column, ColumnElement, Select, bindparam, func, literal_column, or_, select
 
 from agent.states import GIVEN_UP
 from agent.store.schema import (
@@ -66,11 +66,17 @@ _compared = (
 AGAINST = select(func.count()).select_from(_compared.subquery())
 
 
+# What was measured once is known, whatever became of the idea: its budget, the campaign's, does not grow.
+TRIED = or_(
+    proposals.c.state.not_in(sorted(GIVEN_UP)),
+    select(scores.c.id).where(scores.c.proposal_id == proposals.c.id, scores.c.deciding == 1).exists(),
+)
+
+
 @cache
 def twin(column: Column[Any]) -> Select[Any]:
     mine = (proposals.c.campaign_id == _CAMPAIGN) & (column == bindparam("digest"))
-    given_up = proposals.c.state.not_in(sorted(GIVEN_UP))
-    return select(proposals).where(mine, given_up).order_by(proposals.c.id).limit(1)
+    return select(proposals).where(mine, TRIED).order_by(proposals.c.id).limit(1)
 
 
 HEAD = (

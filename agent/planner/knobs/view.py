@@ -99,11 +99,12 @@ class View:
 
     @cached_property
     def seen(self) -> frozenset[At]:
-        tried = (self.space.point(t.knobs) for t in self.request.trials if t.state not in GIVEN_UP)
-        return frozenset({self.head_at, *(at for at in tried if at is not None)})
+        tried = [t for t in self.request.trials if t.state not in GIVEN_UP or t.bpb is not None]
+        points = (self.space.point(t.knobs) for t in tried)
+        return frozenset({self.head_at, *(at for at in points if at is not None)})
 
     def tried(self, at: At) -> bool:
-        """Whether an idea that was not given up has this configuration, however long ago."""
+        """Whether an idea that has a score, or was not given up, has this configuration, however long ago."""
         forgotten = self.request.forgotten
         return at in self.seen or (bool(forgotten) and literals.digest(self.space.config(at)) in forgotten)
 
