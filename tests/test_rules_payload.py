@@ -137,7 +137,7 @@ def test_a_payload_that_can_not_be_written_as_bytes_ends_nothing() -> None:
 )
 def test_what_can_not_be_read_is_hidden(text: str) -> None:
     (only,) = unpack("s.py", text.encode())
-    assert only.hidden and "only known when it runs" in only.hidden[0]
+    assert only.hidden and "only known when it runs" in only.hidden[0].words
 
 
 def test_a_literal_beside_the_payload_is_no_part_of_it() -> None:
@@ -205,4 +205,4 @@ def test_what_is_worked_out_is_never_given_back() -> None:
     spent = f"import zlib\nz = zlib.decompress({zlib.compress(bytes(_BIG))!r})\n" + "z = z + b''\n" * 10
     assert unpack("s.py", f"exec({SOURCE!r})\n{spent}".encode())[0].hidden == ()
     late = unpack("s.py", f"{spent}exec('1' + '1')\n".encode())
-    assert len(late) == 1 and "only known when it runs" in late[0].hidden[0]
+    assert len(late) == 1 and "only known when it runs" in late[0].hidden[0].words

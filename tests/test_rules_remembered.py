@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.judge.rules import flow, names, payload, static
+from agent.judge.rules import carried, flow, names, payload, reaches, static
 from agent.judge.rules.names import Names, Parsed
 from agent.judge.rules.payload import Source, unpack
 from agent.judge.rules.remembered import Remembered
@@ -68,8 +68,8 @@ def test_what_is_remembered_changes_nothing(parts: list[tuple[str, str]]) -> Non
 
 def plain(parsed: Parsed, code: frozenset[tuple[int, int]]) -> list[Sign]:
     """As it is said: of the whole script at once."""
-    whole, literals = static._look(parsed, 0), static._literals(parsed, code)
-    found = [*static._imports(parsed.names), *whole.signs, *flow.together(parsed), *literals.signs]
+    whole, literals = static._look(parsed, 0), carried.literals(parsed, code)
+    found = [*reaches.imports(parsed.names), *whole.signs, *flow.together(parsed), *literals.signs]
     return sorted(dict.fromkeys(found), key=lambda one: (one.line, one.rule, one.name, one.words))
 
 

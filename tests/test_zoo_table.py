@@ -18,3 +18,4 @@ def test_the_page_has_every_cheat_and_what_catches_it() -> None:
 
 def test_the_page_has_every_honest_form() -> None:
     assert zoo_table.oddities() in PAGE
+    assert zoo_table.odd_scripts() in PAGE

@@ -1,4 +1,5 @@
-"""Cheats that can be read in a script's text: what each adds to an honest script, and which sign must show it.
+"""Cheats that can be read in a script's text: what each adds to an honest script, and which sign must show it; and
+what honest scripts do that looks like one.
 
 Takes a row; gives what the guard says of the edit. No code of these is ever run.
 """
@@ -25,6 +26,16 @@ class ScriptCheat(NamedTuple):
     """What is told of it."""
     blocked: bool
     """Whether it never runs; else a reviewer is told."""
+    adds: str
+
+
+class OddScript(NamedTuple):
+    """Honest: it runs."""
+
+    name: str
+    does: str
+    flag: str
+    """The sign that a reviewer is told of; empty: none."""
     adds: str
 
 
@@ -141,8 +152,67 @@ SCRIPTS = (
     ),
 )
 
+KERNEL = """__global__ void scale{n}(float* out, const float* in, int n) {{
+    int i = threadIdx.x + {n};
+    if (i < n) {{
+        out[i] = in[i] * {n}.0f;
+    }}
+}}
+"""
 
-def looked_at(cheat: ScriptCheat) -> Report:
+ODD_SCRIPTS = (
+    OddScript(
+        "log_beside_it", "Writes a log beside its own file.", "", "LOG = open(Path(__file__).parent / 'log.txt', 'w')"
+    ),
+    OddScript(
+        "artifact_beside_it",
+        "Writes its artifact beside its own file.",
+        "",
+        "(Path(__file__).parent / 'final_model.ptz').write_bytes(b'')",
+    ),
+    OddScript(
+        "copy_of_itself",
+        "Keeps a copy of its own text, under its own name, with its logs.",
+        "",
+        "(Path('logs') / Path(__file__).name).write_text(Path(__file__).read_text())",
+    ),
+    OddScript(
+        "its_commit",
+        "Asks git which commit it is.",
+        "helper_program",
+        "import subprocess\n\nprint(subprocess.run(['git', 'rev-parse', 'HEAD'], capture_output=True).stdout)",
+    ),
+    OddScript(
+        "tries_rotations",
+        "Quantises with eight random rotations, drawn from its run's seed, and keeps the best.",
+        "many_seeds",
+        """
+        def rotated(weights, generator, seed, best=None, best_error=1e9):
+            for trial in range(8):
+                generator.manual_seed(seed + trial)
+                rotation = random_rotation(generator)
+                error = mse_loss(quantised(weights @ rotation), weights)
+                if error < best_error:
+                    best_error, best = error, rotation
+            return best
+        """,
+    ),
+    OddScript(
+        "kernel_source",
+        "Carries 18,000 characters of a kernel's source, which it compiles.",
+        "long_literal",
+        f"SOURCE = {''.join(KERNEL.format(n=n) for n in range(150))!r}",
+    ),
+    OddScript(
+        "settings_as_python",
+        "Reads a tuple out of a variable of its environment.",
+        "hidden_code",
+        "import os\n\nLAYERS = eval(os.environ.get('LAYERS', '(1, 2)'))",
+    ),
+)
+
+
+def looked_at(cheat: ScriptCheat | OddScript) -> Report:
     after = HONEST.replace("HELD = 4", f"{textwrap.dedent(cheat.adds).strip()}\n\nHELD = 4")
     return guard.check(TRACK, Claims(), files(HONEST), files(after), lambda ast_hash: None)
 

@@ -1,13 +1,13 @@
 """The zoo in words: every cheat, what it does, and what catches it; and the honest forms that are not accused.
 
-`python -m tests.zoo_table` prints both tables as docs/SECURITY.md has them. tests/hostile/test_zoo.py runs every row.
+`python -m tests.zoo_table` prints the tables as docs/SECURITY.md has them. tests/hostile/test_zoo.py runs every row.
 """
 
 from collections.abc import Iterable
 
 from tests.zoo import CHEATS, ODDITIES, Cheat
 from tests.zoo_runs import RUNS, RunCheat
-from tests.zoo_scripts import SCRIPTS, ScriptCheat
+from tests.zoo_scripts import ODD_SCRIPTS, SCRIPTS, ScriptCheat
 
 GATES = ("over_budget", "seed_ignored")
 ENDS = ("crashed", "capped")
@@ -25,6 +25,11 @@ def oddities() -> str:
         for one in ODDITIES
     ]
     return "\n".join([*head, *rows])
+
+
+def odd_scripts() -> str:
+    head = ["| honest script | what it does | a reviewer is told of |", "|---|---|---|"]
+    return "\n".join([*head, *(_row((one.name, one.does, f"`{one.flag}`" if one.flag else "")) for one in ODD_SCRIPTS)])
 
 
 def _judged(one: Cheat) -> str:
@@ -50,4 +55,4 @@ def _row(cells: Iterable[str]) -> str:
 
 
 if __name__ == "__main__":
-    print(f"{cheats()}\n\n{oddities()}")
+    print(f"{cheats()}\n\n{oddities()}\n\n{odd_scripts()}")

@@ -10,6 +10,7 @@ from typing import get_args
 import pytest
 
 from agent.judge import gates
+from agent.judge.rules.signs import findings
 from agent.judge.task import CORE_BUSY, Strength
 from agent.loop import Loop
 from agent.runners.fake import Imagined, Knobs
@@ -23,7 +24,7 @@ from tests.judging import of_the_run
 from tests.processes import linux
 from tests.zoo import CHEATS, ODDITIES, Cheat, Oddity
 from tests.zoo_runs import RUNS, RunCheat
-from tests.zoo_scripts import SCRIPTS, ScriptCheat
+from tests.zoo_scripts import ODD_SCRIPTS, SCRIPTS, OddScript, ScriptCheat
 
 pytestmark = [linux, pytest.mark.skipif(bool(why_not()), reason="what a cheat can reach is held by walls")]
 
@@ -174,6 +175,13 @@ def test_each_cheat_that_can_be_read_is_seen(cheat: ScriptCheat) -> None:
     told = [one.text for one in found.failures if one.name == "illegal"] if cheat.blocked else found.risks
     assert any(cheat.words in text for text in told), (found.failures, found.risks)
     assert bool(found.failures) == cheat.blocked
+
+
+@pytest.mark.parametrize("odd", ODD_SCRIPTS, ids=lambda one: one.name)
+def test_no_honest_script_is_stopped(odd: OddScript) -> None:
+    found = zoo_scripts.looked_at(odd)
+    assert found.failures == ()
+    assert [one.rule for one in findings(found.risks)] == [odd.flag] * bool(odd.flag)
 
 
 def test_text_in_short_literals_stops_no_script() -> None:

@@ -16,7 +16,10 @@ import zlib
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
 
+from agent.judge.rules import settings
 from agent.judge.rules.decoders import DECODERS, Decoder
 from agent.judge.rules.names import Names, Parsed, Statement
 
@@ -32,6 +35,11 @@ _READ_AS = ("utf-8", "utf-8-sig", "iso8859-1", "ascii")
 _CODINGS = ("utf-8", "utf8", "latin-1", "latin1", "iso-8859-1", "ascii")
 
 
+class Unread(NamedTuple):
+    words: str
+    line: int = 0
+
+
 @dataclass(frozen=True)
 class Source:
     """One layer of a script."""
@@ -40,7 +48,8 @@ class Source:
     text: str
     parsed: Parsed | None  # None: it is no Python
     why: str = ""  # it is none
-    hidden: tuple[str, ...] = ()  # what an exec runs that can't be read here, in words
+    hidden: tuple[Unread, ...] = ()  # what an exec runs that can't be read here
+    takes: tuple[Unread, ...] = ()  # what an eval takes from its environment
     runs_files: tuple[str, ...] = ()  # files beside it whose text it executes
     payload: frozenset[tuple[int, int]] = frozenset()  # where the literals stand that it executes
 
@@ -71,15 +80,15 @@ def _layer(name: str, data: bytes, depth: int, room: "_Room") -> tuple[Source, l
         parsed = Parsed.of(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return Source(name, text, None, f"it is no Python: {str(error)[:120]}"), []
-    reader = _Reader(parsed.names, room, depth)
+    reader = _Reader(parsed, room, depth)
     if coding not in _READ_AS:
-        reader.hidden.append(f"it is in a coding of its own, {coding[:40]}")
+        reader.hidden.append(Unread(f"it is in a coding of its own, {coding[:40]}"))
     try:
         reader.module(parsed.statements)
     except RecursionError:
-        reader.hidden.append("an exec that is nested too deeply to be read")
-    source = Source(name, text, parsed, "", tuple(reader.hidden), tuple(reader.files), frozenset(reader.payload))
-    return source, reader.inner
+        reader.hidden.append(Unread("an exec that is nested too deeply to be read"))
+    seen = tuple(reader.hidden), tuple(reader.takes), tuple(reader.files), frozenset(reader.payload)
+    return Source(name, text, parsed, "", *seen), reader.inner
 
 
 def _coding_of(data: bytes) -> str:
@@ -122,7 +131,7 @@ class _Room:
 class _Reader:
     """Goes through a module's statements and keeps what names are bound to."""
 
-    names: Names
+    parsed: Parsed
     room: _Room
     depth: int
     values: dict[str, str | bytes] = field(default_factory=dict)
@@ -130,8 +139,17 @@ class _Reader:
     payload: set[tuple[int, int]] = field(default_factory=set)
     used: set[tuple[int, int]] = field(default_factory=set)  # literals of the value that is worked out
     inner: list[bytes] = field(default_factory=list)
-    hidden: list[str] = field(default_factory=list)
+    hidden: list[Unread] = field(default_factory=list)
+    takes: list[Unread] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
+
+    @property
+    def names(self) -> Names:
+        return self.parsed.names
+
+    @cached_property
+    def written(self) -> frozenset[str] | None:
+        return settings.written(self.parsed.nodes, self.names)
 
     def module(self, statements: Iterable[Statement]) -> None:
         renamed = any(name in _EXECUTES for name in self.names.bound.values())
@@ -165,6 +183,11 @@ class _Reader:
         if (path := self._read_file(what)) is not None:
             self.files.append(path)
             return
+        if (setting := self._setting(call, what)) is not None:
+            self.takes.append(Unread(f"what {setting.name[:40]} says in its environment", call.lineno))
+            if setting.default is None:
+                return
+            what = setting.default
         self.used = set()
         try:
             value = self._value(what)
@@ -174,9 +197,8 @@ class _Reader:
             if self.room.take(data, self.depth):
                 self.inner.append(data)
         except _Unknown:
-            line = getattr(call, "lineno", 0)
             words = f"{self.names.dotted(call.func)} of what is only known when it runs, or is too much to be read"
-            self.hidden.append(f"line {line}: {words}")
+            self.hidden.append(Unread(words, call.lineno))
             return
         self.payload |= self.used
 
@@ -191,6 +213,12 @@ class _Reader:
             return None
         path = opened.args[0]
         return path.value if isinstance(path, ast.Constant) and isinstance(path.value, str) else None
+
+    def _setting(self, call: ast.Call, what: ast.expr) -> settings.Setting | None:
+        """What an eval reads of its environment, unless the script itself may have put it there."""
+        if not self.names.dotted(call.func).endswith("eval") or (found := settings.read(what, self.names)) is None:
+            return None
+        return found if self.written is not None and found.name not in self.written else None
 
     # ------------------------------------------------------------ values of expressions
 
