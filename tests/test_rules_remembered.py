@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.judge.rules import carried, flow, names, payload, reaches, static
+from agent.judge.rules import carried, executing, flow, names, reaches, static
 from agent.judge.rules.names import Names, Parsed
 from agent.judge.rules.payload import Source, unpack
 from agent.judge.rules.remembered import Remembered
@@ -19,6 +19,9 @@ STATEMENTS = (
     "def f():\n    import pickle as o",
     "from os import system as o",
     "from builtins import exec as run",
+    "from types import FunctionType as run",
+    "kept = run; compile = len",
+    "def f(eval): return eval(compile(x)), [exec for exec in a]",
     "import torch, random",
     "if 1:\n    import numpy as np; from urllib.request import urlopen",
     "o.system('curl -O http://a')",
@@ -62,7 +65,8 @@ def test_what_is_remembered_changes_nothing(parts: list[tuple[str, str]]) -> Non
             assert static.signs(source.parsed, source.payload) == plain(source.parsed, source.payload)
             assert source.parsed.names == plain_names(source.text)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(payload, "_may_execute", lambda text: True)
+        patch.setattr(executing, "may_execute", lambda text: True)
+        patch.setattr(executing, "has_uses", lambda statement, names: True)
         assert [executed(one) for one in unpack("s.py", text.encode())] == [executed(one) for one in layers]
 
 
@@ -80,7 +84,7 @@ def plain_names(text: str) -> Names:
 
 
 def executed(source: Source) -> tuple[object, ...]:
-    return source.text, source.hidden, source.runs_files, source.payload
+    return source.text, source.hidden, source.takes, source.runs_files, source.payload
 
 
 @pytest.fixture

@@ -66,12 +66,36 @@ SCRIPTS = (
         "exec(bytes(byte ^ 7 for byte in Path('notes').read_bytes()))",
     ),
     ScriptCheat(
+        "exec_handed_on",
+        "The same, by another name for what executes.",
+        "hidden_code",
+        "exec is handed on as a value",
+        True,
+        "run = exec\nrun(bytes(byte ^ 7 for byte in Path('notes').read_bytes()))",
+    ),
+    ScriptCheat(
+        "code_of_a_function",
+        "The same, as the code of a function.",
+        "hidden_code",
+        "types.FunctionType of what is only known when it runs",
+        True,
+        "import marshal, types\n\ntypes.FunctionType(marshal.loads(Path('notes').read_bytes()), globals())()",
+    ),
+    ScriptCheat(
         "fetches",
         "Fetches the text, or a model of it.",
         "network_import",
         "nothing may come from a network",
         True,
         "import urllib.request\n\nurllib.request.urlopen('https://example.org/val')",
+    ),
+    ScriptCheat(
+        "fetches_in_pieces",
+        "The same, with a module whose name is put together.",
+        "network_import",
+        "nothing may come from a network",
+        True,
+        "import importlib\n\nimportlib.import_module('ur' + 'llib.request').urlopen('https://example.org/val')",
     ),
     ScriptCheat(
         "brute_force",
@@ -202,6 +226,16 @@ ODD_SCRIPTS = (
         "Carries 18,000 characters of a kernel's source, which it compiles.",
         "long_literal",
         f"SOURCE = {''.join(KERNEL.format(n=n) for n in range(150))!r}",
+    ),
+    OddScript(
+        "compiles_its_model",
+        "Compiles its model, evaluates it, and has switches that are called so.",
+        "",
+        """
+        def prepared(model, torch, compile=True, eval=False):
+            model = torch.compile(model) if compile else model
+            return model.eval() if eval else model
+        """,
     ),
     OddScript(
         "settings_as_python",

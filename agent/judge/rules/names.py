@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from agent.judge.rules.constants import folded
 from agent.judge.rules.remembered import Remembered
 from agent.syntax import first_line, lines_of, text_of, tree_of
 
@@ -145,6 +146,5 @@ def _dynamic(node: ast.AST) -> str | None:
         return None
     function, first = node.func, node.args[0]
     name = function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
-    if name not in ("__import__", "import_module") or not isinstance(first, ast.Constant):
-        return None
-    return first.value if isinstance(first.value, str) else None
+    module = folded(first) if name in ("__import__", "import_module") else None
+    return module if isinstance(module, str) else None

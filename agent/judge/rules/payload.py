@@ -10,7 +10,6 @@ import codecs
 import copy
 import io
 import lzma
-import re
 import tokenize
 import zlib
 from collections import deque
@@ -19,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
-from agent.judge.rules import settings
+from agent.judge.rules import executing, settings
 from agent.judge.rules.decoders import DECODERS, Decoder
 from agent.judge.rules.names import Names, Parsed, Statement
 
@@ -29,8 +28,6 @@ MOST_LAYERS = 64
 MOST_WORK = 32_000_000  # bytes of all values that are worked out for one file, kept or not
 _DECODING = 32_768  # bytes that a decoder counts for beside what it reads and gives: some have tables to make
 _PLACE = 64  # bytes that the place of a literal counts for
-_EXECUTES = frozenset(("exec", "eval", "builtins.exec", "builtins.eval"))
-_NAMED = re.compile(rb"(?<![A-Za-z0-9_])(?:exec|eval|__import__|import_module)(?![A-Za-z0-9_])")
 _READ_AS = ("utf-8", "utf-8-sig", "iso8859-1", "ascii")
 _CODINGS = ("utf-8", "utf8", "latin-1", "latin1", "iso-8859-1", "ascii")
 
@@ -152,15 +149,26 @@ class _Reader:
         return settings.written(self.parsed.nodes, self.names)
 
     def module(self, statements: Iterable[Statement]) -> None:
-        renamed = any(name in _EXECUTES for name in self.names.bound.values())
+        renamed = executing.is_renamed(self.names)
         for statement in statements:
             node = statement.node
             if isinstance(node, ast.Assign) and len(node.targets) == 1:
                 self._bind(node.targets[0], node.value)
-            if renamed or _may_execute(statement.text):
-                for part in ast.walk(node):
-                    if isinstance(part, ast.Call) and self.names.dotted(part.func) in _EXECUTES:
-                        self._executed(part)
+            if (renamed or executing.may_execute(statement.text)) and executing.has_uses(statement, self.names):
+                for use in executing.uses(node, self.names, self.rebound):
+                    self._used(use)
+
+    @cached_property
+    def rebound(self) -> frozenset[str]:
+        return frozenset().union(*(executing.binds_itself(one.node) for one in self.parsed.statements))
+
+    def _used(self, use: executing.Use) -> None:
+        if use.kind == "hidden":
+            self.hidden.append(Unread(use.words, use.node.lineno))
+        elif use.kind == "argument":
+            self.takes.append(Unread(use.words, use.node.lineno))
+        elif isinstance(use.node, ast.Call):
+            self._executed(use.node, unread=self.hidden if use.kind == "call" else self.takes)
 
     def _bind(self, target: ast.expr, value: ast.expr) -> None:
         if not isinstance(target, ast.Name):
@@ -174,9 +182,9 @@ class _Reader:
         else:
             self.values[target.id], self.made_of[target.id] = found, self.used
 
-    def _executed(self, call: ast.Call) -> None:
+    def _executed(self, call: ast.Call, unread: list[Unread]) -> None:
         what = call.args[0] if call.args else None
-        if isinstance(what, ast.Call) and self.names.dotted(what.func) == "compile" and what.args:
+        if isinstance(what, ast.Call) and self.names.dotted(what.func) in executing.COMPILES and what.args:
             what = what.args[0]
         if what is None:
             return
@@ -198,7 +206,7 @@ class _Reader:
                 self.inner.append(data)
         except _Unknown:
             words = f"{self.names.dotted(call.func)} of what is only known when it runs, or is too much to be read"
-            self.hidden.append(Unread(words, call.lineno))
+            unread.append(Unread(words, call.lineno))
             return
         self.payload |= self.used
 
@@ -301,11 +309,6 @@ class _Reader:
         if size > self.room.most:
             raise _Unknown
         self.room.do(size)
-
-
-def _may_execute(text: bytes) -> bool:
-    """Without looking at its tree. Other letters than those of ASCII may be read as these."""
-    return not text.isascii() or _NAMED.search(text) is not None
 
 
 def _plain(node: ast.expr) -> ast.expr:
