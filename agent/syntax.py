@@ -133,6 +133,7 @@ _trees: dict[str, ast.Module] = {}  # the last one, if nobody has asked for it y
 # By text: the grammar looks at nothing around a statement of a module, so the same text has the same tree.
 # A statement is kept as long as a remembered script has it.
 _statements: WeakValueDictionary[bytes, Statement] = WeakValueDictionary()
+_TAKEN_OUT = "taken_out"
 _EMPTY = ast.dump(ast.Pass())
 _MODULE = ast.dump(ast.Module([ast.Pass()], []))
 
@@ -239,9 +240,23 @@ def _strip(statement: ast.stmt) -> Iterator[facts.Fact]:
             body = getattr(node, field, None)
             if isinstance(body, list):
                 kept = [statement for statement in body if not _is_docstring(statement)]
+                if len(kept) < len(body):
+                    alone = [statement.value.value for statement in body if _is_docstring(statement)]
+                    setattr(node, _TAKEN_OUT, [*getattr(node, _TAKEN_OUT, ()), *alone])
                 setattr(node, field, kept if kept or not body else [ast.Pass()])
         if isinstance(node, ast.Constant):
             node.kind = None
+
+
+def alone_in(node: ast.AST) -> Iterator[str | bytes]:
+    """A string that stands alone as a statement: the node is one, or had some that were taken out of its tree."""
+    if (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str | bytes)
+    ):
+        yield node.value.value
+    yield from getattr(node, _TAKEN_OUT, ())
 
 
 def _is_docstring(node: ast.AST) -> bool:

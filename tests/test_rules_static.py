@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from agent import syntax
 from agent.judge.rules import static
 from agent.judge.rules.payload import unpack
 from agent.records import Finding
@@ -44,6 +45,16 @@ def told(text: str) -> list[tuple[int, str, str]]:
         (f"BLOB = {('// a story of two cats;' + chr(10)) * 900!r}", (1, "invalid", "long_literal")),
         (f"BLOB = {PROSE * 400!r}", (1, "invalid", "long_literal")),
         (f"BLOB = {PACKED!r}", (1, "invalid", "long_literal")),
+        ("\n".join(f"a{n} = {['x' * 60] * 10}" for n in range(200)), (1, "flag", "many_literals")),
+        ("\n".join(f"a{n} = {list(range(10_000, 10_999))}" for n in range(20)), (1, "flag", "many_literals")),
+        ("class T:\n" + "".join(f"    a{n}_the_story_goes = 0\n" for n in range(4_000)), (1, "flag", "many_literals")),
+        ("f(" + "".join(f"a{n}_the_story_goes_on=0, " for n in range(4_000)) + ")", (1, "flag", "many_literals")),
+        ("x = 1\n" + "".join(f"'{'x' * 900}'\n" for n in range(90)) + "print(__doc__)", (1, "flag", "many_literals")),
+        (f"{PROSE * 400!r}\nTEXT = __doc__", (1, "invalid", "long_literal")),
+        (f"def f():\n    {PROSE * 400!r}\nTEXT = f.__doc__", (1, "invalid", "long_literal")),
+        (f"def f():\n    {PROSE * 400!r}\nTEXT = open(__file__).read()", (1, "flag", "many_comments")),
+        (f"# {'a story ' * 4_000}\nTEXT = open(__file__).read()", (1, "flag", "many_comments")),
+        ("import inspect\ndef f():\n" + " a()  # a tale\n" * 2_100 + "inspect.getsource", (1, "flag", "many_comments")),
         # 2: training opens validation files
         ("def train():\n return open('data/fineweb_val_000000.bin', 'rb').read()", (2, "flag", "reads_validation")),
         ("def pack_artifact(p):\n return (p / 'val' / 'docs.jsonl').read_text()", (2, "flag", "reads_validation")),
@@ -265,6 +276,9 @@ def test_each_sign_is_seen(text: str, sign: tuple[int, str, str]) -> None:
         "for seed in (1, 2):\n print(seed)",
         "import random\ndocs = random.Random(0).sample(docs, len(docs))",
         "import argparse\nparser = argparse.ArgumentParser(description=__doc__)\nhere = Path(__file__).parent",
+        f"{PROSE * 200!r}\nimport argparse\nparser = argparse.ArgumentParser(description=__doc__)",
+        "# a comment\n" * 1_000 + "print(len(open(__file__).read()))",
+        "# a comment\n" * 20_000 + "x = 1",
         "compile = True\nif compile:\n model = torch.compile(model)",
         "def main(compile=True, eval=False):\n if eval or compile:\n  model.eval()",
         "def main(args):\n for eval in args.evals:\n  eval(model)\n[exec() for exec in args.executors]",
@@ -292,6 +306,22 @@ def test_an_edit_answers_for_what_it_adds_alone() -> None:
     assert [one.name for one in added] == ["unpickles", "network_import"]
     twice = static.new("bytes_per_token = 2\n", "bytes_per_token = 2\nbytes_per_token = 2\n")
     assert [one.name for one in twice] == ["fixed_bytes"]
+
+
+@pytest.mark.parametrize(("text", "many"), [("a{n} = '{x}'\n", 1_200), ("# {x}\nb = __file__\n", 500)])
+def test_of_what_is_counted_over_a_script_an_edit_answers_for_what_it_adds(text: str, many: int) -> None:
+    before = "".join(text.format(n=n, x="x" * 60) for n in range(many))
+    (sign,) = static.of_text(before)
+    assert sign.size > 60 * many
+    assert static.new(before, f"{before}y = '{'y' * 900}'\n") == []
+    assert [one.name for one in static.new(before, before + text.format(n=many, x="y" * 1_990) * 2)] == [sign.name]
+    assert [one.name for one in static.new("x = 1\n", before)] == [sign.name]
+
+
+def test_docstrings_are_counted_though_the_tree_was_looked_at_before() -> None:
+    text = f"def f(a):\n    {PROSE * 401!r}\n    if a:\n        1\n        {PROSE * 402!r}\nTEXT = f.__doc__\n"
+    syntax.read("s.py", text)
+    assert told(text) == [(1, "invalid", "long_literal")] * 2
 
 
 def test_code_that_nobody_can_read_is_the_same_where_it_was_moved_to() -> None:

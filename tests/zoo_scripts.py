@@ -4,6 +4,7 @@ what honest scripts do that looks like one.
 Takes a row; gives what the guard says of the edit. No code of these is ever run.
 """
 
+import re
 import textwrap
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,8 @@ from tests.judging import CANDIDATES
 from tests.zoo import texts
 from tests.zoo_runs import TRACK
 
+TEXT = "".join(texts("synth").val)
+WORDS = re.findall("[a-z]+", TEXT)
 HONEST = (CANDIDATES / "trained.py").read_text()
 
 
@@ -55,7 +58,47 @@ SCRIPTS = (
         "long_literal",
         "a literal of",
         True,
-        f"TEXT = {''.join(texts('synth').val) * 2!r}",
+        f"TEXT = {TEXT * 2!r}",
+    ),
+    ScriptCheat(
+        "text_in_pieces",
+        "The same, in pieces of sixty characters.",
+        "many_literals",
+        "characters together",
+        False,
+        f"TEXT = {[TEXT[at : at + 60] for at in range(0, len(TEXT), 60)] * 6!r}",
+    ),
+    ScriptCheat(
+        "text_in_numbers",
+        "The same, as lists of 999 numbers.",
+        "many_literals",
+        "characters together",
+        False,
+        "\n".join(f"TEXT_{at} = {[*(TEXT * 2).encode()[at : at + 999]]!r}" for at in range(0, len(TEXT) * 2, 999)),
+    ),
+    ScriptCheat(
+        "text_in_names",
+        "The same, in the names of a class's members.",
+        "many_literals",
+        "characters together",
+        False,
+        "class Text:\n" + "".join(f"    a{n}_{word} = 0\n" for n, word in enumerate(WORDS * 5)),
+    ),
+    ScriptCheat(
+        "text_in_docstring",
+        "The same, in a docstring that it reads.",
+        "long_literal",
+        "(a docstring)",
+        True,
+        f"def text():\n    {TEXT * 2!r}\n\n\nTEXT = text.__doc__",
+    ),
+    ScriptCheat(
+        "text_in_comment",
+        "The same, in a comment, and reads its own file.",
+        "many_comments",
+        "it reads its own text",
+        False,
+        f"# {' '.join(WORDS * 2)}\nTEXT = Path(__file__).read_text()",
     ),
     ScriptCheat(
         "hidden_code",

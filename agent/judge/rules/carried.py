@@ -4,12 +4,14 @@ Takes a parsed script; gives `Literals`. What a model knows belongs into the art
 """
 
 import ast
+import re
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from agent.judge.rules.names import Parsed
 from agent.judge.rules.signs import Sign
+from agent.syntax import alone_in
 
 # A literal that is longer holds text or weights, which belong into the artifact; a list of a vocabulary is shorter.
 LONG, TOO_LONG = 2_000, 16_384  # characters
@@ -18,46 +20,102 @@ LONGEST_PROGRAM = 65_536  # characters of one in another language that is compil
 _CODE_ENDS = tuple(";{})(,=&|+\\")
 _CODE_SHARE = 0.7  # of its characters stand in lines that end as no prose does
 _PROGRAM_PACKED = 1 / 3
-ALL_LITERALS = 65_536  # characters of all together
+ALL_LITERALS = 65_536  # characters of all together, names too, which are four times those of the trainer
+
+
+# By these a script reads its own text, and by the first its docstrings alone.
+_READS_DOCSTRINGS = re.compile(rb"__doc__|getdoc\b")
+_READS_ITSELF = re.compile(rb"__file__|__loader__|__spec__|\bargv\s*\[\s*0|getsource|getcomments|co_consts|linecache")
+_COMMENT = re.compile(rb"#[^\n]*")
+_SPELT: dict[type[ast.AST], str] = {
+    ast.Name: "id", ast.Attribute: "attr", ast.arg: "arg", ast.keyword: "arg", ast.alias: "name",
+    ast.FunctionDef: "name", ast.ClassDef: "name",
+}  # fmt: skip
 
 
 class Literals(NamedTuple):
-    """The long ones, and how many characters all have together."""
+    """What statements carry: the long literals, and how much there is of what else text can be hidden in."""
 
     signs: tuple[Sign, ...]
     characters: int
+    """Of all literals, and of all names, each once in a statement."""
+    docstrings: tuple[int, ...]
+    """Characters of each."""
+    comments: int
+    """Characters, and those of strings behind a #."""
+    reads_docstrings: bool
+    reads_itself: bool
 
 
 def literals(parsed: Parsed, payload: Collection[tuple[int, int]] = ()) -> Literals:
     """Validation text, or the weights of a model of it, can be written into a script."""
     docstrings = _docstrings(parsed)
-    found, characters = list[Sign](), 0
+    found, characters, names, texts = list[Sign](), 0, set[str](), [one.text for one in parsed.statements]
     for node in parsed.nodes:
-        if isinstance(node, ast.Constant):
+        if (spelt := _SPELT.get(type(node))) is not None:
+            names.add(getattr(node, spelt) or "")
+        elif isinstance(node, ast.Constant):
             if node in docstrings or (node.lineno, node.col_offset) in payload:
                 continue
             size = _length(node.value)
-            characters += size if size > 64 else 0
+            characters += _written(node)
             if size > LONG:
-                found.append(
-                    _long(f"{size:,} characters", node, surely=size > TOO_LONG and not _is_program(node.value))
-                )
+                surely = size > TOO_LONG and not _is_program(node.value)
+                found.append(_long(f"{size:,} characters", node.lineno, surely=surely))
         elif isinstance(node, ast.List | ast.Tuple | ast.Set | ast.Dict):
             items = len(node.keys) if isinstance(node, ast.Dict) else len(node.elts)
             if items > MANY:
-                found.append(_long(f"{items:,} items", node, surely=items > TOO_MANY))
-    return Literals(tuple(found), characters)
+                found.append(_long(f"{items:,} items", node.lineno, surely=items > TOO_MANY))
+    return Literals(
+        tuple(found),
+        characters + sum(map(len, names)),
+        tuple(len(one) for node in parsed.nodes if isinstance(node, ast.stmt) for one in alone_in(node)),
+        sum(len(one) for text in texts for one in _COMMENT.findall(text)),
+        any(_READS_DOCSTRINGS.search(text) for text in texts),
+        any(_READS_ITSELF.search(text) for text in texts),
+    )
 
 
-def _long(size: str, node: ast.expr, *, surely: bool) -> Sign:
+def together(found: Collection[Literals], between: int) -> Iterator[Sign]:
+    """In short pieces there is room as well, and in docstrings and comments, for a script that reads them. `between`:
+    characters of comments that stand in no statement."""
+    characters = sum(one.characters for one in found)
+    docstrings = [size for one in found for size in one.docstrings]
+    comments = between + sum(one.comments for one in found)
+    reads_itself = any(one.reads_itself for one in found)
+    if reads_docstrings := any(one.reads_docstrings for one in found):
+        yield from (
+            _long(f"{size:,} characters (a docstring)", 0, surely=True) for size in docstrings if size > TOO_LONG
+        )
+    if reads_itself:
+        characters += comments
+        said = comments + (0 if reads_docstrings else sum(docstrings))
+        if said > TOO_LONG:
+            words = f"it reads its own text, with comments and docstrings of {said:,} characters"
+            yield Sign(1, "flag", "many_comments", words, 0, said)
+    if reads_itself or reads_docstrings:
+        characters += sum(docstrings)
+    if characters > ALL_LITERALS:
+        words = f"literals and names of {characters:,} characters together"
+        yield Sign(1, "flag", "many_literals", words, 0, characters)
+
+
+def _long(size: str, line: int, *, surely: bool) -> Sign:
     words = f"a literal of {size}: text and weights belong into the artifact"
-    return Sign(1, "invalid" if surely else "flag", "long_literal", words, node.lineno)
+    return Sign(1, "invalid" if surely else "flag", "long_literal", words, line)
 
 
 def _length(value: object) -> int:
     if isinstance(value, str | bytes):
         return len(value)
     return value.bit_length() // 8 if type(value) is int else 0
+
+
+def _written(node: ast.Constant) -> int:
+    """As it stands there: of numbers the digits."""
+    if isinstance(node.value, str | bytes):
+        return len(node.value)
+    return (node.end_col_offset or 0) - node.col_offset if isinstance(node.value, int | float | complex) else 0
 
 
 def _docstrings(parsed: Parsed) -> set[ast.Constant]:

@@ -87,13 +87,16 @@ class Parsed:
 
     statements: tuple[Statement, ...]
     names: Names
+    between: int = 0
+    """Bytes of its text that stand in no statement: comments."""
 
     @classmethod
     def of(cls, text: str) -> "Parsed":
         """Raises what `ast.parse` does."""
         lines = lines_of(text)
         statements = tuple(Statement(node, text_of(node, lines), first_line(node)) for node in tree_of(text).body)
-        return cls(statements, Names.of(statements))
+        size = sum(map(len, lines)) - sum(len(one.text) - one.text.count(b"\n") for one in statements)
+        return cls(statements, Names.of(statements), size)
 
     def only(self, statement: Statement) -> "Parsed":
         """One statement of it, as if there were no others but the imports."""

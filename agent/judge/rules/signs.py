@@ -24,6 +24,8 @@ class Sign:
     name: str
     words: str
     line: int
+    size: int = 0
+    """Of what is counted over the whole script: an edit answers for what it adds to it."""
 
     def key(self) -> tuple[int, str, str]:
         """The same in another version of the script, wherever it stands there."""

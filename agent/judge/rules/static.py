@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from agent.judge.rules import carried, flow, own_file, packages, reaches, seeds
-from agent.judge.rules.carried import ALL_LITERALS, Literals
+from agent.judge.rules.carried import LONG, Literals
 from agent.judge.rules.names import Parsed, Statement, words_of
 from agent.judge.rules.payload import Source, unpack
 from agent.judge.rules.remembered import Remembered
@@ -43,18 +43,23 @@ def of_text(text: str, longest: int = LONGEST) -> tuple[Sign, ...]:
 
 def longest(before: str) -> int:
     """Characters that an edit may come to."""
-    unread = any(one.severity == "invalid" and one.name in ("too_long", "hidden_code") for one in of_text(before))
+    unread = any(
+        one.severity == "invalid" and one.name in ("too_long", "hidden_code") for one in of_text(before, LONGEST)
+    )
     return LONGEST_OWN if unread else LONGEST
 
 
 def new(before: str, after: str) -> list[Sign]:
     """What an edit adds."""
     most = longest(before)
-    known = Counter(one.key() for one in of_text(before, most))
+    old = of_text(before, most)
+    known, sizes = Counter(one.key() for one in old), {one.name: one.size for one in old}
     found = []
     for one in of_text(after, most):
         known[one.key()] -= 1
-        if known[one.key()] < 0:
+        if one.size:
+            found += [one] if one.size > sizes.get(one.name, -LONG) + LONG else []
+        elif known[one.key()] < 0:
             found.append(one)
     return found
 
@@ -81,7 +86,7 @@ def signs(parsed: Parsed, payload: Collection[tuple[int, int]] = ()) -> list[Sig
     What is nested too deeply hides nothing but itself, and not its imports and literals: they take a look at each node.
     """
     found = [*reaches.imports(parsed.names)]
-    characters, validation, deepest = 0, False, _deepest(parsed.statements)
+    written, validation, deepest = list[Literals](), False, _deepest(parsed.statements)
     looked_at: list[Statement] = []
     for statement in parsed.statements:
         alone = parsed.only(statement)
@@ -94,13 +99,12 @@ def signs(parsed: Parsed, payload: Collection[tuple[int, int]] = ()) -> list[Sig
         literals = carried.literals(alone, payload) if payload else shown.literals
         found += _moved(shown.signs, statement.line)
         found += literals.signs if payload else _moved(literals.signs, statement.line)
-        characters += literals.characters
+        written.append(literals)
     try:
         found += flow.together(replace(parsed, statements=tuple(looked_at))) if validation else ()
     except RecursionError:
         found.append(TOO_DEEP)
-    if characters > ALL_LITERALS:
-        found.append(Sign(1, "flag", "many_literals", f"literals of {characters:,} characters together", 0))
+    found += carried.together(written, parsed.between)
     return sorted(dict.fromkeys(found), key=lambda one: (one.line, one.rule, one.name, one.words))
 
 
