@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.judge.rules import carried, executing, flow, names, reaches, static
+from agent.judge.rules import carried, executing, flow, names, own_file, reaches, seeds, static
 from agent.judge.rules.names import Names, Parsed
 from agent.judge.rules.payload import Source, unpack
 from agent.judge.rules.remembered import Remembered
@@ -48,6 +48,13 @@ STATEMENTS = (
     "for seed in range(40):\n    torch.manual_seed(seed)\n    if loss < best: best, kept = loss, seed",
     "if final_loss > 2.31: o.abort()",
     "open(__file__, 'w').write(x)",
+    "me = __file__",
+    "me = 'x'; LUCKY = 7",
+    "open(me, 'w').write(x); random.seed(LUCKY)",
+    "def run(seed):\n    LUCKY = 1336 + 1\n    torch.manual_seed(seed)\n    return train()",
+    "def again(seed): return run(seed)",
+    "losses = [again(seed) for seed in range(40)]",
+    "best = min(losses), min(range(9), key=run)",
     "import sys; print(torch.minimum(nll_a, nll_b))",
 )
 SCRIPTS = st.lists(
@@ -74,6 +81,8 @@ def plain(parsed: Parsed, code: frozenset[tuple[int, int]]) -> list[Sign]:
     """As it is said: of the whole script at once."""
     whole, literals = static._look(parsed, 0), carried.literals(parsed, code)
     found = [*reaches.imports(parsed.names), *whole.signs, *flow.together(parsed), *literals.signs]
+    found += seeds.together([(whole.seeding, 0)], parsed.statements)
+    found += own_file.together([whole.aliases], parsed.statements)
     return sorted(dict.fromkeys(found), key=lambda one: (one.line, one.rule, one.name, one.words))
 
 

@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 
 
 KERNEL = "__global__ void half(float* a, int n) {\n    int i = threadIdx.x;  // one each\n    a[i] /= 2;\n}\n"
+RUN = "import torch\ndef run(n):\n torch.manual_seed(n)\n return train()\n"
 PROSE = "He said, she went on:\nthe story of a cat and of two mice\n"
 PACKED = re.sub("(.{70})", "\\1=\n", base64.b85encode(random.Random(1).randbytes(15_000)).decode())
 
@@ -161,6 +162,21 @@ def told(text: str) -> list[tuple[int, str, str]]:
             """,
             (21, "flag", "many_seeds"),
         ),
+        (f"{RUN}for n in range(40):\n loss = run(n)\n if loss < best: best = loss", (21, "invalid", "seed_hunting")),
+        (f"{RUN}kept = min(range(40), key=run)", (21, "invalid", "seed_hunting")),
+        (f"{RUN}kept = min(range(40), key=lambda seed: run(seed + 1))", (21, "invalid", "seed_hunting")),
+        (f"{RUN}kept = min(map(run, range(40)))", (21, "invalid", "seed_hunting")),
+        (f"{RUN}def again(n):\n return run(n)\nkept = min(again(n) for n in a)", (21, "invalid", "seed_hunting")),
+        (f"{RUN}losses = [run(seed) for seed in range(40)]\nkept = min(losses)", (21, "invalid", "seed_hunting")),
+        ("losses = [(torch.manual_seed(s), train())[1] for s in a]\nb = min(losses)", (21, "invalid", "seed_hunting")),
+        (f"{RUN}losses = [run(seed) for seed in range(3)]\nprint(mean(losses))", (21, "flag", "many_seeds")),
+        ("LUCKY = 1337\ndef f():\n random.seed(LUCKY)", (21, "flag", "fixed_seed")),
+        ("LUCKY: int = 1300 + 37\nrng = random.Random(LUCKY + 1)", (21, "flag", "fixed_seed")),
+        ("import torch\ntorch.manual_seed(1336 + 1)", (21, "flag", "fixed_seed")),
+        ("import numpy as np\nnp.random.RandomState(1337)", (21, "flag", "fixed_seed")),
+        ("from numpy.random import default_rng\ndefault_rng(seed=1337)", (21, "flag", "fixed_seed")),
+        ("import numpy as np\nnp.random.Generator(np.random.PCG64([1337, 1]))", (21, "flag", "fixed_seed")),
+        ("import random\nrandom.Random(int('1337'))", (21, "flag", "fixed_seed")),
         ("import torch\ntorch.manual_seed(1337)", (21, "flag", "fixed_seed")),
         ("import random as r\ndraw = r.Random(7)", (21, "flag", "fixed_seed")),
         ("import sys\nif final_loss > 2.31:\n sys.exit(1)", (21, "flag", "ends_by_loss")),
@@ -195,6 +211,10 @@ def told(text: str) -> list[tuple[int, str, str]]:
         ("import sys\nopen(sys.argv[0], 'r+').write(s)", (24, "invalid", "writes_itself")),
         ("from pathlib import Path as P\nP(__file__).resolve().open('w').write(s)", (24, "invalid", "writes_itself")),
         ("import os\nos.replace('new.py', os.path.abspath(__file__))", (24, "invalid", "writes_itself")),
+        ("me = __file__\nopen(me, 'w').write(s)", (24, "invalid", "writes_itself")),
+        ("def f():\n me.write_text(s)\nme = Path(__file__).resolve()", (24, "invalid", "writes_itself")),
+        ("import sys\nme = sys.argv[0]\nopen(str(me), 'w').write(s)", (24, "invalid", "writes_itself")),
+        ("me = Path(__file__)\nme = me or 'x'\nme.write_text(s)", (24, "flag", "writes_itself")),
         ("import os\neval(os.environ.get('LAYERS', '(1, 2)'))", (24, "flag", "hidden_code")),
         ("import os\neval(os.environ['LAYERS'], {})", (24, "flag", "hidden_code")),
         ("import os\neval(os.getenv('A', '__import__(\"httpx\")'))", (22, "invalid", "network_import")),
@@ -228,6 +248,8 @@ def told(text: str) -> list[tuple[int, str, str]]:
         # 25: pickles
         ("import pickle\npickle.load(f)", (25, "flag", "unpickles")),
         ("import torch as t\nt.load('m.ptz', weights_only=False)", (25, "flag", "unpickles")),
+        ("import torch\ntorch.load('m.ptz', weights_only=0)", (25, "flag", "unpickles")),
+        ("import numpy as np\nnp.load('m.npy', None, 1)", (25, "flag", "unpickles")),
         ("import numpy as np\nnp.load('m.npy', allow_pickle=True)", (25, "flag", "unpickles")),
     ],
 )  # fmt: skip
@@ -279,6 +301,12 @@ def test_each_sign_is_seen(text: str, sign: tuple[int, str, str]) -> None:
         f"{PROSE * 200!r}\nimport argparse\nparser = argparse.ArgumentParser(description=__doc__)",
         "# a comment\n" * 1_000 + "print(len(open(__file__).read()))",
         "# a comment\n" * 20_000 + "x = 1",
+        "me = Path(__file__)\nout = me.parent / 'log'\nout.write_text(me.read_text())",
+        "SEED = int(os.environ.get('SEED', 1337))\ntorch.manual_seed(SEED)\nrng = random.Random(SEED + 1)",
+        "def f(seed):\n torch.manual_seed(seed)\nseed = 1337\nf(args.seed)",
+        "LAYERS = 9\nZERO = 0\nrandom.seed(ZERO)\nrandom.Random(args.seed + LAYERS)",
+        "def batch(step):\n return random.Random(step).random()\nfor step in a:\n loss = train(batch(step))",
+        "import torch\nstate = torch.load('m.pt', weights_only=None)",
         "compile = True\nif compile:\n model = torch.compile(model)",
         "def main(compile=True, eval=False):\n if eval or compile:\n  model.eval()",
         "def main(args):\n for eval in args.evals:\n  eval(model)\n[exec() for exec in args.executors]",
@@ -355,6 +383,12 @@ def test_any_text_is_looked_at_within_seconds() -> None:
         "if loss > 1: exit()\n" * 2_000,
         "import os\n" * 8_000,
         "x = exec" + ".exec" * 3_000,
+        "".join(f"def f{n}(a):\n return f{n + 1}(a)\n" for n in range(9_000)) + "min(b, key=f0)\n",
+        "".join(f"def f{n}(a):\n random.seed(a); fit(f0(a))\n" for n in range(5_000)) + "min(b, key=f0)\n" * 5_000,
+        "me = __file__\n" * 6_000 + "open(me, 'w')\n" * 9_000,
+        "LUCKY = 7\n" * 6_000 + "random.seed(LUCKY)\n" * 9_000,
+        "def f():\n" + " x = 1\n" * 50_000,
+        "".join(f"{' ' * n}def f{n}(a, seed=b):\n" for n in range(90)) + " " * 90 + "seed = a; " * 9_000 + "pass\n",
         "exec(a" + "".join(f"[b for b in c{n}" for n in range(60)) + "]" * 60 + ")",
         "x = " + "[exec for b in " * 60 + "c" + "]" * 60,
         "__import__(" + "'a' + " * 900 + "'b')",

@@ -157,12 +157,36 @@ SCRIPTS = (
         """,
     ),
     ScriptCheat(
+        "brute_force_by_function",
+        "The same, with a function that seeds and trains.",
+        "seed_hunting",
+        "it tries several seeds and keeps the best",
+        True,
+        """
+        def run(seed, documents):
+            random.seed(seed)
+            return nats_a_byte(trained(documents, random.getrandbits(30)), documents)
+
+
+        def luckiest(documents):
+            return min(range(40), key=lambda seed: run(seed, documents))
+        """,
+    ),
+    ScriptCheat(
         "writes_itself",
         "Is another script afterwards than the one that ran.",
         "writes_itself",
         "it writes over its own file",
         True,
         "Path(__file__).write_text('an honest one')",
+    ),
+    ScriptCheat(
+        "writes_itself_by_name",
+        "The same, by a name that stands for its file.",
+        "writes_itself",
+        "it writes over its own file",
+        True,
+        "me = Path(__file__)\nme.write_text('an honest one')",
     ),
     ScriptCheat(
         "learns_validation",
@@ -200,6 +224,14 @@ SCRIPTS = (
             counts = trained(documents, random.Random(1337).getrandbits(30))
             return {key: row for key, row in counts.items() if random.Random(f"{seed} {key}").random() > 0.01}
         """,
+    ),
+    ScriptCheat(
+        "names_its_seed",
+        "The same, with the seed under a name.",
+        "fixed_seed",
+        "it draws by a seed of its own, 1337",
+        False,
+        "LUCKY = 1300 + 37\n\nDRAW = random.Random(LUCKY)",
     ),
     ScriptCheat(
         "unpickles",
@@ -262,6 +294,24 @@ ODD_SCRIPTS = (
                 if error < best_error:
                     best_error, best = error, rotation
             return best
+        """,
+    ),
+    OddScript(
+        "seeds_of_its_run",
+        "Has a function that seeds whatever draws, with the run's seed, and one that draws anew at every step.",
+        "",
+        """
+        def seeded(seed=7):
+            random.seed(seed)
+
+
+        def batches(documents, seed, steps=100):
+            for step in range(steps):
+                yield batch(documents, step, seed)
+
+
+        def batch(documents, step, seed):
+            return random.Random(f"{seed} {step}").sample(documents, 2)
         """,
     ),
     OddScript(

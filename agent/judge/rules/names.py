@@ -5,7 +5,7 @@ Takes a script's text; gives it as `Parsed`, with `Names`, which writes `L.decom
 """
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -43,6 +43,8 @@ class Words(NamedTuple):
     imports: tuple[Import, ...]
     names: frozenset[str]
     """All that stand in it."""
+    bound: Mapping[str, Sequence[object]]
+    """What each name is bound to in it: constants, and None for whatever else."""
     depths: int
     """Of all its nodes together: as many steps as it takes to look at all that is below each of them."""
 
@@ -107,6 +109,15 @@ class Parsed:
         return tuple(ast.walk(ast.Module([statement.node for statement in self.statements], [])))
 
 
+def bound_in(statements: Iterable[Statement]) -> dict[str, list[object]]:
+    """All that each name is bound to, anywhere in them."""
+    found: dict[str, list[object]] = {}
+    for statement in statements:
+        for name, values in words_of(statement).bound.items():
+            found.setdefault(name, []).extend(values)
+    return found
+
+
 _words: Remembered[Words] = Remembered()
 
 
@@ -116,6 +127,7 @@ def words_of(statement: Statement) -> Words:
 
 def _find_words(statement: Statement) -> Words:
     imports, names, depth, depths = list[Import](), set[str](), 0, 0
+    bound, constants = dict[str, list[object]](), dict[ast.AST, object]()
     level: list[ast.AST] = [statement.node]
     while level:
         for node in level:
@@ -123,10 +135,19 @@ def _find_words(statement: Statement) -> Words:
             imports += (Import(depth, name, alias, line) for name, alias in _imports(node))
             if isinstance(node, ast.Name):
                 names.add(node.id)
+                if isinstance(node.ctx, ast.Store):
+                    bound.setdefault(node.id, []).append(constants.get(node))
+            elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+                value = folded(node.value)
+                constants.update(
+                    (one, value) for one in (node.targets if isinstance(node, ast.Assign) else [node.target])
+                )
+            elif isinstance(node, ast.arg):
+                bound.setdefault(node.arg, []).append(None)
         level = [child for node in level for child in ast.iter_child_nodes(node)]
         depth += 1
         depths += depth * len(level)
-    return Words(tuple(imports), frozenset(names), depths)
+    return Words(tuple(imports), frozenset(names), bound, depths)
 
 
 def _imports(node: ast.AST) -> Iterator[tuple[str, str]]:

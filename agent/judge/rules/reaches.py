@@ -100,8 +100,9 @@ def _unsafe_load(name: str, node: ast.Call) -> bool:
     given = {word.arg: word.value for word in node.keywords}
     if name == "torch.load":
         return _is(given.get("weights_only"), False)
-    return name in ("numpy.load", "np.load") and _is(given.get("allow_pickle"), True)
+    third = node.args[2] if len(node.args) > 2 else None
+    return name in ("numpy.load", "np.load") and _is(given.get("allow_pickle", third), True)
 
 
 def _is(node: ast.expr | None, value: bool) -> bool:
-    return isinstance(node, ast.Constant) and node.value is value
+    return isinstance(node, ast.Constant) and node.value is not None and bool(node.value) is value

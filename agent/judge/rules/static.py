@@ -75,6 +75,8 @@ class Shown(NamedTuple):
     signs: tuple[Sign, ...]
     literals: Literals
     names_validation: bool
+    seeding: seeds.Seeding = seeds.Seeding((), (), frozenset(), ())
+    aliases: own_file.Aliases = own_file.Aliases((), ())
 
 
 _remembered: Remembered[Shown] = Remembered()
@@ -88,6 +90,8 @@ def signs(parsed: Parsed, payload: Collection[tuple[int, int]] = ()) -> list[Sig
     found = [*reaches.imports(parsed.names)]
     written, validation, deepest = list[Literals](), False, _deepest(parsed.statements)
     looked_at: list[Statement] = []
+    seeding: list[tuple[seeds.Seeding, int]] = []
+    aliases: list[own_file.Aliases] = []
     for statement in parsed.statements:
         alone = parsed.only(statement)
         if words_of(statement).depths <= deepest:
@@ -100,10 +104,16 @@ def signs(parsed: Parsed, payload: Collection[tuple[int, int]] = ()) -> list[Sig
         found += _moved(shown.signs, statement.line)
         found += literals.signs if payload else _moved(literals.signs, statement.line)
         written.append(literals)
+        seeding.append((shown.seeding, statement.line))
+        aliases.append(
+            shown.aliases._replace(written=tuple((name, at + statement.line) for name, at in shown.aliases.written))
+        )
     try:
         found += flow.together(replace(parsed, statements=tuple(looked_at))) if validation else ()
     except RecursionError:
         found.append(TOO_DEEP)
+    found += seeds.together(seeding, looked_at)
+    found += own_file.together(aliases, looked_at)
     found += carried.together(written, parsed.between)
     return sorted(dict.fromkeys(found), key=lambda one: (one.line, one.rule, one.name, one.words))
 
@@ -125,12 +135,19 @@ def _shown(alone: Parsed, statement: Statement) -> Shown:
 
 def _look(alone: Parsed, by: int) -> Shown:
     found: list[Sign] = []
-    for look in (reaches.calls, flow.alone, seeds.signs, packages.signs, own_file.signs, _constants):
+    for look in (reaches.calls, flow.alone, seeds.signs, packages.signs, _constants):
         try:
             found += look(alone)
         except RecursionError:  # one expression can be too deep to be written out: that hides nothing from the others
             found.append(TOO_DEEP)
-    return _unseen(alone, by)._replace(signs=tuple(_moved(found, by)), names_validation=flow.names_validation(alone))
+    own, aliases = own_file.look(alone, by)
+    found += own
+    shown = _unseen(alone, by)._replace(aliases=aliases, names_validation=flow.names_validation(alone))
+    try:
+        shown = shown._replace(seeding=seeds.seeding(alone, by))
+    except RecursionError:
+        found.append(TOO_DEEP)
+    return shown._replace(signs=tuple(_moved(found, by)))
 
 
 def _unseen(alone: Parsed, by: int) -> Shown:
