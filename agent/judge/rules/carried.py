@@ -4,7 +4,9 @@ Takes a parsed script; gives `Literals`. What a model knows belongs into the art
 """
 
 import ast
+import io
 import re
+import tokenize
 import zlib
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
@@ -42,7 +44,7 @@ class Literals(NamedTuple):
     docstrings: tuple[int, ...]
     """Characters of each."""
     comments: int
-    """Characters, and those of strings behind a #."""
+    """Characters; where they are few, those of strings behind a # too."""
     reads_docstrings: bool
     reads_itself: bool
 
@@ -70,7 +72,7 @@ def literals(parsed: Parsed, payload: Collection[tuple[int, int]] = ()) -> Liter
         tuple(found),
         characters + sum(map(len, names)),
         tuple(len(one) for node in parsed.nodes if isinstance(node, ast.stmt) for one in alone_in(node)),
-        sum(len(one) for text in texts for one in _COMMENT.findall(text)),
+        sum(map(_comments, texts)),
         any(_READS_DOCSTRINGS.search(text) for text in texts),
         any(_READS_ITSELF.search(text) for text in texts),
     )
@@ -109,6 +111,17 @@ def _length(value: object) -> int:
     if isinstance(value, str | bytes):
         return len(value)
     return value.bit_length() // 8 if type(value) is int else 0
+
+
+def _comments(text: bytes) -> int:
+    most = sum(map(len, _COMMENT.findall(text)))
+    if most <= LONG:
+        return most
+    try:  # what is packed has many a # that begins no comment
+        tokens = tokenize.tokenize(io.BytesIO(text).readline)
+        return sum(len(one.string) for one in tokens if one.type == tokenize.COMMENT)
+    except (tokenize.TokenError, SyntaxError):
+        return most
 
 
 def _written(node: ast.Constant) -> int:
