@@ -20,6 +20,7 @@ from agent.report.costs_shown import words, write
 from agent.store import Store, open_store, statements, talks
 from agent.store.rows import iso
 from agent.store.schema import machines
+from agent.store.schema.rented import STORAGE
 from agent.store.spending import NO_IDEA, open_s
 from tests.filling import add_campaign
 from tests.fixture_campaign import START, build
@@ -118,6 +119,23 @@ def test_bills_are_divided_to_the_cent_and_the_rest_was_idle(night: Store) -> No
     assert gain.usd == pytest.approx(gain.gpu_s * 2.1 / 1500) and gain.usd_each == pytest.approx(
         gain.usd / gain.milli_bpb
     )  # type: ignore[operator]
+
+
+def test_a_volume_costs_and_is_no_machine_that_stands_idle(night: Store) -> None:
+    rent(night)
+    before = of(night)
+    with night.write() as tx:
+        entry = budget.reserve(tx, 1, Amount(usd=10.0), "machine")
+        budget.settle(tx, entry, Amount(usd=0.5))
+        values = {"campaign_id": 1, "provider": f"pods{STORAGE}", "provider_id": "vol1", "kind": "volume of 50 GB"}
+        values |= {"gpus": 0, "state": "gone", "facts": {}, "usd_per_hour": 0.01, "entry_id": entry, "billed_usd": 0.5}
+        times = {"created": iso(START), "ended": iso(START + timedelta(hours=24))}
+        statements.add(tx.connection, machines, {**values, **times})
+    found = of(night)
+    assert (found.idle, found.paid_s) == (before.idle, before.paid_s)
+    assert found.whole.usd == pytest.approx(3.67 + 0.5)
+    volume = found.by_machine[-1]
+    assert (volume.words, volume.usd, volume.idle_usd) == (f"pods{STORAGE} volume of 50 GB", 0.5, 0.0)
 
 
 def budget_s(connection: object, run_id: int) -> float:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from agent.machines import book
-from agent.machines.caps import STORAGE
 from agent.machines.records import Machine
 from agent.records import Balance
 from agent.store import Reads
+from agent.store.schema.rented import STORAGE
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from agent.store import Reads
 from agent.store.rows import iso
 from agent.store.schema import ledger, machines
 
-STORAGE = " storage"  # ends the provider's and the backend's name of what is no machine (storage.py)
 _m = machines.c
 
 

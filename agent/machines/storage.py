@@ -18,6 +18,7 @@ from agent.records import Amount
 from agent.store import Tx, statements
 from agent.store.rows import iso
 from agent.store.schema import machines
+from agent.store.schema.rented import STORAGE
 
 AHEAD_S = 86400.0  # for which is set aside
 DUE_S = 43200.0  # before that time is over more is set aside
@@ -158,11 +159,11 @@ def _open(tx: Tx, renter: Renter) -> Sequence[Machine]:
 
 def _backend(renter: Renter) -> str:
     """No runner has this name, so that nobody takes a volume for a machine of his."""
-    return f"{renter.backend}{caps.STORAGE}"
+    return f"{renter.backend}{STORAGE}"
 
 
 def _provider(renter: Renter) -> str:
-    return f"{renter.provider.name}{caps.STORAGE}"
+    return f"{renter.provider.name}{STORAGE}"
 
 
 def _until(row: Machine) -> datetime:

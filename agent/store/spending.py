@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 from agent.store.reads import Reads
 from agent.store.rows import now
 from agent.store.schema import calls, conversations, events, ledger, machines, proposals, runs
+from agent.store.schema.rented import STORAGE
 
 NO_IDEA = "(led to no idea)"
 NO_PLANNER = "(of no conversation)"
@@ -47,7 +48,7 @@ class Bill(NamedTuple):
 
     lease: str  # as its runs name it
     words: str
-    gpu_s: float  # of all its GPUs, from the first second that was paid to the last, or to now
+    gpu_s: float  # of all its GPUs, from the first second that was paid to the last, or to now; a volume has none
     usd: float
     final: bool = True  # its provider said so; else it is reckoned from its price
 
@@ -64,10 +65,13 @@ def bills(reads: Reads, campaign_id: int) -> list[Bill]:
     for row in reads.connection.execute(query):
         seconds = _seconds(row.created, row.ended or now())
         said = row.settled_usd if row.entry == "settled" else row.usd_per_hour * seconds / 3600
-        words = " ".join(part for part in (row.provider, f"{row.gpus} x {row.kind}", row.place) if part)
+        volume = row.provider.endswith(STORAGE)  # it works for whichever machine is there, and is never idle
+        kind = row.kind if volume else f"{row.gpus} x {row.kind}"
+        words = " ".join(part for part in (row.provider, kind, row.place) if part)
         usd = said if row.billed_usd is None else row.billed_usd
         final = row.billed_usd is not None or row.entry == "settled"
-        found.append(Bill(f"m{row.id}", words, seconds * max(1, row.gpus), float(usd), final))
+        gpu_s = 0.0 if volume else seconds * max(1, row.gpus)
+        found.append(Bill(f"m{row.id}", words, gpu_s, float(usd), final))
     return found
 
 

@@ -7,6 +7,8 @@ from sqlalchemy import Column, Double, Index, Integer, Table, Text, UniqueConstr
 
 from agent.store.columns import Json, key, metadata, to, words
 
+STORAGE = " storage"  # ends the provider's and the backend's name of what is no machine (agent/machines/storage.py)
+
 machines = Table(
     "machines",
     metadata,
