@@ -318,8 +318,9 @@ def test_an_end_that_was_accepted_is_not_yet_one(stand: StandIn, one: Renter) ->
 
 def test_a_dearer_machine_is_reserved_for_or_given_back(stand: StandIn, one: Renter) -> None:
     stand.courses.extend([Course(dearer=2.0), Course(dearer=9.0)])
-    assert rent(one, 1, PLACED, 4 * HOUR).usd_per_hour == pytest.approx(6.98)
-    assert reserved(one) == pytest.approx(6.98 * (4 + 300 / HOUR), abs=1e-3)
+    dearer = PRICE + 3.49  # the card costs more, its disk what it did
+    assert rent(one, 1, PLACED, 4 * HOUR).usd_per_hour == pytest.approx(dearer)
+    assert reserved(one) == pytest.approx(dearer * (4 + 300 / HOUR), abs=1e-3)
     with pytest.raises(BudgetExceeded):
         rent(one, 1, PLACED, 4 * HOUR)
     assert [row.state for row in rows(one)] == ["creating", "gone"] and len(stand.living()) == 1

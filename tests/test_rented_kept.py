@@ -16,7 +16,7 @@ from agent.runners.rented.runner import ENDING_S, RentingRunner
 from agent.runners.runpod.pods import Pods
 from agent.store.schema import runs
 from tests.filling import add_measured
-from tests.renting import not_written
+from tests.renting import PRICE, not_written
 from tests.runpod import QUICK, Course
 from tests.runpod_pool import Pool
 
@@ -82,7 +82,7 @@ def test_a_pod_that_can_not_be_written_down_is_kept(pool: Pool, monkeypatch: pyt
     runner.step()
     assert runner._keepers["runpod/0"].why == "the disk is full" and len(pool.stand.living()) == 1
     pool.until(runner, lambda: pool.rows()[0].startswith("live"), step_s=10)
-    assert len(pool.stand.pods) == 1 and runner.price("runpod/0") == pytest.approx(1.5 * 3.49)
+    assert len(pool.stand.pods) == 1 and runner.price("runpod/0") == pytest.approx(PRICE + 0.5 * 3.49)
     runner.close()
     assert pool.stand.living() == []
 

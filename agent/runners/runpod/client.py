@@ -53,7 +53,8 @@ class Pod(BaseModel):
     id: str = Field(min_length=1, max_length=200)
     name: str
     status: Status
-    cost: float = Field(ge=0, allow_inf_nan=False)  # dollars an hour, now
+    cost: float = Field(ge=0, allow_inf_nan=False)  # dollars an hour, now; nothing says that its disk is among them
+    disk: float | None = Field(None, ge=0, allow_inf_nan=False)  # GB
     gpu: Gpu | None = None
     dataCenterId: str | None = None
     ssh: Ssh

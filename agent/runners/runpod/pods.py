@@ -49,15 +49,15 @@ class Pods:
 
     def create(self, candidate: Candidate, name: str, until: datetime) -> Seen:
         lease_s = (until - self.clock()).total_seconds()
-        return _seen(self.client.create(body(self.settings, self.public_key, candidate, name, until, lease_s)))
+        return self._seen(self.client.create(body(self.settings, self.public_key, candidate, name, until, lease_s)))
 
     def look(self, provider_id: str) -> Seen | None:
         pod = self.client.pod(provider_id)
-        return None if pod is None or pod.status == "TERMINATED" else _seen(pod)
+        return None if pod is None or pod.status == "TERMINATED" else self._seen(pod)
 
     def list(self, prefix: str) -> "list[Seen]":
         found = self.client.pods()
-        return [_seen(pod) for pod in found if pod.name.startswith(prefix) and pod.status != "TERMINATED"]
+        return [self._seen(pod) for pod in found if pod.name.startswith(prefix) and pod.status != "TERMINATED"]
 
     def delete(self, provider_id: str) -> None:
         self.client.delete(provider_id)
@@ -87,6 +87,21 @@ class Pods:
             usd[record.podId] = usd.get(record.podId, 0.0) + record.totalAmount
         hour = now.replace(minute=0, second=0, microsecond=0)
         return Bill(hour - timedelta(seconds=self.rules.bill_s.value), usd)
+
+    def _seen(self, pod: Pod) -> Seen:
+        direct = pod.ssh.direct
+        disk = self.rules.disk_per_hour(self.settings.disk_gb if pod.disk is None else pod.disk)
+        return Seen(
+            provider_id=pod.id,
+            name=pod.name,
+            state=_STATES[pod.status],
+            words=pod.status,
+            usd_per_hour=pod.cost + disk,
+            kind=pod.gpu.id if pod.gpu else "",
+            gpus=pod.gpu.count if pod.gpu else 0,
+            place=pod.dataCenterId or "",
+            address=Address(direct.host, direct.port, direct.username) if direct else None,
+        )
 
 
 def body(
@@ -177,18 +192,3 @@ def volume_of(settings: Settings, volumes: Sequence[Volume]) -> Volume:
         names = ", ".join(f"{one.id} ({one.name})" for one in volumes) or "none"
         raise UserError(f"RunPod has no network volume {settings.volume!r}; there are: {names}")
     return found
-
-
-def _seen(pod: Pod) -> Seen:
-    direct = pod.ssh.direct
-    return Seen(
-        provider_id=pod.id,
-        name=pod.name,
-        state=_STATES[pod.status],
-        words=pod.status,
-        usd_per_hour=pod.cost,
-        kind=pod.gpu.id if pod.gpu else "",
-        gpus=pod.gpu.count if pod.gpu else 0,
-        place=pod.dataCenterId or "",
-        address=Address(direct.host, direct.port, direct.username) if direct else None,
-    )
