@@ -1,7 +1,9 @@
 """The client for RunPod against a stand-in: each refusal is an error named by who must act, and no key gets out."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -116,6 +118,54 @@ def test_answers_that_are_none_are_no_answers(stand: StandIn, client: Client) ->
     stand.faults.extend([("GET", "redirect")] * 4)
     with pytest.raises(Unclear, match="302"):  # never followed: the key would go along
         client.pods()
+
+
+def answered(monkeypatch: pytest.MonkeyPatch, path: str, change: Callable[[list[dict[str, Any]]], None]) -> None:
+    """RunPod's lists at `path` with something in them that was never in its description."""
+    once = Client._once
+
+    def changed(self: Client, method: str, asked: str, **named: Any) -> bytes | None:
+        content = once(self, method, asked, **named)
+        if (method, asked) != ("GET", path) or content is None:
+            return content
+        said = json.loads(content)
+        for items in said.values():
+            change(items)
+        return json.dumps(said).encode()
+
+    monkeypatch.setattr(Client, "_once", changed)
+
+
+def test_what_others_have_on_the_account_keeps_nobody_from_his_own(
+    stand: StandIn, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pods = Pods(client, Settings(), "ssh-ed25519 AAAA", clock=stand.clock)
+    mine = pods.create(ONE, "caddie-00000000-c1-m1", UNTIL)
+
+    def change(items: list[dict[str, Any]]) -> None:
+        items[0]["status"] = "MIGRATING"  # a word that is new
+        items.append({"id": "pod9", "name": "somebody's", "kind": "of a new sort"})
+
+    answered(monkeypatch, "/v2/pods", change)
+    (seen,) = pods.list("caddie-00000000-")
+    assert (seen.provider_id, seen.state, seen.words) == (mine.provider_id, "starting", "MIGRATING")
+    with pytest.raises(Unclear, match=r"pods\.1\.status"):
+        pods.list("somebody")
+
+
+def test_a_kind_that_nobody_asks_for_keeps_nobody_from_another(
+    stand: StandIn, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def change(items: list[dict[str, Any]]) -> None:
+        items[:] = [{**one, "availability": "SOME" if one["id"] == H100 else "LOW"} for one in items]
+        del items[-1]["price"]
+
+    answered(monkeypatch, "/v2/catalog/gpus", change)
+    found = {one.id: one for one in client.gpus(1, "SECURE", [H100])}
+    assert found[H100].availability == "NONE" and found["NVIDIA H100 PCIe"].availability == "LOW"
+    assert "NVIDIA H200" not in found
+    with pytest.raises(Unclear, match=r"gpus\.2\.price"):
+        client.gpus(1, "SECURE", ["NVIDIA H200"])
 
 
 def test_no_key_is_in_an_error(stand: StandIn, client: Client) -> None:

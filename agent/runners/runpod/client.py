@@ -6,12 +6,12 @@ named by who must act. Only requests that may be repeated are repeated here; the
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 from urllib.parse import quote, urlsplit
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from agent.errors import CaddieError, MissingError, UserError, to_install
 from agent.llm.redact import Redactor
@@ -27,9 +27,13 @@ TRIES = 4
 BACKOFF_S = 1.0
 WAIT_S = 5.0  # where a 429 does not say how long
 
-Status = Literal["PROVISIONING", "STARTING", "RUNNING", "EXITED", "ERROR", "TERMINATED"]
 Stock = Literal["NONE", "LOW", "MEDIUM", "HIGH"]
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def _known_stock(word: object) -> object:
+    """A word that came after this was written promises nothing."""
+    return word if word is None or word in get_args(Stock) else "NONE"
 
 
 class Endpoint(BaseModel):
@@ -52,7 +56,7 @@ class Pod(BaseModel):
 
     id: str = Field(min_length=1, max_length=200)
     name: str
-    status: Status
+    status: str = Field(max_length=200)  # whoever rents knows the words; there may be new ones
     cost: float = Field(ge=0, allow_inf_nan=False)  # dollars an hour, now; nothing says that its disk is among them
     disk: float | None = Field(None, ge=0, allow_inf_nan=False)  # GB
     gpu: Gpu | None = None
@@ -72,7 +76,7 @@ class Count(BaseModel):
 
 class PlaceStock(BaseModel):
     id: str
-    availability: Stock
+    availability: Annotated[Stock, BeforeValidator(_known_stock)]
 
 
 class GpuType(BaseModel):
@@ -81,7 +85,7 @@ class GpuType(BaseModel):
     community: bool
     price: Price
     maxCount: Count
-    availability: Stock | None = None
+    availability: Annotated[Stock | None, BeforeValidator(_known_stock)] = None
     dataCenters: list[PlaceStock] = Field(default_factory=list)
 
 
@@ -110,11 +114,11 @@ class _VolumeRecords(BaseModel):
 
 
 class _Pods(BaseModel):
-    pods: list[Pod]
+    pods: list[dict[str, Any]]
 
 
 class _Gpus(BaseModel):
-    gpus: list[GpuType]
+    gpus: list[dict[str, Any]]
 
 
 class _Volumes(BaseModel):
@@ -179,17 +183,21 @@ class Client:
         found = self._often("GET", _pod(pod_id), missing=True)
         return None if found is None else self._read(Pod, found)
 
-    def pods(self) -> list[Pod]:
-        return self._read(_Pods, self._often("GET", "/v2/pods")).pods
+    def pods(self, prefix: str = "") -> list[Pod]:
+        """All that can be read. Raises Unclear where one whose name begins so can't."""
+        found = self._read(_Pods, self._often("GET", "/v2/pods")).pods
+        return self._each(Pod, "pods", found, lambda one: str(one.get("name", prefix)).startswith(prefix))
 
     def delete(self, pod_id: str) -> None:
         """One that is gone already is no error."""
         self._often("DELETE", _pod(pod_id), missing=True)
 
-    def gpus(self, count: int, cloud: str) -> list[GpuType]:
-        """Prices, ceilings, and what is in stock for pods with so many GPUs."""
+    def gpus(self, count: int, cloud: str, kinds: Collection[str] = ()) -> list[GpuType]:
+        """Prices, ceilings, and what is in stock for pods with so many GPUs. Raises Unclear where one of `kinds` can't
+        be read."""
         params = {"include": "AVAILABILITY", "product": "POD", "count": str(count), "cloud": cloud}
-        return self._read(_Gpus, self._often("GET", "/v2/catalog/gpus", params=params)).gpus
+        found = self._read(_Gpus, self._often("GET", "/v2/catalog/gpus", params=params)).gpus
+        return self._each(GpuType, "gpus", found, lambda one: one.get("id") in kinds)
 
     def volumes(self) -> list[Volume]:
         return self._read(_Volumes, self._often("GET", "/v2/network-volumes")).networkVolumes
@@ -272,9 +280,30 @@ class Client:
         try:
             return model.model_validate_json(content or b"")
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise Unclear(f"RunPod's answer is not in its documentation: {where}: {first['msg']}") from None
+            raise _undocumented(error) from None
+
+    def _each(
+        self,
+        model: type[Model],
+        name: str,
+        items: Sequence[Mapping[str, Any]],
+        ours: Callable[[Mapping[str, Any]], bool],
+    ) -> list[Model]:
+        """Each by itself: what is not ours and can't be read keeps nobody from what is."""
+        found = []
+        for number, item in enumerate(items):
+            try:
+                found.append(model.model_validate(item))
+            except ValidationError as error:
+                if ours(item):
+                    raise _undocumented(error, name, number) from None
+        return found
+
+
+def _undocumented(error: ValidationError, *within: str | int) -> Unclear:
+    first = error.errors()[0]
+    where = ".".join(map(str, (*within, *first["loc"])))
+    return Unclear(f"RunPod's answer is not in its documentation: {where}: {first['msg']}")
 
 
 def _bounded(response: "httpx.Response") -> bytes:

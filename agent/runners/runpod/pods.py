@@ -15,11 +15,11 @@ from agent.machines.renting import wall_clock
 from agent.machines.rules import RUNPOD, Rules
 from agent.machines.storage import Charged, Stored
 from agent.runners.rented import deadman
-from agent.runners.runpod.client import Client, GpuType, Pod, Status, Volume
+from agent.runners.runpod.client import Client, GpuType, Pod, Volume
 from agent.runners.runpod.settings import Settings
 
 NAME = "runpod"
-_STATES: dict[Status, SeenState] = {
+_STATES: dict[str, SeenState] = {
     "PROVISIONING": "starting",
     "STARTING": "starting",
     "RUNNING": "running",
@@ -56,7 +56,7 @@ class Pods:
         return None if pod is None or pod.status == "TERMINATED" else self._seen(pod)
 
     def list(self, prefix: str) -> "list[Seen]":
-        found = self.client.pods()
+        found = self.client.pods(prefix)
         return [self._seen(pod) for pod in found if pod.name.startswith(prefix) and pod.status != "TERMINATED"]
 
     def delete(self, provider_id: str) -> None:
@@ -94,7 +94,7 @@ class Pods:
         return Seen(
             provider_id=pod.id,
             name=pod.name,
-            state=_STATES[pod.status],
+            state=_STATES.get(pod.status, "starting"),  # a word that is new says at least that it is there
             words=pod.status,
             usd_per_hour=pod.cost + disk,
             kind=pod.gpu.id if pod.gpu else "",

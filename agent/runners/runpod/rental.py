@@ -54,7 +54,7 @@ class PodRental:
         """Wherever it is to be had. A track without GPUs gets a pod with one: RunPod has none without."""
         pods, gpus = one.provider, max(1, gpus)
         assert isinstance(pods, Pods)
-        catalogue = pods.client.gpus(gpus, self.terms.cloud)
+        catalogue = pods.client.gpus(gpus, self.terms.cloud, self.terms.gpu)
         volumes = pods.client.volumes() if self.terms.volume else []
         with one.store.read() as reads:
             since = one.clock() - timedelta(seconds=REMEMBERED_S)
