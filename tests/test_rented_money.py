@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import BudgetExceeded
+from agent.errors import BudgetExceeded, UserError
 from agent.machines import book
 from agent.machines.records import Limits, Machine, NoCapacity, SpentToday
 from agent.machines.renting import rent
 from agent.records import Campaign
 from agent.runners.runpod.pods import Pods
 from agent.store import Store
-from tests.renting import HOUR, PLACED, PRICE, opened, renter
+from tests.renting import HOUR, PLACED, PRICE, not_written, opened, renter
 from tests.runpod import H100, PLACES, QUICK, Course, StandIn
 from tests.runpod_pool import Pool
 
@@ -110,6 +110,32 @@ def test_a_day_that_is_spent_is_waited_for(pool: Pool) -> None:
     pool.until(runner, lambda: len(machines(pool)) == 2, step_s=60)
     assert runner.poll(second.folder) == "starting"
     runner.close()
+
+
+def test_a_busy_moment_of_the_database_is_nobodys_fault(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = pool.runner(volume="vol1")
+    desk = runner._desk
+    assert desk is not None
+    held = aside(pool)
+    pool.stand.advance(13 * HOUR)  # more is to be set aside for the volume
+    pool.stand.seen.clear()
+    not_written(monkeypatch, lambda: ("GET", "/v2/network-volumes") in pool.stand.seen)
+    runner._compare(desk)
+    assert desk.fault is None and runner.slots == ("runpod/0",) and aside(pool) == held
+    runner._compare(desk)  # the next time
+    assert desk.fault is None and aside(pool) > 1.4 * held
+    volumes, pool.stand.volumes = pool.stand.volumes, []
+    runner._compare(desk)
+    with pytest.raises(UserError, match="no network volume 'vol1'"):
+        _ = runner.slots
+    pool.stand.volumes = volumes
+    runner._compare(desk)
+    assert runner.slots == ("runpod/0",)
+
+
+def aside(pool: Pool) -> float:
+    with pool.store.read() as reads:
+        return reads.balance(pool.campaign.id).reserved.usd
 
 
 @pytest.mark.long

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.errors import BudgetExceeded, CaddieError, InfraError, LeftError, UserError
+from agent.errors import BudgetExceeded, CaddieError, InfraError, LeftError, StoreError, UserError
 from agent.machines import book, storage
 from agent.machines.records import Machine
 from agent.machines.renting import Renter, shut
@@ -67,6 +67,7 @@ class RentingRunner:
         self._named = {one.slot: one for one in self._slots.every()}
         self._keepers: dict[str, Keeper] = {}
         self._desk: Desk | None = None
+        self._unpaid: UserError | BudgetExceeded | None = None  # why what lies there is not paid for
         self._prices = Prices(rental)
         self._stop = threading.Event()
         self._news = threading.Event()
@@ -280,13 +281,20 @@ class RentingRunner:
     def _settle(self, desk: Desk) -> None:
         """Now and then the book is compared with what the provider has, and settled from its bill."""
         while not self._stop.wait(COMPARE_S):
-            with desk.starts, contextlib.suppress(CaddieError):  # the next time, or the next start
-                sweep(desk.renter, [desk.campaign_id], self._making())
-            with contextlib.suppress(InfraError):
-                try:
-                    storage.keep(desk.renter, desk.campaign_id)
-                except (UserError, BudgetExceeded) as error:
-                    desk.fault = error
+            self._compare(desk)
+
+    def _compare(self, desk: Desk) -> None:
+        with desk.starts, contextlib.suppress(CaddieError):  # the next time, or the next start
+            sweep(desk.renter, [desk.campaign_id], self._making())
+        try:
+            storage.keep(desk.renter, desk.campaign_id)
+        except (StoreError, InfraError):  # a busy moment: the next time, as what lies there is paid for hours ahead
+            return
+        except (UserError, BudgetExceeded) as error:
+            desk.fault = self._unpaid = error
+            return
+        if desk.fault is self._unpaid:  # somebody mended it
+            desk.fault = None
 
     def _making(self) -> set[int]:
         """Machines whose keepers do not know yet what came of asking for them."""
