@@ -73,6 +73,7 @@ class StandIn:
         """Of the pods that come when none of those is left."""
         self.hidden_s = 0.0  # so long after it was made, a pod is in no list
         self.dying_s = 0.0  # so long a pod is still there after its end was accepted
+        self.late_s = 0.0  # so old is the newest that the bill of volumes tells of
         self.retry_after = "7"  # seconds, as a 429 says
         self.ssh: tuple[str, int, str] = ("127.0.0.1", 22, "root")
         self.volumes = [{"id": "vol1", "name": "data", "size": 50, "dataCenter": "EU-RO-1", "type": "STANDARD"}]
@@ -180,7 +181,7 @@ class StandIn:
         if parts[:2] == ["billing", "pods"]:
             return self._billing(request)
         if parts[:2] == ["billing", "network-volumes"]:
-            return volumes_billed(self.volumes, request.query_params, self.at)
+            return volumes_billed(self.volumes, request.query_params, self.at - timedelta(seconds=self.late_s))
         if parts[0] == "network-volumes":
             return one_of(self.volumes, parts[1:], "networkVolumes")
         if parts[:2] == ["catalog", "gpus"]:

@@ -65,6 +65,26 @@ def test_a_volume_is_reserved_for_a_day_and_settled_from_the_bill(stand: StandIn
         assert ("DELETE", "/v2/network-volumes/vol1") not in stand.seen
 
 
+def test_a_volume_is_not_free_while_its_bill_is_late(stand: StandIn, tmp_path: Path) -> None:
+    store, campaign = opened(tmp_path)
+    with closing(store):
+        one = on_volume(stand, store)
+        storage.keep(one, campaign.id)
+        stand.advance(20 * HOUR)
+        storage.end(one, [campaign.id], "over")
+        held = money(one)
+        stand.advance(3 * HOUR)
+        for late_s in (40 * HOUR, 10 * HOUR):  # it tells of nothing yet, and then of 13 hours
+            stand.late_s = late_s
+            assert storage.settle(one) == 0.0 and money(one) == held
+        stand.advance(24 * HOUR)
+        stand.late_s += 24 * HOUR
+        assert storage.settle(one) == pytest.approx(13 * PER_HOUR, abs=1e-6)  # it is believed after a day
+        stand.late_s = 0.0
+        assert storage.settle(one) == pytest.approx(20 * PER_HOUR, abs=1e-6)  # and so is what it says later
+        assert money(one) == (0.0, pytest.approx(20 * PER_HOUR, abs=1e-6)) and storage.settle(one) == 0.0
+
+
 def test_one_campaign_pays_and_the_next_when_that_is_over(stand: StandIn, tmp_path: Path) -> None:
     store, night = opened(tmp_path)
     with closing(store):

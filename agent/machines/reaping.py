@@ -15,7 +15,8 @@ from agent.errors import CaddieError
 from agent.machines.providers import renters
 from agent.machines.records import OVER
 from agent.machines.renting import Renter
-from agent.machines.sweep import CHANGES_S, sweep
+from agent.machines.rules import CHANGES_S
+from agent.machines.sweep import sweep
 from agent.records import Campaign
 from agent.store import Reads, Store
 from agent.store.rows import iso

@@ -13,6 +13,9 @@ from agent.errors import UserError, did_you_mean
 T = TypeVar("T")
 How = Literal["measured", "read", "assumed"]
 MONTH_HOURS = 730.0
+NAMED_S = 86400.0  # so long after its end what cost something is waited for in a bill that does not name it
+CHANGES_S = 7 * 86400.0  # so long after its end a bill is compared again
+DIFFERENT_USD = 0.005  # less is no other bill
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ several campaigns of a store use at once is paid by the first of them. Nothing h
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from agent import budget
 from agent.machines import book, caps
 from agent.machines.records import Machine
 from agent.machines.renting import Renter
+from agent.machines.rules import CHANGES_S, DIFFERENT_USD, NAMED_S
 from agent.records import Amount
 from agent.store import Tx, statements
 from agent.store.rows import iso
@@ -22,6 +23,7 @@ from agent.store.schema.rented import STORAGE
 
 AHEAD_S = 86400.0  # for which is set aside
 DUE_S = 43200.0  # before that time is over more is set aside
+UNTOLD_S = 60.0  # of which a bill may say nothing: moments are rounded
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,13 @@ class Charged:
     start: datetime
     end: datetime
     usd: float
+
+
+class Share(NamedTuple):
+    """Of a bill, what one campaign pays."""
+
+    usd: float
+    untold_s: float  # of its time, of which the bill says nothing
 
 
 @runtime_checkable
@@ -98,35 +107,41 @@ def sweep(renter: Renter, others: Collection[int]) -> None:
 
 
 def settle(renter: Renter) -> float:
-    """Settles what is over from the bill; gives the dollars. Raises InfraError."""
+    """Settles what is over from the bill, once it tells of all of its time, or a day later; gives the dollars that were
+    settled or changed. Raises InfraError."""
     if not isinstance(renter.provider, Stores):
         return 0.0
+    since = renter.clock() - timedelta(seconds=CHANGES_S)
     with renter.store.read() as reads:
-        waiting = [one for one in book.unsettled(reads, _provider(renter)) if one.backend == _backend(renter)]
+        waiting = [one for one in book.unbilled(reads, _provider(renter), since) if one.backend == _backend(renter)]
     if not waiting:
         return 0.0
     final, bill = renter.provider.charged(min(_at(one.created) for one in waiting))
     total = 0.0
     for one in waiting:
-        if one.ended is None or _at(one.ended) > final:
+        if one.ended is None or (age := (final - _at(one.ended)).total_seconds()) < 0:
             continue
-        usd = share(one, bill)
-        with renter.store.write() as tx:
-            book.settle(tx, one.id, usd)
-        total += usd
+        found = share(one, bill)
+        if found.untold_s > UNTOLD_S and age < NAMED_S:
+            continue
+        if one.billed_usd is None or abs(one.billed_usd - found.usd) >= DIFFERENT_USD:
+            with renter.store.write() as tx:
+                book.settle(tx, one.id, found.usd)
+            total += found.usd
     return total
 
 
-def share(row: Machine, bill: Iterable[Charged]) -> float:
+def share(row: Machine, bill: Iterable[Charged]) -> Share:
     """What of the bill falls into the time that a campaign paid for it."""
     assert row.ended is not None
     start, over = _at(row.created), _at(row.ended)
-    usd = 0.0
+    usd, told_s = 0.0, 0.0
     for one in bill:
         if one.id == row.provider_id and one.end > one.start:
-            both = (min(over, one.end) - max(start, one.start)).total_seconds()
-            usd += one.usd * max(0.0, both) / (one.end - one.start).total_seconds()
-    return usd
+            both = max(0.0, (min(over, one.end) - max(start, one.start)).total_seconds())
+            usd += one.usd * both / (one.end - one.start).total_seconds()
+            told_s += both
+    return Share(usd, max(0.0, (over - start).total_seconds() - told_s))
 
 
 def _begin(tx: Tx, renter: Renter, campaign_id: int, stored: Stored, at: datetime) -> None:

@@ -13,12 +13,9 @@ from agent.errors import CaddieError, InfraError
 from agent.machines import book, storage
 from agent.machines.records import Bill, Machine, Seen
 from agent.machines.renting import LOST_S, Renter, shut
+from agent.machines.rules import CHANGES_S, DIFFERENT_USD, NAMED_S
 from agent.store import Reads
 from agent.store.lease import holder
-
-NAMED_S = 86400.0  # so long after its end a machine that worked is waited for in a bill that does not name it
-CHANGES_S = 7 * 86400.0  # so long after a machine's end its bill is compared again
-_CENT = 0.005
 
 Do = Literal["adopt", "close", "orphan", "again", "never", "vanished"]
 
@@ -128,7 +125,7 @@ def settle(renter: Renter) -> float:
         if one.provider_id not in bill.usd and not _free(one, bill):
             continue
         usd = bill.usd.get(one.provider_id, 0.0)
-        if one.billed_usd is None or abs(one.billed_usd - usd) >= _CENT:
+        if one.billed_usd is None or abs(one.billed_usd - usd) >= DIFFERENT_USD:
             with renter.store.write() as tx:
                 book.settle(tx, one.id, usd)
             total += usd
