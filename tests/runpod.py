@@ -45,7 +45,7 @@ from tests.runpod_pods import (
 __all__ = ["H100", "KEY", "PLACES", "QUICK", "Course", "Fault", "StandIn", "standin"]
 
 KEY = "rpa_test0123456789abcdefghijklmnop"
-Fault = Literal["429", "500", "500 done", "lost", "lost done", "garbage", "redirect"]
+Fault = Literal["429", "500", "500 done", "lost", "lost done", "garbage", "redirect", "404"]
 
 
 class StandIn:
@@ -154,6 +154,8 @@ class StandIn:
         if fault.startswith("lost"):
             while (await request.receive())["type"] != "http.disconnect":  # never an answer
                 pass
+        if fault == "404":
+            return problem(404, "Not Found", "pod not found")
         if fault == "garbage":
             return Response(b'{"pods": [{"id": 7}]}', media_type="application/json")
         if fault == "redirect":

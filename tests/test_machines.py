@@ -1,6 +1,7 @@
 """The book of rented machines: money before machines, ids in the moment they are known, nothing forgotten."""
 
 import contextlib
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -353,6 +354,34 @@ def test_a_sweep_knows_its_own_names_only(stand: StandIn, one: Renter, tmp_path:
     with contextlib.closing(other_store):
         rent(renter(stand, other_store), 1, PLACED, 4 * HOUR)
         assert sweep(one).actions == () and len(stand.living()) == 1
+
+
+def test_one_answer_that_a_machine_is_not_there_is_none(stand: StandIn, one: Renter) -> None:
+    machine = rent(one, 1, PLACED, 4 * HOUR)
+    stand.advance(60)
+    machine = tend(one, machine, Patience())
+    stand.faults.append(("GET", "404"))
+    assert tend(one, machine, Patience()) == machine and machine.state == "live"
+    stand.faults.extend([("DELETE", "404"), ("GET", "404")])
+    assert shut(one, machine.id, "no work").state == "closing" and len(stand.living()) == 1
+    assert reserved(one) == pytest.approx(WORST, abs=1e-6) and stand.faults == deque()
+    assert tend(one, rows(one)[0], Patience()).state == "gone" and stand.living() == []
+    billed_at_last(one, stand)
+
+
+def test_a_machine_that_is_new_may_yet_come_to_show(stand: StandIn, one: Renter) -> None:
+    stand.hidden_s = 100.0
+    machine = rent(one, 1, PLACED, 4 * HOUR)
+    stand.faults.append(("GET", "404"))
+    assert tend(one, machine, Patience()) == machine and reserved(one) == pytest.approx(WORST, abs=1e-6)
+    stand.advance(60)
+    assert tend(one, machine, Patience()).state == "live"
+    stand.courses.append(Course(starting=None, vanished=60.0))
+    machine = rent(one, 1, PLACED, 4 * HOUR)
+    stand.advance(LOST_S - 1)
+    assert tend(one, machine, Patience()).state == "creating"
+    stand.advance(1)
+    assert tend(one, machine, Patience()).reason == "vanished: its provider has it no more"
 
 
 def test_a_machine_that_comes_back_is_ended_and_paid(stand: StandIn, one: Renter) -> None:

@@ -147,7 +147,7 @@ def shut(renter: Renter, machine_id: int, reason: str, *, refused: str = "") -> 
         if machine.over or not machine.provider_id:
             return machine
         renter.provider.delete(machine.provider_id)
-        if renter.provider.look(machine.provider_id) is not None:
+        if there(renter, machine) is not None:
             return machine
     except InfraError:
         return machine
@@ -221,12 +221,26 @@ def identified(renter: Renter, machine: Machine) -> Machine:
     """One whose id nobody has said, looked for by its name: with its id where it is there, over where it was never
     made, else as it was. Raises InfraError."""
     seen, at = by_name(renter, machine.name), renter.clock()
-    if seen is None and (at - datetime.fromisoformat(machine.asked)).total_seconds() < LOST_S:
+    if seen is None and is_new(machine, at):
         return machine
     with renter.store.write() as tx:
         if seen is None:
             return book.never_came(tx, machine.id, "was asked for and never seen", at)
         return book.created(tx, machine.id, seen.provider_id, seen.place)
+
+
+def there(renter: Renter, machine: Machine) -> Seen | None:
+    """The machine of this id, where its provider shows one: by the id, or else in its list. Neither alone says that
+    nothing is there, as either may be wrong for a moment. Raises InfraError."""
+    if (seen := renter.provider.look(machine.provider_id)) is not None:
+        return seen
+    listed = renter.provider.list(machine.name)
+    return next((one for one in listed if one.provider_id == machine.provider_id), None)
+
+
+def is_new(machine: Machine, at: datetime) -> bool:
+    """Whether it may yet come to show, though nothing shows it now."""
+    return (at - datetime.fromisoformat(machine.asked)).total_seconds() < LOST_S
 
 
 def by_name(renter: Renter, name: str) -> Seen | None:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from agent.machines import book
 from agent.machines.records import Machine, Seen
-from agent.machines.renting import Renter, identified, price, shut
+from agent.machines.renting import Renter, identified, is_new, price, shut, there
 from agent.store.rows import iso
 
 SEEN_S = 300.0  # between two notes that a machine was there
@@ -39,9 +39,10 @@ def tend(renter: Renter, machine: Machine, patience: Patience) -> Machine:
         machine = identified(renter, machine)
     if machine.over or not machine.provider_id:
         return machine
-    seen = renter.provider.look(machine.provider_id)
+    seen = there(renter, machine)
     if seen is None:
-        return _vanished(renter, machine)
+        new = machine.state == "creating" and is_new(machine, renter.clock())
+        return machine if new else _vanished(renter, machine)
     if seen.usd_per_hour > machine.usd_per_hour:
         machine = price(renter, machine.id, seen)
     at = renter.clock()
