@@ -17,20 +17,20 @@ from agent.runners.runpod.pods import Pods
 from agent.store.schema import runs
 from tests.filling import add_measured
 from tests.renting import PRICE, not_written
-from tests.runpod import QUICK, Course
+from tests.runpod import QUICK, Course, Fault
 from tests.runpod_pool import Pool
 
-LOST: list[tuple[str, str]] = [("POST", "500 done"), *[("POST", "500")] * 3]
+LOST: tuple[str, Fault] = ("POST", "500 done")
 
 
 def asked_and_not_heard(pool: Pool) -> RentingRunner:
     """A pod is made, the answer is lost, and no list shows it yet."""
-    pool.stand.hidden_s = 40.0  # of which the tries take thirty
-    pool.stand.faults.extend(LOST)  # type: ignore[arg-type]
+    pool.stand.hidden_s = 40.0  # of which it is looked for thirty
+    pool.stand.faults.append(LOST)
     runner = pool.runner()
     pool.job(runner)
     runner.step()
-    assert "no clear answer to 4 requests" in runner._keepers["runpod/0"].why
+    assert "no clear answer to a request" in runner._keepers["runpod/0"].why
     assert pool.rows() == ["creating US-TX-3 "] and len(pool.stand.living()) == 1
     return runner
 
@@ -51,7 +51,7 @@ def test_a_pod_whose_answer_was_lost_ends_with_the_campaign(pool: Pool) -> None:
 
 
 def test_a_pod_that_never_came_is_asked_for_once_more(pool: Pool) -> None:
-    pool.stand.faults.extend([("POST", "500")] * 4)
+    pool.stand.faults.append(("POST", "500"))
     runner = pool.runner()
     pool.job(runner)
     pool.until(runner, lambda: len(pool.rows()) == 2, step_s=30)

@@ -167,6 +167,10 @@ class Unclear(InfraError):
     """The provider failed, or its answer was lost: what was asked for may have been done all the same."""
 
 
+class Unreached(Unclear):
+    """There was no connection over which anything could have been asked for."""
+
+
 class CutOff(Unclear):
     """Nobody waits for the answer any more: it is not asked again."""
 

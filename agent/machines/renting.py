@@ -1,7 +1,7 @@
 """Rents a machine and gives it back: each step is in the book before the provider hears of it.
 
-Takes a `Renter` (book, provider, limits, clock); gives `Machine`s. A request whose answer was lost is looked for by
-name before it is made again, so that no second machine comes of it.
+Takes a `Renter` (book, provider, limits, clock); gives `Machine`s. What came of a request whose
+answer was lost is looked for by name; nothing is asked for again before it is known that nothing did.
 """
 
 import re
@@ -24,6 +24,7 @@ from agent.machines.records import (
     Seen,
     SpentToday,
     Unclear,
+    Unreached,
     Waiting,
 )
 from agent.store import Store
@@ -176,9 +177,9 @@ def _first(renter: Renter, machine: Machine, candidates: Sequence[Candidate]) ->
 def _create(renter: Renter, machine: Machine, candidate: Candidate) -> Seen:
     """One candidate, until there is a clear answer. The id is stored before anything else is done.
 
-    Once an answer was lost, no later refusal says that nothing is there: what the provider says then raises Unclear.
+    Once an answer was lost, nothing is asked for again: lists are late, so both may be made, and there is money set
+    aside for one.
     """
-    doubt: Unclear | None = None
     said: CaddieError = InfraError("nobody was asked")
     for attempt in range(TRIES):
         _asking(renter, machine, candidate)
@@ -188,27 +189,32 @@ def _create(renter: Renter, machine: Machine, candidate: Candidate) -> Seen:
             said = error
             renter.sleep(min(LONGEST_WAIT_S, max(0.0, error.retry_after)))
             continue
+        except Unreached as error:
+            said = error
+            renter.sleep(BACKOFF_S * 2**attempt)
+            continue
         except CutOff:
             raise
         except Unclear as error:
-            said = doubt = error
             _asking(renter, machine, candidate)  # it may have come at the end of a long wait
-            renter.sleep(BACKOFF_S * 2**attempt)
-            try:
-                there = by_name(renter, machine.name)
-            except CaddieError as refusal:
-                raise Unclear(f"{doubt}; then {refusal}") from refusal
-            if there is None:
-                continue
-            seen = there
-        except CaddieError as refusal:
-            if doubt is None:
-                raise
-            raise Unclear(f"{doubt}; then {refusal}") from refusal
+            seen = _all_the_same(renter, machine, error)
         with renter.store.write() as tx:
             book.created(tx, machine.id, seen.provider_id, seen.place)
         return seen
-    raise Unclear(f"{renter.provider.name} gave no clear answer to {TRIES} requests for a machine: {said}")
+    raise InfraError(f"{renter.provider.name} took none of {TRIES} requests for a machine: {said}")
+
+
+def _all_the_same(renter: Renter, machine: Machine, doubt: Unclear) -> Seen:
+    """What was made although its answer was lost. Raises Unclear while no list shows it."""
+    for attempt in range(TRIES):
+        renter.sleep(BACKOFF_S * 2**attempt)
+        try:
+            made = by_name(renter, machine.name)
+        except CaddieError as refusal:
+            raise Unclear(f"{doubt}; then {refusal}") from refusal
+        if made is not None:
+            return made
+    raise Unclear(f"{renter.provider.name} gave no clear answer to a request for a machine, and shows none: {doubt}")
 
 
 def _asking(renter: Renter, machine: Machine, candidate: Candidate) -> None:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from agent.errors import CaddieError, MissingError, UserError, to_install
 from agent.llm.redact import Redactor
-from agent.machines.records import BadRequest, KeyRefused, NoBalance, NoCapacity, NotForUs, Unclear, Waiting
+from agent.machines.records import BadRequest, KeyRefused, NoBalance, NoCapacity, NotForUs, Unclear, Unreached, Waiting
 
 if TYPE_CHECKING:
     import httpx
@@ -244,8 +244,8 @@ class Client:
         try:
             with self._http.stream(method, path, params=params, json=body) as response:
                 content = _bounded(response)
-        except httpx.ConnectError as error:
-            raise Unclear(f"can't reach RunPod at {self._http.base_url}: {self._redactor.text(str(error))}") from None
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            raise Unreached(f"can't reach RunPod at {self._http.base_url}: {self._redactor.text(str(error))}") from None
         except httpx.HTTPError as error:
             what = self._redactor.text(str(error)) or type(error).__name__
             raise Unclear(f"RunPod's answer to {method} {path} was lost: {what}") from None

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from agent.errors import CaddieError, MissingError, to_install
-from agent.machines.records import Address, BadRequest, KeyRefused, NoCapacity, NotForUs, Unclear
+from agent.machines.records import Address, BadRequest, KeyRefused, NoCapacity, NotForUs, Unclear, Unreached
 
 T = TypeVar("T")
 ANSWER_S = 120.0  # its server looks at the cloud before it answers
@@ -180,11 +180,13 @@ class Account:
                     self._ask(lambda: self._sky.api_cancel(request_ids=made, silent=True), CALL_OFF_S)
             raise Late(f"SkyPilot gave no answer within {seconds:.0f} s") from None
         if error is not None:
-            raise self._meaning(error) from error
+            raise self._meaning(error, asked=bool(made)) from error
         return answer
 
-    def _meaning(self, error: Exception) -> CaddieError:
+    def _meaning(self, error: Exception, *, asked: bool) -> CaddieError:
         wrong, words = self._sky.exceptions, (str(error) or type(error).__name__)[:MOST_WORDS]
+        if isinstance(error, wrong.ApiServerConnectionError) and not asked:  # nor would it make two of one name
+            return Unreached(f"can't reach SkyPilot's server: {words}")
         if isinstance(error, json.JSONDecodeError):  # a ValueError too, and of its server
             return Unclear(f"SkyPilot's answer can't be read: {words}")
         if isinstance(error, wrong.ClusterDoesNotExist):
