@@ -415,6 +415,22 @@ def test_a_machine_that_is_new_may_yet_come_to_show(stand: StandIn, one: Renter)
     assert tend(one, machine, Patience()).reason == "vanished: its provider has it no more"
 
 
+@pytest.mark.parametrize("usd", [100.0, 5.0])
+def test_what_nobody_wrote_down_is_paid_from_its_first_hour(stand: StandIn, tmp_path: Path, usd: float) -> None:
+    store, _ = opened(tmp_path, usd)
+    with contextlib.closing(store):
+        one = renter(stand, store)
+        with store.write() as tx:
+            name = f"{book.prefix(tx, one.home)}c1-m77"
+        one.provider.create(PLACED[0], name, stand.at + timedelta(hours=9))
+        stand.advance(3 * HOUR)
+        assert [action.do for action in sweep(one).actions] == ["orphan"] and stand.living() == []
+        least = PRICE * (3 * HOUR + 300) / HOUR if usd > 5 else 0.0
+        assert reserved(one) == pytest.approx(least, abs=0.01)
+        billed_at_last(one, stand)  # whatever the cap says
+        assert spent(one) == pytest.approx(3 * PRICE, abs=0.01)
+
+
 def test_a_machine_that_comes_back_is_ended_and_paid(stand: StandIn, one: Renter) -> None:
     machine = rent(one, 1, PLACED, 4 * HOUR)
     pod = stand.pods[machine.provider_id]

@@ -212,7 +212,11 @@ def test_what_nobody_wrote_down_is_ended_and_others_are_left_alone(sky: Sky, one
     lost, strange = f"caddie-{install}-c1-m77", "my-own-cluster"
     for name in (lost, strange):
         one.provider.create(PLACED[0], name, sky.clock() + timedelta(hours=1))
+    made = sky.clock()
+    sky.advance(600)
     found = sweep(one, keep=[1], dry_run=True)
+    assert found.actions[0].seen is not None and found.actions[0].seen.created is not None
+    assert abs((found.actions[0].seen.created - made).total_seconds()) < 60
     assert [action.do for action in found.actions] == ["orphan"] and len(sky.living()) == 3
     assert [action.do for action in sweep(one, keep=[1]).actions] == ["orphan"]
     assert sorted(sky.living()) == sorted([strange, mine.name])

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from sqlalchemy import RowMapping, select
 
 from agent import budget
-from agent.errors import UserError
+from agent.errors import BudgetExceeded, UserError
 from agent.machines import caps
 from agent.machines.records import OVER, Candidate, Limits, Machine, Seen
 from agent.machines.rules import Rules
@@ -209,8 +209,15 @@ def settle(tx: Tx, machine_id: int, usd: float) -> Machine:
     return _change(tx, machine_id, billed_usd=usd)
 
 
-def found(tx: Tx, campaign_id: int, backend: str, provider: str, seen: Seen, at: datetime) -> Machine:
-    """A machine that nobody wrote down: it is paid for, so it gets its row and its entry, and is to end."""
+def found(tx: Tx, campaign_id: int, backend: str, provider: str, seen: Seen, *, rules: Rules, at: datetime) -> Machine:
+    """A machine that nobody wrote down: it is paid for since it was made, so it gets its row and its entry, and is to
+    end. What it can have cost is set aside as far as there is money; its bill is paid whatever a cap says."""
+    made = at if seen.created is None else min(at, seen.created.astimezone(UTC))
+    usd = rules.worst(seen.usd_per_hour, (at - made).total_seconds())
+    try:
+        entry_id = budget.reserve(tx, campaign_id, Amount(usd=usd), "machine")
+    except BudgetExceeded:
+        entry_id = budget.reserve(tx, campaign_id, Amount(), "machine")
     values = {
         "campaign_id": campaign_id,
         "name": seen.name,
@@ -223,9 +230,9 @@ def found(tx: Tx, campaign_id: int, backend: str, provider: str, seen: Seen, at:
         "usd_per_hour": seen.usd_per_hour,
         "state": "closing",
         "reason": "an orphan: its provider had it, and nobody had written it down",
-        "entry_id": budget.reserve(tx, campaign_id, Amount(), "machine"),
+        "entry_id": entry_id,
         "until": iso(at),
-        "created": iso(at),
+        "created": iso(made),
         "facts": {},
     }
     return get(tx, statements.add(tx.connection, machines, values))

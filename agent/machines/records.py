@@ -99,6 +99,7 @@ class Seen:
     gpus: int = 0
     place: str = ""
     address: Address | None = None
+    created: datetime | None = None  # where the provider says it
 
 
 @dataclass(frozen=True)

@@ -196,7 +196,8 @@ def _do(renter: Renter, action: Action) -> None:
     if action.do == "orphan":
         assert seen is not None
         with renter.store.write() as tx:
-            row = book.found(tx, _campaign(tx, seen), renter.backend, renter.provider.name, seen, at)
+            who = _campaign(tx, seen), renter.backend, renter.provider.name
+            row = book.found(tx, *who, seen, rules=renter.provider.rules, at=at)
     assert row is not None
     if action.do == "adopt":
         assert seen is not None

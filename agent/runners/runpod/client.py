@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 from urllib.parse import quote, urlsplit
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, ValidationError
 
 from agent.errors import CaddieError, MissingError, UserError, to_install
 from agent.llm.redact import Redactor
@@ -62,6 +62,7 @@ class Pod(BaseModel):
     gpu: Gpu | None = None
     dataCenterId: str | None = None
     ssh: Ssh
+    createdAt: AwareDatetime | None = None
 
 
 class Price(BaseModel):

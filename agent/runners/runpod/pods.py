@@ -101,6 +101,7 @@ class Pods:
             gpus=pod.gpu.count if pod.gpu else 0,
             place=pod.dataCenterId or "",
             address=Address(direct.host, direct.port, direct.username) if direct else None,
+            created=pod.createdAt,
         )
 
 

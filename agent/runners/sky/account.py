@@ -12,6 +12,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from agent.errors import CaddieError, MissingError, to_install
@@ -71,6 +72,7 @@ class Cluster:
     gpus: int = 0
     place: str = ""
     address: Address | None = None
+    launched: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -231,9 +233,10 @@ def _offer(one: Any) -> Offer | None:
 
 def _cluster(one: Any) -> Cluster:
     handle, status = one.handle, one.status.value
+    launched = datetime.fromtimestamp(one.launched_at, UTC) if one.launched_at else None
     resources = getattr(handle, "launched_resources", None)
     if resources is None:
-        return Cluster(str(one.name), status, 0.0)
+        return Cluster(str(one.name), status, 0.0, launched=launched)
     kinds = dict(resources.accelerators or {})
     kind, gpus = next(iter(kinds.items()), ("", 0))
     host, user = handle.head_ip, handle.ssh_user
@@ -245,6 +248,7 @@ def _cluster(one: Any) -> Cluster:
         gpus=int(gpus),
         place="/".join(str(part).lower() for part in (resources.cloud, resources.region) if part),
         address=Address(str(host), int(handle.head_ssh_port or 22), str(user)) if host and user else None,
+        launched=launched,
     )
 
 

@@ -103,6 +103,7 @@ class Clusters:
             gpus=one.gpus,
             place=one.place,
             address=one.address,
+            created=one.launched,
         )
 
 
