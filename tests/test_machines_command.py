@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent.machines import reaping
-from agent.machines.renting import home, rent
+from agent.machines.homes import home
+from agent.machines.renting import rent
 from agent.report import doctor
 from agent.store import lease, open_store
 from tests.commanding import Agent, console, workspace

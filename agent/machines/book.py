@@ -17,6 +17,7 @@ from sqlalchemy import RowMapping, select
 from agent import budget
 from agent.errors import BudgetExceeded, UserError
 from agent.machines import caps
+from agent.machines.homes import lies_there, moved
 from agent.machines.records import OVER, Candidate, Limits, Machine, Seen
 from agent.machines.rules import Rules
 from agent.records import Amount
@@ -42,12 +43,24 @@ def named(name: str) -> Named | None:
 
 
 def prefix(tx: Tx, home: str) -> str:
-    """What the names of all machines of this database begin with; drawn once for each place it lies at."""
-    known = tx.connection.execute(select(installs.c.name).where(installs.c.home == home)).scalar_one_or_none()
+    """What the names of all machines of this database begin with; drawn once for each place it lies at, and taken along
+    where it is moved."""
+    query = select(installs.c.id, installs.c.home, installs.c.name).order_by(installs.c.id.desc())
+    places = tx.connection.execute(query).all()
+    known = next((one.name for one in places if one.home == home), None)
+    if known is None and (was := next((one for one in places if moved(one.home, home)), None)) is not None:
+        statements.change(tx.connection, installs, was.id, {"home": home})
+        known = was.name
     if known is None:
         known = secrets.token_hex(4)
         statements.add(tx.connection, installs, {"name": known, "home": home, "created": now()})
     return f"caddie-{known}-"
+
+
+def originals(reads: Reads, home: str) -> dict[str, str]:
+    """By what the names of its machines begin with: where a database lies of which this one, at `home`, is a copy."""
+    places = reads.connection.execute(select(installs.c.name, installs.c.home))
+    return {one.name: one.home.rpartition(" ")[0] for one in places if one.home != home and lies_there(one.home)}
 
 
 def want(

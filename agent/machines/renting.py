@@ -1,7 +1,7 @@
 """Rents a machine and gives it back: each step is in the book before the provider hears of it.
 
-Takes a `Renter` (book, provider, limits, clock); gives `Machine`s. What came of a request whose
-answer was lost is looked for by name; nothing is asked for again before it is known that nothing did.
+Takes a `Renter` (book, provider, limits, clock); gives `Machine`s. What came of a request whose answer
+was lost is looked for by name, and nothing is asked for again before it is known that nothing did.
 """
 
 import re
@@ -55,11 +55,6 @@ class Renter:
     limits: Limits
     clock: Callable[[], datetime] = wall_clock
     sleep: Callable[[float], None] = time.sleep
-
-
-def home(store: Store) -> str:
-    """Where the book lies. A copy of it is another file, elsewhere or not: its machines get names of their own."""
-    return store.where if store.path is None else f"{store.path.resolve()} {store.path.stat().st_ino}"
 
 
 def rent(

@@ -4,15 +4,15 @@ Takes a `Renter` and the campaigns that go on; gives what was found and done, in
 `agent machines reap` does too, with --dry-run it only says what it would do.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from agent.errors import CaddieError, InfraError
 from agent.machines import book, storage
 from agent.machines.records import Bill, Machine, Seen
-from agent.machines.renting import LOST_S, Renter, shut
+from agent.machines.renting import Renter, by_name, is_new, shut
 from agent.machines.rules import CHANGES_S, DIFFERENT_USD, NAMED_S
 from agent.store import Reads
 from agent.store.lease import holder
@@ -30,9 +30,16 @@ class Action:
     seen: Seen | None = None
 
 
+class Beyond(NamedTuple):
+    """What the list does not show."""
+
+    seen: list[Seen]  # and is there all the same
+    left: dict[int, str]  # ids of rows about which nothing is done, and why
+
+
 @dataclass(frozen=True)
 class Swept:
-    """What a sweep did, and what it could not."""
+    """What a sweep did, or would do, and what it could not."""
 
     actions: tuple[Action, ...]
     failed: tuple[str, ...] = ()
@@ -50,24 +57,34 @@ def sweep(renter: Renter, keep: Collection[int] = (), making: Collection[int] = 
     Raises:
         InfraError, UserError: the provider does not answer, or not to us; nothing was done then.
     """
-    home = _home(renter)
-    listed = renter.provider.list(home) if home else []
+    listed = renter.provider.list(_home(renter))
     with renter.store.read() as reads:
         everything = book.everyone(reads)
         rows = [one for one in everything if one.provider == renter.provider.name]
         busy = _busy(reads, {one.campaign_id for one in everything}) - set(keep)
         over = _over_of(reads, renter.provider.name, listed)
+        originals = book.originals(reads, renter.home)
+    mine = [one for one in rows if one.backend == renter.backend and one.campaign_id not in busy]
+    beyond = _beyond(renter, [one for one in mine if one.id not in making], listed, originals)
+    rows = [one for one in rows if one.id not in beyond.left]
+    listed = [*listed, *beyond.seen]
     actions = differences(rows, over, listed, renter.backend, set(keep), busy, making, renter.clock())
+    failed = list(beyond.left.values())
     if dry_run:
-        return Swept(tuple(actions))
-    failed = [words for one in actions if (words := _act(renter, one))]
+        return Swept(tuple(actions), tuple(failed))
+    done = []
+    for one in actions:
+        if why := _act(renter, one):
+            failed.append(why)
+        else:
+            done.append(one)
     try:
         storage.sweep(renter, busy | set(keep))
         settled = settle(renter) + storage.settle(renter)
     except CaddieError as error:
         settled = 0.0
         failed.append(f"bill of {renter.provider.name}: {error}")
-    return Swept(tuple(actions), tuple(failed), settled)
+    return Swept(tuple(done), tuple(failed), settled)
 
 
 def differences(
@@ -101,7 +118,7 @@ def differences(
     for row in rows:
         left_alone = row.campaign_id in busy or row.id in making
         if row.id not in there and row.backend == backend and not left_alone:
-            found += _not_there(row, keep, at)
+            found += _not_there(row, at)
     return found
 
 
@@ -145,6 +162,28 @@ def _home(renter: Renter) -> str:
         return book.prefix(tx, renter.home)
 
 
+def _beyond(renter: Renter, rows: Sequence[Machine], listed: Sequence[Seen], originals: Mapping[str, str]) -> Beyond:
+    """Of rows that the list lacks: lists are late, and what was rented before the database came to lie here goes by
+    other names. Where it still lies there too, this is a copy, and its machines are the other's."""
+    ids, names = {one.provider_id for one in listed}, {one.name for one in listed}
+    found = Beyond([], {})
+    for row in rows:
+        if row.state == "wanted" or row.provider_id in ids or (not row.provider_id and row.name in names):
+            continue
+        try:
+            seen = renter.provider.look(row.provider_id) if row.provider_id else by_name(renter, row.name)
+        except InfraError as error:
+            found.left[row.id] = f"m{row.id}: {error}"
+            continue
+        said = book.named(row.name)
+        place = originals.get(said.install) if said else None
+        if seen is not None and place is not None:
+            found.left[row.id] = f"m{row.id} ({seen.provider_id}): is rented by {place}, of which this is a copy"
+        elif seen is not None:
+            found.seen.append(seen)
+    return found
+
+
 def _busy(reads: Reads, campaign_ids: Collection[int]) -> set[int]:
     """Campaigns with a living controller."""
     names = {one: reads.campaign_by_id(one).name for one in campaign_ids}
@@ -172,14 +211,14 @@ def _unwanted(row: Machine, keep: Collection[int], at: datetime) -> str:
     return ""
 
 
-def _not_there(row: Machine, keep: Collection[int], at: datetime) -> list[Action]:
-    if row.provider_id:
-        return [Action("vanished", f"m{row.id} ({row.provider_id}): its provider does not list it", row)]
+def _not_there(row: Machine, at: datetime) -> list[Action]:
     if row.state == "wanted":
         return [Action("never", f"m{row.id}: was never asked for", row)]
-    if (at - datetime.fromisoformat(row.asked)).total_seconds() >= LOST_S:
-        return [Action("never", f"m{row.id}: was asked for and never seen", row)]
-    return []
+    if is_new(row, at) and (row.state == "creating" or not row.provider_id):
+        return []
+    if row.provider_id:
+        return [Action("vanished", f"m{row.id} ({row.provider_id}): its provider has it no more", row)]
+    return [Action("never", f"m{row.id}: was asked for and never seen", row)]
 
 
 def _act(renter: Renter, action: Action) -> str:
@@ -207,10 +246,9 @@ def _do(renter: Renter, action: Action) -> None:
         with renter.store.write() as tx:
             book.never_came(tx, row.id, action.words, at)
     elif action.do == "vanished":
-        if renter.provider.look(row.provider_id) is None:
-            with renter.store.write() as tx:
-                book.closing(tx, row.id, "vanished: its provider has it no more")
-                book.gone(tx, row.id, rules=renter.provider.rules, at=at)
+        with renter.store.write() as tx:
+            book.closing(tx, row.id, "vanished: its provider has it no more")
+            book.gone(tx, row.id, rules=renter.provider.rules, at=at)
     else:
         if action.do == "again":
             with renter.store.write() as tx:

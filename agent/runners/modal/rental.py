@@ -7,8 +7,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from agent.machines.homes import home
 from agent.machines.records import Candidate, Machine
-from agent.machines.renting import Renter, home
+from agent.machines.renting import Renter
 from agent.runners.modal.account import Account, account
 from agent.runners.modal.link import SandboxLink
 from agent.runners.modal.sandboxes import Sandboxes, candidates

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from agent.errors import InfraError
 from agent.machines import book
+from agent.machines.homes import home
 from agent.machines.records import Candidate, Machine, NoCapacity
-from agent.machines.renting import Renter, home
+from agent.machines.renting import Renter
 from agent.runners.rented import deadman
 from agent.runners.rented.keys import private_key, public_key
 from agent.runners.rented.rental import Shell
