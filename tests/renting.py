@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from agent import budget
 from agent.errors import StoreError
-from agent.machines.records import Candidate, Limits
+from agent.machines import book
+from agent.machines.records import Candidate, Limits, Machine
 from agent.machines.renting import Renter
+from agent.machines.sweep import settle
 from agent.records import Campaign, Caps
 from agent.runners.runpod.client import Client
 from agent.runners.runpod.pods import Pods
@@ -26,6 +29,7 @@ from tests.runpod import H100, KEY, PLACES, StandIn
 HOUR = 3600.0
 PRICE = 3.49 + 60 * 0.1 / 730
 PLACED = [Candidate(H100, 1, place, PRICE) for place in PLACES]
+WORST = PRICE * (4 * HOUR + 300) / HOUR  # of a lease of four hours
 
 
 def renter(stand: StandIn, store: Store, limits: Limits | None = None) -> Renter:
@@ -45,6 +49,30 @@ def opened(where: Path | str, usd: float | None = 100.0) -> tuple[Store, Campaig
             campaign = add_campaign(tx, caps=Caps(gpu_s=36_000.0, usd=usd))
             add_base(tx, campaign)
     return store, campaign
+
+
+def reserved(one: Renter) -> float:
+    with one.store.read() as reads:
+        assert budget.audit(reads, 1) == []
+        return reads.balance(1).reserved.usd
+
+
+def spent(one: Renter) -> float:
+    with one.store.read() as reads:
+        return reads.balance(1).settled.usd
+
+
+def rows(one: Renter, over: bool = True) -> list[Machine]:
+    with one.store.read() as reads:
+        return book.everyone(reads, over=over)
+
+
+def billed_at_last(one: Renter, stand: StandIn) -> None:
+    """After some hours the bill is final, and the ledger equals it to the cent."""
+    stand.advance(3 * HOUR)
+    settle(one)
+    assert reserved(one) == 0.0
+    assert spent(one) == pytest.approx(stand.billed(), abs=0.005)
 
 
 @functools.cache
