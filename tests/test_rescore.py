@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -20,7 +21,7 @@ from agent.store import rescores
 from agent.store.rescores import Rescore
 from agent.track import load
 from tests.e2e import world
-from tests.e2e.test_anchors import Leased, Machines
+from tests.e2e.test_anchors import Found, Gathered, Leased, Machines
 from tests.filling import measurement
 
 
@@ -56,8 +57,23 @@ class Kept(Leased):
         return replace(run, bpb=run.bpb + (self.off if self._alone else 0.0))
 
 
-def ended(root: Path, leases: tuple[str, ...], **what: object) -> Setting:
-    kind = type("Now", (Kept,), what)
+class Later(Kept, Gathered):
+    """A slot is no machine: a job is on the next one in turn, unless its slot means one."""
+
+
+class SeenLater(Kept, Found):
+    """Likewise, and nobody knows of a machine before a run was on it."""
+
+
+class Astray(Later):
+    """All that runs is on one machine, whichever was meant."""
+
+    def began_on(self, folder: Path) -> str:
+        return "a"
+
+
+def ended(root: Path, leases: tuple[str, ...], of: type[Kept] = Kept, **what: object) -> Setting:
+    kind = type("Now", (of,), what)
     world.make_workspace(root)
     world.write_ideas(root, [world.idea("wider", ('"width": 4', '"width": 6'))])
     setting = world.open_campaign(root, slots=len(leases), make_runner=lambda count: kind(leases, Machines()))
@@ -93,6 +109,26 @@ def test_what_is_accepted_was_scored_on_a_machine_that_did_not_train_it(tmp_path
             if one.run.baseline_id == again.baseline_id and one.measurement.bpb is not None
         )
         assert (row.bpb, row.run_id) == pytest.approx(best)
+
+
+@pytest.mark.parametrize("of", [Later, SeenLater])
+def test_where_a_job_gets_its_machine_when_it_begins_one_that_did_not_train_is_asked_for(
+    tmp_path: Path, of: type[Kept]
+) -> None:
+    setting = ended(tmp_path / "w", ("a", "b", "c"), of)
+    state, _, row = outcome(setting)
+    assert state == "promoted" and row.agrees and row.scored_on != row.trained_on
+    with setting.store.read() as reads:
+        (again,) = reads.runs(setting.campaign.id, purposes={"rescore"})
+    assert (again.lease, again.slot) == (row.scored_on, f"fake/@{row.scored_on}")
+
+
+def test_two_scores_on_one_machine_are_no_second_score_unless_they_differ(tmp_path: Path) -> None:
+    state, _, row = outcome(ended(tmp_path / "same", ("a", "b"), Astray))
+    assert state == "promoted" and row.agrees is None and row.by_run_id is None
+    assert "was not scored a second time: r" in row.words and "was on a too, which trained it" in row.words
+    state, reason, row = outcome(ended(tmp_path / "other", ("a", "b"), Astray, off=1e-3))
+    assert state == "inconclusive" and row.agrees is False and "1e-05 are allowed" in reason
 
 
 def test_two_scores_that_differ_promote_nothing_and_leave_a_finding(tmp_path: Path) -> None:
@@ -142,11 +178,13 @@ def test_a_difference_that_arithmetic_makes_is_none(tmp_path: Path) -> None:
     [
         (("a", "a"), {}, "there is no other machine of the class fake than a"),
         (("", ""), {}, "nobody knows which machine trained it"),
+        (("a", "a"), {"of": Later}, "there is no other machine of the class fake than a"),
+        (("a", "b"), {"of": Later, "began_on": lambda self, folder: ""}, "nobody knows which machine trained it"),
         (("a", "b"), {"loses": True}, "3 tries were lost; the last, r"),
     ],
 )
 def test_the_row_says_why_there_is_no_second_score(
-    tmp_path: Path, leases: tuple[str, ...], what: dict[str, object], words: str
+    tmp_path: Path, leases: tuple[str, ...], what: dict[str, Any], words: str
 ) -> None:
     state, _, row = outcome(ended(tmp_path / "w", leases, **what))
     assert state == "promoted" and row.by_run_id is None and row.agrees is None and words in row.words

@@ -14,7 +14,7 @@ from agent.judge import gates
 from agent.judge.audit.rules import TOLERANCES, Tolerance
 from agent.judge.measure import DIM, session_answer
 from agent.records import Measurement, Proposal, Run
-from agent.runners import NEW, lease_of
+from agent.runners import LATER, NEW, lease_of, pinned
 from agent.runners.job import JobPaths, JobResult
 from agent.runners.reading import read_plain
 from agent.setting import Setting, known
@@ -49,7 +49,7 @@ def look(setting: Setting, tx: Tx, proposal: Proposal) -> Answer:
     tries = _tries(tx, one.run)
     if in_flight(tries):
         return Answer(waits=True)
-    why = _hopeless(tries) or _why_not(setting, one.run) or _no_lease(setting, one.run)
+    why = _hopeless(tries) or _why_not(setting, one.run) or _no_lease(setting, tx, one.run)
     if not why:
         return Answer(waits=True)
     rescores.add(tx, one.run, _not(one.run, why))
@@ -64,7 +64,7 @@ def due(setting: Setting, slots: Sequence[str]) -> list[Due]:
             if in_flight(tries := _tries(reads, run)):
                 continue
             taken = {slot for _, slot in found}
-            slot = next((slot for slot in _elsewhere(setting, run, slots) if slot not in taken), None)
+            slot = next((slot for slot in _elsewhere(setting, reads, run, slots) if slot not in taken), None)
             if slot is not None and not _why_not(setting, run):
                 found.append(Due(_item(proposal, run, len(tries)), slot))
     return found
@@ -102,6 +102,10 @@ def compared(setting: Setting, tx: Tx, run: Run, result: JobResult, measured: Me
         return
     allowed = _tolerance(JobPaths(setting.job(run.id)), result)
     apart = _apart(old, measured)
+    if apart <= allowed.mean and (_unknown(run.lease) or run.lease == first.lease):  # which says nothing of another
+        where = "on a machine that nobody knows" if _unknown(run.lease) else f"on {run.lease} too, which trained it"
+        rescores.add(tx, first, _not(first, f"r{run.id}, which was to do so, was {where}"))
+        return
     words = (
         f"{there}: {measured.bpb:.6f} BPB and {old.bpb:.6f} are {apart:.2g} nats a token apart, {allowed.mean:g} are "
         f"allowed ({allowed.why})"
@@ -163,20 +167,35 @@ def _why_not(setting: Setting, run: Run) -> str:
     return ""
 
 
-def _no_lease(setting: Setting, run: Run) -> str:
-    if not run.lease:
+def _no_lease(setting: Setting, reads: Reads, run: Run) -> str:
+    if _unknown(run.lease):
         return "nobody knows which machine trained it"
-    if _elsewhere(setting, run, setting.runner.slots):
+    if _elsewhere(setting, reads, run, setting.runner.slots):
         return ""
     return f"there is no other machine of the class {run.hardware_class} than {run.lease}, which trained it"
 
 
-def _elsewhere(setting: Setting, run: Run, slots: Sequence[str]) -> list[str]:
-    """Those that are of its class, and of a lease that did not train it."""
+def _elsewhere(setting: Setting, reads: Reads, run: Run, slots: Sequence[str]) -> list[str]:
+    """Those that are of its class, and of a lease that did not train it. Where jobs get their machine when they begin,
+    these are slots that mean one machine; that on which a run was last comes first, for it is the likeliest there."""
+    if _unknown(run.lease):
+        return []
     runner = setting.runner
-    alike = [slot for slot in slots if runner.hardware_class(slot) == run.hardware_class]
-    other = [slot for slot in alike if lease_of(runner, slot) not in ("", NEW, run.lease)]
+    alone = reversed(pinned(runner, lambda: _seen(reads, run)).values())
+    alike = [slot for slot in (*slots, *alone) if runner.hardware_class(slot) == run.hardware_class]
+    other = [slot for slot in alike if lease_of(runner, slot) not in ("", NEW, LATER, run.lease)]
     return anchors.usable(setting, other) if other else []
+
+
+def _seen(reads: Reads, run: Run) -> list[str]:
+    """The leases on which runs of its class were, the newest last."""
+    runs = sorted(reads.runs(run.campaign_id, states={"done"}), key=lambda one: one.id)
+    return [one.lease for one in runs if one.hardware_class == run.hardware_class]
+
+
+def _unknown(lease: str) -> bool:
+    """Whether nobody can say which machine it was: see `collect`."""
+    return not lease or lease.startswith(f"{NEW}/")
 
 
 def _item(proposal: Proposal, run: Run, tries: int) -> Wanted:
