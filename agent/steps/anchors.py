@@ -1,8 +1,8 @@
-"""Anchors: runs of the head by which leases are compared, and by which a machine is known to be what it was.
+"""Anchors: runs of heads by which leases are compared, and by which a machine is known to be what it was.
 
 Takes the store's rows; gives the anchors that are due, the leases that are closed, and what an idea gained over its
 baseline within leases and across them. A lease is closed where the time of a step drifted between two of its anchors,
-or where the head can't run; its runs since the last good anchor are set aside. On a track that asks for no anchors
+or where an anchor can't run; its runs since the last good anchor are set aside. On a track that asks for no anchors
 nothing of this happens.
 """
 
@@ -45,7 +45,7 @@ def asked_for(setting: Setting) -> bool:
 
 def due(setting: Setting, slots: Sequence[str], *, idle: bool = False) -> list[Due]:
     """One a lease at most, on one of these slots: it is the most urgent run there. What else runs beside it waits for
-    it with its verdict.
+    it with its verdict. None on a lease that is closed.
 
     Where jobs get their machine when they begin, on a slot that means the machine. `idle`: nothing else is wanted, so
     only what a verdict waits for is due.
@@ -55,16 +55,18 @@ def due(setting: Setting, slots: Sequence[str], *, idle: bool = False) -> list[D
     with setting.store.read() as reads:
         head = reads.head(setting.campaign.id)
         runs = reads.runs(setting.campaign.id, purposes={"anchor"})
+        shut = {one.lease for one in closed(setting, reads)}
         alone = _alone(setting, reads, idle=idle)
-    found: dict[str, Due | None] = {}
-    for slot in (*(() if idle else slots), *alone):
-        lease = lease_of(setting.runner, slot)
-        if lease == LATER:
-            continue
-        key = slot if lease == NEW else lease
-        if key not in found:
-            mine = [run for run in runs if run.lease == lease != NEW]
-            found[key] = Due(_item(setting, head, mine, slot), slot) if _is_due(setting, head, mine) else None
+        found: dict[str, Due | None] = {}
+        for slot in (*(() if idle else slots), *alone):
+            lease = lease_of(setting.runner, slot)
+            if lease == LATER or lease in shut:
+                continue
+            key = slot if lease == NEW else lease
+            if key not in found:
+                mine = [run for run in runs if run.lease == lease != NEW]
+                of = _due_of(setting, reads, head, mine)
+                found[key] = None if of is None else Due(_item(setting, of, mine, slot), slot)
     return [one for one in found.values() if one is not None]
 
 
@@ -94,25 +96,29 @@ def _waiting(setting: Setting, reads: Reads) -> list[str]:
     return [run.lease for run in sorted(found, key=lambda run: run.id)]
 
 
-def _is_due(setting: Setting, head: Proposal, runs: Sequence[Run]) -> bool:
-    """`runs`: the anchors of one lease, of any head."""
-    every_s = known(setting.track.hardware.anchor_every_s)
+def _due_of(setting: Setting, reads: Reads, head: Proposal, runs: Sequence[Run]) -> Proposal | None:
+    """The head, once; then, every few hours, what the lease was first anchored with, whichever head that was: only the
+    same work can be timed twice. `runs`: the anchors of one lease, of any head."""
     if in_flight(list(runs)):
-        return False
-    done = [run for run in runs if run.proposal_id == head.id and _good(run)]
-    if not done:
-        return True
-    return datetime.fromisoformat(known(done[-1].started)) + timedelta(seconds=every_s) <= datetime.now(UTC)
+        return None
+    good = [run for run in runs if _good(run)]
+    if not any(run.proposal_id == head.id for run in good):
+        return head
+    first = good[0].proposal_id
+    last = [run for run in good if run.proposal_id == first][-1]
+    every = timedelta(seconds=known(setting.track.hardware.anchor_every_s))
+    late = datetime.fromisoformat(known(last.started)) + every <= datetime.now(UTC)
+    return reads.proposal(first) if late else None
 
 
 def _good(run: Run) -> bool:
     return run.state == "done" and run.outcome == "ok"
 
 
-def _item(setting: Setting, head: Proposal, runs: Sequence[Run], slot: str) -> Wanted:
-    seed, where = seed_of(setting.campaign.seed, head.id, ANCHOR), setting.runner.hardware_class(slot)
-    attempt = 1 + sum(run.proposal_id == head.id for run in runs)
-    return Wanted(head, "anchor", None, seed, attempt, False, setting.track.decision.rung, (where,))
+def _item(setting: Setting, of: Proposal, runs: Sequence[Run], slot: str) -> Wanted:
+    seed, where = seed_of(setting.campaign.seed, of.id, ANCHOR), setting.runner.hardware_class(slot)
+    attempt = 1 + sum(run.proposal_id == of.id for run in runs)
+    return Wanted(of, "anchor", None, seed, attempt, False, setting.track.decision.rung, (where,))
 
 
 # ---------------------------------------------------------------- leases that are closed
@@ -145,7 +151,7 @@ def _end(head_id: int, runs: Sequence[Run], steps: dict[int, float]) -> Closed |
         run for run in mine if not _good(run) and run.state != "cancelled" and run.id > (good[-1].id if good else 0)
     ]
     if len(failed) >= MAX_ATTEMPTS:
-        words = f"the head could not run there {MAX_ATTEMPTS} times, r{failed[-1].id} the last"
+        words = f"an anchor could not run there {MAX_ATTEMPTS} times, r{failed[-1].id} the last"
         return Closed(failed[0].lease, good[-1].id if good else 0, words)
     return None
 

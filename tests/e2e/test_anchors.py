@@ -122,21 +122,45 @@ def test_a_machine_s_luck_is_no_gain_and_its_misfortune_no_loss(tmp_path: Path) 
     assert any(abs(float(row[3])) > 0.12 for row in verdicts(plain) if row[3] is not None)  # type: ignore[arg-type]
 
 
+def later(setting: Setting, hours: int, than: str = "1 = 1") -> None:
+    """As if those anchors were so many hours old."""
+    with setting.store.write() as tx:
+        tx.connection.execute(
+            text(f"UPDATE runs SET started = :at WHERE purpose = 'anchor' AND {than}"),
+            {"at": iso(datetime.now(UTC) - timedelta(hours=hours))},
+        )
+
+
+def test_a_lease_is_timed_by_what_it_was_anchored_with_first_however_often_the_head_moves(tmp_path: Path) -> None:
+    setting = opened(tmp_path / "w", ("a", "b"), Machines())
+    Loop(setting).run()
+    first, head = dict.fromkeys(run.proposal_id for run in runs_of(setting) if run.purpose == "anchor")
+    later(setting, 5, f"proposal_id = {head}")
+    assert anchors.due(setting, setting.runner.slots) == []  # timed less than four hours ago
+    later(setting, 5, f"proposal_id = {first} AND lease = 'b'")
+    (one,) = anchors.due(setting, setting.runner.slots)
+    assert (one.slot, one.item.proposal.id, one.item.attempt) == ("fake/1", first, 2)
+    with setting.store.write() as tx:
+        gone = "UPDATE runs SET state = 'cancelled' WHERE purpose = 'anchor' AND proposal_id = :head"
+        tx.connection.execute(text(gone), {"head": head})  # which has not run there yet, and comes first
+    found = anchors.due(setting, setting.runner.slots)
+    assert [(one.slot, one.item.proposal.id) for one in found] == [("fake/0", head), ("fake/1", head)]
+
+
 def test_a_drift_closes_the_lease_and_its_runs_since_the_last_good_anchor_count_for_nothing(tmp_path: Path) -> None:
     machines = Machines()
     setting = opened(tmp_path / "w", ("a", "b"), machines)
     Loop(setting).run()
     before = runs_of(setting)
-    last = [run for run in before if run.purpose == "anchor" and run.lease == "b"][-1]
+    mine = [run for run in before if run.purpose == "anchor" and run.lease == "b"]
+    last = mine[0]  # before the head moved; what it is now was timed once, and tells no drift
+    assert [run.proposal_id == last.proposal_id for run in mine] == [True, False]
     # Four hours later it is a hundredth and a half slower.
     machines.slower = lambda lease, nth: 1.015 if lease == "b" else 1.0
-    with setting.store.write() as tx:
-        tx.connection.execute(
-            text("UPDATE runs SET started = :at WHERE purpose = 'anchor'"),
-            {"at": iso(datetime.now(UTC) - timedelta(hours=5))},
-        )
+    later(setting, 5)
     found = {one.slot: one.item for one in anchors.due(setting, setting.runner.slots)}
     assert sorted(found) == ["fake/0", "fake/1"]
+    assert {(item.proposal.id, item.seed) for item in found.values()} == {(last.proposal_id, last.seed)}
     for slot, item in found.items():
         assert start(setting, item, slot) is not None
     collect(setting, {setting.job(run.id): run for run in runs_of(setting) if run.state == "running"})
@@ -146,6 +170,9 @@ def test_a_drift_closes_the_lease_and_its_runs_since_the_last_good_anchor_count_
     spoilt = {run.id for run in after.values() if run.set_aside}
     assert spoilt == {run.id for run in after.values() if run.lease == "b" and run.id > last.id}
     assert anchors.usable(setting, setting.runner.slots) == ["fake/0"]
+    assert anchors.due(setting, setting.runner.slots) == []  # the other one was just timed again
+    later(setting, 5)
+    assert [one.slot for one in anchors.due(setting, setting.runner.slots)] == ["fake/0"]
     with setting.store.read() as reads:
         counted = {one.lease for one in reads.replicates(setting.campaign.id) if one.lease == "b"}
         assert len(reads.replicates(setting.campaign.id)) == sum(
