@@ -94,6 +94,23 @@ def test_cancelled_while_it_runs_and_while_it_waits(field: Field) -> None:
     assert runner.poll(running[1]) == "running" and len(field.own.jobs()) == 1
 
 
+def test_how_long_the_queue_is_is_told_by_the_job_that_waits_longest(field: Field) -> None:
+    runner = field.runner(cpus=64)
+    running = [field.submit(runner, number, WAIT) for number in (1, 2)]
+    until(lambda: all(runner.progress(folder) for folder in running) and runner.wait_s("lab/5") == 0)
+    order, alone = field.order(3)
+    runner.submit(order, alone, "lab/@n1")
+    until(lambda: "PENDING" in field.own.jobs().values())
+    looks = field.shell.asked["squeue"]
+    until(lambda: field.shell.asked["squeue"] > looks + 2)
+    assert runner.wait_s("lab/5") == 0  # what is for one node alone says nothing of the others
+    waiting = field.submit(runner, 4, WAIT)
+    until(lambda: runner.wait_s("lab/5") > 1.0)
+    runner.cancel(waiting)
+    assert done(runner, waiting).outcome == "cancelled"
+    until(lambda: runner.wait_s("lab/5") == 0)
+
+
 def test_a_run_that_crashes_is_the_ideas_fault(field: Field) -> None:
     runner = field.runner()
     result = done(runner, field.submit(runner, 1, "import sys; print('no'); sys.exit(3)"))

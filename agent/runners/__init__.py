@@ -38,6 +38,7 @@ __all__ = [
     "Phase",
     "PhaseResult",
     "Progress",
+    "Queues",
     "Runner",
     "Sized",
     "began_on",
@@ -194,6 +195,15 @@ class Sized(Protocol):
 def size_of(runner: Runner, slot: str) -> int | None:
     """How many GPUs a slot has. None: it does not say, so it is taken to have those of a deciding run."""
     return len(runner.gpus(slot)) or (runner.size(slot) if isinstance(runner, Sized) else None)
+
+
+@runtime_checkable
+class Queues(Protocol):
+    """A runner whose jobs may have to wait before they start."""
+
+    def wait_s(self, slot: str) -> float:
+        """What a job that is handed over now is expected to wait, by what is known of others; asks nobody."""
+        ...
 
 
 @runtime_checkable

@@ -24,6 +24,7 @@ from agent.runners import (
     Leases,
     Loss,
     Progress,
+    Queues,
     Runner,
     began_on,
     ended,
@@ -80,6 +81,7 @@ class Fleet:
     def __init__(self, runners: Mapping[str, Runner], clock: Callable[[], float] = time.monotonic) -> None:
         self.runners = dict(runners)
         self._far = {name: runner for name, runner in runners.items() if isinstance(runner, Far)}
+        self._queues = {name: runner for name, runner in runners.items() if isinstance(runner, Queues)}
         self._rests, self._clock = Rests(clock), clock
         self._alone_since: float | None = None  # since when only what a person must mend has runs
         self._placed: dict[Path, str] = {}
@@ -128,6 +130,10 @@ class Fleet:
 
     def price(self, slot: str) -> float:
         return self._of(slot).price(slot)
+
+    def wait_s(self, slot: str) -> float:
+        runner = self._queues.get(self._name(slot))
+        return 0.0 if runner is None else runner.wait_s(slot)
 
     def lease(self, slot: str) -> str:
         return lease_of(self._of(slot), slot)

@@ -6,24 +6,17 @@ resume need not know it.
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 from agent.clock import REAL, Clock
 from agent.placing import Busy, Job, Slot, place
 from agent.records import Run
-from agent.runners import size_of
+from agent.runners import Queues, size_of
 from agent.setting import Setting, known
 from agent.steps.wanted import Wanted
 
 WEIGHT = 0.2  # of the newest run in what runs are expected to take
 Kind = tuple[str, str]  # rung and hardware class
-
-
-@runtime_checkable
-class Queues(Protocol):
-    """A runner whose jobs may have to wait before they start."""
-
-    def wait_s(self, slot: str) -> float: ...
 
 
 class Starting(NamedTuple):
@@ -103,7 +96,8 @@ class Slots:
         if name not in self._known:
             self._known[name] = _slot(self._setting, name)
         found = self._known[name]
-        return found if self._queues is None else replace(found, wait_s=self._queues.wait_s(name))
+        wait_s = 0.0 if self._queues is None else self._queues.wait_s(name)
+        return found if wait_s == found.wait_s else replace(found, wait_s=wait_s)
 
     def free(self, under_way: Iterable[Run]) -> list[Slot]:
         """Those on which no run is, and none on their GPUs."""

@@ -33,6 +33,8 @@ class Held:
     reminded_at: float = 0.0
     over_at: float | None = None
     again_at: float | None = None
+    waits_since: float | None = None
+    """When it was first seen in the queue; None: it is not there."""
     beat: bytes = b""
     beat_at: float = field(default_factory=time.monotonic)
 
@@ -50,6 +52,10 @@ class Held:
     @property
     def most_log(self) -> int:
         return (self.order.limited.limits.log_mb + 1) * MB
+
+    @property
+    def waited_s(self) -> float:
+        return 0.0 if self.waits_since is None else time.monotonic() - self.waits_since
 
     def know(self, note: Note) -> None:
         """Written down before it is relied on."""
@@ -69,6 +75,10 @@ class Held:
             self.again_at = None
         elif self.again_at is None:
             self.again_at = now
+        if row is None or row.stage != "waiting":
+            self.waits_since = None
+        elif self.waits_since is None:
+            self.waits_since = now
         asked = there(self.mirror.paths.cancel)
         if asked and self.asked_at is None:
             self.asked_at = now

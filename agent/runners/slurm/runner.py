@@ -97,6 +97,10 @@ class SlurmRunner:
     def price(self, slot: str) -> float:
         return self._settings.price * max(1, self._gpus)
 
+    def wait_s(self, slot: str) -> float:
+        """As long as one of its jobs waits by now; nothing while none does."""
+        return self._watch.waited_s
+
     def env(self, slot: str) -> dict[str, str]:
         """Known on the node alone."""
         return {}
