@@ -176,9 +176,9 @@ def test_a_difference_that_arithmetic_makes_is_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("leases", "what", "words"),
     [
-        (("a", "a"), {}, "there is no other machine of the class fake than a"),
+        (("a", "a"), {}, "no other machine of the class fake is known than a"),
         (("", ""), {}, "nobody knows which machine trained it"),
-        (("a", "a"), {"of": Later}, "there is no other machine of the class fake than a"),
+        (("a", "a"), {"of": Later}, "no other machine of the class fake is known than a"),
         (("a", "b"), {"of": Later, "began_on": lambda self, folder: ""}, "nobody knows which machine trained it"),
         (("a", "b"), {"loses": True}, "3 tries were lost; the last, r"),
     ],

@@ -6,7 +6,7 @@ import pytest
 
 from agent.runners.slurm.commands import TAKEN, Row
 from agent.runners.slurm.depot import Look
-from agent.runners.slurm.judging import AGAIN_S, PATIENCE_S, STALE_S, WAIT, Do, Known, Step, is_lost, step
+from agent.runners.slurm.judging import AGAIN_S, NOWHERE_S, PATIENCE_S, STALE_S, WAIT, Do, Known, Step, is_lost, step
 
 SETTLE_S = 30.0
 NOTHING = Look(True, frozenset(), b"", {})
@@ -27,6 +27,7 @@ def known(at: Row | None, seen: Look = NOTHING, **changed: object) -> Known:
 
 STARTED, BEGAN, RESULT = look("began", "started"), look("began"), look("began", "started", "result.json")
 PAUSED = look("began", "started", "paused.json")
+GONE = "ReqNodeNotAvail, UnavailableNodes:n1"
 LATE = {"over_s": SETTLE_S + 1, "silent_s": STALE_S + 1}
 
 
@@ -47,6 +48,9 @@ LATE = {"over_s": SETTLE_S + 1, "silent_s": STALE_S + 1}
         (known(row("PENDING", "BeginTime"), look("lost.json")), "lose"),
         (known(row("PENDING", "JobHeldAdmin")), "lose"),
         (known(row("PENDING", "launch failed requeued held")), "lose"),
+        (known(row("PENDING", GONE), nowhere_s=NOWHERE_S - 1), "wait"),  # it may only be starting anew
+        (known(row("PENDING", GONE), nowhere_s=NOWHERE_S), "lose"),
+        (known(row("PENDING", GONE), asked=True, nowhere_s=NOWHERE_S), "remove"),
         (known(row("REQUEUE_HOLD"), STARTED), "lose"),
         (known(row("PENDING", "Priority"), asked=True), "remove"),
         (known(row("RUNNING"), STARTED), "wait"),

@@ -14,6 +14,7 @@ from agent.errors import UserError
 from agent.runners import LATER, JobPaths
 from agent.runners.local import LocalRunner
 from agent.runners.shepherd import boot
+from agent.runners.slurm import judging
 from agent.runners.slurm.mirror import LOG
 from agent.runners.slurm.shell import Said
 from tests.processes import until
@@ -56,6 +57,21 @@ def test_a_node_is_a_lease_from_one_boot_to_the_next(field: Field) -> None:
     third = field.submit(runner, 3)
     done(runner, third)
     assert runner.began_on(third) == f"lab/{other}/{booted}" and runner.pinned(lambda: seen) == {}
+
+
+@pytest.mark.long
+def test_a_job_that_is_for_one_node_does_not_wait_for_ever_for_it(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "NOWHERE_S", 2.0)
+    field.own.run("scontrol", "update", "NodeName=n1", "State=DRAIN", "Reason=test")
+    runner = field.runner()
+    order, alone = field.order(1)
+    runner.submit(order, alone, "lab/@n1")
+    assert "the node that it is for can't be used" in lost(runner, alone)
+    until(lambda: field.own.jobs() == {}, what="its place in the queue")
+    field.own.run("scontrol", "update", "NodeName=n1", "State=RESUME")
+    field.own.until_idle()
 
 
 def test_seeds_of_one_idea_are_one_array(field: Field) -> None:

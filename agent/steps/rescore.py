@@ -172,7 +172,7 @@ def _no_lease(setting: Setting, reads: Reads, run: Run) -> str:
         return "nobody knows which machine trained it"
     if _elsewhere(setting, reads, run, setting.runner.slots):
         return ""
-    return f"there is no other machine of the class {run.hardware_class} than {run.lease}, which trained it"
+    return f"no other machine of the class {run.hardware_class} is known than {run.lease}, which trained it"
 
 
 def _elsewhere(setting: Setting, reads: Reads, run: Run, slots: Sequence[str]) -> list[str]:

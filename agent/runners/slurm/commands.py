@@ -55,6 +55,11 @@ class Row(NamedTuple):
         return "ending" if self.state in _ENDING else "over"
 
     @property
+    def nowhere(self) -> bool:
+        """It waits for nodes that are down, drained or gone."""
+        return self.stage == "waiting" and "UnavailableNodes:" in self.reason
+
+    @property
     def place(self) -> int | None:
         """In its array."""
         return int(self.id.split("_")[1]) if "_" in self.id else None

@@ -14,7 +14,7 @@ from agent.runners.reading import there
 from agent.runners.slurm.commands import Row, Stage
 from agent.runners.slurm.depot import Look
 from agent.runners.slurm.judging import Known
-from agent.runners.slurm.mirror import Mirror, Note
+from agent.runners.slurm.mirror import ONLY, Mirror, Note
 from sandbox.limits import MB
 
 # Of two rows for one job, the first of these counts.
@@ -35,6 +35,7 @@ class Held:
     again_at: float | None = None
     waits_since: float | None = None
     """When it was first seen in the queue; None: it is not there."""
+    nowhere_since: float | None = None
     beat: bytes = b""
     beat_at: float = field(default_factory=time.monotonic)
 
@@ -52,6 +53,11 @@ class Held:
     @property
     def most_log(self) -> int:
         return (self.order.limited.limits.log_mb + 1) * MB
+
+    @property
+    def alone(self) -> bool:
+        """It is for one node alone."""
+        return there(self.mirror.folder / ONLY)
 
     @property
     def waited_s(self) -> float:
@@ -79,6 +85,10 @@ class Held:
             self.waits_since = None
         elif self.waits_since is None:
             self.waits_since = now
+        if row is None or not row.nowhere or not self.alone:
+            self.nowhere_since = None
+        elif self.nowhere_since is None:
+            self.nowhere_since = now
         asked = there(self.mirror.paths.cancel)
         if asked and self.asked_at is None:
             self.asked_at = now
@@ -93,6 +103,7 @@ class Held:
             over_s=0.0 if self.over_at is None else min(now - self.over_at, now - self.since),
             silent_s=now - self.beat_at,
             again_s=0.0 if self.again_at is None else now - self.again_at,
+            nowhere_s=0.0 if self.nowhere_since is None else now - self.nowhere_since,
         )
 
 

@@ -13,6 +13,7 @@ from agent.runners.slurm.depot import Look
 STALE_S = 90.0  # without a sign of life: what Slurm has forgotten may still run
 AGAIN_S = 20.0  # until Slurm, which did not answer, surely has not heard either
 PATIENCE_S = 60.0  # for a job that was asked to end
+NOWHERE_S = 600.0  # for a node that can't be used, of a job that is for it alone
 
 Do = Literal["wait", "submit", "ask", "remove", "finish", "lose", "cancelled"]
 
@@ -38,6 +39,8 @@ class Known(NamedTuple):
     """Since its last new sign of life."""
     again_s: float = 0.0
     """Since when it waits in the queue though its run has begun."""
+    nowhere_s: float = 0.0
+    """Since when it waits for the one node that it may be on, and that can't be used."""
 
 
 WAIT = Step("wait")
@@ -65,6 +68,8 @@ def _in_queue(known: Known, settle_s: float) -> Step:
         return Step("lose")
     if known.row.stage == "held":
         return Step("lose", f"Slurm will not start it: {known.row.reason}")
+    if known.nowhere_s >= NOWHERE_S:
+        return Step("lose", f"the node that it is for can't be used: {known.row.reason}")
     if "started" in known.look.marks and "paused.json" not in known.look.marks:
         if known.again_s < settle_s:
             return WAIT  # what it may go on from may be on its way from the node

@@ -17,7 +17,7 @@ from agent.runners.slurm.commands import PREFIX, Row, Slurm
 from agent.runners.slurm.depot import Depot, Look
 from agent.runners.slurm.held import Held, rows_of
 from agent.runners.slurm.judging import Known
-from agent.runners.slurm.mirror import ONLY, Mirror, Note, Unreadable
+from agent.runners.slurm.mirror import Mirror, Note, Unreadable
 from agent.runners.slurm.placing import AT_ONCE, Placing, key_of
 from agent.runners.slurm.sending import batch_log
 from agent.runners.slurm.settings import Settings
@@ -120,7 +120,7 @@ class Watch:
         placed = {str(n): job for n, job in enumerate(jobs) if job.note is not None}
         looks = self._depot.look({n: job.mirror.wanted(job.placed) for n, job in placed.items()})
         again = [job for n, job in placed.items() if n in looks and self._move(job, queue, looks[n])]
-        waits = [job.waited_s for job in placed.values() if job.waited_s and not there(job.mirror.folder / ONLY)]
+        waits = [job.waited_s for job in placed.values() if job.waited_s and not job.alone]
         self.waited_s = max(waits, default=0.0)
         self._placing.again(again)
         self._forget_those_over(again)
