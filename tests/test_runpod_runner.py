@@ -1,11 +1,13 @@
 """Runs on rented pods: the stand-in's pods are a real sshd; there a real shepherd runs them, and the real judge."""
 
+import hashlib
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from agent.admission.__main__ import LARGE
 from agent.errors import BudgetExceeded, InfraError, StoreError, UserError
 from agent.machines import book
 from agent.machines.records import BadRequest, Limits
@@ -252,6 +254,22 @@ def test_a_new_pod_shows_itself_before_it_is_paid_to_work(pool: Pool) -> None:
     # This machine may be too weak for anything; then it was sent back, and the reasons are the check's.
     assert ok == (machine.state == "live"), (machine, reasons)
     assert ok or machine.refused == "; ".join(reasons)
+    runner.close()
+
+
+@pytest.mark.long
+def test_a_pod_on_which_the_validation_text_lies_is_sent_back(pool: Pool) -> None:
+    pool.stand.courses.append(QUICK)
+    blobs = pool.world.far / "blobs"
+    blobs.mkdir(parents=True, mode=0o700)
+    (text,) = (pool.world.workspace / ".caddie" / "data" / "docs" / "val").iterdir()
+    for data in (text.read_bytes(), bytes(LARGE)):  # beside what may be data, where it is looked at
+        (blobs / hashlib.sha256(data).hexdigest()).write_bytes(data)
+    runner = pool.runner(admit=None)
+    pool.job(runner)
+    pool.until(runner, lambda: pool.seen() != [], within_s=300)
+    ((_, ok, reasons),) = pool.seen()
+    assert not ok and any("it holds the validation text" in reason for reason in reasons), reasons
     runner.close()
 
 

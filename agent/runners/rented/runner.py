@@ -332,7 +332,8 @@ class RentingRunner:
             return self._admit(machine, far)
         assert self._desk is not None
         track = self._track.sized(gpus)
-        return spot_check(self._desk.renter, self._desk.campaign_id, track, machine, far)
+        kept_from = self._ssh.kept_from(track)
+        return spot_check(self._desk.renter, self._desk.campaign_id, track, machine, far, kept_from)
 
     def _sent(self, folder: Path) -> str | None:
         """The machine that a job was handed to."""

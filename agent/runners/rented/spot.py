@@ -18,10 +18,14 @@ from sandbox.policy import LEVELS, Level, reaches
 START_S = 60.0  # beyond the check's own limit: Python, and our modules
 
 
-def spot_check(renter: Renter, campaign_id: int, track: Track, machine: Machine, far: Machines) -> str:
-    """Why it is sent back; empty: it is taken. The training data are not looked at: they are sent by their sums.
+def spot_check(
+    renter: Renter, campaign_id: int, track: Track, machine: Machine, far: Machines, kept_from: frozenset[str]
+) -> str:
+    """Why it is sent back; empty: it is taken. Which training data are there is not asked: they are sent by their sums,
+    and what was sent before is held against its name.
 
-    `track`: with the GPUs of this machine. Raises InfraError: it does not answer.
+    `track`: with the GPUs of this machine. `kept_from`: sums of files that must not be there. Raises InfraError: it
+    does not answer.
     """
     cuda = ("--cuda",) if track.hardware.kind == "cuda" else ()
     within_s = LIMIT_S + START_S
@@ -29,7 +33,8 @@ def spot_check(renter: Renter, campaign_id: int, track: Track, machine: Machine,
         machine.name, lambda there: there.module("agent.admission.__main__", *cuda, within_s=within_s), 2 * within_s
     )
     text = said.out.decode("utf-8", "replace")
-    decided = decide(renter.store, text, wanted(track, {}), lease=book.lease(machine.id), campaign_id=campaign_id)
+    want = wanted(track, {}, kept_from)
+    decided = decide(renter.store, text, want, lease=book.lease(machine.id), campaign_id=campaign_id)
     return "; ".join(decided.reasons)
 
 

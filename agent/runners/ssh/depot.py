@@ -69,6 +69,15 @@ def training_data(track: Track, corpus: Path) -> Tree:
     return Tree({file.path: file.sha256 for file in files}, {file.path: corpus / file.path for file in files})
 
 
+def validation_text(track: Track, corpus: Path) -> frozenset[str]:
+    """The sums of what is in no file of a far machine: documents that are scored, and the hidden ones."""
+    if track.data.corpus == "none":
+        return frozenset()
+    manifest = load(corpus, verify=False)
+    hidden = () if manifest.hidden is None else manifest.hidden.files
+    return frozenset(file.sha256 for file in (*manifest.val.files, *hidden))
+
+
 async def call(
     link: Wire, verb: str, *words: str, stdin: bytes = b"", within_s: float = 120.0, python: str = ""
 ) -> dict[str, object]:

@@ -66,6 +66,10 @@ class SshRunner:
             said += [f"{machine.host.name}: {note}" for note in (machine.facts.notes if machine.facts else ())]
         return tuple(said)
 
+    def kept_from(self, track: Track) -> frozenset[str]:
+        """Sums of files that no machine may have."""
+        return depot.validation_text(track, self._corpora / track.data.corpus)
+
     def hardware_class(self, slot: str) -> str:
         facts = self.machines.of(slot).facts
         assert facts is not None
