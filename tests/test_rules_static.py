@@ -224,6 +224,18 @@ def told(text: str) -> list[tuple[int, str, str]]:
         ("import os\nos.environ[b] = s\neval(os.environ['A'])", (24, "invalid", "hidden_code")),
         ("import os\ne = os.environ\ne['A'] = s\neval(os.environ['A'])", (24, "invalid", "hidden_code")),
         ("run = exec\nrun(s)", (24, "invalid", "hidden_code")),
+        *(
+            (text, (24, "invalid", "hidden_code"))
+            for text in (
+                "def eval(m): return 1\ndel eval\neval(s)",
+                "def eval(m): return 1\ndef f():\n del (\n  eval)\n eval(s)",
+                "def eval(m): return 1\nglobals().pop('eval')\neval(s)",
+                "eval(s)\ndef eval(m): return 1",
+                "if a:\n def eval(m): return 1\neval(s)",
+                "def eval(m): return 1\nfrom builtins import eval\neval(s)",
+                "eval = eval\neval(s)",
+            )
+        ),
         ("[exec][0](s)", (24, "invalid", "hidden_code")),
         ("def run(text, how=exec):\n how(text)", (24, "invalid", "hidden_code")),
         ("def run(text, eval=eval):\n eval(text)", (24, "invalid", "hidden_code")),
@@ -308,6 +320,7 @@ def test_each_sign_is_seen(text: str, sign: tuple[int, str, str]) -> None:
         "def batch(step):\n return random.Random(step).random()\nfor step in a:\n loss = train(batch(step))",
         "import torch\nstate = torch.load('m.pt', weights_only=None)",
         "print(__file__)\nCOLOURS = [\n" + f"{'#' + 'a' * 900!r},\n" * 20 + "]",
+        "def eval(model):\n return 1\ndef main():\n print(eval(m))\nevery(10, eval)",
         "compile = True\nif compile:\n model = torch.compile(model)",
         "def main(compile=True, eval=False):\n if eval or compile:\n  model.eval()",
         "def main(args):\n for eval in args.evals:\n  eval(model)\n[exec() for exec in args.executors]",

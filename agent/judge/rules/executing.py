@@ -17,6 +17,10 @@ COMPILES = frozenset(("compile", "builtins.compile", "__builtins__.compile"))
 _BUILTINS = ("builtins", "__builtins__")
 _MAKES_CODE = ("types.FunctionType", "types.LambdaType", "types.CodeType")
 _TABLES = ("vars", "globals", "locals")
+_UNBINDS = re.compile(
+    rb"(?<![A-Za-z0-9_])(?:vars|globals|locals|__dict__|delattr|del\b.{0,200}?\b(?:exec|eval))(?![A-Za-z0-9_])",
+    re.DOTALL,
+)
 _RENAMED = EXECUTES.union(COMPILES, _BUILTINS, _MAKES_CODE, ("sys.modules",))
 _NAMED = re.compile(
     rb"(?<![A-Za-z0-9_])(?:exec|eval|__import__|import_module|compile|builtins|__builtins__|__code__|__dict__|vars|globals"
@@ -68,7 +72,7 @@ def uses(statement: ast.stmt, names: Names, rebound: Collection[str] = ()) -> It
             continue
         name = _dotted(node, names)
         called = isinstance(parent, ast.Call) and parent.func is node
-        if name in EXECUTES and isinstance(getattr(node, "ctx", None), ast.Load):
+        if name in EXECUTES and name not in rebound and isinstance(getattr(node, "ctx", None), ast.Load):
             yield from _executes(node, parent, name) if not called else ()
         elif isinstance(node, ast.Call):
             yield from _calls(node, parent, names, bound, rebound)
@@ -103,7 +107,7 @@ def _calls(
     if isinstance(node.func, ast.Name) and node.func.id in bound:
         return
     called = _dotted(node.func, names)
-    if called in EXECUTES:
+    if called in EXECUTES and called not in rebound:
         yield Use("call", node, called)
     elif called in COMPILES and called not in rebound:
         executed = isinstance(parent, ast.Call) and _dotted(parent.func, names) in EXECUTES and node in parent.args[:1]
@@ -179,6 +183,17 @@ def _binds(function: Function) -> frozenset[str]:
 
 def _stored(targets: Iterable[ast.expr]) -> frozenset[str]:
     return frozenset(one.id for target in targets for one in ast.walk(target) if isinstance(one, ast.Name))
+
+
+def may_unbind(statement: Statement) -> bool:
+    """Whether it may give a builtin its name back."""
+    return _UNBINDS.search(statement.text) is not None
+
+
+def defined(statement: ast.stmt) -> frozenset[str]:
+    """`def eval(model): ...` at module level: from there on it is no builtin."""
+    is_one = isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef) and statement.name in EXECUTES
+    return frozenset((statement.name,)) if is_one else frozenset()  # type: ignore[attr-defined]
 
 
 def binds_itself(statement: ast.stmt) -> frozenset[str]:

@@ -150,13 +150,20 @@ class _Reader:
 
     def module(self, statements: Iterable[Statement]) -> None:
         renamed = executing.is_renamed(self.names)
+        own = self.rebound - executing.EXECUTES  # what is assigned may be the builtin again
         for statement in statements:
             node = statement.node
             if isinstance(node, ast.Assign) and len(node.targets) == 1:
                 self._bind(node.targets[0], node.value)
             if (renamed or executing.may_execute(statement.text)) and executing.has_uses(statement, self.names):
-                for use in executing.uses(node, self.names, self.rebound):
+                for use in executing.uses(node, self.names, own):
                     self._used(use)
+            if (defined := executing.defined(node)) and not self.unbinds:
+                own |= defined
+
+    @cached_property
+    def unbinds(self) -> bool:
+        return any(executing.may_unbind(one) for one in self.parsed.statements)
 
     @cached_property
     def rebound(self) -> frozenset[str]:
