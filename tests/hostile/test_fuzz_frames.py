@@ -90,9 +90,9 @@ TRICKS: dict[str, tuple[str, str, str]] = {
     ),
     "a byte out of band": (ASKED + "channel.send(b'!', socket.MSG_OOB)\ntime.sleep(60)\n", "capped failed", "process"),
     "a child answers": (ASKED + "if os.fork(): os._exit(0)\nos.setsid()\nwhile 1:\n" + SLOW, "failed", "process"),
-    "a folder too deep": (
-        *(ASKED + "for _ in range(1200): os.mkdir('a'); os.chdir('a')\nchannel.sendall(head(8))\n", "failed"),
-        "exit code 0 before it answered",
+    "a folder too deep": (  # whether it is looked at before its end is chance: what can't be walked counts as too much
+        *(ASKED + "for _ in range(1200): os.mkdir('a'); os.chdir('a')\nchannel.sendall(head(8))\n", "capped failed"),
+        "the score process",
     ),
 }
 
