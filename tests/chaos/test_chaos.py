@@ -57,7 +57,7 @@ def test_a_controller_is_killed_once(tmp_path: Path) -> None:
             work.kill("lead")
             until_over(work, ledger, time.monotonic() + 200 * SLOW)
             in_the_end(work, ledger, {"box": box})
-    assert mentioning(str(tmp_path)) == []
+    until(lambda: not mentioning(str(tmp_path)), 10 * SLOW, "all that it started has ended")
 
 
 @wanted
@@ -74,7 +74,7 @@ def test_a_campaign_in_all_storms_at_once(tmp_path: Path) -> None:
             until_over(at.scene, ledger, time.monotonic() + LIMIT_S, weather)
             weather.calm()
             in_the_end(at.scene, ledger, at.boxes, at.cluster)
-    assert mentioning(str(tmp_path)) == []
+    until(lambda: not mentioning(str(tmp_path)), 10 * SLOW, "all that it started has ended")
 
 
 @contextlib.contextmanager
