@@ -1,6 +1,7 @@
 """Network volumes are paid for as long as a campaign runs, by one campaign, as the provider bills them."""
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from agent.machines.burn import Burn, burn, words
 from agent.machines.records import Limits
 from agent.machines.renting import Renter
 from agent.machines.sweep import sweep
-from agent.records import Caps
+from agent.records import Campaign, Caps
 from agent.runners.runpod.pods import Pods
 from agent.store import Store, lease
 from tests.filling import add_base, add_campaign
@@ -28,6 +29,16 @@ def on_volume(stand: StandIn, store: Store, limits: Limits | None = None, volume
     assert isinstance(made.provider, Pods)
     settings = made.provider.settings.model_copy(update={"volume": volume})
     return replace(made, provider=replace(made.provider, settings=settings))
+
+
+@contextmanager
+def kept(stand: StandIn, tmp_path: Path) -> Iterator[tuple[Renter, Campaign]]:
+    """A volume that a campaign has begun to pay for."""
+    store, campaign = opened(tmp_path)
+    with closing(store):
+        one = on_volume(stand, store)
+        storage.keep(one, campaign.id)
+        yield one, campaign
 
 
 def money(one: Renter, campaign_id: int = 1) -> tuple[float, float]:
@@ -66,10 +77,7 @@ def test_a_volume_is_reserved_for_a_day_and_settled_from_the_bill(stand: StandIn
 
 
 def test_a_volume_is_not_free_while_its_bill_is_late(stand: StandIn, tmp_path: Path) -> None:
-    store, campaign = opened(tmp_path)
-    with closing(store):
-        one = on_volume(stand, store)
-        storage.keep(one, campaign.id)
+    with kept(stand, tmp_path) as (one, campaign):
         stand.advance(20 * HOUR)
         storage.end(one, [campaign.id], "over")
         held = money(one)
@@ -109,10 +117,7 @@ def test_one_campaign_pays_and_the_next_when_that_is_over(stand: StandIn, tmp_pa
 
 
 def test_who_is_killed_has_paid_until_its_reservation_ends(stand: StandIn, tmp_path: Path) -> None:
-    store, campaign = opened(tmp_path)
-    with closing(store):
-        one = on_volume(stand, store)
-        storage.keep(one, campaign.id)
+    with kept(stand, tmp_path) as (one, _):
         stand.advance(30 * HOUR)
         assert sweep(one, []).failed == ()
         assert money(one) == (0.0, pytest.approx(24 * PER_HOUR, abs=1e-6))
