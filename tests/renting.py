@@ -33,7 +33,7 @@ WORST = PRICE * (4 * HOUR + 300) / HOUR  # of a lease of four hours
 
 
 def renter(stand: StandIn, store: Store, limits: Limits | None = None) -> Renter:
-    client = Client(KEY, stand.url, answer_s=0.4, sleep=stand.sleep)
+    client = Client(KEY, stand.url, sleep=stand.sleep)
     pods = Pods(client, Settings(), "ssh-ed25519 AAAA", clock=stand.clock)
     return Renter(store, pods, "runpod", "here", limits or Limits(), stand.clock, stand.sleep)
 

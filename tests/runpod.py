@@ -45,7 +45,7 @@ from tests.runpod_pods import (
 __all__ = ["H100", "KEY", "PLACES", "QUICK", "Course", "Fault", "StandIn", "standin"]
 
 KEY = "rpa_test0123456789abcdefghijklmnop"
-Fault = Literal["429", "500", "500 done", "lost", "lost done", "garbage", "redirect", "404"]
+Fault = Literal["429", "500", "500 done", "lost", "lost done", "silent", "garbage", "redirect", "404"]
 
 
 class StandIn:
@@ -152,6 +152,8 @@ class StandIn:
         if fault.endswith("done"):
             await self._answer(request)
         if fault.startswith("lost"):
+            return Response(b"{", headers={"Content-Length": "2"})  # the connection breaks before the second byte
+        if fault == "silent":
             while (await request.receive())["type"] != "http.disconnect":  # never an answer
                 pass
         if fault == "404":

@@ -46,7 +46,7 @@ class Pool:
         self.runners: list[RentingRunner] = []
 
     def renter(self, settings: Settings, limits: Limits | None = None) -> Renter:
-        client = Client(KEY, self.stand.url, answer_s=2.0, sleep=self.stand.sleep)
+        client = Client(KEY, self.stand.url, sleep=self.stand.sleep)
         pods = Pods(client, settings, public_key(settings.ssh_key, self.world.workspace), clock=self.stand.clock)
         return Renter(self.store, pods, "runpod", "here", limits or settings.limits, self.stand.clock, self.stand.sleep)
 

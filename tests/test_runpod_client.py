@@ -30,7 +30,7 @@ ASKED = body(Settings(), "ssh-ed25519 AAAA", ONE, "caddie-00000000-c1-m1", UNTIL
 
 @pytest.fixture
 def client(stand: StandIn) -> Iterator[Client]:
-    made = Client(KEY, stand.url, answer_s=0.4, sleep=stand.sleep)
+    made = Client(KEY, stand.url, sleep=stand.sleep)
     yield made
     made.close()
 
@@ -109,6 +109,15 @@ def test_making_a_pod_is_asked_for_once(stand: StandIn, client: Client, fault: F
     with pytest.raises(error):
         client.create(ASKED)
     assert stand.seen == [("POST", "/v2/pods")]
+
+
+def test_a_provider_that_never_answers_is_not_waited_for(stand: StandIn) -> None:
+    client = Client(KEY, stand.url, answer_s=0.2, sleep=stand.sleep)
+    stand.faults.append(("POST", "silent"))
+    with pytest.raises(Unclear, match="timed out"):
+        client.create(ASKED)
+    assert stand.seen == [("POST", "/v2/pods")]
+    client.close()
 
 
 def test_answers_that_are_none_are_no_answers(stand: StandIn, client: Client) -> None:
