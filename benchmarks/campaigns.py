@@ -10,9 +10,7 @@ are the table's, without noise.
 
 import argparse
 import re
-import shutil
 import statistics
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +27,7 @@ from agent.records import Campaign, Caps, Mode, Proposal, ProposalState
 from agent.runners.fake import FakeRunner, Imagined
 from agent.track import Track, load
 from benchmarks.endless import git
+from benchmarks.folders import working_folder
 from benchmarks.recorded_world import Config, World, key
 from benchmarks.store import machine
 from benchmarks.trainer_reference import SCRIPT
@@ -265,8 +264,7 @@ def main() -> None:
     print(f"{machine()}; {len(rows())} recorded trainings; seeds differ by {noise.own:.4f} in one configuration alone "
           f"and by {noise.shared:.4f} in all at once\n")  # fmt: skip
     ours, theirs = [], []
-    root = Path(tempfile.mkdtemp(prefix="caddie-campaigns-"))
-    try:
+    with working_folder("campaigns") as root:
         for seed in range(chosen.first, chosen.first + chosen.campaigns):
             ours.append(caddie(made, seed, root / str(seed)))
             theirs.append(KeepIfLower(made, seed).run((made.track.budget_hours or 0.0) * 3600))
@@ -274,8 +272,6 @@ def main() -> None:
                 steps = " ".join(f"{kept.gain:+.3f}{'' if kept.fits else '!'}" for kept in one.kept)
                 print(f"seed {seed} {name}: {one.gain:.3f} in {len(one.kept)} commits ({steps}), {one.runs} runs, "
                       f"head reported {one.error:+.4f} off", flush=True)  # fmt: skip
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
     print(f"\n| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|")
     print(describe("Caddie", ours))
     print(describe("keep-if-lower", theirs))

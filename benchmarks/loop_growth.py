@@ -10,9 +10,7 @@ a hundred ideas each, so that what else the machine does meets both alike. The c
 
 import argparse
 import os
-import shutil
 import statistics
-import tempfile
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,6 +20,7 @@ from agent.loop import Loop
 from agent.planner import Request
 from agent.records import Draft
 from benchmarks.endless import Endless
+from benchmarks.folders import working_folder
 from benchmarks.loop_overhead import Mark, mark, open_campaign
 from benchmarks.store import machine
 
@@ -110,11 +109,8 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=10)
     parser.add_argument("--folder", type=Path, help="where to work; a temporary folder unless given")
     chosen = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="caddie-growth-", dir=chosen.folder))
-    try:
+    with working_folder("growth", chosen.folder) as folder:
         found = compare(folder, chosen.proposals, chosen.turns)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     print(f"{machine()}; load {os.getloadavg()[0]:.1f}\n")
     print(f"| ideas each | late: CPU ms per idea | of it children | early (after {YOUNG}) | of it children |")
     print("|---|---|---|---|---|")

@@ -15,8 +15,6 @@ import os
 import pstats
 import random
 import resource
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +28,7 @@ from agent.options import Options
 from agent.runners.fake import FakeRunner, Imagined, Knobs
 from agent.setting import Setting
 from benchmarks.endless import Endless, judged_track, make_workspace
+from benchmarks.folders import working_folder
 from benchmarks.store import machine
 
 TARGET_MS = 100.0
@@ -133,8 +132,7 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="print where the time of this process goes")
     chosen = parser.parse_args()
     every = chosen.every or max(1, min(1000, chosen.proposals // 10))
-    root = Path(tempfile.mkdtemp(prefix="caddie-loop-", dir=chosen.folder))
-    try:
+    with working_folder("loop", chosen.folder) as root:
         planner = Marking(chosen.proposals, every)
         setting = open_campaign(root / "work", planner, long=chosen.long)
         with profiled(chosen.profile):
@@ -143,8 +141,6 @@ def main() -> None:
             proposals = reads.count_proposals(setting.campaign.id) - 1
             runs, heads = reads.count_runs(setting.campaign.id), len(reads.lineage(reads.head(setting.campaign.id).id))
         setting.store.close()
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
     print(f"{machine()}; load {os.getloadavg()[0]:.1f}")
     print(f"{proposals} proposals, {runs} runs, {heads - 1} promotions in the head's lineage; {found.reason}\n")
     mean = shown(planner.until_now())

@@ -15,8 +15,6 @@ import argparse
 import math
 import os
 import random
-import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +26,7 @@ from agent.runners.fake import Imagine, Imagined, Knobs
 from agent.runners.fleet import NotPlacedError
 from agent.runners.order import Order
 from benchmarks.endless import judged_track, make_workspace
+from benchmarks.folders import working_folder
 from benchmarks.simulated import SimulatedClock, SimulatedRunner, SlowThinker
 from benchmarks.store import machine
 
@@ -136,11 +135,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where to work; a temporary folder unless given")
     chosen = parser.parse_args()
     planned = durations(chosen.seed)
-    root = Path(tempfile.mkdtemp(prefix="caddie-night-", dir=chosen.folder))
-    try:
+    with working_folder("night", chosen.folder) as root:
         mine = ours(root / "work", planned, BLOCKS)
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
     failed = sum(failed for _, failed in planned)
     print(f"{machine()}; load {os.getloadavg()[0]:.1f}")
     print(f"{EXPERIMENTS} experiments, {GPU_HOURS:g} GPU-hours; assumed: {failed} fail, {THINK_S:g} s an idea\n")

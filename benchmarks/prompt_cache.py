@@ -13,8 +13,6 @@ import argparse
 import itertools
 import json
 import random
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib import resources
@@ -38,6 +36,7 @@ from agent.store import Store
 from agent.store.rows import now
 from agent.store.schema import lessons, verdicts
 from benchmarks.endless import Endless, judged_track, make_workspace
+from benchmarks.folders import working_folder
 from benchmarks.loop_overhead import world
 from benchmarks.prompt_caches import Breakpoints, Cache, Call, Prefixes, share
 from benchmarks.store import machine
@@ -139,12 +138,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ideas", type=int, default=250)
     chosen = parser.parse_args()
-    root = Path(tempfile.mkdtemp(prefix="caddie-prompts-"))
-    try:
+    with working_folder("prompts") as root:
         asked = contexts(chosen.ideas, root / "work")
         script = (root / "work" / "train.py").read_text("utf-8")
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
     known, gaps = skills.load(Path(__file__).parent.parent / "skills"), recorded_gaps()
     sizes = [sum(estimate(part.text) for part in (*one.system, *one.user)) for one in (asked[0], asked[-1])]
     print(f"{machine()}; {len(asked)} questions, prompts of {sizes[0]:,} to {sizes[1]:,} tokens (estimated)\n")

@@ -17,8 +17,6 @@ import functools
 import math
 import os
 import resource
-import shutil
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -37,6 +35,7 @@ from agent.runners.fake import Imagined, Knobs
 from agent.setting import Setting
 from agent.steps import collect, decide, launch, plan
 from benchmarks.endless import judged_track, make_workspace
+from benchmarks.folders import working_folder
 from benchmarks.loop_overhead import profiled
 from benchmarks.simulated import SimulatedClock, SimulatedRunner, SlowThinker, drawn
 from benchmarks.store import machine
@@ -260,11 +259,8 @@ def main() -> None:
             from tests.postgres import fresh_url
 
             os.environ["CADDIE_STORE"] = fresh_url()
-        root = Path(tempfile.mkdtemp(prefix="caddie-scale-", dir=chosen.folder))
-        try:
+        with working_folder("scale", chosen.folder) as root:
             found.append(simulate(root / "work", slots, proposals, profile=chosen.profile))
-        finally:
-            shutil.rmtree(root, ignore_errors=True)
         print(row(found[-1]), flush=True)
     print("\nof the whole, what stages take, ms per event:")
     for one in found:

@@ -15,7 +15,6 @@ import argparse
 import os
 import resource
 import shutil
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +31,7 @@ from agent.runners.job import JobPaths, JobResult
 from agent.setting import Setting, known
 from agent.track import Track
 from benchmarks.endless import Endless, git, make_workspace, working_track
+from benchmarks.folders import working_folder
 from benchmarks.loop_overhead import profiled
 from benchmarks.store import machine
 
@@ -169,8 +169,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where to work; a temporary folder unless given")
     parser.add_argument("--profile", action="store_true", help="print where the time of the controller goes")
     chosen = parser.parse_args()
-    root = Path(tempfile.mkdtemp(prefix="caddie-slots-", dir=chosen.folder))
-    try:
+    with working_folder("slots", chosen.folder) as root:
         if chosen.corpus:
             setting = training(root / "work", chosen.corpus, chosen.slots, chosen.think)
         else:
@@ -181,8 +180,6 @@ def main() -> None:
         print(f"planner: {chosen.think:g} s an idea, 4 calls at once")
         share = report(setting, chosen.slots)
         setting.store.close()
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
     raise SystemExit(0 if share >= TARGET else f"below the target of {TARGET:.0%}")
 
 

@@ -14,7 +14,6 @@ import os
 import platform
 import random
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +26,7 @@ from agent.records import Amount, Caps, Measurement, Verdict
 from agent.store import Store, open_store, standing
 from agent.store.query import query
 from agent.store.schema import frontier_runs, proposals, scores
+from benchmarks.folders import working_folder
 from benchmarks.store_rows import DOCUMENTS, PROPOSALS_A_CAMPAIGN, RUNS_A_CAMPAIGN, TOML, Filler
 
 
@@ -174,8 +174,8 @@ def main() -> None:
     parser.add_argument("--url", help="an empty PostgreSQL database")
     options = parser.parse_args()
     campaign_count = max(1, options.runs // RUNS_A_CAMPAIGN)
-    with tempfile.TemporaryDirectory(prefix="caddie-store-", dir=options.folder) as folder:
-        store = open_store(options.url or Path(folder) / "runs.db")
+    with working_folder("store", options.folder) as folder:
+        store = open_store(options.url or folder / "runs.db")
         start = time.perf_counter()
         Filler(store, campaign_count).fill()
         print(f"filled in {time.perf_counter() - start:.0f} s; checking samples", flush=True)

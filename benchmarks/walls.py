@@ -21,7 +21,6 @@ import statistics
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -33,6 +32,7 @@ from agent.reach import Reach
 from agent.runners.job import JobPaths
 from agent.strict import strict
 from agent.tables import BUDGET
+from benchmarks.folders import working_folder
 from benchmarks.store import machine
 from benchmarks.walls_start import Cost, Start
 from sandbox import Confined, Exit, Limits, Policy
@@ -240,10 +240,8 @@ def main() -> None:
     parser.add_argument("--core", type=int, default=min(os.sched_getaffinity(0)), help="where trainings run")
     parser.add_argument("--corpus", type=Path, help="a prepared `docs`; made anew unless given")
     chosen = parser.parse_args()
-    # Open to all, so that a run can be a user of its own.
-    root = Path(tempfile.mkdtemp(prefix="caddie-walls-"))
-    root.chmod(0o755)
-    try:
+    with working_folder("walls") as root:
+        root.chmod(0o755)  # so that a run can be a user of its own
         corpus = chosen.corpus or root / "docs"
         if chosen.corpus is None:
             prepare("docs", corpus, say=lambda text: None)
@@ -257,8 +255,6 @@ def main() -> None:
         if chosen.what in ("all", "steps"):
             met.append(steps(first, second, chosen.pairs, chosen.core))
         print(f"load {os.getloadavg()[0]:.1f}")
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
     raise SystemExit(0 if all(met) else "too slow")
 
 
