@@ -4,16 +4,13 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from agent.fields import Table
-from agent.machines.records import Limits
+from agent.runners.rented.terms import Dollars, Terms
 
 Word = Annotated[str, StringConstraints(pattern=r"^[\w.!/-]{1,100}$")]
-Dollars = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Seconds = Annotated[float, Field(gt=0, le=7 * 86400, allow_inf_nan=False)]
 LONGEST_HOURS = 24.0  # that a sandbox may live
 
 
-class Settings(Table):
+class Settings(Terms):
     """One table. Its prices are what is set aside before a sandbox is made; the bill is Modal's."""
 
     gpu: Word = "H100!"
@@ -42,24 +39,11 @@ class Settings(Table):
     usd_per_gb_hour: Dollars = 0.0242
     lease_hours: float = Field(4.0, gt=0, le=LONGEST_HOURS)
     """Modal ends a sandbox after this; it can't be made longer."""
-    provision_s: Seconds = 900.0
-    """One that has no place to run by then is given up, and the next region asked."""
-    idle_s: Seconds = 300.0
-    """A sandbox without work is given back after this."""
-    port_s: Seconds = 300.0
-    """So is one in which nothing can be started by then."""
     most_sandboxes: int = Field(4, ge=1, le=100)
-    usd_per_run: Dollars | None = None
-    usd_per_lease: Dollars | None = None
-    usd_per_day: Dollars | None = None
-
-    python: Annotated[str, StringConstraints(pattern=r"^[\w./-]+$")] = "python3"
-    folder: Annotated[str, StringConstraints(pattern=r"^[\w./-]+$")] = ".caddie"
-    """Where Caddie keeps its files in a sandbox, from its user's home."""
 
     @property
-    def limits(self) -> Limits:
-        return Limits(self.usd_per_run, self.usd_per_lease, self.usd_per_day, self.most_sandboxes)
+    def most(self) -> int:
+        return self.most_sandboxes
 
     def usd_per_hour(self, gpus: int) -> float:
         """Of one sandbox."""

@@ -1,8 +1,11 @@
 """The dead-man timer inside a machine: whoever rents it may die, the machine ends by itself at its time.
 
 Takes the machine's name and its time; gives the texts that run there: the timer, which is started with it, and the
-command that moves its time, by the machine's own clock.
+command that moves its time, by the machine's own clock. `tell` has that command run.
 """
+
+from agent.errors import InfraError
+from agent.runners.rented.rental import Shell
 
 FOLDER = "$HOME/.caddie"
 EVERY_S = 15
@@ -34,6 +37,13 @@ done
 def rearm(name: str, seconds: float) -> str:
     """For a shell there: from now on its time is over in so many seconds."""
     return f'f={_file(name)}; echo $(( $(date +%s) + {int(seconds)} )) >"$f.tmp" && mv "$f.tmp" "$f"'
+
+
+def tell(name: str, seconds: float, shell: Shell) -> None:
+    """`rearm` on the machine. Should this be lost, it ends sooner, and nothing is lost but time. Raises InfraError."""
+    done = shell(rearm(name, seconds))
+    if done.rc != 0:
+        raise InfraError(f"{name}: its timer can't be moved: {done.err[:300]}")
 
 
 def _file(name: str) -> str:

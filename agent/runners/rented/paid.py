@@ -11,7 +11,7 @@ from agent.machines.records import Candidate, Full, Machine, SpentToday
 from agent.machines.renting import want
 from agent.machines.tending import due, prolong
 from agent.runners.rented.desk import Desk
-from agent.runners.rented.rental import Terms
+from agent.runners.rented.terms import Terms
 
 SPARE_S = 600.0  # that a lease must have left when a run's own time is over
 

@@ -8,39 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from agent.machines.records import Candidate, Limits, Machine
+from agent.machines.records import Candidate, Machine
 from agent.machines.renting import Renter
+from agent.runners.rented.terms import Terms
 from agent.runners.ssh.hosts import SshHost
 from agent.runners.ssh.link import Done, Wire
 from agent.runners.ssh.pins import Pins
 from agent.store import Store
 
 Shell = Callable[[str], Done]
-
-
-class Terms(Protocol):
-    """What a person set that counts for each machine."""
-
-    @property
-    def lease_hours(self) -> float: ...
-
-    @property
-    def idle_s(self) -> float: ...
-
-    @property
-    def provision_s(self) -> float: ...
-
-    @property
-    def port_s(self) -> float: ...
-
-    @property
-    def python(self) -> str: ...
-
-    @property
-    def folder(self) -> str: ...
-
-    @property
-    def limits(self) -> Limits: ...
 
 
 class Rental(Protocol):

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from agent.errors import UserError, did_you_mean
-from agent.machines.records import Address, Bill, Candidate, Machine, NoCapacity, Seen, SeenState
+from agent.machines.records import Address, Bill, Candidate, NoCapacity, Seen, SeenState
 from agent.machines.renting import wall_clock
 from agent.machines.rules import RUNPOD, Rules
 from agent.machines.storage import Charged, Stored
@@ -170,11 +170,6 @@ def candidates(
     if not found:
         raise NoCapacity(f"no machine of {', '.join(settings.gpu)} with {gpus} GPUs ({settings.cloud.lower()} cloud)")
     return [candidate for _, candidate in sorted(found, key=lambda pair: pair[0])]
-
-
-def avoided(machines: Sequence[Machine]) -> set[tuple[str, str]]:
-    """Where a machine was not good enough, the next one may be the same: its address is not known before."""
-    return {(one.kind, one.place) for one in machines if one.place}
 
 
 def _places(settings: Settings, volumes: Sequence[Volume]) -> tuple[str, ...]:

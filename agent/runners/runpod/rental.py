@@ -5,26 +5,22 @@ Takes settings, the workspace and the environment. The key is read when it is ne
 
 import os
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
 
-from agent.errors import InfraError
-from agent.machines import book
 from agent.machines.homes import home
 from agent.machines.records import Candidate, Machine, NoCapacity
 from agent.machines.renting import Renter
 from agent.runners.rented import deadman
+from agent.runners.rented.avoided import avoided
 from agent.runners.rented.keys import private_key, public_key
 from agent.runners.rented.rental import Shell
 from agent.runners.runpod.client import Client, key_of
-from agent.runners.runpod.pods import Pods, avoided, candidates
+from agent.runners.runpod.pods import Pods, candidates
 from agent.runners.runpod.settings import Settings
 from agent.runners.ssh.hosts import SshHost
 from agent.runners.ssh.link import Link
 from agent.runners.ssh.pins import Pins
 from agent.store import Store
-
-REMEMBERED_S = 86400.0  # a machine that was not good enough is avoided for so long
 
 
 class PodRental:
@@ -57,10 +53,7 @@ class PodRental:
         assert isinstance(pods, Pods)
         catalogue = pods.client.gpus(gpus, self.terms.cloud, self.terms.gpu)
         volumes = pods.client.volumes() if self.terms.volume else []
-        with one.store.read() as reads:
-            since = one.clock() - timedelta(seconds=REMEMBERED_S)
-            avoid = avoided(book.turned_down(reads, pods.name, since))
-        everything = candidates(self.terms, gpus, catalogue, volumes, avoid)
+        everything = candidates(self.terms, gpus, catalogue, volumes, avoided(one))
         mine = [candidate for candidate in everything if candidate.kind == kind]
         if not mine:
             raise NoCapacity(f"no {kind} with {gpus} GPUs")
@@ -70,10 +63,7 @@ class PodRental:
         return Link(host, pins)
 
     def rearm(self, machine: Machine, seconds: float, shell: Shell) -> None:
-        """By the pod's own clock. Should this be lost, it ends sooner, and nothing is lost but time."""
-        done = shell(deadman.rearm(machine.name, seconds))
-        if done.rc != 0:
-            raise InfraError(f"{machine.name}: its timer can't be moved: {done.err[:300]}")
+        deadman.tell(machine.name, seconds, shell)
 
     def hurry(self) -> None:
         """RunPod says at once what it makes."""

@@ -5,15 +5,13 @@ Takes settings and the workspace. Keys of clouds are SkyPilot's own business.
 
 import os
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
 
-from agent.errors import InfraError
-from agent.machines import book
 from agent.machines.homes import home
 from agent.machines.records import Candidate, Machine
 from agent.machines.renting import Renter
 from agent.runners.rented import deadman
+from agent.runners.rented.avoided import avoided
 from agent.runners.rented.keys import private_key, public_key
 from agent.runners.rented.rental import Shell
 from agent.runners.sky.account import Account
@@ -23,8 +21,6 @@ from agent.runners.ssh.hosts import SshHost
 from agent.runners.ssh.link import Link
 from agent.runners.ssh.pins import Pins
 from agent.store import Store
-
-REMEMBERED_S = 86400.0  # a machine that was not good enough is avoided for so long
 
 
 class ClusterRental:
@@ -59,21 +55,16 @@ class ClusterRental:
         assert self._account is not None
         gpus = max(1, gpus)
         catalogue = self._account.offers(gpus, self.terms.clouds)
-        with one.store.read() as reads:
-            turned_down = book.turned_down(reads, one.provider.name, one.clock() - timedelta(seconds=REMEMBERED_S))
-        avoid = {(machine.kind, machine.place) for machine in turned_down}
-        return candidates(self.terms, kind, gpus, catalogue, avoid)
+        return candidates(self.terms, kind, gpus, catalogue, avoided(one))
 
     def link(self, host: SshHost, pins: Pins) -> Link:
         return Link(host, pins)
 
     def rearm(self, machine: Machine, seconds: float, shell: Shell) -> None:
-        """SkyPilot's switch, then our own by the machine's clock. Should this be lost, it ends sooner."""
+        """SkyPilot's switch, then our own by the machine's clock."""
         assert self._account is not None
         self._account.ends_in(machine.provider_id, minutes(seconds))
-        done = shell(deadman.rearm(machine.name, seconds))
-        if done.rc != 0:
-            raise InfraError(f"{machine.name}: its timer can't be moved: {done.err[:300]}")
+        deadman.tell(machine.name, seconds, shell)
 
     def hurry(self) -> None:
         """A launch can't be cut off so that it is known what came of it."""

@@ -4,12 +4,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from agent.fields import Table
-from agent.machines.records import Limits
+from agent.runners.rented.terms import Dollars, KeyedTerms, Seconds
 
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]{0,99}$")]
-Dollars = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Seconds = Annotated[float, Field(gt=0, le=7 * 86400, allow_inf_nan=False)]
 # What SkyPilot makes there is no machine with an address of its own, or nothing that ends by itself.
 _NOT_THERE = {"kubernetes": "", "k8s": "", "ssh": 'use kind = "ssh"', "slurm": 'use kind = "slurm"'}
 
@@ -27,7 +24,7 @@ def _of_a_machine(image: str) -> str:
     return image
 
 
-class Settings(Table):
+class Settings(KeyedTerms):
     """One table. Its clouds are those that `sky check` shows as enabled, and that you want to pay."""
 
     clouds: tuple[Annotated[Word, AfterValidator(_rents)], ...] = Field(min_length=1)
@@ -48,26 +45,10 @@ class Settings(Table):
     setup: Annotated[str, StringConstraints(max_length=10_000)] = ""
     """Shell commands that make a new machine ready, such as those that install torch."""
     disk_gb: int = Field(100, ge=30, le=2000)
-    lease_hours: float = Field(4.0, gt=0, le=72)
-    """A cluster ends by itself after this, unless it is at work and more is reserved for it."""
-    idle_s: Seconds = 300.0
-    """One without work is given back after this."""
     provision_s: Seconds = 1200.0
     """One that is not ready by then is given up, and the next region asked."""
-    port_s: Seconds = 300.0
-    """So is one that is ready and can't be reached over ssh."""
     most_clusters: int = Field(4, ge=1, le=100)
-    usd_per_run: Dollars | None = None
-    usd_per_lease: Dollars | None = None
-    usd_per_day: Dollars | None = None
-    ssh_key: str = ""
-    """A private key, whose other half (the file beside it, with .pub) is let into the machines. Empty: one that is made
-    for this workspace and opens nothing else."""
-    python: Annotated[str, StringConstraints(pattern=r"^[\w./-]+$")] = "python3"
-    """3.11 or newer, with the packages that the track's script and the judge need."""
-    folder: Annotated[str, StringConstraints(pattern=r"^[\w./-]+$")] = ".caddie"
-    """Where Caddie keeps its files on a machine, from its user's home."""
 
     @property
-    def limits(self) -> Limits:
-        return Limits(self.usd_per_run, self.usd_per_lease, self.usd_per_day, self.most_clusters)
+    def most(self) -> int:
+        return self.most_clusters
