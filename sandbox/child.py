@@ -6,31 +6,27 @@ so it is in the shepherd and in the judge session.
 """
 
 import contextlib
-import ctypes
 import os
 import resource
 import signal
 import stat
 import struct
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from sandbox.libc import LIBC, LINUX, checked
 from sandbox.limits import Limits, rlimits
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 CAPABILITY_VERSION_3 = 0x20080522
 LATE_S = 5.0  # after a run's time, before it is ended by others than its supervisor
-LINUX = sys.platform.startswith("linux")
-# Loaded before any fork: the child only calls it.
-_LIBC = ctypes.CDLL(None, use_errno=True) if LINUX else None
 
 
 def adopt_orphans(on: bool) -> None:
     """Whether descendants whose parent died become our children, whatever session they moved to."""
-    if _LIBC is not None and _LIBC.prctl(PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+    if LINUX:
+        checked(LIBC.prctl(PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
 def prepare(
@@ -54,7 +50,7 @@ def prepare(
     pin = core is not None and hasattr(os, "sched_setaffinity")
 
     def in_child() -> None:
-        if _LIBC is not None:
+        if LINUX:
             _first_for_the_oom_killer()
         for group in groups:
             with contextlib.suppress(OSError):  # not allowed after all: the watchdog still looks
@@ -68,8 +64,8 @@ def prepare(
             os.setgroups([])
             os.setresgid(uid, uid, uid)
             os.setresuid(uid, uid, uid)
-        if _LIBC is not None:
-            _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # another user would not keep it
+        if LINUX:
+            LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # another user would not keep it
             if os.getppid() != supervisor:  # it died before the line above
                 os._exit(125)
         if alarm:
@@ -85,9 +81,8 @@ def prepare(
 def drop_capabilities() -> None:
     """Of a process of root's that stays root's: it reads and ends no more than its files' owner could. No way back,
     once no new privileges can be had by an exec."""
-    header = struct.pack("=Ii", CAPABILITY_VERSION_3, 0)
-    if _LIBC is not None and _LIBC.capset(header, bytes(24)) != 0:
-        raise OSError(ctypes.get_errno(), "capset")
+    if LINUX:
+        checked(LIBC.capset(struct.pack("=Ii", CAPABILITY_VERSION_3, 0), bytes(24)), "capset")
 
 
 def _first_for_the_oom_killer() -> None:

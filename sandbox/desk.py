@@ -31,6 +31,7 @@ from sandbox.addresses import (
     plain,
     unix_name,
 )
+from sandbox.libc import LIBC, checked
 
 # From linux/seccomp.h: struct seccomp_notif is id, pid, flags, number, architecture, pointer, six arguments.
 _REQUEST = struct.Struct("=QIIiIQ6Q")
@@ -41,8 +42,6 @@ LONGEST = 128  # struct sockaddr_storage
 AT_ONCE = 64  # answers in work; a candidate whose connects hang waits for itself
 NAMES_KEPT = 65_536
 FIRST_PORT = 1024  # those below are root's, and the doorman may be root
-
-_LIBC = ctypes.CDLL(None, use_errno=True)
 
 _Name = TypeVar("_Name")
 _Real = TypeVar("_Real")
@@ -136,9 +135,7 @@ class Desk:
         process = _open_process(call.thread)
         try:
             number = ctypes.c_int(call.arguments[0] & 0xFFFF_FFFF)
-            fd = int(_LIBC.syscall(self._getfd, process, number, 0))
-            if fd < 0:
-                raise OSError(ctypes.get_errno(), "pidfd_getfd")
+            fd = checked(LIBC.syscall(self._getfd, process, number, 0), "pidfd_getfd")
         finally:
             os.close(process)
         try:
@@ -235,9 +232,8 @@ def _address(call: Call) -> bytes:
     here = ctypes.create_string_buffer(length)
     ours = (ctypes.c_void_p * 2)(ctypes.addressof(here), length)
     theirs = (ctypes.c_void_p * 2)(call.arguments[1], length)
-    got = _LIBC.process_vm_readv(call.thread, ours, ctypes.c_ulong(1), theirs, ctypes.c_ulong(1), ctypes.c_ulong(0))
-    if got < 0:
-        raise OSError(ctypes.get_errno(), "process_vm_readv")
+    one, none = ctypes.c_ulong(1), ctypes.c_ulong(0)
+    got = checked(LIBC.process_vm_readv(call.thread, ours, one, theirs, one, none), "process_vm_readv")
     if got != length:
         raise OSError(errno.EFAULT, "the address is not there to its end")
     return here.raw

@@ -10,6 +10,7 @@ import subprocess
 
 from sandbox import child, tree
 from sandbox.groups import Group
+from sandbox.libc import LINUX
 from sandbox.tree import Proc
 
 # By root, while they live: two commands of one supervisor don't claim each other's orphans.
@@ -51,7 +52,7 @@ class Family:
             self.status = status
             self._process.returncode = os.waitstatus_to_exitcode(status)
             self.reaped_cpu_s += usage.ru_utime + usage.ru_stime
-            peak = usage.ru_maxrss * (1024 if child.LINUX else 1)
+            peak = usage.ru_maxrss * (1024 if LINUX else 1)
             if peak > self._own_peak:  # up to there it may be ours, from before the exec
                 self.peak = peak
         return True
@@ -69,7 +70,7 @@ class Family:
                 self._reap_orphan(row.pid)
             else:
                 roots.append(row.pid)
-        if not child.LINUX:  # nobody brings us orphans there: follow those we have seen
+        if not LINUX:  # nobody brings us orphans there: follow those we have seen
             roots += [pid for pid, start in self.seen.items() if _is(pid, start)]
         rows = tree.descendants([*roots, *members], at_most)
         self.seen = {pid: row.start for pid, row in rows.items()}
@@ -110,4 +111,4 @@ def _children_of_self() -> list[Proc]:
 
 
 def _peak_of_self() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1024 if child.LINUX else 1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1024 if LINUX else 1)

@@ -12,11 +12,11 @@ import functools
 import os
 import stat
 import struct
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from sandbox import syscalls
+from sandbox.libc import LIBC, LINUX, checked
 from sandbox.seccomp import no_new_privileges
 
 _VERSION = 1  # the flag that asks for it
@@ -30,8 +30,6 @@ READ = EXECUTE | READ_FILE | READ_DIR
 OF_A_FILE = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 DEVICES = MAKE_CHAR | MAKE_BLOCK  # a node for a disk, in one's own folder, would be the whole disk
 SCOPE_ABSTRACT_SOCKETS, SCOPE_SIGNALS = 1 << 0, 1 << 1
-
-_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
 
 
 @functools.cache
@@ -101,10 +99,7 @@ def _allow(ruleset: int, place: Path | int, rights: int) -> None:
 def _call(name: str, *arguments: int | bytes | None) -> int:
     machine = syscalls.this_machine()
     number = None if machine is None else syscalls.number(name, machine)
-    if _LIBC is None or number is None:
+    if not LINUX or number is None:
         raise OSError(errno.ENOSYS, f"{name}: not on this machine")
     whole = (ctypes.c_long(one) if isinstance(one, int) else one for one in arguments)
-    result = int(_LIBC.syscall(number, *whole))
-    if result < 0:
-        raise OSError(ctypes.get_errno(), f"{name}: {os.strerror(ctypes.get_errno())}")
-    return result
+    return checked(LIBC.syscall(number, *whole), name)

@@ -14,14 +14,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from sandbox.libc import LIBC, LINUX
 from sandbox.mounts import Mount, mounts
-from sandbox.tree import LINUX
 
 TMPFS = 0x01021994
 SHARED = "/dev/shm"
 MOST_ENTRIES = 100_000  # that are looked at
 _DIRECTORY = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", 0)  # O_PATH: looks, opens nothing
-_LIBC = ctypes.CDLL(None, use_errno=True) if LINUX else None
 
 
 class Held(NamedTuple):
@@ -113,9 +112,8 @@ def _open_below(root: int, place: str) -> int:
 
 def _measured(fd: int) -> Held | None:
     """By statfs: its answer says the type of the file system, which Python's own does not."""
-    assert _LIBC is not None
     row = (ctypes.c_ulong * 32)()
-    if _LIBC.fstatfs(fd, row) != 0 or row[0] != TMPFS:
+    if LIBC.fstatfs(fd, row) != 0 or row[0] != TMPFS:
         return None
     _, size, blocks, free, _, entries, free_entries = row[:7]
     return Held((blocks - free) * size, entries - free_entries)

@@ -17,6 +17,7 @@ from typing import Literal
 
 from sandbox import bpf, syscalls
 from sandbox.bpf import ALLOW, NOTIFY, Block, among, branch, fail, high, load, lookup, low, mask, ret
+from sandbox.libc import LIBC, checked
 from sandbox.syscalls import Machine
 
 # boxed: in namespaces of its own, so other processes and the host's sockets are not there at all.
@@ -96,7 +97,6 @@ IOPRIO_WHO_PROCESS = 1
 
 SECCOMP_SET_MODE_FILTER = 1
 SPEC_ALLOW, NEW_LISTENER, WAIT_KILLABLE_RECV = 1 << 2, 1 << 3, 1 << 5
-_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
 
 
 @functools.cache
@@ -227,8 +227,7 @@ class _Program(ctypes.Structure):
 
 def no_new_privileges() -> None:
     """What the kernel asks of an ordinary user before a filter or a Landlock domain; no way back."""
-    if _LIBC is None or _LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_NO_NEW_PRIVS)")
+    checked(LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl(PR_SET_NO_NEW_PRIVS)")
 
 
 def install(program: bytes, *, listener: bool) -> int | None:
@@ -238,16 +237,15 @@ def install(program: bytes, *, listener: bool) -> int | None:
     """
     no_new_privileges()
     machine = syscalls.this_machine()
-    assert _LIBC is not None and machine is not None  # or there would be no program
+    assert machine is not None  # or there would be no program
     number = syscalls.number("seccomp", machine)
     filled = _Program(len(program) // 8, program)
     # A filter is no reason to slow down all branches, as older kernels think.
     usual = SPEC_ALLOW | (NEW_LISTENER if listener else 0)
     # So that a signal handler of the candidate can't make it repeat a call that is being answered.
     for flags in (usual | WAIT_KILLABLE_RECV, usual) if listener else (usual,):
-        fd = int(_LIBC.syscall(number, SECCOMP_SET_MODE_FILTER, flags, ctypes.byref(filled)))
-        if fd >= 0:
-            return fd if listener else None
-        if ctypes.get_errno() != errno.EINVAL:
+        fd = int(LIBC.syscall(number, SECCOMP_SET_MODE_FILTER, flags, ctypes.byref(filled)))
+        if fd >= 0 or ctypes.get_errno() != errno.EINVAL:
             break
-    raise OSError(ctypes.get_errno(), "seccomp(SECCOMP_SET_MODE_FILTER)")
+    checked(fd, "seccomp(SECCOMP_SET_MODE_FILTER)")
+    return fd if listener else None

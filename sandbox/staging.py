@@ -12,12 +12,12 @@ import errno
 import functools
 import os
 import struct
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from sandbox import syscalls
 from sandbox.layout import Step
+from sandbox.libc import LIBC, LINUX, checked
 
 FOLDER = ".box"  # beside a run's one folder; empty for everybody else
 # What nearly every program opens; its own terminals; and names that programs know them by.
@@ -36,7 +36,6 @@ CLONE_NEWNS = 0x0002_0000
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 1 << 1, 1 << 2, 1 << 3, 1 << 12, 1 << 14, 1 << 18
 RDONLY, NOSUID, NODEV = 1 << 0, 1 << 1, 1 << 2  # what mount_setattr calls them
 AT_FDCWD, AT_RECURSIVE = -100, 0x8000
-_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
 
 
 def place(writable: str) -> str:
@@ -73,8 +72,7 @@ def make(steps: Sequence[Step], stage: str, memory: int) -> None:
 
 
 def _make(steps: Sequence[Step], stage: str, memory: int) -> None:
-    if _LIBC is None or _LIBC.unshare(CLONE_NEWNS) != 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), "unshare")
+    checked(LIBC.unshare(CLONE_NEWNS), "unshare")
     _mount("none", "/", "", MS_REC | MS_PRIVATE)  # nothing of this reaches anybody else
     _mount("tmpfs", stage, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
     os.mkdir(f"{stage}/proc")
@@ -143,17 +141,15 @@ def _show(source: str, at: str, withheld: int) -> None:
 
 def _mount(source: str, at: str, kind: str, flags: int, options: str = "") -> None:
     words = (os.fsencode(source), os.fsencode(at), kind.encode() or None)
-    if _LIBC is None or _LIBC.mount(*words, ctypes.c_ulong(flags), options.encode() or None) != 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), source, None, at)
+    checked(LIBC.mount(*words, ctypes.c_ulong(flags), options.encode() or None), source, None, at)
 
 
 def _set(at: str, how: int, withheld: int) -> None:
     """Takes rights from a mount; what was withheld before stays so."""
     number, attributes = _number(), struct.pack("=QQQQ", withheld, 0, 0, 0)
-    if _LIBC is None or number is None:
+    if not LINUX or number is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), "mount_setattr")
-    if _LIBC.syscall(number, AT_FDCWD, os.fsencode(at), how, attributes, len(attributes)) != 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), at)
+    checked(LIBC.syscall(number, AT_FDCWD, os.fsencode(at), how, attributes, len(attributes)), at)
 
 
 @functools.cache

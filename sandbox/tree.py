@@ -5,24 +5,21 @@ takes a fraction of a millisecond however busy the machine is; elsewhere psutil 
 """
 
 import contextlib
-import ctypes
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from sandbox import syscalls
+from sandbox.libc import LIBC, LINUX
 
-LINUX = sys.platform.startswith("linux")
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 READ = 1 << 16
 KCMP_FILES = 2
 MOST_TABLES = 4
-_LIBC = ctypes.CDLL(None, use_errno=True) if LINUX else None
 
 
 class Proc(NamedTuple):
@@ -242,9 +239,9 @@ def _with_own_files(pid: int) -> list[str]:
 def _share_files(one: int, other: int) -> bool:
     """False where the kernel does not tell: then what they have open is looked at twice."""
     machine = syscalls.this_machine()
-    if _LIBC is None or machine is None:
+    if not LINUX or machine is None:
         return False
-    return int(_LIBC.syscall(syscalls.number("kcmp", machine), one, other, KCMP_FILES, 0, 0)) == 0
+    return int(LIBC.syscall(syscalls.number("kcmp", machine), one, other, KCMP_FILES, 0, 0)) == 0
 
 
 def _open_but_deleted(thread: str) -> dict[tuple[int, int], int]:

@@ -16,6 +16,7 @@ from agent.runners.job import Heartbeat, JobPaths, strict_heartbeat
 from agent.runners.reading import read_small, there
 from agent.runners.shepherd import BEAT_S, MARKER, boot
 from sandbox import groups, tree
+from sandbox.libc import LINUX
 from sandbox.tree import Proc
 
 END_WITHIN_S = 3.0
@@ -91,5 +92,5 @@ def _in_session(row: Proc, beat: Heartbeat, rows: list[Proc]) -> bool:
 def _ticks(at: str) -> float:
     """A moment as ticks since the machine started, as in a process' start."""
     ago = time.time() - datetime.fromisoformat(at).timestamp()
-    clock = time.CLOCK_BOOTTIME if tree.LINUX else time.CLOCK_MONOTONIC
+    clock = time.CLOCK_BOOTTIME if LINUX else time.CLOCK_MONOTONIC
     return (time.clock_gettime(clock) - ago) * tree.TICKS

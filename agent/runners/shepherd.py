@@ -24,6 +24,7 @@ from agent.runners.reading import read_small, there
 from agent.runners.removal import remove
 from agent.strict import from_json
 from sandbox import CAPS, Cause, Confined, Exit, NoWalls, StartError, in_force, tree
+from sandbox.libc import LINUX
 from sandbox.limits import MB
 from sandbox.names import both
 
@@ -331,7 +332,7 @@ def _start() -> int:
 
 def _age_s() -> float:
     """How long this process has lived: the slot was taken when it began, not when Python was ready."""
-    if not tree.LINUX:
+    if not LINUX:
         return 0.0
     return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - _start() / tree.TICKS)
 

@@ -11,6 +11,7 @@ import pytest
 
 from sandbox import Confined, Policy, StartError, bubblewrap, layout, stack, staging
 from sandbox.layout import Step
+from sandbox.libc import LIBC
 from sandbox.seen import seen
 from tests.confining import Lab
 from tests.processes import linux
@@ -109,7 +110,7 @@ def test_what_is_mounted_below_is_as_closed_as_what_it_is_below(lab: Lab) -> Non
     try:
         said = run(lab, LISTED, policy(lab, str(given)))
     finally:
-        staging._LIBC.umount2(os.fsencode(given / "below"), 0)  # type: ignore[union-attr]
+        LIBC.umount2(os.fsencode(given / "below"), 0)
     rows = {words[1]: set(words[2:]) for words in map(str.split, said.splitlines()) if words[0] == "mount"}
     assert {"ro", "nosuid", "nodev"} <= rows[str(given)] & rows[str(given / "below")]
     written = {place for place, allowed in rows.items() if "rw" in allowed}
