@@ -19,7 +19,7 @@ from sandbox import child, scope, status, tree
 from sandbox.doorman import Doorman
 from sandbox.family import Family
 from sandbox.gpus import Meter, Unanswered
-from sandbox.groups import BOUNDS, Group
+from sandbox.groups import BOUNDS, Bound, Group
 from sandbox.limits import MB, Cause, Exit, Limits
 from sandbox.memory_files import clear
 from sandbox.policy import Policy
@@ -84,18 +84,7 @@ class Confined:
         self._twin: Doorman | None = None
         self._boxed = standing is not None and standing.box is not None
         self._sharer = None if standing is None or self._boxed else standing.uid
-        bounds = () if self._group is None else self._group.bounds
-        try:
-            with put_up(standing, policy, argv, cwd, env, limits) as launch:
-                if self._group is None and scope.fits(standing is None or self._boxed):
-                    launch = launch._replace(argv=scope.around(launch.argv, launch.env, limits))
-                    bounds = BOUNDS
-                self._process = self._start(launch, cwd, core, pass_fds)
-                self._twin = self._watched_over(launch)
-        except OSError as error:
-            os.close(self._log_fd)
-            self._release()
-            raise StartError(f"can't start {argv[0]}: {error}") from error
+        bounds = self._begin(standing, policy, argv, cwd, env, core, pass_fds)
         self.walls = named(standing, policy, bounds, self._group is not None and self._group.forgets)
         self.pid = self._process.pid
         self._pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
@@ -123,6 +112,31 @@ class Confined:
             if self._gpus is not None:
                 self._gpus.end()
             raise StartError(f"can't count what it sends: {error}") from error
+
+    def _begin(
+        self,
+        standing: Stack | None,
+        policy: Policy | None,
+        argv: Sequence[str],
+        cwd: Path,
+        env: Mapping[str, str],
+        core: int | None,
+        pass_fds: Sequence[int],
+    ) -> tuple[Bound, ...]:
+        """The process behind its walls, and its twin where it has one; gives what the kernel bounds for us."""
+        bounds = () if self._group is None else self._group.bounds
+        try:
+            with put_up(standing, policy, argv, cwd, env, self._limits) as launch:
+                if self._group is None and scope.fits(standing is None or self._boxed):
+                    launch = launch._replace(argv=scope.around(launch.argv, launch.env, self._limits))
+                    bounds = BOUNDS
+                self._process = self._start(launch, cwd, core, pass_fds)
+                self._twin = self._watched_over(launch)
+        except OSError as error:
+            os.close(self._log_fd)
+            self._release()
+            raise StartError(f"can't start {argv[0]}: {error}") from error
+        return bounds
 
     def _start(self, launch: Launch, cwd: Path, core: int | None, pass_fds: Sequence[int]) -> "subprocess.Popen[bytes]":
         child.adopt_orphans(True)
