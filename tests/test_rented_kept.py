@@ -11,8 +11,9 @@ from agent.machines.records import KeyRefused
 from agent.machines.work import at_work
 from agent.runners.rented import keeper as keepers
 from agent.runners.rented import waiting
+from agent.runners.rented.ending import ENDING_S
 from agent.runners.rented.keeper import LOOK_S, STARTING_S
-from agent.runners.rented.runner import ENDING_S, RentingRunner
+from agent.runners.rented.runner import RentingRunner
 from agent.runners.runpod.pods import Pods
 from agent.store.schema import runs
 from tests.filling import add_measured

@@ -9,12 +9,10 @@ Nothing here waits for a machine but the slot's own thread.
 import contextlib
 import threading
 from collections.abc import Callable, Collection
-from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.errors import BudgetExceeded, CaddieError, InfraError, LeftError, StoreError, UserError
+from agent.errors import BudgetExceeded, CaddieError, InfraError, StoreError, UserError
 from agent.machines import book, storage
 from agent.machines.records import Machine
 from agent.machines.renting import Renter, shut
@@ -24,6 +22,7 @@ from agent.runners.job import write_aside
 from agent.runners.order import Order, placed
 from agent.runners.reading import read_small, there
 from agent.runners.rented.desk import Desk
+from agent.runners.rented.ending import end_machines
 from agent.runners.rented.keeper import Keeper
 from agent.runners.rented.prices import Prices
 from agent.runners.rented.rental import Rental
@@ -42,13 +41,9 @@ if TYPE_CHECKING:
 # Until the first machine says what it has. One with less is given back, and nothing runs on it.
 THOUGHT_LEVEL: Level = "landlock"
 COMPARE_S = 3600.0  # bills are final an hour after the hour, and until then more is set aside
-ENDING_S = 30.0  # for machines to end, when the campaign does
-LOOK_S = 3.0
-_STOPPED = "the campaign has stopped"
 SLOT = "slot"  # the file in a job's folder that says which slot it waits for or is in
 
 Admit = Callable[[Machine, Machines], str]
-End = Callable[[], bool]  # of a machine: whether it is gone for sure
 
 
 class RentingRunner:
@@ -240,34 +235,7 @@ class RentingRunner:
             whatever_comes.callback(self._rental.close)
             whatever_comes.callback(self._ssh.close)
             if (desk := self._desk) is not None:
-                whatever_comes.callback(self._end, desk)
-
-    def _end(self, desk: Desk) -> None:
-        """Raises LeftError: what is left, and why; another CaddieError: nothing is, but for a volume."""
-        with desk.renter.store.read() as reads:
-            there = book.everyone(reads, campaign_id=desk.campaign_id, backend=self.name)
-            at_work = {run.lease for run in reads.runs(desk.campaign_id, states={"queued", "running"})}
-        ends: dict[str, End] = {
-            book.lease(row.id): partial(_over, desk.renter, row.id)
-            for row in there
-            if book.lease(row.id) not in at_work
-        }
-        for keeper in self._keepers.values():
-            if keeper.lease in ends:  # its step may be under way
-                ends[keeper.lease] = partial(keeper.end, _STOPPED)
-        left, fault = _ended(desk.renter, ends)
-        busy = sorted({book.lease(row.id) for row in there} & at_work)
-        words = [f"{', '.join(busy)}: a run is under way there; `agent resume` goes on with it"] if busy else []
-        words += [f"{', '.join(left)}: did not end yet; `agent machines reap` tries again"] if left else []
-        if not busy:
-            try:
-                storage.end(desk.renter, [desk.campaign_id], _STOPPED)
-            except CaddieError as error:
-                fault = fault or error
-        if words:
-            raise LeftError("; ".join([*words, *([str(fault)] if fault else [])]))
-        if fault is not None:
-            raise fault
+                whatever_comes.callback(end_machines, desk, self.name, self._keepers.values())
 
     def _keep(self, keeper: Keeper) -> None:
         while not self._stop.is_set():
@@ -342,27 +310,3 @@ class RentingRunner:
         except ValueError:
             return ""  # by somebody: `ssh` says what is wrong
         return None if placed is None else placed.host
-
-
-def _over(one: Renter, machine_id: int) -> bool:
-    return shut(one, machine_id, _STOPPED).over
-
-
-def _ended(one: Renter, ends: dict[str, End]) -> tuple[dict[str, End], CaddieError | None]:
-    """Those that are not gone for sure, and what one of them said. One that is asked to end may show a moment more."""
-    left, fault, until = ends, None, one.clock() + timedelta(seconds=ENDING_S)
-    for n in range(1 + int(ENDING_S / LOOK_S)):
-        if n:
-            one.sleep(LOOK_S)
-        still: dict[str, End] = {}
-        fault = None
-        for name, end in left.items():
-            try:
-                if not end():
-                    still[name] = end
-            except CaddieError as error:  # keeps no other machine
-                still[name], fault = end, error
-        left = still
-        if not left or one.clock() >= until or isinstance(fault, UserError):
-            break
-    return left, fault
