@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from agent.errors import InfraError
 from agent.records import Proposal
-from agent.store import Store, Tx, blobs, queue, workers
+from agent.store import Store, Tx, blobs, printed, queue, workers
 from agent.store.queue import Held, JobRow, Sign, Taken, Wanted
 
 LEASE_S = 60.0
@@ -96,19 +96,19 @@ def test_a_job_goes_from_offer_to_result(store: Store, base: Proposal) -> None:
     assert begin(store, mine.held) and not begin(store, mine.held)
     with store.share() as shared:
         assert queue.signs(shared, me, [Sign(mine.held, 2.5, "beat")], lease_s=LEASE_S) == (frozenset(), frozenset())
-        assert queue.printed(shared, mine.held, "train.log", 0, b"one\n") == 4
-        assert queue.printed(shared, mine.held, "train.log", 4, b"two\n") == 8
-        assert queue.printed(shared, mine.held, "train.log", 4, b"two\nthree\n") == 8  # by one who was not told
-        assert queue.printed(shared, mine.held, "train.log", 0, b"") == 8
+        assert printed.add(shared, mine.held, "train.log", 0, b"one\n") == 4
+        assert printed.add(shared, mine.held, "train.log", 4, b"two\n") == 8
+        assert printed.add(shared, mine.held, "train.log", 4, b"two\nthree\n") == 8  # by one who was not told
+        assert printed.add(shared, mine.held, "train.log", 0, b"") == 8
     seen = look(store, run)
     assert (seen.state, seen.seconds, seen.beat, seen.worker, seen.began) == ("running", 2.5, "beat", "box", True)
     assert finish(store, mine.held, "{1}") and not finish(store, mine.held, "{2}")
     seen = look(store, run)
     assert (seen.state, seen.result, seen.outputs, seen.seconds) == ("done", "{1}", {"measure": "1"}, 4.0)
     with store.read() as reads:
-        pieces = [queue.log_pieces(reads.connection, mine.held.job_id, "train.log", at, 100) for at in (0, 4, 8, 2)]
+        pieces = [printed.read(reads.connection, mine.held.job_id, "train.log", at, 100) for at in (0, 4, 8, 2)]
         assert pieces == [b"one\ntwo\n", b"two\n", b"", b"e\ntwo\n"]
-        assert queue.log_pieces(reads.connection, mine.held.job_id, "train.log", 0, 6) == b"one\ntw"
+        assert printed.read(reads.connection, mine.held.job_id, "train.log", 0, 6) == b"one\ntw"
 
 
 def test_who_lacks_what_a_job_needs_does_not_get_it(store: Store, base: Proposal) -> None:
@@ -143,7 +143,7 @@ def test_a_lease_that_ran_out_is_over_even_before_anybody_has_seen_it(store: Sto
     with store.share() as shared:
         answer = queue.signs(shared, me, [Sign(mine.held, 9.0, "")], lease_s=LEASE_S)
         assert answer == (frozenset({mine.held.job_id}), frozenset())
-        assert queue.printed(shared, mine.held, "train.log", 0, b"x") is None
+        assert printed.add(shared, mine.held, "train.log", 0, b"x") is None
         assert not queue.lose(shared, mine.held, reason="late", seconds=9.0, began=True)
     seen = look(store, run)
     assert (seen.state, seen.result, seen.seconds) == ("running", "", 0.0)

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, case, func, 
 
 from agent.store import clock
 from agent.store.rows import now
-from agent.store.schema import job_logs, jobs, runs, trunk, workers
+from agent.store.schema import jobs, runs, trunk, workers
 from agent.store.turns import Waiting, in_turn
 from agent.store.writes import Tx
 
@@ -273,20 +273,6 @@ def signs(
     return Answer(frozenset(lost), cancelled - lost)
 
 
-def printed(connection: Connection, held: Held, name: str, at: int, body: bytes) -> int | None:
-    """Adds a piece to a log, if it begins where the log ends; gives where it ends now. None: the lease is over."""
-    if not _lock(connection, held):
-        return None
-    here = (job_logs.c.job_id == held.job_id, job_logs.c.name == name)
-    last = func.max(job_logs.c.at + func.length(job_logs.c.body))
-    end = int(connection.execute(select(func.coalesce(last, 0)).where(*here)).scalar_one())
-    if body and at == end:
-        values = {"job_id": held.job_id, "name": name, "at": at, "body": body}
-        connection.execute(insert(job_logs).values(values))
-        end += len(body)
-    return end
-
-
 def finish(connection: Connection, held: Held, *, result: str, outputs: Mapping[str, str], seconds: float) -> bool:
     """Hands in what came of it; False, and nothing is kept, if the lease is over."""
     values = {"state": "done", "result": result, "outputs": dict(outputs), "seconds": seconds, "ended": now()}
@@ -304,36 +290,16 @@ def lose(connection: Connection, held: Held, *, reason: str, seconds: float, beg
     return connection.execute(update(jobs).where(mine).values(values)).rowcount == 1
 
 
-def log_ends(connection: Connection, job_ids: Collection[int]) -> dict[tuple[int, str], int]:
-    """How long each log of these jobs is."""
-    end = func.max(job_logs.c.at + func.length(job_logs.c.body))
-    query = select(job_logs.c.job_id, job_logs.c.name, end).where(job_logs.c.job_id.in_(list(job_ids)))
-    rows = connection.execute(query.group_by(job_logs.c.job_id, job_logs.c.name))
-    return {(job_id, name): int(size) for job_id, name, size in rows}
-
-
-def log_pieces(connection: Connection, job_id: int, name: str, start: int, most: int) -> bytes:
-    """What is known of a log from byte `start` on."""
-    beyond = job_logs.c.at + func.length(job_logs.c.body) > start
-    query = (
-        select(job_logs.c.at, job_logs.c.body)
-        .where(job_logs.c.job_id == job_id, job_logs.c.name == name, beyond, job_logs.c.at < start + most)
-        .order_by(job_logs.c.at)
-    )
-    found = b"".join(body[max(0, start - at) :] for at, body in connection.execute(query))
-    return found[:most]
+def hold(connection: Connection, held: Held) -> bool:
+    """Keeps the row from everybody else until the transaction ends, if the lease stands."""
+    query = select(_j.id).where(_ours(connection, held)).with_for_update()
+    return connection.execute(query).first() is not None
 
 
 def _ours(connection: Connection, held: Held) -> ColumnElement[bool]:
     """Whether this lease stands: by its token, and by the clock that all share."""
     alive = (_j.state.in_(_HELD), _j.until > clock.at(connection))
     return and_(_j.id == held.job_id, _j.token == held.token, *alive)
-
-
-def _lock(connection: Connection, held: Held) -> bool:
-    """Keeps the row from everybody else until the transaction ends, if the lease stands."""
-    query = select(_j.id).where(_ours(connection, held)).with_for_update()
-    return connection.execute(query).first() is not None
 
 
 def _job(row: RowMapping) -> JobRow:

@@ -16,7 +16,7 @@ from agent.runners.far.mirror import LOGS
 from agent.runners.job import JobPaths, write_aside
 from agent.runners.reading import MOST, there
 from agent.runners.results import order_of
-from agent.store import blobs, queue
+from agent.store import blobs, printed
 from agent.store.queue import JobRow
 
 MOST_LOG = 64_000_000  # bytes of one log
@@ -29,7 +29,7 @@ def logs(
     """Appends what came since; a log that was cut off half-way is gone on with at its size. `ends`: what there is."""
     for name, at in mirror.sizes(folder, LOGS).items():
         if at < min(MOST_LOG, ends.get((row.id, name), 0)):
-            piece = queue.log_pieces(connection, row.id, name, at, min(most, MOST_LOG - at))
+            piece = printed.read(connection, row.id, name, at, min(most, MOST_LOG - at))
             try:
                 mirror.append(folder, name, at, piece, MOST_LOG)
             except OSError as error:
@@ -49,7 +49,7 @@ def result(connection: Connection, folder: Path, row: JobRow) -> None:
         if what not in places:
             raise InfraError(f"worker {row.worker} sent {what[:50]!r}, which no job has")
         mirror.put(folder, places[what], blobs.get(connection, sha, MOST if what == "measure" else blobs.MOST))
-    logs(connection, folder, row, queue.log_ends(connection, [row.id]), MOST_LOG)
+    logs(connection, folder, row, printed.ends(connection, [row.id]), MOST_LOG)
     mirror.beat(folder, row.beat)
     if len(row.result) > MOST:
         raise InfraError(f"worker {row.worker} sent a result of {len(row.result):,} characters")

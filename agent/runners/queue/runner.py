@@ -24,7 +24,7 @@ from agent.runners.queue.hardware import fits, gpus_of
 from agent.runners.reading import there
 from agent.runners.results import order_of, result_of
 from agent.setting import campaign_folder
-from agent.store import Store, blobs, lease, queue, workers
+from agent.store import Store, blobs, lease, printed, queue, workers
 from agent.store.queue import IN_FLIGHT, JobRow
 from agent.store.workers import Worker
 from agent.track import Track
@@ -302,7 +302,7 @@ class QueueRunner:
             return
         self._logged = time.monotonic()
         with self._store.read() as reads:
-            ends = queue.log_ends(reads.connection, [row.id for row in running])
+            ends = printed.ends(reads.connection, [row.id for row in running])
             for row in running:
                 mirror.logs(reads.connection, self._open[row.run_id], row, ends)
 

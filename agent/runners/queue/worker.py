@@ -25,7 +25,7 @@ from agent.runners.queue.corpora import Corpora
 from agent.runners.queue.held import Job, Noted
 from agent.runners.queue.telling import Tell, Told, What
 from agent.runners.removal import remove
-from agent.store import Store, blobs, queue, workers
+from agent.store import Store, blobs, printed, queue, workers
 from agent.store.queue import Answer, Held, Sign, Taken, Wanted
 from agent.store.turns import Waiting
 
@@ -239,7 +239,7 @@ class Worker:
                 if at >= 0 and not piece:
                     break
                 with self._store.share() as shared:
-                    end = queue.printed(shared, job.held, name, at, piece)
+                    end = printed.add(shared, job.held, name, at, piece)
                 if end is None:
                     return
                 job.sent[name] = end

@@ -1,7 +1,7 @@
 """Tables of what several machines share: jobs that workers take, what comes back of them, and the campaign's commits.
 
-Gives one `Table` each; agent/store/queue.py, workers.py, blobs.py and commits.py write them. A lease is a row's
-`until`: seconds since 1970 by the database server's clock, so that one clock decides, whoever asks.
+Gives one `Table` each; agent/store/queue.py, printed.py, workers.py, blobs.py and commits.py write them. A lease is a
+row's `until`: seconds since 1970 by the database server's clock, so that one clock decides, whoever asks.
 """
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, Table, Text
