@@ -9,7 +9,6 @@ time, reads all that the store says (`Agenda`). So a resume is simply the next t
 
 import time
 from collections.abc import Callable
-from typing import Literal
 
 from agent.clock import REAL, Clock
 from agent.errors import BudgetExceeded
@@ -33,6 +32,7 @@ from agent.steps.slots import Slots
 from agent.steps.stuck import Stuck
 from agent.steps.watch import Watch
 from agent.store.lease import Lease, refuse
+from agent.store.rows import Request
 
 LOOK_S = 0.05  # between two looks at what runs and at the planners
 LESSONS_S = 120.0  # at the end, for findings that are still being written
@@ -40,7 +40,6 @@ UNPAID_S = 600.0  # without money for anything, while something waits for what o
 BATCH = 0.001  # of a run: how long what ended waits for what ends with it
 MOST_BATCH_S = 1.0
 TURN_S = 1.0  # after which a turn is taken anyway: a person may have said something in the store
-Asked = Literal["", "drain", "cancel"]
 
 
 class Loop:
@@ -57,10 +56,12 @@ class Loop:
         self._asking = Asking(setting, clock)
         self._learning = Learning(setting)
         self._conforming = Conforming(setting)
-        self._filling = Filling(setting, self._agenda, self._slots, self._conforming, self._may_plan, clock)
+        self._filling = Filling(
+            setting, self._agenda, self._slots, self._conforming, self._may_plan, lambda: self._passed, clock
+        )
         self._leading = Leading(setting)
-        self._request = ""
-        self._told: Asked = ""
+        self._request: Request = ""
+        self._told: Request = ""
         self._found_at = 0.0  # since when there is nothing left but findings
         self._over: bool | None = None  # asked again when something has happened
         self._passed = False  # an idea that passed waits to be promoted
@@ -92,14 +93,14 @@ class Loop:
         """Takes every arrow as far as it can go; gives how much happened."""
         setting, agenda = self._setting, self._agenda
         agenda.turn()
-        happened = self._judge()
+        happened = judged = self._judge()
         happened += self._learn(happened)
         happened += self._conform()
         if happened or agenda.whole:
             self._asking.changed()
         happened += self._plan()
         ends = bool(self._over or self._asked())
-        if happened or agenda.whole or ends or not self._may_plan():
+        if judged or agenda.whole or ends or not self._may_plan():
             recall(setting, agenda.runs.values(), last=ends or not self._may_plan(), ends=ends)
         if not self._over and not self._asked():
             happened += self._filling.fill()
@@ -207,7 +208,8 @@ class Loop:
 
     def _ending(self) -> Ending | None:
         """How the campaign ends now, if it does; what runs is let finish, or cancelled and settled, before."""
-        setting, asked = self._setting, self._read_request()
+        setting, self._request = self._setting, self._agenda.hear()
+        asked = self._asked()
         self._tell(asked)
         if asked == "cancel":
             self._agenda.read_runs()
@@ -238,19 +240,13 @@ class Loop:
         since_s = self._filling.unpaid_s
         return since_s is not None and (since_s > UNPAID_S or not (self._agenda.waiting or self._passed))
 
-    def _read_request(self) -> Asked:
-        """Once a turn: what `agent stop` said in another terminal."""
-        with self._setting.store.read() as reads:
-            self._request = reads.request(self._setting.campaign.id)
-        return self._asked()
-
-    def _asked(self) -> Asked:
+    def _asked(self) -> Request:
         """What a person wants: Ctrl-C here, or `agent stop` from another terminal."""
         if self._leading.interrupts > 1 or self._request == "cancel":
             return "cancel"
         return "drain" if self._leading.interrupts or self._request else ""
 
-    def _tell(self, asked: Asked) -> None:
+    def _tell(self, asked: Request) -> None:
         """Says once that it was heard, and what comes now."""
         if asked in ("", self._told):
             return

@@ -65,6 +65,11 @@ class Later(RealClock):
         return self.seconds
 
 
+def begin(agenda: Agenda) -> None:
+    agenda.hear()
+    agenda.turn()
+
+
 @pytest.mark.parametrize("reviews", [False, True])
 def test_what_another_process_wrote_in_the_middle_of_a_turn_is_seen_at_the_next(tmp_path: Path, reviews: bool) -> None:
     """Events of its own that come after it hide nothing."""
@@ -73,10 +78,10 @@ def test_what_another_process_wrote_in_the_middle_of_a_turn_is_seen_at_the_next(
     setting = world.open_campaign(root)
     clock = Later()
     agenda = Agenda(setting, clock)
-    agenda.turn()
+    begin(agenda)
     agenda.wanted()
     agenda.turned(1)
-    agenda.turn()
+    begin(agenda)
     assert not agenda.whole
     if reviews:
         with contextlib.closing(open_store(root / "runs.db", create=False)) as other, other.write() as tx:
@@ -85,5 +90,5 @@ def test_what_another_process_wrote_in_the_middle_of_a_turn_is_seen_at_the_next(
         tx.add_event(setting.campaign.id, "done", "its own")
     agenda.turned(1)
     clock.seconds += EVERY_S / 2  # not yet time to look at everything whatever happened
-    agenda.turn()
+    begin(agenda)
     assert agenda.whole == reviews

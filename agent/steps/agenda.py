@@ -17,6 +17,7 @@ from agent.setting import Setting
 from agent.steps.wanted import LIVE, PATIENCE, Wanted, look, ordered, report, test
 from agent.store import Reads
 from agent.store.promises import begun
+from agent.store.rows import Request
 
 EVERY_S = 60.0  # between two looks at everything, whatever was seen of it
 SHARE = 0.05  # of the controller's time that such looks may take where other processes write all the time
@@ -54,18 +55,21 @@ class Agenda:
         self._soonest = 0.0  # when that may be, where another process wrote something
         self._started = 0.0  # the turn, by our processor time
         self._seen = 0  # the newest event that is known
-        self._own = 0  # events that this process had written when the turn began
+        self._own = 0  # events that this process had written when that was asked
+
+    def hear(self) -> Request:
+        """Before a turn: what a person asks for, and whether another process wrote something."""
+        self._own = self._setting.store.told
+        with self._setting.store.read() as reads:
+            pulse = reads.pulse(self._setting.campaign.id)
+        if pulse.newest_event > self._seen:
+            self._due = min(self._due, self._soonest)
+        self._seen = pulse.newest_event
+        return pulse.request
 
     def turn(self) -> None:
         """Begins a turn: sees whether it is time to look at everything."""
-        campaign_id = self._setting.campaign.id
         booked = any(run.state == "queued" for run in self.runs.values())  # by a controller before
-        self._own = self._setting.store.told
-        with self._setting.store.read() as reads:
-            newest = reads.newest_event(campaign_id)
-        if newest > self._seen:
-            self._due = min(self._due, self._soonest)
-        self._seen = newest
         self._started = time.process_time()
         if self.whole or booked or self._again or self._clock.now() >= self._due:
             self.everything()
@@ -95,9 +99,9 @@ class Agenda:
         if happened:
             own = self._setting.store.told - self._own
             with self._setting.store.read() as reads:
-                if reads.events_after(self._setting.campaign.id, self._seen) > own:  # another process wrote meanwhile
-                    self._due = min(self._due, self._soonest)
-                self._seen = reads.newest_event(self._setting.campaign.id)
+                count, self._seen = reads.events_after(self._setting.campaign.id, self._seen)
+            if count > own:  # another process wrote meanwhile
+                self._due = min(self._due, self._soonest)
 
     def touch(self, proposal_ids: Iterable[int]) -> None:
         self._touched.update(proposal_ids)

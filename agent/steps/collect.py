@@ -80,7 +80,8 @@ def _finish(setting: Setting, run: Run) -> Ended:
         measurement = clocked(reads, setting.track, run, beside, setting.job)
     lease = _lease(setting, run, handed)
     with setting.store.write() as tx:
-        measurement = signs.flagged(measurement, tx.proposal(run.proposal_id).risk)
+        proposal = tx.proposal(run.proposal_id)
+        measurement = signs.flagged(measurement, proposal.risk)
         run = tx.update_run(
             run.id,
             state="done",
@@ -95,8 +96,8 @@ def _finish(setting: Setting, run: Run) -> Ended:
         else:
             tx.add_measurement(measurement)
         _settle(setting, tx, run, min(result.slot_s, paid_s))
-        if tx.proposal(run.proposal_id).state == "running":
-            tx.move(run.proposal_id, "measured", run_id=run.id)
+        if proposal.state == "running":
+            tx.move(proposal.id, "measured", run_id=run.id)
     return Ended(run, result.slot_s, result.outcome == "ok" and run.purpose != "rescore")
 
 

@@ -30,11 +30,12 @@ class Filling:
         slots: Slots,
         conforming: Conforming,
         may_plan: Callable[[], bool],
+        passed: Callable[[], bool],
         clock: Clock,
     ) -> None:
-        """`may_plan`: whether ideas may still come."""
+        """`may_plan`: whether ideas may still come; `passed`: whether one that passed waits to be promoted."""
         self._setting, self._agenda, self._slots, self._clock = setting, agenda, slots, clock
-        self._may_plan = may_plan
+        self._may_plan, self._passed = may_plan, passed
         self._conforming, self._crowd = conforming, Crowd(setting)
         self._unpaid_since: float | None = None
 
@@ -112,6 +113,8 @@ class Filling:
 
     def _rescore(self, slots: list[str]) -> int:
         """What passed, on machines that did not train it; promotion waits for nothing else."""
+        if not self._passed():
+            return 0
         happened = 0
         for item, slot in rescore.due(self._setting, slots):
             happened += 1

@@ -24,7 +24,7 @@ from agent.records import (
     Verdict,
 )
 from agent.store import rows, selects, statements
-from agent.store.rows import Replicate, Request, ReviewNote, Scored, Spent, Times, TrialRow
+from agent.store.rows import Pulse, Replicate, Request, ReviewNote, Scored, Spent, Times, TrialRow
 from agent.store.schema import campaigns, events, proposals, reviews, runs
 
 
@@ -208,9 +208,15 @@ class Reads:
         """Its id; 0: there is none."""
         return self._count(selects.NEWEST_EVENT, campaign_id=campaign_id)
 
-    def events_after(self, campaign_id: int, event_id: int) -> int:
-        """How many there are since that one."""
-        return self._count(selects.EVENTS_AFTER, campaign_id=campaign_id, event_id=event_id)
+    def pulse(self, campaign_id: int) -> Pulse:
+        """What a controller asks for over and over, in one question."""
+        return Pulse(*self.connection.execute(selects.PULSE, {"campaign_id": campaign_id}).one())
+
+    def events_after(self, campaign_id: int, event_id: int) -> tuple[int, int]:
+        """How many there are since that one, and the newest."""
+        values = {"campaign_id": campaign_id, "event_id": event_id}
+        count, newest = self.connection.execute(selects.EVENTS_AFTER, values).one()
+        return count, event_id if newest is None else newest
 
     def newest_events(self, campaign_id: int, last: int) -> list[Event]:
         query = select(events).where(events.c.campaign_id == campaign_id).order_by(events.c.id.desc())

@@ -63,6 +63,13 @@ class Replicate(NamedTuple):
     lease: str = ""
 
 
+class Pulse(NamedTuple):
+    """Whether somebody else has something for a controller."""
+
+    request: Request
+    newest_event: int
+
+
 class Times(NamedTuple):
     """What a run took, in seconds."""
 

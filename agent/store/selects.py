@@ -122,10 +122,11 @@ VERDICTS = select(verdicts).where(verdicts.c.proposal_id == _PROPOSAL).order_by(
 EVENTS_OF = select(func.count()).where(events.c.proposal_id == _PROPOSAL, events.c.what == bindparam("what"))
 
 
-EVENTS_AFTER = select(func.count()).where(
+EVENTS_AFTER = select(func.count(), func.max(events.c.id)).where(
     events.c.campaign_id == bindparam("campaign_id"), events.c.id > bindparam("event_id")
 )
 NEWEST_EVENT = select(func.coalesce(func.max(events.c.id), 0)).where(events.c.campaign_id == bindparam("campaign_id"))
+PULSE = select(campaigns.c.request, NEWEST_EVENT.scalar_subquery()).where(campaigns.c.id == bindparam("campaign_id"))
 # ------------------------------------------------------------ runs and what was measured of them
 
 

@@ -5,6 +5,7 @@ views read is brought up to date in it (standing.py).
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import get_args
 
 from sqlalchemy import Table, delete
@@ -164,13 +165,14 @@ class Tx(Reads):
         old = self.proposal(proposal_id)
         if state not in TRANSITIONS.get(old.state, ()):
             raise ValueError(f"p{proposal_id}: {state!r} can't follow {old.state!r}")
-        self._update(proposals, proposal_id, {"state": state, "reason": reason, "updated": now()})
+        new = replace(old, state=state, reason=reason, updated=now())
+        self._update(proposals, proposal_id, {"state": state, "reason": reason, "updated": new.updated})
         if state == "invalid":
             standing.refresh(self.connection, proposal_id)
         elif state in ("promoted", "reverted"):
             standing.promote(self.connection, proposal_id, state == "promoted")
         self.add_event(old.campaign_id, state, reason or old.title, proposal_id=proposal_id, run_id=run_id)
-        return self.proposal(proposal_id)
+        return new
 
     def set_head(self, campaign_id: int, proposal_id: int) -> None:
         """From now on, this is what has to be beaten."""
@@ -221,8 +223,8 @@ class Tx(Reads):
         checks.one_of("state", columns.get("state", "queued"), get_args(RunState))
         checks.one_of("outcome", columns.get("outcome"), (None, *get_args(Outcome)))
         old = self.run(run_id)
+        new = replace(old, **columns)  # type: ignore[arg-type]
         self._update(runs, run_id, {name: _plain(value) for name, value in columns.items()})
-        new = self.run(run_id)
         if new.state != old.state:
             words = " ".join(part for part in (new.outcome, new.reason) if part) or new.purpose
             self.add_event(new.campaign_id, new.state, words, proposal_id=new.proposal_id, run_id=run_id)
