@@ -3,12 +3,11 @@
 The loop asks nothing else for the time, so that with another `Clock` a night passes in seconds.
 """
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Protocol, TypeVar
-
-from agent.steps.background import in_background
 
 T = TypeVar("T")
 
@@ -23,7 +22,7 @@ class Clock(Protocol):
         ...
 
     def background(self, name: str, work: Callable[[], T]) -> "Future[T]":
-        """Starts the work; nobody waits for it."""
+        """Starts the work, which nobody waits for; what it raises comes with the answer."""
         ...
 
 
@@ -35,7 +34,17 @@ class RealClock:
         time.sleep(seconds)
 
     def background(self, name: str, work: Callable[[], T]) -> "Future[T]":
-        return in_background(name, work)
+        """A pool's threads would be joined at the interpreter's exit, however long they take."""
+        answer: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                answer.set_result(work())
+            except BaseException as error:
+                answer.set_exception(error)
+
+        threading.Thread(target=run, name=name, daemon=True).start()
+        return answer
 
 
 REAL: Clock = RealClock()

@@ -7,7 +7,6 @@ each arrow as far as it can go, and writes each record before the next side effe
 time, reads all that the store says (`Agenda`). So a resume is simply the next turn.
 """
 
-import time
 from collections.abc import Callable
 
 from agent.clock import REAL, Clock
@@ -54,15 +53,15 @@ class Loop:
         self._watch = Watch(setting, self._slots, clock)
         self._stuck = Stuck(setting, clock)
         self._asking = Asking(setting, clock)
-        self._learning = Learning(setting)
-        self._conforming = Conforming(setting)
+        self._learning = Learning(setting, clock)
+        self._conforming = Conforming(setting, clock)
         self._filling = Filling(
             setting, self._agenda, self._slots, self._conforming, self._may_plan, lambda: self._passed, clock
         )
         self._leading = Leading(setting)
         self._request: Request = ""
         self._told: Request = ""
-        self._found_at = 0.0  # since when there is nothing left but findings
+        self._found_at: float | None = None  # since when there is nothing left but findings
         self._over: bool | None = None  # asked again when something has happened
         self._passed = False  # an idea that passed waits to be promoted
 
@@ -223,8 +222,9 @@ class Loop:
                 return Ending("stopped", "cancelled by a person" if asked == "cancel" else "stopped by a person")
             found = ending(setting, reads, may_plan=self._may_plan(), unpaid=self._unpaid())
         if found is not None and self._learning.busy():
-            self._found_at = self._found_at or time.monotonic()
-            if time.monotonic() < self._found_at + LESSONS_S:
+            now = self._clock.now()
+            self._found_at = now if self._found_at is None else self._found_at
+            if now < self._found_at + LESSONS_S:
                 return None  # what the last verdicts taught is worth a minute
         if found == NO_MORE_IDEAS and self._asking.why:
             broken = self._asking.broken

@@ -60,8 +60,13 @@ class SimulatedClock:
         """The answer is made of what is known now, and comes when the planner has thought."""
         answer: Future[T] = Future()
         started = time.process_time()
-        found = work()
-        self._used += time.process_time() - started  # it thinks on another machine
+        try:
+            found = work()
+        except Exception as error:
+            answer.set_exception(error)
+            return answer
+        finally:
+            self._used += time.process_time() - started  # it thinks on another machine
         think_s = getattr(found, "think_s", 0.0)
         self.at(self.now() + think_s, lambda: answer.set_result(found))
         return answer

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.errors import InfraError
 from benchmarks import night
 from benchmarks.scale import simulate
 from benchmarks.simulated import SimulatedClock
@@ -19,6 +20,13 @@ def test_the_clock_steps_to_what_happens_next() -> None:
     assert seen == ["soon"]
     clock.rest(0.05, 1000.0)
     assert seen == ["soon", "late"] and clock.now() == pytest.approx(100.0, abs=2.0)
+
+
+def test_what_is_raised_beside_the_loop_comes_with_the_answer() -> None:
+    def fails() -> None:
+        raise InfraError("no process can start")
+
+    assert isinstance(SimulatedClock().background("fails", fails).exception(0), InfraError)
 
 
 def test_the_night_has_the_recorded_hours_whatever_is_drawn() -> None:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from agent import guard, rebase
+from agent.clock import Clock
 from agent.errors import EditError, InfraError
 from agent.records import Proposal
 from agent.setting import Setting, known
-from agent.steps.background import in_background
 from agent.steps.wanted import Wanted, begins
 from agent.tools.check import breaches
 
@@ -29,8 +29,8 @@ class Trying:
 class Conforming:
     """The tests of one controller, one at a time: each takes the machine's time from what is measured."""
 
-    def __init__(self, setting: Setting) -> None:
-        self._setting = setting
+    def __init__(self, setting: Setting, clock: Clock) -> None:
+        self._setting, self._clock = setting, clock
         self._tests = bool(setting.track.script.score) and setting.track.check is not None
         self._trying: Trying | None = None
         self._hold: set[str] = set()
@@ -54,7 +54,8 @@ class Conforming:
         ahead = [item.proposal for item in items() if begins(item)][: len(setting.runner.slots)]
         due = next((one for one in ahead if not self.may_run(one)), None)
         if due is not None:
-            self._trying = Trying(due, in_background(f"conforming p{due.id}", partial(_breaches, setting, due)))
+            answer = self._clock.background(f"conforming p{due.id}", partial(_breaches, setting, due))
+            self._trying = Trying(due, answer)
 
     def collect(self) -> list[int]:
         """Writes down what came of it; gives the ideas that were tried."""

@@ -4,9 +4,9 @@ Takes the newest run that ended, and asks the runner what its cores have to spar
 To wait costs nothing of the budget; a run that is starved costs all of its own and tells nothing.
 """
 
-import time
 from collections.abc import Sequence
 
+from agent.clock import Clock
 from agent.judge import gates
 from agent.setting import Setting
 from agent.store import Reads
@@ -18,8 +18,8 @@ PATIENCE_S = 1800.0  # after which a run is tried anyway, and if it is starved t
 class Crowd:
     """Remembers since when it waits, which a resume need not know."""
 
-    def __init__(self, setting: Setting) -> None:
-        self._setting = setting
+    def __init__(self, setting: Setting, clock: Clock) -> None:
+        self._setting, self._clock = setting, clock
         self._since: float | None = None
 
     def free(self, slots: Sequence[str]) -> list[str]:
@@ -31,9 +31,9 @@ class Crowd:
             self._since = None
             return found
         if self._since is None:
-            self._since = time.monotonic()
+            self._since = self._clock.now()
             self._say(f"{starved} met its limit on a core that was busy with other work: waiting until that is over")
-        elif time.monotonic() > self._since + PATIENCE_S:
+        elif self._clock.now() > self._since + PATIENCE_S:
             self._since = None
             return list(slots)
         return found

@@ -36,7 +36,7 @@ class Filling:
         """`may_plan`: whether ideas may still come; `passed`: whether one that passed waits to be promoted."""
         self._setting, self._agenda, self._slots, self._clock = setting, agenda, slots, clock
         self._may_plan, self._passed = may_plan, passed
-        self._conforming, self._crowd = conforming, Crowd(setting)
+        self._conforming, self._crowd = conforming, Crowd(setting, clock)
         self._unpaid_since: float | None = None
 
     @property

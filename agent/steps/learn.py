@@ -4,17 +4,16 @@ Asked of a planner that can say it, in the background; what it says is written d
 is asked about once, and again if it was taken back.
 """
 
-import time
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 
+from agent.clock import Clock
 from agent.errors import PlannerError
 from agent.llm.redact import Redactor
 from agent.planner import Learner
 from agent.records import Proposal, ProposalState, Taught
 from agent.setting import Setting
-from agent.steps.background import in_background
 from agent.store import lessons, talks
 
 # What taught something: it ran and was judged.
@@ -39,8 +38,8 @@ class Lecture:
 class Learning:
     """The findings of one controller. What a killed one was writing is lost, and its cost is not."""
 
-    def __init__(self, setting: Setting) -> None:
-        self._setting = setting
+    def __init__(self, setting: Setting, clock: Clock) -> None:
+        self._setting, self._clock = setting, clock
         self._teachers = [planner for planner in setting.planners if isinstance(planner, Learner) and planner.learns]
         self._under_way: list[Lecture] = []
         self._failures = 0  # in a row
@@ -52,14 +51,14 @@ class Learning:
     def ask(self) -> None:
         """Starts what there is to say, the oldest verdict first."""
         free = AT_ONCE - len(self._under_way)
-        if not self._teachers or free <= 0 or time.monotonic() < self._paused:
+        if not self._teachers or free <= 0 or self._clock.now() < self._paused:
             return
         teacher = self._teachers[0]
         with self._setting.store.read() as reads:
             due = talks.untaught(reads, self._setting.campaign.id, JUDGED, most=free + AT_ONCE)
             new = [reads.proposal(one) for one in due if one not in {busy.proposal.id for busy in self._under_way}]
         for proposal in new[:free]:
-            answer = in_background(f"lesson p{proposal.id}", partial(teacher.learn, proposal))
+            answer = self._clock.background(f"lesson p{proposal.id}", partial(teacher.learn, proposal))
             self._under_way.append(Lecture(teacher, proposal, answer))
 
     def collect(self) -> int:
@@ -81,7 +80,7 @@ class Learning:
         """A finding is worth less than an idea: who fails again and again is asked for no more of them."""
         self._failures += 1
         if isinstance(error, PlannerError) and not error.lasting and self._failures < MOST_FAILURES:
-            self._paused = time.monotonic() + max(PAUSE_S * 2 ** (self._failures - 1), error.retry_after or 0.0)
+            self._paused = self._clock.now() + max(PAUSE_S * 2 ** (self._failures - 1), error.retry_after or 0.0)
         elif teacher in self._teachers:  # it may have failed at two at once
             self._teachers.remove(teacher)
             with self._setting.store.write() as tx:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent import loop
+from agent.clock import REAL
 from agent.errors import PlannerError
 from agent.loop import Loop
 from agent.planner.scripted import Scripted
@@ -15,6 +16,7 @@ from agent.records import Proposal, Taught
 from agent.steps import learn
 from agent.steps.learn import Learning
 from agent.store import lessons, talks
+from benchmarks.simulated import SimulatedClock
 from tests.e2e import world
 
 IDEAS = [
@@ -90,13 +92,41 @@ def test_a_finding_that_never_comes_ends_no_later(tmp_path: Path, monkeypatch: p
     never.set()
 
 
+class Late(Taught):
+    """By a simulated clock, which waits for nothing."""
+
+    think_s = 60.0
+
+
+@pytest.mark.parametrize("patience_s", [30.0, 120.0])
+def test_how_long_a_finding_is_waited_for_is_said_by_the_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience_s: float
+) -> None:
+    monkeypatch.setattr(loop, "LESSONS_S", patience_s)
+    root = world.make_workspace(tmp_path / "work")
+    world.write_ideas(root, IDEAS[:1])
+    setting, clock = world.open_campaign(root), SimulatedClock()
+
+    class Slow(Teaching):
+        def learn(self, proposal: Proposal) -> Taught | None:
+            with setting.store.write() as tx:
+                talk = talks.add_conversation(tx, 1, "lesson", self.name, proposal.state, proposal.id)
+            return Late("It is so.", 0.9, (), talk)
+
+    teacher = Slow(Scripted.load(root / ".ideas.jsonl").entries)
+    assert Loop(replace(setting, planners=(teacher,)), clock=clock).run().reason == "the planner has no more ideas"
+    with setting.store.read() as reads:
+        assert bool(lessons.lessons(reads, 1)) == (patience_s > Late.think_s)
+    assert clock.now() == pytest.approx(min(patience_s, Late.think_s), abs=20.0)
+
+
 def test_who_fails_at_two_findings_at_once_takes_nobody_along(tmp_path: Path) -> None:
     root = world.make_workspace(tmp_path / "work")
     world.write_ideas(root, IDEAS)
     setting = world.open_campaign(root)
     entries = Scripted.load(root / ".ideas.jsonl").entries
     first, second = Teaching(entries, says=PlannerError("no answer", lasting=True)), Teaching(entries, name="other")
-    learning = Learning(replace(setting, planners=(first, second)))
+    learning = Learning(replace(setting, planners=(first, second)), REAL)
     Loop(setting).run()
     learning.ask()
     while learning.busy():
