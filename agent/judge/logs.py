@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from agent import step_lines
 from agent.judge import several
 from agent.judge.finals import MOST_BPB as MOST_BPB
 from agent.judge.finals import Family, Final, official, read_final
@@ -17,7 +18,6 @@ from agent.judge.recount import Recount, of_contest, recount
 from agent.judge.sizes import Sizes, read_sizes
 
 _STEPS = re.compile(r"step:\s?(\d{1,12})/\d{1,12}\b")
-_STEP_LINE = re.compile(r"(?:step:)?(\d{1,12})/\d{1,12} .{0,200}loss")
 _STEPS_SAID = re.compile(r"num_steps:\s{1,20}(\d{1,12})\s*")
 _TRAINED = re.compile(r"train_time:\s?(\d{1,12})ms\b")
 _EVALUATED = re.compile(r"\b(?:eval_time|time):\s?(\d{1,12})ms\b|\belapsed=(\d{1,9})s\b")
@@ -115,12 +115,12 @@ def read_steps(texts: Sequence[str]) -> int | None:
     """Steps that were made: where it says that it stopped, or the furthest step line."""
     stopped = _last(_STEPS, [text for text in texts if text.startswith("stopping_early")])
     said = next((int(found[1]) for text in texts if (found := _STEPS_SAID.fullmatch(text))), None)
-    reached = (int(found[1]) for text in texts if (found := _STEP_LINE.match(text)))
+    reached = (step for text in texts if (step := step_lines.official(text)) is not None)
     return stopped if stopped is not None else said if said is not None else max(reached, default=None)
 
 
 def _curve(texts: Sequence[str]) -> str:
-    steps = [text.partition(" train_time")[0] for text in texts if _STEP_LINE.match(text)]
+    steps = [text.partition(" train_time")[0] for text in texts if step_lines.official(text) is not None]
     return hashlib.sha256("\n".join(steps).encode("utf-8", "replace")).hexdigest() if len(steps) >= LEAST_CURVE else ""
 
 

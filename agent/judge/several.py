@@ -8,13 +8,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from agent import step_lines
 from agent.judge.finals import read_final
 from agent.judge.lines import Row
 
 # How the beginning of a run looks, in any of the official scripts.
 _START = re.compile(r"Running Python \d|Hyperparameters:|val_bpb:enabled |warm_?up(?:_step)?: ?1/\d|(?:step:)?0/\d+ ")
 _SEED = re.compile(r'\s{0,4}(?:seed|"seed"): ?(\d{1,20})\b')
-_STEP = re.compile(r"(?:step:)?(\d{1,12})/\d{1,12} .{0,200}loss")
 BEGUN = 2  # steps: of ranks that print at once, one may still begin when the other has made its first
 
 
@@ -33,8 +33,8 @@ class _Seen:
         return (self.trained or self.scored) and _START.match(row.text) is not None
 
     def add(self, row: Row) -> None:
-        step, seed = _STEP.match(row.text), _SEED.match(row.text)
-        self.trained = self.trained or (step is not None and int(step[1]) > BEGUN)
+        step, seed = step_lines.official(row.text), _SEED.match(row.text)
+        self.trained = self.trained or (step is not None and step > BEGUN)
         self.scored = self.scored or read_final(row) is not None
         self.seed = seed[1] if seed is not None and self.seed is None else self.seed
 

@@ -12,6 +12,7 @@ from typing import NamedTuple, get_args
 
 from sqlalchemy import RowMapping, select
 
+from agent import step_lines
 from agent.errors import UserError
 from agent.records import Amount, Campaign, CampaignState, Draft, Event, Measurement, Proposal, Run
 from agent.report.recording import (
@@ -37,7 +38,7 @@ from agent.store.schema import ledger, verdicts
 PAGE = 5000
 PAUSE_S = 5.0  # what is left of a time in which nothing ran
 LOG_BYTES = 1_000_000
-_STEP = re.compile(r"^step:(\d{1,9})/(\d{1,9}) train_loss:([0-9.]{1,12}) train_time:(\d{1,9})ms", re.MULTILINE)
+_TIME = re.compile(r"\btrain_time:(\d{1,9})ms\b")
 # Absolute paths, by the folders that there are at the top of this machine; /dev/null is in every diff.
 _TOPS = {one.name for one in Path("/").iterdir()} | {"home", "root", "tmp", "Users"}
 _TOP = "|".join(map(re.escape, sorted(_TOPS - {"dev"})))
@@ -187,15 +188,14 @@ def _curve(jobs: Path | None, run_id: int) -> tuple[Point, ...]:
     """What the run's training log said, if it is still there."""
     if jobs is None:
         return ()
-    found = _STEP.finditer(tail(JobPaths(jobs / f"r{run_id}").train_log, LOG_BYTES))
-    return tuple(Point(int(one[4]) / 1000, int(one[1]), int(one[2]), _number(one[3])) for one in found)
+    return tuple(_points(tail(JobPaths(jobs / f"r{run_id}").train_log, LOG_BYTES)))
 
 
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
+def _points(log: str) -> Iterator[Point]:
+    for line in step_lines.read(log):
+        loss, time = line.loss("train_loss"), _TIME.search(line.said)
+        if loss is not None and time is not None:
+            yield Point(int(time[1]) / 1000, line.step, line.steps, step_lines.finite(loss))
 
 
 # ---------------------------------------------------------------- rows that are no events

@@ -3,20 +3,14 @@
 Takes hostile text; gives numbers to show, never to decide by. `python -m agent.runners.progress FOLDER` prints it.
 """
 
-import math
-import re
 import sys
 from pathlib import Path
 
+from agent import step_lines
 from agent.runners.job import JobPaths, PhaseName, Progress, strict_heartbeat
 from agent.runners.reading import read_ends, read_small
 
 TAIL = 8192
-
-# step:120/300 train_loss:5.1 ...   step:1000/20000 val_loss:...   4000/20000 val_loss: 2.5
-_STEP = re.compile(
-    r"^(?:step[: ])?[ \t]{0,8}(\d{1,9})/(\d{1,9})\b[^\n]{0,200}?loss:?[ \t]{0,8}([0-9.]{1,12})", re.MULTILINE
-)
 
 
 def progress(folder: Path) -> Progress | None:
@@ -38,19 +32,11 @@ def tail(log: Path, size: int = TAIL) -> str:
 
 
 def last_step(text: str) -> tuple[int, int, float | None] | None:
-    found = None
-    for found in _STEP.finditer(text):  # noqa: B007  the last one counts
-        pass
-    if found is None:
-        return None
-    step, steps = int(found[1]), int(found[2])
-    if steps < 1:
-        return None
-    try:
-        loss = float(found[3])
-    except ValueError:
-        return min(step, steps), steps, None
-    return min(step, steps), steps, loss if math.isfinite(loss) else None
+    """Of the last line that names a loss, which is None where it is no number."""
+    for line in reversed(step_lines.read(text)):
+        if (loss := line.loss()) is not None:
+            return (min(line.step, line.steps), line.steps, step_lines.finite(loss)) if line.steps else None
+    return None
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ it never reaches, gain it nothing beyond the limit that the shepherd keeps anywa
 import re
 from dataclasses import dataclass, replace
 
-from agent import budget
+from agent import budget, step_lines
 from agent.records import Proposal, Run
 from agent.runners.job import JobPaths
 from agent.runners.progress import TAIL, last_step, tail
@@ -27,11 +27,6 @@ LATE = 1 / 60  # of the limit: how much later than it was printed a step may be 
 OVER = 1.25  # what a forecast must pass the limit by
 SPARE = 0.02  # of the limit, for writing the artifact
 
-# step:120/300 train_loss:nan ...   4000/20000 loss: -inf   step:9/9 val_loss:NaN
-_LOSS = re.compile(
-    r"^(?:step[: ])?[ \t]{0,8}(\d{1,9})/\d{1,9}\b[^\n]{0,80}?\b(?:train_|val_)?loss:?[ \t]{0,4}([-+]?[a-z0-9.]{1,20})",
-    re.MULTILINE | re.IGNORECASE,
-)
 _NO_NUMBER = re.compile(r"[-+]?(nan|inf|infinity)", re.IGNORECASE)
 
 
@@ -70,12 +65,11 @@ def stop(setting: Setting, run: Run, course: Course | None) -> Course | None:
 
 def no_number(text: str) -> str | None:
     """In words, that the last loss of a log is none; None: it is, or there is no loss yet. Whole lines only."""
-    found = None
-    for found in _LOSS.finditer(text[: text.rfind("\n") + 1]):  # noqa: B007  the last one counts
-        pass
-    if found is None or not _NO_NUMBER.fullmatch(found[2]):
-        return None
-    return f"stopped at step {int(found[1])}: its loss is {found[2].lower()}"
+    for line in reversed(step_lines.read(text[: text.rfind("\n") + 1])):
+        loss = line.loss("loss", "train_loss", "val_loss")
+        if loss is not None:
+            return f"stopped at step {line.step}: its loss is {loss.lower()}" if _NO_NUMBER.fullmatch(loss) else None
+    return None
 
 
 def forecast(steps: int, course: Course, now: Seen, unsure_s: float) -> float:

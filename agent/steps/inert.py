@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from agent import step_lines
 from agent.records import Kind, Proposal, Run
 from agent.runners.job import JobPaths
 from agent.runners.reading import read_ends
@@ -25,11 +26,7 @@ LEAST_LOSSES = 3  # different ones
 LEAST_SHARE = 0.1  # of the steps
 LOG_HEAD = 1 << 16  # bytes of a log that are looked at: the cost of a look does not grow
 
-# step:120/300 train_loss:5.1234 ...   4000/20000 loss: 2.512
-_LOSS = re.compile(
-    r"^(?:step[: ])?\s{0,8}(\d{1,9})/(\d{1,9})\b[^\n]{0,80}?\b(?:train_)?loss:?\s{0,4}(\d{1,4}\.\d{3,17})\b",
-    re.MULTILINE,
-)
+_LOSS = re.compile(r"\d{1,4}\.\d{3,17}")  # with fewer digits it says too little
 
 
 class Losses(NamedTuple):
@@ -64,13 +61,14 @@ def stop(setting: Setting, run: Run) -> None:
 def losses(log: Path) -> Losses:
     """Of the head of a log, whole lines only: the last one may still be written."""
     text = read_ends(log, LOG_HEAD, 0)
-    found = _LOSS.findall(text[: text.rfind("\n") + 1])
-    return Losses({int(step): loss for step, _, loss in found}, int(found[-1][1]) if found else 0)
+    said = [(line, line.loss("loss", "train_loss")) for line in step_lines.read(text[: text.rfind("\n") + 1])]
+    found = [(line, loss) for line, loss in said if loss is not None and _LOSS.fullmatch(loss)]
+    return Losses({line.step: loss for line, loss in found}, found[-1][0].steps if found else 0)
 
 
 def same_until(mine: Losses, theirs: Losses) -> int | None:
     """The last step up to which both printed the same, if that says something; None if it doesn't, or they differ."""
-    if mine.steps != theirs.steps or any(theirs.by_step.get(step) != loss for step, loss in mine.by_step.items()):
+    if mine.steps != theirs.steps or step_lines.same_start(mine.by_step, theirs.by_step) < len(mine.by_step):
         return None
     last = max(mine.by_step, default=0)
     if len(set(mine.by_step.values())) < LEAST_LOSSES or last < LEAST_SHARE * mine.steps:

@@ -15,7 +15,7 @@ from agent.judge.conform import How
 from agent.rebase import Basis, rebased
 from agent.records import Kind, Mode
 from agent.setting import campaign_folder, packed_folder
-from agent.tools.curve import same_start
+from agent.step_lines import same_start
 from agent.tools.desk import Desk
 from agent.tools.dry_run import DryRun, Place
 from agent.track import Track

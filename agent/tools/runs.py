@@ -13,9 +13,10 @@ from agent.errors import UserError
 from agent.records import Measurement, Proposal, Run
 from agent.report.words import line, table
 from agent.runners.reading import read_ends, there
+from agent.step_lines import same_start
 from agent.store import Reads
 from agent.tools import arguments, search_lines
-from agent.tools.curve import losses, same_start
+from agent.tools.curve import losses
 from agent.tools.desk import Desk, a_proposal, a_run, is_run, job_of
 from agent.tools.window import lines_of, window
 

@@ -20,6 +20,7 @@ from agent.judge import lines, logs, protocol, sizes
 from agent.judge.task import Manifest
 from agent.report import recorder, words
 from agent.runners.progress import last_step
+from agent.step_lines import same_start
 from agent.strict import strict
 from agent.tools import curve, dry_run
 from agent.tools.window import bounded, window
@@ -99,12 +100,12 @@ def reads_step(text: str) -> None:
 
 def reads_curve(text: str) -> None:
     one = curve.losses(text)
-    assert curve.same_start(one, one) <= len(one)
+    assert same_start(one, one) <= len(one)
     for pattern in (dry_run._COST, dry_run._PARAMETERS):
         for row in lines.rows(text):
             if found := pattern.match(row.text):
                 assert all(math.isfinite(float(part)) for part in found.groups())
-    assert all(len(part) <= 12 for one in recorder._STEP.finditer(text) for part in one.groups())
+    assert all(one.loss is None or math.isfinite(one.loss) for one in recorder._points(text))
 
 
 def shows(text: str) -> None:
