@@ -7,7 +7,7 @@ with the package. Whatever it reads may be hostile: bounded, no link followed, n
 import os
 import stat
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.errors import InfraError, UserError
@@ -208,7 +208,7 @@ def of_job(
     return Exhibits(case, table=submission.table(logs))
 
 
-def session_answer(paths: JobPaths) -> tuple[Measured | None, str]:
+def written_answer(paths: JobPaths) -> tuple[Measured | None, str]:
     """What the judge's session wrote, or why that can't be read."""
     text = folder.read(paths.folder, paths.measure.name)
     if text is None:
@@ -222,7 +222,7 @@ def session_answer(paths: JobPaths) -> tuple[Measured | None, str]:
 def _checked(paths: JobPaths, result: JobResult | None) -> tuple[Measured | None, str]:
     """The same, if it is the judge's: a candidate may have written the file before it was ended. What the judge wrote
     agrees with how the job ended, which the shepherd says."""
-    found, unread = session_answer(paths)
+    found, unread = written_answer(paths)
     if found is None or result is None:
         return None, unread
     try:
@@ -277,21 +277,9 @@ def _across(answer: Measured | None) -> tuple[int, int]:
 
 def _measurement(answer: Measured, result: JobResult, said: Reported, limits: Limits) -> Measurement | None:
     """Of a folder without its store: what it says that the judge and the shepherd wrote. No such score is blind."""
-    bpb, counts = measure.score_of(answer), answer.contest or answer
-    if bpb is None:
+    found = measure.counted(answer, result)
+    if found.bpb is None:
         return None
-    train = result.phase("train")
-    findings = [*answer.findings, *measure.talk(result)]
-    findings += allowed.clocks(limits.train_s, limits.score_s, train.wall_s if train else None, said, answer)
-    total = None
-    if answer.artifact_bytes is not None and answer.code_bytes is not None:
-        total = answer.artifact_bytes + answer.code_bytes
-    return Measurement(
-        run_id=0, trust="reported", judge_version=answer.judge_version, bpb=bpb, nats=counts.nats,
-        bytes_scored=counts.bytes, tokens_scored=counts.tokens, artifact_bytes=answer.artifact_bytes,
-        code_bytes=answer.code_bytes, total_bytes=total, train_wall_s=train.wall_s if train else None,
-        train_cpu_s=train.cpu_s if train else None,
-        score_wall_s=answer.clocks.scoring_wall if answer.clocks else None, score_cpu_s=None, slot_s=0.0,
-        peak_mb=answer.peak_mb, steps=None, reported_bpb=None, reported_bytes=None, artifact_sha=answer.artifact_sha,
-        data_sha="", findings=(*findings, *measure.marks(answer), *measure.contest_count(answer)),
-    )  # fmt: skip
+    clocks = allowed.clocks(limits.train_s, limits.score_s, found.train_wall_s, said, answer)
+    notes = (*measure.marks(answer), *measure.contest_count(answer))
+    return replace(found, findings=(*answer.findings, *measure.talk(result), *clocks, *notes))

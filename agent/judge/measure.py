@@ -5,6 +5,7 @@ hostile code may have written: bounded, links not followed.
 """
 
 import math
+from dataclasses import replace
 
 from agent.errors import InfraError
 from agent.judge import JUDGE_VERSION, allowed, logs
@@ -33,46 +34,18 @@ def measure(track: Track, run: Run, job: JobPaths, result: JobResult, data_sha: 
         InfraError: the judge's session failed for a reason of its own; the idea is not to blame.
     """
     said = logs.reported(read_ends(job.train_log, HEAD, TAIL))
-    trust: Trust = "measured" if track.script.score else "reported"
-    if trust != "reported":
-        found = session_answer(job, result)
-        bpb = score_of(found)
-        trust = trust_of(found)
-    else:
-        found = from_log(said, result)
+    found = session_answer(job, result) if track.script.score else from_log(said, result)
+    mine = counted(found, result)
+    if not track.script.score:
         bpb = said.bpb if found.status == "ok" else None
-    counts = found.contest or found
-    train, judged = result.phase("train"), result.phase("judge")
-    peaks = [ended.peak_mb for ended in (train, judged) if ended is not None]
-    total = None
-    if found.artifact_bytes is not None and found.code_bytes is not None:
-        total = found.artifact_bytes + found.code_bytes
-    elif trust == "reported":
-        total = said.total_bytes
-    findings = [*found.findings, *differences(said, bpb, total, trust), *contest_count(found), *normal_form(found)]
-    if found.code_sha is not None and found.code_sha != run.script_sha:
-        findings.append(
-            Finding("code_changed", "invalid", "the script that was scored is not the one that was started")
-        )
-    findings += [*talk(result), *had_core(track, result), *(of_log(track, said) if trust == "reported" else ())]
-    limits = track.limits
-    findings += allowed.clocks(limits.train_clock_s, limits.score_clock_s, train.wall_s if train else None, said, found)
-    findings += [*code_size(found), *((*dim(found), *marks(found)) if found.status == "ok" else ())]
-    if found.status != "ok":
-        findings.append(Finding("no_score", "note", found.reason))
-    return Measurement(
+        mine = replace(mine, bpb=bpb, total_bytes=said.total_bytes if mine.total_bytes is None else mine.total_bytes)
+    judged = result.phase("judge")
+    peaks = [ended.peak_mb for ended in (result.phase("train"), judged) if ended is not None]
+    mine = replace(
+        mine,
         run_id=run.id,
-        trust=trust,
+        trust=trust_of(found) if track.script.score else "reported",
         judge_version=JUDGE_VERSION,
-        bpb=bpb,
-        nats=counts.nats,
-        bytes_scored=counts.bytes,
-        tokens_scored=counts.tokens,
-        artifact_bytes=found.artifact_bytes,
-        code_bytes=found.code_bytes,
-        total_bytes=total,
-        train_wall_s=train.wall_s if train else None,
-        train_cpu_s=train.cpu_s if train else None,
         # Of a session that was cut off only its own end is known.
         score_wall_s=found.clocks.scoring_wall if found.clocks else (judged.wall_s if judged else None),
         score_cpu_s=found.clocks.scoring_cpu if found.clocks else (judged.cpu_s if judged else None),
@@ -81,14 +54,62 @@ def measure(track: Track, run: Run, job: JobPaths, result: JobResult, data_sha: 
         steps=said.steps,
         reported_bpb=said.bpb,
         reported_bytes=said.total_bytes,
-        artifact_sha=found.artifact_sha,
         data_sha=data_sha,
         doc_nats=found.doc_nats,
-        findings=tuple(findings),
         judge_sha=found.judge_sha,
         hidden_nats=found.hidden_nats,
         audit=audited(found),
     )
+    return replace(mine, findings=tuple(_findings(track, run, mine, found, said, result)))
+
+
+def counted(found: Measured, result: JobResult) -> Measurement:
+    """What the judge's session counted and the shepherd clocked: of nobody's run, and believed by nobody yet."""
+    counts, train = found.contest or found, result.phase("train")
+    return Measurement(
+        run_id=0,
+        trust="reported",
+        judge_version=found.judge_version,
+        bpb=score_of(found),
+        nats=counts.nats,
+        bytes_scored=counts.bytes,
+        tokens_scored=counts.tokens,
+        artifact_bytes=found.artifact_bytes,
+        code_bytes=found.code_bytes,
+        total_bytes=_total(found.artifact_bytes, found.code_bytes),
+        train_wall_s=train.wall_s if train else None,
+        train_cpu_s=train.cpu_s if train else None,
+        score_wall_s=found.clocks.scoring_wall if found.clocks else None,
+        score_cpu_s=None,
+        slot_s=0.0,
+        peak_mb=found.peak_mb,
+        steps=None,
+        reported_bpb=None,
+        reported_bytes=None,
+        artifact_sha=found.artifact_sha,
+        data_sha="",
+    )
+
+
+def _total(artifact: int | None, code: int | None) -> int | None:
+    return None if artifact is None or code is None else artifact + code
+
+
+def _findings(
+    track: Track, run: Run, mine: Measurement, found: Measured, said: Reported, result: JobResult
+) -> list[Finding]:
+    limits = track.limits
+    findings = [*found.findings, *differences(said, mine), *contest_count(found), *normal_form(found)]
+    if found.code_sha is not None and found.code_sha != run.script_sha:
+        findings.append(
+            Finding("code_changed", "invalid", "the script that was scored is not the one that was started")
+        )
+    findings += [*talk(result), *had_core(track, result), *(of_log(track, said) if mine.trust == "reported" else ())]
+    findings += allowed.clocks(limits.train_clock_s, limits.score_clock_s, mine.train_wall_s, said, found)
+    findings += [*code_size(found), *((*dim(found), *marks(found)) if found.status == "ok" else ())]
+    if found.status != "ok":
+        findings.append(Finding("no_score", "note", found.reason))
+    return findings
 
 
 def session_answer(job: JobPaths, result: JobResult) -> Measured:
@@ -274,11 +295,11 @@ def had_core(track: Track, result: JobResult) -> list[Finding]:
     return [Finding(CORE_BUSY if busy else CORE_FREE, "note", words)]
 
 
-def differences(said: Reported, bpb: float | None, total: int | None, trust: Trust) -> list[Finding]:
+def differences(said: Reported, mine: Measurement) -> list[Finding]:
     """Where the script's words and our figures part. Not proof of anything: a person should look."""
-    if trust == "reported":
+    if mine.trust == "reported":
         return []
-    found = []
+    found, bpb, total = list[Finding](), mine.bpb, mine.total_bytes
     if said.bpb is not None and bpb is not None and abs(said.bpb - bpb) > BPB_TOLERANCE * bpb:
         found.append(Finding(REPORTED, "flag", f"the log says {said.bpb:.5f} BPB, measured {bpb:.5f}"))
     if said.total_bytes is not None and total is not None and said.total_bytes != total:

@@ -104,7 +104,7 @@ def _claim(runs: Sequence["Scored"], wanted: Wanted) -> claim.Claim | None:
 
 def _took(one: "Scored", jobs: Path) -> Took:
     """What its answers took; where the judge's own account is gone, all of its scoring, which is more."""
-    answer, _ = exhibits.session_answer(JobPaths(jobs / f"r{one.run.id}"))
+    answer, _ = exhibits.written_answer(JobPaths(jobs / f"r{one.run.id}"))
     seconds = exhibits.score_seconds(answer)
     return Took(one.measurement.score_wall_s, answers=False) if seconds is None else Took(seconds, answers=True)
 
