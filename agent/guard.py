@@ -15,9 +15,9 @@ from agent.judge.rules import static
 from agent.judge.rules.signs import Sign
 from agent.records import Kind, Mode
 from agent.syntax import NotParsed, defaults, digest, resolve, risks, uncollected
+from agent.tables import MAX_FILE
 from agent.track import Track
 
-MAX_FILE = 2_000_000
 # An estimate, the planner's own or ours: hopeless above this many limits. Below, the judge measures.
 HOPELESS = 2.5
 FREE_EDIT = "free edit: changes more than declared knobs"

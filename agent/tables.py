@@ -6,6 +6,9 @@ from pydantic import Field, model_validator
 
 from agent.fields import At, Choices, Editable, Elsewhere, Env, Inside, Package, ScoreCommand, Table, TrainCommand
 
+MAX_FILE = 2_000_000  # bytes of an editable file, and so no more characters
+EFFECTS = 4.0  # how large gains are believed to be, in smallest ones that matter
+
 
 class Script(Table):
     path: Editable
@@ -166,6 +169,11 @@ class DecisionRule(Table):
     """Standard deviation between seeds that is believed before there are data."""
     prior_df: Annotated[float, Field(gt=0)] = 6
     """How many degrees of freedom that belief is worth."""
+
+    def prior_variance(self, sigma: float) -> float:
+        """Of the gains that ideas are believed to have before one is measured, normal around none, where so much is
+        noise between seeds."""
+        return (EFFECTS * max(self.min_gain, sigma / 4)) ** 2
 
 
 class Knob(Table):

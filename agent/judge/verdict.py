@@ -28,8 +28,6 @@ BASELINE_STEP = 3  # further runs of a baseline for each further look at one ide
 CONFIRM_AT = 0.4  # chance to pass with all seeds, from which on an idea's confirmation is paid for
 MORE_AT = 0.15  # and from which on one more seed is
 PASSING = 0.5  # of the level: what ideas without effect really pass at, looks being alike and hopeless ones given up
-# How large effects are believed to be: normal around none, in smallest gains that matter.
-EFFECTS = 4.0
 
 
 class Gain(NamedTuple):
@@ -182,7 +180,7 @@ def _next(rule: DecisionRule, level: float, gain: Gain, k: int, m: int, noise: N
 def chance_to_pass(rule: DecisionRule, level: float, gain: Gain, k: int, m: int, noise: Noise) -> float:
     """Predictive probability that the last look passes, effects being mostly small before they are seen."""
     last = _last(rule, k, m, noise)
-    prior = (EFFECTS * max(rule.min_gain, noise.sigma / 4)) ** 2
+    prior = rule.prior_variance(noise.sigma)
     weight = prior / (prior + gain.stderr**2)
     # The part of what the last look will know that is known now; what comes is drawn around what is believed.
     seen = min(0.99, (last.stderr / gain.stderr) ** 2)

@@ -13,10 +13,10 @@ from agent.errors import EditError, did_you_mean
 from agent.planner.blocks import Change, is_blocks, read_blocks, write_block
 from agent.planner.place import Line, Place, join, locate, split
 from agent.planner.unified import is_diff, read_diff
+from agent.tables import MAX_FILE
 
 MAX_EDITS = 1_000_000
 MAX_CHANGES = 200
-MAX_FILE = 2_000_000
 
 
 def apply(edits: str, files: Mapping[str, str], editable: Collection[str]) -> dict[str, str]:

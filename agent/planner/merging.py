@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from agent.planner import Request
 
 NAME = "merge"
-# How large effects are believed to be, in smallest gains that matter: what a verdict believes too.
-EFFECTS = 4.0
 
 
 class Part(NamedTuple):
@@ -103,7 +101,7 @@ def _part(request: "Request", proposal: Proposal) -> Part:
     trial = next((one for one in request.trials if one.proposal_id == proposal.id), None)
     gain, runs = (0.0, 1) if trial is None else (trial.gain or 0.0, max(trial.runs, 1))
     noise = rule.prior_sigma**2 * (1 / runs + 1 / rule.report_seeds)
-    spread = (EFFECTS * max(rule.min_gain, rule.prior_sigma / 4)) ** 2
+    spread = rule.prior_variance(rule.prior_sigma)
     weight = spread / (spread + noise)
     return Part(proposal, gain, weight * gain, weight * noise)
 

@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from agent.errors import UserError
+from agent.tables import MAX_FILE
 from agent.worktree.process import Commands
 
-MAX_FILE = 2_000_000
 PLAIN = ("100644", "100755")
 _AT_ONCE = 32_000_000  # bytes of blobs that are held in memory
 _MOST_MADE = 32  # commits of this process that are remembered
