@@ -50,13 +50,13 @@ def test_a_conversation_and_the_schema_are_written_out(tmp_path: Path) -> None:
 def test_it_works_in_an_empty_folder_with_few_variables(tmp_path: Path) -> None:
     text = "import os, json; print(json.dumps([os.listdir(), os.getcwd(), dict(os.environ)]))"
     script(tmp_path, text)
-    model = command.make("./ask", workspace=tmp_path, environ=environ(LANG="C", WANTED="1"), passes=["WANTED"])
+    model = command.make("./ask", workspace=tmp_path, environ=environ(LANG="C", UNASKED="1"))
     there, folder, given = json.loads(model.ask(ASKED, None).said.text)
     assert there == []
     assert not Path(folder).exists()
     given.pop("LC_CTYPE", None)  # Python's own
     path = os.environ["PATH"]
-    assert given == {"PATH": path, "HOME": "/nonexistent", "LANG": "C", "WANTED": "1", "TERM": "dumb"}
+    assert given == {"PATH": path, "HOME": "/nonexistent", "LANG": "C", "TERM": "dumb"}
 
 
 def test_a_file_of_the_workspace_may_be_an_argument(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import contextlib
 import shlex
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -105,18 +105,17 @@ def make(
     timeout_s: float = TIMEOUT_S,
     max_output: int = MOST_OUTPUT,
     price: Price | None = None,
-    passes: Sequence[str] = (),
 ) -> Command:
     """The program of `command:ARGUMENT`. Words that name a file of the workspace are taken for that file.
 
-    `passes`: names of variables that it gets besides. Raises UserError.
+    Raises UserError.
     """
     name, _, model = argument.partition(":")
     if name in INSTALL:
         way = _preset(name, model, environ, timeout_s)
     else:
-        way = _plain(argument, workspace, environ, tuple(passes))
-    names = {*ALWAYS, *way.passes, *passes}
+        way = _plain(argument, workspace, environ)
+    names = {*ALWAYS, *way.passes}
     return Command(
         name=f"command:{argument}",
         way=way,
@@ -138,7 +137,7 @@ def _preset(name: str, model: str, environ: Mapping[str, str], timeout_s: float)
     return Codex(found, model, key, environ.get("OPENAI_BASE_URL") or OPENAI)
 
 
-def _plain(argument: str, workspace: Path, environ: Mapping[str, str], passes: tuple[str, ...]) -> Way:
+def _plain(argument: str, workspace: Path, environ: Mapping[str, str]) -> Way:
     try:
         words = shlex.split(argument)
     except ValueError as error:
@@ -156,7 +155,7 @@ def _plain(argument: str, workspace: Path, environ: Mapping[str, str], passes: t
             raise UserError(f"command:{argument}: {words[0]} is not executable. To mend it: chmod +x {words[0]}")
         where = "there" if "/" in words[0] else "on PATH"
         raise UserError(f"command:{argument}: {words[0]} is not {where}. Install it, or give its path.")
-    return Plain((found, *words[1:]), passes)
+    return Plain((found, *words[1:]))
 
 
 def _placed(word: str, workspace: Path) -> str:
