@@ -28,6 +28,7 @@ from agent.runners.rented.prices import Prices
 from agent.runners.rented.rental import Rental
 from agent.runners.rented.slots import Slots
 from agent.runners.rented.spot import spot_check, unfit
+from agent.runners.rented.waiting import over
 from agent.runners.ssh import mirror
 from agent.runners.ssh.machines import Machines
 from agent.runners.ssh.runner import SshRunner
@@ -178,7 +179,7 @@ class RentingRunner:
         keeper = self._keepers.get(slot)
         if keeper is None:
             raise InfraError(f"there is no slot {slot}; there are {', '.join(self._keepers) or 'none yet'}")
-        if there(JobPaths(folder).result) or there(JobPaths(folder).lost):
+        if over(folder):
             return
         if not there(folder / SLOT):
             write_aside(folder / SLOT, slot)
@@ -186,11 +187,8 @@ class RentingRunner:
         self._news.set()
 
     def poll(self, folder: Path) -> JobState:
-        paths = JobPaths(folder)
-        if there(paths.result):
-            return "done"
-        if there(paths.lost):
-            return "lost"
+        if over(folder):
+            return self._ssh.poll(folder)
         if (host := self._sent(folder)) is not None:
             for keeper in self._keepers.values():
                 keeper.adopt(folder, host)
