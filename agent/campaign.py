@@ -9,44 +9,27 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from agent import hardware, opening, sharing
+from agent import corpus, hardware, opening, sharing
 from agent import track as tracks
 from agent.errors import UserError, did_you_mean
 from agent.llm import config
 from agent.llm.meter import Meter
 from agent.llm.redact import Redactor
 from agent.loop import wind_up
-from agent.opening import MakeRunner, Say
+from agent.opening import MakeRunner
 from agent.options import Options, check, refuse_other
 from agent.planner import making
 from agent.planner.researcher import Bench
 from agent.records import Campaign
 from agent.runners import Runner, classes, configured
+from agent.runners.here import sure_runner
 from agent.setting import Setting, known
 from agent.store import Store, lease, open_store
 from agent.store import where as where_store
 from agent.tools import Desk
 from agent.track import Track
 from agent.worktree import Repository
-
-
-def local_runner(track: Track, slots: int) -> Runner:
-    from agent.runners.local import LocalRunner
-
-    if track.hardware.kind == "cpu":
-        return LocalRunner(slots)
-    first, *others = track.sizes()
-    return LocalRunner(slots, hardware.matching(track), first, tuple(others))
-
-
-def sure_runner(track: Track, slots: int) -> Runner:
-    """Of this machine, where every run will see the GPUs that it needs."""
-    runner = local_runner(track, slots)
-    if track.hardware.kind == "cuda":
-        from agent import devices
-
-        devices.require(track, runner)
-    return runner
+from trainer.data.place import Say
 
 
 def runner_maker(names: str, workspace: Path) -> MakeRunner:
@@ -182,7 +165,7 @@ def _go_on(
         lease.refuse(reads.connection, f"campaign {campaign.name}")
     hardware.require(track, repo.root, gpus=not configured.elsewhere(campaign.runner))
     make_runner = make_runner or runner_maker(campaign.runner, repo.root)
-    changed = _what_changed(campaign, text, opening.corpus(track, repo.root, say))
+    changed = _what_changed(campaign, text, corpus.prepared(track, repo.root, say))
     if not changed:
         if said is not None:
             refuse_other(said, campaign)
@@ -253,8 +236,8 @@ def _setting(
         with store.read() as reads:
             head = reads.head(campaign.id)
         repo.move_trunk(campaign.name, head.commit or campaign.base_commit, None)
-    corpus = hardware.corpus_folder(track, repo.root)
-    desk = Desk(store=store, repo=repo, track=track, campaign=campaign, root=repo.root, corpus=corpus)
+    folder = hardware.corpus_folder(track, repo.root)
+    desk = Desk(store=store, repo=repo, track=track, campaign=campaign, root=repo.root, corpus=folder)
     limits = config.load(repo.root, os.environ).limits
     bench = Bench(desk, Meter(store, campaign.id, Redactor.of(), limits.call_usd), limits)
     return Setting(
@@ -264,6 +247,6 @@ def _setting(
         planners=making.make(campaign.planner, track, repo.root, bench) if plans else (),
         track=track,
         campaign=campaign,
-        corpus=corpus,
+        corpus=folder,
         desk=desk,
     )

@@ -4,19 +4,19 @@ Takes a script and a track, in any folder; gives a `Conformance`. Nothing is kep
 """
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from agent import campaign, hardware, reach
+from agent import corpus, reach
 from agent.errors import MissingError, UserError
 from agent.judge.contract import BUSY, Conformance, up_to
+from agent.runners.here import sure_runner
 from agent.tools.dry_run import DryRun, DryRuns, Place
 from agent.track import Track
 from sandbox.walls import HELP
-from trainer.data.prepare import prepare
+from trainer.data.place import Say
 
-Say = Callable[[str], None]
 MOST_SCRIPT = 4_000_000
 PATIENCE = 3  # times what a dry run may take before a proposal: a person can wait, and asks for much more
 
@@ -33,8 +33,8 @@ def conform(script: Path, track: Track, root: Path, say: Say, *, unsafe: bool = 
         raise UserError(f"track {track.name} {what}, so there is nothing to conform to. `agent tracks` lists others")
     patient = track.check.model_copy(update={"wall_s": PATIENCE * track.check.wall_s})
     files = _files(script, track, root)
-    corpus = _corpus(track, root, say)
-    runner = campaign.sure_runner(track, 1)
+    data = corpus.to_train_on(track, root, say)
+    runner = sure_runner(track, 1)
     slot = runner.slots[0]
     level = runner.level(reach.asked(track, root))
     if words := reach.lacking(track, level, unsafe=unsafe):
@@ -44,7 +44,7 @@ def conform(script: Path, track: Track, root: Path, say: Say, *, unsafe: bool = 
         folder = Path(name)
         place = Place(
             track=track.model_copy(update={"check": patient}),
-            corpus=corpus,
+            corpus=data,
             machine=runner.env(slot),
             reach=allowed,
             folder=folder / "checks",
@@ -89,13 +89,3 @@ def _fill(code: Path, files: Mapping[str, str]) -> None:
     """Folders for what is written next."""
     for name in files:
         (code / name).parent.mkdir(parents=True, exist_ok=True)
-
-
-def _corpus(track: Track, root: Path, say: Say) -> Path:
-    """Training data, made where it is missing and can be made."""
-    folder = hardware.corpus_folder(track, root)
-    if track.data.corpus in ("docs", "synth"):
-        prepare(track.data.corpus, folder, say=say)
-    elif lines := [line for line in hardware.missing(track, root) if "shards" in line]:
-        raise MissingError("\n".join(lines))
-    return folder

@@ -9,16 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent import guard, hardware, literals, reach, sharing
+from agent import corpus, guard, literals, reach, sharing
 from agent import track as tracks
 from agent.errors import MissingError, UserError, did_you_mean
 from agent.judge import verdict
-from agent.judge.overlap import overlap
-from agent.options import Options, default_slots, enough, planner_names, review_policy
+from agent.options import Options, enough, planner_names, review_policy
 from agent.planner import Planner, making
 from agent.records import Campaign, Caps, Draft, Proposal
 from agent.runners import Runner, Sized, classes, configured, rents
 from agent.runners.fleet import parts, tells_leases
+from agent.runners.here import default_slots
 from agent.setting import known
 from agent.store import Store, lease, open_store, where
 from agent.syntax import NotParsed
@@ -26,10 +26,8 @@ from agent.track import Track
 from agent.worktree import Repository
 from sandbox.policy import reaches
 from sandbox.walls import HELP
-from trainer.data import prepare
-from trainer.data.decoded import prepare_documents
+from trainer.data.place import Say
 
-Say = Callable[[str], None]
 MakeRunner = Callable[[Track, int], Runner]
 
 
@@ -182,7 +180,7 @@ def write(new: New, store: Store | None, repo: Repository, say: Say) -> tuple[St
     """Puts the campaign and its base into the store, which is made if it is the first."""
     options, track = new.options, new.track
     repo.exclude(["/runs.db*", "/.caddie/"])
-    data_sha = corpus(track, repo.root, say)
+    data_sha = corpus.prepared(track, repo.root, say)
     base, words = new.base, new.words
     if new.edits is not None:
         base = repo.commit_candidate("base", 0, new.base, new.edits, "Uncommitted edits of the checkout")
@@ -219,31 +217,6 @@ def write(new: New, store: Store | None, repo: Repository, say: Say) -> tuple[St
     for note in new.notes:
         say(note)
     return store, campaign
-
-
-def corpus(track: Track, root: Path, say: Say) -> str:
-    """Makes the data where it is missing; gives its sha256."""
-    data = track.data
-    if data.corpus == "none":
-        return ""
-    folder = hardware.corpus_folder(track, root)
-    if data.corpus != "fineweb":
-        manifest = prepare(data.corpus, folder, say=say)
-    else:
-        manifest = prepare("fineweb", folder, say=say, variant=data.variant, train_shards=max(1, data.train_shards))
-        if track.script.score:
-            prepare_documents(folder, say)
-    disjoint(folder, root / ".caddie", say)
-    return manifest.data_sha
-
-
-def disjoint(folder: Path, cache: Path, say: Say) -> None:
-    """Training and validation share no document, or next to none. UserError: a score would mean nothing."""
-    found = overlap(folder, cache)
-    if found.spoilt:
-        raise UserError(f"{folder}: {found.words()}; scores on them would mean nothing: make the data anew")
-    if found.shared:
-        say(found.words())
 
 
 def base_draft(words: str) -> Draft:

@@ -4,12 +4,10 @@ Takes the options as typed; `check` raises UserError that names the option. Noth
 """
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from agent import hardware
 from agent.errors import UserError, did_you_mean
 from agent.records import Campaign, Review
 from agent.runners import configured
@@ -124,13 +122,6 @@ def _choose(option: str, said: str, known: Sequence[str]) -> str:
 def review_policy(options: Options) -> Review:
     known: tuple[Review, ...] = get_args(Review)
     return next((word for word in known if word == options.review), REVIEW)
-
-
-def default_slots(track: Track) -> int:
-    """Two on a laptop: one core each, and the rest of the machine is the person's."""
-    if track.hardware.kind == "cuda":
-        return max(1, len(hardware.matching(track)) // track.sizes()[0])
-    return min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def enough(track: Track, budget_hours: float) -> None:

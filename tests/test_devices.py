@@ -14,7 +14,7 @@ from agent.devices import Asked, Seen
 from agent.errors import InfraError, MissingError, UserError
 from agent.hardware import Gpu
 from agent.options import Options
-from agent.runners import configured
+from agent.runners import configured, here
 from agent.runners.fleet import Fleet
 from agent.runners.local import LocalRunner
 from agent.track import Track
@@ -126,7 +126,7 @@ def test_a_campaign_is_refused_before_anything_is_written(tmp_path: Path, monkey
 
 def test_a_track_without_gpus_has_nothing_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "require", lambda track, runner: pytest.fail("it was counted"))
-    assert campaign.sure_runner(track(TRACK), 1).slots == ("local/0",)
+    assert here.sure_runner(track(TRACK), 1).slots == ("local/0",)
 
 
 SIZES = TRIALS.replace('kind = "cpu"', 'kind = "cuda"\ngpus = 2').replace('name = "short"', 'name = "short"\ngpus = 1')
@@ -144,7 +144,7 @@ def test_a_rung_that_no_slot_is_as_large_as_is_refused_at_the_start(tmp_path: Pa
         campaign.start(options, root, lambda text: None)
     assert not (root / "runs.db").exists()
     sizes, alike = track(SIZES), track()
-    cluster = configured.make("cluster", configured.Place(sizes, 1, root, campaign.local_runner), {})
+    cluster = configured.make("cluster", configured.Place(sizes, 1, root, here.local_runner), {})
     local = LocalRunner(2, GPUS, *sizes.sizes()[:1], sizes.sizes()[1:])
     opening.sized(sizes, Fleet({"cluster": cluster, "local": local}))
     opening.sized(alike, cluster)

@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 
 from agent import track as tracks
-from agent.campaign import local_runner
 from agent.errors import InfraError, UserError
 from agent.hardware import Gpu
-from agent.options import default_slots
 from agent.runners import JobPaths, JobResult, JobSpec, Phase, cores, create
+from agent.runners.here import default_slots, local_runner
 from agent.runners.local import LocalRunner
 from agent.runners.progress import last_step
 from sandbox import Limits

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agent.corpus import disjoint
 from agent.errors import UserError
 from agent.judge import overlap
 from agent.judge.overlap import Overlap, of_documents
-from agent.opening import disjoint
 from tests.commanding import console
 from tests.shards import write_shard
 from trainer.data.manifest import File, Manifest, Part, data_sha, sha_of, sha_over, write

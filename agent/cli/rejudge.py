@@ -25,8 +25,8 @@ def rejudge(
     checked: the same artifact must get the same score, and what was blind must be so still. Exit code 1 if one does
     not.
     """
-    from agent import campaign as campaigns
     from agent import rejudge as judging
+    from agent.runners.here import sure_runner
 
     with opened(campaign) as found:
         with found.store.read() as reads:
@@ -34,9 +34,7 @@ def rejudge(
             owner = reads.campaign_by_id(reads.run(ids[0]).campaign_id) if ids and campaign is None else found.campaign
         runs = judging.chosen(found.store, owner, ids)
         done: list[Again] = []
-        for one in judging.rejudge(
-            found.store, owner, found.root, runs, lambda of: campaigns.sure_runner(of, 1), check=check
-        ):
+        for one in judging.rejudge(found.store, owner, found.root, runs, lambda of: sure_runner(of, 1), check=check):
             done.append(one)
             typer.echo(f"[{len(done)}/{len(runs)}] {line(one)}", err=as_json)
     emit(done, as_json, lambda: words(done))

@@ -5,13 +5,14 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from agent import campaign, opening
+from agent import campaign
 from agent.options import Options
 from agent.planner.edits import make_edits
 from agent.runners import Runner
 from agent.runners.fake import FakeRunner, Imagine, imagine
 from agent.setting import Setting
 from benchmarks.endless import decision
+from trainer.data.place import Say
 
 SCRIPT = '''"""A script whose score is a function of its knobs."""
 
@@ -141,7 +142,7 @@ def open_campaign(
     slots: int = 1,
     seconds: float = 0.0,
     world_of: Imagine = imagine,
-    say: opening.Say = lambda text: None,
+    say: Say = lambda text: None,
     make_runner: Callable[[int], Runner] | None = None,
     **options: object,
 ) -> Setting:
@@ -160,5 +161,5 @@ def open_campaign(
     )
 
 
-def resume_campaign(root: Path, say: opening.Say = lambda text: None) -> Setting:
+def resume_campaign(root: Path, say: Say = lambda text: None) -> Setting:
     return campaign.resume(None, root, say, lambda track, count: FakeRunner(count, 0.0, imagine))

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -23,7 +23,7 @@ from trainer.data import manifest as manifests
 from trainer.data.contest import Count, Official, Tokens
 from trainer.data.manifest import PARTIAL, Damaged, File, Manifest, sha_of
 from trainer.data.pieces import Pieces, read
-from trainer.data.place import place_in_parts
+from trainer.data.place import Say, place_in_parts
 from trainer.data.shards import blocks
 
 FORMAT = 3
@@ -36,8 +36,6 @@ LONGEST = 1 << 23  # tokens of one document: as text it must fit into a frame of
 AT_ONCE = 256  # documents that are encoded again at once
 # Some text has no normal form that stays as it is when it is made again. More than that, and the model is another one.
 MOST_CHANGED = 0.01
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

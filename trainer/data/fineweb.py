@@ -7,7 +7,6 @@ that was interrupted goes on where it stopped.
 """
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -27,6 +26,7 @@ from trainer.data.manifest import (
     sha_over,
     write,
 )
+from trainer.data.place import Say
 from trainer.data.shards import ShardError, count_tokens
 
 REPOSITORY = "willdepueoai/parameter-golf"
@@ -35,8 +35,6 @@ PREFIX = "fineweb10B_"
 KEPT_BACK = "datasets/kept_back/"  # beside the folder that training reads, so that none of it is there
 # Left free on the disk, for logs and the runs to come.
 SPARE_BYTES = 1 << 28
-
-Say = Callable[[str], None]
 
 
 class Stats(BaseModel):

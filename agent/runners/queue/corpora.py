@@ -5,12 +5,12 @@ Takes campaigns; gives the sha256 of their corpora, or says why not.
 
 from pathlib import Path
 
-from agent import hardware, opening
+from agent import corpus, hardware
 from agent import track as tracks
 from agent.errors import CaddieError, UserError
-from agent.opening import Say
 from agent.records import Campaign
 from agent.track import Track
+from trainer.data.place import Say
 
 
 class Corpora:
@@ -21,7 +21,7 @@ class Corpora:
 
     def make(self, track: Track) -> str:
         """Its sha256, once it is there."""
-        sha = opening.corpus(track, self._root, self._say)
+        sha = corpus.prepared(track, self._root, self._say)
         self.shas.add(sha)
         return sha
 

@@ -8,12 +8,11 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent import campaign as campaigns
 from agent import reach
 from agent.errors import UserError
-from agent.options import default_slots
 from agent.records import Campaign
 from agent.runners import Runner, lock
+from agent.runners.here import default_slots, sure_runner
 from agent.runners.queue import leash
 from agent.runners.queue.corpora import Corpora
 from agent.runners.queue.hardware import shaped
@@ -62,7 +61,7 @@ def work(
             corpora.require(campaign)
         else:
             corpora.make(track)
-        runner = campaigns.sure_runner(track, said.slots or default_slots(track))
+        runner = sure_runner(track, said.slots or default_slots(track))
         me = _me(runner, track, root, said)
         for words in runner.notes:
             note(words)
