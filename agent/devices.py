@@ -14,8 +14,8 @@ from pathlib import Path
 
 from agent import fresh, reach, training
 from agent.errors import InfraError, MissingError
+from agent.job.reading import read_small
 from agent.runners import Runner
-from agent.runners.reading import read_small
 from agent.strict import strict
 from agent.track import Track
 from sandbox import Confined, Limits, NoWalls, Policy, stack

@@ -12,8 +12,8 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from agent import literals
+from agent.job.folder import JobPaths
 from agent.records import Campaign
-from agent.runners.job import JobPaths
 from agent.track import Track
 from sandbox import BoxName, Level, Policy
 from sandbox.policy import reaches

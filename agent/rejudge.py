@@ -13,16 +13,17 @@ from typing import Literal, NamedTuple
 
 from agent import hardware, track
 from agent.errors import InfraError, MissingError, UserError
+from agent.job.folder import JobPaths, JobResult, JobSpec
+from agent.job.reading import read_plain, read_small, there
+from agent.job.removal import remove
 from agent.judge import JUDGE_VERSION
 from agent.judge.measure import MARKS, measure
 from agent.judge.rules import signs
 from agent.judge.session import MAX_CODE
 from agent.judge.task import Auditing
 from agent.records import Campaign, Measurement, Run
-from agent.runners import JobPaths, JobResult, JobSpec, Runner
+from agent.runners import Runner
 from agent.runners.order import Order, place
-from agent.runners.reading import read_plain, read_small, there
-from agent.runners.removal import remove
 from agent.setting import campaign_folder
 from agent.steps.clocks import clocked
 from agent.steps.hidden import watched

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agent.errors import EditError
+from agent.job.folder import JobPaths, Phase
 from agent.reach import fineweb_folder
-from agent.runners import JobPaths, Phase
 from agent.tables import BUDGET, Rung
 from agent.track import Track
 from sandbox import Limits, Policy

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from agent.job.folder import JobPaths, JobResult, JobState
 from agent.planner import Request
 from agent.records import Draft
 from agent.runners.fake import FakeRunner, Imagine
-from agent.runners.job import JobPaths, JobResult, JobState
 from agent.runners.order import Order
 from benchmarks.endless import Endless
 

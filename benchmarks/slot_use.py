@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent import campaign
+from agent.job.folder import JobPaths, JobResult
 from agent.judge.task import Measured
 from agent.loop import Loop
 from agent.options import Options
 from agent.planner import Request
 from agent.planner.knobs import Knobs
 from agent.records import Draft
-from agent.runners.job import JobPaths, JobResult
 from agent.setting import Setting, known
 from agent.track import Track
 from benchmarks.endless import Endless, git, make_workspace, working_track

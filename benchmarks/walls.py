@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent import fresh, reach, track, training
+from agent.job.folder import JobPaths
 from agent.reach import Reach
-from agent.runners.job import JobPaths
 from agent.strict import strict
 from agent.tables import BUDGET
 from benchmarks.folders import working_folder

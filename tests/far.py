@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent import track as tracks
-from agent.runners.job import JobPaths
+from agent.job.folder import JobPaths
 from agent.runners.order import Order, place
 from agent.runners.ssh.hosts import SshHost
 from agent.runners.ssh.runner import SshRunner

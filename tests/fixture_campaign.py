@@ -14,8 +14,8 @@ from pathlib import Path
 from sqlalchemy import text
 
 from agent import budget
+from agent.job.folder import Heartbeat, PhaseName
 from agent.records import Amount, Campaign, Finding, Kind, Proposal, ProposalState, Purpose, Verdict
-from agent.runners.job import Heartbeat, PhaseName
 from agent.store import Store, Tx, open_store
 from agent.track import load, sha
 from tests.filling import draft, measurement

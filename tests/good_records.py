@@ -1,7 +1,7 @@
 """One good record of each kind that a candidate could have written anew."""
 
+from agent.job.folder import Heartbeat, JobResult, JobSpec, PhaseResult
 from agent.judge.task import Manifest, Task, no_score
-from agent.runners.job import Heartbeat, JobResult, JobSpec, PhaseResult
 from agent.runners.shepherd import boot
 from sandbox import Exit, Policy
 

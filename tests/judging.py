@@ -9,13 +9,13 @@ from pathlib import Path
 
 from agent import reach
 from agent import track as tracks
+from agent.job.folder import JobPaths
 from agent.judge.measure import MARKS
 from agent.judge.phase import SESSION, SESSION_ENV, session_command
 from agent.judge.task import Measured, Task
 from agent.judge.texts import Documents
 from agent.reach import Reach
 from agent.records import Finding, Measurement
-from agent.runners.job import JobPaths
 from agent.track import Track
 from tests.candidates import honest
 from trainer.data.manifest import File, Part, data_sha

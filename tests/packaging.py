@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from agent.job.folder import JobPaths
 from agent.judge.task import Clocks, no_score
 from agent.records import Finding, Proposal, Trust
 from agent.report import package as packages
 from agent.report.gates import Wanted
 from agent.report.package import Package
-from agent.runners.job import JobPaths
 from agent.store import Store, open_store
 from agent.track import Track, parse, shipped
 from tests.filling import add_base, add_campaign, add_idea, add_measured, promote

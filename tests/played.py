@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+from agent.job.folder import JobState
 from agent.runners.fake import FakeRunner
-from agent.runners.job import JobState
 from agent.runners.order import Order
 from agent.runners.rented.runner import RentingRunner
 from agent.runners.runpod.rental import PodRental

@@ -10,10 +10,10 @@ from pathlib import Path
 from sqlalchemy import select
 
 from agent import track as tracks
+from agent.job.folder import JobPaths
 from agent.machines import book
 from agent.machines.records import Limits
 from agent.machines.renting import Renter
-from agent.runners import JobPaths
 from agent.runners.rented.keys import public_key
 from agent.runners.rented.runner import Admit, RentingRunner
 from agent.runners.runpod.client import Client

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from agent.runners import JobPaths, JobResult, JobSpec, Phase, create
-from agent.runners.job import write_aside
+from agent.job.folder import JobPaths, JobResult, JobSpec, Phase, create
+from agent.job.writing import write_aside
 from agent.runners.local import LocalRunner
 from sandbox import Level, Limits
 from tests.processes import mentioning, until

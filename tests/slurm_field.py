@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agent import track as tracks
 from agent.errors import InfraError
-from agent.runners import JobResult
+from agent.job.folder import JobResult
 from agent.runners.order import Order, place
 from agent.runners.slurm.mirror import LOG, Note
 from agent.runners.slurm.runner import SlurmRunner

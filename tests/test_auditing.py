@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from agent.job.folder import JobPaths
 from agent.judge.task import Auditing
 from agent.loop import Loop
 from agent.records import Run, Trust
 from agent.runners.fake import FakeRunner, Imagined
-from agent.runners.job import JobPaths
 from agent.runners.order import Order
 from agent.setting import Setting
 from agent.steps import auditing

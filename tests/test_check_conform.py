@@ -12,11 +12,11 @@ import pytest
 from agent import conforming
 from agent import track as tracks
 from agent.errors import InfraError, UserError
+from agent.job.folder import JobResult, PhaseResult
 from agent.judge.conform import How
 from agent.judge.contract import ASKS, Conformance, up_to
 from agent.rebase import rebased
 from agent.records import Proposal
-from agent.runners.job import JobResult, PhaseResult
 from agent.tools import Desk, dry_run
 from agent.tools.check import Check, breaches, check
 from agent.tools.dry_run import DryRun, DryRuns, Place

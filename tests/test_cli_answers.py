@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from agent import budget
+from agent.job.folder import JobPaths
 from agent.records import Amount
-from agent.runners.job import JobPaths
 from agent.store import open_store, talks
 from tests.commanding import Agent, states
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.job.folder import JobPaths
 from agent.records import Finding, Measurement, Proposal, Run
-from agent.runners.job import JobPaths
 from agent.steps.clocks import clocked
 from agent.store import open_store
 from agent.track import parse, shipped

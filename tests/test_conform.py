@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from agent.job.folder import JobPaths
 from agent.judge import conform
 from agent.judge.conform import How
 from agent.judge.contract import ASKS, FIXES, Conformance, up_to
 from agent.judge.phase import SESSION_ENV
 from agent.judge.task import Task
 from agent.report.conformance import markdown, words
-from agent.runners.job import JobPaths
 from tests.judging import make_job
 
 

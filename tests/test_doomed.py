@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from agent.job.folder import JobPaths, JobResult, JobState, Progress
+from agent.job.reading import read_small
+from agent.job.writing import write_aside
 from agent.loop import Loop
 from agent.runners.fake import FakeRunner
-from agent.runners.job import JobPaths, JobResult, JobState, Progress, write_aside
 from agent.runners.order import Order
-from agent.runners.reading import read_small
 from agent.setting import Setting
 from agent.steps.doomed import Course, Seen, binding, forecast, no_number
 from agent.track import parse

@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from agent.errors import UserError
+from agent.job.folder import JobResult, PhaseResult
 from agent.judge import exhibits
 from agent.judge.folder import MOST_ENTRIES, listing
 from agent.judge.rules import rulings
@@ -22,7 +23,6 @@ from agent.judge.submission import script_of
 from agent.records import Audited, Finding
 from agent.report import judged, judged_terminal
 from agent.report.words import plain
-from agent.runners.job import JobResult, PhaseResult
 from sandbox.limits import Exit
 from tests import filling
 from tests.contest_logs import EXACT, LOSS, log

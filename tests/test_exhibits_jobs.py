@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from agent.job.folder import JobPaths, JobResult, PhaseResult
 from agent.judge import exhibits
 from agent.judge.task import Audit, Clocks, Contest, Measured, no_score
 from agent.records import Finding
 from agent.report import judged
-from agent.runners.job import JobPaths, JobResult, PhaseResult
 from sandbox.limits import Exit, Network
 from tests import filling
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from agent.errors import InfraError
+from agent.job.folder import JobPaths
 from agent.judge.task import Measured
-from agent.runners import JobPaths, Runner
+from agent.runners import Runner
 from agent.runners.fake import FakeRunner, Imagined, read_knobs
 from agent.runners.local import LocalRunner
 from agent.runners.order import Order, place

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from agent.errors import InfraError
+from agent.job.folder import JobPaths, Loss
 from agent.runners.far import mirror
-from agent.runners.job import JobPaths, Loss
 from tests.good_records import beat
 
 

@@ -15,9 +15,10 @@ import typer
 from agent import opening, reach
 from agent.cli.run import _shown, _silently
 from agent.errors import BudgetExceeded, CaddieError, InfraError, UserError
+from agent.job.folder import JobPaths, JobState
 from agent.judge.task import Auditing
 from agent.loop import Loop
-from agent.runners import JobPaths, JobState, ended
+from agent.runners import ended
 from agent.runners.fake import FakeRunner, imagine
 from agent.runners.fleet import ALONE_S, Fleet, NotPlacedError, placed
 from agent.runners.local import LocalRunner

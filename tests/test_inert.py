@@ -8,12 +8,13 @@ import pytest
 from sqlalchemy import select
 
 from agent import budget
+from agent.job.folder import JobPaths, JobResult, JobState
+from agent.job.reading import read_small
+from agent.job.writing import write_aside
 from agent.loop import Loop
 from agent.runners.fake import FakeRunner
-from agent.runners.job import JobPaths, JobResult, JobState, write_aside
 from agent.runners.local import LocalRunner
 from agent.runners.order import Order
-from agent.runners.reading import read_small
 from agent.setting import Setting
 from agent.steps.inert import Losses, losses, same_until
 from agent.store import Reads

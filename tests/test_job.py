@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from agent.runners import JobPaths, JobSpec, create
+from agent.job.folder import JobPaths, JobSpec, create
 from tests.shepherding import phase
 
 
 def test_a_folder_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
     """Killed while it is filled, a folder has no name that anybody reads; the next one makes it."""
     code = (
-        "import os, sys; from pathlib import Path; from agent.runners import JobSpec, create\n"
+        "import os, sys; from pathlib import Path; from agent.job.folder import JobSpec, create\n"
         "def fill(code): (code / 'a').write_text('half'); os.kill(os.getpid(), 9)\n"
         f"create(Path({str(tmp_path / 'r1')!r}), JobSpec(1, (), None, None, 5.0), fill)"
     )

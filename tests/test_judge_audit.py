@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agent.job.folder import JobPaths
 from agent.judge import audit as whole
 from agent.judge.audit import Found, audit, power, reference
 from agent.judge.audit.asking import Plan, Said
@@ -18,7 +19,6 @@ from agent.judge.candidate import Files
 from agent.judge.scoring import Scores, score
 from agent.judge.session import read_documents
 from agent.judge.task import Auditing, Reference, Task
-from agent.runners.job import JobPaths
 from tests.judging import make_job
 
 FULL = Auditing("full")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.runners.job import JobPaths
+from agent.job.folder import JobPaths
 from agent.store import open_store
 from tests.commanding import Agent
 from tests.contest_logs import EXACT, LOSS, log

@@ -11,11 +11,11 @@ import pytest
 
 from agent import reach
 from agent.errors import InfraError
+from agent.job.folder import JobPaths, JobResult, JobSpec, Phase, PhaseResult, create
 from agent.judge.measure import measure, trust_of
 from agent.judge.phase import judge_phase
 from agent.judge.task import UNFINISHED, Audit, Clocks, Manifest, Measured, Strength, no_score
 from agent.records import Finding, Measurement, Outcome, Run, Severity
-from agent.runners.job import JobPaths, JobResult, JobSpec, Phase, PhaseResult, create
 from agent.runners.local import LocalRunner
 from agent.track import Track
 from sandbox.limits import Exit, Limits

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.job.folder import JobPaths
 from agent.judge.logs import reported
 from agent.judge.session import judge_sha
 from agent.judge.task import Auditing, Measured
-from agent.runners.job import JobPaths
 from sandbox import in_force
 from tests.candidates import honest
 from tests.judging import TEXTS, make_job, run_session

@@ -8,10 +8,10 @@ import pytest
 from agent import hardware
 from agent import track as tracks
 from agent.errors import MissingError, TrackError
+from agent.job.folder import JobPaths
 from agent.judge.phase import judge_phase, own_mb
 from agent.judge.task import Task
 from agent.judge.texts import Documents, documents, hidden_documents
-from agent.runners.job import JobPaths
 from agent.tables import Data
 from agent.track import Track
 from sandbox import Policy

@@ -14,7 +14,8 @@ import pytest
 from agent import track as tracks
 from agent.errors import InfraError, UserError
 from agent.hardware import Gpu
-from agent.runners import JobPaths, JobResult, JobSpec, Phase, cores, create
+from agent.job.folder import JobPaths, JobResult, JobSpec, Phase, create
+from agent.runners import cores
 from agent.runners.here import default_slots, local_runner
 from agent.runners.local import LocalRunner
 from agent.runners.progress import last_step

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.job.folder import JobPaths, JobState, Loss
 from agent.loop import Loop
 from agent.records import Run, RunState
-from agent.runners import JobState, Loss
 from agent.runners.fake import FakeRunner
-from agent.runners.job import JobPaths
 from agent.steps import losses
 from agent.store import open_store
 from tests.e2e import world

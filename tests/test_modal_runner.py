@@ -14,11 +14,12 @@ import pytest
 
 from agent import track as tracks
 from agent.errors import InfraError, UserError
+from agent.job.folder import JobPaths
 from agent.machines import book
 from agent.machines.records import Candidate
 from agent.machines.renting import LOST_S
 from agent.machines.sweep import settle, sweep
-from agent.runners import JobPaths, configured
+from agent.runners import configured
 from agent.runners.modal.account import Account
 from agent.runners.modal.link import SandboxLink
 from agent.runners.modal.rental import SandboxRental

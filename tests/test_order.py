@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent.errors import InfraError
+from agent.job.folder import JobPaths
 from agent.judge.task import Auditing, Reference, Task
-from agent.runners.job import JobPaths
 from agent.runners.local import LocalRunner
 from agent.runners.order import Here, Order, corpus_beside, place, placed, spec_of
 from tests import ordering, scored

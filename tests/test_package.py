@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from agent.errors import UserError
+from agent.job.folder import JobPaths
 from agent.judge import exhibits, logs
 from agent.report import judged
 from agent.report import package as packages
-from agent.runners.job import JobPaths
 from tests import fineweb
 from tests.packaging import LOG, ME, SCORES, Make, making, refused
 from trainer.pack import pack

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import BusyError, InfraError, MissingError
-from agent.runners.job import JobPaths
+from agent.job.folder import JobPaths
 from agent.runners.queue.runner import QueueRunner
 from agent.store import Store, open_store, queue, workers
 from agent.store.lease import hold

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.job.folder import Heartbeat, JobPaths, JobState, strict_heartbeat
 from agent.records import Proposal
 from agent.runners import LATER
 from agent.runners.fake import FakeRunner
-from agent.runners.job import Heartbeat, JobPaths, JobState, strict_heartbeat
 from agent.runners.order import Order, place
 from agent.runners.queue.choosing import Choosing
 from agent.runners.queue.corpora import Corpora

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from agent.errors import InfraError
+from agent.job.folder import JobPaths, JobSpec, create
+from agent.job.reading import MOST, read_ends, read_small, there
 from agent.judge.measure import HEAD, TAIL
-from agent.runners import JobPaths, JobSpec, create
 from agent.runners.local import LocalRunner
 from agent.runners.progress import progress, tail
-from agent.runners.reading import MOST, read_ends, read_small, there
 
 
 @pytest.mark.parametrize("plant", ["folder", "pipe", "link", "endless link", "nothing"])

@@ -18,12 +18,12 @@ from agent import track as tracks
 from agent.cli import pruning
 from agent.cli.rejudge import words
 from agent.errors import BusyError, MissingError, UserError
+from agent.job.folder import JobPaths, JobResult, JobSpec, Phase
 from agent.judge import JUDGE_VERSION
 from agent.judge.measure import measure
 from agent.judge.phase import judge_phase
 from agent.records import Campaign, Finding, Run
 from agent.rejudge import Again
-from agent.runners.job import JobPaths, JobResult, JobSpec, Phase
 from agent.runners.local import LocalRunner
 from agent.store import Store, open_store
 from agent.store.lease import hold
@@ -98,7 +98,7 @@ class World:
             for path in CANDIDATES.glob("*.py"):
                 shutil.copy(path, code)
 
-        from agent.runners.job import create
+        from agent.job.folder import create
 
         create(paths.folder, spec, fill)
         runner.hold(spec.run_id, paths.folder, "local/0")

@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import text
 
 from agent import budget
+from agent.job.folder import JobPaths, JobResult, Loss
 from agent.judge.task import Measured, no_score
 from agent.loop import Loop
 from agent.records import Amount, Finding
 from agent.runners.fake import Imagined, Knobs, imagine
-from agent.runners.job import JobPaths, JobResult, Loss
 from agent.runners.order import Order
 from agent.setting import Setting
 from agent.steps import rescore

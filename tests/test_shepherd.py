@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.job import lock
+from agent.job.folder import JobResult
 from agent.judge.task import Auditing
-from agent.runners import JobResult, lock
 from agent.runners.local import LocalRunner
 from agent.runners.order import Order
 from agent.runners.shepherd import Broken, Shepherd

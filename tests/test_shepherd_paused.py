@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.runners import JobResult, paused
-from agent.runners.job import write_aside
-from agent.runners.reading import there
+from agent.job.folder import JobResult
+from agent.job.reading import there
+from agent.job.writing import write_aside
+from agent.runners import paused
 from sandbox import Limits, tree
 from tests.processes import until
 from tests.shepherding import LIMITS, Job, counts, gone

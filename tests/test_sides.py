@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import update
 
 from agent.errors import UserError
+from agent.job.folder import JobPaths
 from agent.report.sides import Side, side
-from agent.runners.job import JobPaths
 from agent.store import open_store
 from agent.store.schema import runs
 from tests.commanding import Agent, console, workspace

@@ -12,12 +12,13 @@ import pytest
 from agent import track as tracks
 from agent.errors import InfraError, UserError
 from agent.fields import frozen
+from agent.job.folder import JobPaths
 from agent.machines import book
 from agent.machines.reaping import reap
 from agent.machines.renting import Renter, rent, shut
 from agent.machines.rules import SKY
 from agent.machines.sweep import settle
-from agent.runners import JobPaths, configured
+from agent.runners import configured
 from agent.runners.rented import deadman
 from agent.runners.rented.runner import RentingRunner
 from agent.runners.sky.clusters import Clusters

@@ -11,11 +11,12 @@ import pytest
 
 from agent import budget, campaign
 from agent import track as tracks
+from agent.job.folder import JobPaths
 from agent.judge.measure import measure
 from agent.loop import Loop
 from agent.options import Options
 from agent.records import Run
-from agent.runners import JobPaths, Runner
+from agent.runners import Runner
 from agent.runners.configured import Place
 from agent.runners.order import place
 from agent.runners.slurm import Settings, make

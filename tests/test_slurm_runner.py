@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from agent.errors import UserError
-from agent.runners import LATER, JobPaths
+from agent.job.folder import JobPaths
+from agent.runners import LATER
 from agent.runners.local import LocalRunner
 from agent.runners.shepherd import boot
 from agent.runners.slurm import judging

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import InfraError
-from agent.runners.job import JobPaths
+from agent.job.folder import JobPaths
 from agent.runners.order import place
 from agent.runners.ssh import attendant, mirror
 from agent.runners.ssh.answers import Facts, Jobs, Looked, Nothing

@@ -14,10 +14,10 @@ import pytest
 from agent import reach
 from agent import track as tracks
 from agent.errors import InfraError, MissingError
+from agent.job.folder import JobPaths, Loss
 from agent.judge.measure import kept_reference
 from agent.judge.task import Auditing, Measured, Reference
 from agent.runners.far.mirror import lose
-from agent.runners.job import JobPaths, Loss
 from agent.runners.local import LocalRunner
 from agent.runners.ssh import machines as ssh_machines
 from agent.runners.ssh import mirror

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import pytest
 
 from agent.errors import StoreError
+from agent.job.folder import JobPaths
 from agent.llm import Call
 from agent.records import Finding, Proposal, Run, Verdict
-from agent.runners import JobPaths
 from agent.setting import campaign_folder
 from agent.tools import ENTRIES, TOOLS, Desk, Toolbox
 from agent.tools.window import MOST

@@ -12,8 +12,8 @@ import pytest
 from agent import track as tracks
 from agent.cli import standby
 from agent.errors import BusyError, StoreError, UserError
+from agent.job import lock
 from agent.report.heard import UNREAD
-from agent.runners import lock
 from agent.runners.queue import joining
 from agent.runners.queue.corpora import Corpora
 from agent.runners.queue.hardware import fits, shaped

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from agent import reach, training
 from agent import track as tracks
+from agent.job.folder import JobPaths, JobSpec, create
 from agent.judge.measure import measure
 from agent.judge.phase import judge_phase
 from agent.records import Run
-from agent.runners.job import JobPaths, JobSpec, create
 from agent.runners.local import LocalRunner
 from agent.store import Scored
 from tests.candidates import honest

@@ -135,8 +135,8 @@ def log(
 
 
 def _printed(found: "Opened", reads: "Reads", run: "Run", of: str) -> list[str]:
+    from agent.job.folder import JobPaths
     from agent.report.words import plain
-    from agent.runners.job import JobPaths
     from agent.runners.progress import tail
 
     owner = reads.campaign_by_id(run.campaign_id)

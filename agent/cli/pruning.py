@@ -10,10 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.job.folder import JobPaths
+from agent.job.removal import remove
 from agent.records import Run
 from agent.report.words import size
-from agent.runners.job import JobPaths
-from agent.runners.removal import remove
 from agent.states import FINAL
 from agent.store import Reads
 

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Literal
 
 from agent.errors import CaddieError, InfraError
+from agent.job.folder import JobPaths
+from agent.job.reading import read_plain
+from agent.job.removal import remove
 from agent.judge import protocol
 from agent.judge.protocol import HEAD, BadAnswer
 from agent.judge.task import NETWORK, Status, Task
 from agent.records import Finding
-from agent.runners.job import JobPaths
-from agent.runners.reading import read_plain
-from agent.runners.removal import remove
 from sandbox import CAPS, BlindError, Confined, Exit, StartError
 from sandbox.child import open_log
 from sandbox.limits import MB, Limits

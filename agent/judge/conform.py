@@ -19,6 +19,8 @@ import numpy as np
 
 from agent import fresh
 from agent.errors import InfraError
+from agent.job.folder import JobPaths
+from agent.job.writing import write_aside
 from agent.judge import protocol
 from agent.judge.candidate import Candidate, CandidateError, Files
 from agent.judge.clauses import Asked, Mask, Peeked, clauses
@@ -27,7 +29,6 @@ from agent.judge.protocol import Floats, Peek
 from agent.judge.scoring import Chunk, Stream, ask_chunk, check_form, chunks, decode, encode, start
 from agent.judge.session import read_counted
 from agent.judge.task import Manifest, Task
-from agent.runners.job import JobPaths, write_aside
 from trainer.data import synth
 
 How = Literal["dense", "quick"]

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.errors import InfraError, UserError
+from agent.job.folder import JobPaths, JobResult
+from agent.job.reading import read_ends
 from agent.judge import allowed, folder, measure, submission
 from agent.judge.lines import LINE_CHARS, printed_source
 from agent.judge.logs import Reported, reported
@@ -21,8 +23,6 @@ from agent.judge.rules.ruling import Case, Kind, Limits, Log
 from agent.judge.rules.signs import Sign
 from agent.judge.task import Measured
 from agent.records import Measurement
-from agent.runners.job import JobPaths, JobResult
-from agent.runners.reading import read_ends
 
 HEAD, TAIL = 1 << 18, 1 << 21  # bytes of a log that are read
 LOGS = (".log", ".txt", ".out")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.errors import UserError
-from agent.runners.reading import FOLDER, read_plain
+from agent.job.reading import FOLDER, read_plain
 
 MOST_ENTRIES = 2_000
 MOST_DEPTH = 4

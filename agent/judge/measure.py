@@ -8,13 +8,13 @@ import math
 from dataclasses import replace
 
 from agent.errors import InfraError
+from agent.job.folder import JobPaths, JobResult
+from agent.job.reading import read_ends, read_small
 from agent.judge import JUDGE_VERSION, allowed, logs
 from agent.judge.doubts import of_log
 from agent.judge.logs import Reported
 from agent.judge.task import ACCUSATIONS, CORE_BUSY, CORE_FREE, NETWORK, STARVED, UNFINISHED, Measured, no_score
 from agent.records import Audited, Finding, Measurement, Run, Trust
-from agent.runners.job import JobPaths, JobResult
-from agent.runners.reading import read_ends, read_small
 from agent.track import Track
 from sandbox import level
 from sandbox.names import FORGETTING, TRACELESS

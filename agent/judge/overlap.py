@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.errors import UserError
-from agent.runners.job import write_aside
-from agent.runners.reading import read_small
+from agent.job.reading import read_small
+from agent.job.writing import write_aside
 from agent.strict import strict
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent import fresh
+from agent.job.folder import JobPaths, Phase
 from agent.judge.task import Auditing, Task
 from agent.judge.texts import Documents, documents, hidden_documents
-from agent.runners.job import JobPaths, Phase
 from agent.track import Track
 from agent.training import candidate_env
 from sandbox.limits import MB, Limits

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.errors import InfraError, UserError
+from agent.job.folder import JobPaths
+from agent.job.reading import read_plain
+from agent.job.writing import write_aside
 from agent.judge import JUDGE_VERSION, sampling
 from agent.judge.task import Clocks, Measured, Task, no_score
 from agent.judge.texts import Documents
 from agent.records import Finding
-from agent.runners.job import JobPaths, write_aside
-from agent.runners.reading import read_plain
 from sandbox.limits import MB
 
 if TYPE_CHECKING:

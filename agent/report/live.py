@@ -12,12 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from agent.job.folder import Progress
 from agent.records import Event, Run
 from agent.report import heard
 from agent.report import status as report
 from agent.report.tables import event_lines
 from agent.report.words import duration, markup
-from agent.runners.job import Progress
 from agent.runners.progress import progress
 from agent.store import Reads, Store
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.errors import UserError
+from agent.job.folder import JobPaths
+from agent.job.reading import read_plain
 from agent.judge import claim, exhibits
 from agent.records import Campaign, Proposal, Run
 from agent.report import gates, submission
 from agent.report.gates import Gate, Took, Wanted
-from agent.runners.job import JobPaths
-from agent.runners.reading import read_plain
 from agent.track import Track
 from sandbox.limits import MB
 

@@ -14,6 +14,7 @@ from sqlalchemy import RowMapping, select
 
 from agent import step_lines
 from agent.errors import UserError
+from agent.job.folder import JobPaths
 from agent.records import Amount, Campaign, CampaignState, Draft, Event, Measurement, Proposal, Run
 from agent.report.recording import (
     AnyStep,
@@ -29,7 +30,6 @@ from agent.report.recording import (
     Rebase,
     Reserve,
 )
-from agent.runners.job import JobPaths
 from agent.runners.progress import tail
 from agent.states import TRANSITIONS
 from agent.store import Reads, rows

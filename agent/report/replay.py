@@ -17,6 +17,8 @@ from sqlalchemy import update
 
 from agent import budget
 from agent.errors import CaddieError, UserError
+from agent.job.folder import Heartbeat, JobPaths, PhaseName
+from agent.job.writing import write_aside
 from agent.report.recording import (
     AnyStep,
     Book,
@@ -32,7 +34,6 @@ from agent.report.recording import (
     Recording,
     Reserve,
 )
-from agent.runners.job import Heartbeat, JobPaths, PhaseName, write_aside
 from agent.store import Store, Tx, open_store
 from agent.store.rows import iso
 from agent.store.schema import campaigns, events, ledger

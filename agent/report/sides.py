@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.errors import UserError
+from agent.job.reading import read_small
 from agent.judge.claim import NATS
-from agent.runners.reading import read_small
 
 _SCORE = re.compile(r"\d{1,3}\.\d{1,17}", re.ASCII)
 

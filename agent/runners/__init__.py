@@ -7,50 +7,11 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from agent.runners.job import (
-    JobPaths,
-    JobResult,
-    JobSpec,
-    JobState,
-    Loss,
-    Phase,
-    PhaseResult,
-    Progress,
-    create,
-)
+from agent.job.folder import JobResult, JobState, Loss, Progress
 from sandbox.policy import BoxName, Level, Policy
 
 if TYPE_CHECKING:
     from agent.runners.order import Order
-
-__all__ = [
-    "LATER",
-    "NEW",
-    "Ends",
-    "Far",
-    "JobPaths",
-    "JobResult",
-    "JobSpec",
-    "JobState",
-    "Late",
-    "Leases",
-    "Loss",
-    "Phase",
-    "PhaseResult",
-    "Progress",
-    "Queues",
-    "Runner",
-    "Sized",
-    "began_on",
-    "classes",
-    "create",
-    "ended",
-    "lease_of",
-    "pinned",
-    "rents",
-    "size_of",
-    "written_here",
-]
 
 
 class Runner(Protocol):

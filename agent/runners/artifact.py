@@ -10,8 +10,8 @@ import stat
 from pathlib import Path
 from typing import NamedTuple
 
+from agent.job.reading import open_below
 from agent.records import Outcome
-from agent.runners.reading import open_below
 
 
 class Fault(NamedTuple):

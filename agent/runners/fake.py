@@ -15,17 +15,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent import syntax, training
+from agent.job.folder import JobPaths, JobResult, JobState, Loss, PhaseResult, Progress
+from agent.job.writing import write_aside
 from agent.judge.task import Audit, Clocks, Manifest, Measured, no_score
 from agent.records import Outcome
-from agent.runners.job import (
-    JobPaths,
-    JobResult,
-    JobState,
-    Loss,
-    PhaseResult,
-    Progress,
-    write_aside,
-)
 from agent.runners.order import Order, placed
 from agent.runners.results import result_of
 from sandbox import BoxName, Level, Policy

@@ -15,27 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from agent.errors import BudgetExceeded, BusyError, CaddieError, InfraError, StoreError, did_you_mean
-from agent.runners import (
-    Far,
-    JobPaths,
-    JobResult,
-    JobState,
-    Late,
-    Leases,
-    Loss,
-    Progress,
-    Queues,
-    Runner,
-    began_on,
-    ended,
-    lease_of,
-    rents,
-    size_of,
-)
+from agent.job.folder import JobPaths, JobResult, JobState, Loss, Progress
+from agent.job.reading import read_small, there
+from agent.job.writing import write_aside
+from agent.runners import Far, Late, Leases, Queues, Runner, began_on, ended, lease_of, rents, size_of
 from agent.runners.far.mirror import lose
-from agent.runners.job import write_aside
 from agent.runners.order import Order
-from agent.runners.reading import read_small, there
 from agent.runners.rests import Rests
 from agent.strict import strict
 from sandbox import BoxName, Level, Policy

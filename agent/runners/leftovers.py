@@ -11,9 +11,9 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from agent.runners import lock
-from agent.runners.job import Heartbeat, JobPaths, strict_heartbeat
-from agent.runners.reading import read_small, there
+from agent.job import lock
+from agent.job.folder import Heartbeat, JobPaths, strict_heartbeat
+from agent.job.reading import read_small, there
 from agent.runners.shepherd import BEAT_S, MARKER, boot
 from sandbox import groups, tree
 from sandbox.libc import LINUX

@@ -14,11 +14,13 @@ from pathlib import Path
 from agent import fresh
 from agent.errors import InfraError, UserError
 from agent.hardware import Gpu
-from agent.runners import cores, leftovers, lock, stopped, used
-from agent.runners.job import JobPaths, JobResult, JobSpec, JobState, Loss, Progress, write_aside
+from agent.job import lock
+from agent.job.folder import JobPaths, JobResult, JobSpec, JobState, Loss, Progress
+from agent.job.reading import read_small, there
+from agent.job.writing import write_aside
+from agent.runners import cores, leftovers, stopped, used
 from agent.runners.order import Here, Order, corpus_beside, placed, spec_of
 from agent.runners.progress import progress
-from agent.runners.reading import read_small, there
 from agent.runners.results import result_of
 from agent.runners.shepherd import boot
 from agent.strict import from_json

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from agent import reach, training
 from agent.errors import InfraError, TrackError
+from agent.job.folder import JobPaths, JobSpec, Phase, PhaseName, make
+from agent.job.reading import read_small
 from agent.judge.phase import CodeSizes, Texts, judge_phase
 from agent.judge.task import Auditing
-from agent.runners.job import JobPaths, JobSpec, Phase, PhaseName, make
-from agent.runners.reading import read_small
 from agent.strict import strict
 from agent.tables import Limits
 from agent.track import Track, parse

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from agent.runners.job import JobPaths, write_aside
-from agent.runners.reading import open_below, read_small
+from agent.job.folder import JobPaths
+from agent.job.reading import open_below, read_small
+from agent.job.writing import write_aside
 from agent.strict import strict
 from sandbox import Exit
 from sandbox.limits import Limits

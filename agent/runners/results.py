@@ -6,9 +6,9 @@ Takes a folder; gives the `JobResult` and the `Order` that are in it.
 from pathlib import Path
 
 from agent.errors import InfraError
-from agent.runners.job import JobPaths, JobResult
+from agent.job.folder import JobPaths, JobResult
+from agent.job.reading import read_small
 from agent.runners.order import Order
-from agent.runners.reading import read_small
 
 
 def result_of(folder: Path) -> JobResult:

@@ -15,13 +15,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
+from agent.job import lock
+from agent.job.folder import Heartbeat, JobPaths, JobResult, JobSpec, Phase, PhaseResult
+from agent.job.reading import read_small, there
+from agent.job.removal import remove
+from agent.job.writing import write_aside
 from agent.records import Outcome
-from agent.runners import lock, paused
+from agent.runners import paused
 from agent.runners.artifact import fault
-from agent.runners.job import Heartbeat, JobPaths, JobResult, JobSpec, Phase, PhaseResult, write_aside
 from agent.runners.paused import NOT_BEFORE, Paused, Saving
-from agent.runners.reading import read_small, there
-from agent.runners.removal import remove
 from agent.strict import from_json
 from sandbox import CAPS, Cause, Confined, Exit, NoWalls, StartError, in_force, tree
 from sandbox.libc import LINUX

@@ -10,8 +10,8 @@ import signal
 import time
 from pathlib import Path
 
-from agent.runners.job import JobPaths, JobSpec
-from agent.runners.reading import read_small
+from agent.job.folder import JobPaths, JobSpec
+from agent.job.reading import read_small
 from agent.strict import from_json
 from sandbox import tree
 from sandbox.child import LATE_S

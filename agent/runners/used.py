@@ -6,8 +6,8 @@ Takes a job folder without a shepherd; gives seconds, never more than were set a
 import time
 from pathlib import Path
 
-from agent.runners.job import JobPaths, JobSpec, strict_heartbeat
-from agent.runners.reading import read_small, there
+from agent.job.folder import JobPaths, JobSpec, strict_heartbeat
+from agent.job.reading import read_small, there
 from agent.runners.shepherd import BEAT_S
 
 

@@ -5,11 +5,11 @@ on are audited in full: those that confirm or report, and a first one whose scor
 its idea. What screens badly is not worth it.
 """
 
+from agent.job.folder import JobPaths
 from agent.judge import gates
 from agent.judge.measure import kept_reference
 from agent.judge.task import Auditing, Reference
 from agent.records import Proposal, Purpose, Run
-from agent.runners.job import JobPaths
 from agent.setting import Setting, known
 from agent.steps.fresh import fresh
 from agent.store import Reads, Scored

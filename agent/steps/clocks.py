@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from agent.job.folder import JobPaths
+from agent.job.reading import read_ends
 from agent.judge import allowed, logs, measure
 from agent.records import Measurement, Run
-from agent.runners.job import JobPaths
-from agent.runners.reading import read_ends
 from agent.store import Reads
 from agent.track import Track
 

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from agent import budget
 from agent.errors import InfraError
+from agent.job.folder import JobPaths, JobResult
 from agent.judge.measure import measure
 from agent.judge.rules import signs
 from agent.records import Amount, Run, RunState
 from agent.runners import LATER, NEW, began_on, ended, lease_of
-from agent.runners.job import JobPaths, JobResult
 from agent.setting import Setting, known
 from agent.steps import losses, rescore
 from agent.steps.clocks import clocked

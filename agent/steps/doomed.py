@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass, replace
 
 from agent import budget, step_lines
+from agent.job.folder import JobPaths
 from agent.records import Proposal, Run
-from agent.runners.job import JobPaths
 from agent.runners.progress import TAIL, last_step, tail
 from agent.runners.shepherd import BEAT_S
 from agent.setting import Setting

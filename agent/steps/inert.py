@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent import step_lines
+from agent.job.folder import JobPaths
+from agent.job.reading import read_ends
 from agent.records import Kind, Proposal, Run
-from agent.runners.job import JobPaths
-from agent.runners.reading import read_ends
 from agent.setting import Setting
 from agent.steps.wanted import TEST
 from agent.store import Reads

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from agent import reach, training
 from agent.errors import InfraError
+from agent.job.folder import JobPaths
+from agent.job.reading import read_plain
 from agent.judge.phase import CodeSizes
 from agent.judge.task import Auditing
 from agent.records import Proposal, Run
-from agent.runners.job import JobPaths
 from agent.runners.order import Order, place
-from agent.runners.reading import read_plain
 from agent.setting import Setting, known
 from agent.tables import Limits
 from sandbox import Level

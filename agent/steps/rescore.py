@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from agent.errors import InfraError
+from agent.job.folder import JobPaths, JobResult
+from agent.job.reading import read_plain
 from agent.judge import gates
 from agent.judge.audit.rules import TOLERANCES, Tolerance
 from agent.judge.measure import DIM, session_answer
 from agent.records import Measurement, Proposal, Run
 from agent.runners import LATER, NEW, lease_of, pinned
-from agent.runners.job import JobPaths, JobResult
-from agent.runners.reading import read_plain
 from agent.setting import Setting, known
 from agent.steps import anchors
 from agent.steps.losses import MAX_ATTEMPTS

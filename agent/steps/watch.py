@@ -7,8 +7,8 @@ import heapq
 from collections.abc import Collection, Iterable
 
 from agent.clock import REAL, Clock
+from agent.job.folder import JobPaths
 from agent.records import Run
-from agent.runners.job import JobPaths
 from agent.setting import Setting
 from agent.steps import doomed, inert
 from agent.steps.slots import Slots

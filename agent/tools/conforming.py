@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from agent import reach, training
+from agent.job.folder import JobPaths, JobResult, Phase
+from agent.job.reading import read_small
 from agent.judge import conform
 from agent.judge.conform import How
 from agent.judge.contract import BUSY, Conformance, up_to
 from agent.judge.phase import scoring_task, session_phase
 from agent.reach import Reach
-from agent.runners import JobPaths, JobResult, Phase
-from agent.runners.reading import read_small
 from agent.track import Track
 
 LEAST_S = 20.0  # however short the training is: starting three processes may take that where others work too

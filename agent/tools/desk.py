@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.errors import UserError
+from agent.job.folder import JobPaths
 from agent.rebase import Basis, basis
 from agent.records import Campaign, Proposal, Run
-from agent.runners import JobPaths
 from agent.setting import campaign_folder
 from agent.tools.dry_run import DryRuns
 from agent.track import Track

@@ -10,9 +10,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from agent.job.reading import read_small
+from agent.job.writing import write_aside
 from agent.judge.contract import Conformance
-from agent.runners.job import write_aside
-from agent.runners.reading import read_small
 from agent.strict import strict
 
 MOST = 64  # answers that are kept

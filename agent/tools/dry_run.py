@@ -21,6 +21,10 @@ from pathlib import Path
 
 from agent import fresh, reach, training
 from agent.errors import InfraError
+from agent.job import lock
+from agent.job.folder import JobPaths, JobResult, JobSpec, create
+from agent.job.reading import read_ends, read_small
+from agent.job.removal import remove
 from agent.judge.conform import How
 from agent.judge.contract import Conformance
 from agent.judge.lines import rows
@@ -28,10 +32,8 @@ from agent.judge.session import judge_sha
 from agent.judge.task import STARVED
 from agent.reach import Reach
 from agent.report.words import plain
-from agent.runners import JobPaths, JobResult, JobSpec, create, leftovers, lock
+from agent.runners import leftovers
 from agent.runners.local import SHEPHERD
-from agent.runners.reading import read_ends, read_small
-from agent.runners.removal import remove
 from agent.tables import GRACE_S
 from agent.tools import conforming, dried
 from agent.tools.curve import losses

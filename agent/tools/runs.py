@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import UserError
+from agent.job.reading import read_ends, there
 from agent.records import Measurement, Proposal, Run
 from agent.report.words import line, table
 from agent.runners.reading import read_ends, there

@@ -12,9 +12,10 @@ from sqlalchemy import text
 
 from agent import track as tracks
 from agent.errors import TrackError
+from agent.job.folder import JobPaths
 from agent.loop import Loop
 from agent.records import Run
-from agent.runners import LATER, NEW, JobPaths, lease_of
+from agent.runners import LATER, NEW, lease_of
 from agent.runners.fake import FakeRunner, Imagined, Knobs, imagine
 from agent.runners.fleet import Fleet
 from agent.runners.order import Order

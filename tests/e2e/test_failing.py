@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from agent.errors import PlannerError, SpentError
+from agent.job.folder import JobState
 from agent.loop import Loop
 from agent.planner import Request
 from agent.records import Draft, Mode
-from agent.runners import JobState
 from agent.runners.fake import FakeRunner
 from agent.search import ALL_MODES
 from agent.steps import plan

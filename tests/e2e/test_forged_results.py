@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from agent import budget
+from agent.job.folder import JobPaths, JobResult, JobState, Loss
 from agent.loop import Loop
 from agent.runners.fake import FakeRunner
-from agent.runners.job import JobPaths, JobResult, JobState, Loss
 from tests.e2e import world
 
 FORGED: dict[str, dict[str, object]] = {

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.job.folder import JobPaths
 from agent.judge.measure import score_of
 from agent.judge.task import Measured
-from agent.runners.job import JobPaths
 from tests.e2e import world
 from tests.e2e.test_hostile_runs import DOCUMENTS, HONEST, JUDGED, ends, run
 from trainer.data.manifest import Manifest, data_sha, write

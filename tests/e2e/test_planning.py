@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from agent import budget, review
+from agent.job.folder import JobPaths, JobState
 from agent.loop import Loop
 from agent.planner import Request
 from agent.records import Draft
 from agent.runners.fake import FakeRunner, Imagined
-from agent.runners.job import JobPaths, JobState
 from agent.steps import plan
 from agent.store import Tx
 from tests.e2e import world

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from agent import budget
+from agent.job.folder import JobPaths, JobResult, JobState
+from agent.job.writing import write_aside
 from agent.loop import Loop
 from agent.records import Amount
-from agent.runners import JobPaths, JobState
 from agent.runners.fake import FakeRunner
 from agent.runners.fleet import Fleet
-from agent.runners.job import JobResult, write_aside
 from agent.runners.order import Order, placed
 from agent.setting import Setting
 from agent.steps.limits import least_idea, worst_run

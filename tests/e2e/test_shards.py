@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from agent import hardware, reach
+from agent.job.folder import JobPaths
 from agent.judge.task import Measured
 from agent.loop import Loop
-from agent.runners import JobPaths
 from agent.runners.local import LocalRunner
 from agent.setting import Setting
 from benchmarks.endless import decision

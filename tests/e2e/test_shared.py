@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from agent import budget
+from agent.job.folder import JobResult
 from agent.records import Amount
-from agent.runners.job import JobResult
 from agent.states import FINAL
 from agent.store import Reads, open_store, queue
 from agent.store.schema import ledger, measurements

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from agent import reach
+from agent.job.folder import JobPaths
 from agent.judge.measure import marks, trust_of
 from agent.judge.phase import SESSION, SESSION_ENV, session_command
 from agent.judge.task import Measured
 from agent.reach import Reach
-from agent.runners.job import JobPaths
 from sandbox import Level, groups
 from sandbox.walls import why_not
 from tests.judging import HEARD, make_job, toy

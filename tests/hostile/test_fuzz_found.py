@@ -17,16 +17,16 @@ import pytest
 
 from agent.context.fence import fence
 from agent.errors import InfraError
+from agent.job.folder import FOREVER_S, MOST_BEAT, Heartbeat, JobResult, PhaseResult, strict_heartbeat
+from agent.job.reading import MOST, read_ends
 from agent.judge import lines, logs, protocol, sizes
 from agent.judge.measure import measure
 from agent.judge.task import Measured, no_score
 from agent.report import recorder, words
 from agent.report.live import Job, _how_far
 from agent.runners import leftovers
-from agent.runners.job import FOREVER_S, MOST_BEAT, Heartbeat, JobResult, PhaseResult, strict_heartbeat
 from agent.runners.local import LocalRunner
 from agent.runners.progress import last_step, progress
-from agent.runners.reading import MOST, read_ends
 from agent.steps.inert import losses as early_losses
 from agent.strict import from_json, strict
 from agent.tools import curve
@@ -102,7 +102,7 @@ def test_the_largest_results_are_read_in_bounded_time_and_memory(piece: str) -> 
     code = (
         "import resource, sys, time\n"
         "from agent.judge.task import Measured\nfrom agent.strict import strict\n"
-        "from agent.runners.reading import MOST\n"
+        "from agent.job.reading import MOST\n"
         f"text = {piece!r} * (MOST // {len(piece)})\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "for text in (text, '[' + text[:-1] + ']'):\n"

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from agent import reach
+from agent.job.folder import JobPaths
 from agent.judge import scoring as judge_scoring
 from agent.judge.phase import SESSION, SESSION_ENV, session_command
 from agent.judge.task import Measured
 from agent.reach import Reach
-from agent.runners import JobPaths
 from agent.runners import local as runners
 from sandbox import Level
 from sandbox.staging import FOLDER

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from agent import fresh, reach
+from agent.job.folder import JobPaths, JobSpec, Phase
 from agent.judge.phase import SESSION, SESSION_ENV, session_command
 from agent.reach import Reach
-from agent.runners import JobPaths, JobSpec, Phase
 from agent.runners import local as runners
 from agent.runners import stopped as stopped_shepherd
 from agent.runners.local import LocalRunner

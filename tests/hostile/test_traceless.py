@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from agent import reach
+from agent.job.folder import JobPaths
 from agent.reach import Reach
-from agent.runners.job import JobPaths
 from sandbox import Confined, Policy, canaries, groups
 from sandbox.probe.page_cache import by_mincore
 from sandbox.seen import seen

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from agent.job.folder import JobResult
 from agent.judge.measure import measure
 from agent.judge.task import Measured
-from agent.runners import JobResult
 from sandbox import Confined, Limits, NoWalls, Policy, landlock, traffic, walls
 from sandbox.limits import Network
 from sandbox.seen import seen

@@ -9,12 +9,12 @@ from typing import get_args
 
 import pytest
 
+from agent.job.folder import JobPaths
 from agent.judge import gates
 from agent.judge.rules.signs import findings
 from agent.judge.task import CORE_BUSY, Strength
 from agent.loop import Loop
 from agent.runners.fake import Imagined, Knobs
-from agent.runners.job import JobPaths
 from agent.steps.wanted import seeds_of
 from agent.store import Scored
 from sandbox.walls import why_not

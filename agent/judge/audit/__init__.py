@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from agent.job.folder import JobPaths
 from agent.judge.audit import power, reference, rules
 from agent.judge.audit.asking import Plan, Said, session
 from agent.judge.audit.lanes import Lanes, draw, draw_weighted
@@ -24,7 +25,6 @@ from agent.judge.contest import contest_count
 from agent.judge.scoring import Scores
 from agent.judge.task import UNFINISHED, Audit, Task
 from agent.records import Finding
-from agent.runners.job import JobPaths
 
 QUICK_SHARE = 0.1  # of the run's time
 MOST_QUICK = 4000

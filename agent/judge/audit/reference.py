@@ -17,13 +17,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.job.folder import JobPaths
+from agent.job.reading import read_plain
 from agent.judge import protocol
 from agent.judge.candidate import TOLD_OF_A_SCORE, Candidate, CandidateError, Files
 from agent.judge.protocol import Floats, Tokens
 from agent.judge.scoring import Scores, Stream
 from agent.judge.task import Reference, Task
-from agent.runners.job import JobPaths
-from agent.runners.reading import read_plain
 from sandbox.limits import MB
 
 STEP = 1 / 16  # nats: how finely the scores are kept

@@ -1,6 +1,6 @@
 """The folder here of a job that runs elsewhere: what came back of it, as if it had run here.
 
-Takes what a far machine says, which may be hostile; gives the files that `agent/runners/job.py` names. Nothing is
+Takes what a far machine says, which may be hostile; gives the files that `agent/job/folder.py` names. Nothing is
 believed to be smaller, plainer or better formed than it was checked to be. How it came, over ssh, from a cluster's
 shared folder or through a store, is the runner's.
 """
@@ -13,8 +13,9 @@ from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 
 from agent.errors import InfraError
-from agent.runners.job import JobPaths, Loss, strict_heartbeat, sync_folder, write_aside
-from agent.runners.reading import MOST, read_small, there
+from agent.job.folder import JobPaths, Loss, strict_heartbeat
+from agent.job.reading import MOST, read_small, there
+from agent.job.writing import sync_folder, write_aside
 from agent.strict import strict
 from sandbox.limits import MB
 

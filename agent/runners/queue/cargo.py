@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from agent.errors import InfraError
+from agent.job.reading import open_below, read_plain
 from agent.runners.far.mirror import safe
-from agent.runners.reading import open_below, read_plain
 
 MOST_FILES = 2_000
 MOST_CODE = 32_000_000  # bytes of all files of a script

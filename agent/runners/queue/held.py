@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from agent.errors import InfraError
-from agent.runners.job import Heartbeat, JobPaths, strict_heartbeat, write_aside
-from agent.runners.reading import read_small
+from agent.job.folder import Heartbeat, JobPaths, strict_heartbeat
+from agent.job.reading import read_small
+from agent.job.writing import write_aside
 from agent.runners.results import order_of
 from agent.store.queue import Held, Sign
 from agent.strict import strict

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from agent import reach
 from agent.errors import UserError
+from agent.job import lock
 from agent.records import Campaign
-from agent.runners import Runner, lock
+from agent.runners import Runner
 from agent.runners.here import default_slots, sure_runner
 from agent.runners.queue import leash
 from agent.runners.queue.corpora import Corpora

@@ -9,9 +9,9 @@ import signal
 import time
 from pathlib import Path
 
-from agent.runners import lock
-from agent.runners.job import JobPaths
-from agent.runners.reading import there
+from agent.job import lock
+from agent.job.folder import JobPaths
+from agent.job.reading import there
 
 LOOK_S = 0.2
 LETS_GO_S = 1.0  # a process that dies closes its files one after the other, and the lock may be the last

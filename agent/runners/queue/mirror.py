@@ -11,10 +11,11 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from agent.errors import InfraError
+from agent.job.folder import JobPaths
+from agent.job.reading import MOST, there
+from agent.job.writing import write_aside
 from agent.runners.far import mirror
 from agent.runners.far.mirror import LOGS
-from agent.runners.job import JobPaths, write_aside
-from agent.runners.reading import MOST, there
 from agent.runners.results import order_of
 from agent.store import blobs, printed
 from agent.store.queue import JobRow

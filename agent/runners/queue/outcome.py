@@ -6,9 +6,9 @@ any of them: plain files only, bounded; one that is too big for the store stays 
 
 from pathlib import Path
 
-from agent.runners.job import JobPaths, JobResult
+from agent.job.folder import JobPaths, JobResult
+from agent.job.reading import MOST, read_plain
 from agent.runners.queue.mirror import MOST_LOG, PIECE
-from agent.runners.reading import MOST, read_plain
 from agent.runners.results import order_of
 from agent.store import blobs
 

@@ -9,13 +9,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from agent.errors import InfraError
+from agent.job.folder import JobPaths, Loss
+from agent.job.reading import there
+from agent.job.writing import write_aside
 from agent.records import Campaign
 from agent.runners.far.mirror import lose
 from agent.runners.fleet import Placed
-from agent.runners.job import JobPaths, Loss, write_aside
 from agent.runners.order import Order, place
 from agent.runners.queue import mirror
-from agent.runners.reading import there
 from agent.store import Store, queue
 
 

@@ -13,15 +13,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from agent.errors import InfraError, MissingError
+from agent.job.folder import JobPaths, JobResult, JobState, Loss, Progress
+from agent.job.reading import there
 from agent.records import Campaign
 from agent.runners import LATER
 from agent.runners.far.mirror import beat, lose
-from agent.runners.job import JobPaths, JobResult, JobState, Loss, Progress
 from agent.runners.order import Order, placed
 from agent.runners.progress import progress
 from agent.runners.queue import cargo, mirror, rebuild
 from agent.runners.queue.hardware import fits, gpus_of
-from agent.runners.reading import there
 from agent.runners.results import order_of, result_of
 from agent.setting import campaign_folder
 from agent.store import Store, blobs, lease, printed, queue, workers

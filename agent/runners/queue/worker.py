@@ -16,6 +16,7 @@ from types import FrameType
 
 from agent.errors import InfraError, StoreError
 from agent.interrupts import interruptible
+from agent.job.removal import remove
 from agent.runners import Runner
 from agent.runners.far.mirror import LOGS, put
 from agent.runners.order import Order, place
@@ -24,7 +25,6 @@ from agent.runners.queue.choosing import Choosing
 from agent.runners.queue.corpora import Corpora
 from agent.runners.queue.held import Job, Noted
 from agent.runners.queue.telling import Tell, Told, What
-from agent.runners.removal import remove
 from agent.store import Store, blobs, printed, queue, workers
 from agent.store.queue import Answer, Held, Sign, Taken, Wanted
 from agent.store.turns import Waiting

@@ -10,13 +10,13 @@ from datetime import datetime
 from pathlib import Path
 
 from agent.errors import BudgetExceeded, CaddieError, InfraError, StoreError, UserError
+from agent.job.folder import JobPaths, Loss
+from agent.job.reading import there
 from agent.machines import book, work
 from agent.machines.records import BadRequest, Machine, NoCapacity, SpentToday
 from agent.machines.renting import make, shut
 from agent.machines.tending import Patience, tend
 from agent.runners.far.mirror import lose
-from agent.runners.job import JobPaths, Loss
-from agent.runners.reading import there
 from agent.runners.rented.desk import Desk
 from agent.runners.rented.paid import Paid
 from agent.runners.rented.slots import Named

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.errors import BudgetExceeded, CaddieError, InfraError, StoreError, UserError
+from agent.job.folder import JobPaths, JobResult, JobState, Loss, Progress
+from agent.job.reading import read_small, there
+from agent.job.writing import write_aside
 from agent.machines import book, storage
 from agent.machines.records import Machine
 from agent.machines.renting import Renter, shut
 from agent.machines.sweep import sweep
-from agent.runners import NEW, JobPaths, JobResult, JobState, Loss, Progress
-from agent.runners.job import write_aside
+from agent.runners import NEW
 from agent.runners.order import Order, placed
-from agent.runners.reading import read_small, there
 from agent.runners.rented.desk import Desk
 from agent.runners.rented.ending import end_machines
 from agent.runners.rented.keeper import Keeper

@@ -8,10 +8,11 @@ from datetime import datetime
 from pathlib import Path
 
 from agent.errors import StoreError
+from agent.job.folder import JobPaths, JobResult, Loss
+from agent.job.reading import there
+from agent.job.writing import write_aside
 from agent.machines import work
 from agent.runners.far.mirror import lose
-from agent.runners.job import JobPaths, JobResult, Loss, write_aside
-from agent.runners.reading import there
 from agent.runners.rented.desk import Desk
 from agent.runners.results import order_of
 

@@ -17,10 +17,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from agent import fresh, hardware
-from agent.runners import lock, shepherd
-from agent.runners.job import JobPaths, write_aside
+from agent.job import lock
+from agent.job.folder import JobPaths
+from agent.job.reading import read_small, there
+from agent.job.writing import write_aside
+from agent.runners import shepherd
 from agent.runners.order import Here, Order, spec_of
-from agent.runners.reading import read_small, there
 from agent.runners.slurm import listing, proven
 from agent.strict import strict
 from sandbox.walls import tried

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from agent.job.reading import there
 from agent.runners.order import Order
-from agent.runners.reading import there
 from agent.runners.slurm.commands import Row, Stage
 from agent.runners.slurm.depot import Look
 from agent.runners.slurm.judging import Known

@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from agent.errors import InfraError
+from agent.job.folder import JobPaths, JobResult, Loss, strict_heartbeat
+from agent.job.reading import MOST, read_small, there
+from agent.job.writing import write_aside
 from agent.runners.far import mirror
 from agent.runners.far.mirror import LOGS
-from agent.runners.job import JobPaths, JobResult, Loss, strict_heartbeat, write_aside
 from agent.runners.order import Order
-from agent.runners.reading import MOST, read_small, there
 from agent.runners.shepherd import BEAT_S
 from agent.runners.slurm.batch import BEGAN
 from agent.runners.slurm.depot import Depot, Look, Wanted

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from agent.admission.examine import LIMIT_S, Look, examine
 from agent.admission.seen import Record
-from agent.runners import lock
-from agent.runners.job import write_aside
-from agent.runners.reading import read_small
+from agent.job import lock
+from agent.job.reading import read_small
+from agent.job.writing import write_aside
 from agent.runners.shepherd import boot
 from agent.strict import strict
 from sandbox.policy import Level, reaches

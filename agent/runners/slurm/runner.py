@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.errors import UserError
+from agent.job.folder import JobPaths, JobResult, JobState, Loss, Progress
+from agent.job.reading import read_small, there
+from agent.job.writing import write_aside
 from agent.records import Campaign
 from agent.runners import LATER
 from agent.runners.far.mirror import lost
-from agent.runners.job import JobPaths, JobResult, JobState, Loss, Progress, write_aside
 from agent.runners.order import Order, placed
 from agent.runners.progress import progress
-from agent.runners.reading import read_small, there
 from agent.runners.results import result_of
 from agent.runners.slurm.batch import BEGAN, Began
 from agent.runners.slurm.commands import Slurm

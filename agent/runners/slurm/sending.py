@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent.errors import InfraError
-from agent.runners.job import JobPaths
+from agent.job.folder import JobPaths
+from agent.job.reading import read_small
 from agent.runners.order import Order, corpus_beside
-from agent.runners.reading import read_small
 from agent.runners.slurm import listing, proven
 from agent.runners.slurm.batch import WHERE, Where
 from agent.runners.slurm.commands import Slurm

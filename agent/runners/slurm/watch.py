@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agent.errors import CaddieError, InfraError
-from agent.runners.reading import there
+from agent.job.reading import there
 from agent.runners.results import order_of
 from agent.runners.slurm import judging
 from agent.runners.slurm.commands import PREFIX, Row, Slurm

@@ -5,7 +5,7 @@ A machine that is hostile may send anything: whoever reads one of these takes it
 
 from dataclasses import dataclass
 
-from agent.runners.job import JobState, Loss
+from agent.job.folder import JobState, Loss
 from sandbox import BoxName
 
 MOST_FRAME = 32_000_000

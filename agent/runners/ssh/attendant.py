@@ -19,13 +19,14 @@ from typing import Any
 
 from agent import devices, hardware, packages, reach
 from agent.errors import CaddieError, InfraError
-from agent.runners import leftovers, lock
+from agent.job import lock
+from agent.job.folder import JobPaths
+from agent.job.reading import read_small, there
+from agent.job.removal import remove
+from agent.runners import leftovers
 from agent.runners.far.mirror import LOGS
-from agent.runners.job import JobPaths
 from agent.runners.local import LocalRunner
 from agent.runners.order import Order, place
-from agent.runners.reading import read_small, there
-from agent.runners.removal import remove
 from agent.runners.shepherd import boot
 from agent.runners.ssh import far
 from agent.runners.ssh.answers import (

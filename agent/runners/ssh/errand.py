@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from agent.errors import CaddieError, InfraError
+from agent.job.folder import JobPaths, JobResult, Loss
+from agent.job.reading import read_plain, read_small, there
+from agent.job.writing import write_aside
 from agent.judge.texts import documents, hidden_documents
 from agent.runners.far import mirror
 from agent.runners.far.code import below
 from agent.runners.far.mirror import JUDGING_LOGS, TRAINING_LOGS, lose
-from agent.runners.job import JobPaths, JobResult, Loss, write_aside
 from agent.runners.order import Order
-from agent.runners.reading import read_plain, read_small, there
 from agent.runners.ssh import mirror as where
 from agent.runners.ssh.answers import Dead, Jobs, Nothing, Seen, Share
 from agent.runners.ssh.depot import Tree, training_data, tree_of

@@ -14,12 +14,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.errors import CaddieError, InfraError
+from agent.job import lock
+from agent.job.folder import JobPaths, create
+from agent.job.reading import read_plain
+from agent.job.writing import write_aside
 from agent.judge.phase import Texts
 from agent.judge.texts import Documents
-from agent.runners import leftovers, lock, shepherd
-from agent.runners.job import JobPaths, create, write_aside
+from agent.runners import leftovers, shepherd
 from agent.runners.order import Here, Order, spec_of
-from agent.runners.reading import read_plain
 from agent.runners.ssh import far
 from agent.runners.ssh.attendant import begun, lay_blob, passable, refuse
 from agent.runners.ssh.far import say

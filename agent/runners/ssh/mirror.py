@@ -7,8 +7,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from agent.runners.job import write_aside
-from agent.runners.reading import read_small
+from agent.job.reading import read_small
+from agent.job.writing import write_aside
 from agent.strict import strict
 
 NAME = "far.json"

@@ -5,7 +5,7 @@ Takes the order and what each of them came to; gives the `JobResult` that the jo
 
 from dataclasses import replace
 
-from agent.runners.job import JobResult
+from agent.job.folder import JobResult
 from agent.runners.order import Order
 from sandbox.names import both
 

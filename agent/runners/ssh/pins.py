@@ -7,7 +7,7 @@ import os
 import secrets
 from pathlib import Path
 
-from agent.runners.job import sync_folder
+from agent.job.writing import sync_folder
 
 MOST = 100_000  # bytes of a key
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW

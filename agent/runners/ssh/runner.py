@@ -14,11 +14,11 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from agent.errors import CaddieError, MissingError
+from agent.job.folder import JobPaths, JobResult, JobState, Loss, Progress
+from agent.job.reading import read_small, there
 from agent.runners.far.mirror import lose, lost
-from agent.runners.job import JobPaths, JobResult, JobState, Loss, Progress
 from agent.runners.order import Order, placed
 from agent.runners.progress import progress
-from agent.runners.reading import read_small, there
 from agent.runners.results import result_of
 from agent.runners.ssh import depot, mirror
 from agent.runners.ssh.answers import Jobs, Nothing
