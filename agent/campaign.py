@@ -28,6 +28,7 @@ from agent.store import Store, lease, open_store
 from agent.store import where as where_store
 from agent.tools import Desk
 from agent.track import Track
+from agent.workspace import corpus_folder
 from agent.worktree import Repository
 from trainer.data.place import Say
 
@@ -236,7 +237,7 @@ def _setting(
         with store.read() as reads:
             head = reads.head(campaign.id)
         repo.move_trunk(campaign.name, head.commit or campaign.base_commit, None)
-    folder = hardware.corpus_folder(track, repo.root)
+    folder = corpus_folder(repo.root, track.data.corpus)
     desk = Desk(store=store, repo=repo, track=track, campaign=campaign, root=repo.root, corpus=folder)
     limits = config.load(repo.root, os.environ).limits
     bench = Bench(desk, Meter(store, campaign.id, Redactor.of(), limits.call_usd), limits)

@@ -9,6 +9,7 @@ from agent import hardware
 from agent.errors import MissingError, UserError
 from agent.judge.overlap import overlap
 from agent.track import Track
+from agent.workspace import corpus_folder, own_folder
 from trainer.data.decoded import prepare_documents
 from trainer.data.place import Say
 from trainer.data.prepare import prepare
@@ -19,14 +20,14 @@ def prepared(track: Track, root: Path, say: Say) -> str:
     data = track.data
     if data.corpus == "none":
         return ""
-    folder = hardware.corpus_folder(track, root)
+    folder = corpus_folder(root, track.data.corpus)
     if data.corpus != "fineweb":
         manifest = prepare(data.corpus, folder, say=say)
     else:
         manifest = prepare("fineweb", folder, say=say, variant=data.variant, train_shards=max(1, data.train_shards))
         if track.script.score:
             prepare_documents(folder, say)
-    disjoint(folder, root / ".caddie", say)
+    disjoint(folder, own_folder(root), say)
     return manifest.data_sha
 
 
@@ -41,7 +42,7 @@ def disjoint(folder: Path, cache: Path, say: Say) -> None:
 
 def to_train_on(track: Track, root: Path, say: Say) -> Path:
     """Training data, made where it is missing and can be made."""
-    folder = hardware.corpus_folder(track, root)
+    folder = corpus_folder(root, track.data.corpus)
     if track.data.corpus in ("docs", "synth"):
         prepare(track.data.corpus, folder, say=say)
     elif lines := [line for line in hardware.missing(track, root) if "shards" in line]:

@@ -13,6 +13,7 @@ from typing import Annotated
 from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from agent import workspace
 from agent.errors import did_you_mean
 
 # The last word of a score command. The judge puts the role that it wants in its place.
@@ -43,7 +44,7 @@ def _persons(path: str) -> str:
         raise ValueError(f"must be spelt as git lists it, such as train.py or trainer/train.py, not {path!r}")
     if any(part.lower() == ".git" for part in parts):
         raise ValueError(f"{path!r} lies in git's own folder; name a file of yours")
-    if parts[0] == ".caddie" or parts[0].startswith("runs.db"):
+    if parts[0] == workspace.FOLDER or parts[0].startswith("runs.db"):
         raise ValueError(f"{path!r} is where Caddie keeps its runs; name a file of yours")
     return path
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from agent.errors import MissingError
 from agent.reach import read_elsewhere
 from agent.track import Track
+from agent.workspace import corpus_folder
 
 DRIVER = Path("/proc/driver/nvidia/gpus")
 
@@ -87,7 +88,7 @@ def _missing_gpus(track: Track) -> list[str]:
 def _missing_data(track: Track, workspace: Path) -> list[str]:
     if track.data.corpus != "fineweb":
         return []  # made on this machine by `agent start`
-    folder, data = corpus_folder(track, workspace), track.data
+    folder, data = corpus_folder(workspace, track.data.corpus), track.data
     dataset = folder / "datasets" / f"fineweb10B_{data.variant}"
     shards = len(list(dataset.glob("fineweb_train_*.bin")))
     if shards >= data.train_shards and any(dataset.glob("fineweb_val_*.bin")):
@@ -113,7 +114,3 @@ def _missing_script(track: Track, workspace: Path) -> list[str]:
     if (workspace / track.script.path).is_file():
         return []
     return [f"needs the script {track.script.path}, from the root of the repository {workspace}"]
-
-
-def corpus_folder(track: Track, workspace: Path) -> Path:
-    return workspace / ".caddie" / "data" / track.data.corpus

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent import corpus, guard, literals, reach, sharing
+from agent import corpus, guard, literals, reach, sharing, workspace
 from agent import track as tracks
 from agent.errors import MissingError, UserError, did_you_mean
 from agent.judge import verdict
@@ -179,7 +179,7 @@ def _read_base(track: Track, files: Mapping[str, str]) -> tuple[dict[str, litera
 def write(new: New, store: Store | None, repo: Repository, say: Say) -> tuple[Store, Campaign]:
     """Puts the campaign and its base into the store, which is made if it is the first."""
     options, track = new.options, new.track
-    repo.exclude(["/runs.db*", "/.caddie/"])
+    repo.exclude(["/runs.db*", f"/{workspace.FOLDER}/"])
     data_sha = corpus.prepared(track, repo.root, say)
     base, words = new.base, new.words
     if new.edits is not None:

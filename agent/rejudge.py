@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from agent import hardware, track
+from agent import track
 from agent.errors import InfraError, MissingError, UserError
 from agent.job.folder import JobPaths, JobResult, JobSpec
 from agent.job.reading import read_plain, read_small, there
@@ -24,13 +24,13 @@ from agent.judge.task import Auditing
 from agent.records import Campaign, Measurement, Run
 from agent.runners import Runner
 from agent.runners.order import Order, place
-from agent.setting import campaign_folder
 from agent.steps.clocks import clocked
 from agent.steps.hidden import watched
 from agent.store import Store
 from agent.store.lease import hold
 from agent.tables import GRACE_S
 from agent.track import Track
+from agent.workspace import campaign_folder, corpus_folder, jobs_folder
 from sandbox import level
 from sandbox.limits import MB
 
@@ -118,7 +118,7 @@ def rejudge(
     folder = campaign_folder(root, campaign.name)
     the_corpus(of, campaign, root)
     with hold(store, f"campaign {campaign.name}"):
-        bench = Bench(campaign, of, make_runner(of), folder / "jobs", folder / "rejudge")
+        bench = Bench(campaign, of, make_runner(of), jobs_folder(root, campaign.name), folder / "rejudge")
         remove(bench.aside)
         try:
             for run in runs:
@@ -131,7 +131,7 @@ def the_corpus(of: Track, campaign: Campaign, root: Path) -> Path:
     """The campaign's validation text, still the same to the byte."""
     from trainer.data.manifest import load
 
-    folder = hardware.corpus_folder(of, root)
+    folder = corpus_folder(root, of.data.corpus)
     if not of.script.score:
         raise UserError(f"track {of.name} is judged by what its script reports: there is nothing to score again")
     try:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from agent.records import Campaign
 from agent.track import Track
+from agent.workspace import campaign_folder, job_folder, jobs_folder, packed_folder
 
 if TYPE_CHECKING:
     from agent.planner import Planner
@@ -45,20 +46,11 @@ class Setting:
 
     @property
     def jobs(self) -> Path:
-        return self.folder / "jobs"
+        return jobs_folder(self.repo.root, self.campaign.name)
 
     def job(self, run_id: int) -> Path:
-        return self.jobs / f"r{run_id}"
+        return job_folder(self.repo.root, self.campaign.name, run_id)
 
     @property
     def packed(self) -> Path:
-        """Packed scripts, each named by the sha256 of its source."""
         return packed_folder(self.repo.root, self.campaign.name)
-
-
-def campaign_folder(workspace: Path, name: str) -> Path:
-    return workspace / ".caddie" / name
-
-
-def packed_folder(workspace: Path, name: str) -> Path:
-    return campaign_folder(workspace, name) / "packed"

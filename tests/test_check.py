@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from agent.records import Proposal
-from agent.setting import campaign_folder
 from agent.tools import Desk
 from agent.tools.check import UNTRIED, Check, check
 from agent.tools.dry_run import DryRuns, sweep
+from agent.workspace import campaign_folder
 from sandbox import groups
 from tests.desk import CHECK, SCRIPT, TRACK, basis_of, edit, open_desk, tried
 from tests.filling import add_idea, add_measured, measurement

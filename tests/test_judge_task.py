@@ -14,6 +14,7 @@ from agent.judge.task import Task
 from agent.judge.texts import Documents, documents, hidden_documents
 from agent.tables import Data
 from agent.track import Track
+from agent.workspace import corpus_folder
 from sandbox import Policy
 from tests import fineweb
 from tests.judging import SCORED, make_corpus, toy
@@ -98,7 +99,7 @@ def test_what_the_session_holds_of_long_texts_is_allowed_for() -> None:
 
 def test_no_track_is_refused_for_its_shards_and_the_command_that_gets_them_is_named(tmp_path: Path) -> None:
     golf, upstream = (tracks.load(name, tmp_path)[0] for name in ("golf-1xh100", "golf-upstream"))
-    folder = hardware.corpus_folder(golf, tmp_path)
+    folder = corpus_folder(tmp_path, golf.data.corpus)
     for track, decodes in ((golf, True), (upstream, False)):
         (words,) = [line for line in hardware.missing(track, tmp_path) if "FineWeb" in line]
         assert f"{folder} has 0" in words and f"--train-shards {track.data.train_shards}" in words

@@ -14,9 +14,9 @@ from agent.errors import StoreError
 from agent.job.folder import JobPaths
 from agent.llm import Call
 from agent.records import Finding, Proposal, Run, Verdict
-from agent.setting import campaign_folder
 from agent.tools import ENTRIES, TOOLS, Desk, Toolbox
 from agent.tools.window import MOST
+from agent.workspace import job_folder
 from tests.desk import CHECK, SCRIPT, TRACK, ask, edit, open_desk, refused
 from tests.filling import add_idea, add_measured
 
@@ -63,7 +63,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def write_log(desk: Desk, run: Run, text: str) -> Path:
-    paths = JobPaths(campaign_folder(desk.root, desk.campaign.name) / "jobs" / f"r{run.id}")
+    paths = JobPaths(job_folder(desk.root, desk.campaign.name, run.id))
     paths.folder.mkdir(parents=True, exist_ok=True)
     paths.train_log.write_text(text)
     return paths.train_log

@@ -106,7 +106,9 @@ def _crash_log(trace: str) -> str:
     import tempfile
     import time
 
-    here = [folder / ".caddie" for folder in (Path.cwd(), *Path.cwd().parents)]
+    from agent.workspace import own_folder
+
+    here = [own_folder(folder) for folder in (Path.cwd(), *Path.cwd().parents)]
     for folder in (*(one for one in here if one.is_dir()), Path(tempfile.gettempdir())):
         path = folder / f"crash-{time.strftime('%Y%m%d-%H%M%S')}.log"
         try:

@@ -8,6 +8,7 @@ import typer
 
 from agent.cli.opened import AsJson, CampaignName, emit, opened, width
 from agent.errors import UserError
+from agent.workspace import jobs_folder
 
 if TYPE_CHECKING:
     from agent.report.points import Picture
@@ -137,7 +138,7 @@ def prune(
     with opened(campaign) as found:
         with found.store.read() as reads:
             of = [found.campaign] if campaign else reads.campaigns()
-            jobs = {one.id: found.root / ".caddie" / one.name / "jobs" for one in of}
+            jobs = {one.id: jobs_folder(found.root, one.name) for one in of}
             planned = plan(reads, jobs, keep_gb * 1e9)
         if not dry_run:
             delete(planned)

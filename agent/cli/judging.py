@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent.cli.opened import AsJson, emit
+from agent.workspace import corpus_folder, job_folder, own_folder
 
 if TYPE_CHECKING:
     from agent.judge.exhibits import Exhibits
@@ -66,14 +67,14 @@ def _exhibits(what: str) -> "Exhibits":
 
 def _shared(path: Path) -> "Overlap | None":
     """Of the data of this workspace: the corpus of the track that a submission names, else the contest's."""
-    from agent import hardware, track
+    from agent import track
     from agent.cli import opened as at
     from agent.judge import exhibits
     from agent.judge import overlap as overlaps
 
     named, root = exhibits.track_of(path), at.here()
     of, _ = track.load(named if named in track.shipped() else CONTEST, root)
-    return overlaps.here(hardware.corpus_folder(of, root), root / ".caddie")
+    return overlaps.here(corpus_folder(root, of.data.corpus), own_folder(root))
 
 
 def _known(path: Path) -> int | None:
@@ -81,7 +82,6 @@ def _known(path: Path) -> int | None:
     from agent.cli import opened as at
     from agent.errors import UserError
     from agent.judge import exhibits
-    from agent.setting import campaign_folder
 
     if path.is_symlink() or not path.is_dir() or not exhibits.is_job(path):
         return None
@@ -91,15 +91,15 @@ def _known(path: Path) -> int | None:
     try:
         with at.opened(None) as found, found.store.read() as reads:
             run = reads.run(int(name[1:]))
-            jobs = campaign_folder(found.root, reads.campaign_by_id(run.campaign_id).name) / "jobs"
-            mine = (jobs / f"r{run.id}").resolve() == path.resolve() and reads.measurement(run.id) is not None
+            ours = job_folder(found.root, reads.campaign_by_id(run.campaign_id).name, run.id)
+            mine = ours.resolve() == path.resolve() and reads.measurement(run.id) is not None
             return run.id if mine else None
     except UserError:  # no workspace, or no such run in it
         return None
 
 
 def _run(what: str) -> "Exhibits":
-    from agent import hardware, track
+    from agent import track
     from agent.cli import opened as at
     from agent.judge import exhibits, hidden
     from agent.judge import overlap as overlaps
@@ -112,12 +112,12 @@ def _run(what: str) -> "Exhibits":
         measured = reads.measurement(run.id)
         proposal = reads.proposal(run.proposal_id)
         of = track.parse(campaign.track_toml, f"track of {campaign.name}")
-        shared = overlaps.known(campaign.data_sha, found.root / ".caddie")
+        shared = overlaps.known(campaign.data_sha, own_folder(found.root))
         if shared is None and of.data.corpus != "none":
-            shared = overlaps.here(hardware.corpus_folder(of, found.root), found.root / ".caddie")
+            shared = overlaps.here(corpus_folder(found.root, of.data.corpus), own_folder(found.root))
         others = baseline(reads, run, measured) if measured is not None else []
         return exhibits.of_job(
-            found.root / ".caddie" / campaign.name / "jobs" / f"r{run.id}",
+            job_folder(found.root, campaign.name, run.id),
             measured,
             kind="run",
             limits=Limits(of.limits.artifact_bytes, of.limits.train_clock_s, of.limits.score_clock_s),

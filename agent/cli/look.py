@@ -9,6 +9,7 @@ import typer
 from agent.cli import opened as at
 from agent.cli.opened import AsJson, AtWork, CampaignName, coloured, emit, opened
 from agent.errors import UserError, did_you_mean
+from agent.workspace import job_folder
 
 if TYPE_CHECKING:
     from agent.cli.opened import Opened
@@ -42,7 +43,7 @@ def watch(campaign: AtWork = None) -> None:
 
     with opened(campaign, at_work=True) as found:
         try:
-            with LiveView(found.store, found.campaign.id, found.folder / "jobs") as view:
+            with LiveView(found.store, found.campaign.id, found.jobs) as view:
                 while not view.over:
                     view.refresh()
                     time.sleep(0.25)
@@ -140,7 +141,7 @@ def _printed(found: "Opened", reads: "Reads", run: "Run", of: str) -> list[str]:
     from agent.runners.progress import tail
 
     owner = reads.campaign_by_id(run.campaign_id)
-    paths = JobPaths(found.root / ".caddie" / owner.name / "jobs" / f"r{run.id}")
+    paths = JobPaths(job_folder(found.root, owner.name, run.id))
     logs = {"train": paths.train_log, "score": paths.score_log, "shepherd": paths.shepherd_log}
     if of not in logs:
         raise UserError(f"--of {of}:{did_you_mean(of, logs)} choose one of {', '.join(logs)}")

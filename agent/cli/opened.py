@@ -17,6 +17,7 @@ import typer
 
 from agent.errors import UserError, did_you_mean
 from agent.report import heard
+from agent.workspace import campaign_folder, jobs_folder
 
 if TYPE_CHECKING:
     from agent.records import Campaign, Proposal, Run
@@ -36,7 +37,11 @@ class Opened(NamedTuple):
 
     @property
     def folder(self) -> Path:
-        return self.root / ".caddie" / self.campaign.name
+        return campaign_folder(self.root, self.campaign.name)
+
+    @property
+    def jobs(self) -> Path:
+        return jobs_folder(self.root, self.campaign.name)
 
 
 def workspace() -> Path:

@@ -8,6 +8,7 @@ import typer
 from agent.cli import opened as at
 from agent.cli.opened import AsJson, emit, opened
 from agent.errors import UserError, did_you_mean
+from agent.workspace import jobs_folder
 
 if TYPE_CHECKING:
     from agent.judge.claim import Rule
@@ -101,7 +102,7 @@ def package(
             against=old.scores,
             against_tokens_per_byte=old.tokens_per_byte,
         )
-        jobs = found.root / ".caddie" / campaign.name / "jobs"
+        jobs = jobs_folder(found.root, campaign.name)
         made = packages.package(track, campaign, reads.lineage(proposal.id), runs, jobs, wanted)
     folder = None
     if not made.refused:

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from agent.errors import UserError, did_you_mean
 from agent.fields import Loc, Table, explained, frozen
 from agent.llm import Price
+from agent.workspace import own_folder
 
 Provider = Literal["anthropic", "openai", "openai-compatible"]
 PROVIDERS: tuple[Provider, ...] = ("anthropic", "openai", "openai-compatible")
@@ -168,7 +169,7 @@ class Config:
 def places(workspace: Path, environ: Mapping[str, str]) -> tuple[Path, ...]:
     """Where a person may write: for all workspaces, and for this one."""
     home = environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME") or Path.home()) / ".config"
-    return Path(home) / "caddie" / "models.toml", workspace / ".caddie" / "models.toml"
+    return Path(home) / "caddie" / "models.toml", own_folder(workspace) / "models.toml"
 
 
 def load(workspace: Path, environ: Mapping[str, str]) -> Config:

@@ -6,12 +6,12 @@ Takes the name of a campaign, or none for the latest; gives what tools work with
 import threading
 from dataclasses import replace
 
-from agent import hardware
 from agent import track as tracks
 from agent.cli.opened import chosen, workspace
 from agent.errors import UserError
 from agent.store import Store, where
 from agent.tools import Desk
+from agent.workspace import corpus_folder
 from agent.worktree import Repository
 
 START = "a person starts one with `agent start --planner mcp`, in this folder"
@@ -35,7 +35,7 @@ class Workplace:
                 campaign = chosen(self._name, reads.campaigns())
             if self._desk is None or self._desk.campaign.id != campaign.id:
                 track = tracks.parse(campaign.track_toml, f"track of {campaign.name}")
-                corpus = hardware.corpus_folder(track, root)
+                corpus = corpus_folder(root, track.data.corpus)
                 self._desk = Desk(self._store, Repository(root), track, campaign, root, corpus)
             return replace(self._desk, campaign=campaign)
 

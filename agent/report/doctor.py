@@ -21,6 +21,7 @@ from agent.report.tracks import known
 from agent.report.words import line, size
 from agent.store import where
 from agent.store.mounts import network_file_system_of
+from agent.workspace import corpus_folder, own_folder
 from sandbox.names import FORGETTING, MAY_OUTLIVE, TRACELESS
 from sandbox.policy import Level, Policy, reaches
 from sandbox.proving import ProbeError, bare, compare, prove
@@ -218,10 +219,10 @@ def _probed(level: Level) -> Check:
 def _data(root: Path) -> list[Check]:
     checks = []
     for corpus in ("docs", "synth", "fineweb"):
-        folder = root / ".caddie" / "data" / corpus
+        folder = corpus_folder(root, corpus)
         there = (folder / "manifest.json").is_file()
         if there:
-            checks.append(_disjoint(corpus, folder, root / ".caddie"))
+            checks.append(_disjoint(corpus, folder, own_folder(root)))
         elif corpus != "fineweb":
             checks.append(Check(f"data {corpus}", "note", "not made yet: `agent start` makes it"))
         else:

@@ -30,6 +30,7 @@ from agent.records import (
 )
 from agent.report.words import line
 from agent.store import Store, open_store
+from agent.workspace import jobs_folder
 
 MOST_BYTES = 64_000_000  # unpacked
 
@@ -168,7 +169,7 @@ def record(store: Store, campaign_id: int) -> bytes:
                 f"{store.where} holds other campaigns: only the first can be recorded, "
                 "if it ended before the others began"
             )
-        jobs = store.path.parent / ".caddie" / campaign.name / "jobs" if store.path else None
+        jobs = jobs_folder(store.path.parent, campaign.name) if store.path else None
         found = steps(reads, campaign, jobs)
     header = Header(format="caddie recording", version=1, campaign=campaign)
     lines = [one.model_dump(mode="json") for one in (header, *found)]

@@ -16,9 +16,11 @@ from agent.rebase import Basis, rebased
 from agent.records import Kind, Mode
 from agent.setting import campaign_folder, packed_folder
 from agent.step_lines import same_start
+from agent.tools.curve import same_start
 from agent.tools.desk import Desk
 from agent.tools.dry_run import DryRun, Place
 from agent.track import Track
+from agent.workspace import campaign_folder, packed_folder
 
 FLOPS_PER_WEIGHT = 6  # of one token: two forward, four backward
 # Sizes are estimated from a few steps of training: they hold to a few per cent.

@@ -13,9 +13,9 @@ from agent.errors import UserError
 from agent.job.folder import JobPaths
 from agent.rebase import Basis, basis
 from agent.records import Campaign, Proposal, Run
-from agent.setting import campaign_folder
 from agent.tools.dry_run import DryRuns
 from agent.track import Track
+from agent.workspace import job_folder
 
 if TYPE_CHECKING:
     from agent.store import Reads, Store
@@ -73,7 +73,7 @@ def is_run(text: str) -> bool:
 
 def job_of(desk: Desk, reads: "Reads", run: Run) -> JobPaths:
     owner = reads.campaign_by_id(run.campaign_id)
-    return JobPaths(campaign_folder(desk.root, owner.name) / "jobs" / f"r{run.id}")
+    return JobPaths(job_folder(desk.root, owner.name, run.id))
 
 
 def _number(text: str, letter: str) -> int:

@@ -13,6 +13,7 @@ from git.exc import GitCommandError
 
 from agent.errors import EditError, UserError
 from agent.report.words import line
+from agent.workspace import worktrees_folder
 from agent.worktree import aside
 from agent.worktree.commits import utf8, written
 from agent.worktree.objects import PLAIN, Objects, safe, text_on_disk
@@ -132,7 +133,7 @@ class Repository:
         ref = f"refs/caddie/{campaign}/p{proposal_id}"
         contents = self._contents(parent, files)
         stream = written(ref, parent, contents, message)
-        folder = self._worktrees(campaign) / f"p{proposal_id}"
+        folder = worktrees_folder(self.root, campaign) / f"p{proposal_id}"
         git_dir = aside.add(self._commands, self._common, folder, parent)
         try:
             sha = self._commands.text(
@@ -207,7 +208,7 @@ class Repository:
 
     def sweep(self, campaign: str) -> None:
         """Removes what killed controllers of this campaign left behind: worktrees and locks of its refs."""
-        aside.sweep(self._common, self._worktrees(campaign))
+        aside.sweep(self._common, worktrees_folder(self.root, campaign))
         for lock in (self._common / "refs" / "caddie" / campaign).glob("*.lock"):
             lock.unlink(missing_ok=True)
         (self._common / f"{_branch(campaign)}.lock").unlink(missing_ok=True)
@@ -267,9 +268,6 @@ class Repository:
         if self._unpacked >= PACK_EVERY:
             self._unpacked = 0
             self._commands.raw("pack-refs", "--all")
-
-    def _worktrees(self, campaign: str) -> Path:
-        return self.root / ".caddie" / campaign / "worktrees"
 
     def _full(self, commit: str) -> str:
         return commit if len(commit) in (40, 64) else self.resolve(commit)

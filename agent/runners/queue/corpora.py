@@ -5,11 +5,12 @@ Takes campaigns; gives the sha256 of their corpora, or says why not.
 
 from pathlib import Path
 
-from agent import corpus, hardware
+from agent import corpus
 from agent import track as tracks
 from agent.errors import CaddieError, UserError
 from agent.records import Campaign
 from agent.track import Track
+from agent.workspace import corpus_folder
 from trainer.data.place import Say
 
 
@@ -31,7 +32,7 @@ class Corpora:
         sha = self.make(track)
         if sha != campaign.data_sha:
             raise UserError(
-                f"the corpus in {hardware.corpus_folder(track, self._root)} is {sha[:12]}, campaign {campaign.name} "
+                f"the corpus in {corpus_folder(self._root, track.data.corpus)} is {sha[:12]}, campaign {campaign.name} "
                 f"was started on {campaign.data_sha[:12]}: scores on them can't be compared, so this worker takes none "
                 "of its runs. Copy the campaign's corpus there, or remove the folder and start the worker again"
             )

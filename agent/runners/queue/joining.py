@@ -21,6 +21,7 @@ from agent.runners.queue.telling import Tell, Told
 from agent.runners.queue.worker import LEASE_S, Me, Worker
 from agent.store import Store
 from agent.track import Track
+from agent.workspace import own_folder
 from sandbox.policy import LEVELS, Level, reaches
 
 
@@ -51,7 +52,7 @@ def work(
 
     if said.gpus is not None:
         track = shaped(track, said.gpus)
-    folder = root / ".caddie" / f"work-{said.name}"
+    folder = own_folder(root) / f"work-{said.name}"
     folder.mkdir(parents=True, exist_ok=True)
     held = lock.hold(folder / "lock", patience_s=0.0)
     if held is None:

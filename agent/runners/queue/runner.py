@@ -23,11 +23,11 @@ from agent.runners.progress import progress
 from agent.runners.queue import cargo, mirror, rebuild
 from agent.runners.queue.hardware import fits, gpus_of
 from agent.runners.results import order_of, result_of
-from agent.setting import campaign_folder
 from agent.store import Store, blobs, lease, printed, queue, workers
 from agent.store.queue import IN_FLIGHT, JobRow
 from agent.store.workers import Worker
 from agent.track import Track
+from agent.workspace import jobs_folder
 from sandbox import BoxName, Level, Policy
 from sandbox.policy import LEVELS, reaches
 
@@ -63,7 +63,7 @@ class QueueRunner:
             self._own.close()
         self._own, self._store = None, store
         if self._workspace is not None:
-            rebuild.folders(store, campaign, campaign_folder(self._workspace, campaign.name) / "jobs", self._name)
+            rebuild.folders(store, campaign, jobs_folder(self._workspace, campaign.name), self._name)
 
     def close(self) -> None:
         if self._own is not None:

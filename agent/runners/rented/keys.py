@@ -7,13 +7,14 @@ import os
 from pathlib import Path
 
 from agent.errors import MissingError, UserError, to_install
+from agent.workspace import own_folder
 
 
 def private_key(named: str, workspace: Path) -> Path:
     """Made where none is named."""
     if named:
         return Path(named).expanduser()
-    path = workspace / ".caddie" / "rented" / "key"
+    path = own_folder(workspace) / "rented" / "key"
     if not path.exists():
         _make_key(path)
     return path

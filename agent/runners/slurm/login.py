@@ -9,6 +9,7 @@ from pathlib import Path
 from agent.errors import InfraError
 from agent.runners.slurm.settings import Login
 from agent.runners.slurm.shell import MOST, USUAL_S, LocalShell, Said, Shell
+from agent.workspace import hosts_folder
 
 
 def shell_of(name: str, login: Login | None, workspace: Path) -> Shell:
@@ -25,7 +26,7 @@ class LoginShell:
 
         key = Path(login.key).expanduser() if login.key else None
         host = SshHost(f"{name}/login", login.address, login.port, login.user, key)
-        self._link = Link(host, Pins(workspace / ".caddie" / "hosts"))
+        self._link = Link(host, Pins(hosts_folder(workspace)))
         self._thread = Thread(f"ssh {name}")
 
     def run(self, words: Sequence[str], stdin: bytes = b"", *, within_s: float = USUAL_S, most: int = MOST) -> Said:

@@ -30,6 +30,7 @@ from agent.runners.ssh.machines import Machines
 from agent.runners.ssh.mirror import Placed
 from agent.runners.ssh.pins import Pins
 from agent.track import Track
+from agent.workspace import corpora_folder, hosts_folder
 from sandbox import BoxName, Level, Policy
 from sandbox.policy import LEVELS
 
@@ -45,8 +46,8 @@ class SshRunner:
         links: Callable[[SshHost, Pins], Wire] = Link,
     ) -> None:
         """Connects to nothing yet. `links`: how a machine is reached, where that is not over ssh."""
-        self._corpora = workspace / ".caddie" / "data"
-        pins = Pins(workspace / ".caddie" / "hosts")
+        self._corpora = corpora_folder(workspace)
+        pins = Pins(hosts_folder(workspace))
         self.machines = Machines(hosts, f"jobs/{_install(workspace)}", track, lambda host: links(host, pins))
         self._errands: dict[Path, Errand] = {}
 
