@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.cli import opened as at
-from agent.cli.opened import AsJson, CampaignName, emit, opened, workspace
+from agent import named
+from agent.cli.opened import CampaignName, opened
+from agent.cli.printing import AsJson, emit
 from agent.errors import MissingError, to_install
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def connect(
     """Say how a client finds `agent mcp`; or write it down for the client."""
     from agent import clients
 
-    found = clients.connection(client, workspace(), ("--may-approve",) if may_approve else ())
+    found = clients.connection(client, named.workspace(), ("--may-approve",) if may_approve else ())
     done = clients.connect(found) if write else None
     row = {"file": str(found.path), "text": found.text, "command": list(found.command), "written": done}
     emit(row, as_json, lambda: _connected(found, done))
@@ -88,7 +89,7 @@ def lessons(
 
     with opened(campaign) as found, found.store.read() as reads:
         rows = learnt(reads, found.campaign.id)
-        chosen = {at.number(text, "l") for text in only or ()}
+        chosen = {named.number(text, "l") for text in only or ()}
         if to_skill is not None:
             usable = promoting.usable(rows, sorted(chosen))
             drafted = promoting.propose(Repository(found.root), to_skill, usable, found.campaign)

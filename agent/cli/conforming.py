@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from agent.cli.opened import AsJson, emit, here
+from agent import named
+from agent.cli.printing import AsJson, emit
 
 
 def conform(
@@ -28,7 +29,7 @@ def conform(
     from agent import track as tracks
     from agent.report import conformance as report
 
-    root = here()
+    root = named.here()
     chosen, _ = tracks.load(track, root)
     found = conforming.conform(script, chosen, root, lambda words: typer.echo(words, err=True), unsafe=unsafe)
     emit(found, as_json, lambda: report.words(found))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from agent.cli.opened import width
+from agent.cli.printing import width
 from agent.errors import UserError
 
 

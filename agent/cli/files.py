@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.cli.opened import AsJson, CampaignName, emit, opened, width
+from agent.cli.opened import CampaignName, opened
+from agent.cli.printing import AsJson, emit, width
 from agent.errors import UserError
 from agent.workspace import jobs_folder
 

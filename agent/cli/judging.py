@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.cli.opened import AsJson, emit
+from agent import named
+from agent.cli.opened import opened
+from agent.cli.printing import AsJson, emit
 from agent.workspace import corpus_folder, job_folder, own_folder
 
 if TYPE_CHECKING:
@@ -68,18 +70,16 @@ def _exhibits(what: str) -> "Exhibits":
 def _shared(path: Path) -> "Overlap | None":
     """Of the data of this workspace: the corpus of the track that a submission names, else the contest's."""
     from agent import track
-    from agent.cli import opened as at
     from agent.judge import exhibits
     from agent.judge import overlap as overlaps
 
-    named, root = exhibits.track_of(path), at.here()
-    of, _ = track.load(named if named in track.shipped() else CONTEST, root)
+    said, root = exhibits.track_of(path), named.here()
+    of, _ = track.load(said if said in track.shipped() else CONTEST, root)
     return overlaps.here(corpus_folder(root, of.data.corpus), own_folder(root))
 
 
 def _known(path: Path) -> int | None:
     """The run whose folder this is, where the store of this workspace has measured it."""
-    from agent.cli import opened as at
     from agent.errors import UserError
     from agent.judge import exhibits
 
@@ -89,7 +89,7 @@ def _known(path: Path) -> int | None:
     if not (name.startswith("r") and name[1:].isdecimal() and len(name) <= MOST_DIGITS):
         return None
     try:
-        with at.opened(None) as found, found.store.read() as reads:
+        with opened(None) as found, found.store.read() as reads:
             run = reads.run(int(name[1:]))
             ours = job_folder(found.root, reads.campaign_by_id(run.campaign_id).name, run.id)
             mine = ours.resolve() == path.resolve() and reads.measurement(run.id) is not None
@@ -100,14 +100,13 @@ def _known(path: Path) -> int | None:
 
 def _run(what: str) -> "Exhibits":
     from agent import track
-    from agent.cli import opened as at
     from agent.judge import exhibits, hidden
     from agent.judge import overlap as overlaps
     from agent.judge.rules.ruling import Limits
     from agent.steps.hidden import baseline
 
-    with at.opened(None) as found, found.store.read() as reads:
-        run = at.run(reads, what)
+    with opened(None) as found, found.store.read() as reads:
+        run = named.run(reads, what)
         campaign = reads.campaign_by_id(run.campaign_id)
         measured = reads.measurement(run.id)
         proposal = reads.proposal(run.proposal_id)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.cli import opened as at
-from agent.cli.opened import AsJson, AtWork, CampaignName, coloured, emit, opened
+from agent import named
+from agent.cli.opened import AtWork, CampaignName, opened
+from agent.cli.printing import AsJson, coloured, emit
 from agent.errors import UserError, did_you_mean
 from agent.workspace import job_folder
 
@@ -62,7 +63,7 @@ def runs(
     from agent.report import tables
 
     with opened(campaign) as found, found.store.read() as reads:
-        one = at.proposal(reads, proposal) if proposal else None
+        one = named.proposal(reads, proposal) if proposal else None
         owner = one.campaign_id if one else found.campaign.id
         rows = tables.runs(reads, owner, one.id if one else None)[-last:]
         emit(rows, as_json, lambda: tables.runs_words(rows))
@@ -81,15 +82,15 @@ def show(
 
     with opened(None) as found, found.store.read() as reads:
         if transcript:
-            talks = talk.transcript(reads, at.proposal(reads, what))
+            talks = talk.transcript(reads, named.proposal(reads, what))
             emit(talks, as_json, lambda: talk.transcript_words(talks))
         elif not what.strip().lower().lstrip("prl").isdigit():
             raise UserError(f"{what!r} is neither a proposal (p12) nor a run (r34)")
         elif what.strip().lower().startswith("r"):
-            run = tables.run(reads, at.run(reads, what).id)
+            run = tables.run(reads, named.run(reads, what).id)
             emit(run, as_json, lambda: tables.run_words(run))
         else:
-            proposal = tables.proposal(reads, at.proposal(reads, what).id)
+            proposal = tables.proposal(reads, named.proposal(reads, what).id)
             emit(proposal, as_json, lambda: tables.proposal_words(proposal))
 
 
@@ -101,7 +102,7 @@ def diff(proposal: ProposalId, as_json: AsJson = False) -> None:
     from agent.report.words import plain
 
     with opened(None) as found, found.store.read() as reads:
-        one = at.proposal(reads, proposal)
+        one = named.proposal(reads, proposal)
         if one.baseline_id is None and not as_json:
             raise UserError(f"p{one.id} has no diff: it is the base, what the others change (commit {one.commit})")
         row = {"proposal": f"p{one.id}", "commit": one.commit, "diff": one.diff, "edits": "" if one.diff else one.edits}
@@ -124,11 +125,11 @@ def log(
 
     with opened(campaign) as found, found.store.read() as reads:
         if what is not None and what.strip().lower().startswith("r"):
-            lines = _printed(found, reads, at.run(reads, what), of)[-last:]
+            lines = _printed(found, reads, named.run(reads, what), of)[-last:]
             emit(lines, as_json, lambda: "\n".join(lines) or "the run has printed nothing, or its log is gone")
             return
         if what is not None:
-            one = at.proposal(reads, what)
+            one = named.proposal(reads, what)
             events = tables.events_of(reads, one.campaign_id, one.id)[-last:]
         else:
             events = reads.newest_events(found.campaign.id, last)
@@ -169,7 +170,7 @@ def lineage(
     from agent.report import tables
 
     with opened(campaign) as found, found.store.read() as reads:
-        last = at.proposal(reads, proposal).id if proposal else reads.head(found.campaign.id).id
+        last = named.proposal(reads, proposal).id if proposal else reads.head(found.campaign.id).id
         rows = tables.lineage(reads, last)
         emit(rows, as_json, lambda: tables.lineage_words(rows))
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.cli.opened import AsJson, emit, here
+from agent import named
+from agent.cli.printing import AsJson, emit
 from agent.errors import MissingError, TrackError, UserError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def doctor(
     """
     from agent.report import doctor as report
 
-    checks = report.examine(here(), probe=probe)
+    checks = report.examine(named.here(), probe=probe)
     emit(checks, as_json, lambda: report.words(checks))
     broken = [check.what for check in checks if check.state == "bad"]
     if broken and as_json:  # what is broken is said already, and a second text would spoil the first
@@ -41,7 +42,7 @@ def tracks(
     from agent import hardware, track
     from agent.report import tracks as report
 
-    root = here()
+    root = named.here()
     if name is not None:
         found, _ = track.load(name, root)
         missing = hardware.missing(found, root)
@@ -83,7 +84,7 @@ def skills(
     """
     from agent import skills as known
 
-    where = folder or known.folder_of(here())
+    where = folder or known.folder_of(named.here())
     if install is not None:
         _install(where, install, user, force, as_json)
     elif lint:
@@ -104,7 +105,7 @@ def skills(
 def _install(source: Path, client: str, user: bool, force: bool, as_json: bool) -> None:
     from agent import clients
 
-    into = clients.skills_folder(client, here(), user=user)
+    into = clients.skills_folder(client, named.here(), user=user)
     copied = clients.install(source, into, force=force)
     kept = [one for one in copied if one.done == "kept"]
     count = {done: sum(one.done == done for one in copied) for done in ("new", "replaced", "same", "kept")}

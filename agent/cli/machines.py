@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from agent.cli.opened import AsJson, CampaignName, emit, opened
+from agent.cli.opened import CampaignName, opened
+from agent.cli.printing import AsJson, emit
 from agent.errors import UserError, did_you_mean
 
 

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from agent.cli.opened import AsJson, emit, here
+from agent import named
+from agent.cli.printing import AsJson, emit
 
 if TYPE_CHECKING:
     from agent.llm.config import Config
@@ -21,7 +22,7 @@ def models(as_json: AsJson = False) -> None:
 
     from agent.llm.config import load, places
 
-    root = here()
+    root = named.here()
     config = load(root, os.environ)
     written = [str(place) for place in places(root, os.environ)]
     data = {**asdict(config), "places": written}

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.cli import opened as at
-from agent.cli.opened import AsJson, CampaignName, emit, opened
+from agent import named
+from agent.cli.opened import CampaignName, opened
+from agent.cli.printing import AsJson, emit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +31,7 @@ def rejudge(
 
     with opened(campaign) as found:
         with found.store.read() as reads:
-            ids = [at.run(reads, text).id for text in run or ()]
+            ids = [named.run(reads, text).id for text in run or ()]
             owner = reads.campaign_by_id(reads.run(ids[0]).campaign_id) if ids and campaign is None else found.campaign
         runs = judging.chosen(found.store, owner, ids)
         done: list[Again] = []

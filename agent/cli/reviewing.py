@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from agent.cli import opened as at
-from agent.cli.opened import AsJson, CampaignName, coloured, emit, opened
+from agent import named
+from agent.cli.opened import CampaignName, opened
+from agent.cli.printing import AsJson, coloured, emit
 from agent.errors import EditError, UserError
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _waiting(found: "Opened", wanted: list[str]) -> "list[Pending]":
     with found.store.read() as reads:
         track = parse(found.campaign.track_toml, "the campaign's track")
         waiting = queue.pending(reads, found.campaign.id, _run_s(reads, found.campaign.id, track), track)
-        asked = [at.proposal(reads, text) for text in wanted]
+        asked = [named.proposal(reads, text) for text in wanted]
     for one in asked:
         if one.state != "awaiting_review":
             raise UserError(f"p{one.id} doesn't wait for review: it is {one.state}")

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.cli.opened import AsJson, emit, opened, say, width
+from agent import named
+from agent.cli.opened import opened
+from agent.cli.printing import AsJson, emit, say, width
 from agent.errors import LeftError, UserError
 from agent.report import heard
 
@@ -139,13 +141,12 @@ def resume(
     if wait and detach:
         raise UserError("--wait and --detach: a controller that stands by stays in its terminal; say one of them")
     if wait:
-        from agent.cli.opened import workspace
         from agent.cli.standby import stand_by
 
         def lead(name: str) -> None:
             _work(campaigns.resume(name, Path.cwd(), tell), False, as_json)
 
-        stand_by(campaign, workspace(), lead, partial(_ended_elsewhere, as_json=as_json), tell)
+        stand_by(campaign, named.workspace(), lead, partial(_ended_elsewhere, as_json=as_json), tell)
         return
     _work(campaigns.resume(campaign, Path.cwd(), tell), detach, as_json)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from agent.cli.opened import chosen
+from agent import named
 from agent.errors import BusyError, InfraError, MissingError, StoreError
 
 LOOK_S = 1.0
@@ -53,7 +53,7 @@ def _name(said: str | None, root: Path) -> str:
     from agent.store import where
 
     with closing(where.opened(root)) as store, store.read() as reads:
-        return chosen(said, reads.campaigns()).name
+        return named.campaign(said, reads.campaigns()).name
 
 
 def _look(name: str, root: Path) -> tuple[Found, str]:
@@ -61,7 +61,7 @@ def _look(name: str, root: Path) -> tuple[Found, str]:
     from agent.store.lease import holder
 
     with closing(where.opened(root)) as store, store.read() as reads:
-        campaign = chosen(name, reads.campaigns())
+        campaign = named.campaign(name, reads.campaigns())
         who = holder(reads.connection, f"campaign {name}")
     if who is not None:
         return Found.LED, who

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.cli import opened as at
-from agent.cli.opened import AsJson, emit, opened
+from agent import named
+from agent.cli.opened import opened
+from agent.cli.printing import AsJson, emit
 from agent.errors import UserError, did_you_mean
 from agent.workspace import jobs_folder
 
@@ -138,8 +139,8 @@ def _rule(text: str) -> "Rule":
 def _proposal(reads: "Reads", text: str) -> "Proposal":
     """p12, 12, or the proposal of r34."""
     if text.strip().lower().startswith("r"):
-        return reads.proposal(at.run(reads, text).proposal_id)
-    return at.proposal(reads, text)
+        return reads.proposal(named.run(reads, text).proposal_id)
+    return named.proposal(reads, text)
 
 
 def _of_store(text: str) -> "Side":
@@ -150,7 +151,7 @@ def _of_store(text: str) -> "Side":
     with opened(None) as found, found.store.read() as reads:
         proposal = _proposal(reads, text)
         if text.lower().startswith("r"):
-            run = at.run(reads, text)
+            run = named.run(reads, text)
             scored = reads.scored(proposal.campaign_id, proposal_id=proposal.id, documents=False)
             return _side(text, [one for one in scored if one.run.id == run.id])
         campaign = reads.campaign_by_id(proposal.campaign_id)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.cli.opened import chosen, here, say
+from agent import named
+from agent.cli.printing import say
 from agent.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def work(
     from agent.runners.queue import joining
     from agent.store import open_store, where
 
-    root = (folder or here()).absolute()
+    root = (folder or named.here()).absolute()
     store = open_store(where.place(root), create=where.server() is not None)
     try:
         found = _campaign(store, campaign, wanted=track is None)
@@ -72,7 +73,7 @@ def _campaign(store: "Store", name: str | None, *, wanted: bool) -> "Campaign | 
         raise UserError(
             "the store holds no campaign yet, so say which track this machine shall be ready for: --track NAME"
         )
-    return chosen(name, campaigns) if wanted else None
+    return named.campaign(name, campaigns) if wanted else None
 
 
 def _track(campaign: "Campaign | None", name: str | None, root: Path) -> "Track":

@@ -6,8 +6,8 @@ Takes the name of a campaign, or none for the latest; gives what tools work with
 import threading
 from dataclasses import replace
 
+from agent import named
 from agent import track as tracks
-from agent.cli.opened import chosen, workspace
 from agent.errors import UserError
 from agent.store import Store, where
 from agent.tools import Desk
@@ -29,10 +29,10 @@ class Workplace:
     def desk(self) -> Desk:
         """The campaign as it is now. What was tried out stays with it from call to call."""
         with self._lock:
-            root = workspace()
+            root = named.workspace()
             self._store = self._store or where.opened(root)
             with self._store.read() as reads:
-                campaign = chosen(self._name, reads.campaigns())
+                campaign = named.campaign(self._name, reads.campaigns())
             if self._desk is None or self._desk.campaign.id != campaign.id:
                 track = tracks.parse(campaign.track_toml, f"track of {campaign.name}")
                 corpus = corpus_folder(root, track.data.corpus)

@@ -3,7 +3,6 @@
 Takes names as a model writes them (p12, r34); gives rows of this store, or UserError with what was meant.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from agent.errors import UserError
 from agent.job.folder import JobPaths
+from agent.named import number
 from agent.rebase import Basis, basis
 from agent.records import Campaign, Proposal, Run
 from agent.tools.dry_run import DryRuns
@@ -20,9 +20,6 @@ from agent.workspace import job_folder
 if TYPE_CHECKING:
     from agent.store import Reads, Store
     from agent.worktree import Repository
-
-_ID = re.compile(r"([pr]?)(\d{1,9})", re.ASCII)
-_WHAT = {"p": "a proposal", "r": "a run"}
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ def on_head(desk: Desk, source: Proposal) -> Basis:
 
 
 def a_proposal(reads: "Reads", text: str) -> Proposal:
-    wanted = _number(text, "p")
+    wanted = number(text, "p", lambda name: ": write p12")
     try:
         return reads.proposal(wanted)
     except UserError as error:
@@ -60,7 +57,7 @@ def a_proposal(reads: "Reads", text: str) -> Proposal:
 
 
 def a_run(reads: "Reads", text: str) -> Run:
-    wanted = _number(text, "r")
+    wanted = number(text, "r", lambda name: ": write r12")
     try:
         return reads.run(wanted)
     except UserError as error:
@@ -74,12 +71,3 @@ def is_run(text: str) -> bool:
 def job_of(desk: Desk, reads: "Reads", run: Run) -> JobPaths:
     owner = reads.campaign_by_id(run.campaign_id)
     return JobPaths(job_folder(desk.root, owner.name, run.id))
-
-
-def _number(text: str, letter: str) -> int:
-    found = _ID.fullmatch(text.strip().lower())
-    if found is None:
-        raise UserError(f"{text!r} is not {_WHAT[letter]}: write {letter}12")
-    if found[1] not in ("", letter):
-        raise UserError(f"{text!r} is {_WHAT[found[1]]}, not {_WHAT[letter]}: write {letter}12")
-    return int(found[2])
