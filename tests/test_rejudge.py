@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from agent import reach
+from agent import pruning, reach
 from agent import rejudge as judging
 from agent import track as tracks
-from agent.cli import pruning
 from agent.cli.rejudge import words
 from agent.errors import BusyError, MissingError, UserError
 from agent.job.folder import JobPaths, JobResult, JobSpec, Phase

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from agent import standby
 from agent import track as tracks
-from agent.cli import standby
 from agent.errors import BusyError, StoreError, UserError
 from agent.job import lock
 from agent.report.heard import UNREAD

@@ -134,7 +134,7 @@ def prune(
     The oldest go first, until what is left fits under the cap. Artifacts of the lineage, the frontier and
     near misses always stay, and so do all rows, diffs and logs.
     """
-    from agent.cli.pruning import delete, plan, words
+    from agent.pruning import delete, plan, words
 
     with opened(campaign) as found:
         with found.store.read() as reads:

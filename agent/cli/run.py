@@ -141,7 +141,7 @@ def resume(
     if wait and detach:
         raise UserError("--wait and --detach: a controller that stands by stays in its terminal; say one of them")
     if wait:
-        from agent.cli.standby import stand_by
+        from agent.standby import stand_by
 
         def lead(name: str) -> None:
             _work(campaigns.resume(name, Path.cwd(), tell), False, as_json)
@@ -177,7 +177,7 @@ def stop(
 
 def _work(setting: "Setting", detach: bool, as_json: bool) -> None:
     if detach:
-        from agent.cli.detach import detach as in_background
+        from agent.detach import detach as in_background
 
         begun = in_background(setting)
         emit(begun, as_json, begun.words)

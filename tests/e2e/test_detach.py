@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.cli import detach, run
+from agent import detach
+from agent.cli import run
 from agent.errors import CaddieError
 from agent.runners import cores
 from tests.e2e import world
@@ -71,6 +72,6 @@ sys.exit("the provider refuses the key")
 def test_one_that_leads_and_can_not_begin_is_no_success(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = root.parent / "leads.py"
     program.write_text(LEADS)
-    monkeypatch.setenv("PYTHONPATH", str(Path(detach.__file__).parents[2]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(detach.__file__).parents[1]))
     with pytest.raises(CaddieError, match="the provider refuses the key"):
         background(root, monkeypatch, f"exec '{sys.executable}' '{program}'")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.cli import pruning
+from agent import pruning
 from agent.errors import InfraError
 from agent.job import lock
 from agent.job.reading import open_below, read_ends, read_plain, read_small

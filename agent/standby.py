@@ -9,10 +9,9 @@ from contextlib import closing
 from enum import Enum
 from pathlib import Path
 
-import typer
-
 from agent import named
 from agent.errors import BusyError, InfraError, MissingError, StoreError
+from trainer.data.place import Say
 
 LOOK_S = 1.0
 Lead = Callable[[str], None]
@@ -25,7 +24,7 @@ class Found(Enum):
     OVER = "it has ended"
 
 
-def stand_by(name: str | None, root: Path, lead: Lead, ended: Ended, say: Callable[[str], None] = typer.echo) -> None:
+def stand_by(name: str | None, root: Path, lead: Lead, ended: Ended, say: Say = print) -> None:
     """Whoever leads may die, or be cut off from the store, and so may this one: then it stands by again.
 
     `ended` is told the campaign and how it ended, where somebody else led it to its end.
