@@ -17,6 +17,8 @@ from agent.job.folder import JobPaths, JobResult, JobSpec
 from agent.job.reading import read_plain, read_small, there
 from agent.job.removal import remove
 from agent.judge import JUDGE_VERSION
+from agent.judge.beside.clocks import clocked
+from agent.judge.beside.hidden import watched
 from agent.judge.measure import MARKS, measure
 from agent.judge.rules import signs
 from agent.judge.session import MAX_CODE
@@ -24,8 +26,6 @@ from agent.judge.task import Auditing
 from agent.records import Campaign, Measurement, Run
 from agent.runners import Runner
 from agent.runners.order import Order, place
-from agent.steps.clocks import clocked
-from agent.steps.hidden import watched
 from agent.store import Store
 from agent.store.lease import hold
 from agent.tables import GRACE_S

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from agent.job.folder import JobPaths
+from agent.judge.beside.clocks import clocked
 from agent.records import Finding, Measurement, Proposal, Run
-from agent.steps.clocks import clocked
 from agent.store import open_store
 from agent.track import parse, shipped
 from tests.filling import add_base, add_campaign, add_idea, add_measured

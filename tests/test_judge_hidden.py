@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agent.judge.beside.hidden import watched, worth
 from agent.judge.hidden import LEAST, Gap, excluded, findings, gap, ranks_apart, settled, share
 from agent.records import Measurement, Proposal
-from agent.steps.hidden import watched, worth
 from agent.store import Store
 from tests import filling
 from tests.candidates import honest

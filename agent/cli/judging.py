@@ -102,8 +102,8 @@ def _run(what: str) -> "Exhibits":
     from agent import track
     from agent.judge import exhibits, hidden
     from agent.judge import overlap as overlaps
+    from agent.judge.beside.hidden import baseline
     from agent.judge.rules.ruling import Limits
-    from agent.steps.hidden import baseline
 
     with opened(None) as found, found.store.read() as reads:
         run = named.run(reads, what)

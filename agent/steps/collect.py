@@ -7,14 +7,14 @@ from typing import NamedTuple
 from agent import budget
 from agent.errors import InfraError
 from agent.job.folder import JobPaths, JobResult
+from agent.judge.beside.clocks import clocked
+from agent.judge.beside.hidden import watched
 from agent.judge.measure import measure
 from agent.judge.rules import signs
 from agent.records import Amount, Run, RunState
 from agent.runners import LATER, NEW, began_on, ended, lease_of
 from agent.setting import Setting, known
 from agent.steps import losses, rescore
-from agent.steps.clocks import clocked
-from agent.steps.hidden import watched
 from agent.steps.launch import reserved_s, submit
 from agent.store import Tx
 from agent.store.rows import now

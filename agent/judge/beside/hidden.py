@@ -1,4 +1,4 @@
-"""judge -> store: looks at a fresh measurement beside those of the run's baseline, and of the campaign's base.
+"""Hidden documents of a fresh measurement, beside those of the run's baseline and of the campaign's base.
 
 Takes the store's reads, a run and its measurement; gives the measurement with what was found.
 """
@@ -6,13 +6,16 @@ Takes the store's reads, a run and its measurement; gives the measurement with w
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from agent.judge import hidden
 from agent.records import Measurement, Run
-from agent.store import Reads
+
+if TYPE_CHECKING:
+    from agent.store import Reads
 
 
-def watched(reads: Reads, run: Run, measurement: Measurement, min_gain: float) -> Measurement:
+def watched(reads: "Reads", run: Run, measurement: Measurement, min_gain: float) -> Measurement:
     """The same rung and text only: others are never compared. A baseline may have smuggled in what nobody looks at,
     and then every generation may again; the base was there before any model wrote."""
     theirs, base = baseline(reads, run, measurement), since(reads, run, measurement)
@@ -20,14 +23,14 @@ def watched(reads: Reads, run: Run, measurement: Measurement, min_gain: float) -
     return replace(measurement, findings=(*measurement.findings, *found)) if found else measurement
 
 
-def baseline(reads: Reads, run: Run, measurement: Measurement) -> list[Measurement]:
+def baseline(reads: "Reads", run: Run, measurement: Measurement) -> list[Measurement]:
     """What its documents are compared with."""
     if not measurement.hidden_nats or run.baseline_id is None:
         return []
     return _of(reads, run, measurement, run.baseline_id)
 
 
-def since(reads: Reads, run: Run, measurement: Measurement) -> list[Measurement]:
+def since(reads: "Reads", run: Run, measurement: Measurement) -> list[Measurement]:
     """The campaign's base, where that is not its baseline."""
     if not measurement.hidden_nats or run.baseline_id is None:
         return []
@@ -41,7 +44,7 @@ def worth(min_gain: float, baseline: Sequence[Measurement]) -> float:
     return min(hidden.LEAST, min_gain / fmean(scores)) if scores and min_gain > 0 else hidden.LEAST
 
 
-def _of(reads: Reads, run: Run, measurement: Measurement, proposal_id: int) -> list[Measurement]:
+def _of(reads: "Reads", run: Run, measurement: Measurement, proposal_id: int) -> list[Measurement]:
     return [
         one.measurement
         for one in reads.scored(run.campaign_id, proposal_id=proposal_id)

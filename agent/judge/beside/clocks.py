@@ -1,4 +1,4 @@
-"""judge -> store: looks at what a run's own clock leaves out of ours, beside what the campaign's base does.
+"""What a run's own clock leaves out of ours, beside what the campaign's base leaves out.
 
 Takes the store's reads, a track, a run and its measurement, and where job folders lie; gives the measurement with what
 was found. The clocks of scripts are in their logs, which are kept.
@@ -7,18 +7,23 @@ was found. The clocks of scripts are in their logs, which are kept.
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent.job.folder import JobPaths
 from agent.job.reading import read_ends
 from agent.judge import allowed, logs, measure
 from agent.records import Measurement, Run
-from agent.store import Reads
 from agent.track import Track
+
+if TYPE_CHECKING:
+    from agent.store import Reads
 
 MOST = 8  # runs of the base, the newest ones
 
 
-def clocked(reads: Reads, track: Track, run: Run, measurement: Measurement, job: Callable[[int], Path]) -> Measurement:
+def clocked(
+    reads: "Reads", track: Track, run: Run, measurement: Measurement, job: Callable[[int], Path]
+) -> Measurement:
     """The same rung and class of machine only: others start and write at another pace."""
     known = [one for one in measurement.findings if one.rule == "train_clock"]
     limit, took = track.limits.train_clock_s, measurement.train_wall_s
@@ -30,7 +35,7 @@ def clocked(reads: Reads, track: Track, run: Run, measurement: Measurement, job:
     return replace(measurement, findings=(*measurement.findings, *found))
 
 
-def _usual(reads: Reads, run: Run, job: Callable[[int], Path]) -> list[float]:
+def _usual(reads: "Reads", run: Run, job: Callable[[int], Path]) -> list[float]:
     """Of the base, which nobody has tuned to this: each head may leave out a little more than the one before. Where it
     never ran like this, of the baseline. Of runs before this one, so that the answer stays the same."""
     baseline = run.baseline_id or reads.proposal(run.proposal_id).baseline_id
@@ -40,7 +45,7 @@ def _usual(reads: Reads, run: Run, job: Callable[[int], Path]) -> list[float]:
     return _of(reads, run, base, job) or _of(reads, run, baseline, job)
 
 
-def _of(reads: Reads, run: Run, proposal_id: int, job: Callable[[int], Path]) -> list[float]:
+def _of(reads: "Reads", run: Run, proposal_id: int, job: Callable[[int], Path]) -> list[float]:
     runs = [
         (one.run.id, one.measurement.train_wall_s)
         for one in reads.scored(run.campaign_id, proposal_id=proposal_id, documents=False)
