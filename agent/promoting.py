@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 from agent import skills
 from agent.errors import UserError
 from agent.records import Campaign
-from agent.report.words import line
 from agent.store.lessons import Lesson
+from agent.words import line
 from agent.worktree import Repository, message
 
 

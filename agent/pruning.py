@@ -13,9 +13,9 @@ from pathlib import Path
 from agent.job.folder import JobPaths
 from agent.job.removal import remove
 from agent.records import Run
-from agent.report.words import size
 from agent.states import FINAL
 from agent.store import Reads
+from agent.words import size
 
 HEADS = frozenset({"promoted", "reverted"})
 BETTER = frozenset({"worse", "inconclusive", "unfunded", "oversize"})  # if the gain says so

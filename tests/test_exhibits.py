@@ -22,7 +22,7 @@ from agent.judge.rules import rulings
 from agent.judge.submission import script_of
 from agent.records import Audited, Finding
 from agent.report import judged, judged_terminal
-from agent.report.words import plain
+from agent.words import plain
 from sandbox.limits import Exit
 from tests import filling
 from tests.contest_logs import EXACT, LOSS, log

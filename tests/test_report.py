@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.text import Text
 
-from agent import hardware
-from agent.report import doctor, words
+from agent import hardware, words
+from agent.report import doctor
 from agent.report.export import COLUMNS, export
 from agent.report.live import LiveView, render, scene, snapshot
 from agent.report.points import Picture, picture

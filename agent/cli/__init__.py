@@ -95,7 +95,7 @@ def _as_json(error: str, code: int) -> None:
 
 
 def _red(text: str) -> None:
-    from agent.report.words import colourful, plain
+    from agent.words import colourful, plain
 
     shown = plain(text)
     print(f"\x1b[31m{shown}\x1b[0m" if colourful(sys.stderr) else shown, file=sys.stderr)

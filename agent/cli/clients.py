@@ -102,7 +102,7 @@ def lessons(
 
 
 def _lesson(one: "Lesson") -> str:
-    from agent.report.words import line
+    from agent.words import line
 
     marked = f"  [contradicted by l{one.contradicted_by}]" if one.contradicted_by is not None else ""
     runs = ", ".join(f"r{run}" for run in one.runs)

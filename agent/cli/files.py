@@ -29,7 +29,7 @@ def plot(
     """
     from agent.report.points import picture
     from agent.report.terminal import for_terminal
-    from agent.report.words import colourful
+    from agent.words import colourful
 
     with opened(campaign) as found:
         with found.store.read() as reads:
@@ -111,7 +111,7 @@ def adopt(campaign: CampaignName = None, as_json: AsJson = False) -> None:
     A plain `git merge`, and only in a clean checkout.
     """
     from agent import sharing
-    from agent.report.words import plain
+    from agent.words import plain
     from agent.worktree import Repository
 
     with opened(campaign) as found:

@@ -35,7 +35,7 @@ def judge(
     rule is broken or the package is; flags leave it 0.
     """
     from agent.report import judged
-    from agent.report.words import colourful
+    from agent.words import colourful
 
     found = judged.report(_exhibits(what))
     if not as_json and colourful(sys.stdout):

@@ -99,7 +99,7 @@ def diff(proposal: ProposalId, as_json: AsJson = False) -> None:
 
     The diffs of losers are kept too, and the edits of what did not apply.
     """
-    from agent.report.words import plain
+    from agent.words import plain
 
     with opened(None) as found, found.store.read() as reads:
         one = named.proposal(reads, proposal)
@@ -138,8 +138,8 @@ def log(
 
 def _printed(found: "Opened", reads: "Reads", run: "Run", of: str) -> list[str]:
     from agent.job.folder import JobPaths
-    from agent.report.words import plain
     from agent.runners.progress import tail
+    from agent.words import plain
 
     owner = reads.campaign_by_id(run.campaign_id)
     paths = JobPaths(job_folder(found.root, owner.name, run.id))

@@ -30,7 +30,7 @@ def models(as_json: AsJson = False) -> None:
 
 
 def _words(config: "Config", places: list[str]) -> str:
-    from agent.report.words import plain, table
+    from agent.words import plain, table
 
     header = (
         "model",

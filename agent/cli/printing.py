@@ -33,7 +33,7 @@ def say(words: str, *, err: bool = False) -> None:
 
 def coloured(diff: str) -> str:
     """A diff as it is, or in colours."""
-    from agent.report.words import colourful
+    from agent.words import colourful
 
     if not colourful(sys.stdout):
         return diff

@@ -44,7 +44,7 @@ def rejudge(
 
 
 def line(one: "Again") -> str:
-    from agent.report import words as text
+    from agent import words as text
 
     took = f"  ({one.seconds:.0f} s)" if one.seconds else ""
     return f"{one.run:>5} {one.proposal:>4}  {one.state:<12} {text.line(one.words, 160)}{took}"

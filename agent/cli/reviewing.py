@@ -214,7 +214,7 @@ def _row(item: "Pending") -> dict[str, object]:
 
 
 def _listed(waiting: "list[Pending]") -> str:
-    from agent.report.words import line, table
+    from agent.words import line, table
 
     if not waiting:
         return "nothing waits for review"
@@ -228,7 +228,7 @@ def _listed(waiting: "list[Pending]") -> str:
 
 def _card(item: "Pending", place: str) -> str:
     """One idea, with all that a person needs for an answer."""
-    from agent.report.words import colourful, duration, line, plain
+    from agent.words import colourful, duration, line, plain
 
     one = item.proposal
     risk = line(", ".join(one.risk), 300) or "none seen"

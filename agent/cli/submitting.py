@@ -85,7 +85,7 @@ def package(
     from agent.report import package as packages
     from agent.report import sides
     from agent.report.gates import Wanted
-    from agent.report.words import line
+    from agent.words import line
 
     old = sides.side(against or (), _of_store)
     with opened(None) as found, found.store.read() as reads:

@@ -9,10 +9,9 @@ import re
 import unicodedata
 from itertools import count
 
-from agent.report.words import line
+from agent.words import line, without_escapes
 
 MOST = 400_000  # characters
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]P^_X][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _SPECIAL = re.compile(r"[^\n\t\x20-\x7e]")
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 # Letters and marks that are drawn as nothing: fillers, joiners, selectors of variants.
@@ -32,7 +31,7 @@ def fence(label: str, text: str, *, most: int = MOST) -> str:
 
 def visible(text: str) -> str:
     """Without terminal escapes; characters that are not seen, or turn the direction of reading, are spelt out."""
-    return _SPECIAL.sub(_spelt, _ESCAPES.sub("", text.replace("\r\n", "\n")))
+    return _SPECIAL.sub(_spelt, without_escapes(text))
 
 
 def _spelt(found: re.Match[str]) -> str:

@@ -24,7 +24,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from agent.context.fence import fence, visible
 from agent.errors import UserError
-from agent.report.words import line
+from agent.words import line
 
 FOLDER = "prompts"
 

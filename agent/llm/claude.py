@@ -12,7 +12,7 @@ from pathlib import Path
 from agent.llm import Answer, ModelError, Question, Said, Usage, spoken
 from agent.llm.program import Ended
 from agent.llm.ways import LASTING, OURS, Json, Start, count, failed, json_object, unread
-from agent.report.words import line
+from agent.words import line
 
 REQUESTS = 4  # where an answer gets too long, it asks on by itself, three times
 OVERHEAD = 4_000  # bytes that it adds to a question

@@ -12,7 +12,7 @@ from pathlib import Path
 from agent.llm import Answer, ModelError, Question, Said, Usage, spoken
 from agent.llm.program import Ended
 from agent.llm.ways import LASTING, OURS, Json, Start, count, failed, json_object, unread, why
-from agent.report.words import line
+from agent.words import line
 
 OVERHEAD = 16_000  # bytes that it adds to a question
 # What else it would offer to the model, which could read any file of this machine.

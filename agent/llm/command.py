@@ -20,7 +20,7 @@ from agent.llm.program import Ended, HolderFailed
 from agent.llm.redact import GONE, Redactor
 from agent.llm.values import clean_text
 from agent.llm.ways import Plain, Way
-from agent.report.words import line
+from agent.words import line
 
 TIMEOUT_S = 600.0
 MOST_OUTPUT = 32_000

@@ -12,7 +12,7 @@ from typing import Protocol
 from agent.llm import Answer, ModelError, Question, Said, Usage, spoken
 from agent.llm.program import Ended
 from agent.llm.values import tokens
-from agent.report.words import line, plain
+from agent.words import line, plain
 
 Json = Mapping[str, object]
 

@@ -19,11 +19,11 @@ from agent.mcp.proposing import Proposed, planner_name, propose
 from agent.mcp.workplace import START, Workplace
 from agent.report import status as standing
 from agent.report import tables
-from agent.report.words import line
 from agent.tools import Desk, arguments
 from agent.tools.arguments import Arguments
 from agent.tools.desk import a_proposal
 from agent.tools.window import bounded
+from agent.words import line
 
 
 class Nothing(Arguments):

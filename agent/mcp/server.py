@@ -25,8 +25,8 @@ from agent.llm import Call, Result, Tool
 from agent.mcp.guide import guide
 from agent.mcp.research import Research
 from agent.mcp.workplace import Workplace
-from agent.report.words import line
 from agent.tools import TOOLS, Toolbox
+from agent.words import line
 
 Context = ServerRequestContext[Any, Any]
 T = TypeVar("T")

@@ -6,7 +6,7 @@ Takes a `Conformance`; gives text. What a candidate wrote is shown without contr
 import textwrap
 
 from agent.judge.contract import ASKS, FIXES, Clause, Conformance
-from agent.report.words import plain
+from agent.words import plain
 
 SIGNS = {"holds": "holds", "broken": "BROKEN", "untested": "-"}
 WIDTH = 108

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from agent.errors import UserError, did_you_mean
 from agent.report.costs import Costs, Gain, Line
 from agent.report.drawing import BLUE, FAINT, GREEN, GREY, INK, ORANGE, style, tag
-from agent.report.words import line, table
+from agent.words import line, table
 
 FORMATS = ("png", "svg", "pdf")
 LEAST_BARS = 5

@@ -16,8 +16,8 @@ from agent.report.points import picture
 from agent.report.recording import Recording, load
 from agent.report.replay import Playing, stage
 from agent.report.summary import figures
-from agent.report.words import duration, line
 from agent.store.lease import hold
+from agent.words import duration, line
 
 SHIPPED = "demo.jsonl.gz"
 TURN_S = 0.2  # between two looks at the clock

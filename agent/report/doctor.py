@@ -18,9 +18,9 @@ import psutil
 from agent import hardware, track
 from agent.errors import CaddieError, StoreError
 from agent.report.tracks import known
-from agent.report.words import line, size
 from agent.store import where
 from agent.store.mounts import network_file_system_of
+from agent.words import line, size
 from agent.workspace import corpus_folder, own_folder
 from sandbox.names import FORGETTING, MAY_OUTLIVE, TRACELESS
 from sandbox.policy import Level, Policy, reaches

@@ -13,9 +13,9 @@ from typing import Literal
 from agent.records import Proposal
 from agent.report.figures import counted
 from agent.report.status import head_bpb
-from agent.report.words import duration, line, markdown
 from agent.store import Reads, Scored
 from agent.track import parse
+from agent.words import duration, line, markdown
 
 Format = Literal["md", "csv", "jsonl"]
 COLUMNS = (

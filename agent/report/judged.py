@@ -12,8 +12,8 @@ from agent.judge.rules import Ruling, rulings
 from agent.judge.rules.ruling import Log
 from agent.judge.submission import Problem, Table
 from agent.records import Finding, Measurement
-from agent.report.words import line, table
-from agent.report.words import size as in_words
+from agent.words import line, table
+from agent.words import size as in_words
 
 Verdict = Literal["invalid", "flagged", "clean"]
 TITLES: dict[Verdict, str] = {"invalid": "INVALID", "flagged": "FLAGGED", "clean": "NO FAULT FOUND"}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from agent.report.judged import TITLES, WIDE, Report, Verdict
-from agent.report.words import line, table
+from agent.words import line, table
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

@@ -17,9 +17,9 @@ from agent.records import Event, Run
 from agent.report import heard
 from agent.report import status as report
 from agent.report.tables import event_lines
-from agent.report.words import duration, markup
 from agent.runners.progress import progress
 from agent.store import Reads, Store
+from agent.words import duration, markup
 
 if TYPE_CHECKING:
     from rich.console import Console, JustifyMethod, RenderableType

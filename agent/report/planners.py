@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from agent import calibration
 from agent.calibration import Row
 from agent.planner import bandit
-from agent.report.words import table
 from agent.store import Reads
 from agent.store.promises import REMEMBERED, paid, promises
+from agent.words import table
 
 
 @dataclass(frozen=True)

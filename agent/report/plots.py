@@ -29,7 +29,7 @@ from agent.report.drawing import (
     tag,
 )
 from agent.report.points import Node, Picture, Standing
-from agent.report.words import line
+from agent.words import line
 
 RUN_LOOKS: dict[Standing, Look] = {
     "valid": Look(GREY, "o", "a run"),

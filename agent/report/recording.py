@@ -28,8 +28,8 @@ from agent.records import (
     RunState,
     Verdict,
 )
-from agent.report.words import line
 from agent.store import Store, open_store
+from agent.words import line
 from agent.workspace import jobs_folder
 
 MOST_BYTES = 64_000_000  # unpacked

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from agent.machines import burn
 from agent.planner import clients
 from agent.records import Balance, Event, Proposal, ProposalState, Run
-from agent.report.words import duration, line
 from agent.store import Reads, talks
 from agent.store.lease import holder
+from agent.words import duration, line
 
 WAITS = f"waits for those of clients; {clients.HOW}"
 NEWEST = 30  # events among which it is said why nothing runs

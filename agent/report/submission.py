@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from agent.context.templates import Templates
 from agent.judge import claim
 from agent.records import Campaign, Measurement, Proposal
-from agent.report.words import line, markdown
 from agent.tables import BUDGET
 from agent.track import Track
+from agent.words import line, markdown
 
 if TYPE_CHECKING:
     from agent.store import Scored

@@ -13,8 +13,8 @@ from agent.report.points import Picture, picture
 from agent.report.status import head_bpb, models_words, to_review
 from agent.report.tables import lineage, lineage_words
 from agent.report.terminal import for_terminal
-from agent.report.words import colourful, duration
 from agent.store import Reads, Store
+from agent.words import colourful, duration
 
 
 def summary(store: Store, campaign_id: int, folder: Path, *, width: int = 80) -> str:

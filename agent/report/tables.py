@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from agent.records import Event
 from agent.report.status import head_bpb
-from agent.report.words import line, plain, table
 from agent.store import Reads, rescores
 from agent.store.query import Table
+from agent.words import line, plain, table
 
 Row = dict[str, object]
 

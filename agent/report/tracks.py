@@ -7,9 +7,9 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from agent.report.words import duration, line, plain, table
 from agent.tables import DecisionRule, Rung
 from agent.track import Track, shipped
+from agent.words import duration, line, plain, table
 
 
 def known(root: Path) -> list[str]:

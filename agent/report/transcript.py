@@ -9,8 +9,8 @@ from typing import Any
 
 from agent.errors import UserError
 from agent.records import Proposal
-from agent.report.words import plain
 from agent.store import Reads, talks
+from agent.words import plain
 
 MOST = 1_000_000  # characters of one text
 

@@ -11,11 +11,11 @@ from typing import Any
 from agent.errors import EditError, StoreError, UserError, did_you_mean
 from agent.llm import Call, Result, Tool
 from agent.records import Proposal
-from agent.report.words import line
 from agent.tools import arguments, proposals, reading, runs
 from agent.tools.check import Check, check
 from agent.tools.desk import Desk, on_head
 from agent.tools.window import bounded
+from agent.words import line
 
 __all__ = ["TOOLS", "Check", "Desk", "Toolbox", "check"]
 

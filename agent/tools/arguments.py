@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agent.errors import UserError, did_you_mean
-from agent.report.words import line
+from agent.words import line
 
 MOST_FAULTS = 5
 

@@ -31,7 +31,6 @@ from agent.judge.lines import rows
 from agent.judge.session import judge_sha
 from agent.judge.task import STARVED
 from agent.reach import Reach
-from agent.report.words import plain
 from agent.runners import leftovers
 from agent.runners.local import SHEPHERD
 from agent.tables import GRACE_S
@@ -39,6 +38,7 @@ from agent.tools import conforming, dried
 from agent.tools.curve import losses
 from agent.tools.dried import DryRun as DryRun
 from agent.track import Track
+from agent.words import plain
 from sandbox import Exit
 
 SEED = 1  # the same for all: what differs between two of them is their scripts

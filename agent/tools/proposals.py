@@ -4,11 +4,11 @@ Takes the desk and a proposal's name; gives text in which every line that a mode
 """
 
 from agent.records import Finding, Proposal, Verdict
-from agent.report.words import line, table
 from agent.store import Reads
 from agent.store.rows import ReviewNote, Scored
 from agent.tools import arguments
 from agent.tools.desk import Desk, a_proposal
+from agent.words import line, table
 
 LONG = 4000
 

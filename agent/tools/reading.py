@@ -6,7 +6,6 @@ Each takes the desk, the proposal that edits apply to, and its arguments; gives 
 from agent import skills
 from agent.errors import UserError, did_you_mean
 from agent.records import Proposal
-from agent.report.words import line
 from agent.store.query import Table
 from agent.store.query import query as ask
 from agent.store.schema import metadata
@@ -14,6 +13,7 @@ from agent.store.views import VIEWS
 from agent.tools import arguments
 from agent.tools.desk import Desk, a_proposal
 from agent.tools.window import window
+from agent.words import line
 
 ROWS, SECONDS, CELL = 200, 5.0, 600
 # What tells of the research; a few more hold accounts of its machinery.

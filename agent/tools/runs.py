@@ -20,6 +20,7 @@ from agent.tools import arguments, search_lines
 from agent.tools.curve import losses
 from agent.tools.desk import Desk, a_proposal, a_run, is_run, job_of
 from agent.tools.window import lines_of, window
+from agent.words import line, table
 
 HEAD, TAIL = 1 << 20, 1 << 22  # bytes of a log that are looked at: most have less
 LAST = 100  # lines that are shown where none were asked for

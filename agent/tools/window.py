@@ -5,7 +5,7 @@ one, so that what is shown can be quoted back.
 """
 
 from agent.errors import UserError
-from agent.report.words import plain
+from agent.words import plain
 
 MOST = 20_000
 _ROOM = 400  # for the line above and the note below

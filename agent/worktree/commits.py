@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 
 from agent.errors import EditError
-from agent.report.words import line, plain
+from agent.words import line, plain
 from agent.worktree.process import EMAIL, NAME
 
 

@@ -12,7 +12,7 @@ from git import Git
 from git.exc import GitCommandError
 
 from agent.errors import EditError, UserError
-from agent.report.words import line
+from agent.words import line
 from agent.workspace import worktrees_folder
 from agent.worktree import aside
 from agent.worktree.commits import utf8, written

@@ -11,7 +11,7 @@ from git import Git
 from git.exc import GitCommandError
 
 from agent.errors import UserError
-from agent.report.words import line
+from agent.words import line
 
 
 def find(where: Path) -> tuple[Path, Path, Path]:

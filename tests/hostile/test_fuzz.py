@@ -15,10 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
+from agent import words
 from agent.context.fence import fence, visible
 from agent.judge import lines, logs, protocol, sizes
 from agent.judge.task import Manifest
-from agent.report import recorder, words
+from agent.report import recorder
 from agent.runners.progress import last_step
 from agent.step_lines import same_start
 from agent.strict import strict

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agent import words
 from agent.context.fence import fence
 from agent.errors import InfraError
 from agent.job.folder import FOREVER_S, MOST_BEAT, Heartbeat, JobResult, PhaseResult, strict_heartbeat
@@ -22,7 +23,7 @@ from agent.job.reading import MOST, read_ends
 from agent.judge import lines, logs, protocol, sizes
 from agent.judge.measure import measure
 from agent.judge.task import Measured, no_score
-from agent.report import recorder, words
+from agent.report import recorder
 from agent.report.live import Job, _how_far
 from agent.runners import leftovers
 from agent.runners.local import LocalRunner

@@ -22,12 +22,12 @@ from agent.errors import InfraError
 from agent.job import lock
 from agent.job.reading import open_below, read_ends, read_plain, read_small
 from agent.job.removal import remove
-from agent.report.words import line, markup
 from agent.runners import artifact
 from agent.runners.local import LocalRunner
 from agent.runners.progress import progress, tail
 from agent.steps.inert import losses
 from agent.tools import dry_run
+from agent.words import line, markup
 from tests.judging import make_job, run_session
 from tests.shepherding import Job, begun
 from tests.test_judge_measure import RUN

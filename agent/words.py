@@ -19,10 +19,14 @@ def colourful(stream: IO[str]) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+def without_escapes(text: str) -> str:
+    """Without what a terminal would obey; lines end in one way."""
+    return _ESCAPES.sub("", text.replace("\r\n", "\n"))
+
+
 def plain(text: str, *, limit: int = 20_000) -> str:
     """Without terminal escapes, control and direction characters; line breaks and tabs stay."""
-    text = _ESCAPES.sub("", text[: 4 * limit].replace("\r\n", "\n"))
-    kept = "".join(map(_seen, text))
+    kept = "".join(map(_seen, without_escapes(text[: 4 * limit])))
     return kept if len(kept) <= limit else kept[: limit - 1] + "…"
 
 
