@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from agent import fresh, reach, training
+from agent import own_process, reach, training
 from agent.errors import InfraError, MissingError
 from agent.job.reading import read_small
 from agent.runners import Runner
@@ -94,11 +94,11 @@ def count(asked: Asked) -> Answer:
     Raises:
         InfraError: it could not be counted.
     """
-    command = fresh.command(fresh.code("agent.devices"), json.dumps(asdict(asked)))
+    command = own_process.command(own_process.code("agent.devices"), json.dumps(asdict(asked)))
     within_s = OWN_S + WALL_S * len(asked.views)
     try:
         done = subprocess.run(
-            command, env=fresh.ENV, capture_output=True, text=True, timeout=within_s, check=False, cwd="/"
+            command, env=own_process.ENV, capture_output=True, text=True, timeout=within_s, check=False, cwd="/"
         )
         return strict(Answer, done.stdout)
     except subprocess.TimeoutExpired as error:

@@ -27,7 +27,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from agent import fresh, reach, track, training
+from agent import own_process, reach, track, training
 from agent.job.folder import JobPaths
 from agent.reach import Reach
 from agent.strict import strict
@@ -171,8 +171,10 @@ def in_new_process(bench: Bench, kind: Kind) -> Cost:
         wanted=WANTED[kind.walls],
         count=1 if kind.first else 2,
     )
-    env = fresh.ENV if kind.walls != "fallback" else {**fresh.ENV, "PATH": os.devnull}  # bubblewrap is not found there
-    command = fresh.command(fresh.code("benchmarks.walls_start"), json.dumps(asdict(start)))
+    env = dict(own_process.ENV)
+    if kind.walls == "fallback":
+        env["PATH"] = os.devnull  # bubblewrap is not found there
+    command = own_process.command(own_process.code("benchmarks.walls_start"), json.dumps(asdict(start)))
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{kind}: {done.stderr}")

@@ -11,6 +11,7 @@ import pytest
 from agent import budget
 from agent.errors import BudgetExceeded
 from agent.machines import book
+from agent.machines.billing import MODAL, RUNPOD, SKY
 from agent.machines.burn import burn
 from agent.machines.records import (
     BadRequest,
@@ -21,7 +22,6 @@ from agent.machines.records import (
     Waiting,
 )
 from agent.machines.renting import Renter, rent, shut, want
-from agent.machines.rules import RULES, RUNPOD, rules_of
 from agent.machines.sweep import settle, sweep
 from agent.machines.tending import Patience, prolong, tend
 from agent.records import Campaign
@@ -306,8 +306,8 @@ def test_the_book_is_the_same_on_a_server(stand: StandIn) -> None:
 
 
 def test_every_figure_of_a_bill_says_how_it_is_known() -> None:
-    for rules in RULES.values():
+    for rules in (RUNPOD, MODAL, SKY):
         for figure in vars(rules).values():
             assert figure.how in ("measured", "read", "assumed") and figure.when >= "2026" and figure.source
-    assert rules_of("sky").cost(6.0, 61.0) == pytest.approx(0.2)  # two whole minutes
+    assert SKY.cost(6.0, 61.0) == pytest.approx(0.2)  # two whole minutes
     assert RUNPOD.cost(3600.0, 0.4) == pytest.approx(1.0)

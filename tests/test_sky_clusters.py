@@ -19,10 +19,10 @@ from pydantic import ValidationError
 from agent import budget
 from agent.errors import MissingError, UserError
 from agent.machines import book
+from agent.machines.billing import SKY
 from agent.machines.providers import renters
 from agent.machines.records import BadRequest, KeyRefused, Limits, NoCapacity, Unclear
 from agent.machines.renting import LOST_S, Renter, rent, shut
-from agent.machines.rules import SKY
 from agent.machines.sweep import settle, sweep
 from agent.machines.tending import Patience, tend
 from agent.runners.rented import deadman

@@ -14,9 +14,9 @@ from agent.errors import InfraError, UserError
 from agent.fields import frozen
 from agent.job.folder import JobPaths
 from agent.machines import book
+from agent.machines.billing import SKY
 from agent.machines.reaping import reap
 from agent.machines.renting import Renter, rent, shut
-from agent.machines.rules import SKY
 from agent.machines.sweep import settle
 from agent.runners import configured
 from agent.runners.rented import deadman

@@ -15,7 +15,7 @@ from agent.job.folder import JobPaths
 from agent.runners import LATER
 from agent.runners.local import LocalRunner
 from agent.runners.shepherd import boot
-from agent.runners.slurm import judging
+from agent.runners.slurm import next_step
 from agent.runners.slurm.mirror import LOG
 from agent.runners.slurm.shell import Said
 from tests.processes import until
@@ -64,7 +64,7 @@ def test_a_node_is_a_lease_from_one_boot_to_the_next(field: Field) -> None:
 def test_a_job_that_is_for_one_node_does_not_wait_for_ever_for_it(
     field: Field, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judging, "NOWHERE_S", 2.0)
+    monkeypatch.setattr(next_step, "NOWHERE_S", 2.0)
     field.own.run("scontrol", "update", "NodeName=n1", "State=DRAIN", "Reason=test")
     runner = field.runner()
     order, alone = field.order(1)

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from agent import fresh
+from agent import own_process
 from agent.admission.parts import PARTS, Asked
 from agent.admission.seen import MOST_BYTES, MOST_WORD, NO_TIME, VERSION, Record
 from agent.strict import from_json, strict
@@ -25,7 +25,7 @@ LIMIT_S = 60.0
 # What each part may take at most. Data come last and get what is left.
 SHARE_S = {"host": 8.0, "gpus": 8.0, "environment": 8.0, "step": 25.0, "links": 12.0, "walls": 25.0, "disk": 8.0}
 KILL_S = 0.5
-PART = fresh.code("agent.admission.parts")
+PART = own_process.code("agent.admission.parts")
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,14 @@ def _part(name: str, look: Look, seconds: float) -> object:
     if seconds <= 0:
         raise _Unfinished(NO_TIME)
     asked = Asked(seconds, look.cuda, str(look.disk), "" if look.data is None else str(look.data))
-    command = fresh.command(PART, name, json.dumps(asdict(asked)))
+    command = own_process.command(PART, name, json.dumps(asdict(asked)))
     # Files, because a pipe can be held open by whoever outlives the part.
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         # A variable that names GPUs is the machine's to set.
-        env = {**fresh.ENV, **{key: value for key, value in os.environ.items() if key.startswith(("CUDA_", "NVIDIA_"))}}
+        env = {
+            **own_process.ENV,
+            **{key: value for key, value in os.environ.items() if key.startswith(("CUDA_", "NVIDIA_"))},
+        }
         env |= {"HOME": str(look.disk), "OMP_NUM_THREADS": "1"}
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=env, cwd="/", start_new_session=True

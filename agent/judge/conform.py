@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from agent import fresh
+from agent import own_process
 from agent.errors import InfraError
 from agent.job.folder import JobPaths
 from agent.job.writing import write_aside
@@ -252,7 +252,7 @@ def _joined(parts: Sequence[Peeked]) -> Peeked:
 
 
 def command(task: Task, how: How) -> tuple[str, ...]:
-    return fresh.command(fresh.code("agent.judge.conform"), task.to_json(), how)
+    return own_process.command(own_process.code("agent.judge.conform"), task.to_json(), how)
 
 
 def run(task: Task, how: How, since: float) -> Conformance:

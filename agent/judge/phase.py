@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from agent import fresh
+from agent import own_process
 from agent.job.folder import JobPaths, Phase
 from agent.judge.task import Auditing, Task
 from agent.judge.texts import Documents, documents, hidden_documents
@@ -18,8 +18,8 @@ from sandbox.limits import MB, Limits
 from sandbox.policy import Policy
 
 LOG = "judge.log"  # of the session itself; candidates write to score.log
-SESSION = fresh.code("agent.judge.session")
-SESSION_ENV = {**fresh.ENV, "OPENBLAS_NUM_THREADS": "1"}  # what starts confined processes must have one thread
+SESSION = own_process.code("agent.judge.session")
+SESSION_ENV = {**own_process.ENV, "OPENBLAS_NUM_THREADS": "1"}  # what starts confined processes must have one thread
 OWN_MB = 400  # what the session needs on top of the candidate
 OWN_SHARE = 32  # and for every byte of the documents: they, their tokens and the nats are held
 
@@ -143,7 +143,7 @@ def own_mb(held: Documents | None) -> int:
 
 
 def session_command(task: Task) -> tuple[str, ...]:
-    return fresh.command(SESSION, task.to_json())
+    return own_process.command(SESSION, task.to_json())
 
 
 def command(track: Track) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
-from agent import fresh
+from agent import own_process
 
 Cause = Literal["exited", "time", "output", "unstarted"]
 
@@ -50,11 +50,11 @@ def run(
         "parent": os.getpid(),
     }
     holder = subprocess.Popen(
-        fresh.command(fresh.code("agent.llm.holder")),
+        own_process.command(own_process.code("agent.llm.holder")),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**fresh.ENV, "TMPDIR": tempfile.gettempdir()},
+        env={**own_process.ENV, "TMPDIR": tempfile.gettempdir()},
         cwd="/",
         start_new_session=True,
     )

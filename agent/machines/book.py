@@ -17,9 +17,9 @@ from sqlalchemy import RowMapping, select
 from agent import budget
 from agent.errors import BudgetExceeded, UserError
 from agent.machines import caps
+from agent.machines.billing import Rules
 from agent.machines.homes import lies_there, moved
 from agent.machines.records import OVER, Candidate, Limits, Machine, Seen
-from agent.machines.rules import Rules
 from agent.records import Amount
 from agent.store import Reads, Tx, statements
 from agent.store.rows import iso, now

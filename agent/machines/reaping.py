@@ -12,10 +12,10 @@ from pathlib import Path
 from sqlalchemy import select
 
 from agent.errors import CaddieError
+from agent.machines.billing import CHANGES_S
 from agent.machines.providers import renters
 from agent.machines.records import OVER
 from agent.machines.renting import Renter
-from agent.machines.rules import CHANGES_S
 from agent.machines.sweep import sweep
 from agent.records import Campaign
 from agent.store import Reads, Store

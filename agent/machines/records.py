@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from agent.errors import CaddieError, InfraError, UserError
-from agent.machines.rules import Rules
+from agent.machines.billing import Rules
 
 MachineState = Literal["wanted", "creating", "live", "closing", "gone", "refused"]
 OVER: tuple[MachineState, ...] = ("gone", "refused")

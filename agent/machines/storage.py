@@ -12,9 +12,9 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from agent import budget
 from agent.machines import book, caps
+from agent.machines.billing import CHANGES_S, DIFFERENT_USD, NAMED_S
 from agent.machines.records import Machine
 from agent.machines.renting import Renter
-from agent.machines.rules import CHANGES_S, DIFFERENT_USD, NAMED_S
 from agent.records import Amount
 from agent.store import Tx, statements
 from agent.store.rows import iso

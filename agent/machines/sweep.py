@@ -11,9 +11,9 @@ from typing import Literal, NamedTuple
 
 from agent.errors import CaddieError, InfraError
 from agent.machines import book, storage
+from agent.machines.billing import CHANGES_S, DIFFERENT_USD, NAMED_S
 from agent.machines.records import Bill, Machine, Seen
 from agent.machines.renting import Renter, by_name, is_new, shut
-from agent.machines.rules import CHANGES_S, DIFFERENT_USD, NAMED_S
 from agent.store import Reads
 from agent.store.lease import holder
 

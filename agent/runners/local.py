@@ -11,7 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from agent import fresh
+from agent import own_process
 from agent.errors import InfraError, UserError
 from agent.hardware import Gpu
 from agent.job import lock
@@ -28,7 +28,7 @@ from sandbox import BoxName, Level, Policy, in_force
 from sandbox.child import open_log
 from sandbox.walls import strongest, tried
 
-SHEPHERD = fresh.code("agent.runners.shepherd")
+SHEPHERD = own_process.code("agent.runners.shepherd")
 # A shepherd that was sent for and has not come by then never will.
 COME_WITHIN_S = 30.0
 NO_LOCK = (errno.ELOOP, errno.EISDIR, errno.ENXIO)  # a link, a folder or a socket lies in its place
@@ -191,11 +191,11 @@ class LocalRunner:
             write_aside(paths.spawned, "", durable=False)
             with os.fdopen(open_log(paths.shepherd_log), "ab") as log:
                 self._shepherds[paths.folder] = subprocess.Popen(
-                    fresh.command(SHEPHERD, str(folder), *([str(core)] if core is not None else [])),
+                    own_process.command(SHEPHERD, str(folder), *([str(core)] if core is not None else [])),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env=fresh.ENV,
+                    env=own_process.ENV,
                     cwd="/",
                     start_new_session=True,
                 )

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from agent import fresh, reach, training
+from agent import own_process, reach, training
 from agent.errors import InfraError
 from agent.job import lock
 from agent.job.folder import JobPaths, JobResult, JobSpec, create
@@ -192,10 +192,16 @@ def _once(place: Place, fill: Callable[[Path], None], code_bytes: int, how: How 
 
 def _shepherd(paths: JobPaths, wall_s: float) -> None:
     """Starts the process that holds the job, and waits for it. It yields to runs that are measured."""
-    command = fresh.command(f"import os; os.nice({NICE}); {SHEPHERD}", str(paths.folder))
+    command = own_process.command(f"import os; os.nice({NICE}); {SHEPHERD}", str(paths.folder))
     with paths.shepherd_log.open("ab") as log:
         shepherd = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=fresh.ENV, cwd="/", start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=own_process.ENV,
+            cwd="/",
+            start_new_session=True,
         )
     try:
         with suppress(subprocess.TimeoutExpired):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import fresh, reach
+from agent import own_process, reach
 from agent.job.folder import JobPaths, JobSpec, Phase
 from agent.judge.phase import SESSION, SESSION_ENV, session_command
 from agent.reach import Reach
@@ -293,7 +293,9 @@ def test_a_run_whose_controller_is_killed_meets_its_limits_and_can_be_adopted(tm
 
 def hasty(level: Level) -> str:
     """A shepherd whose runs are ended half a second after their time, should it not do so itself."""
-    return started_at(level, f"from sandbox import child; child.LATE_S = 0.5; {fresh.code('agent.runners.shepherd')}")
+    return started_at(
+        level, f"from sandbox import child; child.LATE_S = 0.5; {own_process.code('agent.runners.shepherd')}"
+    )
 
 
 def test_a_run_whose_shepherd_is_stopped_meets_its_time(

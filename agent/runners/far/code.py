@@ -7,7 +7,7 @@ import functools
 from collections.abc import Mapping
 from pathlib import Path
 
-from agent import fresh
+from agent import own_process
 
 PACKAGES = ("agent", "sandbox", "trainer")
 # What a training job needs of the judge: to be made out. All that scores comes when training is over.
@@ -19,7 +19,7 @@ def own(*, judging: bool) -> Mapping[str, Path]:
     """As it runs here; for training without what judges."""
     found: dict[str, Path] = {}
     for package in PACKAGES:
-        for path, file in below(fresh.ROOT / package).items():
+        for path, file in below(own_process.ROOT / package).items():
             name = f"{package}/{path}"
             if "__pycache__" in name or file.suffix == ".gz":
                 continue

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from agent.machines import book
+from agent.machines.billing import MODAL, Rules
 from agent.machines.records import Address, BadRequest, Bill, Candidate, NoCapacity, Seen
 from agent.machines.renting import wall_clock
-from agent.machines.rules import MODAL, Rules
 from agent.runners.modal.account import APP, Account, Box, Late, Wanted
 from agent.runners.modal.settings import LONGEST_HOURS, Settings
 

@@ -8,11 +8,8 @@ from pathlib import Path
 
 from agent.job.folder import JobPaths, JobResult
 from agent.job.reading import MOST, read_plain
-from agent.runners.queue.mirror import MOST_LOG, PIECE
 from agent.runners.results import order_of
 from agent.store import blobs
-
-__all__ = ["MOST_LOG", "PIECE", "outputs"]
 
 
 def outputs(folder: Path, result: JobResult) -> dict[str, bytes]:

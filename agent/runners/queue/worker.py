@@ -24,6 +24,7 @@ from agent.runners.queue import cargo, held, outcome
 from agent.runners.queue.choosing import Choosing
 from agent.runners.queue.corpora import Corpora
 from agent.runners.queue.held import Job, Noted
+from agent.runners.queue.mirror import MOST_LOG, PIECE
 from agent.runners.queue.telling import Tell, Told, What
 from agent.store import Store, blobs, printed, queue, workers
 from agent.store.queue import Answer, Held, Sign, Taken, Wanted
@@ -34,7 +35,7 @@ ASK_S = 1.0  # between two looks for jobs
 LEASE_S = 30.0
 MIND_S = 0.5  # between two looks at how long the store has been silent
 SIGN_S = 3.0  # between two signs of life, and no more than a sixth of a lease
-MOST_PIECES = outcome.MOST_LOG // outcome.PIECE
+MOST_PIECES = MOST_LOG // PIECE
 CODE, REFERENCE = "code/", "reference"
 
 
@@ -235,7 +236,7 @@ class Worker:
         for name in LOGS:
             for _ in range(most):
                 at = job.sent.get(name, -1)
-                piece = cargo.read_end(job.folder, name, at, outcome.PIECE) if at >= 0 else b""
+                piece = cargo.read_end(job.folder, name, at, PIECE) if at >= 0 else b""
                 if at >= 0 and not piece:
                     break
                 with self._store.share() as shared:

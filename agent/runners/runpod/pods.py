@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from agent.errors import UserError, did_you_mean
+from agent.machines.billing import RUNPOD, Rules
 from agent.machines.records import Address, Bill, Candidate, NoCapacity, Seen, SeenState
 from agent.machines.renting import wall_clock
-from agent.machines.rules import RUNPOD, Rules
 from agent.machines.storage import Charged, Stored
 from agent.runners.rented import deadman
 from agent.runners.runpod.client import Client, GpuType, Pod, Volume

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from agent.errors import CaddieError, UserError, did_you_mean
+from agent.machines.billing import SKY, Rules
 from agent.machines.records import Bill, Candidate, NoCapacity, Seen, SeenState, Unclear
 from agent.machines.renting import wall_clock
-from agent.machines.rules import SKY, Rules
 from agent.runners.rented import deadman
 from agent.runners.sky.account import Account, Cluster, Late, Offer, Wanted
 from agent.runners.sky.settings import Settings

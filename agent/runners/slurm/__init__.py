@@ -1,8 +1,8 @@
 """Runs on a Slurm cluster, spoken to with plain sbatch, squeue, scancel and scontrol, here or through a login node.
 
 `settings` is what a person writes, `shell` and `login` reach the commands, `commands` speaks them, `depot` and `porter`
-move files, `sending`, `placing` and `script` make jobs of orders, `held`, `judging` and `watch` see them to their end,
-`mirror` is a job's folder here, `runner` speaks the Runner protocol. `batch` and `listing` run on the nodes.
+move files, `sending`, `placing` and `script` make jobs of orders, `held`, `next_step` and `watch` see them to their
+end, `mirror` is a job's folder here, `runner` speaks the Runner protocol. `batch` and `listing` run on the nodes.
 """
 
 from typing import TYPE_CHECKING

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from agent import fresh, hardware
+from agent import hardware, own_process
 from agent.job import lock
 from agent.job.folder import JobPaths
 from agent.job.reading import read_small, there
@@ -79,7 +79,7 @@ def main(folder: str) -> int:
         where = strict(Where, read_small(paths.folder / WHERE) or "")
         gpus = own_gpus(os.environ, order.limited.hardware.gpus, where.device or order.limited.hardware.device)
         write_aside(paths.folder / BEGAN, began(os.environ, gpus).to_json())
-        tried_s = proven.require(Path(where.nodes), node(), order.minimum, Path(where.scratch), str(fresh.ROOT))
+        tried_s = proven.require(Path(where.nodes), node(), order.minimum, Path(where.scratch), str(own_process.ROOT))
         here = Here(corpus(where), tuple(gpu.minor for gpu in gpus), env_of(gpus), tried(), taken_up=True)
         write_aside(paths.spec, spec_of(referring(order, where), here, paths.folder).to_json())
     except (WrongNode, proven.Failed, ValueError, OSError) as error:

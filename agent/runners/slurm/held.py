@@ -1,7 +1,7 @@
 """One job in hand: what is remembered of it from one look to the next.
 
-Takes its mirror, and what Slurm and its folder say now; gives what is known, for `judging`. All of it can be found out
-again by whoever comes later.
+Takes its mirror, and what Slurm and its folder say now; gives what is known, for `next_step`. All of it can be found
+out again by whoever comes later.
 """
 
 import time
@@ -13,8 +13,8 @@ from agent.job.reading import there
 from agent.runners.order import Order
 from agent.runners.slurm.commands import Row, Stage
 from agent.runners.slurm.depot import Look
-from agent.runners.slurm.judging import Known
 from agent.runners.slurm.mirror import ONLY, Mirror, Note
+from agent.runners.slurm.next_step import Known
 from sandbox.limits import MB
 
 # Of two rows for one job, the first of these counts.

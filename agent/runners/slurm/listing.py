@@ -10,10 +10,6 @@ from pathlib import Path
 WHOLE = 2_000_000_000  # bytes of a folder that is read whole
 
 
-def size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
 def sha(folder: Path) -> str:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     whole = sum(path.stat().st_size for path in files) <= WHOLE

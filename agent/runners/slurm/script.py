@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from agent import fresh
+from agent import own_process
 from agent.runners.slurm.settings import Settings
 
 SIGNAL_S = 60  # before its time is over, a job is asked to end
-BATCH = fresh.code("agent.runners.slurm.batch")
+BATCH = own_process.code("agent.runners.slurm.batch")
 
 
 class Need(NamedTuple):

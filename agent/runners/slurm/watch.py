@@ -12,12 +12,12 @@ from pathlib import Path
 from agent.errors import CaddieError, InfraError
 from agent.job.reading import there
 from agent.runners.results import order_of
-from agent.runners.slurm import judging
+from agent.runners.slurm import next_step
 from agent.runners.slurm.commands import PREFIX, Row, Slurm
 from agent.runners.slurm.depot import Depot, Look
 from agent.runners.slurm.held import Held, rows_of
-from agent.runners.slurm.judging import Known
 from agent.runners.slurm.mirror import Mirror, Note, Unreadable
+from agent.runners.slurm.next_step import Known
 from agent.runners.slurm.placing import AT_ONCE, Placing, key_of
 from agent.runners.slurm.sending import batch_log
 from agent.runners.slurm.settings import Settings
@@ -163,12 +163,12 @@ class Watch:
     def _carry_out(self, job: Held, row: Row | None, look: Look) -> bool:
         job.mirror.take(look, job.most_log)
         known = job.known(row, look)
-        step = judging.step(known, self._settings.settle_s)
+        step = next_step.step(known, self._settings.settle_s)
         if row is None and step.do in ("lose", "cancelled") and job.slurm_id:
             # Before it is given up, it is asked for by itself: a queue may have been cut short.
             row = self._slurm.job(job.slurm_id, job.placed.name)
             known = job.known(row, look)
-            step = judging.step(known, self._settings.settle_s)
+            step = next_step.step(known, self._settings.settle_s)
         if step.do == "ask" and row is not None:
             self._remind(job, row)
         elif step.do == "remove" and row is not None:
@@ -192,7 +192,7 @@ class Watch:
     def _finish(self, job: Held, known: Known) -> None:
         result = job.mirror.bring(self._depot, job.placed, job.order)
         self._take_back(known.row)
-        if judging.is_lost(result.outcome, known):
+        if next_step.is_lost(result.outcome, known):
             state = "Slurm has forgotten it" if known.row is None else f"Slurm says {known.row.state}"
             why = f"the cluster ended it ({state}): {result.reason}"
             self._lose(job, why, doubt=result.ran)

@@ -2,8 +2,8 @@
 
 `hosts` says which machines there are, `link` keeps the connection to one, `depot` sends it what it lacks, `machine`
 is one that is ready for jobs, `machines` are all of them, `errand` takes one job there and back, `mirror` is its folder
-here, and `runner` speaks the Runner protocol. `far`, `attendant` and `judging` run on the machine itself; `answers` is
-what both sides know of each other.
+here, and `runner` speaks the Runner protocol. `far`, `attendant` and `start_scoring` run on the machine itself;
+`answers` is what both sides know of each other.
 
 Whoever rents machines uses `SshHost(name, address, port, user, key, ...)` as the provider gives them, a name that no
 other machine ever has (its host key is pinned under it), and an `SshRunner` of its own: `machines.add(host)`,

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from agent import fresh
+from agent import own_process
 from agent.errors import InfraError
 from agent.runners.far.environment import Environment, Kit, There, kit, named, pins
 from agent.runners.ssh import depot
@@ -32,8 +32,8 @@ ANSWER_S = 60.0
 TOGETHER_S = 0.02
 END_S = 30.0
 START_S = 180.0  # Python, our modules, and a look at walls and GPUs
-ATTENDANT = fresh.code("agent.runners.ssh.attendant")
-JUDGING = fresh.code("agent.runners.ssh.judging")
+ATTENDANT = own_process.code("agent.runners.ssh.attendant")
+JUDGING = own_process.code("agent.runners.ssh.start_scoring")
 # Our code lies in a folder of its own there; nothing else of that machine is imported before it.
 MODULE = (
     "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module(sys.argv.pop(1), run_name='__main__')"

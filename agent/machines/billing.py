@@ -8,8 +8,6 @@ import math
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
-from agent.errors import UserError, did_you_mean
-
 T = TypeVar("T")
 How = Literal["measured", "read", "assumed"]
 MONTH_HOURS = 730.0
@@ -99,11 +97,3 @@ SKY = Rules(
     late_s=Known(900.0, "assumed", "2026-11-29", "autostop looks once a minute, and takes clouds minutes"),
     bill_s=Known(3600.0, "assumed", "2026-11-30", "SkyPilot reckons by itself, as soon as it has seen the end"),
 )
-RULES: dict[str, Rules] = {"runpod": RUNPOD, "modal": MODAL, "sky": SKY}
-
-
-def rules_of(provider: str) -> Rules:
-    if provider not in RULES:
-        known = ", ".join(RULES)
-        raise UserError(f"no billing rules are known of {provider!r}.{did_you_mean(provider, RULES)} Known: {known}")
-    return RULES[provider]

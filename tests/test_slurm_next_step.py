@@ -6,7 +6,7 @@ import pytest
 
 from agent.runners.slurm.commands import TAKEN, Row
 from agent.runners.slurm.depot import Look
-from agent.runners.slurm.judging import AGAIN_S, NOWHERE_S, PATIENCE_S, STALE_S, WAIT, Do, Known, Step, is_lost, step
+from agent.runners.slurm.next_step import AGAIN_S, NOWHERE_S, PATIENCE_S, STALE_S, WAIT, Do, Known, Step, is_lost, step
 
 SETTLE_S = 30.0
 NOTHING = Look(True, frozenset(), b"", {})
