@@ -9,12 +9,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from agent import literals
 from agent.errors import did_you_mean
 from agent.judge.rules import static
 from agent.judge.rules.signs import Sign
 from agent.records import Kind, Mode
-from agent.syntax import NotParsed, defaults, digest, resolve, risks, uncollected
+from agent.script import literals
+from agent.script.syntax import NotParsed, defaults, digest, resolve, risks, uncollected
 from agent.tables import MAX_FILE
 from agent.track import Track
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent import corpus, guard, literals, reach, sharing, workspace
+from agent import corpus, guard, reach, sharing, workspace
 from agent import track as tracks
 from agent.errors import MissingError, UserError, did_you_mean
 from agent.judge import verdict
@@ -19,9 +19,10 @@ from agent.records import Campaign, Caps, Draft, Proposal
 from agent.runners import Runner, Sized, classes, configured, rents
 from agent.runners.fleet import parts, tells_leases
 from agent.runners.here import default_slots
+from agent.script import literals
+from agent.script.syntax import NotParsed
 from agent.setting import known
 from agent.store import Store, lease, open_store, where
-from agent.syntax import NotParsed
 from agent.track import Track
 from agent.worktree import Repository
 from sandbox.policy import reaches

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from agent import literals
 from agent.job.folder import JobPaths
 from agent.records import Campaign
+from agent.script import literals
 from agent.track import Track
 from sandbox import BoxName, Level, Policy
 from sandbox.policy import reaches

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.errors import EditError
-from agent.merge import merge
 from agent.planner import edits as written
 from agent.records import Proposal
+from agent.script.merge import merge
 
 if TYPE_CHECKING:
     from agent.store import Reads

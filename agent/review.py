@@ -10,11 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from agent import calibration, literals
+from agent import calibration
 from agent.errors import EditError, UserError
 from agent.planner import edits, unified
 from agent.records import Draft, Proposal, Review
-from agent.syntax import NotParsed
+from agent.script import literals
+from agent.script.syntax import NotParsed
 from agent.track import Track
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Protocol, get_args
 
-from agent.literals import KnobValue
 from agent.records import Kind, Mode, ProposalState
+from agent.script.literals import KnobValue
 
 ALL_MODES: frozenset[Mode] = frozenset(get_args(Mode)) - {"base"}
 

@@ -16,8 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from agent import campaign, literals, search
-from agent.literals import KnobValue
+from agent import campaign, search
 from agent.loop import Loop
 from agent.options import Options
 from agent.planner import Request, Trial
@@ -25,6 +24,8 @@ from agent.planner.edits import apply
 from agent.planner.knobs import Knobs
 from agent.records import Campaign, Caps, Mode, Proposal, ProposalState
 from agent.runners.fake import FakeRunner, Imagined
+from agent.script import literals
+from agent.script.literals import KnobValue
 from agent.track import Track, load
 from benchmarks.endless import git
 from benchmarks.folders import working_folder

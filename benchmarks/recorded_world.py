@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agent.literals import KnobValue
 from agent.runners.fake import Imagined
+from agent.script.literals import KnobValue
 from benchmarks.training_table import BYTES, GRID
 
 LEAST = 5  # seeds of one configuration, or configurations with two seeds, from which on noise is estimated

@@ -23,8 +23,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from agent import literals
-from agent.literals import KnobValue
+from agent.script import literals
+from agent.script.literals import KnobValue
 from agent.track import load
 from benchmarks.trainer_reference import SCRIPT, plain_env, read_docs, track_env
 from trainer.data import manifest

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import guard, literals
+from agent import guard
 from agent.errors import EditError
 from agent.guard import Report
 from agent.records import Proposal
+from agent.script import literals
+from agent.script.syntax import risks
 from agent.store import open_store
-from agent.syntax import risks
 from agent.track import Track, parse
 from tests import filling
 

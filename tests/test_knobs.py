@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from agent import literals
-from agent.literals import KnobValue
 from agent.planner import Request, Trial
 from agent.planner.edits import apply
 from agent.planner.knobs import Knobs, draws
@@ -16,6 +14,8 @@ from agent.planner.knobs.space import of
 from agent.planner.knobs.surrogate import Additive, Point, Prior
 from agent.planner.knobs.view import View
 from agent.records import Campaign, Caps, Draft, Mode, Proposal, ProposalState
+from agent.script import literals
+from agent.script.literals import KnobValue
 from agent.tables import Knob
 from agent.track import Track, load
 

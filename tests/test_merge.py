@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.merge import merge
+from agent.script.merge import merge
 
 BASE = "a\nb\nc\nd\n"
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import resolved
-from agent.syntax import NotParsed, read, resolve
+from agent.script import resolved
+from agent.script.syntax import NotParsed, read, resolve
 
 GIVEN, TABLES = frozenset({"SET"}), frozenset({"TINY"})
 

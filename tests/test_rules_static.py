@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from agent import syntax
 from agent.judge.rules import static
 from agent.judge.rules.payload import unpack
 from agent.records import Finding
+from agent.script import syntax
 
 ROOT = Path(__file__).parents[1]
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import syntax
 from agent.loop import Loop
-from agent.syntax import NotParsed
+from agent.script import syntax
+from agent.script.syntax import NotParsed
 from tests.e2e import world
 
 LONG = (Path(__file__).parent.parent / "trainer" / "train_gpt.py").read_text("utf-8")

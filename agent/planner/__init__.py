@@ -8,8 +8,8 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Protocol, Self, runtime_checkable
 
-from agent.literals import KnobValue
 from agent.records import Campaign, Draft, Kind, Mode, Proposal, ProposalState, Taught
+from agent.script.literals import KnobValue
 from agent.search import Tried
 from agent.track import Track
 

@@ -12,9 +12,9 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.errors import EditError
-from agent.merge import merge
 from agent.planner import edits
 from agent.records import Draft, Mode, Proposal
+from agent.script.merge import merge
 from agent.search import pair_words
 
 if TYPE_CHECKING:

@@ -14,13 +14,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from agent import syntax, training
+from agent import training
 from agent.job.folder import JobPaths, JobResult, JobState, Loss, PhaseResult, Progress
 from agent.job.writing import write_aside
 from agent.judge.task import Audit, Clocks, Manifest, Measured, no_score
 from agent.records import Outcome
 from agent.runners.order import Order, placed
 from agent.runners.results import result_of
+from agent.script import syntax
 from sandbox import BoxName, Level, Policy
 from sandbox.limits import Exit
 

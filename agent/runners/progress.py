@@ -9,8 +9,6 @@ from pathlib import Path
 from agent import step_lines
 from agent.job.folder import JobPaths, PhaseName, Progress, strict_heartbeat
 from agent.job.reading import read_ends, read_small
-from agent.runners.job import JobPaths, PhaseName, Progress, strict_heartbeat
-from agent.runners.reading import read_ends, read_small
 
 TAIL = 8192
 

@@ -12,12 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
-from agent import literals, review, search
+from agent import review, search
 from agent.clock import REAL, Clock
 from agent.errors import PlannerError, SpentError
 from agent.llm.redact import Redactor
 from agent.planner import Planner, Request, Trial, bandit, clients, merging
 from agent.records import Draft, ProposalState
+from agent.script import literals
 from agent.setting import Setting, known
 from agent.steps.depth import depth
 from agent.steps.slots import Ahead

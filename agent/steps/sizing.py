@@ -5,11 +5,11 @@ Takes the files as they would run; gives bytes, or None where nothing is known.
 
 from collections.abc import Mapping
 
-from agent import literals
 from agent.planner.knobs import sizes
+from agent.script import literals
+from agent.script.syntax import NotParsed
 from agent.setting import Setting
 from agent.store import Reads
-from agent.syntax import NotParsed
 
 NEWEST = 100  # measured scripts that it rests on
 

@@ -9,14 +9,13 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from agent import guard, literals, reach
+from agent import guard, reach
 from agent.errors import EditError, InfraError
 from agent.judge.conform import How
 from agent.rebase import Basis, rebased
 from agent.records import Kind, Mode
-from agent.setting import campaign_folder, packed_folder
+from agent.script import literals
 from agent.step_lines import same_start
-from agent.tools.curve import same_start
 from agent.tools.desk import Desk
 from agent.tools.dry_run import DryRun, Place
 from agent.track import Track

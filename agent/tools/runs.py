@@ -12,8 +12,6 @@ from pathlib import Path
 from agent.errors import UserError
 from agent.job.reading import read_ends, there
 from agent.records import Measurement, Proposal, Run
-from agent.report.words import line, table
-from agent.runners.reading import read_ends, there
 from agent.step_lines import same_start
 from agent.store import Reads
 from agent.tools import arguments, search_lines

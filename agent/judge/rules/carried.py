@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from agent.judge.rules.names import Parsed
 from agent.judge.rules.signs import Sign
-from agent.syntax import alone_in
+from agent.script.syntax import alone_in
 
 # A literal that is longer holds text or weights, which belong into the artifact; a list of a vocabulary is shorter.
 LONG, TOO_LONG = 2_000, 16_384  # characters

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from agent.judge.rules.constants import folded
 from agent.judge.rules.remembered import Remembered
-from agent.syntax import first_line, lines_of, text_of, tree_of
+from agent.script.syntax import first_line, lines_of, text_of, tree_of
 
 
 @dataclass(frozen=True)

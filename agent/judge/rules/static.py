@@ -18,7 +18,7 @@ from agent.judge.rules.names import Parsed, Statement, words_of
 from agent.judge.rules.payload import Source, unpack
 from agent.judge.rules.remembered import Remembered
 from agent.judge.rules.signs import Sign
-from agent.syntax import uncollected
+from agent.script.syntax import uncollected
 
 # Characters of a script with all that it unpacks, which is six times the trainer; more would take many seconds.
 LONGEST = 400_000

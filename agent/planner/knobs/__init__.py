@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent import literals
-from agent.literals import same
 from agent.planner.edits import make_edits
 from agent.planner.knobs import draws
 from agent.planner.knobs.fit import fit, may_fit
 from agent.planner.knobs.view import At, View
 from agent.records import Draft, Mode
+from agent.script import literals
+from agent.script.literals import same
 from agent.track import Track
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from agent.literals import KnobValue
 from agent.planner.knobs.space import Config, Space, of
 from agent.planner.knobs.surrogate import Additive, Point, Prior
+from agent.script.literals import KnobValue
 from agent.tables import Knob
 
 # Bytes per weight after compression, measured on 152,000 weights of the tiny track.

@@ -6,7 +6,7 @@ Takes the track's knobs and values read from a script; pure.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from agent.literals import KnobValue, same
+from agent.script.literals import KnobValue, same
 from agent.tables import Knob
 
 Config = Mapping[str, KnobValue]

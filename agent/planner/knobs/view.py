@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from agent import literals
-from agent.literals import KnobValue
 from agent.planner.knobs.sizes import Sizes
 from agent.planner.knobs.space import Axis, Space, of
 from agent.planner.knobs.surrogate import Additive, Point, Prior
+from agent.script import literals
+from agent.script.literals import KnobValue
 from agent.states import FINAL, GIVEN_UP
 
 if TYPE_CHECKING:

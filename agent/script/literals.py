@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent.errors import EditError
-from agent.syntax import Tables
-from agent.syntax import read as read_script
+from agent.script.syntax import Tables
+from agent.script.syntax import read as read_script
 from agent.tables import Knob
 from agent.track import Track
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from weakref import WeakValueDictionary
 
-from agent import facts, resolved
+from agent.script import facts, resolved
 
 MANY_LINES = 150
 # How much is remembered, in scripts and in characters: an idea and its head fit at the guard's longest.
@@ -48,7 +48,7 @@ class Statement:
     """Its tree without docstrings and places; empty if it is a docstring."""
     facts: tuple[facts.Fact, ...]
     resolved: str
-    """What it comes to, however it is written (`agent/resolved.py`)."""
+    """What it comes to, however it is written (`agent/script/resolved.py`)."""
     touches_environment: bool
 
 
