@@ -107,7 +107,7 @@ class Loop:
             self._stuck.look(self._filling.wanted(), self._slots.all())
         if happened:
             self._asking.changed()
-        self._watch.look(agenda.runs.values())
+        self._watch.look(agenda.runs)
         agenda.turned(happened)
         return happened
 

@@ -46,6 +46,7 @@ class Agenda:
         self._reports: list[Wanted] | None = None
         self._found: list[Wanted] = []  # what was wanted when it was last asked
         self._head_id = 0  # 0: all that is wanted may be something else now
+        self._booked = False  # whether a run of them is not handed over: a controller before was killed
         self._unread = True  # whether everything is to be read before what is wanted can be said
         self._again = False
         self._begun: list[int] = []  # ideas that have run, by id
@@ -69,9 +70,8 @@ class Agenda:
 
     def turn(self) -> None:
         """Begins a turn: sees whether it is time to look at everything."""
-        booked = any(run.state == "queued" for run in self.runs.values())  # by a controller before
         self._started = time.process_time()
-        if self.whole or booked or self._again or self._clock.now() >= self._due:
+        if self.whole or self._booked or self._again or self._clock.now() >= self._due:
             self.everything()
             self._again = False
             self.read_runs()
@@ -89,6 +89,7 @@ class Agenda:
             found = reads.runs(self._setting.campaign.id, states={"queued", "running"})
         self.runs = {run.id: run for run in found}
         self.folders = {self._setting.job(run.id): run for run in found}
+        self._booked = any(run.state == "queued" for run in found)
 
     def turned(self, happened: int) -> None:
         """Ends it: from now on only what happens is looked at. `happened`: how much of it was the controller's own."""

@@ -77,16 +77,23 @@ class Slots:
         """When slots will want another idea."""
         rung = self._setting.track.decision.rung
         free = len(self.free(under_way))
-        left = [self.left(run) for run in under_way]
+        left = self._left(under_way)
         took = [seconds for (name, _), seconds in self._took.items() if name == rung]
         return Ahead([0.0] * free + left, min(took, default=self.seconds(rung, "")))
 
-    def left(self, run: Run) -> float:
-        """Seconds until the run is expected to be over."""
-        since = self._since.get(run.id)
-        if since is None:
-            since = self._adopted.setdefault(run.id, self._clock.now())
-        return max(0.0, since + self.seconds(run.rung, run.hardware_class) - self._clock.now())
+    def _left(self, under_way: Iterable[Run]) -> list[float]:
+        """Seconds until each of them is expected to be over."""
+        now, takes = self._clock.now(), dict[Kind, float]()
+        left = []
+        for run in under_way:
+            since = self._since.get(run.id)
+            if since is None:
+                since = self._adopted.setdefault(run.id, now)
+            kind = (run.rung, run.hardware_class)
+            if kind not in takes:
+                takes[kind] = self.seconds(*kind)
+            left.append(max(0.0, since + takes[kind] - now))
+        return left
 
     def all(self) -> list[Slot]:
         """As they are now."""
@@ -115,7 +122,7 @@ class Slots:
     def place(self, items: Sequence[Wanted], under_way: Collection[Run], closed: Collection[str]) -> list[Starting]:
         """Most urgent first. `closed`: slots on which nothing may start now."""
         slots = [slot for slot in (self.all() if self._shared else self.free(under_way)) if slot.name not in closed]
-        busy = [Busy(self.slot(known(run.slot)), self.left(run)) for run in under_way] if self._shared else []
+        busy = self._busy(under_way) if self._shared else []
         classes = {slot.hardware_class for slot in slots}
         by_rung = {item.rung: {name: self.seconds(item.rung, name) for name in classes} for item in items}
         gpus = {rung: self._setting.track.gpus(rung) for rung in by_rung}
@@ -124,6 +131,10 @@ class Slots:
             for item in items
         ]
         return [Starting(items[one.job], one.slot) for one in place(jobs, slots, busy)]
+
+    def _busy(self, under_way: Collection[Run]) -> list[Busy]:
+        left = self._left(under_way)
+        return [Busy(self.slot(known(run.slot)), seconds) for run, seconds in zip(under_way, left, strict=True)]
 
 
 def _slot(setting: Setting, name: str) -> Slot:

@@ -4,7 +4,8 @@ Takes the runs; a look costs the end of a log, so how often one is looked at doe
 """
 
 import heapq
-from collections.abc import Collection, Iterable
+from collections.abc import Mapping
+from pathlib import Path
 
 from agent.clock import REAL, Clock
 from agent.job.folder import JobPaths
@@ -25,11 +26,12 @@ class Watch:
         self._setting, self._slots, self._clock = setting, slots, clock
         self._due: list[tuple[float, int]] = []  # a heap
         self._known: dict[int, Run] = {}
+        self._logs: dict[int, Path] = {}
         self._sizes: dict[int, int] = {}  # of logs, at the last look
         self._courses: dict[int, doomed.Course] = {}
 
-    def look(self, runs: Collection[Run]) -> None:
-        """At those that it is time for."""
+    def look(self, runs: Mapping[int, Run]) -> None:
+        """At those that it is time for, of all under way."""
         now = self._clock.now()
         self._follow(runs, now)
         looked = 0
@@ -44,18 +46,18 @@ class Watch:
             pause = min(MOST_S, self._slots.seconds(run.rung, run.hardware_class) / LOOKS)
             heapq.heappush(self._due, (now + pause, run_id))
 
-    def _follow(self, runs: Iterable[Run], now: float) -> None:
-        here = {run.id: run for run in runs}
-        for run_id in here.keys() - self._known.keys():
+    def _follow(self, runs: Mapping[int, Run], now: float) -> None:
+        for run_id in runs.keys() - self._known.keys():
+            self._logs[run_id] = JobPaths(self._setting.job(run_id)).train_log
             heapq.heappush(self._due, (now, run_id))
-        for run_id in self._known.keys() - here.keys():
-            self._sizes.pop(run_id, None)
-            self._courses.pop(run_id, None)
-        self._known = here
+        for run_id in self._known.keys() - runs.keys():
+            for kept in (self._logs, self._sizes, self._courses):
+                kept.pop(run_id, None)
+        self._known = dict(runs)
 
     def _look(self, run: Run) -> None:
         try:
-            size = JobPaths(self._setting.job(run.id)).train_log.lstat().st_size
+            size = self._logs[run.id].lstat().st_size
         except OSError:
             return
         if size == self._sizes.get(run.id):
