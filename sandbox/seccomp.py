@@ -22,8 +22,7 @@ from sandbox.syscalls import Machine
 
 # boxed: in namespaces of its own, so other processes and the host's sockets are not there at all.
 # open: on the host; connect, bind and listen are answered by the doorman.
-# pod: on a machine that is itself the sandbox: its sockets are as in a box, its processes as in the open.
-Kind = Literal["boxed", "open", "pod"]
+Kind = Literal["boxed", "open"]
 
 NO = fail(errno.EPERM)
 YES = ret(ALLOW)
@@ -116,12 +115,9 @@ def program(kind: Kind, *, loopback: bool, pinned: bool, internet: bool = True) 
 
 def build(machine: Machine, kind: Kind, *, loopback: bool, pinned: bool, internet: bool = True) -> bytes:
     calls: dict[str, Block] = dict.fromkeys(DENIED.split(), NO) | dict.fromkeys(PRETENDED_ABSENT.split(), ABSENT)
-    calls |= _by_argument() | _sockets(kind, loopback, internet)
-    if kind != "boxed":
-        calls |= dict.fromkeys(SHARED_OBJECTS.split(), NO) | _other_processes()
-    if kind != "pod":
-        calls |= dict.fromkeys(TIMES.split(), PRETEND)
+    calls |= dict.fromkeys(TIMES.split(), PRETEND) | _by_argument() | _sockets(kind, loopback, internet)
     if kind == "open":
+        calls |= dict.fromkeys(SHARED_OBJECTS.split(), NO) | _other_processes()
         calls |= dict.fromkeys(MODES.split(), PRETEND) | dict.fromkeys(OWNERS_AND_ATTRIBUTES.split(), NO)
     if pinned:
         calls["sched_setaffinity"] = NO

@@ -31,15 +31,15 @@ SUPERVISOR = """
 import os, subprocess, sys, time
 from sandbox import seccomp
 from sandbox.doorman import Doorman, Handover
-kind, lock = sys.argv[1], open(sys.argv[2], "w")
+doorkept, lock = sys.argv[1] == "doorkept", open(sys.argv[2], "w")
 handover = Handover()
-program = seccomp.program(kind, loopback=kind == "open", pinned=False)
+program = seccomp.program("open", loopback=doorkept, pinned=False)
 def in_child():
-    listener = seccomp.install(program, listener=kind == "open")
+    listener = seccomp.install(program, listener=doorkept)
     if listener is not None:
         handover.give(listener)
 candidate = subprocess.Popen([sys.executable, "-c", sys.argv[3]], preexec_fn=in_child, start_new_session=True)
-doorman = Doorman.start(handover.take() if kind == "open" else None, candidate.pid)
+doorman = Doorman.start(handover.take() if doorkept else None, candidate.pid)
 print(candidate.pid, doorman.pid, flush=True)
 candidate.wait()
 time.sleep(60)
@@ -58,9 +58,9 @@ time.sleep(60)
 
 
 @contextlib.contextmanager
-def supervised(tmp_path: Path, kind: str, code: str) -> Iterator[tuple["subprocess.Popen[bytes]", int, int]]:
+def supervised(tmp_path: Path, which: str, code: str) -> Iterator[tuple["subprocess.Popen[bytes]", int, int]]:
     process = subprocess.Popen(
-        [sys.executable, "-c", SUPERVISOR, kind, str(tmp_path / "lock"), code],
+        [sys.executable, "-c", SUPERVISOR, which, str(tmp_path / "lock"), code],
         stdout=subprocess.PIPE,
         env={"PYTHONPATH": str(REPOSITORY), "PIDS": str(tmp_path / "pids"), "PATH": os.environ["PATH"]},
         cwd=tmp_path,
@@ -81,9 +81,9 @@ def pids(tmp_path: Path, count: int) -> list[int]:
     return [int(word) for word in (tmp_path / "pids").read_text().split()]
 
 
-@pytest.mark.parametrize("kind", ["open", "pod"])
-def test_when_the_supervisor_is_killed_nobody_is_left_a_second_later(tmp_path: Path, kind: str) -> None:
-    with supervised(tmp_path, kind, FAMILY) as (supervisor, candidate, twin):
+@pytest.mark.parametrize("which", ["doorkept", "twin alone"])
+def test_when_the_supervisor_is_killed_nobody_is_left_a_second_later(tmp_path: Path, which: str) -> None:
+    with supervised(tmp_path, which, FAMILY) as (supervisor, candidate, twin):
         family = pids(tmp_path, 7)
         assert all(alive(pid) for pid in family)
         supervisor.kill()
@@ -108,7 +108,7 @@ open(os.environ["PIDS"], "a").write(f"{os.getpid()} ")
 
 
 def test_a_flood_of_calls_does_not_keep_the_twin_from_its_work(tmp_path: Path) -> None:
-    with supervised(tmp_path, "open", FLOOD) as (supervisor, candidate, twin):
+    with supervised(tmp_path, "doorkept", FLOOD) as (supervisor, candidate, twin):
         family = pids(tmp_path, 8)
         time.sleep(1)
         assert alive(twin) and all(alive(pid) for pid in family)
@@ -117,7 +117,7 @@ def test_a_flood_of_calls_does_not_keep_the_twin_from_its_work(tmp_path: Path) -
 
 
 def test_the_twin_outlives_a_signal_to_the_supervisors_group(tmp_path: Path) -> None:
-    with supervised(tmp_path, "open", FAMILY) as (supervisor, candidate, twin):
+    with supervised(tmp_path, "doorkept", FAMILY) as (supervisor, candidate, twin):
         family = pids(tmp_path, 7)
         assert os.getpgid(twin) == twin
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -128,16 +128,16 @@ def test_the_twin_outlives_a_signal_to_the_supervisors_group(tmp_path: Path) -> 
         until(lambda: not any(alive(pid) for pid in [*family, candidate]), within_s=1)
 
 
-@pytest.mark.parametrize("kind", ["open", "pod"])
-def test_the_twin_goes_when_the_candidate_has_gone(tmp_path: Path, kind: str) -> None:
-    with supervised(tmp_path, kind, "import time; time.sleep(0.3)") as (supervisor, candidate, twin):
+@pytest.mark.parametrize("which", ["doorkept", "twin alone"])
+def test_the_twin_goes_when_the_candidate_has_gone(tmp_path: Path, which: str) -> None:
+    with supervised(tmp_path, which, "import time; time.sleep(0.3)") as (supervisor, candidate, twin):
         assert alive(twin)
         until(lambda: not alive(candidate) and not alive(twin), within_s=5)
         assert supervisor.poll() is None
 
 
 def test_the_twin_holds_none_of_the_supervisors_files(tmp_path: Path) -> None:
-    with supervised(tmp_path, "open", "import time; time.sleep(60)") as (_, _, twin):
+    with supervised(tmp_path, "doorkept", "import time; time.sleep(60)") as (_, _, twin):
         until(lambda: len(list(Path(f"/proc/{twin}/fd").iterdir())) == 5)
         found = sorted(str(link.readlink()) for link in Path(f"/proc/{twin}/fd").iterdir())
         assert [name for name in found if "seccomp" not in name and "pidfd" not in name] == ["/dev/null"] * 3
