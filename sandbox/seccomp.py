@@ -83,6 +83,11 @@ MADVICE = (MADV_MERGEABLE, MADV_COLD, MADV_PAGEOUT, MADV_COLLAPSE)
 KEEP_SIZE, PUNCH_HOLE = 1, 2  # of fallocate
 MSG_FASTOPEN = 0x2000_0000  # connects without connect()
 SOL_TCP, TCP_FASTOPEN_CONNECT, TCP_ULP = 6, 30, 31
+# All that a socket may be told in the open, but for options of TCP: what those that train by loopback ask for. Others
+# choose the device, the way or the headers of packets, and one to a loopback address would leave the machine.
+SOL_SOCKET, SOL_IPV6, IPV6_V6ONLY = 1, 41, 26
+# Addresses used again, broadcast, room, keeping alive, priority, how to close, ports shared, credentials, waiting.
+OF_SOCKETS = (2, 6, 7, 8, 9, 12, 13, 15, 16, 18, 20, 21, 66, 67)
 SOCKADDR_NL = 12  # bytes
 TYPE_MASK = 0xF  # what else is in a socket's type are NONBLOCK and CLOEXEC
 NETLINK_ROUTE = 0
@@ -132,7 +137,6 @@ def build(machine: Machine, kind: Kind, *, loopback: bool, pinned: bool, interne
 
 def _by_argument() -> dict[str, Block]:
     """Calls of which only some uses are denied. The kernel looks at the lower half of these arguments only."""
-    of_tcp = load(low(2), among((TCP_ULP, TCP_FASTOPEN_CONNECT), NO, YES))
     # Not to outlive whoever started it, and what runs as our user can write into the memory of its box's first process,
     # which is under this filter, too. Libraries that ask for a softer end give up when that fails.
     dies = load(low(1), branch("==", signal.SIGKILL, YES, PRETEND))
@@ -156,7 +160,6 @@ def _by_argument() -> dict[str, Block]:
         "mknodat": load(low(2), device),
         "setrlimit": load(low(0), branch("==", RLIMIT_CORE, PRETEND, YES)),
         "prlimit64": _zero(0, load(low(1), branch("==", RLIMIT_CORE, cores, YES)), NO),
-        "setsockopt": load(low(1), branch("==", SOL_TCP, of_tcp, YES)),
     }
 
 
@@ -172,9 +175,15 @@ def _sockets(kind: Kind, loopback: bool, internet: bool) -> dict[str, Block]:
         route = load(low(2), branch("==", NETLINK_ROUTE, YES, NO))  # which interfaces there are
     families = {socket.AF_UNIX: unix, socket.AF_INET: inet, socket.AF_INET6: inet, AF_NETLINK: route}
     calls = {"socket": load(low(0), lookup({int(family): block for family, block in families.items()}, NO))}
+    of_tcp = load(low(2), among((TCP_ULP, TCP_FASTOPEN_CONNECT), NO, YES))
     if kind != "open":
         calls["socketpair"] = load(low(0), branch("==", socket.AF_UNIX, YES, NO))
+        calls["setsockopt"] = load(low(1), branch("==", SOL_TCP, of_tcp, YES))
         return calls
+    of_sockets = load(low(2), among(OF_SOCKETS, YES, NO))
+    of_ipv6 = load(low(2), branch("==", IPV6_V6ONLY, YES, NO))
+    options = {SOL_SOCKET: of_sockets, SOL_TCP: of_tcp, SOL_IPV6: of_ipv6}
+    calls["setsockopt"] = load(low(1), lookup(options, NO))
     # A pair of datagram sockets could send to any name.
     pair = load(low(1), mask(TYPE_MASK, among((STREAM, SEQPACKET), YES, NO)))
     calls["socketpair"] = load(low(0), branch("==", socket.AF_UNIX, pair, NO))

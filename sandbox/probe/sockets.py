@@ -19,6 +19,7 @@ from .spec import Spec
 
 LOOPBACK, LOOPBACK6 = "127.0.0.1", "::1"
 MSG_FASTOPEN, TCP_FASTOPEN_CONNECT, IPPROTO_MPTCP = 0x20000000, 30, 262
+ROUTE_OF_SEGMENTS = 4
 COME_WITHIN_S = 0.8
 RACE_S = 0.5
 
@@ -221,6 +222,28 @@ def unix_abstract(spec: Spec) -> None:
 def unix_abstract_datagram(spec: Spec) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
         one.sendto(message(spec, "unix_abstract_datagram"), f"\0{spec.word}-datagram")
+
+
+def _needs_another_device() -> str:
+    """Where there is none but loopback, no packet can leave."""
+    names = [name for _, name in socket.if_nameindex() if name != "lo"]
+    if not names:
+        raise Refused("no packet has where to go")
+    return names[0]
+
+
+@attempt("Send packets to a loopback address by way of another machine (IPV6_RTHDR).", "namespaces", "seccomp")
+def route_option(spec: Spec) -> None:
+    way = bytes((0, 4, ROUTE_OF_SEGMENTS, 1, 1, 0, 0, 0)) + bytes(16) + socket.inet_pton(socket.AF_INET6, "2001:db8::1")
+    with socket.socket(socket.AF_INET6) as one:
+        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RTHDR, way)  # set, and not connected
+    _needs_another_device()
+
+
+@attempt("Send packets to a loopback address by another device (SO_BINDTODEVICE).", "namespaces", "seccomp")
+def device_option(spec: Spec) -> None:
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, _needs_another_device().encode())
 
 
 FAMILIES = {

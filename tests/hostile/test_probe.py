@@ -36,6 +36,7 @@ OF_THE_MACHINE = {
     *("socket_vsock", "socket_audit", "socket_diag", "socket_generic", "socket_netfilter", "socket_packet"),
     *("socket_icmp", "socket_alg", "socket_xdp", "socket_bluetooth", "socket_can", "socket_rds", "socket_tipc"),
     *("tcp6", "tcp4_in_6", "udp6", "tcp_multipath"),  # no IPv6, no multipath
+    *("route_option", "device_option"),  # no IPv6, no other device
     *("unshare_user", "clone_user", "clone3_user", "unshare_by_32_bit", "unshare_by_x32", "setns", "mount", "chroot"),
     *("pivot_root", "fsopen", "open_tree", "bpf", "perf_event_open", "userfaultfd", "io_uring", "quotactl"),
     *("add_key", "request_key", "keyctl", "key", "type_into_terminal", "personality"),
