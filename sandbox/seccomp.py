@@ -45,9 +45,12 @@ DENIED = (
     "fadvise64 mincore move_pages migrate_pages"
 )
 # Where there is a newer call that a filter can't look into (its arguments are in memory) or that is not ours to allow.
+# In which part of the machine's memory a page is, the next run can see; libraries then take all of it for one.
 PRETENDED_ABSENT = (
     "clone3 io_uring_setup io_uring_enter io_uring_register io_setup io_submit cachestat inotify_init inotify_init1 "
-    "openat2"  # which tells whether somebody has asked for a name
+    "openat2 "  # which tells whether somebody has asked for a name
+    "file_getattr file_setattr "  # requests to file systems, see below
+    "mbind get_mempolicy set_mempolicy set_mempolicy_home_node"
 )
 # Without an ipc namespace: objects that outlive a run and that others can open.
 SHARED_OBJECTS = (
@@ -61,7 +64,7 @@ MODES = "chmod fchmod fchmodat fchmodat2"
 TIMES = "utime utimes utimensat futimesat"
 OWNERS_AND_ATTRIBUTES = (
     "chown fchown lchown fchownat setxattr lsetxattr fsetxattr setxattrat removexattr lremovexattr fremovexattr "
-    "removexattrat file_setattr"
+    "removexattrat"
 )
 
 CLONE_NEW = 0x7E02_0000  # every namespace
@@ -76,6 +79,7 @@ F_SETLEASE, F_NOTIFY, F_SETDELEG = 1024, 1026, 1040  # who opens it, and when
 F_SET_RW_HINT, F_SET_FILE_RW_HINT = 1036, 1038  # a mark that the owner of a file may leave where nothing can be written
 FILE_CONTROLS = (F_SETLEASE, F_NOTIFY, F_SETDELEG, F_SET_RW_HINT, F_SET_FILE_RW_HINT)
 PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, PR_SET_MEMORY_MERGE = 1, 22, 38, 67
+PR_SCHED_CORE = 62  # nobody else may run on the other half of its core
 RWF_NOWAIT_DONTCACHE = 0x08 | 0x80  # says whether a page is in memory; drops it
 MADV_MERGEABLE = 12  # says who else has this page
 MADV_COLD, MADV_PAGEOUT, MADV_COLLAPSE = 20, 21, 25  # drop it; replace it by one of its own, which goes with it
@@ -144,13 +148,14 @@ def _by_argument() -> dict[str, Block]:
     # Core dumps stay limited to what is less than any has: at 0 the machine's own program for crashes would be started.
     # Who asks for the limit that was before in the same call would be told none.
     cores = _null(2, YES, _null(3, PRETEND, NO))
+    settings = {PR_SET_PDEATHSIG: dies} | dict.fromkeys((PR_SET_SECCOMP, PR_SET_MEMORY_MERGE, PR_SCHED_CORE), NO)
     device = mask(0o170000, among((stat.S_IFCHR, stat.S_IFBLK), NO, YES))
     return {
         "clone": load(low(0), branch("&", CLONE_NEW | CLONE_PARENT, NO, YES)),
         "personality": load(low(0), among(PERSONALITIES, YES, NO)),
         "ioctl": load(low(1), among((TIOCSTI, TIOCLINUX, TIOCSETD), NO, of_files)),
         "fcntl": load(low(1), among(FILE_CONTROLS, NO, YES)),
-        "prctl": load(low(0), lookup({PR_SET_PDEATHSIG: dies, PR_SET_SECCOMP: NO, PR_SET_MEMORY_MERGE: NO}, YES)),
+        "prctl": load(low(0), lookup(settings, YES)),
         "madvise": load(low(2), among(MADVICE, NO, YES)),
         "preadv2": load(low(5), branch("&", RWF_NOWAIT_DONTCACHE, NO, YES)),
         "pwritev2": load(low(5), branch("&", RWF_NOWAIT_DONTCACHE, NO, YES)),
@@ -180,7 +185,7 @@ def _sockets(kind: Kind, loopback: bool, internet: bool) -> dict[str, Block]:
         calls["socketpair"] = load(low(0), branch("==", socket.AF_UNIX, YES, NO))
         calls["setsockopt"] = load(low(1), branch("==", SOL_TCP, of_tcp, YES))
         return calls
-    of_sockets = load(low(2), among(OF_SOCKETS, YES, NO))
+    of_sockets = load(low(2), lookup(dict.fromkeys(OF_SOCKETS, YES), NO))
     of_ipv6 = load(low(2), branch("==", IPV6_V6ONLY, YES, NO))
     options = {SOL_SOCKET: of_sockets, SOL_TCP: of_tcp, SOL_IPV6: of_ipv6}
     calls["setsockopt"] = load(low(1), lookup(options, NO))

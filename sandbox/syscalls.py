@@ -108,6 +108,9 @@ NUMBERS: dict[str, tuple[int, int | None]] = {
     "fadvise64": (221, 223),
     "clock_settime": (227, 112),
     "utimes": (235, None),
+    "mbind": (237, 235),
+    "set_mempolicy": (238, 237),
+    "get_mempolicy": (239, 236),
     "mq_open": (240, 180),
     "mq_unlink": (241, 181),
     "mq_timedsend": (242, 182),
@@ -170,6 +173,7 @@ NUMBERS: dict[str, tuple[int, int | None]] = {
     "landlock_add_rule": (445, 445),
     "landlock_restrict_self": (446, 446),
     "process_mrelease": (448, 448),
+    "set_mempolicy_home_node": (450, 450),
     "cachestat": (451, 451),
     "fchmodat2": (452, 452),
     "statmount": (457, 457),
@@ -177,6 +181,7 @@ NUMBERS: dict[str, tuple[int, int | None]] = {
     "setxattrat": (463, 463),
     "removexattrat": (466, 466),
     "open_tree_attr": (467, 467),
+    "file_getattr": (468, 468),
     "file_setattr": (469, 469),
 }
 

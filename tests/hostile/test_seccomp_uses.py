@@ -38,6 +38,7 @@ ASKED = {
     "call(N['fcntl'], -1, 1, 0)": (BADF, BADF, BADF),
     "call(N['prctl'], 22, 99, 0, 0, 0)": (INVAL, E, E),
     "call(N['prctl'], 67, 0, 0, 0, 0)": (OK, E, E),
+    "call(N['prctl'], 62, 99, 0, 0, 0)": (INVAL, E, E),
     "call(N['prctl'], 15, b'name', 0, 0, 0)": (OK, OK, OK),
     "call(N['madvise'], 0, 0, 12)": (OK, E, E),
     "call(N['madvise'], 0, 0, 20)": (OK, E, E),
