@@ -5,11 +5,13 @@ Takes a folder; gives `Canaries`, and afterwards which attempts on files the hos
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import resource
 import secrets
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +33,7 @@ HELD = {  # kind -> where, under the root
 ROOT_ONLY = "shared/root_only"
 CHANGED = ("hard_link_shared", "chmod_shared", "chown_shared", "utimes_shared", "setxattr_shared", "version_shared")
 WRITTEN = {"write_tmp": "/tmp", "write_var_tmp": "/var/tmp", "write_dev_shm": "/dev/shm"}
+LOCKED = "see_lock"
 PAGES = 4
 DAY_S = 86_400
 DROP_TRIES = 20  # on a file system in memory none works
@@ -74,7 +77,7 @@ def plant(root: Path, word: str) -> Canaries:
     )
     for kind in {"ssh_key", "root_only"} & set(held):
         Path(canaries.secrets[kind]).chmod(0o600)
-    for name in (*CHANGED, "watch_shared"):
+    for name in (*CHANGED, "watch_shared", LOCKED):
         (canaries.shared / name).touch()
     canaries.outside.mkdir()
     canaries.outside.chmod(0o777)
@@ -143,6 +146,15 @@ def _drop(path: str) -> None:
             if not by_mincore(path):
                 break
             time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def locked(canaries: Canaries) -> Iterator[None]:
+    """One of the shared files, in both ways."""
+    with (canaries.shared / LOCKED).open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        yield
 
 
 def seen_in_files(canaries: Canaries) -> dict[str, bool]:

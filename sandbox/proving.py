@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from sandbox.canaries import Canaries, handle_of, plant, seen_in_files, smooth, tidy
+from sandbox.canaries import Canaries, handle_of, locked, plant, seen_in_files, smooth, tidy
 from sandbox.limits import MB, Exit, Limits
 from sandbox.probe.attempts import ATTEMPTS, BOMBS, FIND
 from sandbox.probe.leftovers import OBJECTS
@@ -148,6 +148,7 @@ class Proof:
             variable = stack.enter_context(_for_whoever_inherits(self.canaries.secrets["secret"]))
             heard = stack.enter_context(_ear())
             stack.enter_context(_domain_name(self.canaries.word))
+            stack.enter_context(locked(self.canaries))
             listeners = stack.enter_context(contextlib.closing(Listeners(self.canaries.shared, self.canaries.word)))
             victim = stack.enter_context(
                 contextlib.closing(VictimProcess(self.canaries.word, self.canaries.secrets["secret"], own, variable))

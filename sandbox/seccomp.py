@@ -78,6 +78,10 @@ REQUESTS = {"f": NOT_THERE, "v": NOT_THERE, "X": NOT_THERE, "\x94": fail(errno.E
 F_SETLEASE, F_NOTIFY, F_SETDELEG = 1024, 1026, 1040  # who opens it, and when
 F_SET_RW_HINT, F_SET_FILE_RW_HINT = 1036, 1038  # a mark that the owner of a file may leave where nothing can be written
 FILE_CONTROLS = (F_SETLEASE, F_NOTIFY, F_SETDELEG, F_SET_RW_HINT, F_SET_FILE_RW_HINT)
+# Whoever may read a file may lock it. A lone process works as if it had, and asks for nobody's.
+F_GETLK, F_SETLK, F_SETLKW, F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW = 5, 6, 7, 36, 37, 38
+LOCKS = dict.fromkeys((F_SETLK, F_SETLKW, F_OFD_SETLK, F_OFD_SETLKW), PRETEND)
+LOCKS |= dict.fromkeys((F_GETLK, F_OFD_GETLK), fail(errno.ENOLCK))
 PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, PR_SET_MEMORY_MERGE = 1, 22, 38, 67
 PR_SCHED_CORE = 62  # nobody else may run on the other half of its core
 RWF_NOWAIT_DONTCACHE = 0x08 | 0x80  # says whether a page is in memory; drops it
@@ -108,9 +112,9 @@ SPEC_ALLOW, NEW_LISTENER, WAIT_KILLABLE_RECV = 1 << 2, 1 << 3, 1 << 5
 
 
 @functools.cache
-def program(kind: Kind, *, loopback: bool, pinned: bool, internet: bool = True) -> bytes:
-    """`loopback`: whether it may have sockets that have names, of the internet families too where `internet`; `pinned`:
-    whether it must stay on its cores.
+def program(kind: Kind, *, loopback: bool, pinned: bool, lone: bool = False) -> bytes:
+    """`loopback`: whether it may have sockets that have names; `pinned`: whether it must stay on its cores; `lone`:
+    whether no other run may be told anything by what it holds: locks on files and, in the open, internet sockets.
 
     Raises:
         OSError: no filter can be built for this machine.
@@ -119,17 +123,19 @@ def program(kind: Kind, *, loopback: bool, pinned: bool, internet: bool = True) 
     if machine is None or sys.byteorder != "little":
         known = ", ".join(syscalls.MACHINES)
         raise OSError(errno.ENOSYS, f"no system call numbers for this machine, only for {known}")
-    return build(machine, kind, loopback=loopback, pinned=pinned, internet=internet)
+    return build(machine, kind, loopback=loopback, pinned=pinned, lone=lone)
 
 
-def build(machine: Machine, kind: Kind, *, loopback: bool, pinned: bool, internet: bool = True) -> bytes:
+def build(machine: Machine, kind: Kind, *, loopback: bool, pinned: bool, lone: bool = False) -> bytes:
     calls: dict[str, Block] = dict.fromkeys(DENIED.split(), NO) | dict.fromkeys(PRETENDED_ABSENT.split(), ABSENT)
-    calls |= dict.fromkeys(TIMES.split(), PRETEND) | _by_argument() | _sockets(kind, loopback, internet)
+    calls |= dict.fromkeys(TIMES.split(), PRETEND) | _by_argument(lone) | _sockets(kind, loopback, lone)
     if kind == "open":
         calls |= dict.fromkeys(SHARED_OBJECTS.split(), NO) | _other_processes()
         calls |= dict.fromkeys(MODES.split(), PRETEND) | dict.fromkeys(OWNERS_AND_ATTRIBUTES.split(), NO)
     if pinned:
         calls["sched_setaffinity"] = NO
+    if lone:
+        calls["flock"] = PRETEND
     numbers = {name: syscalls.number(name, machine) for name in calls}
     cases = {number: calls[name] for name, number in numbers.items() if number is not None}
     body = branch(">=", syscalls.NEWER, ABSENT, lookup(cases, YES))
@@ -139,7 +145,7 @@ def build(machine: Machine, kind: Kind, *, loopback: bool, pinned: bool, interne
     return bpf.assemble(load(bpf.ARCH, checked))
 
 
-def _by_argument() -> dict[str, Block]:
+def _by_argument(lone: bool) -> dict[str, Block]:
     """Calls of which only some uses are denied. The kernel looks at the lower half of these arguments only."""
     # Not to outlive whoever started it, and what runs as our user can write into the memory of its box's first process,
     # which is under this filter, too. Libraries that ask for a softer end give up when that fails.
@@ -148,13 +154,14 @@ def _by_argument() -> dict[str, Block]:
     # Core dumps stay limited to what is less than any has: at 0 the machine's own program for crashes would be started.
     # Who asks for the limit that was before in the same call would be told none.
     cores = _null(2, YES, _null(3, PRETEND, NO))
+    controls = dict.fromkeys(FILE_CONTROLS, NO) | (LOCKS if lone else {})
     settings = {PR_SET_PDEATHSIG: dies} | dict.fromkeys((PR_SET_SECCOMP, PR_SET_MEMORY_MERGE, PR_SCHED_CORE), NO)
     device = mask(0o170000, among((stat.S_IFCHR, stat.S_IFBLK), NO, YES))
     return {
         "clone": load(low(0), branch("&", CLONE_NEW | CLONE_PARENT, NO, YES)),
         "personality": load(low(0), among(PERSONALITIES, YES, NO)),
         "ioctl": load(low(1), among((TIOCSTI, TIOCLINUX, TIOCSETD), NO, of_files)),
-        "fcntl": load(low(1), among(FILE_CONTROLS, NO, YES)),
+        "fcntl": load(low(1), lookup(controls, YES)),
         "prctl": load(low(0), lookup(settings, YES)),
         "madvise": load(low(2), among(MADVICE, NO, YES)),
         "preadv2": load(low(5), branch("&", RWF_NOWAIT_DONTCACHE, NO, YES)),
@@ -168,13 +175,13 @@ def _by_argument() -> dict[str, Block]:
     }
 
 
-def _sockets(kind: Kind, loopback: bool, internet: bool) -> dict[str, Block]:
+def _sockets(kind: Kind, loopback: bool, lone: bool) -> dict[str, Block]:
     """Which sockets may be made, and how they come by an address."""
     unix = NO if kind == "open" else YES
     inet, route = NO, NO
     if loopback and kind == "open":
         unix = _kind_of_socket((STREAM,), (0,))
-    if loopback and internet:
+    if loopback and not (lone and kind == "open"):
         # In the open what has a name is bound and reached through the doorman; datagrams could go to any name.
         inet = _kind_of_socket((STREAM,), TCP_ONLY) if kind == "open" else _kind_of_socket((STREAM, DGRAM), TCP_UDP)
         route = load(low(2), branch("==", NETLINK_ROUTE, YES, NO))  # which interfaces there are

@@ -50,6 +50,7 @@ NUMBERS: dict[str, tuple[int, int | None]] = {
     "msgrcv": (70, 188),
     "msgctl": (71, 187),
     "fcntl": (72, 25),
+    "flock": (73, 32),
     "chmod": (90, None),
     "fchmod": (91, 52),
     "chown": (92, None),

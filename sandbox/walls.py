@@ -162,7 +162,8 @@ def _boxed(
 ) -> Launch:
     filtered = None
     if "seccomp" in stack.names:
-        filtered = _memory_file(opened, seccomp.program("boxed", loopback=policy.loopback, pinned=policy.pinned))
+        program = seccomp.program("boxed", loopback=policy.loopback, pinned=policy.pinned, lone=policy.traceless)
+        filtered = _memory_file(opened, program)
     steps, last = layout.steps(policy), None
     if stack.uid is not None and staging.works():
         stage = staging.place(policy.writable)
@@ -185,8 +186,8 @@ def _fenced(stack: Stack, policy: Policy, argv: Sequence[str], env: Mapping[str,
     program, handover = None, None
     if "seccomp" in stack.names:
         # A port that was in use stays taken for a minute after its process: the judge's next one could tell.
-        doorkept, lone = "doorman" in stack.names, policy.traceless
-        program = seccomp.program("open", loopback=doorkept, pinned=policy.pinned, internet=not lone)
+        doorkept = "doorman" in stack.names
+        program = seccomp.program("open", loopback=doorkept, pinned=policy.pinned, lone=policy.traceless)
     if "doorman" in stack.names:
         handover = Handover()
         opened.callback(handover.close)

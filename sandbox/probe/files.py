@@ -2,8 +2,10 @@
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import stat
+import struct
 from pathlib import Path
 
 from .attempts import Absent, Refused, add, attempt
@@ -200,3 +202,15 @@ def watch_shared(spec: Spec) -> None:
     checked(LIBC.inotify_add_watch(fd, os.fsencode(path), IN_OPEN), "inotify_add_watch")
     path.read_text()
     os.read(fd, 1000)
+
+
+@attempt("See that another process has a shared file locked.", "seccomp")
+def see_lock(spec: Spec) -> None:
+    with Path(spec.shared, "see_lock").open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        if struct.unpack("hhqqi4x", fcntl.fcntl(file, fcntl.F_GETLK, asked))[0] == fcntl.F_UNLCK:
+            raise Refused("it seems free")

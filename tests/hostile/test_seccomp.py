@@ -108,9 +108,27 @@ def test_without_loopback_there_is_no_internet_socket(kind: Kind) -> None:
 def test_who_needs_no_internet_sockets_has_the_others() -> None:
     tries = "tried(socket.socket, 2, 1, 0), tried(socket.socket, 10, 1, 6), tried(socket.socket, 16, 3, 0)"
     code = f"print(json.dumps([{tries}, tried(socket.socket, 1, 1, 0)]))"
-    lone = seccomp.program("open", loopback=True, pinned=False, internet=False)
+    lone = seccomp.program("open", loopback=True, pinned=False, lone=True)
     assert said(code, lone) == [errno.EPERM] * 3 + [0]
+    assert said(code, seccomp.program("boxed", loopback=True, pinned=False, lone=True)) == [0] * 4
     assert said(code, seccomp.program("open", loopback=True, pinned=False)) == [0] * 4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_lone_process_is_told_that_it_has_each_lock_and_nothing_of_others(kind: Kind) -> None:
+    """Two files that are open apart exclude each other, as those of two runs do."""
+    code = (
+        "import fcntl, struct, tempfile\nLOCK = struct.pack('hhqqi4x', fcntl.F_WRLCK, 0, 0, 77, 0)\n"
+        "with tempfile.NamedTemporaryFile() as one, open(one.name, 'rb+') as other:\n"
+        "  whole = [tried(fcntl.flock, file, fcntl.LOCK_EX | fcntl.LOCK_NB) for file in (one, other)]\n"
+        "  parts = [tried(fcntl.fcntl, file, fcntl.F_OFD_SETLK, LOCK) for file in (one, other)]\n"
+        "  asked = [tried(fcntl.fcntl, other, what, LOCK) for what in (fcntl.F_GETLK, fcntl.F_OFD_GETLK)]\n"
+        "  print(json.dumps([*whole, *parts, *asked, tried(fcntl.lockf, other, fcntl.LOCK_EX | fcntl.LOCK_NB)]))"
+    )
+    excluded = [0, errno.EAGAIN, 0, errno.EAGAIN, 0, 0, errno.EAGAIN]
+    usual, lone = (seccomp.program(kind, loopback=True, pinned=False, lone=lone) for lone in (False, True))
+    assert said(code) == said(code, usual) == excluded
+    assert said(code, lone) == [0, 0, 0, 0, errno.ENOLCK, errno.ENOLCK, 0]
 
 
 def test_in_the_open_nothing_gets_an_address_without_a_doorman() -> None:
