@@ -16,9 +16,19 @@ from sandbox.layout import Step
 from sandbox.limits import MB
 
 HOST = "box"  # torchrun looks its own name up
-# Where only a user's number says who may write, and root's is the same inside as outside: what lies over it.
-KERNEL = {"/proc/sys": "/proc/sys", "/proc/sysrq-trigger": "/dev/null"}
-FILE_SYSTEMS = "/proc/fs"  # which blocks of a disk are taken, for everybody to read
+# What lies over files of the kernel's: where only a user's number says who may write, and root's is the same inside as
+# outside; and over what counts pages that come back after they were thrown out, so that whoever reads one is told that
+# somebody had read it before.
+KERNEL = {
+    "/proc/sys": "/proc/sys",
+    "/proc/sysrq-trigger": "/dev/null",
+    "/proc/vmstat": "/dev/null",
+    "/proc/zoneinfo": "/dev/null",
+}
+FOLDERS = (
+    "/proc/fs",
+    "/proc/pressure",
+)  # which blocks of a disk are taken, who waits for memory: for everybody to read
 SEEN = {"sys", "fs", "irq", "bus", "net"}  # of /proc: covered, read-only, or the box's own
 INNER_UID = 1000  # inside, where the user outside is the person
 BINDS = {"show": "--ro-bind", "file": "--ro-bind", "device": "--dev-bind", "own": "--bind"}
@@ -97,8 +107,8 @@ def _kernel(box: Box) -> list[str]:
     found = []
     for path, over in KERNEL.items():
         found += ["--ro-bind", over, path] if Path(path).exists() else []
-    if Path(FILE_SYSTEMS).is_dir():
-        found += ["--tmpfs", FILE_SYSTEMS, "--remount-ro", FILE_SYSTEMS]
+    for path in FOLDERS:
+        found += ["--tmpfs", path, "--remount-ro", path] if Path(path).is_dir() else []
     if box.setpriv is None and os.getuid() == 0:  # the kernel takes who is in it for root, without its powers
         for path, is_folder in roots_alone():
             found += ["--tmpfs", path, "--remount-ro", path] if is_folder else ["--ro-bind", "/dev/null", path]

@@ -19,7 +19,7 @@ from sandbox import probe
 from sandbox.probe.calls import FileHandle, call
 from sandbox.probe.inodes import NO_HINT, VERSION, file_version, forget_extents, set_hint
 from sandbox.probe.leftovers import FILES, MARKED
-from sandbox.probe.page_cache import CACHE, by_mincore
+from sandbox.probe.page_cache import CACHE, FEW, MANY, RETURN, by_mincore, hold
 from sandbox.probe.spec import digest
 
 HELD = {  # kind -> where, under the root
@@ -34,7 +34,6 @@ ROOT_ONLY = "shared/root_only"
 CHANGED = ("hard_link_shared", "chmod_shared", "chown_shared", "utimes_shared", "setxattr_shared", "version_shared")
 WRITTEN = {"write_tmp": "/tmp", "write_var_tmp": "/var/tmp", "write_dev_shm": "/dev/shm"}
 LOCKED = "see_lock"
-PAGES = 4
 DAY_S = 86_400
 DROP_TRIES = 20  # on a file system in memory none works
 
@@ -105,7 +104,7 @@ def _eight(folder: Path, channel: str) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{channel}-{bit}" for bit in range(8)]
     for path in paths:
-        path.write_bytes(secrets.token_bytes(PAGES * resource.getpagesize()))
+        path.write_bytes(secrets.token_bytes((MANY if channel == RETURN else FEW) * resource.getpagesize()))
         path.chmod(0o644)
     return [str(path) for path in paths]
 
@@ -128,6 +127,8 @@ def smooth(canaries: Canaries) -> None:
             _drop(path)
             if channel in CACHE and CACHE[channel].starts_cached:
                 Path(path).read_bytes()
+            elif channel == RETURN:
+                hold(path)
             info = Path(path).stat()
             os.utime(path, (info.st_mtime - 3 * DAY_S, info.st_mtime - DAY_S))
             if channel == "extents":

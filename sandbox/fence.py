@@ -8,20 +8,20 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 
-from sandbox.layout import gpu_nodes
+from sandbox.layout import DEVICES, gpu_nodes
 from sandbox.policy import Policy
 
 # What nearly every program opens, and what says nothing of anybody.
 NODES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 FACTS = ("/proc/cpuinfo", "/proc/meminfo", "/proc/filesystems", "/proc/sys/vm/overcommit_memory")
-DEVICES = ("/sys", "/proc/driver/nvidia")  # what CUDA and gloo look through
+DRIVER = "/proc/driver/nvidia"
 SHARED = "/dev/shm"
 PACKAGES = ".packages"  # beside a run's one folder
 
 
 def readable(policy: Policy) -> list[Path]:
     packages = [str(Path(policy.writable).with_name(PACKAGES))] if policy.packages else []
-    found = [*FACTS, *packages, *(DEVICES if policy.gpus or policy.loopback else ())]
+    found = [*FACTS, *packages, *((*DEVICES, DRIVER) if policy.gpus or policy.loopback else ())]
     hidden = {os.path.realpath(path) for path in policy.hidden}
     for path in map(os.path.realpath, policy.all_read):
         found += _around(path, hidden - {path})  # what is hidden as a part may be listed all the same

@@ -5,6 +5,7 @@ before it becomes bubblewrap (`staging`). Plain words for paths: this is in the 
 """
 
 import functools
+import glob
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,6 +15,9 @@ from sandbox.policy import Policy
 
 HOSTS = Path(__file__).parent / "etc" / "hosts"
 PRIVATE = ("/dev/shm", "/tmp")  # in memory, and gone with the box
+# Of /sys, what CUDA, NCCL and gloo look through: devices, and neither file systems nor the kernel's own settings.
+DEVICES = ("/sys/bus", "/sys/class", "/sys/dev", "/sys/devices", "/sys/module")
+COUNTS = "/sys/devices/system/node/node*/vmstat"  # as /proc/vmstat
 GPU_NODES = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-caps", "nvidia-modeset")
 
 # folder: made, empty. show, file: the source, a folder or a file to be read. link: a symbolic link to the source.
@@ -32,7 +36,7 @@ def steps(policy: Policy) -> list[Step]:
     files = _Files()
     wanted = _found(policy.read) | _found_before(policy.programs)
     if policy.gpus:
-        wanted |= _found(("/sys",))
+        wanted |= _found(filter(os.path.isdir, DEVICES))
     # Parents come before what is in them, so that a folder can be hidden and a part of it shown again.
     for path in sorted({*wanted, *policy.hidden}, key=lambda path: path.split("/")):
         if path in policy.hidden:
@@ -41,6 +45,8 @@ def steps(policy: Policy) -> list[Step]:
             files.show(path, *wanted[path])
     for path in policy.read:
         files.cover(doors(path))
+    if policy.gpus:
+        files.cover(glob.iglob(COUNTS))  # noqa: PTH207
     for node in gpu_nodes(policy.gpus):
         files.steps.append(Step("device", node, node))
     files.own(policy.writable)

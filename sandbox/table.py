@@ -30,14 +30,16 @@ SIGNS: dict[Got, str] = {"allowed": "out", "denied": "\u00b7", "absent": "?"}
 OPEN_FILES = (
     *(f"read_{name}" for name in ("secret", "validation", "store", "other_run", "judge", "by_dots", "by_symlink")),
     *("read_by_own_root", "list_home", "write_outside", "write_tmp", "write_var_tmp", "write_dev_shm"),
-    "read_blocks_of_disk",
+    *("read_blocks_of_disk", "cache_load_refault"),
     *("left_in_tmp", "left_in_var_tmp", "left_in_shm", "see_processes"),
 )
 KNOWN: dict[Level, frozenset[str]] = {
     "landlock": frozenset({"access_time"}),
     "pod": frozenset({"access_time", *OPEN_FILES}),  # the machine is the box
 }
-REMEMBERED = frozenset({"cache_load_fault"})  # where no control group forgets what a session has read
+REMEMBERED = frozenset(
+    {"cache_load_fault", "cache_load_refault"}
+)  # where no control group forgets what a session has read
 # Of threads the kernel counts all that the person runs, so an ordinary user's run has a thousand more than its limit.
 BY_USERS = frozenset({"bomb_threads", *REMEMBERED})
 SYSTEM_PYTHON = "/usr/bin/python3"

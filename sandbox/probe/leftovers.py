@@ -17,7 +17,7 @@ from pathlib import Path
 from .attempts import FIND, LEAVE, Refused, Try, add
 from .calls import LIBC, call, checked
 from .inodes import LONG, has_extents, hint_of, set_hint, was_asked_for
-from .page_cache import CACHE, by_fault, load, marked
+from .page_cache import BY_FAULT, CACHE, load, marked
 from .spec import Spec
 
 HOLD_S = 4.0
@@ -256,7 +256,7 @@ def _cache(name: str) -> None:
         one.tries,
         lambda spec: one.mark(spec, name),
         lambda spec: _byte(spec, name, lambda path: one.is_cached(path) != one.starts_cached),
-        *(() if one.is_cached is by_fault else ("seccomp",)),  # no filter stops a fault
+        *(() if name in BY_FAULT else ("seccomp",)),  # no filter stops a fault
     )
 
 
