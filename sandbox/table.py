@@ -3,6 +3,7 @@
 Gives a table of attempts and `Result`s. `python -m sandbox.table` prints it as docs/SECURITY.md has it, in minutes.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import packaging
 
@@ -23,7 +25,7 @@ from sandbox.policy import Level, Policy
 from sandbox.probe.attempts import ATTEMPTS, BOMBS, FIND, Attempt
 from sandbox.proving import Errand, Got, ProbeError, Result, Run, bare, compare, prove
 from sandbox.seen import seen
-from sandbox.walls import OLDEST_LANDLOCK, Stack
+from sandbox.walls import OLDEST_LANDLOCK, NoWalls, Stack
 
 SIGNS: dict[Got, str] = {"allowed": "out", "denied": "\u00b7", "absent": "?"}
 # What is known to get through, and is told in sandbox/README.md.
@@ -37,16 +39,20 @@ KNOWN: dict[Level, frozenset[str]] = {
     "landlock": frozenset({"access_time"}),
     "pod": frozenset({"access_time", *OPEN_FILES}),  # the machine is the box
 }
-REMEMBERED = frozenset(
-    {"cache_load_fault", "cache_load_refault"}
-)  # where no control group forgets what a session has read
+# Where no control group forgets what a session has read.
+REMEMBERED = frozenset({"cache_load_fault", "cache_load_refault"})
+# What a process that trains may besides: nobody shows it validation text. Without namespaces it has the machine's
+# loopback and, without a user of its own, what others have in /dev/shm.
+OF_TRAINING = REMEMBERED | {"see_lock"}
+ON_THE_HOST = frozenset({"listen_everywhere", "listen_without_bind", "ports", "write_dev_shm", "left_in_shm"})
 # Of threads the kernel counts all that the person runs, so an ordinary user's run has a thousand more than its limit.
 BY_USERS = frozenset({"bomb_threads", *REMEMBERED})
 SYSTEM_PYTHON = "/usr/bin/python3"
 
 
-def policy_of(errand: Errand) -> Policy:
-    """As a scoring process gets it: its one folder, Python without packages, and what it is given to read."""
+def policy_of(errand: Errand, *, trains: bool) -> Policy:
+    """Its one folder, Python without packages, and what it is given to read. One that scores is to leave no trace, one
+    that trains may be several processes, which talk to each other."""
     common = seen(())
     return Policy(
         writable=str(errand.folder),
@@ -55,17 +61,18 @@ def policy_of(errand: Errand) -> Policy:
         hidden=common.hidden,
         packages=common.packages,
         pinned=errand.core is not None,
-        traceless=True,
+        loopback=trains,
+        traceless=not trains,
     )
 
 
-def behind(stack: Stack | None) -> Run:
-    """Behind these walls; None: the strongest that are here."""
+def behind(stack: Stack | None, *, trains: bool = False) -> Run:
+    """Behind these walls; None: the strongest that are here. As a process that scores, or as one that trains."""
 
     def run(errand: Errand) -> Exit:
         if stack is not None and stack.uid is not None:  # another user may not get to our Python
             errand = replace(errand, argv=(SYSTEM_PYTHON, *errand.argv[1:]))
-        return confined(errand, policy_of(errand), stack)
+        return confined(errand, policy_of(errand, trains=trains), stack)
 
     return run
 
@@ -85,11 +92,18 @@ def confined(errand: Errand, policy: Policy | None = None, walls: Stack | None =
     ).wait()
 
 
-def columns() -> dict[str, Stack | None]:
+class Column(NamedTuple):
+    """Walls, and for whom."""
+
+    stack: Stack | None
+    trains: bool = False
+
+
+def columns() -> dict[str, Column]:
     """What can be put up here: each wall alone, then together, the weakest first."""
     uid = users.uid_of(os.getpid()) if os.getuid() == 0 else None
     own = () if uid is None else ("uid",)
-    found: dict[str, Stack | None] = {"limits": Stack("base")}
+    found = {"limits": Stack("base")}
     if uid is not None:
         found["uid"] = Stack("base", own, None, uid)
     found["seccomp"] = Stack("base", ("seccomp",))
@@ -101,7 +115,10 @@ def columns() -> dict[str, Stack | None]:
     found["pod"] = Stack("pod", ("pod", *guarded), None, uid)
     if landlock.abi() >= OLDEST_LANDLOCK:
         found["fallback"] = Stack("landlock", ("landlock", *guarded), None, uid)
-    return {**found, "full": None}
+    all_found = {name: Column(one) for name, one in found.items()}
+    if "fallback" in found:
+        all_found["fallback-training"] = Column(found["fallback"], trains=True)
+    return {**all_found, "full": Column(None), "full-training": Column(None, trains=True)}
 
 
 def of_ordinary_user() -> dict[str, Result]:
@@ -145,24 +162,50 @@ def attempts() -> dict[str, Attempt]:
     return {**ATTEMPTS, **FIND, **{f"bomb_{name}": bomb for name, bomb in BOMBS.items()}}
 
 
-def got_through(results: Mapping[str, Result], level: Level) -> tuple[list[str], list[str]]:
-    """What got out of the walls of this level: what is known to, and what is not."""
-    out = [name for name, result in results.items() if result.got == "allowed"]
-    told = known(level)
-    return [name for name in out if name in told], [name for name in out if name not in told]
+class Tried(NamedTuple):
+    attempts: int
+    known: tuple[str, ...]
+    """What got out, and is known to."""
+    unknown: tuple[str, ...]
+    """And what is not."""
 
 
-def known(level: Level) -> frozenset[str]:
+def tried(stack: Stack | None, level: Level) -> Tried:
+    """Out of these walls, as a process that scores and as one that trains. Without the bombs, which take as long again;
+    and what sessions leave each other is tried by those that score alone.
+
+    Raises:
+        ProbeError: nothing can be proved here.
+        NoWalls: there are none here.
+    """
+    before = prove(bare, bombs=False)
+    scored = compare(before, prove(behind(stack), bombs=False))
+    trained: dict[str, Result] = {}
+    with contextlib.suppress(NoWalls):  # so no run gets them whose processes talk to each other
+        trained = compare(before, prove(behind(stack, trains=True), bombs=False, sessions=False))
+    both = ((scored, known(level)), (trained, known(level, trains=True)))
+    out = [(name, name in told) for results, told in both for name, one in results.items() if one.got == "allowed"]
+    return Tried(
+        sum(one.got != "absent" for results, _ in both for one in results.values()),
+        tuple(dict.fromkeys(name for name, is_known in out if is_known)),
+        tuple(dict.fromkeys(name for name, is_known in out if not is_known)),
+    )
+
+
+def known(level: Level, *, trains: bool = False) -> frozenset[str]:
     """What is known to get out of the walls of this level here."""
-    return KNOWN.get(level, frozenset()) | (frozenset() if groups.forgets() else REMEMBERED)
+    found = KNOWN.get(level, frozenset())
+    if trains:
+        return found | OF_TRAINING | (frozenset() if level == "namespaces" else ON_THE_HOST)
+    return found | (frozenset() if groups.forgets() else REMEMBERED)
 
 
 def measured(say: Callable[[str], None] = lambda _: None) -> dict[str, dict[str, Result]]:
     """Attempt -> column -> what came of it; of `bare` first."""
     before = prove(bare)
     table = {name: {"bare": result} for name, result in before.items()}
-    for column, walls in columns().items():
-        for name, result in compare(before, prove(behind(walls))).items():
+    for column, (walls, trains) in columns().items():
+        for name, result in compare(before, prove(behind(walls, trains=trains))).items():
             table[name][column] = result
         say(f"{column}: {sum(row[column].got == 'allowed' for row in table.values())} get through")
     try:
@@ -176,12 +219,12 @@ def measured(say: Callable[[str], None] = lambda _: None) -> dict[str, dict[str,
 
 
 def markdown(table: Mapping[str, Mapping[str, Result]]) -> str:
-    tried = attempts()
+    all_attempts = attempts()
     names = list(next(iter(table.values())))
     lines = [f"| attempt | what it tries | {' | '.join(names)} |", "|---|---|" + "---|" * len(names)]
     for name, row in table.items():
         signs = " | ".join(SIGNS[row[column].got] for column in names)
-        lines.append(f"| {name} | {tried[name].tries} | {signs} |")
+        lines.append(f"| {name} | {all_attempts[name].tries} | {signs} |")
     return "\n".join(lines)
 
 

@@ -24,9 +24,9 @@ from agent.words import line, size
 from agent.workspace import corpus_folder, own_folder
 from sandbox.names import FORGETTING, MAY_OUTLIVE, TRACELESS
 from sandbox.policy import Level, Policy, reaches
-from sandbox.proving import ProbeError, bare, compare, prove
+from sandbox.proving import ProbeError
 from sandbox.seen import seen
-from sandbox.table import behind, got_through
+from sandbox.table import tried
 from sandbox.walls import HELP, Stack, in_force, stack, strongest, why_not
 
 State = Literal["good", "note", "bad"]
@@ -203,16 +203,15 @@ def _leaving(standing: tuple[str, ...]) -> str:
 
 def _probed(level: Level) -> Check:
     try:
-        results = compare(prove(bare, bombs=False), prove(behind(None), bombs=False))
+        found = tried(None, level)
     except (ProbeError, OSError) as error:
         return Check("probe", "bad", line(f"can't be run: {error}", 300))
-    known, unknown = got_through(results, level)
-    tried = sum(result.got != "absent" for result in results.values())
-    words = f"{tried - len(known) - len(unknown)} of {tried} attempts to get out are denied"
-    if known:
-        words += f"; known to get through (sandbox/README.md): {', '.join(known)}"
-    if unknown:
-        return Check("probe", "bad", f"{words}; and these should not: {', '.join(unknown)}")
+    through = len(found.known) + len(found.unknown)
+    words = f"{found.attempts - through} of {found.attempts} attempts to get out are denied"
+    if found.known:
+        words += f"; known to get through (sandbox/README.md): {', '.join(found.known)}"
+    if found.unknown:
+        return Check("probe", "bad", f"{words}; and these should not: {', '.join(found.unknown)}")
     return Check("probe", "good", words)
 
 

@@ -404,6 +404,9 @@ def test_the_table_of_attempts_is_as_documented() -> None:
     assert {name: signs[name] for name in here} == {name: documented[name] for name in here}
     out = {name for name, row in signs.items() if row["full"] == "out"}
     assert out == table.known("namespaces")
+    trained = {of: {name for name, row in signs.items() if row[of] == "out"} for of in tried if "training" in of}
+    assert trained.pop("full-training") == table.known("namespaces", trains=True)
+    assert all(out <= table.known("landlock", trains=True) for out in trained.values())
     of_users = {name for name, row in signs.items() if row.get("ordinary") == "out"}
     assert of_users == (table.BY_USERS if "ordinary" in tried else set())
 
