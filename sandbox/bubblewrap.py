@@ -25,10 +25,8 @@ KERNEL = {
     "/proc/vmstat": "/dev/null",
     "/proc/zoneinfo": "/dev/null",
 }
-FOLDERS = (
-    "/proc/fs",
-    "/proc/pressure",
-)  # which blocks of a disk are taken, who waits for memory: for everybody to read
+# For everybody to read: which blocks of a disk are taken, how long somebody waited for memory.
+FOLDERS = ("/proc/fs", "/proc/pressure")
 SEEN = {"sys", "fs", "irq", "bus", "net"}  # of /proc: covered, read-only, or the box's own
 INNER_UID = 1000  # inside, where the user outside is the person
 BINDS = {"show": "--ro-bind", "file": "--ro-bind", "device": "--dev-bind", "own": "--bind"}
