@@ -92,14 +92,15 @@ class Loop:
         """Takes every arrow as far as it can go; gives how much happened."""
         setting, agenda = self._setting, self._agenda
         agenda.turn()
-        happened = judged = self._judge()
+        ended, decided = self._judge()
+        happened = ended + decided
         happened += self._learn(happened)
         happened += self._conform()
         if happened or agenda.whole:
             self._asking.changed()
         happened += self._plan()
         ends = bool(self._over or self._asked())
-        if judged or agenda.whole or ends or not self._may_plan():
+        if decided or agenda.whole or ends or not self._may_plan():
             recall(setting, agenda.runs.values(), last=ends or not self._may_plan(), ends=ends)
         if not self._over and not self._asked():
             happened += self._filling.fill()
@@ -111,8 +112,8 @@ class Loop:
         agenda.turned(happened)
         return happened
 
-    def _judge(self) -> int:
-        """What ended, decided and promoted; gives how much happened."""
+    def _judge(self) -> tuple[int, int]:
+        """Measures, decides, promotes; gives how many runs ended, and how many ideas went on."""
         setting, agenda = self._setting, self._agenda
         due, ended = set(agenda.waiting), collect(setting, agenda.folders)
         for one in ended:
@@ -122,7 +123,7 @@ class Loop:
         agenda.decided(decided.states)
         agenda.waiting = decided.waiting
         agenda.stalled = set(decided.stalled) if agenda.whole else (agenda.stalled - due) | decided.stalled
-        happened = len(ended) + len(decided.states)
+        went_on = len(decided.states)
         fresh = any(one.run.baseline_id is None for one in ended)
         rescored = any(one.run.purpose == "rescore" for one in ended)
         moved = 0
@@ -132,11 +133,11 @@ class Loop:
         if agenda.whole or moved:
             if moved:
                 agenda.everything()
-            happened += moved + refresh(setting)
+            went_on += moved + refresh(setting)
         scoreless = SCORELESS & set(decided.states.values()) or any(not one.whole for one in ended)
         if self._over is None or agenda.whole or fresh or scoreless or (self._over and decided.states):
             self._look()
-        return happened
+        return len(ended), went_on
 
     def _look(self) -> None:
         """Whether anything new is to be planned or started at all."""

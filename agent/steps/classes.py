@@ -41,20 +41,25 @@ def scored_within(scored: Iterable[T], hardware_class: str) -> list[T]:
 
 def home(setting: Setting, reads: Reads, head: Proposal) -> str:
     """Where the head's own figure is measured; empty: its first run will say."""
-    rung = setting.track.decision.rung
-    runs = [run for run in reads.runs(head.campaign_id, proposal_id=head.id) if run.rung == rung]
+    return _home(setting, head, reads.runs(head.campaign_id, proposal_id=head.id))
+
+
+def _home(setting: Setting, head: Proposal, runs: Sequence[Run]) -> str:
+    """`runs`: all of the head."""
+    deciding = [run for run in runs if run.rung == setting.track.decision.rung]
     if head.baseline_id is None:
-        return of_runs([run for run in runs if run.purpose in FRESH]) or setting.campaign.hardware_class
-    return of_runs([run for run in runs if run.baseline_id == head.baseline_id])
+        return of_runs([run for run in deciding if run.purpose in FRESH]) or setting.campaign.hardware_class
+    return of_runs([run for run in deciding if run.baseline_id == head.baseline_id])
 
 
 def standing(setting: Setting, reads: Reads, head: Proposal) -> tuple[str, ...]:
     """The classes in which an idea may be compared with this head: it has its fresh runs there, or under way."""
-    runs = reads.runs(head.campaign_id, proposal_id=head.id, purposes=FRESH, states=BINDING)
+    runs = reads.runs(head.campaign_id, proposal_id=head.id)
     seeds: dict[str, set[int]] = {}
     for run in runs:
-        seeds.setdefault(run.hardware_class, set()).add(run.seed)
-    least, mine = setting.track.decision.report_seeds, home(setting, reads, head)
+        if run.purpose in FRESH and run.state in BINDING:
+            seeds.setdefault(run.hardware_class, set()).add(run.seed)
+    least, mine = setting.track.decision.report_seeds, _home(setting, head, runs)
     there = [name for name, found in seeds.items() if len(found) >= least and name != mine]
     return (mine, *there) if mine else tuple(there)
 
