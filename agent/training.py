@@ -87,7 +87,10 @@ def _pack(readable: Path, packed: Path) -> None:
 
 def candidate_env(track: Track) -> dict[str, str]:
     """What every process of a candidate gets to see of the outside, training or scoring."""
+    # A GPU that happens to be there would make another machine of what a CPU track calls a core.
+    unseen = {"CUDA_VISIBLE_DEVICES": ""} if track.hardware.kind == "cpu" else {}
     return {
+        **unseen,
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
         "HOME": ".",

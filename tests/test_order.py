@@ -71,6 +71,15 @@ def test_the_machine_adds_what_it_has(tmp_path: Path) -> None:
     assert task.documents is not None and task.documents.path.startswith(str(corpus))
 
 
+def test_a_cpu_track_sees_no_gpu_that_is_there(tmp_path: Path) -> None:
+    here = Here(make_corpus(tmp_path / "c"))
+    cuda = scored.TOML.replace('kind = "cpu"', 'kind = "cuda", gpus = 1')
+    for text, seen in ((scored.TOML, ""), (cuda, None)):
+        train, judge = spec_of(replace(ORDER, track=text), here, tmp_path / "r1").phases
+        task = Task.from_json(judge.argv[-1])
+        assert train.env.get("CUDA_VISIBLE_DEVICES") == task.env.get("CUDA_VISIBLE_DEVICES") == seen
+
+
 def test_limits_are_those_of_the_run(tmp_path: Path) -> None:
     """They may be tighter than what a track file could say: a rung's own wall limit may be above them."""
     tight = ORDER.limited.limits.model_copy(update={"train_wall_s": 2.5})
