@@ -19,6 +19,9 @@ _LOSS = re.compile(
     r"\b(\w{0,20}loss)\b:?[ \t]{0,8}([-+]?[a-z0-9.]{1,24}(?:(?<=e)[-+]\d{1,3})?)",
     re.IGNORECASE | re.ASCII,  # else a dotless i is an i, and float() does not think so
 )
+_CLOCK = re.compile(r"\btrain_time:(\d{1,12})ms\b", re.ASCII)
+# step 00123 (12.3%) | loss: 2.345678 | ...   one over the other, parted by carriage returns
+_PART = re.compile(r"(?:^|[\r\n])step \d{1,9} \(([0-9.]{1,8})%\) {0,4}\|? {0,4}loss:? {0,4}([0-9.]{1,12})")
 _OFFICIAL = re.compile(r"(?:step:)?(\d{1,12})/\d{1,12} .{0,200}loss")
 
 
@@ -37,6 +40,19 @@ class StepLine(NamedTuple):
 def read(text: str) -> list[StepLine]:
     """In the order of the log."""
     return [StepLine(int(one[1]), int(one[2]), one[3]) for one in _LINE.finditer(text)]
+
+
+def trained_s(text: str) -> float | None:
+    """How long it has trained by its own clock, as far as the last line says."""
+    said = _CLOCK.findall(text)
+    return int(said[-1]) / 1000 if said else None
+
+
+def part(text: str) -> tuple[float, float | None] | None:
+    """How far a script is that counts percent of its time, from 0 to 1, and its loss there."""
+    said = _PART.findall(text)
+    percent = finite(said[-1][0]) if said else None
+    return None if percent is None else (min(percent / 100, 1.0), finite(said[-1][1]))
 
 
 def official(line: str) -> int | None:

@@ -139,6 +139,7 @@ class Rung(Table):
 # Of what training takes: start, tokenizer and writing the artifact, which a smaller compute budget does not shorten.
 FIXED = 0.2
 BUDGET = "COMPUTE_BUDGET_MS"
+CLOCK = "MAX_WALLCLOCK_SECONDS"  # with it a script ends by the clock, whatever steps it names
 
 
 class DryRun(Table):

@@ -17,6 +17,7 @@ from agent.errors import TrackError, did_you_mean
 from agent.fields import Loc, Table, explained, frozen, refuse_twice
 from agent.tables import (
     BUDGET,
+    CLOCK,
     FIXED,
     Compute,
     Data,
@@ -148,6 +149,14 @@ class Track(Table):
     def budget_ms(self, rung: Rung) -> float | None:
         """The compute budget of a run there, where the track has one."""
         return None if self.compute is None else float(rung.env.get(BUDGET, self.compute.budget_ms))
+
+    def clock_s(self, rung: Rung) -> float | None:
+        """After what time of training a run there ends it by itself, where it is told to."""
+        try:
+            seconds = float({**self.script.env, **rung.env}.get(CLOCK, 0))
+        except ValueError:
+            return None
+        return seconds if 0 < seconds < math.inf else None
 
 
 def shipped() -> dict[str, Path]:

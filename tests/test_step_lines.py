@@ -27,6 +27,23 @@ def test_a_line_says_its_step_and_its_losses(
     assert (found.step, found.steps, found.loss("train_loss"), found.loss()) == (step, steps, train, any_loss)
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (
+            "\rstep 00001 (0.3%) | loss: 9.011 | lrm: 1\rstep 00123 (41.5%) | loss: 3.250000 | dt: 9ms    ",
+            (0.415, 3.25),
+        ),
+        ("step 00123 (101.0%) | loss: nan |", None),
+        ("step 9 (101.0%) | loss: 1.2.3 |", (1.0, None)),
+        ("step 9 (1.2.3%) | loss: 1.2 |", None),
+        ("step 9 of 10", None),
+    ],
+)
+def test_a_script_may_count_percent_of_its_time(text: str, found: tuple[float, float] | None) -> None:
+    assert step_lines.part(text) == found and step_lines.read(text) == []
+
+
 def test_what_the_judge_goes_by_is_an_official_form() -> None:
     assert step_lines.official("step:120/300 train_loss:5.1") == step_lines.official("120/300 val_loss: 5") == 120
     assert not any(map(step_lines.official, ("Step 120/300 loss: 5", " 120/300 loss: 5", "step:120/300 time:1ms")))

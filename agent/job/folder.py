@@ -200,6 +200,8 @@ class Progress:
     elapsed_s: float
     phase: PhaseName
     cpu_s: float = 0.0  # counted by the shepherd
+    trained_s: float | None = None  # by the script's own clock, which its start does not count for
+    share: float | None = None  # of the whole, where a log counts that instead of steps
 
 
 @dataclass(frozen=True)

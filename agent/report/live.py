@@ -7,7 +7,7 @@ Needs no runner: whoever can read the folders can watch, from any terminal.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from agent.report import status as report
 from agent.report.tables import event_lines
 from agent.runners.progress import progress
 from agent.store import Reads, Store
+from agent.track import parse
 from agent.words import duration, markup
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Job:
     run: Run
     title: str
     progress: Progress | None
+    clock_s: float | None = None
+    """After what time of training it ends by itself, however many steps it names."""
 
     @property
     def share(self) -> float:
@@ -55,13 +58,21 @@ class Job:
             return 0.0
         if at.phase == "judge":
             return 1.0
-        return at.step / at.steps if at.step is not None and at.steps else 0.0
+        by_steps = at.step / at.steps if at.step is not None and at.steps else at.share or 0.0
+        return min(1.0, max(by_steps, self._by_clock))
+
+    @property
+    def _by_clock(self) -> float:
+        at = self.progress
+        return at.trained_s / self.clock_s if at and at.trained_s is not None and self.clock_s else 0.0
 
     @property
     def left_s(self) -> float | None:
         at = self.progress
         if at is None or at.phase == "judge" or not 0.02 <= self.share < 1:
             return None
+        if self.clock_s and self.share == self._by_clock:  # which does not count the start
+            return self.clock_s * (1 - self.share)
         return at.elapsed_s * (1 - self.share) / self.share
 
 
@@ -79,11 +90,22 @@ def scene(reads: Reads, campaign_id: int, jobs_root: Path) -> Scene:
     runs = reads.runs(campaign_id, states={"queued", "running"})
     newest = reads.newest_events(campaign_id, 120)
     base = reads.lineage(reads.head(campaign_id).id)[0].id
+    clocks = _clocks(reads.campaign_by_id(campaign_id).track_toml) if runs else {}
     return Scene(
         now=now,
-        jobs=tuple(Job(run, reads.proposal(run.proposal_id).title, progress(jobs_root / f"r{run.id}")) for run in runs),
+        jobs=tuple(
+            Job(run, reads.proposal(run.proposal_id).title, progress(jobs_root / f"r{run.id}"), clocks.get(run.rung))
+            for run in runs
+        ),
         verdicts=tuple(event for event in newest if event.what in VERDICTS and event.proposal_id != base)[-6:],
     )
+
+
+@lru_cache(maxsize=8)
+def _clocks(track_toml: str) -> dict[str, float | None]:
+    """By rung; a view asks at every look."""
+    track = parse(track_toml, "the campaign's track")
+    return {rung.name: track.clock_s(rung) for rung in track.rung}
 
 
 def _console() -> "Console":
@@ -251,7 +273,7 @@ def _how_far(job: Job) -> str:
         return "starting"
     if at.phase == "judge":
         return f"being scored, {duration(at.elapsed_s)}"
-    parts = [f"{at.step}/{at.steps}"] if at.step is not None else [f"{duration(at.elapsed_s)}"]
+    parts = [f"{at.step}/{at.steps}"] if at.steps is not None else [f"{duration(at.elapsed_s)}"]
     if at.loss is not None:
         parts.append(f"loss {at.loss:.3f}")
     if job.left_s is not None:

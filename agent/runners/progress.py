@@ -20,10 +20,11 @@ def progress(folder: Path) -> Progress | None:
     if beat is None:
         return None
     phase: PhaseName = beat.phase
-    found = last_step(tail(paths.train_log)) if phase == "train" else None
-    if found is None:
-        return Progress(None, None, None, beat.seconds, phase, beat.cpu_s)
-    return Progress(*found, beat.seconds, phase, beat.cpu_s)
+    text = tail(paths.train_log) if phase == "train" else ""
+    if (found := last_step(text)) is not None:
+        return Progress(*found, beat.seconds, phase, beat.cpu_s, step_lines.trained_s(text))
+    share, loss = step_lines.part(text) or (None, None)
+    return Progress(None, None, loss, beat.seconds, phase, beat.cpu_s, share=share)
 
 
 def tail(log: Path, size: int = TAIL) -> str:

@@ -18,10 +18,9 @@ from agent.runners.shepherd import BEAT_S
 from agent.setting import Setting
 from agent.steps.limits import run_limits
 from agent.steps.wanted import TEST
-from agent.tables import Rung
+from agent.tables import CLOCK, Rung
 from agent.track import Track
 
-SELF_STOPPING = "MAX_WALLCLOCK_SECONDS"  # with it a script ends by the clock, whatever steps it names
 SPAN = 0.1  # of the limit: how long steps are watched, at the least, before anything is foretold from them
 LATE = 1 / 60  # of the limit: how much later than it was printed a step may be seen, and BEAT_S for the clock's own
 OVER = 1.25  # what a forecast must pass the limit by
@@ -87,7 +86,7 @@ def _forecast(steps: int, before: Seen, now: Seen, unsure_s: float) -> float:
 
 def binding(track: Track, rung: Rung) -> bool:
     """Whether a run there must do all the steps that it names."""
-    return SELF_STOPPING not in {**track.script.env, **rung.env}
+    return CLOCK not in {**track.script.env, **rung.env}
 
 
 def _seen(setting: Setting, run: Run) -> Seen | None:

@@ -21,7 +21,7 @@ from agent.judge import lines, logs, protocol, sizes
 from agent.judge.task import Manifest
 from agent.report import recorder
 from agent.runners.progress import last_step
-from agent.step_lines import same_start
+from agent.step_lines import part, same_start
 from agent.strict import strict
 from agent.tools import curve, dry_run
 from agent.tools.window import bounded, window
@@ -97,6 +97,8 @@ def reads_log(text: str) -> None:
 def reads_step(text: str) -> None:
     found = last_step(text)
     assert found is None or (0 <= found[0] <= found[1] and (found[2] is None or math.isfinite(found[2])))
+    far = part(text)
+    assert far is None or (0 <= far[0] <= 1 and (far[1] is None or math.isfinite(far[1])))
 
 
 def reads_curve(text: str) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent import words
+from agent import step_lines, words
 from agent.context.fence import fence
 from agent.errors import InfraError
 from agent.job.folder import FOREVER_S, MOST_BEAT, Heartbeat, JobResult, PhaseResult, strict_heartbeat
@@ -76,7 +76,7 @@ def test_the_largest_logs_are_read_in_bounded_time_and_memory(tmp_path: Path, gi
         "report": lambda: logs.reported(text[: 5 << 18]),
         "printed": lambda: lines.printed_source(read_ends(log, 1 << 18, 1 << 21)),
         "curve": lambda: curve.losses(text),
-        "progress": lambda: last_step(text[:8192]),
+        "progress": lambda: (last_step(text[:8192]), step_lines.part(text[:8192])),
         "inert": lambda: early_losses(log),
         "shown": lambda: words.plain(text[:200_000], limit=200_000),
         "told": lambda: fence("log", text[:400_000]),
