@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.report.summary import gained
+from agent.report.summary import gained, summary
 from agent.report.tables import lineage
 from agent.store import Store, open_store
 from tests.filling import add_base, add_campaign
@@ -44,3 +44,9 @@ def test_a_campaign_that_gained_nothing_says_nothing_of_it(tmp_path: Path) -> No
     with made.read() as reads:
         assert gained(reads, campaign.id) == []
     made.close()
+
+
+def test_plots_that_can_not_be_written_take_nothing_from_the_rest(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "plots").write_text("in their place")
+    text = summary(store, 1, tmp_path)
+    assert "\nplots    none: the plots can't be written: " in text and "\ncost " in text and "\nbranch " in text

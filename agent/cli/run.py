@@ -206,7 +206,10 @@ def _silently(setting: "Setting") -> None:
         now = status(reads, setting.campaign.id)
         drawn = picture(reads, setting.campaign.id)
     setting.store.close()
-    plots(drawn, setting.folder)
+    try:
+        plots(drawn, setting.folder)
+    except UserError as error:  # no reason to hide how it ended
+        say(str(error), err=True)
     heard.show(lambda: emit(now, True, str))
     _exit(ending)
 

@@ -22,13 +22,17 @@ def summary(store: Store, campaign_id: int, folder: Path, *, width: int = 80) ->
     with store.read() as reads:
         drawn = picture(reads, campaign_id)
         parts = [figures(reads, campaign_id, drawn, width), *_next(reads, campaign_id)]
-    if files := plots(drawn, folder):
+    try:
+        files = plots(drawn, folder)
+    except UserError as error:
+        return "\n".join([*parts, f"plots    none: {error}"])
+    if files:
         parts.append(f"plots    {files[0].parent}: {', '.join(f.name for f in files if f.suffix == '.png')}")
     return "\n".join(parts)
 
 
 def plots(drawn: Picture, folder: Path) -> list[Path]:
-    """Written into the campaign's folder; none where there is nothing to draw."""
+    """Written into the campaign's folder; none where there is nothing to draw. Raises UserError: they can't be."""
     from agent.report.plots import write
 
     if not drawn.dots:
