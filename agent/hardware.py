@@ -15,6 +15,8 @@ from agent.track import Track
 from agent.workspace import corpus_folder
 
 DRIVER = Path("/proc/driver/nvidia/gpus")
+ANSWERS_S = 30.0
+NO_DEVICES = 6  # how nvidia-smi ends where the driver has none
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,23 @@ class Gpu:
 
 
 def gpus() -> tuple[Gpu, ...]:
-    """The NVIDIA GPUs that the driver lists; none where there is no driver."""
+    """The NVIDIA GPUs that the driver lists; none where there is no driver, or none that answers."""
+    return listed() or ()
+
+
+def listed() -> tuple[Gpu, ...] | None:
+    """As `gpus`, but None where nvidia-smi is there and does not answer."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ()
     what = "index,uuid,pci.bus_id,name,memory.total"
     command = [tool, f"--query-gpu={what}", "--format=csv,noheader,nounits"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWERS_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
     if done.returncode != 0:
-        return ()
+        return () if done.returncode == NO_DEVICES else None
     rows = [[cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines()]
     good = [row for row in rows if len(row) == 5 and row[0].isdecimal() and row[4].isdecimal()]
     return tuple(Gpu(_minor(bus, int(index)), uuid, name, int(memory)) for index, uuid, bus, name, memory in good)

@@ -99,9 +99,11 @@ def _git(root: Path) -> Check:
 def _machine() -> Check:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = psutil.virtual_memory()
-    gpus = ", ".join(gpu.name for gpu in hardware.gpus()) or "no NVIDIA GPU"
+    listed = hardware.listed()
+    silent = "nvidia-smi does not answer: run it by hand to see why"
+    gpus = silent if listed is None else ", ".join(gpu.name for gpu in listed) or "no NVIDIA GPU"
     found = f"{cores} cores, {size(memory.available)} of {size(memory.total)} memory free, {gpus}"
-    return Check("machine", "good" if memory.available > 2e9 else "note", found)
+    return Check("machine", "good" if memory.available > 2e9 and listed is not None else "note", found)
 
 
 def _disk(root: Path) -> Check:
