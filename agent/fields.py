@@ -118,6 +118,15 @@ def _choosable(choices: tuple[int | float | str, ...]) -> tuple[int | float | st
     return choices
 
 
+def _costs(cost: dict[str, float]) -> dict[str, float]:
+    for name, ms in cost.items():
+        if ms < 0:
+            raise ValueError(f"{name}: must be milliseconds of 0 or more, not {ms:g}")
+    if not any(cost.values()):
+        raise ValueError("needs a coefficient above 0, such as step = 0.5: no budget can be shared out at no price")
+    return cost
+
+
 def refuse_twice(values: Iterable[object], words: str) -> None:
     """1 and 1.0 are the same."""
     twice = [value for value, count in Counter(values).items() if count > 1]
@@ -173,6 +182,7 @@ Command = tuple[Annotated[str, AfterValidator(_filled)], ...]
 TrainCommand = Annotated[Command, Field(min_length=1)]
 ScoreCommand = Annotated[Command, AfterValidator(_scores)]
 Env = Annotated[dict[str, str], AfterValidator(_set)]
+Costs = Annotated[dict[str, float], AfterValidator(_costs)]
 At = Annotated[str, AfterValidator(_dotted)]
 Choices = Annotated[
     tuple[Annotated[int | float | str, BeforeValidator(_plain)], ...],

@@ -167,6 +167,7 @@ def _read_base(track: Track, files: Mapping[str, str]) -> tuple[dict[str, litera
         knobs = literals.read(track, files)
         hashes = {"ast_hash": guard.ast_hash(files), "config_hash": guard.config_hash(track, files)}
         settings = literals.settings(track, files)
+        priced = literals.priced(track, files) if track.compute is not None else None
     except NotParsed as error:
         raise UserError(f"the base can't be used: {error}") from error
     for knob in track.knob:
@@ -174,6 +175,10 @@ def _read_base(track: Track, files: Mapping[str, str]) -> tuple[dict[str, litera
             table = knob.at.partition(".")[0]
             hint = did_you_mean(knob.at, [f"{table}.{key}" for key in settings])
             raise UserError(f"knob {knob.name}: {track.script.path} has no literal {knob.at}.{hint}")
+    for name in track.compute.cost if track.compute is not None and priced is not None else ():
+        if name not in priced:
+            hint = did_you_mean(name, sorted(priced))
+            raise UserError(f"compute.cost.{name}: {track.script.path} knows no such part of a step.{hint}")
     return knobs, hashes
 
 

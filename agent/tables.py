@@ -4,7 +4,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from agent.fields import At, Choices, Editable, Elsewhere, Env, Inside, Package, ScoreCommand, Table, TrainCommand
+from agent.fields import (
+    At,
+    Choices,
+    Costs,
+    Editable,
+    Elsewhere,
+    Env,
+    Inside,
+    Package,
+    ScoreCommand,
+    Table,
+    TrainCommand,
+)
 
 MAX_FILE = 2_000_000  # bytes of an editable file, and so no more characters
 EFFECTS = 4.0  # how large gains are believed to be, in smallest ones that matter
@@ -116,7 +128,7 @@ class Compute(Table):
     """Declared cost of one deciding run, in milliseconds of the reference core."""
     tolerance: Annotated[float, Field(ge=1)] = 1.3
     """CPU-seconds over the declared cost, calibrated by the baseline, from which on a run is over budget."""
-    cost: dict[str, float]
+    cost: Costs
     """Milliseconds a step: coefficients fitted by benchmarks/fit_cost.py."""
 
 

@@ -43,7 +43,7 @@ TRACK = (
     .replace("memory_mb = 500", "memory_mb = 250")
     .replace("artifact_bytes = 1250", "artifact_bytes = 2000")
 )
-CHECK = '\n[compute]\nbudget_ms = 1000\ncost = {}\n\n[check]\nwall_s = 3\nenv = { SHORT = "1" }\n'
+CHECK = '\n[compute]\nbudget_ms = 1000\ncost = { step = 1.0 }\n\n[check]\nwall_s = 3\nenv = { SHORT = "1" }\n'
 
 
 @contextmanager

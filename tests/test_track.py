@@ -62,6 +62,15 @@ from tests.e2e.world import TRACK, TRIALS
             '[[rung]]\nname = "s"\nenv = { COMPUTE_BUDGET_MS = "few" }\n[[rung]]',
             "rung s: env.COMPUTE_BUDGET_MS: must be milliseconds above 0",
         ),
+        *(
+            ("[[rung]]", f"[compute]\nbudget_ms = 9\ncost = {table}\n[[rung]]", words)
+            for table, words in (
+                ("{}", "compute.cost: needs a coefficient above 0"),
+                ("{ step = 0.0 }", "compute.cost: needs a coefficient above 0"),
+                ("{ step = 1, layer = -0.5 }", "compute.cost: layer: must be milliseconds of 0 or more, not -0.5"),
+                ("{ step = inf }", "compute.cost.step: "),
+            )
+        ),
         ("[[rung]]", '[[rung]]\nname = "decide"\n[[rung]]', "rung: 'decide' is the name of two rungs; rename one"),
         ('name = "rate"', 'name = "width"', "knob: 'width' is the name of two knobs; rename one"),
         ('"KNOBS.rate"', '"KNOBS.width"', "knob: 'KNOBS.width' is the place of two knobs; leave one out"),

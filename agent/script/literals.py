@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent.errors import EditError
-from agent.script.syntax import Tables
+from agent.script.syntax import Tables, tree_of
 from agent.script.syntax import read as read_script
 from agent.tables import Knob
 from agent.track import Track
 
 KnobValue = str | int | float
+FEATURES = "step_features"
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,19 @@ def settings(track: Track, files: Mapping[str, str]) -> dict[str, KnobValue]:
             if isinstance(key, ast.Constant) and isinstance(key.value, str) and _is_plain(value):
                 found[key.value] = ast.literal_eval(value)
     return found
+
+
+def priced(track: Track, files: Mapping[str, str]) -> frozenset[str] | None:
+    """What the script prices in a step: the keys of the dict that its function `step_features` returns. None where it
+    has no such function, or one that does not say it plainly. Raises syntax.NotParsed."""
+    text = files.get(track.script.path, "")
+    read_script(track.script.path, text)
+    defined = [node for node in tree_of(text).body if isinstance(node, ast.FunctionDef) and node.name == FEATURES]
+    returned = [node.value for one in defined for node in ast.walk(one) if isinstance(node, ast.Return)]
+    if len(returned) != 1 or not isinstance(returned[0], ast.Dict):
+        return None
+    keys = [key.value if isinstance(key, ast.Constant) else None for key in returned[0].keys]
+    return frozenset(str(key) for key in keys) if all(isinstance(key, str) for key in keys) else None
 
 
 def write(track: Track, files: Mapping[str, str], values: Mapping[str, KnobValue]) -> dict[str, str]:
