@@ -121,6 +121,8 @@ def test_a_batch_is_the_same_however_many_share_it(mixed: int) -> None:
     assert (firsts == sorted(firsts)) == (mixed == 0)
     with pytest.raises(SystemExit, match="no multiple"):
         t.Batches(some_stream(), c, 3, 0, 1)
+    with pytest.raises(SystemExit, match="train_batch_tokens=-256 is no multiple"):
+        t.Batches(some_stream(), config(train_batch_tokens=-16 * 16, train_seq_len=16), 1, 0, 1)
 
 
 @settings(max_examples=100, deadline=None)

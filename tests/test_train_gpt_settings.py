@@ -1,6 +1,7 @@
 """The trainer's settings, its compute budget and its knobs."""
 
 import json
+import math
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -61,11 +62,20 @@ def test_the_environment_overrides_the_preset() -> None:
         ({"PRESET": "tiny", "NUM_KV_HEADS": "3"}, "multiple of num_kv_heads"),
         ({"PRESET": "tiny", "ACTIVATION": "tanh"}, "relu2"),
         ({"PRESET": "tiny", "WEIGHT_BITS": "9"}, "weight_bits"),
+        ({"PRESET": "tiny", "COMPRESSOR": "zstandard"}, "compressor='zstandard': must be in ('zlib', 'zstd'"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_refused_in_words(environ: dict[str, str], words: str) -> None:
     with pytest.raises(SystemExit, match=re.escape(words)):
         t.settings(environ)
+
+
+def test_what_travels_in_an_artifact_is_a_number_of_its_kind() -> None:
+    c = config()
+    for key, bad in (("tie_embeddings", True), ("num_layers", 2.0), ("rope_base", "9"), ("logit_softcap", math.nan)):
+        with pytest.raises(SystemExit, match=key):
+            t.check(SimpleNamespace(**{**vars(c), key: bad}))
+    t.check(SimpleNamespace(**{**vars(c), "rope_base": 10000}))
 
 
 def test_the_budget_pays_for_whole_steps() -> None:

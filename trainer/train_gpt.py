@@ -191,18 +191,17 @@ def settings(environ: dict[str, str]) -> SimpleNamespace:
             values[key] = default if text is None else type(default)(text)
         except ValueError:
             raise SystemExit(f"{key.upper()}={text!r} is no {type(default).__name__}") from None
-    return check(SimpleNamespace(preset=name, **values))
+    return check(SimpleNamespace(preset=name, **values), {**SHAPE, "compressor": COMPRESSORS})
 
 
-def check(c: SimpleNamespace) -> SimpleNamespace:
-    """Refuse a shape that can't be built, in words."""
-    for key, bounds in SHAPE.items():
+def check(c: SimpleNamespace, allowed: dict[str, tuple] = SHAPE) -> SimpleNamespace:
+    """Refuse a setting that can't be used, in words."""
+    for key, bounds in allowed.items():
         value = getattr(c, key)
         if isinstance(bounds[0], str):
             fine = value in bounds
         else:
-            kind = int if isinstance(bounds[0], int) else (int, float)
-            fine = isinstance(value, kind) and not isinstance(value, bool) and bounds[0] <= value <= bounds[1]
+            fine = type(value) in (int, type(bounds[0])) and bounds[0] <= value <= bounds[1]  # True is no number
         if not fine:
             raise SystemExit(f"{key}={value!r}: must be in {bounds}")
     if c.model_dim % c.num_heads or (c.model_dim // c.num_heads) % 2 or c.num_heads % c.num_kv_heads:
@@ -430,7 +429,7 @@ class Batches:
     def __init__(self, stream: Iterator[np.ndarray], c: SimpleNamespace, accum: int, rank: int, world: int):
         self.stream, self.length = stream, c.train_seq_len
         self.rows, self.accum, self.rank, self.world = c.train_batch_tokens // c.train_seq_len, accum, rank, world
-        if not self.rows or self.rows % (accum * world):
+        if self.rows < 1 or self.rows % (accum * world):
             raise SystemExit(
                 f"train_batch_tokens={c.train_batch_tokens} is no multiple of "
                 f"train_seq_len={c.train_seq_len} x {accum} micro-steps x {world} processes"
