@@ -269,3 +269,13 @@ def test_the_folder_is_what_the_manifest_says_and_is_made_once(tmp_path: Path, m
     said.clear()
     assert prepare("docs", folder, say=said.append).data_sha == made.data_sha
     assert len(said) == 1 and f"optuna 0.1 (now {metadata.version('optuna')})" in said[0]
+
+
+def test_what_is_no_file_that_can_be_read_is_skipped(tmp_path: Path) -> None:
+    """An editor leaves a dangling link beside what it has open, and a distribution may pack any."""
+    (tmp_path / "good.py").write_text("x = 1\n")
+    (tmp_path / "linked.py").symlink_to("good.py")
+    (tmp_path / ".#good.py").symlink_to("nobody@nowhere.1")
+    (tmp_path / "folder.py").mkdir()
+    os.mkfifo(tmp_path / "pipe.py")
+    assert [one.path for one in sources.find_modules(sources.Package("p", "1", tmp_path))] == ["good.py", "linked.py"]

@@ -4,6 +4,7 @@ Takes names of packages; gives their versions and files. Nothing is imported, so
 """
 
 import importlib.metadata
+import os
 import platform
 import sys
 import sysconfig
@@ -80,10 +81,10 @@ def installed_versions() -> dict[str, str]:
 
 
 def find_modules(package: Package) -> list[Module]:
-    """The package's Python files, sorted by their path inside the package."""
+    """The package's Python files that can be read, sorted by their path inside the package."""
     found = []
     for file in package.root.rglob("*.py"):
         inside = file.relative_to(package.root)
-        if not SKIPPED.intersection(inside.parts):
+        if not SKIPPED.intersection(inside.parts) and file.is_file() and os.access(file, os.R_OK):
             found.append(Module(package.name, inside.as_posix(), file))
     return sorted(found, key=Module.name)
