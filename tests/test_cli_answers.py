@@ -104,6 +104,9 @@ def test_editing_an_idea(agent: Agent, root: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("EDITOR", "false")
     said = agent("review", "p33", typed="e\nq\n")
     assert "the editor failed" in said.out and states(root, 33) == ["awaiting_review"]
+    monkeypatch.setenv("EDITOR", "code '--wait")
+    said = agent("review", "p33", typed="e\nq\n")
+    assert "EDITOR (or VISUAL) is no command" in said.out and said.out.count("later / quit") == 2, said
     monkeypatch.setenv("EDITOR", "true")  # what was left as it is can be answered otherwise
     said = agent("review", "p33", typed="e\nq\n")
     assert "says the same; approve it instead" in said.out and said.out.count("later / quit") == 2, said

@@ -179,10 +179,14 @@ class _Draft:
         if not editor:
             raise EditError("there is no editor: set EDITOR, such as EDITOR=nano")
         try:
+            command = shlex.split(editor)
+        except ValueError as error:
+            raise EditError(f"EDITOR (or VISUAL) is no command: {editor!r}: {error}. Set it anew") from error
+        try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             if not self._path.exists():
                 self._path.write_text(self._text, "utf-8")
-            subprocess.run([*shlex.split(editor), str(self._path)], check=True)
+            subprocess.run([*command, str(self._path)], check=True)
             return self._path.read_text("utf-8")
         except (OSError, subprocess.CalledProcessError, UnicodeDecodeError) as error:
             raise EditError(f"the editor failed, and the idea still waits: {error}. {self.kept()}") from error
