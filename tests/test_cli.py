@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.cli import docs
+from agent.report import live
 from agent.store import open_store
 from agent.store.lease import hold
 from benchmarks.startup import heavy
@@ -202,6 +203,12 @@ def test_watching_ends_when_the_campaign_does(agent: Agent, root: Path) -> None:
     store.close()
     said = agent("watch")
     assert said.code == 0 and "tiny-1: finished (the budget is spent)" in said.out
+
+
+def test_watching_by_lines_ends_when_nobody_runs_it_any_more(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "ALONE_S", 0.1)
+    said = agent("watch")
+    assert said.code == 0 and said.out.count("nobody runs it; `agent resume` goes on") == 1
 
 
 def test_an_interrupt_and_a_poor_terminal_are_no_faults(root: Path) -> None:

@@ -36,7 +36,8 @@ def status(campaign: AtWork = None, as_json: AsJson = False) -> None:
 def watch(campaign: AtWork = None) -> None:
     """Look at a campaign that runs in another terminal.
 
-    Ctrl-C ends the view, not the campaign.
+    Ctrl-C ends the view, not the campaign. Where there is no terminal, what happens is printed as lines, until
+    nobody runs it any more.
     """
     import time
 

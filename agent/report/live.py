@@ -19,6 +19,7 @@ from agent.report import status as report
 from agent.report.tables import event_lines
 from agent.runners.progress import progress
 from agent.store import Reads, Store
+from agent.store.lease import holder
 from agent.track import parse
 from agent.words import duration, markup
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 JUSTIFY: "tuple[JustifyMethod, ...]" = ("left", "left", "left", "right")
 EVERY_S = 0.5  # between two looks at the store when there is a terminal
 LINES_EVERY_S = 1.0
+ALONE_S = 5.0  # without a controller: one that stands by takes over before
 # What becomes of an idea; anything else that happens is on the bars already.
 VERDICTS = {
     **dict.fromkeys(("promoted", "reported"), "green"),
@@ -141,6 +143,7 @@ class LiveView:
         self._next = 0.0
         self._seen = 0
         self._day = ""  # of the last line
+        self._led = time.monotonic()
         self.scene: Scene | None = None
 
     def __enter__(self) -> "LiveView":
@@ -190,9 +193,13 @@ class LiveView:
 
     @property
     def over(self) -> bool:
-        """The campaign has ended."""
+        """The campaign has ended. Lines end too when nobody runs it any more, which a terminal is shown instead."""
         with self._store.read() as reads:
-            return reads.campaign_by_id(self._campaign_id).state != "running"
+            campaign = reads.campaign_by_id(self._campaign_id)
+            led = self._live is not None or holder(reads.connection, f"campaign {campaign.name}") is not None
+        if led:
+            self._led = time.monotonic()
+        return campaign.state != "running" or time.monotonic() - self._led > ALONE_S
 
 
 def render(found: Scene) -> "RenderableType":
