@@ -175,8 +175,8 @@ def _read_base(track: Track, files: Mapping[str, str]) -> tuple[dict[str, litera
             table = knob.at.partition(".")[0]
             hint = did_you_mean(knob.at, [f"{table}.{key}" for key in settings])
             raise UserError(f"knob {knob.name}: {track.script.path} has no literal {knob.at}.{hint}")
-    for name in track.compute.cost if track.compute is not None and priced is not None else ():
-        if name not in priced:
+    for name in track.compute.cost if track.compute is not None else ():
+        if priced is not None and name not in priced:
             hint = did_you_mean(name, sorted(priced))
             raise UserError(f"compute.cost.{name}: {track.script.path} knows no such part of a step.{hint}")
     return knobs, hashes
