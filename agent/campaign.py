@@ -46,6 +46,7 @@ def start(options: Options, where: Path, say: Say, make_runner: MakeRunner | Non
     """Resumes the unfinished campaign of this track, if there is one; else opens a new one."""
     check(options)
     repo = Repository(where)
+    options = replace(options, track=tracks.from_here(options.track, where, repo.root))
     track, text = tracks.load(options.track, repo.root)
     # A new one is made only when nothing is left that could be refused.
     store = _opened(repo, create=True) if where_store.is_there(repo.root) else None

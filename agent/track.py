@@ -6,6 +6,7 @@ Unknown keys are errors with a "did you mean". `agent/tables.py` has its tables.
 
 import hashlib
 import math
+import os
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -168,6 +169,14 @@ def shipped() -> dict[str, Path]:
 def is_there(name: str, workspace: Path) -> bool:
     """Whether a track of a campaign can still be found where it was."""
     return (workspace / name).is_file() if name.endswith(".toml") else name in shipped()
+
+
+def from_here(name: str, here: Path, workspace: Path) -> str:
+    """A track as it was named in this folder, named from the workspace: a file here comes before one at its root."""
+    path = here.resolve() / name
+    if not name.endswith(".toml") or Path(name).is_absolute() or not path.is_file():
+        return name
+    return os.path.relpath(path, workspace.resolve())
 
 
 def find(name: str, workspace: Path) -> Path:

@@ -168,3 +168,22 @@ def test_the_example_of_a_persons_own_track_can_be_used() -> None:
     track = tracks.parse(page.partition("```toml\n")[2].partition("```")[0], "README.md")
     assert track.name == "mine" and track.script.train == ("{python}", "{script}")
     assert track.cheaper("short") is not None  # as the page says of it
+
+
+def test_a_file_in_the_persons_folder_comes_before_one_at_the_root(tmp_path: Path) -> None:
+    for place in ("mine.toml", "sub/mine.toml", "other.toml"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_text("")
+    sub = tmp_path / "sub"
+    for name, found in (
+        ("mine.toml", "sub/mine.toml"),
+        ("./mine.toml", "sub/mine.toml"),
+        ("../mine.toml", "mine.toml"),
+        ("other.toml", "other.toml"),
+        ("never.toml", "never.toml"),
+        (f"{sub}/mine.toml", f"{sub}/mine.toml"),
+        ("tiny", "tiny"),
+    ):
+        assert tracks.from_here(name, sub, tmp_path) == found
+    assert tracks.from_here("./mine.toml", tmp_path, tmp_path) == "mine.toml"
+    assert tracks.from_here("mine.toml", tmp_path, sub) == "../mine.toml"

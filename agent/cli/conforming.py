@@ -30,7 +30,7 @@ def conform(
     from agent.report import conformance as report
 
     root = named.here()
-    chosen, _ = tracks.load(track, root)
+    chosen, _ = tracks.load(tracks.from_here(track, Path.cwd(), root), root)
     found = conforming.conform(script, chosen, root, lambda words: typer.echo(words, err=True), unsafe=unsafe)
     emit(found, as_json, lambda: report.words(found))
     if found.broken:

@@ -44,7 +44,7 @@ def tracks(
 
     root = named.here()
     if name is not None:
-        found, _ = track.load(name, root)
+        found, _ = track.load(track.from_here(name, Path.cwd(), root), root)
         missing = hardware.missing(found, root)
         row = {**found.model_dump(mode="json"), "missing": missing}
         emit(row, as_json, lambda: report.explain(found, missing))

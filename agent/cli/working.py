@@ -81,7 +81,7 @@ def _track(campaign: "Campaign | None", name: str | None, root: Path) -> "Track"
 
     if campaign is not None:
         return tracks.parse(campaign.track_toml, f"track of {campaign.name}")
-    return tracks.load(name or "tiny", root)[0]
+    return tracks.load(tracks.from_here(name or "tiny", Path.cwd(), root), root)[0]
 
 
 def _name(said: str | None) -> str:

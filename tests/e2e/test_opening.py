@@ -46,6 +46,14 @@ def test_after_a_finished_campaign_the_next_starts_from_its_head(root: Path) -> 
         world.open_campaign(root, name="another")
 
 
+def test_a_track_of_a_folder_below_the_root_is_named_as_it_is_there(root: Path) -> None:
+    world.write_ideas(root, WIDER)
+    (root / "sub").mkdir()
+    (root / "sub" / "mine.toml").write_text((root / "agent.toml").read_text())
+    setting = world.open_campaign(root / "sub", track="mine.toml")
+    assert setting.campaign.track_file == "sub/mine.toml" and setting.repo.root == root
+
+
 def test_uncommitted_edits_stop_a_start_until_it_is_said_which_is_meant(root: Path) -> None:
     world.write_ideas(root, WIDER)
     (root / "train.py").write_text(world.SCRIPT.replace('"rate": 0.10', '"rate": 0.05'))
