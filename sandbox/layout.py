@@ -22,7 +22,7 @@ GPU_NODES = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-caps", "nvid
 
 # folder: made, empty. show, file: the source, a folder or a file to be read. link: a symbolic link to the source.
 # empty: memory that nobody may write, over what is to be hidden. memory: memory that all may write. device: the source,
-# a node that may be opened. own: the source, a folder to be written.
+# a node that may be opened, or a folder of nodes. own: the source, a folder to be written.
 Kind = Literal["folder", "show", "file", "link", "empty", "memory", "device", "own"]
 
 

@@ -5,7 +5,7 @@ bubblewrap makes it the root of its box. Bubblewrap would read the list of all m
 fifty that is most of what a start costs. Plain words for paths: it is done between fork and exec.
 """
 
-# ruff: noqa: PTH102, PTH110, PTH211
+# ruff: noqa: PTH102, PTH110, PTH112, PTH211
 import contextlib
 import ctypes
 import errno
@@ -114,8 +114,8 @@ def _step(step: Step, at: str, memory: int) -> None:
         case "memory":
             _folder(at)
             _mount("tmpfs", at, "tmpfs", MS_NOSUID | MS_NODEV, f"mode=1777,size={memory}")
-        case "device":
-            _file(at)
+        case "device":  # or a folder of them
+            _folder(at) if os.path.isdir(step.source) else _file(at)
             _show(step.source, at, RDONLY | NOSUID)
         case "own":
             _folder(at)

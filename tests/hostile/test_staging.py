@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -130,6 +131,22 @@ def test_devices_can_be_opened_and_covered_doors_can_not(lab: Lab) -> None:
         f"try: os.open({str(given / 'pipe')!r}, os.O_RDWR)\nexcept PermissionError: print('end')"
     )
     assert run(lab, code, policy(lab, str(given))) == "end\n"
+
+
+def test_a_folder_of_devices_is_there_with_all_that_is_in_it(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the driver of NVIDIA has one beside its nodes."""
+    given = Path(tempfile.mkdtemp(prefix="caddie-caps-", dir="/dev"))
+    monkeypatch.setattr(layout, "gpu_nodes", lambda gpus: [str(given)])
+    code = f"import os; print(os.listdir({str(given)!r}), open({str(given / 'cap1')!r}, 'rb').read(2))"
+    try:
+        given.chmod(0o755)
+        os.mknod(given / "cap1", stat.S_IFCHR, Path("/dev/zero").stat().st_rdev)
+        (given / "cap1").chmod(0o444)
+        for staged in (True, False):
+            monkeypatch.setattr(staging, "works", lambda staged=staged: staged)
+            assert run(lab, code, policy(lab)) == "['cap1'] b'\\x00\\x00'\n"
+    finally:
+        shutil.rmtree(given)
 
 
 def test_memory_has_its_size(lab: Lab) -> None:
