@@ -52,7 +52,7 @@ def examine(root: Path, *, probe: bool = False) -> list[Check]:
         _disk(root),
         *_store(root),
         *_rented(root),
-        *_walls(probe),
+        *_walls(root, probe),
         *_data(root),
         *_tracks(root),
     ]
@@ -167,9 +167,10 @@ def _rented(root: Path) -> list[Check]:
     return [Check("machines", "good", f"no orphans at {', '.join(found.asked)}")] if found.asked else []
 
 
-def _walls(probe: bool) -> list[Check]:
-    """Around code that nobody has read."""
-    policy = Policy(writable=str(Path.home()), read=(), programs=seen(()).programs, minimum="unsafe", traceless=True)
+def _walls(root: Path, probe: bool) -> list[Check]:
+    """Around code that nobody has read, in the folder where runs have theirs."""
+    runs = str(root / ".caddie")
+    policy = Policy(writable=runs, read=(), programs=seen(()).programs, minimum="unsafe", traceless=True)
     found, standing = stack(policy), in_force(policy)
     names = ", ".join(name for name in standing if name != "unsafe")
     lacks = f"{_outliving(found)}{_leaving(standing)}"

@@ -106,7 +106,7 @@ def test_without_a_trace_is_what_a_group_forgets_behind_the_strongest_walls(
         grouped = forgets and "memory-group" in in_force()
         assert ("traceless" in in_force(rules)) is grouped
         assert "traceless" not in in_force(replace(rules, traceless=False)) and "traceless" not in in_force()
-        (told,) = doctor._walls(probe=False)
+        (told,) = doctor._walls(lab.folder, probe=False)
         assert (told.state, "Not traceless" in told.words) == ("good" if grouped else "note", not grouped)
     monkeypatch.setattr(groups.Group, "forgets", True)
     monkeypatch.setattr(bubblewrap, "boxes", list)
@@ -125,7 +125,7 @@ def test_the_row_says_where_nothing_ends_a_run_whose_supervisor_was_killed(
         found = walls.strongest(policy(lab.folder, minimum=minimum))
         assert (found.level in ("base", "pod")) is (abi == 0)
         assert ("twin" in found.names) is guaranteed and ("may-outlive" in found.names) is not guaranteed
-    (told,) = doctor._walls(probe=False)
+    (told,) = doctor._walls(lab.folder, probe=False)
     assert ("may-outlive: should a run's shepherd be killed" in told.words) is not guaranteed
     monkeypatch.setattr(walls, "_filters", lambda loopback, pinned: False)  # and no twin at all
     assert "may-outlive" in walls.strongest(policy(lab.folder, minimum="base")).names

@@ -5,11 +5,14 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from sandbox import landlock
+from agent.report import doctor
+from sandbox import bubblewrap, landlock, readers
+from sandbox.seen import seen
 from sandbox.walls import OLDEST_LANDLOCK
 from tests.absent import absent
 from tests.processes import linux
@@ -45,3 +48,16 @@ def test_the_next_level_stands_and_holds_where_namespaces_are_switched_off(tmp_p
     assert "bubblewrap can't make namespaces" in words or "bubblewrap is not installed" in words
     assert found["probe"]["state"] == "good" and "these should not" not in found["probe"]["words"]
     assert SWITCH.read_text() == before
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root's runs have a user of their own")
+def test_the_doctor_asks_for_walls_where_runs_would_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user must get through all folders above, which need not be those above the home of a person."""
+    monkeypatch.setattr(bubblewrap, "boxes", list)
+    monkeypatch.setattr(readers, "anybody", lambda policy: True)
+    monkeypatch.setattr(doctor, "seen", lambda packages: seen(packages)._replace(programs=()))
+    with tempfile.TemporaryDirectory() as folder:
+        for mode in (0o755, 0o700):
+            Path(folder).chmod(mode)
+            (told,) = doctor._walls(Path(folder), probe=False)
+            assert ("uid" in told.words.split(". ")[0].split(", ")) is (mode == 0o755)
