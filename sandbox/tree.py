@@ -202,18 +202,20 @@ def owner(pid: int) -> int | None:
         return None
 
 
-def proportional_rss(pid: int) -> int | None:
-    """Bytes of the process with shared pages divided among those who share them. Slow: milliseconds."""
+def proportional_rss(pid: int, name: bytes = b"Pss:") -> int | None:
+    """Bytes of the process, or of one kind that it has, with shared pages divided among those who share them. Slow:
+    milliseconds."""
     try:
         text = read(f"/proc/{pid}/smaps_rollup")
     except OSError:
         return None
-    line = next((line for line in text.splitlines() if line.startswith(b"Pss:")), None)
+    line = next((line for line in text.splitlines() if line.startswith(name)), None)
     return None if line is None else int(line.split()[1]) * 1024
 
 
 def open_but_deleted(pid: int) -> dict[tuple[int, int], int]:
-    """Bytes held by files that have no name any more but are still open: (device, inode) -> bytes.
+    """Bytes held by files that have no name any more but are still open, or the program that it executes, or the folder
+    that it is in: (device, inode) -> bytes.
 
     Raises:
         PermissionError: it lives, and lets nobody see its files, as no program does by itself.
@@ -254,9 +256,9 @@ def _open_but_deleted(thread: str) -> dict[tuple[int, int], int]:
         return found  # about to end: the kernel shows those as root's
     except OSError:
         return found
-    for name in names:
+    for name in ("exe", "cwd", *(f"fd/{name}" for name in names)):
         with contextlib.suppress(OSError):
-            info = os.stat(f"{thread}/fd/{name}")  # noqa: PTH116
+            info = os.stat(f"{thread}/{name}")  # noqa: PTH116
             if info.st_nlink == 0:
                 found[info.st_dev, info.st_ino] = info.st_blocks * 512
     return found
