@@ -1,4 +1,5 @@
-"""What a tree holds in files that have no name any more: open ones, and those that are only mapped into a process.
+"""What a tree holds in files that have no name any more: open ones, and those that are only mapped into a process; and
+in memory that is shown as such a file, and in no process.
 
 Takes process ids, and their folder; gives bytes. A file that was opened, mapped, removed and closed is in no folder and
 in no list of open files, and takes room on the disk all the same. How large a mapped one is only root may see; for
@@ -11,8 +12,10 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from sandbox import tree
+from sandbox.tree import Proc
 
 GONE = b" (deleted)"
+MEMORY = (b"/dev/zero", b"/memfd:", b"/SYSV")  # how the kernel shows memory that processes share
 File = tuple[int, int]  # device, inode
 
 
@@ -27,7 +30,8 @@ def opened(pids: Iterable[int]) -> dict[File, int]:
 class Mappings:
     """Looks at what processes map, a few at a time: to read of all that one can map takes a tenth of a second."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | None) -> None:
+        """`folder`: of the files that count; None: memory that is shown as a file."""
         self._folder = folder
         self._looked: dict[int, float] = {}
         self._found: dict[int, dict[File, int]] = {}
@@ -44,9 +48,21 @@ class Mappings:
         return _largest(self._found.values())
 
 
-def mapped(pids: Iterable[int], folder: Path) -> dict[File, int]:
+def mapped(pids: Iterable[int], folder: Path | None) -> dict[File, int]:
     """Those that were in the folder. Memory that is shown as a file is none of them, nor is a library that changed."""
-    return _largest(_mapped(pid, os.fsencode(folder) + b"/") for pid in pids)
+    under = MEMORY if folder is None else (os.fsencode(folder) + b"/",)
+    return _largest(_mapped(pid, under) for pid in pids)
+
+
+def unshown(memory: Mappings, rows: Collection[Proc], within_s: float) -> int:
+    """Bytes of shared memory that processes have filled without showing them any more, as far as we may see how much it
+    is. Of one that does not tell what it shows of it, or has ended, all that it shows counts."""
+    files = memory.look([row.thread for row in rows], within_s)
+    filled = sum(size for (device, _), size in files.items() if device >= 0)
+    if not filled:
+        return 0
+    shown = [(row.rss, tree.proportional_rss(row.thread, b"Pss_Shmem:")) for row in rows]
+    return max(0, filled - sum(rss if size is None else size for rss, size in shown))
 
 
 def _largest(each: Iterable[dict[File, int]]) -> dict[File, int]:
@@ -57,7 +73,7 @@ def _largest(each: Iterable[dict[File, int]]) -> dict[File, int]:
     return found
 
 
-def _mapped(pid: int, under: bytes) -> dict[File, int]:
+def _mapped(pid: int, under: tuple[bytes, ...]) -> dict[File, int]:
     try:
         text = tree.read(f"/proc/{pid}/maps")
     except OSError:

@@ -47,11 +47,12 @@ class Watch:
         self._gpus = gpus
         self._traffic = traffic
         self._walk, self._mappings = Walk(folder), nameless.Mappings(folder)
+        self._shared_mappings = nameless.Mappings(None)
         self._log_fd = log_fd
         self._started = time.monotonic()
         self._disk_due = self._started + DISK_EVERY_S
         self._mapped, self._maps_due = 0, self._started
-        self._tables, self._tables_due = 0, self._started
+        self._tables, self._unshown, self._tables_due = 0, 0, self._started
         self._shared, self._shared_until = 0, 0.0
         self._own_cpu: dict[tuple[int, int], float] = {}
         self._ready: dict[tuple[int, str], float] = {}  # of each thread of a process that started then
@@ -176,16 +177,18 @@ class Watch:
 
     def _memory(self, rows: dict[int, Proc], now: float) -> float:
         """Files in memory count too. Only the kernel knows which of their pages are in a process as well; where it does
-        not say, those count twice. Page tables come on top, looked at now and then: the kernel's own bound is above
-        ours."""
+        not say, those count twice, and what of shared memory no process shows is looked for. Page tables come on top,
+        looked at now and then: the kernel's own bound is above ours."""
         if not rows:
             return 0
         counted = None if self._group is None else self._group.memory()
         resident = self._resident(rows, now)
         if now >= self._tables_due:
             self._tables = sum(status.page_tables(row.thread) for row in rows.values())
+            if counted is None:
+                self._unshown = nameless.unshown(self._shared_mappings, rows.values(), MAPS_WITHIN_S)
             self._tables_due = now + MAPS_EVERY_S
-        used = resident + self._held(rows).bytes if counted is None else max(resident, counted)
+        used = resident + self._held(rows).bytes + self._unshown if counted is None else max(resident, counted)
         return used + self._tables
 
     def _resident(self, rows: dict[int, Proc], now: float) -> float:

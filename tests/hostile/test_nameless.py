@@ -91,6 +91,38 @@ def test_tables_of_the_kernel_are_memory(lab: Lab, monkeypatch: pytest.MonkeyPat
     assert lab.run(TABLES, memory_mb=80).exit.cause == "memory"
 
 
+# Shared memory of an allowed length is filled and shown by four processes; or more is filled, and let go part by part.
+SHARED = """
+import ctypes, mmap, os, time
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+size, part = (160 if LET_GO else 64) << 20, 8 << 20
+file, kind = (-1, 0x21) if NAME is None else (os.memfd_create(NAME), 1)
+if NAME is not None: os.truncate(file, size)
+at = libc.mmap(None, size, 3, kind, file, 0)
+os.closerange(3, 64)
+if not LET_GO: os.fork(), os.fork()
+for start in range(at, at + size, part):
+    ctypes.memset(start, 1, part)
+    if LET_GO: libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(part), 4)  # MADV_DONTNEED
+time.sleep(2.5)
+"""
+
+
+@pytest.mark.parametrize("name", [None, "a name"])
+@pytest.mark.parametrize("let_go", [True, False])
+def test_shared_memory_that_no_process_shows_is_memory(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, name: str | None, let_go: bool
+) -> None:
+    """Where no group counts it, and we may see it."""
+    if os.getuid() != 0:
+        pytest.skip("only root sees how much it is")
+    monkeypatch.setattr(groups, "_places", list)
+    ended = lab.run(f"NAME, LET_GO = {name!r}, {let_go}{SHARED}", memory_mb=125, disk_mb=200)
+    assert ended.exit.cause == "memory" if let_go else ended.exit.ok, ended
+
+
 HOLDS = """
 import ctypes, mmap, os, threading, time
 libc = ctypes.CDLL(None, use_errno=True)
