@@ -50,9 +50,11 @@ PRETENDED_ABSENT = (
     "clone3 io_uring_setup io_uring_enter io_uring_register io_setup io_submit cachestat inotify_init inotify_init1 "
     "openat2 "  # which tells whether somebody has asked for a name
     "file_getattr file_setattr "  # requests to file systems, see below
-    "mbind get_mempolicy set_mempolicy set_mempolicy_home_node"
+    "mbind get_mempolicy set_mempolicy set_mempolicy_home_node "
+    # Memory that no process shows, and rules that keep a file which has no name and is not open. Ours stand before.
+    "memfd_secret landlock_create_ruleset landlock_add_rule landlock_restrict_self"
 )
-# Without an ipc namespace: objects that outlive a run and that others can open.
+# Without an ipc namespace they outlive a run, and others can open them; and no process shows the memory that they hold.
 SHARED_OBJECTS = (
     "shmget shmat shmctl shmdt semget semop semtimedop semctl msgget msgsnd msgrcv msgctl "
     "mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr"
@@ -128,9 +130,10 @@ def program(kind: Kind, *, loopback: bool, pinned: bool, lone: bool = False) -> 
 
 def build(machine: Machine, kind: Kind, *, loopback: bool, pinned: bool, lone: bool = False) -> bytes:
     calls: dict[str, Block] = dict.fromkeys(DENIED.split(), NO) | dict.fromkeys(PRETENDED_ABSENT.split(), ABSENT)
-    calls |= dict.fromkeys(TIMES.split(), PRETEND) | _by_argument(lone) | _sockets(kind, loopback, lone)
+    calls |= dict.fromkeys(SHARED_OBJECTS.split(), NO) | dict.fromkeys(TIMES.split(), PRETEND)
+    calls |= _by_argument(lone) | _sockets(kind, loopback, lone)
     if kind == "open":
-        calls |= dict.fromkeys(SHARED_OBJECTS.split(), NO) | _other_processes()
+        calls |= _other_processes()
         calls |= dict.fromkeys(MODES.split(), PRETEND) | dict.fromkeys(OWNERS_AND_ATTRIBUTES.split(), NO)
     if pinned:
         calls["sched_setaffinity"] = NO

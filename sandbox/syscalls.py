@@ -173,6 +173,7 @@ NUMBERS: dict[str, tuple[int, int | None]] = {
     "landlock_create_ruleset": (444, 444),
     "landlock_add_rule": (445, 445),
     "landlock_restrict_self": (446, 446),
+    "memfd_secret": (447, 447),
     "process_mrelease": (448, 448),
     "set_mempolicy_home_node": (450, 450),
     "cachestat": (451, 451),

@@ -5,10 +5,12 @@ leaves the file `held` in its folder; the harness takes that, how the run ended,
 """
 
 import contextlib
+import ctypes
 import itertools
 import mmap
 import os
 import signal
+import struct
 import sys
 import threading
 import time
@@ -16,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .attempts import BOMBS, attempt
-from .calls import LIBC
+from .calls import LIBC, call, checked
 from .spec import Spec
 
 MB = 1_000_000
@@ -114,6 +116,32 @@ def memory_tables(spec: Spec) -> None:
     hold(spec, LONG_S)
 
 
+@attempt("Use more memory than it may, in segments of System V that it lets go.", "seccomp", into=BOMBS)
+def memory_segments(spec: Spec) -> None:
+    LIBC.shmat.restype, size = ctypes.c_void_p, 20 * MB
+    for _ in range(int(spec.limits["memory_mb"] * 1.3) * MB // size):
+        segment = checked(LIBC.shmget(0, size, 0o600), "shmget")
+        LIBC.shmat(segment, None, 0)  # what keeps it, and is never looked at
+        at = LIBC.shmat(segment, None, 0)
+        checked(LIBC.shmctl(segment, 0, None), "shmctl")  # IPC_RMID: it goes with the process
+        ctypes.memset(at, 1, size)
+        LIBC.shmdt(ctypes.c_void_p(at))
+    hold(spec, LONG_S)
+
+
+@attempt("Use more memory than it may, in secret files that it maps for a moment.", "seccomp", into=BOMBS)
+def memory_secret(spec: Spec) -> None:
+    size = 4 << 20  # none is longer than a file may be
+    for _ in range(
+        2 * int(spec.limits["memory_mb"]) * MB // size
+    ):  # the kernel's own bound is a little above the limit
+        file = call("memfd_secret", 0)
+        os.ftruncate(file, size)
+        with mmap.mmap(file, size) as shown:
+            shown[:: mmap.PAGESIZE] = b"x" * (size // mmap.PAGESIZE)
+    hold(spec, LONG_S)
+
+
 @attempt("Write more than it may, in several files.", "watchdog", into=BOMBS)
 def disk(spec: Spec) -> None:
     for number in range(3):
@@ -157,6 +185,24 @@ def disk_mapped(spec: Spec) -> None:
         with path.open("r+b") as file:
             kept.append(mmap.mmap(file.fileno(), size))
         path.unlink()
+    hold(spec, LONG_S)
+
+
+@attempt(
+    "Write more than it may into files that have no name, and that only rules of Landlock's keep.",
+    "seccomp",
+    into=BOMBS,
+)
+def disk_ruled(spec: Spec) -> None:
+    kind, right = 1, 4  # what is beneath a path; to read it
+    rules = call("landlock_create_ruleset", struct.pack("=Q", right), 8, 0)
+    for number in range(3):
+        path = Path(spec.own, f"ruled-{number}")
+        with path.open("wb") as file:
+            file.write(bytes(int(spec.limits["disk_mb"] * MB * 0.45)))
+            file.flush()
+            call("landlock_add_rule", rules, kind, struct.pack("=Qi", right, file.fileno()), 0)
+            path.unlink()
     hold(spec, LONG_S)
 
 
