@@ -68,7 +68,8 @@ def asked(track: Track, root: Path) -> Policy:
 
 
 def training(track: Track, paths: JobPaths, corpus: Path, reach: Reach) -> Policy:
-    return _policy(track, str(paths.out), (str(paths.code), *_data(track, corpus)), reach)
+    timed = track.compute is not None or track.limits.train_cpu_s is not None
+    return replace(_policy(track, str(paths.out), (str(paths.code), *_data(track, corpus)), reach), timed=timed)
 
 
 def scoring(track: Track, reach: Reach) -> Policy:

@@ -235,7 +235,7 @@ class Confined:
         """Whatever goes wrong in it, the tree is ended first and it is told then: a candidate may have made it so."""
         try:
             rows = find()
-            self._watch.reaped_cpu_s = self._family.reaped_cpu_s
+            self._watch.reaped_cpu_s = self._family.reaped_cpu_s + self._family.unreaped_cpu_s
             self._watch.peak = max(self._watch.peak, self._family.peak)
             cause = self._watch.look(rows)
             if last:

@@ -30,6 +30,7 @@ class Family:
         self.status: int | None = None  # of the root, once it ended and was waited for
         self.seen: dict[int, int] = {}  # process id -> start, at the last look
         self.reaped_cpu_s = 0.0  # of all that were waited for
+        self.unreaped_cpu_s = 0.0  # of those that were not yet, at the last look
         self.peak = 0  # bytes the root held at most, once it was waited for and as far as that is its own
 
     def begin(self, process: "subprocess.Popen[bytes]", group: Group | None) -> None:
@@ -72,7 +73,9 @@ class Family:
                 roots.append(row.pid)
         if not LINUX:  # nobody brings us orphans there: follow those we have seen
             roots += [pid for pid, start in self.seen.items() if _is(pid, start)]
-        rows = tree.descendants([*roots, *members], at_most)
+        dead: list[Proc] = []
+        rows = tree.descendants([*roots, *members], at_most, dead)
+        self.unreaped_cpu_s = sum(row.cpu_s + row.reaped_cpu_s for row in dead)
         self.seen = {pid: row.start for pid, row in rows.items()}
         return rows
 

@@ -1,8 +1,8 @@
-"""Kernel bounds on the tasks and the memory of a tree, and the list of who is in it.
+"""Kernel bounds on the tasks and the memory of a tree, its processor time, and the list of who is in it.
 
 Takes numbers; gives a `Group`, or None where the machine has no control groups that we may make. A group is a
-folder in each hierarchy that helps (version 1: one for pids, one for memory; version 2: one for both), named after
-its supervisor, so that groups whose supervisor died can be found, emptied and removed by anyone.
+folder in each hierarchy that helps (version 1: one for pids, one for memory, one for time; version 2: one for all),
+named after its supervisor, so that groups whose supervisor died can be found, emptied and removed by anyone.
 """
 
 import contextlib
@@ -19,15 +19,17 @@ from sandbox.mounts import mounts
 PREFIX = "caddie-"
 Bound = Literal["pids", "memory"]
 BOUNDS: tuple[Bound, ...] = ("pids", "memory")
+Use = Literal[Bound, "cpuacct"]  # which bounds nothing: it is what counts processor time in version 1
+USES: tuple[Use, ...] = (*BOUNDS, "cpuacct")
 _made = itertools.count()
 
 
 class Place(NamedTuple):
-    """A folder in which we may make groups, and what they bound there."""
+    """A folder in which we may make groups, and what they bound or count there."""
 
     folder: Path
     version: int
-    bounds: tuple[Bound, ...]
+    bounds: tuple[Use, ...]
 
 
 class Group:
@@ -37,6 +39,7 @@ class Group:
         self._parts = parts
         self._pids = next((part for part in parts if "pids" in part.bounds), None)
         self._memory = next((part for part in parts if "memory" in part.bounds), None)
+        self._cpu = next((part for part in parts if part.version == 2 or "cpuacct" in part.bounds), None)
 
     @classmethod
     def make(cls, tasks: int, memory: int) -> "Group | None":
@@ -46,8 +49,10 @@ class Group:
             return None
         name = f"{PREFIX}{_namespace()}-{me.pid}-{me.start}-{next(_made)}"
         made = [_make(place, name, tasks, memory) for place in _places()]
-        parts = [part for part in made if part is not None]
-        return cls(parts) if parts else None
+        group = cls([part for part in made if part is not None])
+        if not group.bounds:
+            group.remove()
+        return group if group.bounds else None
 
     @property
     def bounds(self) -> tuple[Bound, ...]:
@@ -90,6 +95,14 @@ class Group:
         names = (b"total_rss", b"total_shmem") if self._memory.version == 1 else (b"anon", b"shmem")
         numbers = _numbers(self._memory.folder / "memory.stat")
         return sum(numbers[name] for name in names) if numbers.keys() >= set(names) else None
+
+    def cpu_s(self) -> float | None:
+        """Processor time of all that was ever in it, whether anybody waited for it or not; None where nobody counts."""
+        if self._cpu is None:
+            return None
+        if self._cpu.version == 1:
+            return _number(self._cpu.folder / "cpuacct.usage") / 1e9
+        return _numbers(self._cpu.folder / "cpu.stat").get(b"usage_usec", 0) / 1e6
 
     @property
     def forgets(self) -> bool:
@@ -156,7 +169,9 @@ def _make(place: Place, name: str, tasks: int, memory: int) -> Place | None:
     return Place(folder, place.version, bounds)
 
 
-def _bind(folder: str, version: int, bound: Bound, tasks: int, memory: int) -> bool:
+def _bind(folder: str, version: int, bound: Use, tasks: int, memory: int) -> bool:
+    if bound == "cpuacct":
+        return True
     if bound == "pids":
         return _set(f"{folder}/pids.max", tasks)
     if version == 1:
@@ -193,6 +208,13 @@ def _numbers(path: Path) -> dict[bytes, int]:
     return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
 
 
+def _number(path: Path) -> int:
+    try:
+        return int(tree.read(str(path)))
+    except OSError:
+        return 0
+
+
 def _pids(folder: Path) -> list[int]:
     try:
         return [int(word) for word in tree.read(f"{folder}/cgroup.procs").split()]
@@ -204,13 +226,13 @@ def _pids(folder: Path) -> list[int]:
 
 
 class _Hierarchy(NamedTuple):
-    """One control group file system: where it is, where in it we are, and what it bounds (version 2 says so
+    """One control group file system: where it is, where in it we are, and what it bounds or counts (version 2 says so
     folder by folder)."""
 
     mount: Path
     own: Path
     version: int
-    bounds: tuple[Bound, ...]
+    bounds: tuple[Use, ...]
 
 
 def _places() -> list[Place]:
@@ -254,10 +276,10 @@ def _hierarchies() -> list[_Hierarchy]:
 
 
 @functools.cache
-def _mounts() -> tuple[tuple[Path, int, tuple[Bound, ...]], ...]:
-    found: list[tuple[Path, int, tuple[Bound, ...]]] = []
+def _mounts() -> tuple[tuple[Path, int, tuple[Use, ...]], ...]:
+    found: list[tuple[Path, int, tuple[Use, ...]]] = []
     for mount in mounts("self", "cgroup", "cgroup2"):
-        bounds = tuple(bound for bound in BOUNDS if bound in mount.options)
+        bounds = tuple(use for use in USES if use in mount.options)
         if mount.kind == "cgroup2":
             found.append((Path(mount.place), 2, ()))
         elif bounds:

@@ -34,6 +34,8 @@ class Policy:
     """Whether its processes talk to each other by TCP, as torchrun's do."""
     pinned: bool = False
     """Whether it must stay on the core that it was put on."""
+    timed: bool = False
+    """Whether its processor time decides something, so that none of it may be forgotten."""
     traceless: bool = False
     """Whether what it was the first to read of any file leaves memory with it, so that no later run can tell. What it
     reads anew it then waits for."""

@@ -114,9 +114,10 @@ SPEC_ALLOW, NEW_LISTENER, WAIT_KILLABLE_RECV = 1 << 2, 1 << 3, 1 << 5
 
 
 @functools.cache
-def program(kind: Kind, *, loopback: bool, pinned: bool, lone: bool = False) -> bytes:
-    """`loopback`: whether it may have sockets that have names; `pinned`: whether it must stay on its cores; `lone`:
-    whether no other run may be told anything by what it holds: locks on files and, in the open, internet sockets.
+def program(kind: Kind, *, loopback: bool, pinned: bool, timed: bool = False, lone: bool = False) -> bytes:
+    """`loopback`: whether it may have sockets that have names; `pinned`: whether it must stay on its cores; `timed`:
+    whether all of its processor time must count; `lone`: whether no other run may be told anything by what it holds:
+    locks on files and, in the open, internet sockets.
 
     Raises:
         OSError: no filter can be built for this machine.
@@ -125,10 +126,12 @@ def program(kind: Kind, *, loopback: bool, pinned: bool, lone: bool = False) -> 
     if machine is None or sys.byteorder != "little":
         known = ", ".join(syscalls.MACHINES)
         raise OSError(errno.ENOSYS, f"no system call numbers for this machine, only for {known}")
-    return build(machine, kind, loopback=loopback, pinned=pinned, lone=lone)
+    return build(machine, kind, loopback=loopback, pinned=pinned, timed=timed, lone=lone)
 
 
-def build(machine: Machine, kind: Kind, *, loopback: bool, pinned: bool, lone: bool = False) -> bytes:
+def build(
+    machine: Machine, kind: Kind, *, loopback: bool, pinned: bool, timed: bool = False, lone: bool = False
+) -> bytes:
     calls: dict[str, Block] = dict.fromkeys(DENIED.split(), NO) | dict.fromkeys(PRETENDED_ABSENT.split(), ABSENT)
     calls |= dict.fromkeys(SHARED_OBJECTS.split(), NO) | dict.fromkeys(TIMES.split(), PRETEND)
     calls |= _by_argument(lone) | _sockets(kind, loopback, lone)
@@ -137,6 +140,8 @@ def build(machine: Machine, kind: Kind, *, loopback: bool, pinned: bool, lone: b
         calls |= dict.fromkeys(MODES.split(), PRETEND) | dict.fromkeys(OWNERS_AND_ATTRIBUTES.split(), NO)
     if pinned:
         calls["sched_setaffinity"] = NO
+    if timed:  # who ignores the end of children has the kernel forget their time
+        calls["rt_sigaction"] = load(low(0), branch("==", signal.SIGCHLD, _null(1, YES, PRETEND), YES))
     if lone:
         calls["flock"] = PRETEND
     numbers = {name: syscalls.number(name, machine) for name in calls}

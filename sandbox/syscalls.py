@@ -25,6 +25,7 @@ NEWER = 470
 
 # name: (x86_64, aarch64). From 424 on all machines have the same numbers.
 NUMBERS: dict[str, tuple[int, int | None]] = {
+    "rt_sigaction": (13, 134),
     "ioctl": (16, 29),
     "mincore": (27, 232),
     "madvise": (28, 233),

@@ -52,7 +52,7 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 
 def policy_of(errand: Errand, *, trains: bool) -> Policy:
     """Its one folder, Python without packages, and what it is given to read. One that scores is to leave no trace, one
-    that trains may be several processes, which talk to each other."""
+    that trains may be several processes, which talk to each other; the time of either counts."""
     common = seen(())
     return Policy(
         writable=str(errand.folder),
@@ -61,6 +61,7 @@ def policy_of(errand: Errand, *, trains: bool) -> Policy:
         hidden=common.hidden,
         packages=common.packages,
         pinned=errand.core is not None,
+        timed=True,
         loopback=trains,
         traceless=not trains,
     )

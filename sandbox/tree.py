@@ -130,8 +130,9 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def descendants(roots: Iterable[int], at_most: int = 1_000_000) -> dict[int, Proc]:
-    """The roots and all that descends from them, without zombies; no further once there are `at_most`."""
+def descendants(roots: Iterable[int], at_most: int = 1_000_000, dead: list[Proc] | None = None) -> dict[int, Proc]:
+    """The roots and all that descends from them, without zombies, which go to `dead`; no further once there are
+    `at_most`."""
     found: dict[int, Proc] = {}
     seen: set[int] = set()
     todo = list(roots)
@@ -145,6 +146,8 @@ def descendants(roots: Iterable[int], at_most: int = 1_000_000) -> dict[int, Pro
             continue
         if not row.zombie:
             found[pid] = row
+        elif dead is not None:
+            dead.append(row)
         todo += children(pid)
     return found
 

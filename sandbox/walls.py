@@ -162,7 +162,9 @@ def _boxed(
 ) -> Launch:
     filtered = None
     if "seccomp" in stack.names:
-        program = seccomp.program("boxed", loopback=policy.loopback, pinned=policy.pinned, lone=policy.traceless)
+        program = seccomp.program(
+            "boxed", loopback=policy.loopback, pinned=policy.pinned, timed=policy.timed, lone=policy.traceless
+        )
         filtered = _memory_file(opened, program)
     steps, last = layout.steps(policy), None
     if stack.uid is not None and staging.works():
@@ -187,7 +189,9 @@ def _fenced(stack: Stack, policy: Policy, argv: Sequence[str], env: Mapping[str,
     if "seccomp" in stack.names:
         # A port that was in use stays taken for a minute after its process: the judge's next one could tell.
         doorkept = "doorman" in stack.names
-        program = seccomp.program("open", loopback=doorkept, pinned=policy.pinned, lone=policy.traceless)
+        program = seccomp.program(
+            "open", loopback=doorkept, pinned=policy.pinned, timed=policy.timed, lone=policy.traceless
+        )
     if "doorman" in stack.names:
         handover = Handover()
         opened.callback(handover.close)

@@ -61,7 +61,7 @@ class Watch:
         self.ready_s: float | None = None
         self._last: tuple[float, dict[Cause, float]] = (self._started, {})
         self.due = self._started + HASTE_S
-        self.reaped_cpu_s = 0.0  # of children we waited for, set by whoever waits
+        self.reaped_cpu_s = 0.0  # of children that have ended, set by whoever waits for them
         self.cpu_s = 0.0
         self.peak = 0.0
 
@@ -148,13 +148,14 @@ class Watch:
         return Held(boxes.bytes + shared.bytes, boxes.entries + shared.entries)
 
     def _count_cpu(self, rows: dict[int, Proc]) -> None:
-        """Two counts, neither too high: what was waited for, and what was seen (a parent that ignores SIGCHLD
-        makes the kernel forget its children's time)."""
+        """Three counts, none too high: the group's; what was waited for; and what was seen (a parent that ignores
+        SIGCHLD makes the kernel forget its children's time, but for the group's)."""
         for row in rows.values():
             self._own_cpu[row.pid, row.start] = row.cpu_s
         seen = sum(self._own_cpu.values())
         waited = self.reaped_cpu_s + sum(row.cpu_s + row.reaped_cpu_s for row in rows.values())
-        self.cpu_s = max(self.cpu_s, seen, waited)
+        counted = None if self._group is None else self._group.cpu_s()
+        self.cpu_s = max(self.cpu_s, seen, waited, counted or 0.0)
 
     def count_ready(self, rows: dict[int, Proc]) -> None:
         """In each stretch of time it is the thread that ran or was ready to run for longest that counts: many threads

@@ -285,7 +285,7 @@ print(seen, torch.isfinite(loss).item())
 def test_training_with_workers_goes_on_in_a_box() -> None:
     """The bytes are what bubblewrap takes, and torch finds all that it needs."""
     with tempfile.TemporaryFile() as file:
-        file.write(seccomp.program("boxed", loopback=False, pinned=True))
+        file.write(seccomp.program("boxed", loopback=False, pinned=True, timed=True))
         file.seek(0)
         walls = ["--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
         command = ["bwrap", *walls, "--chdir", "/", "--seccomp", str(file.fileno()), sys.executable, "-c"]
