@@ -7,6 +7,7 @@ level (`NAME.key.key` goes deeper). The script is parsed, never executed.
 import ast
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from agent.track import Track
 
 KnobValue = str | int | float
 FEATURES = "step_features"
+MOST = 2**63 - 1  # a whole number that databases keep and formulas can count with
 
 
 @dataclass(frozen=True)
@@ -147,9 +149,13 @@ def _literal(tables: Tables, knob: Knob) -> ast.expr | None:
 
 def _is_plain(node: ast.expr) -> bool:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        node = node.operand
-        return isinstance(node, ast.Constant) and type(node.value) in (int, float)
-    return isinstance(node, ast.Constant) and type(node.value) in (int, float, str)
+        return isinstance(node.operand, ast.Constant) and _is_number(node.operand.value)
+    return isinstance(node, ast.Constant) and (type(node.value) is str or _is_number(node.value))
+
+
+def _is_number(value: object) -> bool:
+    """1e999 is infinite, and no setting of anything."""
+    return (type(value) is int and value <= MOST) or (type(value) is float and math.isfinite(value))
 
 
 def _said(value: KnobValue) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
+from sqlalchemy.exc import StatementError
+
 from agent import guard, reach, rebase, review, training, worktree
 from agent.errors import EditError
 from agent.records import Draft, Proposal, ProposalState
@@ -16,6 +18,7 @@ from agent.steps.sizing import sized_bytes
 from agent.store import Tx
 from sandbox.policy import reaches
 
+MOST_WORDS = 1000  # of an error that nobody expected
 # Ideas that have not run yet, and go along with the head.
 MOVES = frozenset[ProposalState]({"awaiting_review", "approved"})
 
@@ -29,7 +32,20 @@ def record(setting: Setting, draft: Draft) -> Proposal:
 
 
 def admit(setting: Setting, proposal: Proposal) -> Proposal:
-    """Checks a drafted proposal. Called again after a crash it comes to the same result."""
+    """Checks a drafted proposal. Called again after a crash it comes to the same result.
+
+    A text that has a number or a character in it for which some check was not made costs its own idea alone.
+    """
+    try:
+        return _admitted(setting, proposal)
+    except (ArithmeticError, ValueError, StatementError) as error:
+        if isinstance(error, StatementError) and not isinstance(error.orig, ArithmeticError | ValueError):
+            raise
+        with setting.store.write() as tx:
+            return tx.move(proposal.id, "blocked", f"no check was made for what it holds: {error}"[:MOST_WORDS])
+
+
+def _admitted(setting: Setting, proposal: Proposal) -> Proposal:
     try:
         before, after = rebased(setting, proposal)
     except EditError as error:

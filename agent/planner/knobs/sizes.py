@@ -28,6 +28,7 @@ COUNTED = frozenset({*SHAPE, *SAVINGS, "num_kv_heads", "num_heads", "mlp_mult"})
 # Spread of what the formula gets wrong per step of a knob, in logarithms.
 KNOWN_TAU, UNKNOWN_TAU, OTHER_TAU = 0.012, 0.25, 0.003
 RUN_SD = 0.003
+MOST = 2**62  # bytes; numbers of any size can be written into a script
 FORMULA_SD = 0.05  # before anything was measured
 
 
@@ -67,7 +68,8 @@ class Sizes:
             return Size(1, 10.0)
         rest = self._model.value(at)
         # Without a formula nothing is sure, and the only way to learn is to try.
-        return Size(round(math.exp(self._log_formula(config) + rest.mean)), rest.sd if self._formula else 0.0)
+        log = min(self._log_formula(config) + rest.mean, math.log(MOST))
+        return Size(round(math.exp(log)), rest.sd if self._formula else 0.0)
 
     def _tau(self, group: str, key: str) -> float:
         if not self._formula:
@@ -83,7 +85,7 @@ class Sizes:
         total = embedding * _per_weight(values, "embed_bits", compressor)
         total += matrices * _per_weight(values, "weight_bits", compressor)
         total += CODE_BYTES + TOKENIZER_BYTES_PER_PIECE * _number(values, "vocab_size", 0)
-        return math.log(max(total, 1.0))
+        return math.log(min(max(1.0, total), MOST))
 
 
 def understood(knobs: Iterable[Knob], settings: Mapping[str, KnobValue]) -> bool:
