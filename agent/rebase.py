@@ -3,6 +3,7 @@
 Takes two proposals of the store and edits; gives all editable files as they would run. Raises EditError.
 """
 
+import difflib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -56,6 +57,14 @@ def merged(base: Mapping[str, str], ours: Mapping[str, str], theirs: Mapping[str
             raise EditError(f"{path}: conflicts with what the head has changed at the same place")
         result[path] = text
     return result
+
+
+def hunks(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """What differs, with the lines around it, wherever it stands."""
+    changes = (
+        difflib.unified_diff(before[path].splitlines(), after[path].splitlines(), path, path) for path in sorted(after)
+    )
+    return [row for change in changes for row in change if not row.startswith("@@")]
 
 
 def _commit(proposal: Proposal) -> str:

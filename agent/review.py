@@ -85,14 +85,17 @@ def _runs(track: Track, proposal: Proposal) -> float:
     return track.cost(rung) + passes + further
 
 
-def approve(tx: "Tx", ids: Collection[int], who: str, comment: str = "") -> list[Proposal]:
-    """Approves all of them, or none if one doesn't wait."""
-    return _answer(tx, ids, "approve", "approved", who, comment)
+def approve(tx: "Tx", seen: Collection[Proposal], who: str, comment: str = "") -> list[Proposal]:
+    """Approves all of them as they were `seen`, or none if one doesn't wait, or has other hunks on a new head."""
+    for one in seen:
+        if (now := _waits(tx, one.id)).patch_id != one.patch_id:
+            raise UserError(f"p{one.id} was put on p{now.baseline_id} meanwhile, and its diff is another: look again")
+    return _answer(tx, seen, "approve", "approved", who, comment)
 
 
-def reject(tx: "Tx", ids: Collection[int], who: str, comment: str = "") -> list[Proposal]:
+def reject(tx: "Tx", seen: Collection[Proposal], who: str, comment: str = "") -> list[Proposal]:
     """Declines all of them, or none if one doesn't wait. The comment is kept as the reason."""
-    return _answer(tx, ids, "reject", "declined", who, comment)
+    return _answer(tx, seen, "reject", "declined", who, comment)
 
 
 def edit(
@@ -101,8 +104,8 @@ def edit(
     """Puts the person's version in the place of a waiting idea, as a new draft that the guard checks.
 
     Whoever wrote it has approved it. `seen` is the idea as the person saw it, perhaps on a head that has moved since;
-    `files` are those of its baseline then, which the edited diff applies to. EditError: it does not apply, or says the
-    same.
+    `files` are those of its baseline then, which the edited diff applies to. A new head that changes its hunks makes it
+    wait again. EditError: it does not apply, or says the same.
     """
     editable = track.script.editable
     edited = unified.recounted(edited)
@@ -127,19 +130,19 @@ def stop(tx: "Tx", proposal_id: int, who: str, comment: str = "") -> None:
 
 def _answer(
     tx: "Tx",
-    ids: Collection[int],
+    seen: Collection[Proposal],
     action: Literal["approve", "reject"],
     state: Literal["approved", "declined"],
     who: str,
     comment: str,
 ) -> list[Proposal]:
-    for proposal_id in ids:
-        _waits(tx, proposal_id)
+    for one in seen:
+        _waits(tx, one.id)
     done = []
-    for proposal_id in ids:
-        tx.add_review(proposal_id, action, who, comment)
-        tx.update_proposal(proposal_id, reviewed_by=who)
-        done.append(tx.move(proposal_id, state, _said(state, who, comment)))
+    for one in seen:
+        tx.add_review(one.id, action, who, comment)
+        tx.update_proposal(one.id, reviewed_by=who)
+        done.append(tx.move(one.id, state, _said(state, who, comment)))
     return done
 
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from agent import budget
 from agent.job.folder import JobPaths
@@ -76,6 +77,28 @@ def test_reviewing_one_after_the_other(agent: Agent, root: Path) -> None:
         assert [(note.action, note.comment) for note in reads.reviews(33)] == [("reject", "too risky for me")]
         assert reads.proposal(34).reviewed_by
     assert "nothing waits for review" in agent("review").out
+
+
+def test_what_a_new_head_has_changed_meanwhile_is_shown_again(
+    agent: Agent, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the card and the answer: what was not seen is not approved."""
+    prompt, moved = typer.prompt, []
+
+    def slow(*args: object, **more: object) -> object:
+        if not moved:
+            moved.append(1)
+            store = open_store(root / "runs.db", create=False)
+            with store.write() as tx:
+                tx.update_proposal(33, diff="+another = 1\n", patch_id="f" * 40)
+            store.close()
+        return prompt(*args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(typer, "prompt", slow)
+    said = agent("review", "p33", typed="a\nl\n")
+    assert "its diff is another: look again" in said.out and said.out.count("(1 of 1)") == 2, said
+    assert "another = 1" in said.out.split("look again")[1] and states(root, 33) == ["awaiting_review"]
+    assert agent("review", "p33", typed="a\n").code == 0 and states(root, 33) == ["approved"]
 
 
 def test_reviewing_in_bulk_and_leaving_for_later(agent: Agent, root: Path) -> None:

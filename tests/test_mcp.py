@@ -112,6 +112,11 @@ def test_hostile_calls_of_other_tools_are_answered(root: Path, store: Store) -> 
     served(root, work)
 
 
+def marked(listed: str, name: str) -> str:
+    """As the list of those that wait names it."""
+    return next(word for word in listed.split() if word.startswith(f"{name}@"))
+
+
 def test_nothing_is_approved_through_the_server_unless_a_person_said_so(root: Path, store: Store) -> None:
     with store.write() as tx:
         other = add_idea(tx, add_base(tx, add_campaign(tx, "other")))
@@ -135,12 +140,17 @@ def test_nothing_is_approved_through_the_server_unless_a_person_said_so(root: Pa
     assert waiting() == before
 
     async def may(at: Served) -> None:
-        foreign = f"p{other.id}"
-        assert "another campaign" in await at.refused("review", action="approve", proposals=[first, foreign])
+        foreign, seen = f"p{other.id}", marked(await at.said("review"), first)
+        assert "another campaign" in await at.refused("review", action="approve", proposals=[seen, f"{foreign}@1"])
         assert "another campaign" in await at.refused("propose", **IDEA, source=foreign)
         assert "which?" in await at.refused("review", action="approve")
-        assert "p1 doesn't wait" in await at.refused("review", action="approve", proposals=[first, "p1"])
-        assert await at.said("review", action="approve", proposals=[first]) == f"{first} approved"
+        assert "p1 doesn't wait" in await at.refused("review", action="approve", proposals=[seen, "p1@1"])
+        assert "say which diff" in await at.refused("review", action="approve", proposals=[seen, first])
+        with store.write() as tx:  # as a new head does
+            tx.update_proposal(before[0], patch_id="f" * 40)
+        assert "look again" in await at.refused("review", action="approve", proposals=[seen])
+        seen = marked(await at.said("review"), first)
+        assert await at.said("review", action="approve", proposals=[seen]) == f"{first} approved"
         assert await at.said("review", action="reject", proposals=[second], comment="no") == f"{second} declined"
 
     served(root, may, "--may-approve", "--campaign", "tiny-1", name="codex")

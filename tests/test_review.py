@@ -133,11 +133,11 @@ def test_nobody_comes_first_for_good_by_expecting_too_much(waiting: list[Proposa
 def test_bulk_approval_is_all_or_none(store: Store, waiting: list[Proposal]) -> None:
     ids = [one.id for one in waiting]
     with store.write() as tx:
-        review.reject(tx, ids[2:], "ann", "too slow")
+        review.reject(tx, waiting[2:], "ann", "too slow")
     with pytest.raises(UserError, match="is declined"), store.write() as tx:
-        review.approve(tx, ids, "ann")
+        review.approve(tx, waiting, "ann")
     with store.write() as tx:
-        assert [one.state for one in review.approve(tx, ids[:2], "ann", "go")] == ["approved", "approved"]
+        assert [one.state for one in review.approve(tx, waiting[:2], "ann", "go")] == ["approved", "approved"]
     with store.read() as reads:
         assert [reads.proposal(i).state for i in ids] == ["approved", "approved", "declined"]
         assert [(n.action, n.who, n.comment) for n in reads.reviews(ids[2])] == [("reject", "ann", "too slow")]
@@ -222,4 +222,4 @@ def test_what_does_not_wait_cannot_be_answered(store: Store, waiting: list[Propo
         fresh = tx.add_proposal(waiting[0].campaign_id, draft("new", 1), baseline_id=waiting[0].baseline_id)
         for act in (review.approve, review.reject):
             with pytest.raises(UserError, match="doesn't wait"):
-                act(tx, [fresh.id], "ann")
+                act(tx, [fresh], "ann")

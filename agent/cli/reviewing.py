@@ -63,13 +63,12 @@ def review(
         elif in_bulk:
             act = queue.approve if approve_all else queue.reject
             with found.store.write() as tx:
-                done = act(tx, [item.proposal.id for item in waiting], _who(), comment)
+                done = act(tx, [item.proposal for item in waiting], _who(), comment)
             rows = [{"proposal": f"p{one.id}", "state": one.state} for one in done]
             emit(rows, as_json, lambda: "\n".join(f"p{one.id} {one.state}" for one in done))
         else:
             for n, item in enumerate(waiting, 1):
-                typer.echo(_card(item, f"{n} of {len(waiting)}"))
-                if not _answered(found, item, comment):
+                if not _answered(found, item, f"{n} of {len(waiting)}", comment):
                     return
 
 
@@ -95,8 +94,9 @@ def _run_s(reads: "Reads", campaign_id: int, track: "Track") -> float:
     return (history.run_s(reads, campaign_id) or 0.0) * max(1, track.hardware.gpus)
 
 
-def _answered(found: "Opened", item: "Pending", comment: str) -> bool:
-    """Asks until there is an answer that works; False: the person has had enough."""
+def _answered(found: "Opened", item: "Pending", place: str, comment: str) -> bool:
+    """Shows it, and asks until there is an answer that works; False: the person has had enough."""
+    typer.echo(_card(item, place))
     draft = _Draft(found.folder / f"edited-p{item.proposal.id}.diff", item.proposal.diff)
     while True:
         try:
@@ -112,7 +112,9 @@ def _answered(found: "Opened", item: "Pending", comment: str) -> bool:
         except (EditError, UserError) as error:
             typer.echo(f"That did not work: {error}")
             if isinstance(error, UserError):
-                return True  # somebody else has answered in the meantime
+                now = next((one for one in _waiting(found, []) if one.proposal.id == item.proposal.id), None)
+                # Somebody else has answered in the meantime, or a new head has changed it.
+                return now is None or _answered(found, now, place, comment)
 
 
 def _act(found: "Opened", item: "Pending", answer: Answer, comment: str, draft: "_Draft") -> bool:
@@ -127,9 +129,9 @@ def _act(found: "Opened", item: "Pending", answer: Answer, comment: str, draft: 
         comment = comment or typer.prompt("why (kept with the idea)", default="", show_default=False)
     with found.store.write() as tx:
         if answer == "approve":
-            queue.approve(tx, [proposal.id], who, comment)
+            queue.approve(tx, [proposal], who, comment)
         elif answer == "reject":
-            queue.reject(tx, [proposal.id], who, comment)
+            queue.reject(tx, [proposal], who, comment)
         else:
             queue.stop(tx, proposal.id, who, comment)
     draft.done()

@@ -5,7 +5,7 @@ and what is wrong with them is said in words.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
@@ -17,13 +17,17 @@ from agent.llm.redact import Redactor
 from agent.mcp.guide import context
 from agent.mcp.proposing import Proposed, planner_name, propose
 from agent.mcp.workplace import START, Workplace
+from agent.records import Proposal
 from agent.report import status as standing
 from agent.report import tables
+from agent.store import Reads
 from agent.tools import Desk, arguments
 from agent.tools.arguments import Arguments
 from agent.tools.desk import a_proposal
 from agent.tools.window import bounded
 from agent.words import line
+
+MARK = 12  # characters of a diff's patch id
 
 
 class Nothing(Arguments):
@@ -36,7 +40,11 @@ class OfLineage(Arguments):
 
 class Answer(Arguments):
     action: Literal["list", "approve", "reject"] = Field(default="list", description="list shows what waits.")
-    proposals: list[str] = Field(default=[], max_length=20, description="Such as p12; for approve and reject.")
+    proposals: list[str] = Field(
+        default=[],
+        max_length=20,
+        description="As the list names them: p12@0a1b2c3d4e5f is p12 with the diff that it had.",
+    )
     comment: str = Field(default="", max_length=2000, description="Why; kept with the idea.")
 
 
@@ -151,7 +159,7 @@ class Research:
             waiting = reads.proposals(desk.campaign.id, {"awaiting_review"})
         if not waiting:
             return "nothing waits for review"
-        rows = [f"p{one.id}  {line(one.title, 120)}  [{line(', '.join(one.risk), 300)}]" for one in waiting]
+        rows = [f"{_named(one)}  {line(one.title, 120)}  [{line(', '.join(one.risk), 300)}]" for one in waiting]
         end = "" if self._may_approve else "\nA person answers them: `agent review`"
         return "\n".join(rows) + end
 
@@ -159,14 +167,28 @@ class Research:
 def _answer(desk: Desk, asked: Answer, client: str) -> str:
     if not asked.proposals:
         raise UserError(f"{asked.action} which? Name them, such as p12")
+    if asked.action == "approve" and (bare := [text for text in asked.proposals if "@" not in text]):
+        raise UserError(f"{line(bare[0], 20)}: say which diff of it you saw, as the list does: p12@0a1b2c3d4e5f")
     act = review.approve if asked.action == "approve" else review.reject
     with desk.store.write() as tx:
-        found = [a_proposal(tx, text) for text in asked.proposals]
+        found = [_seen(tx, text) for text in asked.proposals]
         foreign = [one for one in found if one.campaign_id != desk.campaign.id]
         if foreign:
             raise UserError(f"p{foreign[0].id} belongs to another campaign")
-        done = act(tx, [one.id for one in found], planner_name(client), asked.comment)
+        done = act(tx, found, planner_name(client), asked.comment)
     return "\n".join(f"p{one.id} {one.state}" for one in done)
+
+
+def _named(one: Proposal) -> str:
+    """With a mark of its diff: on a new head an idea that waits may have another."""
+    return f"p{one.id}@{one.patch_id[:MARK]}"
+
+
+def _seen(reads: Reads, text: str) -> Proposal:
+    """The proposal as the client saw it."""
+    name, _, mark = text.partition("@")
+    one = a_proposal(reads, name)
+    return one if mark.strip() == one.patch_id[:MARK] else replace(one, patch_id=mark)
 
 
 def _go_on(desk: Desk) -> str:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import StatementError
 
 from agent import guard, reach, rebase, review, training, worktree
 from agent.errors import EditError
+from agent.planner import edits
 from agent.records import Draft, Proposal, ProposalState
 from agent.setting import Setting, known
 from agent.steps.sizing import sized_bytes
@@ -60,6 +61,7 @@ def _admitted(setting: Setting, proposal: Proposal) -> Proposal:
             return tx.move(proposal.id, state, "; ".join(map(str, report.failures)))
     with setting.store.read() as reads:
         head = reads.proposal(known(proposal.baseline_id))
+    kept = not proposal.reviewed_by or _as_written(setting, proposal, before, after)
     try:
         committed = commit(setting, proposal, head, after, report)
     except EditError as error:
@@ -67,12 +69,25 @@ def _admitted(setting: Setting, proposal: Proposal) -> Proposal:
             return tx.move(proposal.id, "edit_failed", str(error))
     with setting.store.write() as tx:
         proposal = committed.write(tx, proposal)
-        if proposal.reviewed_by:  # a person wrote it
-            return tx.move(proposal.id, "approved", f"written by {proposal.reviewed_by}")
+        if writer := proposal.reviewed_by:  # a person wrote it
+            if still_approved(setting, tx, proposal, proposal.patch_id if kept else ""):
+                return tx.move(proposal.id, "approved", f"written by {writer}")
+            return tx.move(proposal.id, "awaiting_review", f"written by {writer}, changed by the new head p{head.id}")
         if review.policy(setting.campaign.review, proposal) == "approve":
             tx.update_proposal(proposal.id, reviewed_by=f"policy:{setting.campaign.review}")
             return tx.move(proposal.id, "approved")
         return tx.move(proposal.id, "awaiting_review", ", ".join(proposal.risk))
+
+
+def _as_written(setting: Setting, proposal: Proposal, before: Mapping[str, str], after: Mapping[str, str]) -> bool:
+    """Whether a person's edit has the same hunks on the head as on what it was written against."""
+    if proposal.source_id == proposal.baseline_id:
+        return True
+    paths = setting.track.script.editable
+    with setting.store.read() as reads:
+        source = reads.proposal(known(proposal.source_id))
+    files = setting.repo.files(known(source.commit), paths)
+    return rebase.hunks(files, edits.apply(proposal.edits, files, paths)) == rebase.hunks(before, after)
 
 
 def _sized(setting: Setting, proposal: Proposal, after: Mapping[str, str]) -> Proposal:

@@ -67,7 +67,7 @@ def test_an_approval_follows_an_idea_to_a_new_head_while_its_hunks_stay(root: Pa
     def look(tx: Tx) -> bool:
         waiting = tx.proposals(setting.campaign.id, {"awaiting_review"})
         if len(waiting) == 3:
-            review.approve(tx, [one.id for one in waiting], "ann")
+            review.approve(tx, waiting, "ann")
         return [one.title for one in waiting] == ["near"] and tx.proposal(4).state in FINAL
 
     watched(setting, look)
@@ -94,7 +94,7 @@ def test_what_a_new_head_changed_and_a_policy_approves_is_not_said_to_be_a_perso
         waiting = tx.proposals(setting.campaign.id, {"awaiting_review"})
         if [one.title for one in waiting] == ["wider", "bits"]:
             files = setting.repo.files(setting.campaign.base_commit, paths)
-            review.approve(tx, [waiting[0].id], "ann")
+            review.approve(tx, [waiting[0]], "ann")
             edited = waiting[1].diff.replace('"bits": 7', '"bits": 6')
             new = review.edit(tx, waiting[1], "ann", edited, files, setting.track)
             assert new.reviewed_by == "ann"
@@ -119,7 +119,7 @@ def test_who_says_no_while_an_idea_moves_to_a_new_head_is_heard(
 
     def moved(setting: Setting, proposal: Proposal, head: Proposal) -> admit.Committed:
         with setting.store.write() as tx:
-            review.reject(tx, [proposal.id], "ann", "no")
+            review.reject(tx, [proposal], "ann", "no")
         if not fits:
             raise EditError("its lines are gone")
         return move(setting, proposal, head)
@@ -127,7 +127,7 @@ def test_who_says_no_while_an_idea_moves_to_a_new_head_is_heard(
     def look(tx: Tx) -> bool:
         waiting = tx.proposals(setting.campaign.id, {"awaiting_review"})
         if len(waiting) == 2:
-            review.approve(tx, [waiting[0].id], "ann")
+            review.approve(tx, [waiting[0]], "ann")
         return False
 
     monkeypatch.setattr(admit, "moved", moved)
@@ -153,10 +153,10 @@ def test_an_approval_does_not_outlive_a_replay_that_changes_the_hunks(root: Path
     def look(tx: Tx) -> bool:
         waiting = tx.proposals(setting.campaign.id, {"awaiting_review"})
         if len(waiting) == 2:
-            review.approve(tx, [one.id for one in waiting], "ann")
+            review.approve(tx, waiting, "ann")
         elif waiting and "replay" in waiting[0].reason:
             asked_again.append((waiting[0].reason, waiting[0].reviewed_by, budget.holds(tx, waiting[0].id)))
-            review.approve(tx, [waiting[0].id], "bob")
+            review.approve(tx, [waiting[0]], "bob")
         return tx.count_proposals(setting.campaign.id, {"promoted"}) == 3
 
     watched(setting, look)
@@ -169,3 +169,35 @@ def test_an_approval_does_not_outlive_a_replay_that_changes_the_hunks(root: Path
     assert (early.reviewed_by, late.reviewed_by) == ("ann", "bob")
     with setting.store.read() as reads:
         assert budget.audit(reads, setting.campaign.id) == [] == budget.open_entries(reads, setting.campaign.id)
+
+
+@pytest.mark.parametrize("near", [True, False])
+def test_an_edit_is_approved_as_it_was_written(root: Path, near: bool) -> None:
+    """Written while the head moves: next to the line that the new head has changed, nobody has seen what would run."""
+    change = ('"rate": 0.10', '"rate": 0.05') if near else ("print(KNOBS)", "print(dict(KNOBS))")
+    wider = world.idea("wider", ('"width": 4', '"width": 8'), kind="optimiser")
+    world.write_ideas(root, [wider, world.idea("other", change, kind="optimiser")])
+    setting = world.open_campaign(root, review="all")
+    paths = setting.track.script.editable
+    seen: list[Proposal] = []
+
+    def look(tx: Tx) -> bool:
+        waiting = tx.proposals(setting.campaign.id, {"awaiting_review"})
+        if [one.title for one in waiting] == ["wider", "other"]:
+            seen.append(waiting[1])
+            review.approve(tx, waiting[:1], "ann")
+        elif seen and waiting and waiting[0].id == seen[0].id and waiting[0].baseline_id != seen[0].baseline_id:
+            files = setting.repo.files(setting.campaign.base_commit, paths)
+            edited = seen[0].diff.replace("0.05", "0.06").replace("dict(", "list(")
+            review.edit(tx, seen[0], "ann", edited, files, setting.track)
+        made = tx.proposals(setting.campaign.id)
+        return len(made) == 4 and made[3].state in (FINAL if not near else {"awaiting_review"})
+
+    assert watched(setting, look)
+    mine = by_title(setting)["other (edited)"]
+    assert mine.baseline_id == by_title(setting)["wider"].id != mine.source_id
+    if near:
+        assert (mine.state, mine.reviewed_by) == ("awaiting_review", "")
+        assert mine.reason == f"written by ann, changed by the new head p{mine.baseline_id}"
+    else:
+        assert mine.state in FINAL and mine.reviewed_by == "ann"

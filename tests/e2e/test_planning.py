@@ -37,7 +37,7 @@ def test_eight_ideas_wait_for_a_person_and_then_planning_pauses(root: Path) -> N
         waiting = tx.proposals(setting.campaign.id, {"awaiting_review"})
         seen.append(len(waiting))
         if len(waiting) == 8 and seen.count(8) == 3:
-            review.approve(tx, [one.id for one in waiting[:3]], "ann")
+            review.approve(tx, waiting[:3], "ann")
         return tx.count_proposals(setting.campaign.id, {"worse"}) == 3 and len(waiting) == 8
 
     assert watched(setting, look) == "stopped by a person"
