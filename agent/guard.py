@@ -217,7 +217,8 @@ def _illegal(sign: Sign) -> str:
 def _risks(
     track: Track, claims: Claims, before: Mapping[str, str], after: Mapping[str, str], added: Sequence[tuple[str, Sign]]
 ) -> tuple[str, ...]:
-    flags = list(claims.risk)
+    """What was found comes first: its author may name so many that a reviewer reads no further."""
+    flags = [one.risk(path) for path, one in added if one.severity != "invalid"]
     limit, expected = track.limits.artifact_bytes, _size(claims)
     if limit is not None and expected is not None and expected > limit:
         flags.append(f"expected size {expected:,} is over the limit of {limit:,} bytes")
@@ -226,5 +227,4 @@ def _risks(
         for path in sorted(after):
             if path.endswith(".py"):
                 flags += [f"{path}: {flag}" for flag in risks(before.get(path, ""), after[path])]
-    flags += [one.risk(path) for path, one in added if one.severity != "invalid"]
-    return tuple(dict.fromkeys(flags))
+    return tuple(dict.fromkeys((*flags, *claims.risk)))

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from agent import calibration, review
+from agent import calibration, guard, review
 from agent import track as tracks
 from agent.cli.reviewing import _card
 from agent.errors import EditError, UserError
+from agent.judge.rules.signs import findings
 from agent.planner import edits
+from agent.planner.idea import Idea
 from agent.records import Proposal
 from agent.review import Pending
 from agent.store import Store, open_store
@@ -118,6 +120,20 @@ def test_a_card_says_whose_word_the_size_is(waiting: list[Proposal]) -> None:
         == size_on_card(expected_bytes=1234, sized_bytes=9)
         == ["bytes 1,234 expected"]
     )
+
+
+def test_a_card_shows_each_risk_and_what_was_found_before_what_its_author_says(waiting: list[Proposal]) -> None:
+    claims = [f"harmless {n} {'x' * 480}" for n in range(19)] + ["train.py: rule 1, core_busy: nothing"]
+    idea = Idea(title="one", edits="x", risk=claims).draft(planner="some", mode="exploit", source_id=1)
+    before = {"train.py": world.SCRIPT}
+    after = {"train.py": world.SCRIPT.replace("main()\n", "import pickle\n\nmain(pickle.load)\n")}
+    proposal = replace(waiting[0], risk=idea.risk, rung="")
+    found = guard.check(TOY, proposal, before, after, lambda _: None).risks
+    card = _card(Pending(replace(waiting[0], risk=found), 30.0, 0.1), "1 of 3").splitlines()
+    at = next(n for n, row in enumerate(card) if row.startswith("  risk        train.py: rule 25, pickle: "))
+    rows = [row.strip() for row in card[at + 1 : at + 30]]
+    assert rows[0] == guard.FREE_EDIT and "its author: train.py: rule 1, core_busy: nothing" in rows
+    assert [one.rule for one in findings(found)] == ["pickle"]
 
 
 def test_nobody_comes_first_for_good_by_expecting_too_much(waiting: list[Proposal]) -> None:

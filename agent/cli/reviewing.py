@@ -237,7 +237,7 @@ def _card(item: "Pending", place: str) -> str:
     from agent.words import colourful, duration, line, plain
 
     one = item.proposal
-    risk = line(", ".join(one.risk), 300) or "none seen"
+    risks = [line(risk, 500) for risk in one.risk] or ["none seen"]
     bold = ("\x1b[1m", "\x1b[0m") if colourful(sys.stdout) else ("", "")
     lines = [
         "",
@@ -245,7 +245,7 @@ def _card(item: "Pending", place: str) -> str:
         f"  hypothesis  {line(one.hypothesis, 1000)}",
         f"  expected    {0.0 - one.expected_gain:+.4f} BPB, confidence {one.confidence:.0%}",
         f"  cost        {duration(item.cost_s)} of slot time expected: screening, and more the better it is",
-        f"  risk        {risk}",
+        *(f"  {'' if n else 'risk':12}{risk}" for n, risk in enumerate(risks)),
         f"  from        {line(one.planner, 60)}, {one.kind}, on p{one.baseline_id}",
     ]
     if one.expected_bytes is not None:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 Line = Annotated[str, Field(max_length=500)]
 
-
 FREE = Amount()
+CLAIMED = "its author: "  # before each risk that it names itself: no other is taken for one that was found
 
 
 def _no_base(kind: Kind) -> Kind:
@@ -66,7 +66,7 @@ class Idea(BaseModel):
             expected_gain=self.expected_gain,
             confidence=self.confidence,
             expected_bytes=self.expected_bytes,
-            risk=tuple(self.risk),
+            risk=tuple(f"{CLAIMED}{text}" for text in self.risk),
             evidence=tuple(self.evidence),
             cost=cost,
             expected_step=self.expected_step,
