@@ -83,6 +83,8 @@ def for_terminal(picture: Picture, width: int, colour: bool) -> str:
 
 
 def _envelope(grid: dict[tuple[int, int], Cell], picture: Picture, scale: Scale, marks: Marks) -> None:
+    if not picture.steps:  # ideas have scores, and no fresh run of the base has one yet
+        return
     ends = [step.n for step in picture.steps[1:]] + [picture.runs]
     before: int | None = None
     for step, end in zip(picture.steps, ends, strict=True):
