@@ -12,7 +12,10 @@ from agent import budget
 from agent.job.folder import JobPaths
 from agent.records import Amount
 from agent.store import open_store, talks
+from agent.store.lease import hold
 from tests.commanding import Agent, states
+from tests.e2e.world import TRACK
+from tests.filling import add_base, add_campaign, add_idea
 
 # ---------------------------------------------------------------- review
 
@@ -112,10 +115,38 @@ def test_reviewing_in_bulk_and_leaving_for_later(agent: Agent, root: Path) -> No
 
 
 def test_stopping_from_the_review_asks_the_loop_to_end(agent: Agent, root: Path) -> None:
-    assert "stops" in agent("review", typed="s\n").out
     store = open_store(root / "runs.db", create=False)
+    assert "p33 waits on; nobody runs tiny-1, so there is nothing to stop\n" in agent("review", typed="s\n").out
+    with store.read() as reads:
+        assert reads.request(1) == "" and not reads.reviews(33)
+    with hold(store, "campaign tiny-1"):
+        assert "p33 waits on; tiny-1 finishes what runs and ends\n" in agent("review", typed="s\n").out
     with store.read() as reads:
         assert reads.request(1) == "drain" and reads.proposal(33).state == "awaiting_review"
+
+
+def test_ideas_are_of_the_campaign_that_runs_or_of_the_one_that_they_are_named_of(agent: Agent, root: Path) -> None:
+    store = open_store(root / "runs.db", create=False)
+    with store.write() as tx:
+        later = add_idea(tx, add_base(tx, add_campaign(tx, "later", toml=TRACK)))
+        tx.move(later.id, "awaiting_review")
+    assert "nothing waits" not in (latest := agent("review", "--list").out) and "p33" not in latest
+    with hold(store, "campaign tiny-1"):
+        assert "p33" in agent("review", "--list").out
+    assert "p33" in agent("review", "p33", "--list").out
+    said = agent("review", "p33", f"p{later.id}", "--approve-all")
+    assert said.code == 2 and f"p{later.id} is of another campaign than tiny-1" in said.err
+    assert agent("review", "p33", "--campaign", "later", "--list").code == 2
+    assert agent("review", "p33", "--reject-all").out == "p33 declined\n"
+
+
+def test_a_diff_that_is_too_long_for_its_card_says_so(agent: Agent, root: Path) -> None:
+    store = open_store(root / "runs.db", create=False)
+    with store.write() as tx:
+        tx.update_proposal(33, diff="+\x1b[2Jpass\n" * 30_000)
+    said = agent("review", "p33", typed="l\n")
+    assert "80,000 characters more: agent diff p33\n" in said.out
+    assert len(agent("diff", "p33").out) == 180_000 + 1
 
 
 def test_editing_an_idea(agent: Agent, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from agent import named
-from agent.cli.opened import CampaignName, opened
+from agent.cli.opened import AtWork, opened
 from agent.cli.printing import AsJson, coloured, emit
 from agent.errors import EditError, UserError
 
@@ -33,13 +33,14 @@ ANSWERS: dict[str, Answer] = {
     "l": "later",
     "q": "quit",
 }
+LONGEST_DIFF = 100_000  # characters that a card shows
 
 
 def review(
     proposals: Annotated[
         list[str] | None, typer.Argument(help="Only these, such as p12 p13. Default: all that wait.")
     ] = None,
-    campaign: CampaignName = None,
+    campaign: AtWork = None,
     list_only: Annotated[bool, typer.Option("--list", help="Show what waits; ask nothing.")] = False,
     approve_all: Annotated[bool, typer.Option("--approve-all", help="Approve them without asking.")] = False,
     reject_all: Annotated[bool, typer.Option("--reject-all", help="Reject them without asking.")] = False,
@@ -56,7 +57,9 @@ def review(
     if approve_all and reject_all:
         raise UserError("--approve-all and --reject-all: choose one")
     in_bulk = approve_all or reject_all
-    with opened(campaign) as found:
+    with opened(campaign, at_work=True) as found:
+        if proposals and campaign is None:
+            found = _theirs(found, proposals)
         waiting = _waiting(found, proposals or [])
         if list_only or not waiting or (as_json and not in_bulk):
             emit([_row(item) for item in waiting], as_json, lambda: _listed(waiting))
@@ -72,6 +75,13 @@ def review(
                     return
 
 
+def _theirs(found: "Opened", wanted: list[str]) -> "Opened":
+    """With the campaign of the ideas that are named."""
+    with found.store.read() as reads:
+        owners = {named.proposal(reads, text).campaign_id for text in wanted}
+        return found._replace(campaign=reads.campaign_by_id(min(owners)))
+
+
 def _waiting(found: "Opened", wanted: list[str]) -> "list[Pending]":
     from agent import review as queue
     from agent.track import parse
@@ -81,6 +91,8 @@ def _waiting(found: "Opened", wanted: list[str]) -> "list[Pending]":
         waiting = queue.pending(reads, found.campaign.id, _run_s(reads, found.campaign.id, track), track)
         asked = [named.proposal(reads, text) for text in wanted]
     for one in asked:
+        if one.campaign_id != found.campaign.id:
+            raise UserError(f"p{one.id} is of another campaign than {found.campaign.name}: answer it by itself")
         if one.state != "awaiting_review":
             raise UserError(f"p{one.id} doesn't wait for review: it is {one.state}")
     ids = {one.id for one in asked}
@@ -119,8 +131,9 @@ def _answered(found: "Opened", item: "Pending", place: str, comment: str) -> boo
 
 def _act(found: "Opened", item: "Pending", answer: Answer, comment: str, draft: "_Draft") -> bool:
     from agent import review as queue
+    from agent.store.lease import holder
 
-    proposal, who = item.proposal, _who()
+    proposal, who, name = item.proposal, _who(), found.campaign.name
     if answer in ("later", "quit"):
         return answer == "later"
     if answer == "edit":
@@ -132,16 +145,16 @@ def _act(found: "Opened", item: "Pending", answer: Answer, comment: str, draft: 
             queue.approve(tx, [proposal], who, comment)
         elif answer == "reject":
             queue.reject(tx, [proposal], who, comment)
+        elif holder(tx.connection, f"campaign {name}") is None:
+            typer.echo(f"p{proposal.id} waits on; nobody runs {name}, so there is nothing to stop")
+            return False
         else:
             queue.stop(tx, proposal.id, who, comment)
+            typer.echo(f"p{proposal.id} waits on; {name} finishes what runs and ends")
+            return False
     draft.done()
-    said = {
-        "approve": "approved",
-        "reject": "rejected",
-        "stop": "waits on; the campaign ends what runs and stops",
-    }
-    typer.echo(f"p{proposal.id} {said[answer]}")
-    return answer != "stop"
+    typer.echo(f"p{proposal.id} {'approved' if answer == 'approve' else 'rejected'}")
+    return True
 
 
 def _edit(found: "Opened", item: "Pending", comment: str, draft: "_Draft") -> bool:
@@ -252,7 +265,12 @@ def _card(item: "Pending", place: str) -> str:
         lines.insert(4, f"  bytes       {one.expected_bytes:,} expected")
     elif one.sized_bytes is not None:
         lines.insert(4, f"  bytes       {one.sized_bytes:,} estimated")
-    return "\n".join([*lines, "", coloured(plain(one.diff, limit=100_000)), ""])
+    diff = plain(one.diff, limit=max(1, len(one.diff)))
+    if (more := len(diff) - LONGEST_DIFF) > 0:
+        return "\n".join(
+            [*lines, "", coloured(diff[:LONGEST_DIFF]), f"{more:,} characters more: agent diff p{one.id}", ""]
+        )
+    return "\n".join([*lines, "", coloured(diff), ""])
 
 
 def _who() -> str:
