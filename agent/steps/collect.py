@@ -15,7 +15,7 @@ from agent.records import Amount, Run, RunState
 from agent.runners import LATER, NEW, began_on, ended, lease_of
 from agent.setting import Setting, known
 from agent.steps import losses, rescore
-from agent.steps.launch import reserved_s, submit
+from agent.steps.launch import full_disk, reserved_s, submit
 from agent.store import Tx
 from agent.store.rows import now
 
@@ -51,6 +51,8 @@ def cancel_all(setting: Setting, runs: Collection[Run]) -> None:
 
 def _look(setting: Setting, run: Run) -> Ended | None:
     if run.state == "queued":  # booked by a controller that was killed before it could submit
+        if not setting.job(run.id).exists() and (full := full_disk(setting)) is not None:
+            return _lose(setting, run, "cancelled", full, 0.0)
         run = submit(setting, run)
         if run.state != "running":  # no machine took it
             return Ended(run, 0.0, False)

@@ -16,6 +16,7 @@ from agent.clock import Clock
 from agent.errors import EditError, InfraError
 from agent.records import Proposal
 from agent.setting import Setting, known
+from agent.steps.launch import full_disk
 from agent.steps.wanted import Wanted, begins
 from agent.tools.check import breaches
 
@@ -53,7 +54,7 @@ class Conforming:
                 return
         ahead = [item.proposal for item in items() if begins(item)][: len(setting.runner.slots)]
         due = next((one for one in ahead if not self.may_run(one)), None)
-        if due is not None:
+        if due is not None and full_disk(setting) is None:
             answer = self._clock.background(f"conforming p{due.id}", partial(_breaches, setting, due))
             self._trying = Trying(due, answer)
 

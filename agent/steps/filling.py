@@ -115,8 +115,10 @@ class Filling:
         """What passed, on machines that did not train it; promotion waits for nothing else."""
         if not self._passed():
             return 0
-        happened = 0
-        for item, slot in rescore.due(self._setting, slots):
+        happened, due = 0, rescore.due(self._setting, slots)
+        if due and full_disk(self._setting) is not None:
+            return 0
+        for item, slot in due:
             happened += 1
             run = start(self._setting, item, slot)
             if run is None:
