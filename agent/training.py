@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from agent.errors import EditError
+from agent.errors import EditError, InfraError
 from agent.job.folder import JobPaths, Phase
 from agent.reach import fineweb_folder
 from agent.tables import BUDGET, Rung
@@ -53,7 +53,8 @@ def script_file(track: Track, code: Path) -> Path:
 def pack(folder: Path, source: str) -> Path:
     """The packed script: what runs and what is counted. Made once for each source, and kept in `folder`.
 
-    The packer parses what a model wrote, so it works in a process of its own.
+    The packer parses what a model wrote, so it works in a process of its own. Raises EditError for what it can't pack,
+    InfraError where the machine has no room for it, or has killed it.
     """
     done = folder / f"{hashlib.sha256(source.encode()).hexdigest()}.py"
     if done.is_file():
@@ -65,6 +66,8 @@ def pack(folder: Path, source: str) -> Path:
         readable.write_text(source, "utf-8")
         _pack(readable, packed)
         packed.replace(done)
+    except OSError as error:
+        raise InfraError(f"no script can be packed in {folder}: {error}") from error
     finally:
         readable.unlink(missing_ok=True)
         packed.unlink(missing_ok=True)
@@ -80,9 +83,14 @@ def _pack(readable: Path, packed: Path) -> None:
         )
     except subprocess.TimeoutExpired as error:
         raise EditError(f"the script can't be packed within {PACK_S} s") from error
+    if ended.returncode < 0:
+        raise InfraError(f"the packer was ended by signal {-ended.returncode}")
     if ended.returncode != 0 or not packed.is_file():
         last = ended.stderr.decode("utf-8", errors="replace").strip().splitlines()[-1:]
-        raise EditError(f"the script can't be packed: {' '.join(last).removeprefix(f'{readable}: ')}")
+        said = " ".join(last).removeprefix(f"{readable}: ")
+        if said.startswith("[Errno "):  # an error of the disk
+            raise InfraError(f"the packer failed: {said}")
+        raise EditError(f"the script can't be packed: {said}")
 
 
 def candidate_env(track: Track) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from sqlalchemy.exc import StatementError
 
 from agent import guard, reach, rebase, review, training, worktree
-from agent.errors import EditError
+from agent.errors import EditError, InfraError
 from agent.planner import edits
 from agent.records import Draft, Proposal, ProposalState
 from agent.setting import Setting, known
@@ -19,6 +19,7 @@ from agent.steps.sizing import sized_bytes
 from agent.store import Tx
 from sandbox.policy import reaches
 
+MOST_TRIES = 3
 MOST_WORDS = 1000  # of an error that nobody expected
 # Ideas that have not run yet, and go along with the head.
 MOVES = frozenset[ProposalState]({"awaiting_review", "approved"})
@@ -39,11 +40,23 @@ def admit(setting: Setting, proposal: Proposal) -> Proposal:
     """
     try:
         return _admitted(setting, proposal)
+    except InfraError as error:
+        return _postponed(setting, proposal, str(error))
     except (ArithmeticError, ValueError, StatementError) as error:
         if isinstance(error, StatementError) and not isinstance(error.orig, ArithmeticError | ValueError):
             raise
         with setting.store.write() as tx:
             return tx.move(proposal.id, "blocked", f"no check was made for what it holds: {error}"[:MOST_WORDS])
+
+
+def _postponed(setting: Setting, proposal: Proposal, why: str) -> Proposal:
+    """The machine's fault is not held against an idea. It is checked again when all is looked at anew; in the end it is
+    given up, for what kills the packer every time may be the idea."""
+    with setting.store.write() as tx:
+        if tx.count_events(proposal.id, "postponed") + 1 >= MOST_TRIES:
+            return tx.move(proposal.id, "cancelled", f"could not be checked {MOST_TRIES} times: {why}")
+        tx.add_event(setting.campaign.id, "postponed", why, proposal_id=proposal.id)
+        return tx.proposal(proposal.id)
 
 
 def _admitted(setting: Setting, proposal: Proposal) -> Proposal:
@@ -139,7 +152,8 @@ def commit(
 ) -> Committed:
     """Makes the commit; the caller writes it down together with the state that follows.
 
-    What will run is packed here, and not when a slot waits for it. Raises EditError if it can't be.
+    What will run is packed here, and not when a slot waits for it. Raises EditError if it can't be, InfraError if it
+    can't be here and now.
     """
     repo, script = setting.repo, setting.track.script
     if script.pack:
@@ -213,6 +227,8 @@ def _refresh(setting: Setting, proposal: Proposal, head: Proposal) -> None:
         committed = moved(setting, proposal, head)
     except EditError as error:
         why = str(error)
+    except InfraError:
+        return  # it is put there when all is looked at anew
     with setting.store.write() as tx:
         if tx.proposal(proposal.id).state not in MOVES:
             return  # a person has said no in the meantime

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from agent import budget, worktree
-from agent.errors import BudgetExceeded, EditError, UserError
+from agent.errors import BudgetExceeded, EditError, InfraError, UserError
 from agent.judge import gates, verdict
 from agent.records import Proposal, ProposalState, Verdict
 from agent.setting import Setting, known
@@ -107,6 +107,8 @@ def _replay(setting: Setting, proposal: Proposal) -> bool:
             tx.move(proposal.id, "inconclusive", f"can't be replayed on p{head.id}: {error}")
             budget.let_go(tx, proposal.id, "not replayed")
         return True
+    except InfraError:
+        return False  # it is tried again when all is looked at anew
     with setting.store.write() as tx:
         fresh = committed.write(tx, proposal)
         if admit.still_approved(setting, tx, fresh, proposal.patch_id):

@@ -1,11 +1,15 @@
 """Nothing is started on a disk that could not hold it: no booked run, no second score, no dry run."""
 
 from collections import namedtuple
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from agent import budget
+from agent.clock import RealClock
 from agent.loop import Loop
 from agent.planner.idea import Idea
 from agent.setting import Setting
@@ -15,7 +19,19 @@ from agent.steps.wanted import Wanted
 from tests.e2e import world
 from tests.e2e.planning import by_title, worse
 
+T = TypeVar("T")
 Usage = namedtuple("Usage", "total used free")
+
+
+class Noting(RealClock):
+    """What would be started in the background."""
+
+    def __init__(self, started: list[object]) -> None:
+        self._started = started
+
+    def background(self, name: str, work: Callable[[], T]) -> "Future[T]":
+        self._started.append(name)
+        return Future()
 
 
 class Killed(BaseException):
@@ -70,7 +86,8 @@ def test_a_run_that_was_booked_waits_for_room(root: Path, monkeypatch: pytest.Mo
 def test_no_second_score_and_no_dry_run_is_started(root: Path, monkeypatch: pytest.MonkeyPatch, disk: Disk) -> None:
     world.write_ideas(root, [worse(1)])
     setting = world.open_campaign(root)
-    item, loop, started = approved(setting, "free"), Loop(setting), []
+    item, loop, started = approved(setting, "free"), Loop(setting), list[object]()
+    loop._passed = True
     monkeypatch.setattr(rescore, "due", lambda *_: [rescore.Due(item, setting.runner.slots[0])])
     monkeypatch.setattr(filling, "start", lambda *given, **_: started.append(given))
     tests = conform.Conforming(setting, Noting(started))
