@@ -16,6 +16,7 @@ from agent.steps.fresh import disturbed
 from agent.steps.launch import covering, full_disk
 from agent.steps.limits import affordable, least_idea, worst_run
 from agent.steps.plan import WAITING
+from agent.steps.promote import awaits_branch
 from agent.steps.recall import useful
 from agent.steps.wanted import LIVE, begins, given_up, wanted
 from agent.store import Reads, Tx
@@ -60,6 +61,8 @@ def ending(setting: Setting, reads: Reads, *, may_plan: bool, unpaid: bool = Fal
         return Ending("stopped", full, failed=True)
     if second:
         return None  # it waits for a slot on another machine
+    if awaits_branch(setting, reads):
+        return None
     if resting:
         return None
     if unpaid:

@@ -7,15 +7,16 @@ from agent.errors import BudgetExceeded, EditError, InfraError, UserError
 from agent.judge import gates, verdict
 from agent.records import Proposal, ProposalState, Verdict
 from agent.setting import Setting, known
-from agent.steps import admit, anchors, classes, holds, rescore
+from agent.steps import admit, anchors, classes, holds, rescore, stuck
 from agent.steps.auditing import unaudited
 from agent.steps.decide import noise_of
 from agent.steps.fresh import fresh
 from agent.steps.limits import worst_run
 from agent.steps.losses import MAX_ATTEMPTS
 from agent.steps.wanted import given_up
-from agent.store import Scored
+from agent.store import Reads, Scored
 
+CONTRADICTED = "contradicted"  # the event of a head that is to be reverted as soon as the branch may be moved
 # A head's figure rests on at least so many fresh runs that could be scored.
 LEAST_FRESH = 2
 
@@ -33,9 +34,24 @@ def promote(setting: Setting) -> int:
 
 
 def passed(setting: Setting) -> bool:
-    """Whether one that passed waits: for its money, or to be scored once more."""
+    """Whether one that passed waits: for its money, another score or the branch; or a head for its end."""
     with setting.store.read() as reads:
-        return bool(reads.count_proposals(setting.campaign.id, {"auditing"}))
+        campaign_id = setting.campaign.id
+        return bool(reads.count_proposals(campaign_id, {"auditing", "accepted"})) or contradicted(reads, campaign_id)
+
+
+def contradicted(reads: Reads, campaign_id: int) -> bool:
+    """Whether the head is only the head until it can be reverted."""
+    return reads.count_events(reads.head(campaign_id).id, CONTRADICTED) > 0
+
+
+def awaits_branch(setting: Setting, reads: Reads) -> bool:
+    """Whether something is to be done as soon as a person leaves the branch."""
+    if contradicted(reads, setting.campaign.id):
+        return True
+    waiting = reads.proposals(setting.campaign.id, {"auditing", "accepted"})
+    told = any(reads.count_events(one.id, stuck.WHAT) for one in waiting)
+    return told and bool(setting.repo.held(setting.campaign.name))
 
 
 def _each(setting: Setting, state: ProposalState, step: Callable[[Setting, Proposal], bool]) -> int:
@@ -68,6 +84,8 @@ def _audited(setting: Setting, proposal: Proposal) -> bool:
             tx.move(proposal.id, "inconclusive", second.against)
             budget.let_go(tx, proposal.id, "inconclusive")
             return True
+    if _held(setting, proposal):
+        return False
     try:
         with setting.store.write() as tx:
             tx.move(proposal.id, "accepted", known(tx.verdicts(proposal.id))[-1].words)
@@ -121,6 +139,8 @@ def _replay(setting: Setting, proposal: Proposal) -> bool:
 
 def _to_trunk(setting: Setting, proposal: Proposal) -> bool:
     """One commit with its trailers on the trunk, then the head. Cut off anywhere, it is done again to the same end."""
+    if _held(setting, proposal):
+        return False
     repo, campaign, paths = setting.repo, setting.campaign, setting.track.script.editable
     with setting.store.read() as reads:
         head = reads.head(campaign.id)
@@ -143,6 +163,18 @@ def _to_trunk(setting: Setting, proposal: Proposal) -> bool:
         tx.move(proposal.id, "promoted", known(tx.verdicts(proposal.id))[-1].words)
         tx.set_head(campaign.id, proposal.id)
         budget.let_go(tx, head.id, "it is the head no more")
+    return True
+
+
+def _held(setting: Setting, proposal: Proposal) -> bool:
+    """Whether a person has the branch checked out: the idea waits, and what else there is goes on."""
+    words = setting.repo.held(setting.campaign.name)
+    if not words:
+        return False
+    with setting.store.write() as tx:
+        if not tx.count_events(proposal.id, stuck.WHAT):
+            text = f"p{proposal.id} waits: {words}; it goes on by itself"
+            tx.add_event(setting.campaign.id, stuck.WHAT, text, proposal_id=proposal.id)
     return True
 
 
@@ -200,8 +232,7 @@ def _contradicted(setting: Setting) -> int:
     else:
         why = _unfit(setting, own, scored)
     if why is not None:
-        _revert(setting, head, parent, why)
-        return 1
+        return _revert(setting, head, parent, why)
     if gain is None and anchors.asked_for(setting):
         found = Verdict(
             head.id, parent.id, "inconclusive", "fresh runs: no machine tells them from those of the parent"
@@ -209,8 +240,7 @@ def _contradicted(setting: Setting) -> int:
     else:
         found = verdict.fresh(head, parent, scored, old, sigma, gain)
     if found.decision == "worse":
-        _revert(setting, head, parent, found.words)
-        return 1
+        return _revert(setting, head, parent, found.words)
     with setting.store.write() as tx:
         budget.let_go(tx, head.id, "fresh runs are in")
         tx.add_event(campaign.id, "reported", found.words, proposal_id=head.id)
@@ -230,9 +260,14 @@ def _unfit(setting: Setting, own: list[Scored], scored: list[Scored]) -> str | N
     return None
 
 
-def _revert(setting: Setting, head: Proposal, parent: Proposal, words: str) -> None:
+def _revert(setting: Setting, head: Proposal, parent: Proposal, words: str) -> int:
     """A commit that restores the parent's files. What was compared with the reverted head will be replayed."""
     repo, campaign = setting.repo, setting.campaign
+    if _held(setting, head):
+        with setting.store.write() as tx:
+            if not tx.count_events(head.id, CONTRADICTED):
+                tx.add_event(campaign.id, CONTRADICTED, words, proposal_id=head.id)
+        return 0
     tip = _tip(setting)
     if tip == head.commit:  # else an earlier try came this far
         text = worktree.message(f"Revert: {head.title}", words, {"Reverts": f"p{head.id}"})
@@ -241,3 +276,4 @@ def _revert(setting: Setting, head: Proposal, parent: Proposal, words: str) -> N
         tx.move(head.id, "reverted", words)
         tx.set_head(campaign.id, parent.id)
         budget.let_go(tx, head.id, "reverted")
+    return 1

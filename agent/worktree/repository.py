@@ -109,6 +109,16 @@ class Repository:
         found = self._commands.raw("rev-parse", "--verify", "--quiet", _branch(campaign), fine=(0, 1))
         return found.decode("ascii").strip() or None
 
+    def held(self, campaign: str) -> str:
+        """Why the campaign's branch must not be moved now, and what a person can do about it; empty: it may."""
+        place = self._commands.text("for-each-ref", "--format=%(worktreepath)", _branch(campaign))
+        if not place:
+            return ""
+        return (
+            f"caddie/{campaign} is checked out in {place}, and a branch must not move under a checkout. "
+            "Run `git switch --detach` there (your files stay as they are)"
+        )
+
     # ------------------------------------------------------------ writing
 
     def exclude(self, patterns: Collection[str]) -> None:
@@ -160,12 +170,8 @@ class Repository:
 
     def move_trunk(self, campaign: str, to: str, expected: str | None) -> None:
         """Moves the campaign's branch if it is where it is expected to be; None: it must not exist."""
-        place = self._commands.text("for-each-ref", "--format=%(worktreepath)", _branch(campaign))
-        if place:
-            raise UserError(
-                f"caddie/{campaign} is checked out in {place}, and a branch must not move under a checkout. "
-                "Run `git switch --detach` there (your files stay as they are), then `agent resume`"
-            )
+        if words := self.held(campaign):
+            raise UserError(f"{words}, then `agent resume`")
         try:
             self._commands.raw("update-ref", _branch(campaign), to, expected or "0" * len(to))
         except GitFailed as error:
