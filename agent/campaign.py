@@ -20,7 +20,7 @@ from agent.opening import MakeRunner
 from agent.options import Options, check, refuse_other
 from agent.planner import making
 from agent.planner.researcher import Bench
-from agent.records import Campaign
+from agent.records import Amount, Balance, Campaign
 from agent.runners import Runner, classes, configured
 from agent.runners.here import sure_runner
 from agent.setting import Setting, known
@@ -56,7 +56,7 @@ def start(options: Options, where: Path, say: Say, make_runner: MakeRunner | Non
     ]
     _refuse_name(options, unfinished, campaigns)
     if unfinished and options.base is None:
-        return _go_on(unfinished[-1], options, track, text, known(store), repo, say, make_runner, said=options)
+        return _go_on(unfinished[-1], options, track, text, known(store), repo, say, make_runner)
     names = options.runner or configured.DEFAULT
     hardware.require(track, repo.root, gpus=not configured.elsewhere(names))
     make_runner = make_runner or runner_maker(names, repo.root)
@@ -103,7 +103,7 @@ def resume(name: str | None, where: Path, say: Say, make_runner: MakeRunner | No
     else:
         track, text = tracks.parse(campaign.track_toml, f"track of {campaign.name}"), campaign.track_toml
         say(f"There is no track {campaign.track_file} any more; {campaign.name} goes on with what it was.")
-    return _go_on(campaign, _left(campaign, store), track, text, store, repo, say, make_runner)
+    return _go_on(campaign, None, track, text, store, repo, say, make_runner)
 
 
 def _opened(repo: Repository, *, create: bool = False) -> Store:
@@ -121,10 +121,14 @@ def _opened(repo: Repository, *, create: bool = False) -> Store:
     return open_store(repo.root / "runs.db", create=False)
 
 
-def _left(campaign: Campaign, store: Store) -> Options:
-    """What its person said, for a campaign that takes its place: its budget is what this one has not promised."""
+def _balance(campaign: Campaign, store: Store) -> Balance:
     with store.read() as reads:
-        left = reads.balance(campaign.id).left()
+        return reads.balance(campaign.id)
+
+
+def _left(campaign: Campaign, balance: Balance) -> Options:
+    """What its person said, for a campaign that takes its place: its budget is what this one has not promised."""
+    left = balance.left()
     return Options(
         track=campaign.track_file,
         budget_hours=known(left.gpu_s) / 3600,
@@ -141,28 +145,28 @@ def _left(campaign: Campaign, store: Store) -> Options:
     )
 
 
-def _like(campaign: Campaign, options: Options, store: Store) -> Options:
+def _like(campaign: Campaign, said: Options | None, balance: Balance) -> Options:
     """Where nothing else was said, who plans, who reviews and what language models may cost is as it was."""
-    left = _left(campaign, store)
+    left = _left(campaign, balance)
+    if said is None:
+        return left
     same = ("planner", "review", "llm_usd", "llm_tokens", "llm_calls")
-    return replace(options, **{name: getattr(left, name) for name in same if getattr(options, name) is None})
+    kept = {name: getattr(left, name) for name in same if getattr(said, name) is None}
+    return replace(said, **kept, name=None, runner=campaign.runner)
 
 
 def _go_on(
     campaign: Campaign,
-    options: Options,
+    said: Options | None,
     track: Track,
     text: str,
     store: Store,
     repo: Repository,
     say: Say,
     make_runner: MakeRunner | None,
-    said: Options | None = None,
 ) -> Setting:
-    """Resumes; with another track or other data a new campaign takes its place, of what `options` say.
-
-    Where its runs are stays as it was. `said`: what the person asks for now.
-    """
+    """Resumes; with another track or other data a new campaign takes its place, of what the person asks for (`said`)
+    or of what is left. Where its runs are stays as it was."""
     with store.read() as reads:  # before anything is asked of whoever leads it
         lease.refuse(reads.connection, f"campaign {campaign.name}")
     hardware.require(track, repo.root, gpus=not configured.elsewhere(campaign.runner))
@@ -174,13 +178,14 @@ def _go_on(
         return _reopen(campaign, track, store, repo, say, make_runner)
     say(changed)
     say(f"{campaign.name} can't go on with that; starting a new campaign from its head.")
-    options = replace(_like(campaign, options, store), name=None, runner=campaign.runner)
-    new = opening.check(options, store, repo, track, text, [campaign], make_runner, campaign)
+    unspent = replace(_balance(campaign, store), reserved=Amount())  # most of it is given back before the new one opens
+    new = opening.check(_like(campaign, said, unspent), store, repo, track, text, [campaign], make_runner, campaign)
     old = tracks.parse(campaign.track_toml, f"track of {campaign.name}")
     # It plans nothing any more, so it needs no planner; what it left running is cancelled and settled.
     resting = _setting(campaign, old, store, repo, make_runner(old, campaign.slots), plans=False)
     if left := wind_up(resting, "the track or its data changed"):
         say(left)
+    new = opening.funded(new, _like(campaign, said, _balance(campaign, store)))
     return _open(new, store, repo, say)
 
 

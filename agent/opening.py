@@ -6,7 +6,7 @@ Takes the person's options, the workspace and the campaigns before it; gives the
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from agent import corpus, guard, reach, sharing, workspace
@@ -91,6 +91,14 @@ def check(
     return New(
         options, track, text, runner, slots, planners, caps, (*notes, *walls), name, base, words, edits, knobs, hashes
     )
+
+
+def funded(new: New, options: Options) -> New:
+    """With what these options say may be spent, where they say it."""
+    gpu_s = None if options.budget_hours is None else options.budget_hours * 3600
+    said = Caps(gpu_s, options.usd, options.llm_usd, options.llm_tokens, options.llm_calls)
+    told = {name: value for name, value in asdict(said).items() if value is not None}
+    return replace(new, caps=replace(new.caps, **told))
 
 
 def sized(track: Track, runner: Runner) -> None:

@@ -17,6 +17,7 @@ from agent.loop import Loop, wind_up
 from agent.options import Options
 from agent.records import Amount, Campaign, Caps
 from agent.runners.fake import FakeRunner
+from agent.steps import launch
 from agent.store import Store, open_store
 from agent.store.lease import held_by, hold
 from agent.store.schema import campaigns
@@ -271,10 +272,29 @@ def test_a_branch_that_is_removed_meanwhile_is_said_to_be_gone(root: Path) -> No
         assert reads.head(again.campaign.id).title == "wider"
 
 
-@pytest.mark.parametrize(("reserved", "left"), [(0.0, "0.04"), (144.0, "0")])
-def test_with_too_little_left_nothing_takes_the_place_of_a_changed_campaign(
-    root: Path, reserved: float, left: str
+def test_what_a_changed_campaign_had_set_aside_goes_to_the_one_that_takes_its_place(
+    root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It was killed after it had booked a run; had the run begun, what it used would not come along."""
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    world.write_ideas(root, WIDER)
+    first = world.open_campaign(root, budget_hours=1.5)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(launch, "make_job", kill)
+        Loop(first).run()
+    with first.store.read() as reads:
+        assert reads.balance(first.campaign.id).reserved.gpu_s > 0
+    first.store.close()
+    text = (root / "agent.toml").read_text()
+    (root / "agent.toml").write_text(text.replace("alpha = 0.004", "alpha = 0.01"))
+    assert world.resume_campaign(root).campaign.caps == Caps(gpu_s=5400.0)
+
+
+@pytest.mark.parametrize("reserved", [0.0, 144.0])
+def test_with_too_little_left_nothing_takes_the_place_of_a_changed_campaign(root: Path, reserved: float) -> None:
     world.write_ideas(root, WIDER)
     first = world.open_campaign(root, budget_hours=0.04)
     with first.store.write() as tx:
@@ -282,7 +302,7 @@ def test_with_too_little_left_nothing_takes_the_place_of_a_changed_campaign(
     first.store.close()
     text = (root / "agent.toml").read_text()
     (root / "agent.toml").write_text(text.replace("train_wall_s = 20", "train_wall_s = 40"))
-    with pytest.raises(UserError, match=rf"--budget {left} is too small"):
+    with pytest.raises(UserError, match=r"--budget 0\.04 is too small"):
         world.resume_campaign(root)
     with open_store(root / "runs.db", create=False).read() as reads:
         assert [c.state for c in reads.campaigns()] == ["running"]
