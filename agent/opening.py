@@ -241,7 +241,7 @@ def base_draft(words: str) -> Draft:
 def _base(
     options: Options, store: Store | None, repo: Repository, track: Track, earlier: list[Campaign]
 ) -> tuple[str, str]:
-    """The commit to start from, and how to say it."""
+    """The commit to start from, and how to say it: the last head, unless the person has built on that since."""
     dirty = repo.dirty(track.script.editable)
     last = last_head(store, earlier)
     if dirty and options.base is None:
@@ -254,10 +254,23 @@ def _base(
         raise UserError("--base last: there is no finished campaign of this track; use --base HEAD")
     if last is not None and options.base != "HEAD":
         campaign, head = last
+        if options.base is None and _built_on(repo, track, known(head.commit)):
+            return repo.head(), (
+                f"from commit {repo.head()[:10]}, with what you changed since p{head.id}, the head of {campaign.name} "
+                "(--base last would start from that)"
+            )
         return known(head.commit), (
             f"from p{head.id}, the head of {campaign.name} (--base HEAD would start from your checkout's commit)"
         )
     return repo.head(), f"from commit {repo.head()[:10]}"
+
+
+def _built_on(repo: Repository, track: Track, commit: str) -> bool:
+    """Whether the checkout's commit comes after this one, and has other files."""
+    if not repo.contains(repo.head(), commit):
+        return False
+    paths = track.script.editable
+    return repo.files(repo.head(), paths) != repo.files(commit, paths)
 
 
 def _base_of(store: Store, campaign: Campaign) -> tuple[str, str]:

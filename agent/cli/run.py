@@ -51,7 +51,10 @@ Name = Annotated[str | None, typer.Option("--campaign", help="Name of the campai
 Target = Annotated[float | None, typer.Option(help="Stop when the head's fresh runs reach this BPB.")]
 Base = Annotated[
     str | None,
-    typer.Option(help="Where a new campaign starts: last (head of the last one), HEAD, or worktree."),
+    typer.Option(
+        help="Where a new campaign starts: last (head of the last one), HEAD or worktree. Default: last where there is "
+        "one, but HEAD where that has it and later changes of the script."
+    ),
 ]
 Unsafe = Annotated[
     bool,

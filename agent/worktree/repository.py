@@ -63,6 +63,11 @@ class Repository:
         except GitFailed as error:
             raise UserError(f"no commit {rev!r} in {self.root}") from error
 
+    def contains(self, commit: str, earlier: str) -> bool:
+        """Whether a commit is another one or comes after it."""
+        found = self._commands.raw("merge-base", commit, earlier, fine=(0, 1))
+        return found.decode("ascii").strip() == self._full(earlier)
+
     def committed(self, path: str) -> bool:
         """Whether HEAD has this file."""
         return self._objects.blob(self.head(), path) is not None
