@@ -49,7 +49,7 @@ class Limits(Table):
     audit_wall_s: Annotated[float, Field(gt=0)] | None = None
     """For the judge's second look at a score, on top of score_wall_s. None: it gets what scoring leaves of that."""
     train_clock_s: Annotated[float, Field(gt=0)] | None = None
-    """What the contest allows for training, by the script's own clock. Who passes is flagged, not ended."""
+    """What the contest allows for training, by the script's own clock. Who passes is not ended, and not accepted."""
     score_clock_s: Annotated[float, Field(gt=0)] | None = None
     """And for scoring: from the start of the process that scores to its last answer."""
     headroom: Annotated[float, Field(ge=1)] = 2.0

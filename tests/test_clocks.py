@@ -12,7 +12,9 @@ from agent.store import open_store
 from agent.track import parse, shipped
 from tests.filling import add_base, add_campaign, add_idea, add_measured
 
-GOLF, TINY = (parse(shipped()[name].read_text("utf-8"), name) for name in ("golf-1xh100", "tiny"))
+GOLF, TINY, UPSTREAM = (
+    parse(shipped()[name].read_text("utf-8"), name) for name in ("golf-1xh100", "tiny", "golf-upstream")
+)
 NOTE = Finding("train_clock", "note", "training took long by ours")
 
 
@@ -74,6 +76,7 @@ def test_only_what_is_alike_is_compared(night: Night) -> None:
     assert night.told(run) == [NOTE]
     assert night.told(night.run(night.idea, 851.0, 600.0, hardware_class="other")) == [NOTE]
     assert night.told(night.run(night.idea, 852.0, 600.0), TINY) == [NOTE]
+    assert night.told(night.run(night.idea, 854.0, 600.0), UPSTREAM) == [NOTE]  # its own evaluation is in it
     assert night.told(night.run(night.base, 853.0, 600.0, purpose="report")) == [NOTE]  # the base has no baseline
 
 

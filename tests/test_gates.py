@@ -102,6 +102,15 @@ def test_nothing_rests_on_a_gain_that_may_be_of_documents_that_are_known(rule: s
     assert gates.at_trial(TRACK, [one], BASELINE) == check(one)
 
 
+@pytest.mark.parametrize("rule", ["train_clock", "score_clock"])
+def test_nothing_is_accepted_of_a_run_whose_clock_is_over(rule: str) -> None:
+    """A slow machine breaks no rule; what submission would refuse is no gain either."""
+    one, note = (run(12, 2, findings=(Finding(rule, severity, "700 s"),)) for severity in ("flag", "note"))
+    assert check(run(11, 1), one) == gates.Broken("inconclusive", f"r12: {rule}: 700 s")
+    assert gates.at_trial(TRACK, [one], BASELINE) == check(one)
+    assert check(run(11, 1), note) is None
+
+
 WALL = "train: stopped at its wall limit (48 s)"
 
 

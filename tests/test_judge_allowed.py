@@ -26,11 +26,10 @@ def found(train_s: float | None, own_ms: int | None, score_s: float = 599.0, lim
         (590.0, 580_000, ""),
         (590.0, None, ""),
         (700.0, 600_020, "note"),  # the last step began in time
-        (700.0, 601_153, "flag"),
+        (700.0, 601_153, "invalid"),  # its own word
         (610.0, None, "flag"),
         (901.0, 300_000, "flag"),  # whatever its own clock says: nothing takes that long besides
-        (580.0, 650_000, "flag"),
-        (None, 650_000, ""),
+        (580.0, 650_000, "invalid"),
     ],
 )
 def test_training(train_s: float | None, own_ms: int | None, severity: str) -> None:
@@ -39,6 +38,13 @@ def test_training(train_s: float | None, own_ms: int | None, severity: str) -> N
     if severity:
         assert f"training took {train_s:.1f} s by ours" in told[0]
         assert ("its own clock says nothing" in told[0]) is (own_ms is None)
+
+
+def test_training_of_a_script_that_scores_itself() -> None:
+    """No clock of ours sees it alone: only the script's own counts."""
+    assert found(None, 600_900) == found(None, None) == []
+    (line,) = found(None, 650_000)
+    assert line == "invalid train_clock: training took 650.0 s by its own clock; the contest allows 600 s"
 
 
 def test_scoring() -> None:

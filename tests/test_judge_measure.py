@@ -219,6 +219,17 @@ def test_tracks_that_believe_the_log(tmp_path: Path) -> None:
     assert crashed.bpb is None and crashed.reported_bpb == 1.2
 
 
+@pytest.mark.parametrize(("allowed", "told"), [(20.5, []), (19.5, ["invalid"])])
+def test_where_a_script_scores_itself_its_own_clock_tells_what_training_took(
+    tmp_path: Path, allowed: float, told: list[str]
+) -> None:
+    """21 s by its log. Ours, of 25 s, has seen its evaluation too."""
+    track = toy("")
+    track = track.model_copy(update={"limits": track.limits.model_copy(update={"train_clock_s": allowed})})
+    found = measured(make_job(tmp_path, LOG + FINAL.format(1.2)), result(judged=False), track)
+    assert [one.severity for one in found.findings if one.rule == "train_clock"] == told
+
+
 @pytest.mark.slow
 def test_a_whole_job_from_training_to_its_measurement(tmp_path: Path) -> None:
     """A real shepherd, a real session, a candidate that trains; the score is worked out again by hand."""

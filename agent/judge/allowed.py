@@ -30,9 +30,11 @@ LEAST_RUNS = 3
 def clocks(
     train_allowed: float | None, score_allowed: float | None, train_s: float | None, said: Reported, found: Measured
 ) -> list[Finding]:
-    """A flag where a clock is over; a note where only the script's own says that it is not."""
+    """Where a clock is over: proven for training by the script's own word, else a flag, which a slow machine may have
+    earned. A note where only the script's own says that it is not. `train_s`: None where the script scores itself, so
+    that no clock of ours saw its training alone."""
     findings = list[Finding]()
-    if train_allowed is not None and train_s is not None:
+    if train_allowed is not None:
         findings += _training(train_allowed, train_s, None if said.train_ms is None else said.train_ms / 1000)
     if score_allowed is not None and found.clocks is not None and found.clocks.score_answers > score_allowed:
         text = f"scoring took {found.clocks.score_answers:.1f} s, the contest allows {score_allowed:g} s"
@@ -40,12 +42,16 @@ def clocks(
     return findings
 
 
-def _training(allowed: float, ours_s: float, own_s: float | None) -> list[Finding]:
+def _training(allowed: float, ours_s: float | None, own_s: float | None) -> list[Finding]:
     own = "its own clock says nothing" if own_s is None else f"{own_s:.1f} s by its own clock"
-    text = f"training took {ours_s:.1f} s by ours, start and writing of the artifact included, {own}"
-    over = own_s is not None and own_s > allowed + STEP_S
+    ours = "" if ours_s is None else f"{ours_s:.1f} s by ours, start and writing of the artifact included, "
+    text = f"training took {ours}{own}"
+    if own_s is not None and own_s > allowed + STEP_S:
+        return [Finding("train_clock", "invalid", f"{text}; the contest allows {allowed:g} s")]
+    if ours_s is None:
+        return []
     unknown = own_s is None and ours_s > allowed
-    if over or unknown or ours_s > allowed + STARTING_S + SERIALISING_S:
+    if unknown or ours_s > allowed + STARTING_S + SERIALISING_S:
         return [Finding("train_clock", "flag", f"{text}; the contest allows {allowed:g} s")]
     return [Finding("train_clock", "note", text)] if ours_s > allowed else []
 

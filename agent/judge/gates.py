@@ -10,6 +10,7 @@ from itertools import combinations
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
+from agent.judge.allowed import CLOCKS
 from agent.judge.task import CORE_BUSY, CORE_FREE, HOLDOUT, NETWORK, STARVED, UNFINISHED
 from agent.records import Decision
 from agent.track import Track
@@ -151,10 +152,11 @@ def barred(runs: Sequence["Scored"], rule: str = "") -> Broken | None:
 
 def accused(runs: Sequence["Scored"]) -> Broken | None:
     """By an audit whose repeat did not come to an end, by bytes that left the machine while nobody saw whose they
-    were, or by a gain that may be of documents that are known: no rule is broken, and nothing is accepted."""
+    were, by a gain that may be of documents that are known, or by a clock that a slow machine may have run over: no
+    rule is broken, and nothing is accepted."""
     for one in runs:
         for finding in one.measurement.findings:
-            doubt = finding.rule in (NETWORK, *HOLDOUT) and finding.severity == "flag"
+            doubt = finding.rule in (NETWORK, *HOLDOUT, *CLOCKS) and finding.severity == "flag"
             if finding.rule == UNFINISHED or doubt:
                 return Broken("inconclusive", f"r{one.run.id}: {finding.rule}: {finding.text}")
     return None

@@ -105,7 +105,8 @@ def _findings(
             Finding("code_changed", "invalid", "the script that was scored is not the one that was started")
         )
     findings += [*talk(result), *had_core(track, result), *(of_log(track, said) if mine.trust == "reported" else ())]
-    findings += allowed.clocks(limits.train_clock_s, limits.score_clock_s, mine.train_wall_s, said, found)
+    train_s = mine.train_wall_s if track.script.score else None  # a script that scores itself does so in it
+    findings += allowed.clocks(limits.train_clock_s, limits.score_clock_s, train_s, said, found)
     findings += [*code_size(found), *((*dim(found), *marks(found)) if found.status == "ok" else ())]
     if found.status != "ok":
         findings.append(Finding("no_score", "note", found.reason))
