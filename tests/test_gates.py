@@ -111,6 +111,22 @@ def test_nothing_is_accepted_of_a_run_whose_clock_is_over(rule: str) -> None:
     assert check(run(11, 1), note) is None
 
 
+@pytest.mark.parametrize("rule", ["repeat_unfinished", "mean_mismatch", "holdout_gap", "score_clock"])
+def test_no_head_has_a_figure_by_runs_that_an_audit_accused(rule: str) -> None:
+    """Of an idea, an accusation that was not repeated only costs the run its trust."""
+    one = run(12, 2, findings=(Finding(rule, "flag", "not repeated"),))
+    assert gates.no_figure([run(11, 1), one]) == gates.Broken("inconclusive", f"r12: {rule}: not repeated")
+    assert (check(one) is None) == (rule == "mean_mismatch")
+    assert gates.no_figure([run(11, 1), run(12, 2, findings=(Finding("code_size", "note", "small"),))]) is None
+
+
+def test_no_head_has_a_figure_by_those_of_its_runs_that_have_a_score() -> None:
+    fresh = [run(11, 1), run(12, 2, outcome="crashed", reason="it fell over"), run(13, 3), run(14, 4)]
+    assert gates.no_figure(fresh) == gates.Broken("crashed", "1 of its 4 fresh runs have no score (r12: it fell over)")
+    severe = run(15, 5, findings=(Finding("below_floor", "invalid", "known"),))
+    assert gates.no_figure([*fresh, severe]) == gates.Broken("invalid", "r15: below_floor: known")
+
+
 WALL = "train: stopped at its wall limit (48 s)"
 
 

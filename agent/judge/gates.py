@@ -5,13 +5,13 @@ Takes the measured runs of a candidate and of its baseline; gives what is broken
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import combinations
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.judge.allowed import CLOCKS
-from agent.judge.task import CORE_BUSY, CORE_FREE, HOLDOUT, NETWORK, STARVED, UNFINISHED
+from agent.judge.task import ACCUSATIONS, CORE_BUSY, CORE_FREE, HOLDOUT, NETWORK, STARVED, UNFINISHED
 from agent.records import Decision
 from agent.track import Track
 
@@ -150,16 +150,29 @@ def barred(runs: Sequence["Scored"], rule: str = "") -> Broken | None:
     return None
 
 
-def accused(runs: Sequence["Scored"]) -> Broken | None:
+def accused(runs: Sequence["Scored"], more: Collection[str] = ()) -> Broken | None:
     """By an audit whose repeat did not come to an end, by bytes that left the machine while nobody saw whose they
     were, by a gain that may be of documents that are known, or by a clock that a slow machine may have run over: no
-    rule is broken, and nothing is accepted."""
+    rule is broken, and nothing is accepted. `more`: rules of which a flag counts as much."""
     for one in runs:
         for finding in one.measurement.findings:
-            doubt = finding.rule in (NETWORK, *HOLDOUT, *CLOCKS) and finding.severity == "flag"
+            doubt = finding.rule in (NETWORK, *HOLDOUT, *CLOCKS, *more) and finding.severity == "flag"
             if finding.rule == UNFINISHED or doubt:
                 return Broken("inconclusive", f"r{one.run.id}: {finding.rule}: {finding.text}")
     return None
+
+
+def no_figure(runs: Sequence["Scored"]) -> Broken | None:
+    """Of fresh runs, all of which make a head's figure: where one has no score, the others would be a choice. An
+    accusation that a second process did not repeat counts here, for the head has no other runs to rest on."""
+    if (broken := barred(runs)) is not None:
+        return broken
+    lacking = [one.run for one in runs if one.measurement.bpb is None]
+    if lacking:
+        why = lacking[-1].reason or f"it ended as {lacking[-1].outcome}"
+        words = f"{len(lacking)} of its {len(runs)} fresh runs have no score (r{lacking[-1].id}: {why})"
+        return Broken("crashed", words)
+    return accused(runs, ACCUSATIONS)
 
 
 def inert(runs: Sequence["Scored"], baseline: Sequence["Scored"]) -> Broken | None:

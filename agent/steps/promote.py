@@ -17,8 +17,6 @@ from agent.steps.wanted import given_up
 from agent.store import Reads, Scored
 
 CONTRADICTED = "contradicted"  # the event of a head that is to be reverted as soon as the branch may be moved
-# A head's figure rests on at least so many fresh runs that could be scored.
-LEAST_FRESH = 2
 
 
 def promote(setting: Setting) -> int:
@@ -226,11 +224,10 @@ def _contradicted(setting: Setting) -> int:
         old = fresh(setting, reads, parent, home)
         sigma = noise_of(setting, reads, home)
         gain = anchors.gain(setting, reads, own, old, sigma) if anchors.asked_for(setting) else None
-    scored = [s for s in own if s.measurement.bpb is not None]
     if lost is not None:
         why: str | None = f"its fresh run was lost {MAX_ATTEMPTS} times (r{lost.id}): {lost.reason}"
     else:
-        why = _unfit(setting, own, scored)
+        why = _unfit(setting, own)
     if why is not None:
         return _revert(setting, head, parent, why)
     if gain is None and anchors.asked_for(setting):
@@ -238,7 +235,7 @@ def _contradicted(setting: Setting) -> int:
             head.id, parent.id, "inconclusive", "fresh runs: no machine tells them from those of the parent"
         )
     else:
-        found = verdict.fresh(head, parent, scored, old, sigma, gain)
+        found = verdict.fresh(head, parent, own, old, sigma, gain)
     if found.decision == "worse":
         return _revert(setting, head, parent, found.words)
     with setting.store.write() as tx:
@@ -247,14 +244,12 @@ def _contradicted(setting: Setting) -> int:
     return 1
 
 
-def _unfit(setting: Setting, own: list[Scored], scored: list[Scored]) -> str | None:
+def _unfit(setting: Setting, own: list[Scored]) -> str | None:
     """Why fresh runs give the head no figure, or none that could be submitted; None: they do."""
-    if (broken := gates.barred(scored)) is not None:
+    if (broken := gates.no_figure(own)) is not None:
         return broken.words
-    if len(scored) < LEAST_FRESH:
-        return f"{len(own) - len(scored)} of its {len(own)} fresh runs have no score ({own[-1].run.reason})"
     limit = setting.track.limits.artifact_bytes
-    size = max(s.measurement.total_bytes or 0 for s in scored)
+    size = max(s.measurement.total_bytes or 0 for s in own)
     if limit is not None and size > limit:  # sizes differ by seed, and this one could not be submitted
         return f"a fresh run has {size:,} bytes, {size - limit:,} over the limit of {limit:,}"
     return None
