@@ -8,7 +8,7 @@ import pytest
 from agent.job.folder import JobPaths
 from agent.judge.task import Auditing
 from agent.loop import Loop
-from agent.records import Run, Trust
+from agent.records import Audited, Finding, Run, Trust
 from agent.runners.fake import FakeRunner, Imagined
 from agent.runners.order import Order
 from agent.setting import Setting
@@ -117,4 +117,38 @@ def test_what_was_not_audited_may_not_carry_a_gain(
         add_measured(tx, idea, 1, 1.9, rung="decide", trust="blind")
         other = add_measured(tx, idea, 2, bpb, rung="decide", trust=trust)
         found = auditing.unaudited(setting, tx, idea)
+        tx.update_run(other.id, set_aside="its machine drifted")
+        assert auditing.unaudited(setting, tx, idea) is None
     assert found == (wanted and wanted.format(other.id))
+
+
+FULL = Audited(
+    "full", 6000, 3000, 1000, 4, 0, 1e-6, 1e-6, 0.01, "fp32", 0.0, 1e-6, 0.0, 1e-6, "bigram", 1e-3, 1e-3, 5e-3, 3.0, 0.5
+)
+
+
+@pytest.mark.parametrize(
+    ("unsafe", "audit", "rules", "enough"),
+    [
+        (True, FULL, (), True),
+        (False, FULL, (), False),
+        (True, None, (), False),
+        (True, replace(FULL, strength="quick"), (), False),
+        (True, FULL, ("mean_mismatch",), False),
+        (True, FULL, ("audit_dim",), False),
+    ],
+)
+def test_without_walls_a_full_audit_has_to_do_where_a_person_said_so(
+    tmp_path: Path, unsafe: bool, audit: Audited | None, rules: tuple[str, ...], enough: bool
+) -> None:
+    root = world.make_workspace(tmp_path / "w", track=BLIND)
+    world.write_ideas(root, IDEAS[:1])
+    setting = world.open_campaign(root)
+    setting = replace(setting, campaign=replace(setting.campaign, unsafe=unsafe))
+    findings = tuple(Finding(rule, "flag", "seen") for rule in rules)
+    with setting.store.write() as tx:
+        idea = add_idea(tx, tx.base(setting.campaign.id))
+        run = add_measured(tx, idea, 1, 1.9, rung="decide", trust="measured", audit=audit, findings=findings)
+        tx.update_run(run.id, walls=("env", "unsafe"))
+        found = auditing.unaudited(setting, tx, idea)
+    assert found == (None if enough else "none of its runs has a blind score")

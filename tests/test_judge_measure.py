@@ -141,8 +141,8 @@ def test_another_script_than_was_started(tmp_path: Path) -> None:
     ("walls", "word"),
     [
         ((), ""),
-        (("unsafe",), ""),
-        (("pod", "seccomp"), ""),  # at that level nothing is blind
+        (("unsafe",), ""),  # at these two levels nothing is blind
+        (("pod", "seccomp"), ""),
         (("namespaces", "seccomp", "traceless"), ""),
         (("namespaces", "seccomp"), "in which pages of shared files are in memory: running as root"),
         (("landlock", "seccomp", "memory-group"), "in times of access of shared files and which pages"),
@@ -157,7 +157,7 @@ def test_a_score_says_what_could_have_passed_between_the_processes_that_made_it(
     found = measured(make_job(tmp_path, answer=audited.to_json()))
     assert [(one.rule, one.severity) for one in found.findings] == ([("marks_possible", "note")] if word else [])
     assert all(word in one.text and one.text.count(". ") == 0 for one in found.findings)
-    assert found.trust == ("measured" if "pod" in walls else "blind")
+    assert found.trust == ("measured" if {"pod", "unsafe"} & set(walls) else "blind")
     assert measured(make_job(tmp_path, answer=replace(audited, status="failed", nats=None).to_json())).bpb is None
 
 

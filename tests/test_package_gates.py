@@ -25,6 +25,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
         ({"scores": (1.07, None, 1.071, 1.072)}, "scores", "ended as crashed"),
         ({"findings": CHEAT}, "rules", "not_normalised: sums to 3"),
         ({"trust": "measured"}, "trust", "blind is needed"),
+        ({"odd": {"walls": ("env", "unsafe")}}, "walls", "ran without walls"),
         ({"total_bytes": 16_000_001}, "size", "16,000,001 bytes at most, code included; 16,000,000 are allowed"),
         ({"findings": (Finding("train_clock", "flag", "700 s"),)}, "clocks", "train_clock: 700 s"),
         ({"findings": (Finding("score_clock", "flag", "617 s"),)}, "clocks", "score_clock: 617 s"),

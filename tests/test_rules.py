@@ -75,7 +75,14 @@ def test_a_reported_score_proves_nothing_of_scoring() -> None:
     for number in (1, 2, 4, 5, 6, 7, 8, 9, 11, 16, 20, 22, 25):
         assert states[number] != "passed" or number == 25, number
     assert said(replace(RUN, audited=""), 7).state == "unknown"
-    assert said(replace(RUN, walls=("unsafe",)), 2).state == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("walls", "proven"), [(("unsafe",), ()), ((), ()), (("pod",), (22,)), (("landlock",), (2, 17, 22))]
+)
+def test_what_a_script_could_reach_is_proven_by_walls_alone(walls: tuple[str, ...], proven: tuple[int, ...]) -> None:
+    states = {number: said(replace(RUN, walls=walls), number).state for number in (2, 17, 22)}
+    assert states == {number: "passed" if number in proven else "unknown" for number in states}
 
 
 @pytest.mark.parametrize(

@@ -147,8 +147,8 @@ def score_of(found: Measured) -> float | None:
 def trust_of(found: Measured) -> Trust:
     """A score is blind once a full audit, one that would have seen what is wanted, found nothing against it. At level
     `pod` the files of the machine are open to all processes of the session, which could tell each other the text and
-    then agree about it."""
-    full = found.audit is not None and found.audit.strength == "full" and "pod" not in found.walls
+    then agree about it; where there are no walls, so is the text itself."""
+    full = found.audit is not None and found.audit.strength == "full" and not {"pod", "unsafe"} & set(found.walls)
     full = full and not dim(found)
     # An accusation that a second process did not repeat proves nothing; but it was no audit without one either.
     against = any(one.severity == "invalid" or one.rule in (UNFINISHED, *ACCUSATIONS) for one in found.findings)

@@ -63,7 +63,7 @@ def of_runs(
     """All but those of the files."""
     gates = [_seeds(runs)]
     if runs:  # of none nothing else can be said
-        gates += [_scored(runs), _valid(runs), _trusted(track, runs), _small(track, runs), _same(runs)]
+        gates += [_scored(runs), _valid(runs), _trusted(track, runs), _walled(runs), _small(track, runs), _same(runs)]
     gates += [_whole(track), _named(wanted)]
     if not wanted.non_record:
         gates.append(_claimed(asked, wanted))
@@ -111,6 +111,13 @@ def _trusted(track: Track, runs: Sequence["Scored"]) -> Gate:
     if low:
         words = f"r{low[0].run.id} is {low[0].measurement.trust}, {least} is needed: a log proves nothing of itself"
     return Gate("trust", not low, words)
+
+
+def _walled(runs: Sequence["Scored"]) -> Gate:
+    """Without walls a script may read the text that it is scored on, whatever an audit says."""
+    bad = [f"r{one.run.id}" for one in runs if "unsafe" in one.run.walls]
+    words = f"{', '.join(bad)} ran without walls: what was within its reach is not known" if bad else "walls stood"
+    return Gate("walls", not bad, words)
 
 
 def _small(track: Track, runs: Sequence["Scored"]) -> Gate:

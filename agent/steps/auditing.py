@@ -7,8 +7,8 @@ its idea. What screens badly is not worth it.
 
 from agent.job.folder import JobPaths
 from agent.judge import gates
-from agent.judge.measure import kept_reference
-from agent.judge.task import Auditing, Reference
+from agent.judge.measure import DIM, kept_reference
+from agent.judge.task import ACCUSATIONS, UNFINISHED, Auditing, Reference
 from agent.records import Proposal, Purpose, Run
 from agent.setting import Setting, known
 from agent.steps.fresh import fresh
@@ -42,16 +42,29 @@ def unaudited(setting: Setting, reads: Reads, proposal: Proposal) -> str | None:
         return None
     rung = setting.track.decision.rung
     scored = reads.scored(setting.campaign.id, proposal_id=proposal.id, documents=False)
-    mine = [one for one in scored if one.run.baseline_id == proposal.baseline_id and one.run.rung == rung]
+    mine = [
+        one
+        for one in scored
+        if one.run.baseline_id == proposal.baseline_id and one.run.rung == rung and not one.run.set_aside
+    ]
     runs = [one for one in gates.effective(mine) if one.measurement.bpb is not None]
-    blind = [one for one in runs if one.measurement.trust == "blind"]
-    others = [one for one in runs if one.measurement.trust != "blind"]
+    blind = [one for one in runs if one.measurement.trust == "blind" or _waived(setting, reads, one)]
+    others = [one for one in runs if one not in blind]
     if not blind:
         return "none of its runs has a blind score"
     if others and mean_bpb(others) < mean_bpb(blind):
         names = ", ".join(f"r{one.run.id}" for one in others)
         return f"its gain rests on {names}, whose scores are not blind"
     return None
+
+
+def _waived(setting: Setting, reads: Reads, one: Scored) -> bool:
+    """Whether all but walls makes its score blind: where a person does without them, no score is, and none leads."""
+    if not setting.campaign.unsafe or "unsafe" not in one.run.walls:
+        return False
+    audit = known(reads.measurement(one.run.id)).audit
+    against = {finding.rule for finding in one.measurement.findings} & {DIM, UNFINISHED, *ACCUSATIONS}
+    return audit is not None and audit.strength == "full" and not against
 
 
 def fresh_of(setting: Setting, reads: Reads, proposal_id: int, hardware_class: str) -> list[Scored]:

@@ -121,8 +121,9 @@ def _no_score(setting: Setting, result: JobResult, measured: Measurement) -> str
     if measured.bpb is None:
         found = [one.text for one in measured.findings if one.rule == "no_score"]
         return "; ".join(found) or result.reason
-    dim = any(one.rule == DIM for one in measured.findings)  # it would be so another time, too
-    if setting.track.trust == "blind" and measured.trust != "blind" and not dim:
+    # These would be so another time, too.
+    never = any(one.rule == DIM for one in measured.findings) or "unsafe" in result.walls
+    if setting.track.trust == "blind" and measured.trust != "blind" and not never:
         return "it was not audited in full"
     return ""
 

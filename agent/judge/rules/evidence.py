@@ -46,7 +46,8 @@ def _other_seed(name: str, seed: int | None) -> str:
 
 @rule(22, "no network, and no training data while scoring", "invalid", "what is fetched is not in the artifact")
 def network(case: Case) -> Answer:
-    proof = "its processes had no network, and what they sent was counted where they had one" if case.blind else ""
+    walled = case.blind and case.behind("pod")
+    proof = "its processes had no network, and what they sent was counted where they had one" if walled else ""
     lacking = "its text fetches nothing; " if case.read else ""
     read = [str(one) for one in case.signs if one.name == "reads_packages"]
     if read and proof and not case.found(("network",)):

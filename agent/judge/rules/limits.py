@@ -210,10 +210,12 @@ def _compressed(text: str) -> int:
     "programs, libraries and tokenizer files that scoring reads count or are named",
 )
 def helpers(case: Case) -> Answer:
-    if case.blind:
+    if case.blind and case.behind("seatbelt"):
         return passed("scoring could read artifact, script and pinned packages, and nothing else")
     extra = {name: size for name, size in case.files.items() if name != case.script and _is_helper(name)}
     signs = [str(one) for one in case.signs if one.rule == 17]
+    if case.blind and not signs:
+        return unknown(f"no walls say what scoring could read beside its script and {len(extra)} more files")
     if not case.files and not signs:
         return unknown("the files are not here")
     if not extra and not signs:

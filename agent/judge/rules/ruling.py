@@ -13,6 +13,8 @@ from agent.judge.overlap import Overlap
 from agent.judge.rules.payload import Source
 from agent.judge.rules.signs import UNSEEN, Severity, Sign
 from agent.records import Finding, Measurement
+from sandbox import Level, level
+from sandbox.policy import reaches
 
 Kind = Literal["run", "job", "submission", "log", "script"]
 State = Literal["passed", "violated", "unknown"]
@@ -77,6 +79,10 @@ class Case:
     def blind(self) -> bool:
         """Whether a judge of ours scored it."""
         return self.measured is not None and self.measured.trust != "reported" and self.measured.bpb is not None
+
+    def behind(self, least: Level) -> bool:
+        """Whether the walls that stood around it are as strong."""
+        return reaches(level(self.walls), least)
 
     @property
     def read(self) -> bool:

@@ -28,7 +28,7 @@ def validation_in_artifact(case: Case) -> Answer:
 @rule(2, "no training on validation data", "invalid", "a model that was trained on the test remembers it")
 def trains_on_validation(case: Case) -> Answer:
     proof = ""
-    if case.blind and "unsafe" not in case.walls and case.walls:
+    if case.blind and case.behind("seatbelt"):
         proof = f"no validation text is within reach of training, behind {', '.join(case.walls[:6])}"
     return judged(case, 2, HOLDOUT, proof=proof, lacking="what training could read is not known")
 
