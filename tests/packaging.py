@@ -12,6 +12,7 @@ from agent.report import package as packages
 from agent.report.gates import Wanted
 from agent.report.package import Package
 from agent.store import Store, open_store
+from agent.store.spoilt import spoilt
 from agent.track import Track, parse, shipped
 from tests.filling import add_base, add_campaign, add_idea, add_measured, promote
 
@@ -34,7 +35,8 @@ class Made:
         with self.store.read() as reads:
             campaign = reads.campaign_by_id(self.head.campaign_id)
             runs = packages.fresh_runs(reads, self.track, self.head)
-            return packages.package(self.track, campaign, reads.lineage(self.head.id), runs, self.jobs, wanted)
+            lineage, why = reads.lineage(self.head.id), spoilt(reads, self.head.id)
+            return packages.package(self.track, campaign, lineage, runs, self.jobs, wanted, why)
 
 
 Make = Callable[..., Made]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.records import Finding
+from tests.filling import add_measured
 from tests.packaging import ME, SCORES, Make, making, refused
 
 CHEAT = (Finding("not_normalised", "invalid", "sums to 3"),)
@@ -54,9 +55,21 @@ def test_what_a_clock_leaves_out_is_told_to_who_submits_it(make: Make) -> None:
     assert "leaves out 250 s" in clocks.words and "kept to their clocks" not in clocks.words
 
 
+def test_what_stands_on_a_broken_rule_is_refused(make: Make) -> None:
+    """Its own runs break none."""
+    made = make()
+    with made.store.write() as tx:
+        base = tx.base(made.head.campaign_id)
+        run = add_measured(tx, base, 7, 1.1, purpose="anchor", findings=CHEAT)
+    found = made.package()
+    assert refused(found) == ["lineage"]
+    words = next(one.words for one in found.gates if one.name == "lineage")
+    assert words == f"p{base.id}, on which it was built, broke a rule: r{run.id}: not_normalised: sums to 3"
+
+
 def test_of_no_runs_nothing_is_said_to_hold(make: Make) -> None:
     found = make(scores=()).package()
-    assert [gate.name for gate in found.gates if gate.ok] == ["text", "author"]
+    assert [gate.name for gate in found.gates if gate.ok] == ["lineage", "text", "author"]
 
 
 def test_a_claim_needs_a_record_and_an_author_a_name(make: Make) -> None:

@@ -77,14 +77,16 @@ def package(
 ) -> None:
     """Write the folder of a submission: README, submission.json, logs of all fresh seeds, script, requirements.
 
-    Refused, with the gate that says no: fewer than three fresh seeds, a run without a score, a broken rule, a score
-    that was only reported, a size over the limit, runs that differ in more than the seed, a log that says otherwise,
-    a claim that does not hold. Nothing is overwritten. Exit code 1 if it is refused.
+    Refused, with the gate that says no: fewer than three fresh seeds, a run without a score, a rule that was broken
+    by it or by what it was built on, a score that was only reported, a run without walls, a size over the limit,
+    runs that differ in more than the seed, a log that says otherwise, a claim that does not hold. Nothing is
+    overwritten. Exit code 1 if it is refused.
     """
     from agent import track as tracks
     from agent.report import package as packages
     from agent.report import sides
     from agent.report.gates import Wanted
+    from agent.store.spoilt import spoilt
     from agent.words import line
 
     old = sides.side(against or (), _of_store)
@@ -104,7 +106,8 @@ def package(
             against_tokens_per_byte=old.tokens_per_byte,
         )
         jobs = jobs_folder(found.root, campaign.name)
-        made = packages.package(track, campaign, reads.lineage(proposal.id), runs, jobs, wanted)
+        lineage = reads.lineage(proposal.id)
+        made = packages.package(track, campaign, lineage, runs, jobs, wanted, spoilt(reads, proposal.id))
     folder = None
     if not made.refused:
         folder = out or Path(made.folder)

@@ -58,10 +58,10 @@ class Wanted:
 
 
 def of_runs(
-    track: Track, runs: Sequence["Scored"], took: Sequence[Took], asked: claim.Claim | None, wanted: Wanted
+    track: Track, runs: Sequence["Scored"], took: Sequence[Took], asked: claim.Claim | None, wanted: Wanted, spoilt: str
 ) -> list[Gate]:
-    """All but those of the files."""
-    gates = [_seeds(runs)]
+    """All but those of the files. `spoilt`: by what it, or what it was built on, broke a rule; empty: nothing did."""
+    gates = [_seeds(runs), Gate("lineage", not spoilt, spoilt or "nothing that it was built on broke a rule")]
     if runs:  # of none nothing else can be said
         gates += [_scored(runs), _valid(runs), _trusted(track, runs), _walled(runs), _small(track, runs), _same(runs)]
     gates += [_whole(track), _named(wanted)]

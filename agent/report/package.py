@@ -59,12 +59,17 @@ def package(
     runs: Sequence["Scored"],
     jobs: Path,
     wanted: Wanted,
+    spoilt: str = "",
 ) -> Package:
-    """The last of the lineage. Raises UserError where files of a run are gone or are not what was measured."""
+    """The last of the lineage; `spoilt`: by what that, or what it was built on, broke a rule.
+
+    Raises:
+        UserError: files of a run are gone or are not what was measured.
+    """
     asked = _claim(runs, wanted)
     took = [_took(one, jobs) for one in runs]
     score_s = tuple(one.seconds for one in took)
-    held = gates.of_runs(track, runs, took, asked, wanted)
+    held = gates.of_runs(track, runs, took, asked, wanted, spoilt)
     made = submission.Facts(
         track, campaign, tuple(lineage), tuple(runs), score_s, asked, wanted.non_record, _date(runs)
     )

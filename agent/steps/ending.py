@@ -6,6 +6,7 @@ Takes the store's rows when nothing is running; gives the state it ends in and w
 from typing import NamedTuple
 
 from agent import budget
+from agent.judge import gates
 from agent.llm.meter import write_off
 from agent.records import CampaignState, Proposal, ProposalState, Run
 from agent.setting import Setting
@@ -130,13 +131,15 @@ def _resting(setting: Setting, reads: Reads) -> bool:
 
 
 def _broken_base(reads: Reads, setting: Setting) -> Ending | None:
-    """A base that does not run, or does not fit, makes every comparison meaningless."""
+    """A base that does not run, does not fit or breaks a rule makes every comparison meaningless."""
     base = reads.base(setting.campaign.id)
     limit = setting.track.limits.artifact_bytes
     runs = reads.runs(setting.campaign.id, proposal_id=base.id, states={"done", "lost"}, purposes={"report"})
     scored = reads.scored(setting.campaign.id, proposal_id=base.id, documents=False)
     measured = {one.run.id: one.measurement for one in scored}
     runs = classes.within(runs, classes.home(setting, reads, base))
+    if (broken := gates.barred(scored)) is not None:
+        return Ending("finished", f"the base breaks a rule ({broken.words})", failed=True)
     lost = given_up(setting, reads, runs, base)
     if lost is not None:
         words = f"a run of the base was lost {losses.MAX_ATTEMPTS} times with the same seed (r{lost.id}): {lost.reason}"

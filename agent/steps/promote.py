@@ -15,6 +15,7 @@ from agent.steps.limits import worst_run
 from agent.steps.losses import MAX_ATTEMPTS
 from agent.steps.wanted import given_up
 from agent.store import Reads, Scored
+from agent.store.spoilt import spoilt
 
 CONTRADICTED = "contradicted"  # the event of a head that is to be reverted as soon as the branch may be moved
 
@@ -26,7 +27,7 @@ def promote(setting: Setting) -> int:
             _each(setting, "accepted", _to_trunk),
             _each(setting, "auditing", _audited),
             _each(setting, "replaying", _replay),
-            _contradicted(setting),
+            _spoilt(setting) or _contradicted(setting),
         )
     )
 
@@ -202,6 +203,18 @@ def _message(proposal: Proposal, runs: list[Scored]) -> str:
     )
 
 
+def _spoilt(setting: Setting) -> int:
+    """Reverts a head that broke a rule, as any of its runs may show, or that was built on what did: nothing more may be
+    built on it."""
+    with setting.store.read() as reads:
+        head = reads.head(setting.campaign.id)
+        why = spoilt(reads, head.id)
+        if head.baseline_id is None or not why:
+            return 0
+        parent = reads.proposal(head.baseline_id)
+    return _revert(setting, head, parent, why)
+
+
 def _contradicted(setting: Setting) -> int:
     """Reverts the head when its fresh runs, which gated nothing, do not show the gain: asked with each further one."""
     campaign, rule = setting.campaign, setting.track.decision
@@ -257,14 +270,15 @@ def _unfit(setting: Setting, own: list[Scored]) -> str | None:
 
 def _revert(setting: Setting, head: Proposal, parent: Proposal, words: str) -> int:
     """A commit that restores the parent's files. What was compared with the reverted head will be replayed."""
-    repo, campaign = setting.repo, setting.campaign
+    repo, campaign, paths = setting.repo, setting.campaign, setting.track.script.editable
     if _held(setting, head):
         with setting.store.write() as tx:
             if not tx.count_events(head.id, CONTRADICTED):
                 tx.add_event(campaign.id, CONTRADICTED, words, proposal_id=head.id)
         return 0
     tip = _tip(setting)
-    if tip == head.commit:  # else an earlier try came this far
+    # Else an earlier try came this far. The tip may be a commit that reverted another head on top of this one.
+    if repo.files(tip, paths) == repo.files(known(head.commit), paths):
         text = worktree.message(f"Revert: {head.title}", words, {"Reverts": f"p{head.id}"})
         repo.move_trunk(campaign.name, repo.revert_commit(tip, known(parent.commit), text), tip)
     with setting.store.write() as tx:
