@@ -208,6 +208,15 @@ def test_who_is_accused_is_asked_as_much_again_and_not_only_where_it_was_accused
     assert max(second.accused) > 600, "not only the first ones"
 
 
+def test_who_a_deeper_audit_accuses_is_asked_as_deeply_again(tmp_path: Path) -> None:
+    judged = Judged(tmp_path / "job", how="plain")
+    basis = whole.Basis(True, 0.005, reference.Known(judged.scores.nats + 2.0, "another"))
+    task, asked = replace(judged.task, uniform=200, surprising=10), [whole.Answer(0, 0.0, 0.0)] * 500
+    for seen, least in ((asked, 500), (asked[:50], 200)):
+        second = whole.repeat_plan(task, judged.scores, basis, seen, [], random.Random(3))
+        assert len(second.uniform) == least
+
+
 def test_hidden_documents_are_asked_for_too(tmp_path: Path) -> None:
     """Their nats tell who has seen the others, so they must not be made up either."""
     judged = Judged(tmp_path / "job", how="plain")

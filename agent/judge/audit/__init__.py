@@ -172,8 +172,9 @@ def repeat_plan(
     chosen = sorted({p for one in accused for p in some(one.positions, source)})
     tries = [Lanes.draw(scores.manifest.context, len(scores.all_nats), source) for _ in range(32)]
     lanes = max(tries, key=lambda one: sum(map(one.open, chosen)))
-    if basis.full:
-        plan = full_plan(task, scores, basis, lanes, source)
+    if basis.full:  # by no fewer than saw it: a deeper audit accuses of what the usual number would mostly miss
+        least = task.uniform or rules.TOLERANCES[scores.manifest.numerics].uniform
+        plan = full_plan(replace(task, uniform=max(least, len(asked))), scores, basis, lanes, source)
     else:
         plan = uniform_plan(scores, max(task.peeks, len(asked)), lanes, source)
     chosen = [position for position in chosen if lanes.open(position)]
