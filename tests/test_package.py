@@ -101,19 +101,30 @@ def test_what_claims_no_record_needs_none(make: Make) -> None:
     assert "This is no record" in made.files["README.md"].decode()
 
 
-def test_files_beside_the_script_are_packaged_where_they_are_counted(make: Make) -> None:
+def test_files_beside_the_script_are_packaged_because_they_are_counted(make: Make) -> None:
+    """Editable or not: scoring could read them. What has a name of the package's own is put aside."""
     made = make(track="golf-8xh100")
-    script = made.track.script.model_copy(
-        update={"pack": False, "path": "train.py", "editable": ("train.py", "tokenizer/bpe.model")}
-    )
+    script = made.track.script.model_copy(update={"pack": False, "path": "train.py", "editable": ("train.py",)})
     for folder in made.jobs.iterdir():
         code = JobPaths(folder).code
-        (code / "train.py").write_bytes(b"print(1)\n")
+        (code / "train_gpt.py").rename(code / "train.py")
         (code / "tokenizer").mkdir()
         (code / "tokenizer" / "bpe.model").write_bytes(b"pieces")
+        (code / "helper.py").write_bytes(b"print(2)\n")
+        (code / "README.md").write_bytes(b"mine")
     made.track = made.track.model_copy(update={"script": script})
     files = made.package().files
     assert files["train_gpt.py"] == b"print(1)\n" and files["tokenizer/bpe.model"] == b"pieces"
+    assert files["helper.py"] == b"print(2)\n" and "train.py" not in files
+    assert files["repository/README.md"] == b"mine" != files["README.md"]
+    odd = next(iter(sorted(made.jobs.iterdir()))) / "code" / "link.py"
+    odd.symlink_to("/etc/passwd")
+    with pytest.raises(UserError, match="is a link or too deep to be looked into"):
+        made.package()
+    odd.unlink()
+    odd.with_name("train_gpt.py").write_bytes(b"another")
+    with pytest.raises(UserError, match="the name of two files"):
+        made.package()
 
 
 def test_files_that_are_not_what_was_measured_are_not_packaged(make: Make) -> None:

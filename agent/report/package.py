@@ -7,7 +7,7 @@ Takes a proposal's fresh runs, their job folders and, for a record, the scores o
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from agent.errors import UserError
 from agent.job.folder import JobPaths
 from agent.job.reading import read_plain
 from agent.judge import claim, exhibits
+from agent.judge import folder as folders
 from agent.records import Campaign, Proposal, Run
 from agent.report import gates, submission
 from agent.report.gates import Gate, Took, Wanted
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 MOST_CODE = 8 * MB
 SCRIPT = "train_gpt.py"
+ASIDE = "repository"
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,13 @@ def package(
         texts = {f"train_seed{one.run.seed}.log": _log(track, one, jobs) for one in runs}
         held.append(gates.of_logs(runs, list(texts.values())))
     if all(gate.ok for gate in held):
-        files = {
-            **_code(track, runs, jobs),
+        own = {
             **texts,
             "requirements.txt": submission.requirements(track).encode(),
             "submission.json": submission.as_json(made, said).encode(),
             "README.md": submission.readme(made, said).encode(),
         }
+        files = {**_code(track, runs, jobs, own), **own}
     ids = tuple(f"r{one.run.id}" for one in runs)
     return Package(f"p{lineage[-1].id}", ids, tuple(held), asked, submission.folder(made, said), files)
 
@@ -117,20 +119,31 @@ def _took(one: "Scored", jobs: Path) -> Took:
 # ---------------------------------------------------------------- files
 
 
-def _code(track: Track, runs: Sequence["Scored"], jobs: Path) -> dict[str, bytes]:
-    """Every file that was counted as code, as it ran: the script under the contest's name, others under their own."""
+def _code(track: Track, runs: Sequence["Scored"], jobs: Path, own: Collection[str]) -> dict[str, bytes]:
+    """Every file that was counted as code, because the script could read it: that under the contest's name, others
+    where they lay. One that has the name of an `own` file of the package goes into a folder."""
     run = runs[0].run
     paths = JobPaths(jobs / f"r{run.id}")
     packed = track.script.pack
     script = Path(track.script.path).name if packed else track.script.path
-    names = (script,) if packed else tuple(dict.fromkeys((script, *track.script.editable)))
+    names = (script,) if packed else _counted(run, paths.code)
     files = {name: _read(run, paths.code, name) for name in names}
-    if hashlib.sha256(files[script]).hexdigest() != run.script_sha:
+    if script not in files or hashlib.sha256(files[script]).hexdigest() != run.script_sha:
         raise UserError(f"the script in {paths.code} is not the one that r{run.id} ran; `agent rejudge` says more")
-    renamed = {SCRIPT if name == script else name: data for name, data in files.items()}
-    if len(renamed) < len(files):
+    places = {name: SCRIPT if name == script else f"{ASIDE}/{name}" if name in own else name for name in files}
+    if len(set(places.values())) < len(files):
         raise UserError(f"{SCRIPT} is the name of two files of this track: rename the one that is not the script")
-    return renamed
+    return {places[name]: data for name, data in files.items()}
+
+
+def _counted(run: Run, code: Path) -> tuple[str, ...]:
+    found = folders.listing(code)
+    odd = [entry.name for entry in found if not entry.plain]
+    if odd:
+        raise UserError(
+            f"{code / odd[0]} of r{run.id} is a link or too deep to be looked into, and was counted as code"
+        )
+    return tuple(entry.name for entry in found)
 
 
 def _log(track: Track, one: "Scored", jobs: Path) -> bytes:

@@ -38,8 +38,10 @@ def test_the_head_of_a_finished_campaign_is_packaged_and_the_folder_passes(
     made = agent("package", f"p{head.id}", *me, "--against", "p1", "--rule", "frontier", "--out", "sent")
     assert made.code == 0, made.out + made.err
     folder = root / "trainer" / "sent"
-    names = sorted(path.name for path in folder.iterdir())
-    assert names[:4] == ["README.md", "requirements.txt", "submission.json", "train_gpt.py"] and len(names) >= 7
+    names = {path.name for path in folder.iterdir() if not path.name.startswith("train_seed")}
+    own = {"README.md", "requirements.txt", "submission.json", "train_gpt.py"}
+    assert names == own | {"agent.toml", "notes.txt"}  # the track does not pack, so all of the commit counts
+    assert len(list(folder.glob("train_seed*.log"))) >= 3
     assert (folder / "train_gpt.py").read_text() == setting.repo.files(str(head.commit), ["train.py"])["train.py"]
     judged = agent("judge", "sent", "--json")
     found = json.loads(judged.out)
