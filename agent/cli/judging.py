@@ -99,7 +99,7 @@ def _known(path: Path) -> int | None:
 
 
 def _run(what: str) -> "Exhibits":
-    from agent import track
+    from agent import track, training
     from agent.judge import exhibits, hidden
     from agent.judge import overlap as overlaps
     from agent.judge.beside.hidden import baseline
@@ -125,6 +125,7 @@ def _run(what: str) -> "Exhibits":
             verdict=proposal.reason if proposal.state == "invalid" else "",
             contest=of.data.corpus == "fineweb",
             shared=shared,
+            script=training.script_file(of, Path()).as_posix(),
         )
 
 

@@ -7,18 +7,19 @@ with the package. Whatever it reads may be hostile: bounded, no link followed, n
 import os
 import stat
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.errors import InfraError, UserError
 from agent.job.folder import JobPaths, JobResult
 from agent.job.reading import read_ends
-from agent.judge import allowed, folder, measure, submission
+from agent.judge import allowed, folder, measure, shipped, submission
 from agent.judge.lines import LINE_CHARS, printed_source
 from agent.judge.logs import Reported, reported
 from agent.judge.overlap import Overlap
 from agent.judge.rules import static
-from agent.judge.rules.payload import Source, unpack
+from agent.judge.rules.payload import Source
 from agent.judge.rules.ruling import Case, Kind, Limits, Log
 from agent.judge.rules.signs import Sign
 from agent.judge.task import Measured
@@ -74,17 +75,9 @@ def _of_file(path: Path, shared: Overlap | None) -> Exhibits:
     return Exhibits(Case("log", path.name, logs=logs, overlap=shared), table=submission.table(logs))
 
 
-def _script(where: Path, name: str) -> tuple[tuple[Source, ...], tuple[Sign, ...]]:
-    """A script's layers and signs; a file beside it that it executes is looked at too."""
-    data = folder.read(where, name)
-    if data is None:
-        return (), ()
-    layers = unpack(name, data, static.LONGEST_OWN)
-    for source in layers[:]:
-        for beside in source.runs_files[:4]:
-            inner = folder.read(where, str(Path(name).parent / beside))
-            left = static.LONGEST_OWN - sum(len(one.text) for one in layers)
-            layers += unpack(beside, inner, left) if inner is not None and beside != name else ()
+def _script(where: Path, name: str, files: Collection[str] = ()) -> tuple[tuple[Source, ...], tuple[Sign, ...]]:
+    """All that a script runs, and its signs. `files`: that lie beside it."""
+    layers = shipped.sources(where, name, files)
     return layers, tuple(static.of_layers(layers))
 
 
@@ -96,7 +89,7 @@ def _of_submission(path: Path, shared: Overlap | None) -> Exhibits:
     files = {entry.name: entry.size for entry in entries if entry.plain}
     links = tuple(entry.name for entry in entries if not entry.plain)
     script = submission.script_of(files)
-    layers, signs = _script(path, script) if script else ((), ())
+    layers, signs = _script(path, script, files) if script else ((), ())
     logs = tuple(_log(path, name, layers) for name in _log_names(files))
     claims, broken = submission.parse(folder.read(path, submission.JSON) if submission.JSON in files else None)
     readme = folder.read(path, submission.README) if submission.README in files else None
@@ -175,14 +168,15 @@ def of_job(
     hidden: str = "",
     contest: bool | None = None,
     shared: Overlap | None = None,
+    script: str = "",
 ) -> Exhibits:
     """A job's folder as a runner left it; with what the store knows, if it knows it. Where it does not, anybody may
-    have written what stands there, and it is said as the folder's own word."""
+    have written what stands there, and it is said as the folder's own word. `script`: which file of the code runs."""
     paths = JobPaths(path)
     found = folder.listing(paths.code) if paths.code.is_dir() else ()
     code = {entry.name: entry.size for entry in found if not entry.name.endswith("/")}
-    script = submission.script_of(code)
-    layers, signs = _script(paths.code, script) if script else ((), ())
+    script = script if script in code else submission.script_of(code)
+    layers, signs = _script(paths.code, script, code) if script else ((), ())
     text = read_ends(paths.train_log, HEAD, TAIL)
     logs = (_log(path, paths.train_log.name, layers),) if text else ()
     result = _result(paths)
