@@ -14,8 +14,9 @@ from agent.records import Finding
 from tests.contest_logs import EXACT, LOSS, log
 from tests.filling import measurement
 
-SCORED = measurement(1, 2.3)
+SCORED = measurement(1, 2.3, trust="blind")
 RUN = Case("run", "r1", measured=SCORED, audited="a full audit of 6,000 positions", floor=True, walls=("namespaces",))
+ANSWERS = {4, 5, 6, 7, 8, 9, 11}
 BLIND_PROVES = {1, 2, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 24, 25}
 
 
@@ -75,6 +76,21 @@ def test_a_reported_score_proves_nothing_of_scoring() -> None:
     for number in (1, 2, 4, 5, 6, 7, 8, 9, 11, 16, 20, 22, 25):
         assert states[number] != "passed" or number == 25, number
     assert said(replace(RUN, audited=""), 7).state == "unknown"
+
+
+def test_what_was_not_looked_at_closely_enough_to_be_blind_proves_nothing_of_its_answers() -> None:
+    quick = replace(RUN, measured=replace(SCORED, trust="measured"), audited="a quick audit of 64 positions")
+    states = {one.rule: (one.state, one.words) for one in rules.rulings(quick)}
+    assert {number for number, (state, _) in states.items() if state == "passed"} == BLIND_PROVES - ANSWERS
+    assert all("not so that it proves anything: a quick audit of 64 positions" in states[n][1] for n in ANSWERS)
+
+
+def test_a_text_that_comes_back_in_a_normal_form_does_not_come_back_byte_for_byte() -> None:
+    assert "byte for byte" in said(RUN, 20).words
+    note = Finding("normal_form", "note", "documents come back in normal form 'nfc'")
+    told = said(replace(RUN, measured=replace(SCORED, findings=(note,))), 20)
+    assert (told.state, told.words) == ("passed", note.text)
+    assert said(found("normal_form", severity="flag"), 20).state == "violated"
 
 
 @pytest.mark.parametrize(

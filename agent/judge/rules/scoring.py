@@ -13,8 +13,15 @@ NOT_SCORED = "only blind scoring can tell: no judge has scored it"
 
 
 def _audited(case: Case) -> str:
-    """What an audit without a finding proves."""
-    return f"the judge asked again and found nothing: {case.audited}" if case.blind and case.audited else ""
+    """What an audit without a finding proves, if it was close enough for the score to be blind."""
+    proven = case.measured is not None and case.measured.trust == "blind" and case.audited
+    return f"the judge asked again and found nothing: {case.audited}" if proven else ""
+
+
+def _lacking(case: Case) -> str:
+    if not (case.blind and case.audited):
+        return NOT_SCORED
+    return f"the judge asked again and found nothing, but not so that it proves anything: {case.audited}"
 
 
 @rule(1, "no validation tokens in the artifact", "invalid", "a paid prefix: text that is shipped is not predicted")
@@ -50,7 +57,7 @@ def disjoint(case: Case) -> Answer:
 @rule(4, "no adaptation before scoring", "invalid", "epochs on validation text before it is scored violate score first")
 def adapts_before(case: Case) -> Answer:
     proof = "the artifact was closed and hashed before any validation text was asked" if _audited(case) else ""
-    return judged(case, 4, MISMATCH, proof=proof, lacking=NOT_SCORED)
+    return judged(case, 4, MISMATCH, proof=proof, lacking=_lacking(case))
 
 
 @rule(
@@ -58,29 +65,29 @@ def adapts_before(case: Case) -> Answer:
 )
 def one_pass(case: Case) -> Answer:
     proof = f"every token was asked once and in order; {_audited(case)}" if _audited(case) else ""
-    return judged(case, 5, (*MISMATCH, *STATE), proof=proof, lacking=NOT_SCORED)
+    return judged(case, 5, (*MISMATCH, *STATE), proof=proof, lacking=_lacking(case))
 
 
 @rule(6, "nothing is fitted to tokens before they are scored", "invalid", "a delta that is fitted on a token knows it")
 def no_fitting(case: Case) -> Answer:
-    return judged(case, 6, MISMATCH, proof=_audited(case), lacking=NOT_SCORED)
+    return judged(case, 6, MISMATCH, proof=_audited(case), lacking=_lacking(case))
 
 
 @rule(7, "probabilities sum to one", "invalid", "hashed n-gram caches summed to 277, and looked better by it")
 def normalised(case: Case) -> Answer:
-    return judged(case, 7, SUMS, proof=_audited(case), lacking=NOT_SCORED)
+    return judged(case, 7, SUMS, proof=_audited(case), lacking=_lacking(case))
 
 
 @rule(
     8, "mixers give a distribution over tokens", "invalid", "bytes that are mixed one by one need not add up to tokens"
 )
 def token_distribution(case: Case) -> Answer:
-    return judged(case, 8, SUMS, proof=_audited(case), lacking=NOT_SCORED)
+    return judged(case, 8, SUMS, proof=_audited(case), lacking=_lacking(case))
 
 
 @rule(9, "no gate looks at the target", "invalid", "a mixture that depends on the token that is predicted knows it")
 def no_target_gate(case: Case) -> Answer:
-    return judged(case, 9, MISMATCH, proof=_audited(case), lacking=NOT_SCORED)
+    return judged(case, 9, MISMATCH, proof=_audited(case), lacking=_lacking(case))
 
 
 @rule(10, "documents are told apart", "policy", "tokens smeared across documents: disputed, but causal")
@@ -100,12 +107,15 @@ def across_documents(case: Case) -> Answer:
 @rule(11, "no warm-up on validation tokens", "invalid", "what warms up on the tokens to come has seen them")
 def no_warm_up(case: Case) -> Answer:
     proof = "no validation token is shown before it is asked" if _audited(case) else ""
-    return judged(case, 11, STATE, proof=proof, lacking=NOT_SCORED)
+    return judged(case, 11, STATE, proof=proof, lacking=_lacking(case))
 
 
 @rule(20, "the tokenizer loses nothing", "invalid", "what is not given back was not paid for")
 def lossless(case: Case) -> Answer:
-    proof = "every document came back from its tokens, byte for byte" if case.blind else ""
+    proof = "every document came back from its tokens, byte for byte"
+    if case.measured is not None:
+        proof = next((one.text for one in case.measured.findings if one.rule == "normal_form"), proof)
+    proof = proof if case.blind else ""
     return judged(case, 20, ("normal_form",), proof=proof, lacking="needs the tokenizer and the raw documents")
 
 
