@@ -289,3 +289,28 @@ def test_whatever_may_be_decided_of_an_idea_may_follow(before: ProposalState) ->
     asked = {"measured": {"accept"}, "confirming": {"confirm"}}  # said only of the others
     for decision, state in NEXT_STATE.items():
         assert decision in asked[before] or state in TRANSITIONS[before], (before, decision)
+
+
+@pytest.mark.parametrize(
+    ("base", "mine", "ignored"),
+    [
+        ((2.31001234, 2.31498765), (2.30123456, 2.30123456), True),
+        ((2.31001234, 2.31498765), (2.30123456, 2.30123457), False),
+        ((2.31001234, 2.31001234), (2.30123456, 2.30123456), False),  # so does the baseline
+        ((2.3100, 2.3149), (2.3012, 2.3012), False),  # four digits agree by chance
+        ((2.31001234,), (2.30123456, 2.30123456), False),  # nothing tells how far seeds differ
+    ],
+)
+def test_a_reported_score_that_no_seed_changes_is_seen_by_its_digits(
+    base: tuple[float, ...], mine: tuple[float, ...], ignored: bool
+) -> None:
+    """No document's nats are known there."""
+    theirs, runs = (
+        [scored(first + n, bpb, seed=n, trust="reported", doc_nats=()) for n, bpb in enumerate(side)]
+        for first, side in ((1, base), (11, mine))
+    )
+    broken = gates.seed_ignored(runs, theirs)
+    assert (broken is not None) == ignored
+    if broken is not None:
+        words = "seed_ignored: r11 and r12 had different seeds and report the same 2.30123456 BPB"
+        assert broken == gates.Broken("invalid", words)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # runs differ ten times less than its baseline's do has fixed what the seed should draw.
 SEED_SHARE = 0.1
 SEED_LEAST = 1e-4  # where the baseline says nothing: far below any training, far above rounding
+CHANCE = 1e-3  # that two honest scores are printed alike: the last digit against how far seeds differ
 SAME = 1e-9
 IDLE = 0.15  # of a core: six others at once would leave more, so who has less waits for something itself
 MOST_STARVED = 4  # tries at one seed: before each further one a quiet core is waited for
@@ -255,7 +256,36 @@ def seed_ignored(runs: Sequence["Scored"], baseline: Sequence["Scored"]) -> Brok
             pair = f"r{one.run.id} and r{other.run.id}"
             words = f"seed_ignored: {pair} had different seeds and hardly differ: {apart:.1e} per document"
             return Broken("invalid", f"{words}, at least {least:.1e} is expected")
+    return _reported_alike(runs, baseline)
+
+
+def _reported_alike(runs: Sequence["Scored"], baseline: Sequence["Scored"]) -> Broken | None:
+    """Where a script's log is all there is: scores that are equal to the last digit, and printed so finely that those
+    of the baseline never would be."""
+    honest = [abs(_bpb(one) - _bpb(other)) for one, other in _reported_pairs(baseline)]
+    grain = min((_grain(_bpb(one)) for one in (*runs, *baseline) if one.measurement.bpb is not None), default=1.0)
+    if not honest or grain > CHANCE * median(honest):
+        return None
+    for one, other in _reported_pairs(runs):
+        if _bpb(one) == _bpb(other):
+            pair = f"r{one.run.id} and r{other.run.id}"
+            return Broken("invalid", f"seed_ignored: {pair} had different seeds and report the same {_bpb(one)} BPB")
     return None
+
+
+def _reported_pairs(runs: Sequence["Scored"]) -> list[tuple["Scored", "Scored"]]:
+    said = [one for one in runs if one.measurement.trust == "reported" and one.measurement.bpb is not None]
+    return [(one, other) for one, other in combinations(said, 2) if one.run.seed != other.run.seed]
+
+
+def _bpb(one: "Scored") -> float:
+    assert one.measurement.bpb is not None
+    return one.measurement.bpb
+
+
+def _grain(bpb: float) -> float:
+    """What its last digit stands for."""
+    return float(f"1e-{len(repr(bpb).partition('.')[2])}")
 
 
 class Pair(NamedTuple):
