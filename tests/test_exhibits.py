@@ -294,6 +294,14 @@ def test_a_submission_is_over_the_contests_set_whatever_its_logs_name(folder: Pa
         assert next(one for one in rulings(alone) if one.rule == number).state == "unknown"
 
 
+def test_that_not_all_logs_were_read_is_said(folder: Path) -> None:
+    assert exhibits.of_path(folder).case.notes == ()
+    for seed in range(4, exhibits.MOST_LOGS + 2):
+        (folder / f"train_seed{seed}.log").write_text(seed_log(seed))
+    found = judged.report(exhibits.of_path(folder))
+    assert len(found.scores) == exhibits.MOST_LOGS and found.notes == ("of its 65 logs the first 64 were read",)
+
+
 def test_helpers_are_listed(folder: Path) -> None:
     (folder / "tokenizers").mkdir()
     (folder / "tokenizers" / "a.model").write_bytes(bytes(366_000))

@@ -129,8 +129,8 @@ class Candidate:
         self.asked += 1
         if kind != protocol.RESET and self._unshown is None:
             self._unshown = self._printed()
+        since = time.monotonic()  # who takes a request slowly may think meanwhile
         self._send(HEAD.pack(len(payload), kind) + payload)
-        since = time.monotonic()
         size, found = HEAD.unpack(self._receive(HEAD.size))
         if found == protocol.ERROR:
             raise self.failed(f"gave up: {protocol.read_error(self._receive(min(size, protocol.MAX_ERROR)))}")

@@ -90,7 +90,9 @@ def _of_submission(path: Path, shared: Overlap | None) -> Exhibits:
     links = tuple(entry.name for entry in entries if not entry.plain)
     script = submission.script_of(files)
     layers, signs = _script(path, script, files) if script else ((), ())
-    logs = tuple(_log(path, name, layers) for name in _log_names(files))
+    named = _log_names(files)
+    logs = tuple(_log(path, name, layers) for name in named[:MOST_LOGS])
+    unread = () if len(named) <= MOST_LOGS else (f"of its {len(named):,} logs the first {MOST_LOGS} were read",)
     claims, broken = submission.parse(folder.read(path, submission.JSON) if submission.JSON in files else None)
     readme = folder.read(path, submission.README) if submission.README in files else None
     table = submission.table([log for log in logs if log.said.bpb is not None] or logs)
@@ -100,7 +102,7 @@ def _of_submission(path: Path, shared: Overlap | None) -> Exhibits:
     limits = Limits(train_s=None, score_s=None) if _non_record(path, claims) else Limits()
     case = Case(
         "submission", path.resolve().name, layers, signs, logs,
-        contest=True, limits=limits, files=files, script=script, claims=claims, overlap=shared,
+        contest=True, limits=limits, files=files, script=script, claims=claims, overlap=shared, notes=unread,
     )  # fmt: skip
     return Exhibits(case, tuple(problems), table)
 
@@ -123,8 +125,7 @@ def track_of(path: Path) -> str:
 
 
 def _log_names(files: dict[str, int]) -> list[str]:
-    named = [name for name in sorted(files) if name.endswith(LOGS) and "requirements" not in name.lower()]
-    return named[:MOST_LOGS]
+    return [name for name in sorted(files) if name.endswith(LOGS) and "requirements" not in name.lower()]
 
 
 def _log(where: Path, name: str, layers: tuple[Source, ...]) -> Log:

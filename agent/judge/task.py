@@ -113,8 +113,8 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Clocks:
-    """Seconds. `answers` run from the last byte sent to the last byte received; the first one of a process waits for it
-    to start, to load and to compile."""
+    """Seconds. `answers` run from the first byte sent to the last byte received; the first one of a process waits for
+    it to start, to load and to compile."""
 
     encode_answers: float
     decode_answers: float

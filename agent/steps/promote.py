@@ -1,6 +1,6 @@
 """verdict -> promote: moves the trunk, replays an idea on a newer head, reverts a head that fresh runs contradict."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from agent import budget, worktree
 from agent.errors import BudgetExceeded, EditError, InfraError, UserError
@@ -145,7 +145,8 @@ def _to_trunk(setting: Setting, proposal: Proposal) -> bool:
         head = reads.head(campaign.id)
         scored = reads.scored(campaign.id, proposal_id=proposal.id)
     rung = setting.track.decision.rung
-    runs = [s for s in scored if s.run.baseline_id == head.id and s.run.rung == rung and not s.run.set_aside]
+    mine = [s for s in scored if s.run.baseline_id == head.id and s.run.rung == rung and not s.run.set_aside]
+    runs = gates.effective(mine)
     tip = _tip(setting)
     if tip != proposal.commit:
         if repo.files(tip, paths) != repo.files(known(head.commit), paths):
@@ -186,7 +187,7 @@ def _tip(setting: Setting) -> str:
     return tip
 
 
-def _message(proposal: Proposal, runs: list[Scored]) -> str:
+def _message(proposal: Proposal, runs: Sequence[Scored]) -> str:
     scores = [known(s.measurement.bpb) for s in runs if s.measurement.bpb is not None]
     sizes = [s.measurement.total_bytes for s in runs if s.measurement.total_bytes is not None]
     return worktree.message(

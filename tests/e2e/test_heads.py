@@ -255,9 +255,12 @@ def test_an_idea_that_a_busy_core_stopped_is_not_judged_by_that(root: Path, time
     setting, found = run(root, WIDER, world_of=Busy({seed_of(7, 1, 0)}, width=8, share=0.5, times=times))
     assert found["wider"] == state
     with setting.store.read() as reads:
-        assert sum(one.outcome == "capped" for one in reads.runs(setting.campaign.id, proposal_id=2)) == times
+        capped = [one for one in reads.runs(setting.campaign.id, proposal_id=2) if one.outcome == "capped"]
+        assert len(capped) == times
         assert budget.audit(reads, setting.campaign.id) == []
         assert reads.balance(setting.campaign.id).reserved.gpu_s == 0
+    named = world.git(root, "log", "-1", "--format=%(trailers:key=Runs,valueonly)", "caddie/toy-1").split()
+    assert bool(named) == (state == "promoted") and not {f"r{one.id}" for one in capped} & set(named)
 
 
 def test_runs_that_a_person_cancelled_are_no_lost_ones(root: Path) -> None:
