@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent import budget
+from agent.clock import REAL
 from agent.context import history
 from agent.judge import noise
 from agent.loop import Loop
@@ -288,7 +289,7 @@ def test_a_finding_on_one_run_and_a_trial_is_no_surer_than_on_one_run(root: Path
     assert [run.purpose for run in runs_of(setting, "narrow")] == ["trial", "screen"]
     with setting.store.read() as reads:
         narrow = reads.proposals(setting.campaign.id)[-1]
-    Learning(setting)._write(narrow, Taught("narrower is worse", 0.9, (), None))
+    Learning(setting, REAL)._write(narrow, Taught("narrower is worse", 0.9, (), None))
     with setting.store.read() as reads:
         (lesson,) = lessons(reads, setting.campaign.id)
     assert lesson.confidence == ONE_RUN and len(lesson.runs) == 2
