@@ -253,7 +253,7 @@ def test_a_class_is_known_by_the_machines_that_were_taken(store: Store) -> None:
     slow = shown(store, machine(name="d", ms=12.0), "m4")
     assert not slow.ok and "20.0 % more than the median" in slow.reasons[0]
     with store.read() as reads:
-        known = gate.known(reads, "cuda/NVIDIA H100 80GB HBM3/1")
+        known = gate.known(reads, "cuda/NVIDIA H100 80GB HBM3/1", {"m1"})
         kept = admissions.of_machine(reads, "d", "")
     assert known == replace(KNOWN, step_ms=(10.0, 10.1, 9.9), link_gb_s=(), data_mb_s=(1000.0,) * 3)
     assert [(one.ok, one.lease, one.step_ms, one.reasons) for one in kept] == [(False, "m4", 12.0, slow.reasons)]

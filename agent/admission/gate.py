@@ -5,10 +5,21 @@ where the answer is no.
 """
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
-from agent.admission.judgement import AGAIN, Admission, Class, Wanted, admit, hardware_class, slowest_link, step_ms
+from agent.admission.judgement import (
+    AGAIN,
+    OF_SETTINGS,
+    Admission,
+    Class,
+    Wanted,
+    admit,
+    hardware_class,
+    slowest_link,
+    step_ms,
+)
 from agent.admission.seen import Record, read
 from agent.store import Reads, Store, admissions
 from agent.store.rows import iso
@@ -16,8 +27,17 @@ from agent.store.rows import iso
 MOST_KEPT = 2000  # characters of what is no record
 
 
-def decide(store: Store, text: str, want: Wanted, *, lease: str, campaign_id: int | None = None) -> Admission:
-    """Text that is no record is a machine that is refused."""
+def decide(
+    store: Store,
+    text: str,
+    want: Wanted,
+    *,
+    lease: str,
+    campaign_id: int | None = None,
+    alike: Collection[str] = (),
+) -> Admission:
+    """Text that is no record is a machine that is refused. `alike`: leases of machines that were made of the same, so
+    that the same is installed there."""
     try:
         record = read(text)
     except ValueError as error:
@@ -25,20 +45,21 @@ def decide(store: Store, text: str, want: Wanted, *, lease: str, campaign_id: in
         _remember(store, text, None, refused, lease, campaign_id)
         return refused
     with store.read() as reads:
-        decided = admit(record, want, known(reads, hardware_class(record, want)), _sent_back(reads, record))
+        decided = admit(record, want, known(reads, hardware_class(record, want), alike), _sent_back(reads, record))
     _remember(store, text, record, decided, lease, campaign_id)
     return decided
 
 
-def known(reads: Reads, name: str) -> Class:
+def known(reads: Reads, name: str, alike: Collection[str] = ()) -> Class:
     """What the machines of a class showed that were taken. They were read strictly once, and are again."""
-    shown = [record for one in admissions.of_class(reads, name) if (record := _record(one.record)) is not None]
+    read = [(one.lease, _record(one.record)) for one in admissions.of_class(reads, name)]
+    shown = [record for _, record in read if record is not None]
     links = [slowest for record in shown if (slowest := slowest_link(record)) is not None]
     return Class(
         tuple(step_ms(record.step) for record in shown if record.step is not None),
         tuple(links),
         tuple(record.data.mb_s for record in shown if record.data is not None and record.data.mb_s is not None),
-        next((record.environment for record in reversed(shown) if record.environment is not None), None),
+        next((one.environment for lease, one in reversed(read) if lease in alike and one and one.environment), None),
         tuple(
             record.disk.read_mb_s for record in shown if record.disk is not None and record.disk.read_mb_s is not None
         ),
@@ -54,12 +75,12 @@ def _record(kept: object) -> Record | None:
 
 
 def _sent_back(reads: Reads, record: Record) -> str:
-    """Why, at first hand: that it came again and was known adds nothing."""
+    """Why, at first hand: that it came again and was known adds nothing, nor does what other settings do away with."""
     if record.host is None:
         return ""
     since = iso(datetime.now(UTC) - timedelta(seconds=admissions.SENT_BACK_S))
     for shown in admissions.of_machine(reads, record.host.machine, since):
-        own = [reason for reason in shown.reasons if not reason.startswith(AGAIN)]
+        own = [reason for reason in shown.reasons if not reason.startswith((AGAIN, *OF_SETTINGS))]
         if shown.ok or own:
             return "; ".join(own)[:300]
     return ""

@@ -22,6 +22,8 @@ CAPPED = 0.97  # of the power that the GPU has by default
 HELD_MB = 1000.0  # of a GPU's memory, before anything of ours is on it
 MOST_NAMED = 3  # packages or files that a reason names
 AGAIN = "it was sent back before"
+OTHER, NO_ROOM, WEAK = "its environment is not that of the others", "its disk has", "its walls are of level"
+OF_SETTINGS = (OTHER, NO_ROOM, WEAK)  # how reasons begin that other settings do away with: no fault of the machine
 _SHA = re.compile(r"[0-9a-f]{64}")  # what was sent is named by its content
 LACKING = "it did not say its {what}: {why}"
 
@@ -33,7 +35,7 @@ class Class:
     step_ms: tuple[float, ...] = ()
     link_gb_s: tuple[float, ...] = ()  # the slowest of each
     data_mb_s: tuple[float, ...] = ()
-    environment: Environment | None = None  # of the newest
+    environment: Environment | None = None  # of the newest that was made of the same
     disk_mb_s: tuple[float, ...] = ()  # read from it
 
 
@@ -45,7 +47,7 @@ class Wanted:
     level: Level
     data: Mapping[str, str] = field(default_factory=dict)  # sha256 by path, from the data's folder
     kept_from: frozenset[str] = frozenset()  # sha256 of what must not be there: the validation text
-    needs_environment: bool = True  # that of the others of its class
+    needs_environment: bool = True  # that of the others which were made of the same
     slower: float = SLOWER
     disk_mb: float = 0.0  # that a run may fill
 
@@ -166,7 +168,7 @@ def _disk(record: Record, want: Wanted, known: Class) -> Iterator[str]:
             yield _lacking(record, "disk", "disk")
         return
     if found.free_mb < want.disk_mb:
-        yield f"its disk has {found.free_mb:,.0f} MB free, and a run may write {want.disk_mb:,.0f} MB"
+        yield f"{NO_ROOM} {found.free_mb:,.0f} MB free, and a run may write {want.disk_mb:,.0f} MB"
     usual = _usual(known.disk_mb_s)
     if usual is not None and found.read_mb_s is not None and found.read_mb_s < SLOW_READS * usual:
         yield f"it reads its disk at {found.read_mb_s:.0f} MB/s; {usual:.0f} are usual for its class"
@@ -206,7 +208,7 @@ def _environment(record: Record, want: Wanted, known: Class) -> Iterator[str]:
     before, after = {"python": usual.python, **usual.packages}, {"python": mine.python, **mine.packages}
     pairs = {name: (before.get(name), after.get(name)) for name in before | after}
     other = [f"{name[:60]} {new or 'missing'} for {old or 'none'}" for name, (old, new) in pairs.items() if old != new]
-    yield f"its environment is not that of the others: {_some(other) if other else 'its digest is another'}"
+    yield f"{OTHER}: {_some(other) if other else 'its digest is another'}"
 
 
 def _walls(record: Record, want: Wanted) -> Iterator[str]:
@@ -215,7 +217,7 @@ def _walls(record: Record, want: Wanted) -> Iterator[str]:
         return
     found = record.walls
     if not reaches(found.level, want.level):
-        yield f"its walls are of level {found.level}; {want.level} is the least"
+        yield f"{WEAK} {found.level}; {want.level} is the least"
     if found.unknown:
         yield f"its walls do not hold: {_some(found.unknown)} got through"
 

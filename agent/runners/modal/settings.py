@@ -45,6 +45,10 @@ class Settings(Terms):
     def most(self) -> int:
         return self.most_sandboxes
 
+    @property
+    def made_of(self) -> tuple[str, ...]:
+        return (self.image, *self.packages)
+
     def usd_per_hour(self, gpus: int) -> float:
         """Of one sandbox."""
         parts = gpus * self.usd_per_gpu_hour, self.cores * self.usd_per_core_hour, self.memory_gb * self.usd_per_gb_hour

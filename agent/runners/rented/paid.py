@@ -42,9 +42,10 @@ class Paid:
 
     def _wanted(self, candidates: Sequence[Candidate], run_s: float, slot: str) -> Machine:
         desk, wrong = self._desk, list[CaddieError]()
+        facts = {"slot": slot, "system": desk.rental.terms.system}
         for seconds in lengths(desk.rental.terms, run_s):
             try:
-                return want(desk.renter, desk.campaign_id, candidates, seconds, run_s, {"slot": slot})
+                return want(desk.renter, desk.campaign_id, candidates, seconds, run_s, facts)
             except (BudgetExceeded, SpentToday) as error:
                 wrong.append(error)
         raise wrong[-1]

@@ -34,8 +34,17 @@ def spot_check(
     )
     text = said.out.decode("utf-8", "replace")
     want = wanted(track, {}, kept_from)
-    decided = decide(renter.store, text, want, lease=book.lease(machine.id), campaign_id=campaign_id)
+    lease, alike = book.lease(machine.id), _alike(renter, campaign_id, machine)
+    decided = decide(renter.store, text, want, lease=lease, campaign_id=campaign_id, alike=alike)
     return "; ".join(decided.reasons)
+
+
+def _alike(renter: Renter, campaign_id: int, machine: Machine) -> set[str]:
+    """Leases of the campaign's machines that one table made of one system. Another provider, or another image, has
+    other packages; scores are compared within a campaign alone."""
+    with renter.store.read() as reads:
+        there = book.everyone(reads, campaign_id=campaign_id, backend=machine.backend, over=True)
+    return {book.lease(one.id) for one in there if one.facts.get("system") == machine.facts.get("system")}
 
 
 def unfit(facts: Facts, expected: str, least: Level) -> str:

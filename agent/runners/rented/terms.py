@@ -3,6 +3,7 @@
 Takes a table of runners.toml, as pydantic reads it; gives one frozen model of it.
 """
 
+import hashlib
 from abc import abstractmethod
 from typing import Annotated
 
@@ -36,6 +37,16 @@ class Terms(Table):
     @abstractmethod
     def most(self) -> int:
         """Machines at once. Their key is named by what the provider calls a machine."""
+
+    @property
+    @abstractmethod
+    def made_of(self) -> tuple[str, ...]:
+        """What decides which packages a machine has, beside its Python."""
+
+    @property
+    def system(self) -> str:
+        """Machines of one system have the same packages."""
+        return hashlib.sha256(repr((self.python, *self.made_of)).encode()).hexdigest()[:12]
 
     @property
     def limits(self) -> Limits:

@@ -39,3 +39,7 @@ class Settings(KeyedTerms):
     @property
     def most(self) -> int:
         return self.most_pods
+
+    @property
+    def made_of(self) -> tuple[str, ...]:
+        return (self.image,)

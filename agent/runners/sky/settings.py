@@ -52,3 +52,7 @@ class Settings(KeyedTerms):
     @property
     def most(self) -> int:
         return self.most_clusters
+
+    @property
+    def made_of(self) -> tuple[str, ...]:
+        return (self.image, self.setup)
