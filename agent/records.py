@@ -272,6 +272,7 @@ class Measurement:
     judge_sha: str | None = None  # of the source that judged
     hidden_nats: tuple[float, ...] = ()  # nats of each document that no score is made of
     audit: Audited | None = None  # read for one run at a time
+    train_ms: int | None = None  # reported: the script's own clock
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,7 @@ def test_a_measured_run(tmp_path: Path) -> None:
         total_bytes=1050,
         train_wall_s=25.0,
         train_cpu_s=24.0,
+        train_ms=21_000,
         score_wall_s=3.0,
         score_cpu_s=2.5,
         slot_s=31.0,

@@ -52,6 +52,7 @@ def measure(track: Track, run: Run, job: JobPaths, result: JobResult, data_sha: 
         slot_s=result.slot_s,
         peak_mb=max(peaks, default=None),
         steps=said.steps,
+        train_ms=said.train_ms,
         reported_bpb=said.bpb,
         reported_bytes=said.total_bytes,
         data_sha=data_sha,

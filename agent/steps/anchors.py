@@ -21,7 +21,7 @@ from agent.steps.fresh import fresh
 from agent.steps.losses import MAX_ATTEMPTS
 from agent.steps.wanted import Wanted, in_flight, of_test, seed_of
 from agent.store import Reads, Scored, Tx
-from agent.store.anchors import step_times
+from agent.store.anchors import StepTime, step_times
 
 ANCHOR = -2  # which of a head's seeds anchors have: none of those that decide
 
@@ -35,7 +35,7 @@ class Closed(NamedTuple):
     """A lease on which nothing runs any more."""
 
     lease: str
-    after: int  # the last run on it that counts: its last good anchor, or 0
+    after: int  # the last anchor on it that was good, or 0: what ended later does not count
     words: str
 
 
@@ -137,10 +137,11 @@ def closed(setting: Setting, reads: Reads) -> list[Closed]:
     return found
 
 
-def _end(head_id: int, runs: Sequence[Run], steps: dict[int, float]) -> Closed | None:
+def _end(head_id: int, runs: Sequence[Run], times: dict[int, StepTime]) -> Closed | None:
     """By the anchors of one head: only the same work can be timed twice."""
     mine = [run for run in runs if run.proposal_id == head_id]
     good = [run for run in mine if _good(run)]
+    steps = _by_one_clock({run.id: times[run.id] for run in good if run.id in times})
     until = leases.good_until([steps.get(run.id) for run in good])
     if until < len(good):
         one, other = good[until - 1], good[until]
@@ -154,6 +155,14 @@ def _end(head_id: int, runs: Sequence[Run], steps: dict[int, float]) -> Closed |
         words = f"an anchor could not run there {MAX_ATTEMPTS} times, r{failed[-1].id} the last"
         return Closed(failed[0].lease, good[-1].id if good else 0, words)
     return None
+
+
+def _by_one_clock(times: dict[int, StepTime]) -> dict[int, float]:
+    """The script's own, where all of them tell it: ours holds compiling and quantising too, at which a machine that has
+    just begun is slower."""
+    if all(one.own is not None for one in times.values()):
+        return {run_id: one.own for run_id, one in times.items() if one.own is not None}
+    return {run_id: one.wall for run_id, one in times.items()}
 
 
 def close(setting: Setting) -> None:
@@ -174,8 +183,11 @@ def close(setting: Setting) -> None:
 
 
 def _since(setting: Setting, reads: Reads, one: Closed) -> list[Run]:
-    runs = reads.runs(setting.campaign.id, states={"done"})
-    return [run for run in runs if run.lease == one.lease and run.id > one.after and not run.set_aside]
+    """By when they ended: one that was booked before the anchor may have begun long after it."""
+    runs = [run for run in reads.runs(setting.campaign.id, states={"done"}) if run.lease == one.lease]
+    ends = {run.id: (known(run.ended), run.id) for run in runs}
+    good = ends.get(one.after, ("", 0))
+    return [run for run in runs if ends[run.id] > good and not run.set_aside]
 
 
 def _stranded(setting: Setting, reads: Reads, shut: Collection[str]) -> list[tuple[Run, str]]:

@@ -61,6 +61,7 @@ measurements = Table(
     Column("slot_s", Double, nullable=False),
     Column("peak_mb", Double),
     Column("steps", BigInteger),
+    Column("train_ms", BigInteger),
     Column("reported_bpb", Double),
     Column("reported_bytes", BigInteger),
     Column("artifact_sha", Text),
