@@ -106,10 +106,15 @@ def _finish(setting: Setting, run: Run) -> Ended:
 def _lease(setting: Setting, run: Run, handed: str) -> str:
     """Of the machine that it was on. One that came for it was written down when the run was `handed` to it; one of
     which nobody knows any more was a lease of its own."""
-    said = (began_on(setting.runner, setting.job(run.id)), handed, lease_of(setting.runner, known(run.slot)))
+    said = [began_on(setting.runner, setting.job(run.id)), handed]
+    if all(lease in ("", NEW, LATER) for lease in said):
+        try:
+            said.append(lease_of(setting.runner, known(run.slot)))
+        except InfraError:  # the slot is not there any more, or its machine does not answer
+            said.append(NEW)
     if not any(said):  # the runner can't tell its machines apart
         return ""
-    return next((lease for lease in said if lease and lease not in (NEW, LATER)), f"{NEW}/r{run.id}")
+    return next((lease for lease in said if lease not in ("", NEW, LATER)), f"{NEW}/r{run.id}")
 
 
 def _lose(setting: Setting, run: Run, state: RunState, reason: str, slot_s: float | None, set_aside: str = "") -> Ended:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from agent.clock import REAL, Clock
+from agent.errors import InfraError
 from agent.placing import Busy, Job, Slot, place
 from agent.records import Run
 from agent.runners import Queues, size_of
@@ -103,15 +104,24 @@ class Slots:
         if name not in self._known:
             self._known[name] = _slot(self._setting, name)
         found = self._known[name]
+        price = self._setting.runner.price(name)  # until a machine is rented, and when others are, it is another
         wait_s = 0.0 if self._queues is None else self._queues.wait_s(name)
-        return found if wait_s == found.wait_s else replace(found, wait_s=wait_s)
+        same = (price, wait_s) == (found.price, found.wait_s)
+        return found if same else replace(found, price=price, wait_s=wait_s)
+
+    def _under(self, run: Run) -> Slot:
+        """Of a run under way. What can't be asked now, or is not there any more, has no other slot either."""
+        try:
+            return self.slot(known(run.slot))
+        except InfraError:
+            return Slot(known(run.slot), run.hardware_class, frozenset(), known(run.slot))
 
     def free(self, under_way: Iterable[Run]) -> list[Slot]:
         """Those on which no run is, and none on their GPUs."""
         names = {run.slot for run in under_way}
         if not self._shared:
             return [self.slot(name) for name in self._setting.runner.slots if name not in names]
-        busy = [self.slot(known(run.slot)) for run in under_way]
+        busy = [self._under(run) for run in under_way]
         gpus = {(slot.machine, gpu) for slot in busy for gpu in slot.gpus}
         return [
             slot
@@ -134,7 +144,7 @@ class Slots:
 
     def _busy(self, under_way: Collection[Run]) -> list[Busy]:
         left = self._left(under_way)
-        return [Busy(self.slot(known(run.slot)), seconds) for run, seconds in zip(under_way, left, strict=True)]
+        return [Busy(self._under(run), seconds) for run, seconds in zip(under_way, left, strict=True)]
 
 
 def _slot(setting: Setting, name: str) -> Slot:

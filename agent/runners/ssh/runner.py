@@ -13,7 +13,7 @@ import platform
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from agent.errors import CaddieError, MissingError
+from agent.errors import CaddieError, InfraError, MissingError
 from agent.job.folder import JobPaths, JobResult, JobState, Loss, Progress
 from agent.job.reading import read_small, there
 from agent.runners.far.mirror import lose, lost
@@ -21,7 +21,7 @@ from agent.runners.order import Order, placed
 from agent.runners.progress import progress
 from agent.runners.results import result_of
 from agent.runners.ssh import depot, mirror
-from agent.runners.ssh.answers import Jobs, Nothing
+from agent.runners.ssh.answers import Facts, Jobs, Nothing
 from agent.runners.ssh.errand import Errand, name_of, surely_over
 from agent.runners.ssh.hosts import SshHost
 from agent.runners.ssh.link import Link, Wire
@@ -72,22 +72,18 @@ class SshRunner:
         return depot.validation_text(track, self._corpora / track.data.corpus)
 
     def hardware_class(self, slot: str) -> str:
-        facts = self.machines.of(slot).facts
-        assert facts is not None
-        return facts.hardware_class
+        return self._known(slot)[1].hardware_class
 
     def far(self, slot: str) -> bool:
         return True
 
     def price(self, slot: str) -> float:
-        machine = self.machines.of(slot)
-        assert machine.facts is not None
-        return machine.host.price / machine.facts.slots
+        machine, facts = self._known(slot)
+        return machine.host.price / facts.slots
 
     def lease(self, slot: str) -> str:
-        machine = self.machines.of(slot)
-        assert machine.facts is not None
-        return f"{machine.host.name}/{machine.facts.boot[:13]}"
+        machine, facts = self._known(slot)
+        return f"{machine.host.name}/{facts.boot[:13]}"
 
     def refuse(self, lease: str, reason: str) -> None:
         """Nobody takes it back: whoever owns it has to see what is wrong with it."""
@@ -177,6 +173,13 @@ class SshRunner:
         """The links go; the jobs stay."""
         self.machines.close()
         self._errands = {}
+
+    def _known(self, slot: str) -> tuple[Machine, Facts]:
+        """Raises InfraError: there is no such machine, or it has not answered yet."""
+        machine = self.machines.of(slot)
+        if machine.facts is None:
+            raise InfraError(f"slot {slot}: {machine.host.name} has not answered yet")
+        return machine, machine.facts
 
     def _adopted(self, folder: Path) -> Errand | None:
         """Whoever looks after the job; a later controller takes over what an earlier one began."""
