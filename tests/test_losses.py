@@ -33,6 +33,17 @@ def test_only_what_no_machine_explains_is_held_against_an_idea() -> None:
     assert (losses.blamed(runs, 7), losses.gone(runs, 7), losses.blamed(runs, 8)) == (1, 2, 0)
 
 
+def test_what_certainly_did_not_run_is_not_held_against_it() -> None:
+    assert [losses.explained(Loss(ran, 0.0, "x", machine)) for ran in (True, False) for machine in (True, False)] == [
+        losses.GONE,
+        "",
+        losses.NONE_THERE,
+        losses.NOT_BEGUN,
+    ]
+    runs = [lost(1), lost(2, losses.NOT_BEGUN), lost(3, losses.NOT_BEGUN), lost(4, losses.NONE_THERE)]
+    assert (losses.blamed(runs, 7), losses.gone(runs, 7)) == (1, 2)
+
+
 def test_the_next_try_waits_longer_each_time() -> None:
     runs = [lost(n, losses.GONE) for n in (1, 2)]
     assert losses.rest_s(runs, AT) == 0.0
@@ -48,39 +59,56 @@ def test_the_next_try_waits_longer_each_time() -> None:
 class Crumbling(FakeRunner):
     """Its machine goes under the first tries of every run of an idea."""
 
-    def __init__(self, tries: int, *, machine: bool) -> None:
+    def __init__(self, tries: int, *, machine: bool, ran: bool, base: bool = False) -> None:
         super().__init__(1)
-        self._tries, self._machine = tries, machine
+        self._tries, self._machine, self._ran, self._base = tries, machine, ran, base
         self._gone: dict[Path, None] = {}
 
     def poll(self, folder: Path) -> JobState:
-        idea = "0.12" in (JobPaths(folder).code / "train.py").read_text()
+        idea = self._base or "0.12" in (JobPaths(folder).code / "train.py").read_text()
         if folder not in self._gone and idea and len(self._gone) < self._tries:
             self._gone[folder] = None
         return "lost" if folder in self._gone else super().poll(folder)
 
     def loss(self, folder: Path) -> Loss:
-        return Loss(True, 1.0, "the link is dead", self._machine)
+        return Loss(self._ran, 1.0, "the link is dead", self._machine)
 
 
-@pytest.mark.parametrize(("tries", "machine", "state"), [(5, True, ""), (3, False, "crashed"), (99, True, "cancelled")])
+@pytest.mark.parametrize(
+    ("tries", "machine", "ran", "state"),
+    [
+        (5, True, True, ""),
+        (3, False, True, "crashed"),
+        (99, True, True, "cancelled"),
+        (5, False, False, ""),
+        (99, False, False, "cancelled"),
+    ],
+)
 def test_machines_that_go_are_not_the_ideas_doing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tries: int, machine: bool, state: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tries: int, machine: bool, ran: bool, state: str
 ) -> None:
     monkeypatch.setattr(losses, "REST_S", 0.01)
     monkeypatch.setattr("agent.steps.agenda.EVERY_S", 0.05)
     root = world.make_workspace(tmp_path / "work")
     world.write_ideas(root, [world.idea("rate 0.12", ('"rate": 0.10', '"rate": 0.12'))])
-    setting = world.open_campaign(root, make_runner=lambda slots: Crumbling(tries, machine=machine))
+    setting = world.open_campaign(root, make_runner=lambda slots: Crumbling(tries, machine=machine, ran=ran))
     Loop(setting).run()
     with closing(open_store(root / "runs.db")) as store, store.read() as reads:
         (found,) = [one for one in reads.proposals(setting.campaign.id) if one.baseline_id is not None]
         runs = reads.runs(setting.campaign.id, proposal_id=found.id, states={"lost"})
         events = [event.text for event in reads.events(setting.campaign.id)]
     assert len(runs) == min(tries, losses.MOST_MACHINES) and {run.seed for run in runs} == {runs[0].seed}
-    assert {run.set_aside for run in runs} == {losses.GONE if machine else ""}
+    assert {run.set_aside for run in runs} == {losses.explained(Loss(ran, 0.0, "", machine))}
     if state:
         assert found.state == state, found
     else:
         assert found.state not in ("crashed", "cancelled", "unfunded", "lost"), found
     assert state != "cancelled" or any("nothing is known of the idea itself" in text for text in events)
+
+
+def test_a_base_of_which_nothing_begins_ends_the_campaign_soon(tmp_path: Path) -> None:
+    root = world.make_workspace(tmp_path / "work")
+    world.write_ideas(root, [world.idea("rate 0.12", ('"rate": 0.10', '"rate": 0.12'))])
+    runner = Crumbling(99, machine=False, ran=False, base=True)
+    setting = world.open_campaign(root, make_runner=lambda slots: runner)
+    assert "a run of the base was lost 3 times" in Loop(setting).run().reason

@@ -66,7 +66,9 @@ def test_the_runs_of_a_worker_that_was_killed_are_lost_and_end(store: Store, tmp
         box.kill()
         until(lambda: runner.poll(folder) == "lost", 30)
         loss = runner.loss(folder)
-        assert loss.ran and 0 < loss.slot_s < 30 and "worker box gave no more sign of life" in loss.reason
+        assert (
+            loss.ran and loss.machine and 0 < loss.slot_s < 30 and "worker box gave no more sign of life" in loss.reason
+        )
         until(lambda: not mentioning(f"CADDIE_JOB={far}"), 30, "nothing is left of it")
         assert runner.slots == ()
         assert runner.poll(folder) == "lost"
@@ -192,7 +194,8 @@ def test_ctrl_c_twice_ends_what_runs_and_another_worker_may_run_it_anew(store: S
         box.send_signal(signal.SIGINT)
         assert box.wait(30) == 0
         until(lambda: runner.poll(folder) == "lost", 10)
-        assert "worker box was told to stop" in runner.loss(folder).reason
+        loss = runner.loss(folder)
+        assert loss.ran and loss.machine and "worker box was told to stop" in loss.reason
 
 
 def test_only_who_holds_the_campaign_lays_runs_out(store: Store, tmp_path: Path) -> None:

@@ -6,7 +6,19 @@ import pytest
 
 from agent.runners.slurm.commands import TAKEN, Row
 from agent.runners.slurm.depot import Look
-from agent.runners.slurm.next_step import AGAIN_S, NOWHERE_S, PATIENCE_S, STALE_S, WAIT, Do, Known, Step, is_lost, step
+from agent.runners.slurm.next_step import (
+    AGAIN_S,
+    NOWHERE_S,
+    PATIENCE_S,
+    STALE_S,
+    WAIT,
+    Do,
+    Known,
+    Step,
+    is_lost,
+    step,
+    taken_away,
+)
 
 SETTLE_S = 30.0
 NOTHING = Look(True, frozenset(), b"", {})
@@ -107,3 +119,13 @@ def test_whose_fault_an_end_is() -> None:
     taken = look("began", "started", "taken", "result.json")
     assert is_lost("crashed", known(row("COMPLETED"), taken)) and is_lost("crashed", known(None, taken))
     assert not is_lost("ok", known(row("COMPLETED"), taken))
+
+
+def test_what_took_the_node_away_is_not_held_against_the_idea() -> None:
+    for state in ("PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "CANCELLED", "DEADLINE"):
+        assert taken_away(known(row(state), STARTED))
+    assert taken_away(known(row("PENDING", "BeginTime"), STARTED)) and taken_away(known(row("REQUEUE_HOLD"), STARTED))
+    assert taken_away(known(row("COMPLETED"), look("began", "started", "taken")))
+    for state in ("FAILED", "TIMEOUT", "OUT_OF_MEMORY", "RUNNING"):
+        assert not taken_away(known(row(state), STARTED))
+    assert not taken_away(known(None, STARTED)) and not taken_away(known(row("PENDING", "JobHeldAdmin")))

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from agent.runners.order import place
 from agent.runners.shepherd import boot
-from agent.runners.slurm import proven
+from agent.runners.slurm import batch, proven
 from agent.runners.slurm.proven import Failed, Known
 from sandbox import bubblewrap
 from sandbox.walls import why_not
+from tests import ordering
 from tests.slurm import Cluster
 from tests.slurm_field import TOML, WRITE, Field, done, lost
 
@@ -96,6 +98,21 @@ def test_the_walls_of_this_machine_are_tried_as_those_of_a_rented_one(nodes: Pat
     known = proven.remembered(nodes, "here", "/a")
     assert took > 0.5 and known is not None and known.tried > 80 and known.unknown == ()
     assert proven.require(nodes, "here", "landlock", tmp_path, "/a") < 0.5
+
+
+def test_a_node_with_other_gpus_is_left_alone_for_an_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be given again at once; but perhaps it is the settings that are wrong."""
+    monkeypatch.setenv("SLURMD_NODENAME", "n7")
+    folder, nodes = tmp_path / "r1", tmp_path / "shared" / proven.FOLDER
+    nodes.parent.mkdir()
+    order = ordering.order(TOML.replace('kind = "cpu"', 'kind = "cuda", gpus = 2, device = "H100"'))
+    place(folder, order, lambda at: None)
+    (folder / batch.WHERE).write_text(batch.Where("/data", False, "/tmp", "", "", str(nodes)).to_json())
+    assert batch.main(str(folder)) == 1
+    assert "n7: needs 2 GPUs, and has 0" in (folder / "lost.json").read_text()
+    names = [path.name for path in nodes.iterdir()]
+    assert proven.refused(names, time.time()) == ("n7",)
+    assert proven.refused(names, time.time() + proven.WRONG_S + 5) == ()
 
 
 # ---------------------------------------------------------------- with a real Slurm

@@ -19,7 +19,7 @@ def test_a_higher_rank_takes_the_node(field: Field) -> None:
     field.take_nodes()
     assert "cluster" in lost(runner, folder) or "queued it again" in lost(runner, folder)
     loss = runner.loss(folder)
-    assert loss.ran and 0 < loss.slot_s < 60
+    assert loss.ran and loss.machine and 0 < loss.slot_s < 60
     until(lambda: field.own.jobs() == {}, what="the job that Slurm has queued again is taken back")
 
 
@@ -33,7 +33,7 @@ def test_a_higher_rank_gives_a_minute_of_grace(field: Field) -> None:
     field.take_nodes()
     try:
         assert "the cluster ended it" in lost(runner, folder)
-        assert runner.loss(folder).ran
+        assert runner.loss(folder).ran and runner.loss(folder).machine
     finally:
         field.own.run("scontrol", "update", "PartitionName=gpu", "GraceTime=0")
 

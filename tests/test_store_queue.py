@@ -159,7 +159,11 @@ def test_what_had_begun_is_lost_with_what_it_used(store: Store, base: Proposal) 
         assert queue.expire(shared) == 0
     assert run_out(store) == 1 and run_out(store) == 0
     seen = look(store, run)
-    assert (seen.state, seen.seconds) == ("lost", 7.25) and "worker box gave no more sign of life" in seen.reason
+    assert (seen.state, seen.seconds, seen.machine) == (
+        "lost",
+        7.25,
+        True,
+    ) and "worker box gave no more sign of life" in seen.reason
     assert take(store, me) == [] and not finish(store, mine.held)
 
 

@@ -61,8 +61,7 @@ def _look(setting: Setting, run: Run) -> Ended | None:
         return _finish(setting, run)
     if state == "lost":
         loss = setting.runner.loss(setting.job(run.id))
-        explained = losses.GONE if loss.ran else losses.NONE_THERE
-        return _lose(setting, run, "lost", loss.reason, loss.slot_s, explained if loss.machine else "")
+        return _lose(setting, run, "lost", loss.reason, loss.slot_s, losses.explained(loss))
     return None
 
 
@@ -119,7 +118,7 @@ def _lease(setting: Setting, run: Run, handed: str) -> str:
 
 def _lose(setting: Setting, run: Run, state: RunState, reason: str, slot_s: float | None, set_aside: str = "") -> Ended:
     """A lost machine costs the idea nothing; only after too many losses is it given up, and blamed for those alone that
-    no machine explains (`set_aside` empty).
+    nothing explains (`set_aside` empty).
 
     What it used is settled; where nobody knows (`slot_s` None), all that was reserved.
     """
@@ -142,7 +141,10 @@ def _give_up(setting: Setting, tx: Tx, run: Run, reason: str) -> None:
         tx.move(run.proposal_id, "crashed", f"lost {losses.MAX_ATTEMPTS} times: {reason}", run_id=run.id)
         budget.let_go(tx, run.proposal_id, "crashed")
     elif losses.gone(series, run.seed) >= losses.MOST_MACHINES:
-        words = f"{losses.MOST_MACHINES} machines were gone under it, and nothing is known of the idea itself: {reason}"
+        words = (
+            f"{losses.MOST_MACHINES} times its machine was gone or nothing of it ran, and nothing is known of the idea "
+        )
+        words += f"itself: {reason}"
         tx.move(run.proposal_id, "cancelled", words, run_id=run.id)
         budget.let_go(tx, run.proposal_id, "cancelled")
 

@@ -124,8 +124,7 @@ def _resting(setting: Setting, reads: Reads) -> bool:
     for one in (reads.head(campaign_id), *reads.proposals(campaign_id, LIVE)):
         runs = [run for run in reads.runs(campaign_id, proposal_id=one.id) if run.purpose != "rescore"]
         for seed in {run.seed for run in runs}:
-            hopeless = losses.blamed(runs, seed) >= losses.MAX_ATTEMPTS
-            if not hopeless and losses.rests([run for run in runs if run.seed == seed]):
+            if not losses.hopeless(runs, seed, one) and losses.rests([run for run in runs if run.seed == seed]):
                 return True
     return False
 

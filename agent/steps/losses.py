@@ -7,24 +7,42 @@ aside. After a few losses in a row of whatever kind the next try waits, longer e
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from agent.records import Run
+from agent.job.folder import Loss
+from agent.records import Proposal, Run
 
 MAX_ATTEMPTS = 3  # at one seed, lost on machines that are still there
-MOST_MACHINES = 8  # that may go under one idea at one seed; beyond that it is given up, and not blamed
+MOST_MACHINES = 8  # that may go under one idea at one seed, or not begin it; then it is given up, and not blamed
 GONE = "its machine was gone"
 NONE_THERE = "nothing of it ran: no machine took it to its start"
+NOT_BEGUN = "nothing of it ran"
 REST_S = 60.0  # after MAX_ATTEMPTS in a row, twice as long after each further one
 MOST_REST_S = 1800.0
 
 
+def explained(loss: Loss) -> str:
+    """Why the idea is not blamed; empty: nothing is known to its excuse."""
+    if loss.machine:
+        return GONE if loss.ran else NONE_THERE
+    return "" if loss.ran else NOT_BEGUN
+
+
 def blamed(runs: Sequence[Run], seed: int) -> int:
-    """How often a run at this seed was lost for no reason that its machine explains."""
+    """How often a run at this seed was lost though it ran and its machine was still there."""
     return sum(run.seed == seed and run.state == "lost" and not run.set_aside for run in runs)
 
 
 def gone(runs: Sequence[Run], seed: int) -> int:
-    """How many machines were gone under runs at this seed."""
-    return sum(run.seed == seed and run.state == "lost" and run.set_aside == GONE for run in runs)
+    """How many machines were gone under runs at this seed, or were there and did not begin them."""
+    return sum(run.seed == seed and run.state == "lost" and run.set_aside in (GONE, NOT_BEGUN) for run in runs)
+
+
+def hopeless(runs: Sequence[Run], seed: int, head: Proposal) -> bool:
+    """Whether no further try of a head is made at this seed. Where nothing of the base begins, no idea will, and
+    somebody should hear of it soon."""
+    never = sum(run.seed == seed and run.state == "lost" and run.set_aside == NOT_BEGUN for run in runs)
+    if head.baseline_id is None:
+        return blamed(runs, seed) + never >= MAX_ATTEMPTS
+    return blamed(runs, seed) >= MAX_ATTEMPTS or never >= MOST_MACHINES
 
 
 def in_a_row(runs: Sequence[Run]) -> list[Run]:

@@ -192,7 +192,7 @@ def _report_in(setting: Setting, reads: Reads, head: Proposal, name: str, runs: 
         Wanted(head, "report", None, seed, attempt, index < held, rule.rung, (name,) if name else ())
         for index, seed in enumerate(seeds_of(setting, head.id, most + more))
         if (attempt := _attempt(runs, seed, out.again)) is not None
-        and not _hopeless(runs, seed)
+        and not losses.hopeless(runs, seed, head)
         and not losses.rests([run for run in runs if run.seed == seed])
     ]
 
@@ -204,14 +204,10 @@ def given_up(setting: Setting, reads: Reads, runs: list[Run], head: Proposal) ->
     """
     out = disturbed(setting, reads, head, runs)
     for seed in seeds_of(setting, head.id, setting.track.decision.report_seeds + len(out.passed)):
-        if _attempt(runs, seed, out.again) is not None and _hopeless(runs, seed):
-            return [run for run in runs if run.seed == seed and run.state == "lost" and not run.set_aside][-1]
+        if _attempt(runs, seed, out.again) is not None and losses.hopeless(runs, seed, head):
+            counted = ("", losses.NOT_BEGUN)
+            return [run for run in runs if run.seed == seed and run.state == "lost" and run.set_aside in counted][-1]
     return None
-
-
-def _hopeless(runs: list[Run], seed: int) -> bool:
-    """Lost as often as is tried. What a person cancelled does not count, nor do machines that were gone."""
-    return losses.blamed(runs, seed) >= losses.MAX_ATTEMPTS
 
 
 def _reports(setting: Setting, reads: Reads, head: Proposal, looks: Sequence[int]) -> int:
@@ -295,9 +291,8 @@ def yardstick(setting: Setting, reads: Reads, proposal: Proposal, rung: Rung) ->
     done = {run.id for run in runs if run.state == "done"}
     scored = reads.scored(setting.campaign.id, proposal_id=baseline_id, documents=False) if done else []
     found = next((one for one in scored if one.run.id in done and one.measurement.bpb is not None), None)
-    return Yardstick(
-        tuple(runs), found, found is None and (bool(done) or any(_hopeless(runs, run.seed) for run in runs))
-    )
+    hopeless = (losses.hopeless(runs, run.seed, reads.proposal(baseline_id)) for run in runs)
+    return Yardstick(tuple(runs), found, found is None and (bool(done) or any(hopeless)))
 
 
 def _of_baseline(setting: Setting, reads: Reads, proposal: Proposal, rung: Rung, measure: Yardstick) -> Wanted | None:

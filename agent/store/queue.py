@@ -87,6 +87,7 @@ class JobRow:
     outputs: dict[str, str]
     reason: str
     began: bool
+    machine: bool  # its worker was gone, or was told to stop
 
 
 class Laid(NamedTuple):
@@ -179,11 +180,12 @@ def expire(connection: Connection, most_takes: int = MOST_TAKES) -> int:
         values: dict[str, object] = {"state": "waiting", "worker_id": None, "slot": ""}
         if not again:
             times = f", the last of {token} that took it," if state == "taken" else ""
-            values = {"state": "lost", "reason": f"worker {name}{times} gave no more sign of life", "ended": now()}
+            reason = f"worker {name}{times} gave no more sign of life"
+            values = {"state": "lost", "reason": reason, "machine": 1, "ended": now()}
         connection.execute(update(jobs).where(_j.id == job_id).values(values))
     nowhere = select(workers.c.id).where(or_(workers.c.state == "gone", workers.c.refused != ""))
     stuck = update(jobs).where(_j.state == "waiting", _j.only.in_(nowhere))
-    connection.execute(stuck.values(state="lost", reason="the worker that it was for is gone", ended=now()))
+    connection.execute(stuck.values(state="lost", reason="the worker that it was for is gone", machine=1, ended=now()))
     # Nobody is waited for: a worker that gives a sign of life just now holds its own row, and is not gone.
     silent = select(workers.c.id).where(workers.c.state != "gone", workers.c.until <= clock.at(connection))
     for worker_id in connection.execute(silent.with_for_update(skip_locked=True)).scalars().all():
@@ -279,14 +281,15 @@ def finish(connection: Connection, held: Held, *, result: str, outputs: Mapping[
     return connection.execute(update(jobs).where(_ours(connection, held)).values(values)).rowcount == 1
 
 
-def lose(connection: Connection, held: Held, *, reason: str, seconds: float, began: bool) -> bool:
-    """The worker's machine failed: the run is lost, or waits for another worker if nothing had begun."""
+def lose(connection: Connection, held: Held, *, reason: str, seconds: float, began: bool, told: bool = False) -> bool:
+    """The worker's machine failed: the run is lost, or waits for another worker if nothing had begun. `told`: it was
+    told to stop."""
     mine = _ours(connection, held)
     if not began:
         back = update(jobs).where(mine, _j.state == "taken", _j.token < MOST_TAKES)
         if connection.execute(back.values(state="waiting", worker_id=None, slot="")).rowcount == 1:
             return True
-    values = {"state": "lost", "reason": reason, "seconds": seconds, "ended": now()}
+    values = {"state": "lost", "reason": reason, "seconds": seconds, "machine": int(told), "ended": now()}
     return connection.execute(update(jobs).where(mine).values(values)).rowcount == 1
 
 
@@ -317,4 +320,5 @@ def _job(row: RowMapping) -> JobRow:
         outputs=dict(row["outputs"]),
         reason=row["reason"],
         began=row["started"] is not None,
+        machine=bool(row["machine"]),
     )

@@ -206,7 +206,7 @@ class QueueRunner:
                 with self._store.read() as reads:
                     mirror.result(reads.connection, folder, row)
                 return "done"
-            lose(folder, Loss(row.began, row.seconds, row.reason))
+            lose(folder, Loss(row.began, row.seconds, row.reason, row.machine))
         except InfraError as error:
             lose(folder, Loss(True, row.seconds, str(error)))
         return "lost"
@@ -231,7 +231,7 @@ class QueueRunner:
             row = queue.look(reads.connection, [_run_id(folder)]).get(_run_id(folder))
         if row is None:
             return Loss(False, 0.0, "it was never laid out for a worker")
-        return Loss(row.began, min(row.seconds, order_of(folder).wall_s), row.reason)
+        return Loss(row.began, min(row.seconds, order_of(folder).wall_s), row.reason, row.machine)
 
     def sweep(self, jobs_root: Path) -> list[int]:
         """Workers end what they left behind themselves."""

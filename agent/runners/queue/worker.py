@@ -217,7 +217,8 @@ class Worker:
             self._lose(job.held, job.noted.run_id, str(error), 0.0, began=True)
             return
         if found.outcome == "cancelled" and not job.asked:
-            self._lose(job.held, job.noted.run_id, f"worker {self._me.name} was told to stop", found.slot_s, began=True)
+            words = f"worker {self._me.name} was told to stop"
+            self._lose(job.held, job.noted.run_id, words, found.slot_s, began=True, told=True)
             return
         self._send_logs(job)
         with self._store.share() as shared:
@@ -226,9 +227,9 @@ class Worker:
         words = found.outcome if taken else "came too late, so it was refused"
         self._say("ended" if taken else "refused", f"r{job.noted.run_id}: {words}", job.noted.run_id)
 
-    def _lose(self, lease: Held, run_id: int, reason: str, seconds: float, *, began: bool) -> None:
+    def _lose(self, lease: Held, run_id: int, reason: str, seconds: float, *, began: bool, told: bool = False) -> None:
         with self._store.share() as shared:
-            queue.lose(shared, lease, reason=f"on {self._me.name}: {reason}", seconds=seconds, began=began)
+            queue.lose(shared, lease, reason=f"on {self._me.name}: {reason}", seconds=seconds, began=began, told=told)
         self._say("lost", f"r{run_id}: lost: {reason}", run_id)
 
     def _send_logs(self, job: Job, most: int = MOST_PIECES) -> None:

@@ -83,6 +83,8 @@ def main(folder: str) -> int:
         here = Here(corpus(where), tuple(gpu.minor for gpu in gpus), env_of(gpus), tried(), taken_up=True)
         write_aside(paths.spec, spec_of(referring(order, where), here, paths.folder).to_json())
     except (WrongNode, proven.Failed, ValueError, OSError) as error:
+        if isinstance(error, WrongNode):
+            proven.refuse(Path(where.nodes), node(), proven.WRONG_S)
         print(f"lost: {error}", flush=True)
         shepherd.write_last(paths, paths.lost, json.dumps({"reason": f"{node()}: {error}"[:2000]}))
         return 1

@@ -35,6 +35,7 @@ _HELD = {
 }
 # The cluster ended it: whatever became of the run, it says nothing about the idea.
 TAKEN = {"CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE", "REVOKED"}
+AWAY = TAKEN - {"TIMEOUT"}  # and no run can have brought that about: one may hang its node until its time is over
 
 
 class Row(NamedTuple):

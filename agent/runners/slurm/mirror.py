@@ -115,11 +115,11 @@ class Mirror:
     def finish(self, result: JobResult) -> None:
         write_aside(self.paths.result, result.to_json())
 
-    def lose(self, reason: str, wall_s: float | None = None) -> None:
+    def lose(self, reason: str, wall_s: float | None = None, *, machine: bool = False) -> None:
         """`wall_s`: what it may have used; None: nobody knows which run it is."""
         ran = there(self.paths.started) or there(self.paths.heartbeat)
         used = 0.0 if wall_s is None else self.used(wall_s)
-        mirror.lose(self.folder, Loss(ran or wall_s is None, used, reason))
+        mirror.lose(self.folder, Loss(ran or wall_s is None, used, reason, machine))
 
     def doubt(self) -> None:
         """Nobody can say whether candidate code has run: then it has."""

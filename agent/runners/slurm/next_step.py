@@ -7,7 +7,7 @@ its arguments: who carries it out is `watch`.
 from typing import Literal, NamedTuple
 
 from agent.records import Outcome
-from agent.runners.slurm.commands import TAKEN, Row
+from agent.runners.slurm.commands import AWAY, TAKEN, Row
 from agent.runners.slurm.depot import Look
 
 STALE_S = 90.0  # without a sign of life: what Slurm has forgotten may still run
@@ -103,3 +103,10 @@ def is_lost(outcome: Outcome, known: Known) -> bool:
     row = known.row
     ended = row is not None and (row.state in TAKEN or row.stage in ("waiting", "held"))
     return outcome == "cancelled" or ended or "taken" in known.look.marks
+
+
+def taken_away(known: Known) -> bool:
+    """Whether the cluster says that the node was taken from the run, or failed under it."""
+    row, marks = known.row, known.look.marks
+    again = row is not None and row.stage in ("waiting", "held") and "started" in marks
+    return again or (row is not None and row.state in AWAY) or "taken" in marks

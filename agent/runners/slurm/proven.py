@@ -25,6 +25,7 @@ from sandbox.policy import Level, reaches
 
 FOLDER = "nodes"  # in the cluster's folder
 REFUSED_S = 86_400
+WRONG_S = 3600  # for one that is not what was asked for: perhaps it is the settings that are wrong, and will be mended
 MOST_NAMED = 5
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}")
 _REFUSED = re.compile(rf"({_NODE.pattern})@([0-9]{{1,12}})")
@@ -103,10 +104,13 @@ def fault(known: Known, minimum: Level) -> str:
     return ""
 
 
-def refuse(nodes: Path, node: str) -> None:
+def refuse(nodes: Path, node: str, seconds: int = REFUSED_S) -> None:
     """From now on Slurm is asked for others."""
-    until = int(time.time()) + REFUSED_S
+    if not _NODE.fullmatch(node):
+        return
+    until = int(time.time()) + seconds
     with contextlib.suppress(OSError):
+        nodes.mkdir(mode=0o700, exist_ok=True)
         (nodes / f"{node}@{until}").touch()
 
 

@@ -177,7 +177,8 @@ class Watch:
             self._finish(job, known)
         elif step.do == "lose":
             self._take_back(row)
-            self._lose(job, self._why(job, step.why, look), doubt=not look.there)
+            away = next_step.taken_away(known)
+            self._lose(job, self._why(job, step.why, look), doubt=not look.there, machine=away)
         elif step.do == "cancelled":
             job.mirror.cancelled(job.order.run_id, job.order.wall_s)
             self._end(job)
@@ -195,7 +196,7 @@ class Watch:
         if next_step.is_lost(result.outcome, known):
             state = "Slurm has forgotten it" if known.row is None else f"Slurm says {known.row.state}"
             why = f"the cluster ended it ({state}): {result.reason}"
-            self._lose(job, why, doubt=result.ran)
+            self._lose(job, why, doubt=result.ran, machine=next_step.taken_away(known))
             return
         job.mirror.finish(result)
         self._end(job)
@@ -221,11 +222,11 @@ class Watch:
         last = [line for line in said.splitlines() if line.strip()][-1:]
         return f"{words}; the job's output ends with: {last[0][:300]}" if last else words
 
-    def _lose(self, job: Held, why: str, *, doubt: bool = False) -> None:
-        """`doubt`: whether candidate code may have run though nothing here says so."""
+    def _lose(self, job: Held, why: str, *, doubt: bool = False, machine: bool = False) -> None:
+        """`doubt`: whether candidate code may have run though nothing here says so; `machine`: see `Loss`."""
         if doubt:
             job.mirror.doubt()
-        job.mirror.lose(why, job.order.wall_s)
+        job.mirror.lose(why, job.order.wall_s, machine=machine)
         self._end(job)
 
     def _end(self, job: Held) -> None:

@@ -52,6 +52,7 @@ jobs = Table(
     total("seconds"),  # of the slot that it used, by its last sign of life
     words("beat", 300_000),  # the shepherd's last heartbeat
     words("result"),
+    count("machine"),  # 1: it is lost because its worker was gone, or was told to stop
     Column("outputs", Json, nullable=False),  # files that came back, by what they are: their sha256
     words("reason", 2000),
     words("created"),

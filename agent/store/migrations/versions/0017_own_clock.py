@@ -1,4 +1,4 @@
-"""What a script says of its own clock, beside its steps."""
+"""What a script says of its own clock, beside its steps; and which jobs of workers their machine lost."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,7 +11,9 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("measurements", sa.Column("train_ms", sa.BigInteger(), nullable=True))
+    op.add_column("jobs", sa.Column("machine", sa.Integer(), nullable=False, server_default="0"))
 
 
 def downgrade() -> None:
+    op.drop_column("jobs", "machine")
     op.drop_column("measurements", "train_ms")
