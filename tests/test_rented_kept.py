@@ -15,6 +15,7 @@ from agent.runners.rented.ending import ENDING_S
 from agent.runners.rented.keeper import LOOK_S, STARTING_S
 from agent.runners.rented.runner import RentingRunner
 from agent.runners.runpod.pods import Pods
+from agent.runners.ssh import mirror
 from agent.store.schema import runs
 from tests.filling import add_measured
 from tests.renting import PRICE, not_written
@@ -225,3 +226,18 @@ def test_a_pod_that_shows_for_long_after_its_end_is_named(pool: Pool) -> None:
     with pytest.raises(InfraError, match=r"^m1: did not end yet; `agent machines reap` tries again$"):
         runner.close()
     assert (pool.stand.at - began).total_seconds() <= 2 * ENDING_S
+
+
+def test_a_run_is_not_lost_before_its_pod_is_looked_for(pool: Pool) -> None:
+    """The first question of a later controller comes before its slot has taken a step."""
+    first = pool.runner()
+    paths = pool.job(first)
+    first.step()
+    machine = first._keepers["runpod/0"].machine
+    assert machine is not None
+    name = machine.name
+    mirror.write(paths.folder, mirror.Placed(f"{name}/0", name, asked=1.0))  # so long ago that its time is over
+    later = pool.runner()
+    assert later.poll(paths.folder) == "starting" and later._keepers["runpod/0"].machine is not None
+    later._keepers["runpod/0"].end("it is gone")
+    assert later.poll(paths.folder) == "lost" and later.loss(paths.folder).machine

@@ -193,6 +193,8 @@ class RentingRunner:
         if (host := self._sent(folder)) is not None:
             for keeper in self._keepers.values():
                 keeper.adopt(folder, host)
+            if self._ssh.machines.named(host) is None and self._has(host):  # its keeper has yet to say where it is
+                return "running" if there(JobPaths(folder).heartbeat) else "starting"
             return self._ssh.poll(folder)
         waits = self._keepers.get(read_small(folder / SLOT) or "")
         if waits is None:
@@ -301,6 +303,10 @@ class RentingRunner:
         track = self._track.sized(gpus)
         kept_from = self._ssh.kept_from(track)
         return spot_check(self._desk.renter, self._desk.campaign_id, track, machine, far, kept_from)
+
+    def _has(self, host: str) -> bool:
+        """Whether a slot has a machine of this name."""
+        return any(one.machine is not None and one.machine.name == host for one in self._keepers.values())
 
     def _sent(self, folder: Path) -> str | None:
         """The machine that a job was handed to."""
