@@ -134,3 +134,15 @@ def test_no_money_and_no_such_volume(stand: StandIn, tmp_path: Path) -> None:
             storage.keep(on_volume(stand, store, volume="vol2"), campaign.id)
         assert money(on_volume(stand, store)) == (0.0, 0.0)
         storage.keep(renter(stand, store), campaign.id)  # none is named: nothing is asked
+
+
+@pytest.mark.parametrize("now", ["vol2", None])
+def test_what_the_settings_no_longer_name_is_settled_all_the_same(
+    stand: StandIn, tmp_path: Path, now: str | None
+) -> None:
+    with kept(stand, tmp_path) as (one, campaign):
+        stand.advance(20 * HOUR)
+        storage.end(one, [campaign.id], "over")
+        stand.advance(30 * HOUR)  # after a day the bill is believed, whatever it says
+        later = renter(stand, one.store) if now is None else on_volume(stand, one.store, volume=now)
+        assert storage.settle(later) == pytest.approx(20 * PER_HOUR, abs=1e-6)

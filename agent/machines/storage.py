@@ -61,8 +61,8 @@ class Stores(Protocol):
         """Raises UserError, InfraError."""
         ...
 
-    def charged(self, since: datetime) -> tuple[datetime, Sequence[Charged]]:
-        """The bill, and until when it is final. Raises InfraError."""
+    def charged(self, ids: Collection[str], since: datetime) -> tuple[datetime, Sequence[Charged]]:
+        """The bill of these volumes, whichever the settings name now, and until when it is final. Raises InfraError."""
         ...
 
 
@@ -116,7 +116,8 @@ def settle(renter: Renter) -> float:
         waiting = [one for one in book.unbilled(reads, _provider(renter), since) if one.backend == _backend(renter)]
     if not waiting:
         return 0.0
-    final, bill = renter.provider.charged(min(_at(one.created) for one in waiting))
+    volumes = {one.provider_id for one in waiting}
+    final, bill = renter.provider.charged(volumes, min(_at(one.created) for one in waiting))
     total = 0.0
     for one in waiting:
         if one.ended is None or (age := (final - _at(one.ended)).total_seconds()) < 0:

@@ -71,11 +71,10 @@ class Pods:
         usd = self.rules.volume_per_hour(volume.size, fast=volume.type == "HIGH_PERFORMANCE")
         return [Stored(volume.id, words, volume.dataCenter, usd)]
 
-    def charged(self, since: datetime) -> tuple[datetime, Sequence[Charged]]:
+    def charged(self, ids: Collection[str], since: datetime) -> tuple[datetime, Sequence[Charged]]:
         hour = self.clock().replace(minute=0, second=0, microsecond=0)
-        known = self.settings.volume
         start = since.replace(minute=0, second=0, microsecond=0)
-        bill = self.client.billed_volumes(start, self.clock(), known) if known is not None else []
+        bill = [record for one in sorted(ids) for record in self.client.billed_volumes(start, self.clock(), one)]
         found = [Charged(one.networkVolumeId, one.startTime, one.endTime, one.totalAmount) for one in bill]
         return hour - timedelta(seconds=self.rules.bill_s.value), found
 
