@@ -129,3 +129,27 @@ def test_what_took_the_node_away_is_not_held_against_the_idea() -> None:
     for state in ("FAILED", "TIMEOUT", "OUT_OF_MEMORY", "RUNNING"):
         assert not taken_away(known(row(state), STARTED))
     assert not taken_away(known(None, STARTED)) and not taken_away(known(row("PENDING", "JobHeldAdmin")))
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        *("QOSMaxWallDurationPerJobLimit", "AssocMaxWallDurationPerJobLimit", "QOSMaxCpuPerJobLimit"),
+        *("AssocMaxGRESPerJob", "QOSMaxGRESPerNode", "AssocMaxCpuMinutesPerJobLimit", "QOSMinGRES"),
+        *("AssocGrpGRESMinutes", "QOSGrpCPUMinutesLimit", "AssocGrpWallLimit"),
+    ],
+)
+def test_a_job_that_is_more_than_its_account_may_have_does_not_wait_for_ever(reason: str) -> None:
+    found = step(known(row("PENDING", reason)), SETTLE_S)
+    assert found.do == "lose" and f"{reason}, which is less than a run needs" in found.why
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        *("QOSMaxCpuPerUserLimit", "QOSMaxGRESPerUser", "AssocGrpGRES", "AssocGrpCpuLimit", "QOSMaxJobsPerUserLimit"),
+        *("AssocGrpGRESRunMinutes", "QOSGrpCPURunMinutesLimit", "MaxGRESPerAccount", "Resources", "Priority"),
+    ],
+)
+def test_a_job_whose_account_has_enough_others_waits(reason: str) -> None:
+    assert step(known(row("PENDING", reason)), SETTLE_S).do == "wait"

@@ -31,8 +31,12 @@ _KNOWN = _WAITING | _RUNNING | _ENDING | _OVER
 _HELD = {
     *("JobHeldAdmin", "JobHeldUser", "JobHoldMaxRequeue", "launch_failed_requeued_held", "BadConstraints"),
     *("DependencyNeverSatisfied", "PartitionTimeLimit", "AccountNotAllowed", "QOSNotAllowed", "InvalidAccount"),
-    *("InvalidQOS",),
+    *("InvalidQOS", "PartitionNodeLimit", "ReservationDeleted", "QOSUsageThreshold"),
 }
+# Limits of one job, and of a group's time in all. Those of what runs at once ("...Run..." of them too) come free again.
+_LIMITED = re.compile(
+    r"(Assoc|QOS)Max\w+Per(Job|Node)(Limit)?|QOSMin\w+|(Assoc|QOS)Grp(Wall(Limit)?|(?!\w+RunMin)\w+Minutes(Limit)?)"
+)
 # The cluster ended it: whatever became of the run, it says nothing about the idea.
 TAKEN = {"CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE", "REVOKED"}
 AWAY = TAKEN - {"TIMEOUT"}  # and no run can have brought that about: one may hang its node until its time is over
@@ -50,10 +54,16 @@ class Row(NamedTuple):
     @property
     def stage(self) -> Stage:
         if self.state in _WAITING:
-            return "held" if self.reason.replace(" ", "_") in _HELD or self.state.endswith("HOLD") else "waiting"
+            held = self.reason.replace(" ", "_") in _HELD or self.state.endswith("HOLD")
+            return "held" if held or self.limited else "waiting"
         if self.state in _RUNNING:
             return "running"
         return "ending" if self.state in _ENDING else "over"
+
+    @property
+    def limited(self) -> bool:
+        """Whether it is more than its account or its QOS may have."""
+        return _LIMITED.fullmatch(self.reason) is not None
 
     @property
     def nowhere(self) -> bool:

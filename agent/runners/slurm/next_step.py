@@ -67,7 +67,8 @@ def _in_queue(known: Known, settle_s: float) -> Step:
     if "lost.json" in known.look.marks:
         return Step("lose")
     if known.row.stage == "held":
-        return Step("lose", f"Slurm will not start it: {known.row.reason}")
+        more = ", which is less than a run needs: ask who runs the cluster" if known.row.limited else ""
+        return Step("lose", f"Slurm will not start it: {known.row.reason}{more}")
     if known.nowhere_s >= NOWHERE_S:
         return Step("lose", f"the node that it is for can't be used: {known.row.reason}")
     if "started" in known.look.marks and "paused.json" not in known.look.marks:
