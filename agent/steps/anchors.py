@@ -15,7 +15,7 @@ from agent.judge.leases import Reading
 from agent.judge.noise import Noise
 from agent.judge.verdict import Gain
 from agent.records import Proposal, Run
-from agent.runners import LATER, NEW, Leases, lease_of, pinned
+from agent.runners import LATER, NEW, Leases, lease_of, pinned, size_of
 from agent.setting import Setting, known
 from agent.steps.fresh import fresh
 from agent.steps.losses import MAX_ATTEMPTS
@@ -57,17 +57,34 @@ def due(setting: Setting, slots: Sequence[str], *, idle: bool = False) -> list[D
         runs = reads.runs(setting.campaign.id, purposes={"anchor"})
         shut = {one.lease for one in closed(setting, reads)}
         alone = _alone(setting, reads, idle=idle)
-        found: dict[str, Due | None] = {}
+        by_lease: dict[str, list[str]] = {}
         for slot in (*(() if idle else slots), *alone):
             lease = lease_of(setting.runner, slot)
-            if lease == LATER or lease in shut:
-                continue
-            key = slot if lease == NEW else lease
-            if key not in found:
-                mine = [run for run in runs if run.lease == lease != NEW]
-                of = _due_of(setting, reads, head, mine)
-                found[key] = None if of is None else Due(_item(setting, of, mine, slot), slot)
-    return [one for one in found.values() if one is not None]
+            if lease != LATER and lease not in shut and _fits(setting, slot):
+                by_lease.setdefault(slot if lease == NEW else lease, []).append(slot)
+        found = []
+        for lease, there in by_lease.items():
+            mine = [run for run in runs if run.lease == lease]
+            of = _due_of(setting, reads, head, mine)
+            if of is not None and (slot := _where(setting, of, mine, there)):
+                found.append(Due(_item(setting, of, mine, slot), slot))
+    return found
+
+
+def _fits(setting: Setting, slot: str) -> bool:
+    """Whether it has the GPUs of a deciding run."""
+    return size_of(setting.runner, slot) in (None, setting.track.gpus(setting.track.decision.rung))
+
+
+def _where(setting: Setting, of: Proposal, runs: Sequence[Run], there: Sequence[str]) -> str:
+    """A machine may have several slots, of different GPUs: what is timed again is timed on the same ones, and waits for
+    them (empty). `runs`: the lease's anchors; `there`: its free slots."""
+    first = next((run for run in runs if _good(run)), None)
+    if first is None or first.slot in there:
+        return there[0] if first is None else known(first.slot)
+    runner, slot = setting.runner, known(first.slot)
+    busy = of.id == first.proposal_id and slot in runner.slots and lease_of(runner, slot) == first.lease
+    return "" if busy else there[0]
 
 
 def usable(setting: Setting, slots: Sequence[str]) -> list[str]:

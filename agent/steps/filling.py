@@ -85,7 +85,7 @@ class Filling:
         first = anchors.due(setting, usable, idle=idle)
         rest = set(anchors.usable(setting, usable)) - {slot for _, slot in first}
         closed = set(names) - rest
-        placed = self._slots.place(items, agenda.runs.values(), closed)
+        placed = self._slots.place(items, agenda.runs.values(), closed, first)
         started, refused = self._start((*first, *placed))
         if not refused:
             return started, False

@@ -129,10 +129,16 @@ class Slots:
             if slot.name not in names and not any((slot.machine, gpu) in gpus for gpu in slot.gpus)
         ]
 
-    def place(self, items: Sequence[Wanted], under_way: Collection[Run], closed: Collection[str]) -> list[Starting]:
-        """Most urgent first. `closed`: slots on which nothing may start now."""
+    def place(
+        self,
+        items: Sequence[Wanted],
+        under_way: Collection[Run],
+        closed: Collection[str],
+        first: Iterable[tuple[Wanted, str]] = (),
+    ) -> list[Starting]:
+        """Most urgent first. `closed`: slots on which nothing may start now; `first`: what is placed already."""
         slots = [slot for slot in (self.all() if self._shared else self.free(under_way)) if slot.name not in closed]
-        busy = self._busy(under_way) if self._shared else []
+        busy = [*self._busy(under_way), *self._taken(first)] if self._shared else []
         classes = {slot.hardware_class for slot in slots}
         by_rung = {item.rung: {name: self.seconds(item.rung, name) for name in classes} for item in items}
         gpus = {rung: self._setting.track.gpus(rung) for rung in by_rung}
@@ -145,6 +151,10 @@ class Slots:
     def _busy(self, under_way: Collection[Run]) -> list[Busy]:
         left = self._left(under_way)
         return [Busy(self._under(run), seconds) for run, seconds in zip(under_way, left, strict=True)]
+
+    def _taken(self, placed: Iterable[tuple[Wanted, str]]) -> list[Busy]:
+        slots = [(item.rung, self.slot(name)) for item, name in placed]
+        return [Busy(slot, self.seconds(rung, slot.hardware_class)) for rung, slot in slots]
 
 
 def _slot(setting: Setting, name: str) -> Slot:
