@@ -231,6 +231,7 @@ def test_slots_and_level_are_those_of_workers_that_may_take_its_runs(store: Stor
     def said() -> tuple[set[str], int, str]:
         runner = working.runner(store, ahead=0)
         kinds = {runner.hardware_class(slot) for slot in runner.slots}
+        assert {runner.hardware_class(slot) for slot in runner.pinned(list).values()} == kinds
         return kinds, len(runner.slots), runner.level(None)  # type: ignore[arg-type]
 
     join("weak", "cpu/x", 3, "base")

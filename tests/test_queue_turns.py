@@ -171,7 +171,7 @@ def test_a_run_that_must_be_on_one_worker_is_lost_where_that_one_is_refused(
     first = day.mine[day.offer(BLOCK, slot)]
     with worker._store.share() as shared:
         other = workers.register(
-            shared, name="other", host="h", pid=2, hardware_class=BLOCK, slots=1, level="base", lease_s=60.0
+            shared, name="other", host="h", pid=2, hardware_class=BLOCK, slots=1, level="namespaces", lease_s=60.0
         )
         assert queue.waiting(shared, other, Wanted([BLOCK], [""], ["base"]), 9) == []
     assert runner.began_on(first) == ""

@@ -124,7 +124,7 @@ class QueueRunner:
         need = self._track.gpus(self._track.decision.rung)
         return {
             self._lease(worker.id): f"{self._name}/{self._word(kind)}.w{worker.id}"
-            for worker in self._fitting()
+            for worker in self._taking()
             for kind in worker.kinds
             if worker.state == "working" and fits(self._track, kind) and gpus_of(kind) in (0, need)
         }
