@@ -13,7 +13,7 @@ WIDTH = 108
 
 
 def words(found: Conformance) -> str:
-    width = max(len(one.name) for one in found.clauses)
+    width = max((len(one.name) for one in found.clauses), default=0)  # none where it was broken off at once
     rows = [f"{SIGNS[one.state]:<6}  {one.name:<{width}}  {one.asks}" for one in found.clauses]
     broken = [row for one in found.broken for row in _broken(one)]
     reasons = dict.fromkeys(one.seen for one in found.clauses if one.state == "untested")

@@ -86,7 +86,10 @@ def _packages() -> list[Check]:
 def _git(root: Path) -> Check:
     if shutil.which("git") is None:
         return Check("git", "bad", "not installed: apt-get install git")
-    said = subprocess.run(["git", "--version"], capture_output=True, text=True, check=False, timeout=30)
+    try:
+        said = subprocess.run(["git", "--version"], capture_output=True, text=True, check=False, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return Check("git", "bad", "`git --version` gives no answer")
     version = line(said.stdout, 60).removeprefix("git version ")
     numbers = [int(part) for part in version.split(".")[:2] if part.isdigit()]
     if numbers < [2, 31]:
