@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from agent.worktree import Repository
+from agent.worktree import Repository, patch_id
 
 SCRIPT = "import os\n\n" + "".join(f"line_{n} = {n}\n" for n in range(30))
 
@@ -63,7 +63,7 @@ def everything(repo: Repository) -> str:
     repo.move_trunk("night", head, None)
     sha = repo.commit_candidate("night", 1, head, {"train.py": SCRIPT + "x = 1\n"}, "One\n")
     diff = repo.diff(head, sha)
-    assert repo.patch_id(diff)
+    assert patch_id(diff)
     repo.export(sha, repo.root / ".caddie" / "out")
     repo.move_trunk("night", sha, head)
     back = repo.revert_commit(sha, head, "Revert\n")

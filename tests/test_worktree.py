@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import EditError, UserError
-from agent.worktree import Repository, message
+from agent.worktree import Repository, message, patch_id
 from tests.person import SCRIPT, git, make_repository, photograph
 
 
@@ -133,9 +133,11 @@ def test_patch_ids_follow_the_hunk_and_not_its_place(root: Path) -> None:
     one = repo.commit_candidate("night", 2, head, {"train.py": edited}, "2\n")
     two = repo.commit_candidate("night", 3, moved, {"train.py": "# one line more\n" + edited}, "3\n")
     other = repo.commit_candidate("night", 4, head, {"train.py": edited.replace("= 21", "= 22")}, "4\n")
-    ids = [repo.patch_id(repo.diff(f"{sha}^", sha)) for sha in (one, two, other)]
+    ids = [patch_id(repo.diff(f"{sha}^", sha)) for sha in (one, two, other)]
     assert ids[0] == ids[1] != ids[2]
-    assert repo.diff(head, head) == "" and repo.patch_id("") == ""
+    deeper = repo.commit_candidate("night", 5, head, {"train.py": edited.replace("line_20", "    line_20")}, "5\n")
+    assert patch_id(repo.diff(head, deeper)) != ids[0]  # an indentation says what belongs to what
+    assert repo.diff(head, head) == "" and patch_id("") == ""
 
 
 def test_dirty_sees_the_disk_and_the_index(root: Path) -> None:

@@ -162,7 +162,7 @@ def commit(
     text = worktree.message(proposal.title, proposal.hypothesis, trailers)
     sha = repo.commit_candidate(setting.campaign.name, proposal.id, known(head.commit), after, text)
     diff = repo.diff(known(head.commit), sha)
-    return Committed(sha, diff, repo.patch_id(diff), head, report)
+    return Committed(sha, diff, worktree.patch_id(diff), head, report)
 
 
 def _examine(setting: Setting, proposal: Proposal, before: Mapping[str, str], after: Mapping[str, str]) -> guard.Report:

@@ -106,10 +106,6 @@ class Repository:
     def diff(self, a: str, b: str, paths: Collection[str] = ()) -> str:
         return self._commands.raw("diff-tree", "-p", "-r", *_DIFF, a, b, "--", *paths).decode("utf-8", "replace")
 
-    def patch_id(self, diff: str) -> str:
-        """The same for the same hunks, wherever they stand; empty for an empty diff."""
-        return self._commands.text("patch-id", "--stable", stdin=diff.encode()).split(" ")[0]
-
     def trunk(self, campaign: str) -> str | None:
         found = self._commands.raw("rev-parse", "--verify", "--quiet", _branch(campaign), fine=(0, 1))
         return found.decode("ascii").strip() or None

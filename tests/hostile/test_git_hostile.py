@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import EditError, UserError
-from agent.worktree import Repository
+from agent.worktree import Repository, patch_id
 from agent.worktree.objects import safe
 from tests.person import SCRIPT, everything, git
 from tests.traps import ATTRIBUTES, POINTER, Trap, words
@@ -94,7 +94,7 @@ def test_what_a_candidate_may_edit_can_be_what_git_reads(trap: Trap) -> None:
     sha = repo.commit_candidate("night", 1, parent, hostile, "Hostile\n")
     assert repo.files(sha, list(hostile)) == hostile
     diff = repo.diff(parent, sha)
-    assert repo.patch_id(diff) and "+quoted" in diff
+    assert patch_id(diff) and "+quoted" in diff
     out = trap.tmp / "out"
     repo.export(sha, out)
     assert {path for path in hostile if (out / path).read_text() != hostile[path]} == set()
