@@ -45,6 +45,6 @@ def to_train_on(track: Track, root: Path, say: Say) -> Path:
     folder = corpus_folder(root, track.data.corpus)
     if track.data.corpus in ("docs", "synth"):
         prepare(track.data.corpus, folder, say=say)
-    elif lines := [line for line in hardware.missing(track, root) if "shards" in line]:
+    elif lines := hardware.missing_data(track, root):
         raise MissingError("\n".join(lines))
     return folder

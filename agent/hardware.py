@@ -72,7 +72,7 @@ def missing(track: Track, workspace: Path, *, gpus: bool = True) -> list[str]:
     """What keeps this track from running here, one sentence each; empty: nothing. Without `gpus`: from being run from
     here on other machines."""
     lacking = [*_missing_gpus(track), *_missing_elsewhere(track)] if gpus else []
-    return [*lacking, *_missing_data(track, workspace), *_missing_script(track, workspace)]
+    return [*lacking, *missing_data(track, workspace), *_missing_script(track, workspace)]
 
 
 def require(track: Track, workspace: Path, *, gpus: bool = True) -> None:
@@ -95,7 +95,8 @@ def _missing_gpus(track: Track) -> list[str]:
     ]
 
 
-def _missing_data(track: Track, workspace: Path) -> list[str]:
+def missing_data(track: Track, workspace: Path) -> list[str]:
+    """The same of its text alone."""
     if track.data.corpus != "fineweb":
         return []  # made on this machine by `agent start`
     folder, data = corpus_folder(workspace, track.data.corpus), track.data

@@ -231,7 +231,7 @@ def _range(picture: Picture) -> Range:
 
 def _frontier_title(picture: Picture) -> str:
     if not picture.steps:
-        return f"No score yet after {picture.runs} runs"
+        return f"No score {'of the base ' if picture.dots else ''}yet, after {picture.runs} runs"
     base, head = picture.steps[0], picture.steps[-1]
     if len(picture.lineage) < 2:
         return f"Nothing beats the base ({base.bpb:.4f} BPB) yet, after {picture.runs} runs"
