@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import delete
 
 from agent import budget
+from agent.job.folder import Loss
 from agent.judge.gates import MOST_STARVED
 from agent.judge.verdict import baseline_runs, level
 from agent.loop import Loop
@@ -105,13 +106,16 @@ def test_a_head_is_asked_again_with_each_further_run_of_its_own(root: Path, late
 
 
 class Losing(FakeRunner):
-    """Loses the runs of one seed."""
+    """Loses the runs of one seed, after they began."""
 
     seed = 0
 
     def submit(self, order: Order, folder: Path, slot: str) -> None:
         if order.seed != self.seed:
             super().submit(order, folder, slot)
+
+    def loss(self, folder: Path) -> Loss:
+        return replace(super().loss(folder), ran=True)
 
 
 @pytest.mark.parametrize("index", [1, 3])

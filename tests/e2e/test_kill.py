@@ -212,7 +212,7 @@ def person(setting: Setting) -> None:
         if idea.title in ("wider", "lower"):
             answer = review.approve if idea.title == "wider" else review.reject
             with setting.store.write() as tx:
-                answer(tx, [idea.id], "ann")
+                answer(tx, [idea], "ann")
 
 
 WIDER, RATE = world.idea("wider", ('"width": 4', '"width": 8')), world.idea("rate", ('"rate": 0.10', '"rate": 0.20'))
