@@ -143,8 +143,8 @@ def _give_up(setting: Setting, tx: Tx, run: Run, reason: str) -> None:
     elif losses.gone(series, run.seed) >= losses.MOST_MACHINES:
         words = (
             f"{losses.MOST_MACHINES} times its machine was gone or nothing of it ran, and nothing is known of the idea "
+            f"itself: {reason}"
         )
-        words += f"itself: {reason}"
         tx.move(run.proposal_id, "cancelled", words, run_id=run.id)
         budget.let_go(tx, run.proposal_id, "cancelled")
 
