@@ -2,7 +2,7 @@
 
 Takes a folder; gives bytes. Each folder in it is opened from the one that holds it, so that what is above may get
 another name meanwhile. What got another name between the list and the look is looked for again; whoever is faster than
-that, look after look, hides something.
+that, look after look, hides something. One look alone may find less than there is.
 """
 
 import math
@@ -16,6 +16,7 @@ DEEPEST = 64  # folders in one another: each is open while what is in it is look
 TRIES = 20  # to find all that one folder lists
 HIDDEN_AFTER = 4  # looks in a row that one thing was in no place
 File = tuple[int, int]  # device, inode
+A_FOLDER: File = (-1, -1)  # whichever: of folders in one another, it may be another's turn at each look
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -61,13 +62,13 @@ class _Look:
         device = os.fstat(fd).st_dev
         missed = set[File]()
         for _ in range(TRIES):
-            missed = {(device, inode) for inode in self._once(fd, device, depth)}
+            missed = set(self._once(fd, device, depth))
             if not missed:
                 return
         self.missed |= missed
 
-    def _once(self, fd: int, device: int, depth: int) -> Iterator[int]:
-        """Counts what was not counted yet; gives the numbers of what was not there any more under the name listed."""
+    def _once(self, fd: int, device: int, depth: int) -> Iterator[File]:
+        """Counts what was not counted yet; gives what was not there any more under the name listed."""
         with os.scandir(fd) as found:
             for entry in found:
                 if (device, entry.inode()) in self._seen:
@@ -83,7 +84,7 @@ class _Look:
                     else:
                         self._count(info)
                 except (FileNotFoundError, NotADirectoryError):
-                    yield entry.inode()
+                    yield A_FOLDER if entry.is_dir(follow_symlinks=False) else (device, entry.inode())
 
     def _count(self, info: os.stat_result) -> None:
         if (info.st_dev, info.st_ino) in self._seen:
