@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MAX_WAITING = 8
 BELIEVED = 30  # times the smallest gain that matters: whoever expects more comes no sooner for it
 LONGEST_TITLE = 200
+POLICY = "policy:"  # before its name, where a proposal says who approved it
 # Of the ideas that are not better, how many a trial lets through: it ends crashes and what is clearly worse.
 PASSED_ANYWAY = 0.5
 
@@ -47,10 +48,18 @@ def policy(review: Review, proposal: Proposal) -> Literal["approve", "ask"]:
 
 
 def room(review: Review, waiting: Collection[Proposal]) -> float:
-    """How many more ideas may be asked for: each of them may have to wait for a person, and at none planning pauses."""
+    """How many more ideas may be asked for: each of them may have to wait for a person, and at none planning pauses.
+
+    What a person approved may come back: a new head can change its hunks.
+    """
     if review == "none":
         return math.inf
-    return MAX_WAITING - sum(proposal.state in ("drafted", "awaiting_review") for proposal in waiting)
+    return MAX_WAITING - sum(map(_may_wait, waiting))
+
+
+def _may_wait(proposal: Proposal) -> bool:
+    by_person = proposal.state == "approved" and not proposal.reviewed_by.startswith(POLICY)
+    return by_person or proposal.state in ("drafted", "awaiting_review")
 
 
 def pending(reads: "Reads", campaign_id: int, run_s: float, track: Track) -> list[Pending]:

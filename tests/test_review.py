@@ -77,7 +77,9 @@ def test_the_queue_is_ranked_and_full_at_eight(store: Store, waiting: list[Propo
     assert queue[0].gain_per_hour == pytest.approx(0.05 * 0.5 * 100 / 4)
     seven = [waiting[0]] * 7
     for policy in ("all", "risky"):
-        assert review.room(policy, [*seven, replace(waiting[0], state="approved")]) == 1
+        approved = replace(waiting[0], state="approved", reviewed_by="policy:risky")
+        assert review.room(policy, [*seven, approved]) == 1
+        assert review.room(policy, [*seven, replace(approved, reviewed_by="somebody")]) == 0
         assert review.room(policy, [*seven, replace(waiting[0], state="drafted")]) == 0
         assert review.room(policy, [*seven, *waiting]) < 0
     assert review.room("none", seven) > 100

@@ -108,6 +108,16 @@ def test_eight_writers_at_once_lose_nothing(tmp_path: Path) -> None:
         assert [title.split()[-1] for title in titles] == [str(n + 1) for n in range(320)]
 
 
+def test_a_file_made_anew_by_hand_is_read_while_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    open_store(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as made:
+        made.execute("PRAGMA journal_mode = DELETE")
+    with contextlib.closing(open_store(path)) as store, store.write() as tx, store.read() as reads:
+        assert tx.connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert reads.campaigns() == []
+
+
 def test_settings_that_durability_rests_on(tmp_path: Path) -> None:
     with contextlib.closing(open_store(tmp_path / "runs.db")) as store:
         with store.write() as tx:

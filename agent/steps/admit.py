@@ -87,7 +87,7 @@ def _admitted(setting: Setting, proposal: Proposal) -> Proposal:
                 return tx.move(proposal.id, "approved", f"written by {writer}")
             return tx.move(proposal.id, "awaiting_review", f"written by {writer}, changed by the new head p{head.id}")
         if review.policy(setting.campaign.review, proposal) == "approve":
-            tx.update_proposal(proposal.id, reviewed_by=f"policy:{setting.campaign.review}")
+            tx.update_proposal(proposal.id, reviewed_by=f"{review.POLICY}{setting.campaign.review}")
             return tx.move(proposal.id, "approved")
         return tx.move(proposal.id, "awaiting_review", ", ".join(proposal.risk))
 
@@ -249,5 +249,5 @@ def still_approved(setting: Setting, tx: Tx, moved: Proposal, patch_id: str) -> 
         return True
     policy = setting.campaign.review
     approves = review.policy(policy, moved) == "approve"
-    tx.update_proposal(moved.id, reviewed_by=f"policy:{policy}" if approves else "")
+    tx.update_proposal(moved.id, reviewed_by=f"{review.POLICY}{policy}" if approves else "")
     return approves

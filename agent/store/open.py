@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -129,6 +129,8 @@ def open_store(where: Path | str, *, create: bool = True) -> Store:
         store = Store(url, path)
         try:
             _bring_up_to_date(store, path)
+            if not _is_wal(path):  # somebody made the file anew, by .recover or VACUUM INTO
+                _keep_wal(store._writer)
         except BaseException:
             store.close()
             raise
@@ -183,15 +185,24 @@ def _make(path: Path) -> None:
         with engine.begin() as connection:
             migrate.upgrade(connection)
             connection.exec_driver_sql(f"PRAGMA application_id = {migrate.APPLICATION_ID}")
-        engine.dispose()
-        raw = engine.raw_connection()
-        raw.cursor().execute("PRAGMA journal_mode = WAL")
-        raw.close()
+        _keep_wal(engine)
         engine.dispose()
         migrate.put_in_place(aside, path)
     finally:
         engine.dispose()
         aside.unlink(missing_ok=True)
+
+
+def _is_wal(path: Path) -> bool:
+    """By the file's own header: asking SQLite would take a connection."""
+    with path.open("rb") as file:
+        return file.read(20)[18:] == b"\x02\x02"
+
+
+def _keep_wal(engine: Engine) -> None:
+    """Readers wait for no writer from now on: the file remembers it."""
+    with contextlib.closing(engine.raw_connection()) as raw:
+        raw.cursor().execute("PRAGMA journal_mode = WAL")
 
 
 def _bring_up_to_date(store: Store, path: Path) -> None:
