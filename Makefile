@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --disable-pip-version-check --quiet
-PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -q
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE bash scripts/tests.sh $(BIN)/pytest -q
 
 .PHONY: start test check fast long walls clis clean
 
@@ -30,7 +30,7 @@ walls: $(VENV)/.tested                ## what hostile code can't do, tried behin
 
 clis: $(VENV)/.tested                ## the real agent CLIs, installed with npm, against a stand-in of their providers
 	bash scripts/agent-clis.sh $(VENV)/agent-clis
-	bash scripts/offline.sh $(BIN)/pytest -q -m clis
+	bash scripts/offline.sh bash scripts/tests.sh $(BIN)/pytest -q -m clis
 
 # pip comes last: where Debian lacks python3-venv there is a python already, and no pip.
 $(BIN)/pip:
