@@ -118,6 +118,26 @@ def test_a_file_made_anew_by_hand_is_read_while_it_is_written(tmp_path: Path) ->
         assert reads.campaigns() == []
 
 
+def test_what_another_process_leaves_behind_stays_in_use_by_who_opened_twice(tmp_path: Path) -> None:
+    """A process that closes any handle of the file loses its locks on it: the next to leave would take the log away."""
+    path = tmp_path / "runs.db"
+
+    def elsewhere(name: str) -> str:
+        script = "from agent.store import open_store\nfrom tests.filling import add_campaign\n"
+        script += f"store = open_store({str(path)!r})\nwith store.write() as tx: add_campaign(tx, {name!r})\n"
+        script += "with store.read() as reads: print([one.name for one in reads.campaigns()])\nstore.close()"
+        return subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+
+    with contextlib.closing(open_store(path)) as store:
+        with store.write() as tx:
+            add_campaign(tx, "first")
+        open_store(path).close()
+        elsewhere("second")
+        with store.write() as tx:
+            add_campaign(tx, "third")
+        assert elsewhere("fourth") == "['first', 'second', 'third', 'fourth']\n"
+
+
 def test_settings_that_durability_rests_on(tmp_path: Path) -> None:
     with contextlib.closing(open_store(tmp_path / "runs.db")) as store:
         with store.write() as tx:

@@ -129,8 +129,7 @@ def open_store(where: Path | str, *, create: bool = True) -> Store:
         store = Store(url, path)
         try:
             _bring_up_to_date(store, path)
-            if not _is_wal(path):  # somebody made the file anew, by .recover or VACUUM INTO
-                _keep_wal(store._writer)
+            _bring_wal_back(store)
         except BaseException:
             store.close()
             raise
@@ -193,10 +192,15 @@ def _make(path: Path) -> None:
         aside.unlink(missing_ok=True)
 
 
-def _is_wal(path: Path) -> bool:
-    """By the file's own header: asking SQLite would take a connection."""
-    with path.open("rb") as file:
-        return file.read(20)[18:] == b"\x02\x02"
+def _bring_wal_back(store: Store) -> None:
+    """Somebody may have made the file anew, by .recover or VACUUM INTO.
+
+    Its header would say so, too, but who closes a file loses all of the process' locks on it, SQLite's among them.
+    """
+    with store._reader.begin() as connection:
+        mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
+    if mode != "wal":
+        _keep_wal(store._writer)
 
 
 def _keep_wal(engine: Engine) -> None:
