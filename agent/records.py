@@ -208,6 +208,17 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Point:
+    """What a run's log says of one step; None: nothing. A candidate printed it, so nothing is decided by it."""
+
+    step: int
+    train_loss: float | None = None
+    train_ms: int | None = None  # by the script's own clock
+    val_loss: float | None = None
+    val_bpb: float | None = None
+
+
+@dataclass(frozen=True)
 class Finding:
     """Something the judge saw. `invalid` bars the run, `flag` asks for a person's eye, `note` informs."""
 

@@ -15,13 +15,16 @@ T = TypeVar("T")
 _LINE = re.compile(
     r"^(?:step[: ])?[ \t]{0,8}(\d{1,9})/(\d{1,9})\b([^\n]{0,200})", re.MULTILINE | re.IGNORECASE | re.ASCII
 )
-_LOSS = re.compile(
-    r"\b(\w{0,20}loss)\b:?[ \t]{0,8}([-+]?[a-z0-9.]{1,24}(?:(?<=e)[-+]\d{1,3})?)",
-    re.IGNORECASE | re.ASCII,  # else a dotless i is an i, and float() does not think so
-)
+_FIGURE = r":?[ \t]{0,8}([-+]?[a-z0-9.]{1,24}(?:(?<=e)[-+]\d{1,3})?)"
+_ANY_CASE = re.IGNORECASE | re.ASCII  # else a dotless i is an i, and float() does not think so
+_LOSS = re.compile(rf"\b(\w{{0,20}}loss)\b{_FIGURE}", _ANY_CASE)
+_BPB = re.compile(rf"\bval_bpb\b{_FIGURE}", _ANY_CASE)
 _CLOCK = re.compile(r"\btrain_time:(\d{1,12})ms\b", re.ASCII)
+# train_time:9876ms   train_time: 1.2m   t:9876ms
+_AT = re.compile(r"\b(?:train_time|t):[ \t]{0,8}(\d{1,12}(?:\.\d{1,3})?)(ms|s|m)\b", re.ASCII)
+_UNITS = {"ms": 1, "s": 1000, "m": 60_000}
 # step 00123 (12.3%) | loss: 2.345678 | ...   one over the other, parted by carriage returns
-_PART = re.compile(r"(?:^|[\r\n])step \d{1,9} \(([0-9.]{1,8})%\) {0,4}\|? {0,4}loss:? {0,4}([0-9.]{1,12})")
+_PART = re.compile(r"(?:^|[\r\n])step (\d{1,9}) \(([0-9.]{1,8})%\) {0,4}\|? {0,4}loss:? {0,4}([0-9.]{1,12})")
 _OFFICIAL = re.compile(r"(?:step:)?(\d{1,12})/\d{1,12} .{0,200}loss")
 
 
@@ -35,6 +38,16 @@ class StepLine(NamedTuple):
         """As it is printed; the first of these names (`train_loss`), or of any. It need not be a number."""
         found = ((one[1].lower(), one[2]) for one in _LOSS.finditer(self.said))
         return next((text for name, text in found if not names or name in names), None)
+
+    def bpb(self) -> str | None:
+        """Of the validation text, as it is printed; it need not be a number."""
+        found = _BPB.search(self.said)
+        return None if found is None else found[1]
+
+    def clock_ms(self) -> int | None:
+        """How long the script has trained by its own clock."""
+        found = _AT.search(self.said)
+        return None if found is None else round(float(found[1]) * _UNITS[found[2]])
 
 
 def read(text: str) -> list[StepLine]:
@@ -51,8 +64,14 @@ def trained_s(text: str) -> float | None:
 def part(text: str) -> tuple[float, float | None] | None:
     """How far a script is that counts percent of its time, from 0 to 1, and its loss there."""
     said = _PART.findall(text)
-    percent = finite(said[-1][0]) if said else None
-    return None if percent is None else (min(percent / 100, 1.0), finite(said[-1][1]))
+    percent = finite(said[-1][1]) if said else None
+    return None if percent is None else (min(percent / 100, 1.0), finite(said[-1][2]))
+
+
+def of_part(line: str) -> tuple[int, float | None] | None:
+    """The step and the loss of a line of such a script."""
+    found = _PART.match(line)
+    return None if found is None else (int(found[1]), finite(found[3]))
 
 
 def official(line: str) -> int | None:

@@ -42,6 +42,7 @@ def test_datasette_shows_every_table_and_view_with_labels(path: Path) -> None:
                 "job_logs",
                 "jobs",
                 "machines",
+                "points",
                 "tips",
                 "workers",
                 "audits",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from agent.records import Event
 from agent.report.status import head_bpb
-from agent.store import Reads, rescores
+from agent.store import Reads, curves, rescores
 from agent.store.query import Table
 from agent.words import line, plain, table
 
@@ -49,12 +49,13 @@ def run(reads: Reads, run_id: int) -> Row:
         audit = _fields(found.audit) if found.audit is not None else None
         shown = {k: v for k, v in _fields(found).items() if k not in ("doc_nats", "hidden_nats")}
         row["measurement"] = shown | {"audit": audit}
+    row["curve"] = [vars(point) for point in curves.of_run(reads, run_id)]
     return row
 
 
 def run_words(row: Row) -> str:
-    measured, again = row["measurement"], row["rescore"]
-    lines = _pairs({key: value for key, value in row.items() if key not in ("measurement", "rescore")})
+    measured, again, curve = row["measurement"], row["rescore"], row["curve"]
+    lines = _pairs({key: value for key, value in row.items() if key not in ("measurement", "rescore", "curve")})
     if isinstance(measured, dict):
         findings, audit = measured.pop("findings", ()), measured.pop("audit", None)
         lines += ["measured:", *("  " + text for text in _pairs(measured))]
@@ -63,7 +64,18 @@ def run_words(row: Row) -> str:
         lines += [f"  finding {f.severity}: {f.rule}: {plain(f.text)}" for f in findings]
     if isinstance(again, dict):
         lines.append(f"scored once more: {plain(str(again['words']))}")
+    if isinstance(curve, list) and curve:
+        lines.append(f"curve: {curve_words(curve)}")
     return "\n".join(lines)
+
+
+def curve_words(curve: Sequence[Row]) -> str:
+    """Where it began and where it ended, as the script printed it."""
+    parts = [f"{len(curve)} points, step {curve[0]['step']} to {curve[-1]['step']}"]
+    for name, label in (("train_loss", "train loss"), ("val_loss", "validation loss"), ("val_bpb", "validation BPB")):
+        if said := [point[name] for point in curve if point[name] is not None]:
+            parts.append(f"{label} {said[0]:g}" + (f" to {said[-1]:g}" if len(said) > 1 else ""))
+    return "; ".join(parts) + " (--json gives them)"
 
 
 def audit_words(audit: Row) -> str:

@@ -1,4 +1,4 @@
-"""runner -> judge: takes what finished, measures it, settles what it cost."""
+"""runner -> judge: takes what finished, measures it, keeps its loss curve, settles what it cost."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import NamedTuple
 from agent import budget
 from agent.errors import InfraError
 from agent.job.folder import JobPaths, JobResult
+from agent.judge import curve
 from agent.judge.beside.clocks import clocked
 from agent.judge.beside.hidden import watched
 from agent.judge.measure import measure
@@ -16,7 +17,7 @@ from agent.runners import LATER, NEW, began_on, ended, lease_of
 from agent.setting import Setting, known
 from agent.steps import losses, rescore
 from agent.steps.launch import full_disk, reserved_s, submit
-from agent.store import Tx
+from agent.store import Tx, curves
 from agent.store.rows import now
 
 ROUNDING_S = 0.01
@@ -80,6 +81,7 @@ def _finish(setting: Setting, run: Run) -> Ended:
         beside = watched(reads, run, measurement, setting.track.decision.min_gain)
         measurement = clocked(reads, setting.track, run, beside, setting.job)
     lease = _lease(setting, run, handed)
+    points = curve.of(job.train_log)
     with setting.store.write() as tx:
         proposal = tx.proposal(run.proposal_id)
         measurement = signs.flagged(measurement, proposal.risk)
@@ -92,6 +94,7 @@ def _finish(setting: Setting, run: Run) -> Ended:
             ended=now(),
             lease=lease,
         )
+        curves.add(tx, run.id, points)
         if run.purpose == "rescore":  # no score of its own: it would count twice
             rescore.compared(setting, tx, run, result, measurement)
         else:
@@ -120,10 +123,13 @@ def _lose(setting: Setting, run: Run, state: RunState, reason: str, slot_s: floa
     """A lost machine costs the idea nothing; only after too many losses is it given up, and blamed for those alone that
     nothing explains (`set_aside` empty).
 
-    What it used is settled; where nobody knows (`slot_s` None), all that was reserved.
+    What it used is settled; where nobody knows (`slot_s` None), all that was reserved. Its curve is kept as far as it
+    got.
     """
+    points = curve.of(JobPaths(setting.job(run.id)).train_log)
     with setting.store.write() as tx:
         tx.update_run(run.id, state=state, reason=reason, set_aside=set_aside, ended=now())
+        curves.add(tx, run.id, points)
         reserved = reserved_s(setting, tx, run)
         slot_s = _settle(setting, tx, run, reserved if slot_s is None else min(slot_s, reserved))
         proposal = tx.proposal(run.proposal_id)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SCRIPTS = Path(__file__).parent / "migrations"
 # The newest version; a constant, so that opening an up-to-date database needs no Alembic.
-HEAD = "0017"
+HEAD = "0018"
 # In the header of the file, for `file runs.db` and for telling our databases from others: "Cadd".
 APPLICATION_ID = 0x43616464
 

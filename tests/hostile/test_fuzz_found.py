@@ -20,6 +20,7 @@ from agent.context.fence import fence
 from agent.errors import InfraError
 from agent.job.folder import FOREVER_S, MOST_BEAT, Heartbeat, JobResult, PhaseResult, strict_heartbeat
 from agent.job.reading import MOST, read_ends
+from agent.judge import curve as kept_curve
 from agent.judge import lines, logs, protocol, sizes
 from agent.judge.measure import measure
 from agent.judge.task import Measured, no_score
@@ -76,6 +77,7 @@ def test_the_largest_logs_are_read_in_bounded_time_and_memory(tmp_path: Path, gi
         "report": lambda: logs.reported(text[: 5 << 18]),
         "printed": lambda: lines.printed_source(read_ends(log, 1 << 18, 1 << 21)),
         "curve": lambda: curve.losses(text),
+        "kept": lambda: kept_curve.of(log),
         "progress": lambda: (last_step(text[:8192]), step_lines.part(text[:8192])),
         "inert": lambda: early_losses(log),
         "shown": lambda: words.plain(text[:200_000], limit=200_000),

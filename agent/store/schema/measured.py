@@ -1,6 +1,6 @@
-"""Tables of what runs are worth: what was measured, the judge's findings, scores and verdicts.
+"""Tables of what runs are worth: what was measured, their curves, the judge's findings, scores and verdicts.
 
-Gives one `Table` each; agent/store/measured.py and agent/store/standing.py write them.
+Gives one `Table` each; agent/store/measured.py, curves.py and standing.py write them.
 """
 
 from sqlalchemy import (
@@ -116,6 +116,19 @@ audits = Table(
     Column("wall_s", Double, nullable=False),
     Column("start_s", Double, nullable=False),
     Index(None, "run_id"),
+)
+
+# What a run's log said of each step. By the run alone, without an index beside it: most rows of all are here.
+points = Table(
+    "points",
+    metadata,
+    Column("run_id", Integer, ForeignKey("runs.id"), primary_key=True, autoincrement=False),
+    Column("step", Integer, primary_key=True, autoincrement=False),
+    Column("train_loss", Double),
+    Column("train_ms", BigInteger),  # by the script's own clock
+    Column("val_loss", Double),
+    Column("val_bpb", Double),
+    sqlite_with_rowid=False,
 )
 
 # What an idea was accepted by, scored once more on a lease that did not train it; or why it was not.
