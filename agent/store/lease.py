@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, RowMapping, delete, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select, update
 
 from agent.errors import BusyError, StoreError
 from agent.store.clock import moment
@@ -28,6 +28,7 @@ HEARTBEAT_S = 3.0
 STALE_S = 15.0
 HUNG = 4  # times as long for a process that can be seen to be there
 _c = controllers.c
+_TOKEN = select(_c.token).where(_c.campaign == bindparam("name"))  # asked by every write
 
 
 class Lease:
@@ -45,7 +46,7 @@ class Lease:
 
     def fence(self, connection: Connection) -> None:
         """As `check`, but by what the table says inside the transaction that asks."""
-        token = connection.execute(select(_c.token).where(_c.campaign == self.campaign)).scalar()
+        token = connection.execute(_TOKEN, {"name": self.campaign}).scalar()
         if token != self.token:
             self.lost.set()
         self.check()
