@@ -10,7 +10,7 @@ stream of small runs does not starve a large one, and what waits for it is used 
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -69,12 +69,12 @@ class Plan(NamedTuple):
     """Slots that are kept free for jobs, until they are."""
 
 
-def place(jobs: Sequence[Job], slots: Sequence[Slot], busy: Sequence[Busy]) -> list[Placement]:
-    """`slots`: all of them, those of `busy` too."""
+def place(jobs: Iterable[Job], slots: Sequence[Slot], busy: Sequence[Busy]) -> list[Placement]:
+    """`slots`: all of them, those of `busy` too. No job is asked for once no slot is free."""
     return plan(jobs, slots, busy).placed
 
 
-def plan(jobs: Sequence[Job], slots: Sequence[Slot], busy: Sequence[Busy]) -> Plan:
+def plan(jobs: Iterable[Job], slots: Sequence[Slot], busy: Sequence[Busy]) -> Plan:
     """The same, with what is kept for those that could not be placed."""
     return _Placing(slots, busy).place(jobs)
 
@@ -95,7 +95,7 @@ class _Placing:
         self._bound: dict[int, str] = {}  # the class of a test
         self._full: set[tuple[int, tuple[str, ...]]] = set()  # of which no slot is free
 
-    def place(self, jobs: Sequence[Job]) -> Plan:
+    def place(self, jobs: Iterable[Job]) -> Plan:
         found, kept = list[Placement](), list[Placement]()
         for number, job in enumerate(jobs):
             if not any(self._free.values()):
@@ -116,8 +116,9 @@ class _Placing:
         fitting = [slot for slot in free if not classes or slot.hardware_class in classes]
         if not fitting:
             self._full.add((job.gpus, classes))
-        in_time = [slot for slot in fitting if self._ends_in_time(slot, job)]
-        return min(in_time, key=lambda slot: self._rank(slot, job), default=None)
+        if self._reserved:
+            fitting = [slot for slot in fitting if self._ends_in_time(slot, job)]
+        return min(fitting, key=lambda slot: self._rank(slot, job), default=None)
 
     def _classes(self, job: Job) -> tuple[str, ...]:
         bound = self._bound.get(job.test) if job.test is not None and not job.classes else None

@@ -71,20 +71,19 @@ class Filling:
     def _fill(self) -> tuple[int, bool]:
         """How many started, and whether for want of money nothing runs, or will soon."""
         setting, agenda = self._setting, self._agenda
-        free = self._slots.free(agenda.runs.values())
+        free = self._slots.free_names(agenda.runs.values())
         if not free:
             return 0, False
-        if scored := self._rescore([slot.name for slot in free]):
+        if scored := self._rescore(free):
             return scored, False
         items = [item for item in self.wanted() if not begins(item) or self._conforming.may_run(item.proposal)]
         idle = not items
         if (idle and not anchors.asked_for(setting)) or full_disk(setting) is not None:
             return 0, False
-        names = [slot.name for slot in free]
-        usable = self._crowd.free(names)
+        usable = self._crowd.free(free)
         first = anchors.due(setting, usable, idle=idle)
         rest = set(anchors.usable(setting, usable)) - {slot for _, slot in first}
-        closed = set(names) - rest
+        closed = set(free) - rest
         placed = self._slots.place(items, agenda.runs.values(), closed, first)
         started, refused = self._start((*first, *placed))
         if not refused:

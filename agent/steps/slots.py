@@ -77,7 +77,7 @@ class Slots:
     def ahead(self, under_way: Collection[Run]) -> "Ahead":
         """When slots will want another idea."""
         rung = self._setting.track.decision.rung
-        free = len(self.free(under_way))
+        free = len(self.free_names(under_way))
         left = self._left(under_way)
         took = [seconds for (name, _), seconds in self._took.items() if name == rung]
         return Ahead([0.0] * free + left, min(took, default=self.seconds(rung, "")))
@@ -118,16 +118,17 @@ class Slots:
 
     def free(self, under_way: Iterable[Run]) -> list[Slot]:
         """Those on which no run is, and none on their GPUs."""
+        return [self.slot(name) for name in self.free_names(under_way)]
+
+    def free_names(self, under_way: Iterable[Run]) -> list[str]:
+        """The same, where nobody has to know what they cost."""
         names = {run.slot for run in under_way}
+        found = [name for name in self._setting.runner.slots if name not in names]
         if not self._shared:
-            return [self.slot(name) for name in self._setting.runner.slots if name not in names]
-        busy = [self._under(run) for run in under_way]
-        gpus = {(slot.machine, gpu) for slot in busy for gpu in slot.gpus}
-        return [
-            slot
-            for slot in self.all()
-            if slot.name not in names and not any((slot.machine, gpu) in gpus for gpu in slot.gpus)
-        ]
+            return found
+        busy = {(slot.machine, gpu) for slot in map(self._under, under_way) for gpu in slot.gpus}
+        idle = [slot for slot in map(self.slot, found) if busy.isdisjoint((slot.machine, gpu) for gpu in slot.gpus)]
+        return [slot.name for slot in idle]
 
     def place(
         self,
@@ -140,12 +141,12 @@ class Slots:
         slots = [slot for slot in (self.all() if self._shared else self.free(under_way)) if slot.name not in closed]
         busy = [*self._busy(under_way), *self._taken(first)] if self._shared else []
         classes = {slot.hardware_class for slot in slots}
-        by_rung = {item.rung: {name: self.seconds(item.rung, name) for name in classes} for item in items}
+        by_rung = {rung: {name: self.seconds(rung, name) for name in classes} for rung in {item.rung for item in items}}
         gpus = {rung: self._setting.track.gpus(rung) for rung in by_rung}
-        jobs = [
+        jobs = (  # hundreds may wait for one slot
             Job(gpus[item.rung], item.classes, by_rung[item.rung], None if item.classes else item.proposal.id)
             for item in items
-        ]
+        )
         return [Starting(items[one.job], one.slot) for one in place(jobs, slots, busy)]
 
     def _busy(self, under_way: Collection[Run]) -> list[Busy]:
