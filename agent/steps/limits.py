@@ -72,14 +72,18 @@ def least_idea(setting: Setting, reads: Reads) -> Amount:
 
     With less left no idea could be accepted any more, so none is begun.
     """
-    further = least_yes(setting, reads)
-    screening_s = worst_run(setting, reads).gpu_s / setting.track.limits.headroom
-    return replace(further, gpu_s=further.gpu_s + screening_s)
+    worst = worst_run(setting, reads)
+    further = _yes(setting, worst)
+    return replace(further, gpu_s=further.gpu_s + worst.gpu_s / setting.track.limits.headroom)
 
 
 def least_yes(setting: Setting, reads: Reads) -> Amount:
     """One more seed of an idea, and the fresh runs of the head that it may be then, at worst."""
-    return worst_run(setting, reads).times(1 + setting.track.decision.report_seeds)
+    return _yes(setting, worst_run(setting, reads))
+
+
+def _yes(setting: Setting, worst: Amount) -> Amount:
+    return worst.times(1 + setting.track.decision.report_seeds)
 
 
 def affordable(balance: Balance, gpu_s: float) -> bool:
