@@ -6,7 +6,9 @@ it.
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from types import UnionType
 from typing import Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -77,9 +79,15 @@ def _value(kind: object, raw: object, where: str):  # type: ignore[no-untyped-de
 def _record(kind: type, raw: object, where: str):  # type: ignore[no-untyped-def]
     if not isinstance(raw, dict):
         raise ValueError(f"{where}: expected an object")
-    hints = get_type_hints(kind)
-    names = {item.name for item in fields(kind)}
-    needed = {item.name for item in fields(kind) if item.default is MISSING and item.default_factory is MISSING}
-    if odd := (raw.keys() - names) | (needed - raw.keys()):
+    types, needed = _fields(kind)
+    if odd := (raw.keys() - types.keys()) | (needed - raw.keys()):
         raise ValueError(f"{where}: missing or unknown: {', '.join(sorted(map(str, odd)))}")
-    return kind(**{name: _value(hints[name], raw[name], f"{where}.{name}") for name in raw})
+    return kind(**{name: _value(types[name], raw[name], f"{where}.{name}") for name in raw})
+
+
+@cache
+def _fields(kind: type) -> tuple[Mapping[str, object], frozenset[str]]:
+    """The type of each, and which of them have to be there. To find that out takes longer than to read a record."""
+    hints = get_type_hints(kind)
+    needed = [item.name for item in fields(kind) if item.default is MISSING and item.default_factory is MISSING]
+    return {item.name: hints[item.name] for item in fields(kind)}, frozenset(needed)
