@@ -3,19 +3,21 @@
 Takes `Reads` and ids of proposals; gives configurations.
 """
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from agent.store.reads import Reads
 from agent.store.schema import proposals
 from agent.store.selects import TRIED
 
+_BETWEEN = select(proposals.c.knobs).where(
+    proposals.c.campaign_id == bindparam("campaign_id"),
+    proposals.c.id > bindparam("after"),
+    proposals.c.id < bindparam("before"),
+    TRIED,
+)
+
 
 def configurations(reads: Reads, campaign_id: int, *, after: int, before: int) -> list[dict[str, str | int | float]]:
     """Of the proposals between these two ids, those given up for want of means, and without a score, aside."""
-    query = select(proposals.c.knobs).where(
-        proposals.c.campaign_id == campaign_id,
-        proposals.c.id > after,
-        proposals.c.id < before,
-        TRIED,
-    )
-    return list(reads.connection.execute(query).scalars())
+    values = {"campaign_id": campaign_id, "after": after, "before": before}
+    return list(reads.connection.execute(_BETWEEN, values).scalars())
