@@ -113,9 +113,9 @@ class Asking:
             waiting = [] if campaign.review == "none" else reads.proposals(campaign.id, WAITING)
             wanted = min(deep - ready, review.room(campaign.review, waiting))
             missing = int(wanted) - len(self._asked)
-            made = reads.count_proposals(campaign.id) - 1 if missing > 0 else 0
-            for planner in self._with_room(reads, missing, made):
-                self._start(reads, planner)
+            made = reads.count_proposals(campaign.id) if missing > 0 else 0
+            for planner in self._with_room(reads, missing, made - 1):
+                self._start(reads, planner, made + len(self._asked))
         if missing > 0 and not self._told and self._idle():
             self._told = True
             self._note("planner", f"waits for ideas of clients; {clients.HOW}")
@@ -219,8 +219,7 @@ class Asking:
             and under_way.count(planner) < planner.parallel
         }
 
-    def _start(self, reads: Reads, planner: Planner) -> None:
-        n = reads.count_proposals(self._setting.campaign.id) + len(self._asked)
+    def _start(self, reads: Reads, planner: Planner, n: int) -> None:
         asked = sum(one.planner is planner for one in self._asked)
         request = make_request(self._setting, reads, planner, n, asked)
         request = replace(request, forgotten=self._forgotten.before(reads, request.trials[0].proposal_id))
