@@ -36,7 +36,7 @@ _SUMS = (
 )
 _ENTRY = select(ledger).where(ledger.c.id == bindparam("entry_id"))
 _OF_RUN = (
-    select(ledger.c.id)
+    select(ledger)
     .where(ledger.c.run_id == bindparam("run_id"), ledger.c.state == "reserved")
     .order_by(ledger.c.id.desc())
     .limit(1)
@@ -111,12 +111,15 @@ def resize(tx: Tx, entry_id: int, amount: Amount) -> None:
 
 def settle(tx: Tx, entry_id: int, amount: Amount) -> None:
     """What it really cost. More than was reserved is an error: then the limit was no limit."""
-    found = _open(tx, entry_id)
-    if found.what == "hold":
-        raise ValueError(f"entry {entry_id} is a hold: draw from it, or release it")
-    spent = _part(found, _grained(amount), "spent")
-    _close(tx, entry_id, {"state": "settled", **rows.amount_columns(spent, "settled")})
-    _add(tx, found.campaign_id, _minus(found.reserved), spent)
+    _settle(tx, _open(tx, entry_id), amount)
+
+
+def settle_run(tx: Tx, run_id: int, amount: Amount) -> None:
+    """The same of what is set aside for a run."""
+    found = entry_of_run(tx, run_id)
+    if found is None:
+        raise ValueError(f"nothing is set aside for r{run_id}")
+    _settle(tx, found, amount)
 
 
 def settle_beyond(tx: Tx, entry_id: int, amount: Amount) -> None:
@@ -177,9 +180,10 @@ def entry(reads: Reads, entry_id: int) -> Entry:
     return _entry(reads.connection.execute(_ENTRY, {"entry_id": entry_id}).mappings().one())
 
 
-def entry_of_run(tx: Reads, run_id: int) -> int | None:
+def entry_of_run(tx: Reads, run_id: int) -> Entry | None:
     """The run's reservation that is not settled or released yet."""
-    return tx.connection.execute(_OF_RUN, {"run_id": run_id}).scalar_one_or_none()
+    row = tx.connection.execute(_OF_RUN, {"run_id": run_id}).mappings().one_or_none()
+    return None if row is None else _entry(row)
 
 
 def holds(tx: Reads, proposal_id: int) -> list[Entry]:
@@ -269,6 +273,14 @@ def _add(tx: Tx, campaign_id: int, reserved: Amount, settled: Amount = _NOTHING)
 
 def _insert(tx: Tx, values: Mapping[str, object]) -> int:
     return statements.add(tx.connection, ledger, values)
+
+
+def _settle(tx: Tx, found: Entry, amount: Amount) -> None:
+    if found.what == "hold":
+        raise ValueError(f"entry {found.id} is a hold: draw from it, or release it")
+    spent = _part(found, _grained(amount), "spent")
+    _close(tx, found.id, {"state": "settled", **rows.amount_columns(spent, "settled")})
+    _add(tx, found.campaign_id, _minus(found.reserved), spent)
 
 
 def _close(tx: Tx, entry_id: int, values: dict[str, object]) -> None:

@@ -76,7 +76,7 @@ def test_a_hold_is_drawn_without_asking_the_cap_again(store: Store, campaign: Ca
         with pytest.raises(BudgetExceeded):
             budget.reserve(tx, campaign.id, Amount(1.0), "run")
         drawn = [budget.draw(tx, hold, Amount(worst), run.id) for _ in range(7)]  # 7 x 100.1 is not 700.7
-        assert budget.entry_of_run(tx, run.id) == drawn[-1]
+        assert budget.entry_of_run(tx, run.id) == budget.entry(tx, drawn[-1])
         assert [e.id for e in budget.holds(tx, base.id)] == [hold]
         assert budget.entry(tx, drawn[0]).hold_id == hold and budget.entry(tx, drawn[0]).proposal_id == base.id
         with pytest.raises(ValueError, match="left"):
@@ -85,8 +85,9 @@ def test_a_hold_is_drawn_without_asking_the_cap_again(store: Store, campaign: Ca
             budget.draw(tx, rest, Amount(0.1), run.id)
         with pytest.raises(ValueError, match="is a hold"):
             budget.settle(tx, hold, Amount())
-        budget.settle(tx, drawn[-1], Amount(50.0))
-        assert budget.entry_of_run(tx, run.id) == drawn[-2]
+        budget.settle_run(tx, run.id, Amount(50.0))
+        assert budget.entry(tx, drawn[-1]).settled == Amount(50.0)
+        assert budget.entry_of_run(tx, run.id) == budget.entry(tx, drawn[-2])
         budget.release(tx, hold, "confirmed")
         assert budget.holds(tx, base.id) == []
         assert len(budget.open_entries(tx, campaign.id)) == 7 and budget.audit(tx, campaign.id) == []

@@ -167,5 +167,5 @@ def _believed(setting: Setting, run: Run, result: JobResult) -> float:
 
 def _settle(setting: Setting, tx: Tx, run: Run, slot_s: float) -> float:
     gpus = max(1, setting.track.gpus(run.rung))
-    budget.settle(tx, known(budget.entry_of_run(tx, run.id)), Amount(gpu_s=slot_s * gpus))
+    budget.settle_run(tx, run.id, Amount(gpu_s=slot_s * gpus))
     return slot_s

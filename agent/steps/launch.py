@@ -89,7 +89,7 @@ def submit(setting: Setting, run: Run) -> Run:
 
 def _turned_away(setting: Setting, run: Run, why: str) -> Run:
     with setting.store.write() as tx:
-        budget.settle(tx, known(budget.entry_of_run(tx, run.id)), Amount())
+        budget.settle_run(tx, run.id, Amount())
         proposal = tx.proposal(run.proposal_id)
         if proposal.state in ("queued", "running"):
             tx.move(proposal.id, "lost", why, run_id=run.id)
@@ -98,8 +98,7 @@ def _turned_away(setting: Setting, run: Run, why: str) -> Run:
 
 def reserved_s(setting: Setting, reads: Reads, run: Run) -> float:
     """Slot-seconds that were set aside for a run that is not settled yet."""
-    entry = budget.entry(reads, known(budget.entry_of_run(reads, run.id)))
-    return entry.reserved.gpu_s / max(1, setting.track.gpus(run.rung))
+    return known(budget.entry_of_run(reads, run.id)).reserved.gpu_s / max(1, setting.track.gpus(run.rung))
 
 
 def _book(setting: Setting, tx: Tx, item: Wanted, slot: str, set_aside: bool = False) -> Run:
