@@ -51,6 +51,11 @@ class JobPaths:
         return self.folder / "lock"
 
     @property
+    def waits(self) -> Path:
+        """There while no shepherd was sent for yet, as somebody else's run is on what the job's slot has."""
+        return self.folder / "waits.json"
+
+    @property
     def spawned(self) -> Path:
         """Touched whenever a shepherd is sent for."""
         return self.folder / "spawned"

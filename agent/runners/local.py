@@ -9,6 +9,8 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from agent import own_process
@@ -23,7 +25,8 @@ from agent.runners.order import Here, Order, corpus_beside, placed, spec_of
 from agent.runners.progress import progress
 from agent.runners.results import result_of
 from agent.runners.shepherd import boot
-from agent.strict import from_json
+from agent.runners.turns import GPUS, TAKEN_S, Taken, Turns, who, words
+from agent.strict import from_json, strict
 from sandbox import BoxName, Level, Policy, in_force
 from sandbox.child import open_log
 from sandbox.walls import strongest, tried
@@ -35,14 +38,30 @@ NO_LOCK = (errno.ELOOP, errno.EISDIR, errno.ENXIO)  # a link, a folder or a sock
 UNREADABLE = "the machine took it away without a word"
 
 
+@dataclass(frozen=True)
+class Waits:
+    """What a job waits for that nobody holds yet."""
+
+    alone: tuple[str, ...]  # what it will have for itself
+    core: int | None
+    by: str  # who has it now
+
+
 class LocalRunner:
     def __init__(
-        self, slots: int, gpus: tuple[Gpu, ...] = (), gpus_per_slot: int = 0, sizes: tuple[int, ...] = ()
+        self,
+        slots: int,
+        gpus: tuple[Gpu, ...] = (),
+        gpus_per_slot: int = 0,
+        sizes: tuple[int, ...] = (),
+        turns: Turns | None = None,
     ) -> None:
         """Without GPUs a slot is a core; else `gpus_per_slot` of those that are given.
 
-        `sizes`: of further slots, which are of the same GPUs as those.
+        `sizes`: of further slots, which are of the same GPUs as those. `turns`: where runs of several campaigns take
+        turns on one core; left out, both are on it at once. A GPU never has two runs.
         """
+        self._turns = GPUS if gpus_per_slot else turns
         self._shepherds: dict[Path, subprocess.Popen[bytes]] = {}
         self._gpus_per_slot = gpus_per_slot
         self.slots = tuple(f"local/{n}" for n in range(slots))
@@ -93,6 +112,23 @@ class LocalRunner:
         """A GPU run needs its processor threads; only runs that are timed on a core of their own are pinned to it."""
         return None if self._gpus_per_slot else self._cores[self.slots.index(slot)]
 
+    def alone(self, slot: str) -> tuple[str, ...]:
+        """What no other campaign's run may have while one of this slot does."""
+        if self._turns is None:
+            return ()
+        return tuple(gpu.uuid for gpu in self._of(slot)) if self._gpus_per_slot else (f"core-{self.core(slot)}",)
+
+    def taken(self, slot: str) -> str:
+        """Whose run is on it, of whatever campaign; empty: nobody's."""
+        return "" if self._turns is None else self._turns.by(self.alone(slot))
+
+    def wait_s(self, slot: str) -> float:
+        return TAKEN_S if self.taken(slot) else 0.0
+
+    def waits(self, folder: Path) -> str:
+        waits = _waits(JobPaths(folder))
+        return "" if waits is None else words(waits.by)
+
     def spare(self, slot: str) -> float | None:
         return None if self._gpus_per_slot else cores.spare(self._cores[self.slots.index(slot)])
 
@@ -130,7 +166,7 @@ class LocalRunner:
             raise InfraError(f"{folder} does not hold the job of r{run_id}, but of r{found.run_id}")
         if there(paths.lost) or there(paths.result) or lock.held(paths.lock):
             return
-        self._send(paths, self.core(slot))
+        self._begin(paths, Waits(self.alone(slot), self.core(slot), ""))
 
     def poll(self, folder: Path) -> JobState:
         """The lock comes before the result: a candidate may have written one while its shepherd lives."""
@@ -145,6 +181,9 @@ class LocalRunner:
             return "done"
         if not folder.is_dir():
             return "lost"
+        if (waits := _waits(paths)) is not None:
+            self._begin(paths, waits)
+            return "starting"
         if not there(paths.pid) and self._on_its_way(paths):
             return "starting"
         return self._give_up(paths)
@@ -185,13 +224,30 @@ class LocalRunner:
     def sweep(self, jobs_root: Path) -> list[int]:
         return leftovers.end(jobs_root)
 
-    def _send(self, paths: JobPaths, core: int | None) -> None:
-        folder = paths.folder.resolve()
+    def _begin(self, paths: JobPaths, share: Waits) -> None:
+        """Send a shepherd, unless somebody else's run is on the job's share of the machine: then it waits, and each
+        `poll` tries again."""
+        held: list[int] = []
         try:
+            if self._turns is not None:
+                held = self._turns.take(share.alone, who(paths.folder))
+            self._send(paths, share.core, held)
+        except Taken as taken:
+            if share.by != str(taken):
+                _wait(paths, Waits(share.alone, share.core, str(taken)))
+        finally:
+            for file in held:
+                os.close(file)
+
+    def _send(self, paths: JobPaths, core: int | None, turns: Sequence[int]) -> None:
+        folder, pinned_to = paths.folder.resolve(), "" if core is None else str(core)
+        try:
+            paths.waits.unlink(missing_ok=True)  # before: a shepherd that was sent for once is not sent for again
             write_aside(paths.spawned, "", durable=False)
             with os.fdopen(open_log(paths.shepherd_log), "ab") as log:
                 self._shepherds[paths.folder] = subprocess.Popen(
-                    own_process.command(SHEPHERD, str(folder), *([str(core)] if core is not None else [])),
+                    own_process.command(SHEPHERD, str(folder), pinned_to, ",".join(map(str, turns))),
+                    pass_fds=turns,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -255,6 +311,22 @@ def _whose(paths: JobPaths) -> int:
     if not there(paths.spec):  # cut off before it was made out
         return Order.from_json(read_small(paths.order) or "").run_id
     return JobSpec.from_json(read_small(paths.spec) or "").run_id
+
+
+def _waits(paths: JobPaths) -> Waits | None:
+    """What a job waits for. One that had a shepherd waits for nothing, whatever its folder says."""
+    text = None if there(paths.pid) or there(paths.lock) else read_small(paths.waits)
+    try:
+        return None if text is None else strict(Waits, text)
+    except ValueError:
+        return None
+
+
+def _wait(paths: JobPaths, waits: Waits) -> None:
+    try:
+        write_aside(paths.waits, json.dumps(asdict(waits)))
+    except OSError as error:
+        raise InfraError(f"can't write {paths.waits}: {error}") from error
 
 
 def _shared_out(gpus: tuple[Gpu, ...], per_slot: int, sizes: tuple[int, ...]) -> dict[str, tuple[Gpu, ...]]:

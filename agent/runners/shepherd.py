@@ -232,9 +232,13 @@ class Shepherd:
         )
 
 
-def main(folder: str, pinned_to: str = "", *, before_s: float = 0.0) -> int:
-    """`before_s`: what this process has done before, and the run is not charged for."""
+def main(folder: str, pinned_to: str = "", turns: str = "", *, before_s: float = 0.0) -> int:
+    """`turns`: open files whose locks keep others from its share of the machine as long as this process lives;
+    `before_s`: what it has done before, and the run is not charged for."""
     began = time.monotonic() - _age_s() + before_s
+    for file in turns.split(","):
+        if file:
+            os.set_inheritable(int(file), False)  # a candidate could unlock them
     paths = JobPaths(Path(folder).resolve())
     core = int(pinned_to) if pinned_to else None
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -1,0 +1,132 @@
+"""Whose turn it is on a GPU, or on a core that two campaigns share: a lock that a run's shepherd has for its life, and
+that is gone with it however it dies.
+
+Takes the names of what a run has for itself; gives open files that hold all of them, or says who has one.
+"""
+
+import fcntl
+import os
+import pwd
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+# A look at a lock takes it for a moment; what is taken for longer is another run's.
+PATIENCE_S = 0.02
+MOST_WHO = 200
+TAKEN_S = 600.0  # what a run is taken to wait for another's: nobody knows, but what is free comes first
+_OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Taken(Exception):
+    """Somebody else has his run there; says who."""
+
+
+class Turns:
+    def __init__(self, folder: Path, *, everybody: bool = False) -> None:
+        """`everybody`: the runs of all users of the machine are to see one another's locks."""
+        self._folder, self._everybody = folder, everybody
+
+    def take(self, names: Collection[str], who: str) -> list[int]:
+        """All of them, until the files are closed in every process that has them.
+
+        Raises:
+            Taken: one of them is somebody else's, or nobody can tell.
+        """
+        held: list[int] = []
+        try:
+            self._make()
+            for name in sorted(names):
+                held.append(self._open(name))
+                self._lock(held[-1])
+            for file in held:
+                os.ftruncate(file, 0)
+                os.pwrite(file, who.encode()[:MOST_WHO], 0)
+        except (OSError, Taken) as error:
+            for file in held:
+                os.close(file)
+            raise error if isinstance(error, Taken) else Taken(f"nobody knows whom: {error}") from error
+        return held
+
+    def by(self, names: Collection[str]) -> str:
+        """Who has one of them; empty: all are free, as far as can be told."""
+        for name in sorted(names):
+            try:
+                file = os.open(self._path(name), _OPEN)
+            except OSError:
+                continue
+            try:
+                self._lock(file, patience_s=0.0, how=fcntl.LOCK_SH)
+            except Taken as taken:
+                return str(taken)
+            except OSError:
+                continue
+            finally:
+                os.close(file)
+        return ""
+
+    def _make(self) -> None:
+        try:
+            self._folder.mkdir(mode=0o700)
+        except FileExistsError:
+            return
+        if self._everybody:
+            self._folder.chmod(0o1777)
+
+    def _path(self, name: str) -> Path:
+        return self._folder / name.replace("/", "_")
+
+    def _open(self, name: str) -> int:
+        """Opened before it is made: where the folder is everybody's, systems refuse to make what is another's."""
+        path = self._path(name)
+        try:
+            return os.open(path, _OPEN)
+        except FileNotFoundError:
+            pass
+        try:
+            file = os.open(path, _OPEN | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            return os.open(path, _OPEN)
+        if self._everybody:
+            os.fchmod(file, 0o666)
+        return file
+
+    def _lock(self, file: int, patience_s: float = PATIENCE_S, how: int = fcntl.LOCK_EX) -> None:
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                fcntl.flock(file, how | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise Taken(_who(file)) from None
+                time.sleep(0.005)
+
+
+# Where the machine itself keeps it, and no network: the same for every user and every campaign.
+GPUS = Turns(Path("/tmp/caddie-gpus"), everybody=True)
+
+
+def of(root: Path, gpus: Collection[int]) -> Turns:
+    """For runs on a far machine: on its GPUs those of everybody, on its cores those of Caddie's folder there."""
+    return GPUS if gpus else Turns(root / "turns")
+
+
+def who(folder: Path) -> str:
+    """The campaign of a job folder, here or on a far machine, and the user whose process this is."""
+    campaign = folder.parents[1].name if folder.parent.name == "jobs" else folder.name.rpartition(".jobs.")[0]
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        user = str(os.getuid())
+    return f"campaign {campaign} of {user}"
+
+
+def words(by: str) -> str:
+    return f"its slot is taken by {by}"
+
+
+def _who(file: int) -> str:
+    """What stands in the file, which may be another user's: words for a person, and nothing else."""
+    text = os.pread(file, MOST_WHO, 0).decode("utf-8", "replace")
+    return "".join(letter for letter in text if letter.isprintable()) or "somebody"
