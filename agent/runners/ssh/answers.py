@@ -3,7 +3,7 @@
 A machine that is hostile may send anything: whoever reads one of these takes it with `strict`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent.job.folder import JobState, Loss
 from sandbox import BoxName
@@ -50,6 +50,7 @@ class Dead:
 @dataclass(frozen=True)
 class Jobs:
     jobs: tuple[str, ...]
+    taken: dict[str, str] = field(default_factory=dict)  # numbers of slots on which somebody's run is, and whose
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Share:
     env: dict[str, str]
     box: BoxName
     core: int | None
+    alone: tuple[str, ...] = ()  # what nobody else may have meanwhile
+    taken: str = ""  # who has some of it now
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class Seen:
     spec: str | None = None
     reference: bool = False
     loss: Loss | None = None
+    waits: str = ""  # why it has not begun
 
 
 @dataclass(frozen=True)

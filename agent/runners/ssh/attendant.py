@@ -23,7 +23,7 @@ from agent.job import lock
 from agent.job.folder import JobPaths
 from agent.job.reading import read_small, there
 from agent.job.removal import remove
-from agent.runners import leftovers
+from agent.runners import leftovers, turns
 from agent.runners.far.mirror import LOGS
 from agent.runners.local import LocalRunner
 from agent.runners.order import Order, place
@@ -59,7 +59,7 @@ class Attendant:
         if each and not settings.slots and len(found) < each:
             raise InfraError(f"a run needs {each} GPUs, there are {len(found)} that fit")
         slots = settings.slots or (len(found) // each if each else 1)
-        self._runner = LocalRunner(slots, found, each) if each else LocalRunner(slots)
+        self._runner = LocalRunner(slots, found, each) if each else LocalRunner(slots, turns=turns.of(self._root, ()))
         level = self._runner.level(reach.asked(track, self._root))
         if each:
             devices.require(track, self._runner)
@@ -132,11 +132,13 @@ class Attendant:
         """What the process that judges adds to an order for this slot."""
         name = self._runner.slots[number]
         runner = self._runner
-        return Share(runner.gpus(name), runner.env(name), runner.box(), runner.core(name))
+        share = runner.gpus(name), runner.env(name), runner.box(), runner.core(name)
+        return Share(*share, runner.alone(name), runner.taken(name))
 
     def there(self) -> Jobs:
-        """The jobs of this controller that have a folder."""
-        return Jobs(tuple(sorted(path.name for path in self._jobs.iterdir() if not path.name.startswith("."))))
+        """The jobs of this controller that have a folder, and which slots have a run, of whatever campaign."""
+        taken = {str(n): by for n, slot in enumerate(self._runner.slots) if (by := self._runner.taken(slot))}
+        return Jobs(tuple(sorted(path.name for path in self._jobs.iterdir() if not path.name.startswith("."))), taken)
 
     def sweep(self) -> Nothing:
         self._runner.sweep(self._jobs)
@@ -150,7 +152,7 @@ class Attendant:
             data = _from(folder / name, known[name]) if name in known else b""
             if data:
                 logs[name] = base64.b64encode(data).decode("ascii")
-        seen = Seen(state, logs, _small(paths.heartbeat))
+        seen = Seen(state, logs, _small(paths.heartbeat), waits=self._runner.waits(folder))
         if state == "lost":
             return replace(seen, loss=self._runner.loss(folder))
         if state != "done":

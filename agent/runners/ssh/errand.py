@@ -30,6 +30,7 @@ from agent.runners.ssh.depot import Tree, training_data, tree_of
 from agent.runners.ssh.link import Refused, Unreachable
 from agent.runners.ssh.machine import Machine
 from agent.runners.ssh.outcome import cancelled, joined, untrained
+from agent.runners.turns import words
 from agent.tables import GRACE_S
 from sandbox.limits import MB
 
@@ -37,6 +38,8 @@ LOOK_S = 1.0
 AGAIN_S = 2.0
 # After its time a shepherd has ended its job whatever happens, and so has one that was late to start.
 SURELY_OVER_S = 60.0
+MOST_WHY = 300
+NOTED_S = 20.0  # how old the word may be that a job which waits there may begin now
 MOST_REFERENCE = 2_000_000_000
 FULL = (errno.ENOSPC, errno.EDQUOT)
 LATE_S = 30.0  # of scoring, by our own clock, beyond its limit and what the start takes
@@ -111,7 +114,11 @@ class Errand:
     async def _trained(self) -> JobResult | None:
         if self._known.asked is None:
             await self._begin()
+        elif self._known.waits:
+            self._may_begin()
         seen = await self._look(self._name)
+        if seen.state != "done":
+            self._waits(seen.waits)
         if seen.state == "lost" and not await self._begun():
             await self._begin()
             return None
@@ -147,11 +154,24 @@ class Errand:
         """Whether the machine has the job at all: the link may have broken under the question that began it."""
         return self._name in (await self.machine.ask(Jobs, "there")).jobs
 
+    def _may_begin(self) -> None:
+        """It waits there for its slot, and begins at a look: its time counts from then."""
+        if self._known.asked is not None and time.time() - self._known.asked > NOTED_S:
+            self._note(asked=time.time())
+
+    def _waits(self, why: str) -> None:
+        if why != self._known.waits:
+            self._note(waits=why[:MOST_WHY])
+
     async def _judged(self, trained: JobResult) -> JobResult | None:
         job = f"{self._name}.judge"
         if self._known.judged is None or job not in (await self.machine.ask(Jobs, "there")).jobs:
-            await self._send_judge(job, trained)
+            self._waits(await self._send_judge(job, trained))
+            if self._known.waits:
+                self._may_begin()
+                return None
         seen = await self._look(job)
+        self._waits(seen.waits)
         assert self._known.judged is not None
         late_s = self._judge_wall(trained) + GRACE_S + LATE_S
         if seen.state in ("starting", "running") and time.time() > self._known.judged + late_s:
@@ -162,9 +182,9 @@ class Errand:
             mirror.small(self._paths.measure, seen.measure)
         return await self._result(job, seen)
 
-    async def _send_judge(self, job: str, trained: JobResult) -> None:
+    async def _send_judge(self, job: str, trained: JobResult) -> str:
         """The artifact is fetched first: what is scored there must be what is kept here. One that was trained elsewhere
-        is sent."""
+        is sent. Gives why it has to wait, where another campaign has its run there meanwhile."""
         self._wanted()
         script, alone = self._track.script, not trained.phases
         artifact = self._paths.out / script.artifact
@@ -174,6 +194,9 @@ class Errand:
             await self.machine.fetch(f"{self._name}/out/{script.artifact}", artifact, most)
         if not (await self.machine.ask(Dead, "dead", job=self._name)).dead:
             raise Unreachable("something of its training still runs")
+        share = await self.machine.ask(Share, "slot", number=int(self._known.slot.rpartition("/")[2]))
+        if share.taken:
+            return words(share.taken)
         tree, sha = self._code(), hashlib.sha256(read_plain(self._paths.out, script.artifact, most)).hexdigest()
         if alone:
             await self.machine.send({**tree.blobs(), sha: artifact})
@@ -184,7 +207,6 @@ class Errand:
             with_scores = self._folder.parent / reference.path
             texts += [with_scores.read_bytes()] if with_scores.is_file() else []
         order = replace(self._order, phases=("judge",), wall_s=self._judge_wall(trained) + GRACE_S)
-        share = await self.machine.ask(Share, "slot", number=int(self._known.slot.rpartition("/")[2]))
         header = {
             "job": job,
             "trained": "" if alone else self._name,
@@ -194,10 +216,13 @@ class Errand:
             "documents": _placeless(known[0]),
             "hidden": _placeless(known[1]),
             "reference": len(texts) > sum(one is not None for one in known),
-            **asdict(share),
+            **{name: value for name, value in asdict(share).items() if name != "taken"},
             "before": self.machine.soon(),
         }
-        await self.machine.judge(header, texts, before=self._judging)
+        by = await self.machine.judge(header, texts, before=self._judging)
+        if by:
+            self._note(judged=None)
+        return words(by) if by else ""
 
     def _judging(self) -> None:
         now, facts = time.time(), self.machine.facts

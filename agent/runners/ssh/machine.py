@@ -24,6 +24,7 @@ from agent.runners.ssh.attendant import judging_tree
 from agent.runners.ssh.depot import How, Tree
 from agent.runners.ssh.hosts import SshHost
 from agent.runners.ssh.link import Done, Process, Refused, Unreachable, Wire, broken
+from agent.runners.turns import MOST_WHO
 from agent.strict import strict
 from agent.track import Track
 
@@ -166,8 +167,9 @@ class Machine:
         finally:
             process.close()
 
-    async def judge(self, header: Mapping[str, object], texts: list[bytes], before: Callable[[], None]) -> None:
-        """Starts a scoring job there. The texts are never written to its disk. `before`: called when it may begin."""
+    async def judge(self, header: Mapping[str, object], texts: list[bytes], before: Callable[[], None]) -> str:
+        """Starts a scoring job there; gives who has its slot, where it was not started for that. The texts are never
+        written to its disk. `before`: called when it may begin."""
         code = depot.own_code(judging=True)
         await self.send(code.blobs())
         tree = await depot.lay(self.link, code, "anew", judging_tree(str(header["job"])))
@@ -183,9 +185,10 @@ class Machine:
             before()
             async with self._spoken(broke, START_S):
                 process.stdin.write_eof()
-                depot.answer(await process.stdout.readline(), self.host)
+                told = depot.answer(await process.stdout.readline(), self.host)
         finally:
             process.close()
+        return str(told.get("taken", ""))[:MOST_WHO]
 
     async def module(self, name: str, *words: str, within_s: float) -> Done:
         """A module of ours, run there by itself."""

@@ -33,6 +33,7 @@ class Machines:
         self._gone: set[str] = set()
         self._wrong: dict[str, str] = {}
         self._silent: set[str] = set()
+        self._taken: dict[str, dict[str, str]] = {}
         self._looks: dict[str, asyncio.Future[None]] = {}
 
     def opened(self) -> Thread:
@@ -73,6 +74,11 @@ class Machines:
         """Why a machine can't be used; empty where nothing is known against it."""
         return self._wrong.get(name, "")
 
+    def taken(self, slot: str) -> str:
+        """Whose run was on it at the last look, of whatever campaign; empty: nobody's."""
+        name, _, number = slot.rpartition("/")
+        return self._taken.get(name, {}).get(number, "")
+
     def gone(self, name: str) -> bool:
         """Whether it was here, and is gone for sure."""
         return name in self._gone
@@ -98,6 +104,7 @@ class Machines:
         thread, machine = self.opened(), self._there.pop(name, None)
         self._gone.add(name)
         self._wrong.pop(name, None)
+        self._taken.pop(name, None)
         if (looks := self._looks.pop(name, None)) is not None:
             looks.cancel()
         if machine is not None:
@@ -133,7 +140,7 @@ class Machines:
         """Notes whether it answers now; if not, why."""
         name = machine.host.name
         try:
-            await machine.ask(Jobs, "there")
+            self._taken[name] = (await machine.ask(Jobs, "there")).taken
         except CaddieError as error:
             self._wrong[name] = str(error)
             self._silent.add(name)

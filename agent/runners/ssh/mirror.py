@@ -24,6 +24,7 @@ class Placed:
     judged: float | None = None  # when its scoring was last asked for
     ended: bool = False  # nothing of it runs there any more
     given_up: str = ""  # why; what it has there may be ended already, so it is never begun again
+    waits: str = ""  # why it, or its scoring, has not begun there: somebody else's run is on its slot
     environment: str = ""  # sha256 of the Python and the packages that it ran with
 
 

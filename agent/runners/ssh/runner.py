@@ -29,6 +29,7 @@ from agent.runners.ssh.machine import Machine
 from agent.runners.ssh.machines import Machines
 from agent.runners.ssh.mirror import Placed
 from agent.runners.ssh.pins import Pins
+from agent.runners.turns import TAKEN_S
 from agent.track import Track
 from agent.workspace import corpora_folder, hosts_folder
 from sandbox import BoxName, Level, Policy
@@ -97,6 +98,13 @@ class SshRunner:
 
     def spare(self, slot: str) -> float | None:
         return None
+
+    def wait_s(self, slot: str) -> float:
+        return TAKEN_S if self.machines.taken(slot) else 0.0
+
+    def waits(self, folder: Path) -> str:
+        known = _read(folder)
+        return "" if known is None else known.waits
 
     def level(self, policy: Policy) -> Level:
         """Of the weakest of the machines.

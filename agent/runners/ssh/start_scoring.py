@@ -20,7 +20,7 @@ from agent.job.reading import read_plain
 from agent.job.writing import write_aside
 from agent.judge.phase import Texts
 from agent.judge.texts import Documents
-from agent.runners import leftovers, shepherd
+from agent.runners import leftovers, shepherd, turns
 from agent.runners.order import Here, Order, spec_of
 from agent.runners.ssh import far
 from agent.runners.ssh.attendant import begun, lay_blob, passable, refuse
@@ -48,6 +48,7 @@ class Asked:
     core: int | None
     before: float  # by the clock of this machine: later it does not begin
     sizes: tuple[int, ...]
+    alone: tuple[str, ...] = ()  # what nobody else may have meanwhile
 
 
 def main(root: str, jobs: str) -> int:
@@ -63,8 +64,12 @@ def main(root: str, jobs: str) -> int:
             return 0
         refuse(folder, asked.before)
         order = Order.from_json(asked.order)
+        turns.of(Path(root), asked.gpus).take(asked.alone, turns.who(folder))  # for the life of this process
         _make(folder, Path(root), asked, order)
         begun(folder).touch()
+    except turns.Taken as taken:
+        say({"taken": str(taken)})
+        return 0
     except (CaddieError, ValueError, OSError, struct.error) as error:
         say({"error": f"{type(error).__name__}: {error}"[:1000]})
         return 1
