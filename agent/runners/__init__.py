@@ -168,6 +168,19 @@ class Queues(Protocol):
 
 
 @runtime_checkable
+class Waits(Protocol):
+    """A runner whose jobs may have to wait for another campaign's."""
+
+    def waits(self, folder: Path) -> str:
+        """Why the job has not begun, or its scoring has not; empty: it waits for nobody."""
+        ...
+
+
+def waits(runner: Runner, folder: Path) -> str:
+    return runner.waits(folder) if isinstance(runner, Waits) else ""
+
+
+@runtime_checkable
 class Far(Protocol):
     """A runner of whose runs only what came of them is written here."""
 

@@ -18,7 +18,7 @@ from agent.errors import BudgetExceeded, BusyError, CaddieError, InfraError, Sto
 from agent.job.folder import JobPaths, JobResult, JobState, Loss, Progress
 from agent.job.reading import read_small, there
 from agent.job.writing import write_aside
-from agent.runners import Far, Late, Leases, Queues, Runner, began_on, ended, lease_of, rents, size_of
+from agent.runners import Far, Late, Leases, Queues, Runner, began_on, ended, lease_of, rents, size_of, waits
 from agent.runners.far.mirror import lose
 from agent.runners.order import Order
 from agent.runners.rests import Rests
@@ -128,6 +128,10 @@ class Fleet:
         for runner in self.runners.values():
             if isinstance(runner, Leases):
                 runner.refuse(lease, reason)
+
+    def waits(self, folder: Path) -> str:
+        name = self._where(folder)
+        return "" if name is None else waits(self.runners[name], folder)
 
     def began_on(self, folder: Path) -> str:
         name = self._where(folder)

@@ -1,4 +1,5 @@
-"""Looks at runs under way, each now and then, for what tells early that it need not go on (`inert`, `doomed`).
+"""Looks at runs under way, each now and then, for what tells early that it need not go on (`inert`, `doomed`), and for
+whether it waits for another campaign's run.
 
 Takes the runs; a look costs the end of a log, so how often one is looked at does not grow with how many there are.
 """
@@ -9,7 +10,9 @@ from pathlib import Path
 
 from agent.clock import REAL, Clock
 from agent.job.folder import JobPaths
+from agent.machines import work
 from agent.records import Run
+from agent.runners import turns, waits
 from agent.setting import Setting
 from agent.steps import doomed, inert
 from agent.steps.slots import Slots
@@ -29,6 +32,7 @@ class Watch:
         self._logs: dict[int, Path] = {}
         self._sizes: dict[int, int] = {}  # of logs, at the last look
         self._courses: dict[int, doomed.Course] = {}
+        self._waits: dict[int, str] = {}  # why they do, as their rows say
 
     def look(self, runs: Mapping[int, Run]) -> None:
         """At those that it is time for, of all under way."""
@@ -51,11 +55,28 @@ class Watch:
             self._logs[run_id] = JobPaths(self._setting.job(run_id)).train_log
             heapq.heappush(self._due, (now, run_id))
         for run_id in self._known.keys() - runs.keys():
-            for kept in (self._logs, self._sizes, self._courses):
+            for kept in (self._logs, self._sizes, self._courses, self._waits):
                 kept.pop(run_id, None)
         self._known = dict(runs)
 
+    def _tell(self, run: Run) -> None:
+        """Says in its row whether it waits. What it takes counts from when it does no longer."""
+        setting = self._setting
+        why = waits(setting.runner, setting.job(run.id))
+        said = self._waits.get(run.id, run.reason if turns.words("") in run.reason else "")
+        if why == said:
+            return
+        self._waits[run.id] = why
+        with setting.store.write() as tx:
+            if why:
+                work.waits(tx, setting.campaign.id, run.id, why)
+            else:
+                tx.update_run(run.id, reason="")
+        if not why:
+            self._slots.started(run)
+
     def _look(self, run: Run) -> None:
+        self._tell(run)
         try:
             size = self._logs[run.id].lstat().st_size
         except OSError:
