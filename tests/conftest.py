@@ -22,7 +22,7 @@ from agent.runners.rented import deadman
 from agent.runners.ssh.link import Thread
 from agent.store import Store, migrate, open_store
 from agent.store import open as opening
-from tests import commanding, postgres, sshd
+from tests import commanding, exhibiting, postgres, sshd
 from tests.absent import package
 from tests.filling import add_base, add_campaign
 
@@ -151,6 +151,12 @@ def agent(
 ) -> commanding.Agent:
     """The console script in a subfolder of it."""
     return commanding.console(root / "trainer", monkeypatch, capfd, tmp_path)
+
+
+@pytest.fixture
+def submission(tmp_path: Path) -> Path:
+    """What a stranger hands in, with nothing wrong about it."""
+    return exhibiting.hand_in(tmp_path)
 
 
 @pytest.fixture
