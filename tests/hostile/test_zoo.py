@@ -18,7 +18,7 @@ from agent.runners.fake import Imagined, Knobs
 from agent.steps.wanted import seeds_of
 from agent.store import Scored
 from sandbox.walls import why_not
-from tests import zoo, zoo_runs, zoo_scripts
+from tests import zoo, zoo_judged, zoo_runs, zoo_scripts
 from tests.e2e import world
 from tests.judging import of_the_run
 from tests.processes import linux
@@ -31,35 +31,35 @@ pytestmark = [linux, pytest.mark.skipif(bool(why_not()), reason="what a cheat ca
 
 @pytest.mark.parametrize("cheat", CHEATS, ids=lambda one: one.name)
 def test_each_cheat_is_caught_by_its_rule(tmp_path: Path, cheat: Cheat) -> None:
-    found = zoo.judged(tmp_path / "job", cheat)
+    found = zoo_judged.judged(tmp_path / "job", cheat)
     if cheat.caught_by == "no_score":
         assert found.status == "failed" and found.nats is None and cheat.words in found.reason
-        assert zoo.careless(tmp_path / "careless", cheat) < zoo.honest_nats(cheat.corpus), "it gains"
+        assert zoo_judged.careless(tmp_path / "careless", cheat) < zoo.honest_nats(cheat.corpus), "it gains"
         return
     assert found.status == "ok", found.reason
     if cheat.caught_by == "walls":
         assert found.nats == pytest.approx(zoo.honest_nats(cheat.corpus), rel=1e-6) and found.findings == ()
         log = JobPaths(tmp_path / "job").score_log.read_text()
         assert ("it ran" if cheat.name == "pickled_artifact" else "found 0 bytes") in log
-        assert not (tmp_path / "job" / zoo.CANARY).exists()
+        assert not (tmp_path / "job" / zoo_judged.CANARY).exists()
         return
     assert found.nats is not None
     assert found.nats < zoo.honest_nats(cheat.corpus)
     if cheat.caught_by == "holdout_gap":
-        plain = zoo.judged(tmp_path / "plain", zoo.PLAIN._replace(corpus=cheat.corpus))
-        told = [(one.rule, one.severity) for one in zoo.beside(found, plain)]
+        plain = zoo_judged.judged(tmp_path / "plain", zoo.PLAIN._replace(corpus=cheat.corpus))
+        told = [(one.rule, one.severity) for one in zoo_judged.beside(found, plain)]
         assert told[0] == ("holdout_gap", cheat.words or "invalid")
         assert told[1:] == ([("holdout_ruined", "flag")] if "ruin" in cheat.name else [])
-        assert found.findings == () and zoo.beside(plain, plain) == ()
+        assert found.findings == () and zoo_judged.beside(plain, plain) == ()
         return
-    assert cheat.caught_by in zoo.proven(found), found.findings
+    assert cheat.caught_by in zoo_judged.proven(found), found.findings
 
 
 @pytest.mark.parametrize("name", ["text_on_disk", "text_in_packages"])
 def test_what_only_walls_hold_off_would_gain_without_them(tmp_path: Path, name: str) -> None:
     """The audit can't see it: the answers agree. So the text must be out of reach."""
     cheat = next(one for one in CHEATS if one.name == name)
-    found = zoo.judged(tmp_path / "job", cheat, *zoo.places(tmp_path / "job", cheat))
+    found = zoo_judged.judged(tmp_path / "job", cheat, *zoo_judged.places(tmp_path / "job", cheat))
     assert found.nats is not None and found.nats < 0.9 * zoo.honest_nats(cheat.corpus)
     assert found.findings == ()
 
@@ -67,9 +67,9 @@ def test_what_only_walls_hold_off_would_gain_without_them(tmp_path: Path, name: 
 def test_a_program_in_an_artifact_runs_where_somebody_reads_it(tmp_path: Path) -> None:
     """And could answer whatever it likes, if that were the judge."""
     cheat = next(one for one in CHEATS if one.name == "pickled_artifact")
-    task = zoo.made_job(tmp_path / "job", cheat)
+    task = zoo_judged.made_job(tmp_path / "job", cheat)
     pickle.loads(Path(task.artifact).read_bytes())
-    assert (tmp_path / "job" / zoo.CANARY).exists()
+    assert (tmp_path / "job" / zoo_judged.CANARY).exists()
 
 
 # ---------------------------------------------------------------- in training
@@ -187,11 +187,11 @@ def test_no_honest_script_is_stopped(odd: OddScript) -> None:
 def test_text_in_short_literals_stops_no_script() -> None:
     """A reviewer is told, so it may run, and must be caught by what it is worth. Much more of it is a sign."""
     text = "".join(zoo.texts("synth").val)
-    cheat = ScriptCheat("split", "", "many_literals", "characters together", False, zoo.split("TEXT", text))
+    cheat = ScriptCheat("split", "", "many_literals", "characters together", False, zoo_judged.split("TEXT", text))
     found = zoo_scripts.looked_at(cheat)
     assert not found.failures and any("adds a literal of" in one for one in found.risks)
     assert not any(cheat.words in one for one in found.risks)
-    found = zoo_scripts.looked_at(cheat._replace(adds=zoo.split("TEXT", text * 6)))
+    found = zoo_scripts.looked_at(cheat._replace(adds=zoo_judged.split("TEXT", text * 6)))
     assert not found.failures and any(cheat.words in one for one in found.risks)
 
 
@@ -204,7 +204,7 @@ def test_nobody_honest_is_accused(tmp_path: Path, odd: Oddity, strength: Strengt
     """Each time by another secret; not even by a flag that a second process takes back."""
     secrets = set()
     for number in range(2):
-        found = zoo.judged_oddity(tmp_path / f"job{number}", odd, strength)
+        found = zoo_judged.judged_oddity(tmp_path / f"job{number}", odd, strength)
         assert (found.status, found.findings) == ("ok", ()), found.reason
         assert found.audit is not None and found.audit.strength == strength
         secrets.add(found.audit.secret)
