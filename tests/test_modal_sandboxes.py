@@ -23,7 +23,8 @@ from agent.runners.modal.account import Account, account
 from agent.runners.modal.sandboxes import Sandboxes, candidates, request
 from agent.runners.modal.settings import Settings
 from agent.store import Store
-from tests.modal_standin import MADE_S, Fault, StandIn
+from tests.modal_control import Fault
+from tests.modal_standin import MADE_S, StandIn
 from tests.renting import HOUR, opened
 
 DAY = 86400.0
