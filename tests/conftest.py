@@ -169,7 +169,7 @@ def cleared(tmp_path: Path) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def pod_server() -> Iterator["StandIn"]:
     package("uvicorn")
-    from tests.runpod import standin
+    from tests.runpod_served import standin
 
     with standin() as served:
         yield served

@@ -1,26 +1,19 @@
 """A stand-in for RunPod's REST interface, version 2: the states of a pod, its bill, and all that can go wrong.
 
-`with standin() as pod_host:` serves on a loopback port; it owns its clock (`advance`), so that nobody waits. Where the
+runpod_served.py serves it on a loopback port; it owns its clock (`advance`), so that nobody waits. Where the
 provider's description is at hand (`SPEC`), every request and every answer is held against it.
 """
 
-import contextlib
 import itertools
 import json
-import socket
 import threading
-import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-import uvicorn
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from tests.runpod_described import SPEC, description
 from tests.runpod_pods import (
@@ -42,7 +35,7 @@ from tests.runpod_pods import (
     volumes_billed,
 )
 
-__all__ = ["H100", "KEY", "PLACES", "QUICK", "Course", "Fault", "StandIn", "standin"]
+__all__ = ["H100", "KEY", "PLACES", "QUICK", "Course", "Fault", "StandIn"]
 
 KEY = "rpa_test0123456789abcdefghijklmnop"
 Fault = Literal["429", "500", "500 done", "lost", "lost done", "silent", "garbage", "redirect", "404"]
@@ -54,7 +47,7 @@ class StandIn:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.port = 0
-        self._schemas = description() if SPEC.is_file() else None
+        self.schemas = description() if SPEC.is_file() else None
         self.forget()
 
     def forget(self) -> None:
@@ -177,7 +170,7 @@ class StandIn:
     def _route(self, request: Request, body: bytes) -> Response:
         method, path = request.method, request.url.path
         given = request.query_params.multi_items()
-        if self._schemas is not None and (errors := self._schemas.query(method.lower(), path, given)):
+        if self.schemas is not None and (errors := self.schemas.query(method.lower(), path, given)):
             return problem(422, "Unprocessable Entity", "request validation failed", errors=errors)
         parts = path.strip("/").split("/")[1:]
         if parts[0] == "pods":
@@ -363,55 +356,13 @@ class StandIn:
             asked = json.loads(body)
         except ValueError:
             return problem(422, "Unprocessable Entity", "no JSON")
-        if self._schemas is not None and (errors := self._schemas.errors(schema, asked)):
+        if self.schemas is not None and (errors := self.schemas.errors(schema, asked)):
             return problem(422, "Unprocessable Entity", "request validation failed", errors=errors)
         assert isinstance(asked, dict)
         return asked
 
     def _checked(self, request: Request, response: Response) -> Response:
-        if self._schemas is not None:
+        if self.schemas is not None:
             method, path = request.method.lower(), request.url.path
-            self.wrong += self._schemas.answer(method, path, response)
+            self.wrong += self.schemas.answer(method, path, response)
         return response
-
-
-@contextlib.contextmanager
-def standin(stand: StandIn | None = None) -> Iterator[StandIn]:
-    """Serves on a loopback port while inside."""
-    stand = stand or StandIn()
-
-    async def refused(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        headers = dict(error.headers or {})
-        if "Allow" in headers and stand._schemas is not None:
-            headers["Allow"] = stand._schemas.methods(request.url.path)
-        return problem(error.status_code, error.detail, error.detail, headers)
-
-    handle: Callable[[Request], Awaitable[Response]] = stand.handle
-    routes = [
-        Route("/v2/pods", handle, methods=["GET", "POST"]),
-        Route("/v2/pods/{id}", handle, methods=["GET", "DELETE"]),
-        Route("/v2/pods/{id}/action", handle, methods=["POST"]),
-        Route("/v2/billing/pods", handle, methods=["GET"]),
-        Route("/v2/billing/network-volumes", handle, methods=["GET"]),
-        Route("/v2/network-volumes", handle, methods=["GET"]),
-        Route("/v2/network-volumes/{id}", handle, methods=["GET"]),
-        Route("/v2/catalog/gpus", handle, methods=["GET"]),
-        Route("/v2/catalog/gpus/{id}", handle, methods=["GET"]),
-        Route("/v2/catalog/datacenters", handle, methods=["GET"]),
-        Route("/v2/catalog/datacenters/{id}", handle, methods=["GET"]),
-    ]
-    app = Starlette(routes=routes, exception_handlers={HTTPException: refused})
-    listener = socket.create_server(("127.0.0.1", 0))
-    stand.port = listener.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    try:
-        yield stand
-    finally:
-        server.should_exit = True
-        thread.join(10)
-        listener.close()

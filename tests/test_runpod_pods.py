@@ -67,8 +67,8 @@ def test_a_request_is_as_described(stand: StandIn) -> None:
     for settings in (Settings(), Settings(volume="vol1", disk_gb=20)):
         place = "EU-RO-1" if settings.volume else ""
         made = body(settings, "ssh-ed25519 AAAA", Candidate(H100, 8, place, 28.0), NAME, UNTIL, 3600.0)
-        if stand._schemas is not None:
-            assert stand._schemas.errors("CreatePodRequest", made) == []
+        if stand.schemas is not None:
+            assert stand.schemas.errors("CreatePodRequest", made) == []
         client = Client(KEY, stand.url, sleep=stand.sleep)
         pod = client.create(made)
         client.close()

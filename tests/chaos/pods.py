@@ -15,8 +15,9 @@ from typing import Any
 from starlette.responses import Response
 
 from tests.chaos.boxes import Box
-from tests.runpod import StandIn, standin
+from tests.runpod import StandIn
 from tests.runpod_pods import Course, StandPod
+from tests.runpod_served import standin
 
 LOOK_S = 0.1
 

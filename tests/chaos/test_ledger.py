@@ -20,7 +20,8 @@ from tests.chaos.ledger import Ledger
 from tests.chaos.pods import Account
 from tests.filling import add_idea, add_measured
 from tests.renting import HOUR, opened
-from tests.runpod import H100, KEY, standin
+from tests.runpod import H100, KEY
+from tests.runpod_served import standin
 
 WANTED = [Candidate(H100, 1, "", 3.49)]
 
