@@ -8,7 +8,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from sandbox import seccomp
+import pytest
+
+from sandbox import seccomp, syscalls
+from sandbox.seccomp import Kind
+
+KINDS: tuple[Kind, ...] = ("boxed", "open")
+on_linux = pytest.mark.skipif(
+    not sys.platform.startswith("linux") or syscalls.this_machine() is None, reason="needs Linux on a machine we know"
+)
 
 HEAD = """
 import ctypes, errno, json, os, socket, sys

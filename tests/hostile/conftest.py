@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.confining import Lab
+
 HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    (tmp_path / "out").mkdir()
+    return Lab(tmp_path)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

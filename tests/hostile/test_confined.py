@@ -13,11 +13,6 @@ from tests.confining import PYTHON, Lab
 from tests.processes import linux
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Lab:
-    return Lab(tmp_path)
-
-
 def test_gets_exactly_its_environment_and_nothing_else(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "secret")
     code = """

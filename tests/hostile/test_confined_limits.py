@@ -13,11 +13,6 @@ from tests.confining import BOMB, Lab
 from tests.processes import linux, mentioning
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Lab:
-    return Lab(tmp_path)
-
-
 def test_wall(lab: Lab) -> None:
     ended = lab.run(
         "import signal, time\n"

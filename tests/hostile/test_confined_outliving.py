@@ -13,12 +13,6 @@ from sandbox import groups, in_force, tree
 from tests.confining import BOMB, PYTHON, Lab
 from tests.processes import alive, linux, until
 
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Lab:
-    return Lab(tmp_path)
-
-
 DAEMON = """
 import os, time
 if os.fork() == 0:

@@ -29,11 +29,6 @@ for _ in range(50):
 """
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Lab:
-    return Lab(tmp_path)
-
-
 def counts() -> bool:
     group = Group.make(10, 100_000_000)
     if group is None:
@@ -68,7 +63,6 @@ def test_a_group_of_version_2_counts_them_too() -> None:
 def test_a_timed_run_can_not_have_its_children_forgotten(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups, "_places", list)
     out = lab.folder / "out"
-    out.mkdir()
     common = seen(())
     policy = Policy(str(out), (), common.programs, common.hidden, timed=True, minimum="base")
     if "seccomp" not in stack(policy).names:

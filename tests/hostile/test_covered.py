@@ -12,10 +12,10 @@ from sandbox import Confined, Policy, bubblewrap, fence, stack
 from sandbox.bubblewrap import Box
 from sandbox.layout import DEVICES
 from sandbox.seen import seen
-from tests.confining import Lab
+from tests.confining import Lab, boxed
 from tests.processes import linux
 
-pytestmark = [linux, pytest.mark.skipif(not bubblewrap.boxes(), reason="bubblewrap is not installed")]
+pytestmark = [linux, boxed]
 LOOK = """
 import json, os, sys
 def content(path):

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -40,18 +39,12 @@ time.sleep(5)
 """
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Lab:
-    return Lab(tmp_path)
-
-
 @pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize("boxed", [True, False])
 def test_mapped_files_that_nobody_has_open_are_disk(lab: Lab, whole: bool, boxed: bool) -> None:
     if not whole and os.getuid() != 0:
         pytest.skip("only root sees how large a file is of which little is mapped")
     out = lab.folder / "out"
-    out.mkdir()
     common = seen(())
     policy = Policy(str(out), (), common.programs, common.hidden, minimum="base") if boxed else None
     ended = Confined(

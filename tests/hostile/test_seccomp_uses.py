@@ -1,18 +1,15 @@
 """Calls of which the filter denies some uses only: each made with and without it, by real processes."""
 
 import errno
-import sys
 
 import pytest
 
 from sandbox import seccomp, syscalls
 from sandbox.seccomp import Kind
 from sandbox.syscalls import NUMBERS
-from tests.filtering import said
+from tests.filtering import on_linux, said
 
-pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux") or syscalls.this_machine() is None, reason="needs Linux on a machine we know"
-)
+pytestmark = on_linux
 
 # code that gives an errno -> (bare, boxed, open)
 E, OK = errno.EPERM, 0
