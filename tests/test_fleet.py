@@ -1,25 +1,21 @@
 """Several runners as one: jobs are found where they were placed, a backend that fails rests, classes never mix."""
 
-import json
 import re
 import shutil
-import traceback
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import typer
 
 from agent import opening, reach
-from agent.cli.run import _shown, _silently
-from agent.errors import BudgetExceeded, CaddieError, InfraError, UserError
-from agent.job.folder import JobPaths, JobState
+from agent.errors import InfraError, UserError
+from agent.job.folder import JobPaths
 from agent.judge.task import Auditing
 from agent.loop import Loop
 from agent.runners import ended
-from agent.runners.fake import FakeRunner, imagine
+from agent.runners.fake import FakeRunner
 from agent.runners.fleet import ALONE_S, Fleet, NotPlacedError, placed
 from agent.runners.local import LocalRunner
 from agent.runners.order import Order, place
@@ -27,12 +23,12 @@ from agent.runners.rented.runner import RentingRunner
 from agent.runners.rests import PAUSE_S
 from agent.runners.runpod.rental import PodRental
 from agent.runners.runpod.settings import Settings
-from agent.states import FINAL
 from agent.steps.launch import full_disk
-from agent.store import Store, open_store
+from agent.store import Store
 from agent.track import load, parse
 from sandbox import Level
 from tests.e2e import world
+from tests.fleets import IDEAS, Holding
 
 
 class Clock:
@@ -144,11 +140,6 @@ def test_a_backend_that_fails_rests_longer_each_time_and_the_others_go_on(
     assert "lab/1" in both.slots
 
 
-IDEAS = [world.idea(f"wider {n}", ('"width": 4', f'"width": {n}')) for n in (2, 6, 8)] + [
-    world.idea(f"rate {n}", ('"rate": 0.10', f'"rate": {n / 100}')) for n in (2, 5, 20, 40)
-]
-
-
 def classes_of(store: Store, campaign_id: int) -> dict[tuple[int, int | None], set[str]]:
     """The classes of the runs of each test."""
     found: dict[tuple[int, int | None], set[str]] = {}
@@ -256,166 +247,6 @@ def test_what_waits_for_a_slot_that_is_not_there_any_more_has_cost_nothing(
     loss = both.loss(folders[0])
     assert (loss.ran, loss.slot_s, loss.machine) == (False, 0.0, True) and "not there any more" in loss.reason
     assert [both.poll(folder) for folder in folders] == ["lost", "running", "done"]
-
-
-class Penniless(FakeRunner):
-    """Rents, and has no money left once there is work."""
-
-    rents = True
-    broke = False
-
-    def __init__(self, slots: int, name: str) -> None:
-        super().__init__(slots, name=name)
-        self._names = self.slots
-
-    @property
-    def slots(self) -> tuple[str, ...]:  # type: ignore[override]
-        if self.broke:
-            raise BudgetExceeded("the cap of 5.00 $ a day")
-        return self._names
-
-    @slots.setter
-    def slots(self, names: tuple[str, ...]) -> None:
-        self._names = names
-
-    def poll(self, folder: Path) -> JobState:
-        self.broke = True
-        return super().poll(folder)
-
-
-def test_where_one_has_no_money_left_the_others_go_on(tmp_path: Path) -> None:
-    rented, lab = Penniless(1, "rented"), FakeRunner(1, name="lab")
-    both = Fleet({"rented": rented, "lab": lab})
-    assert both.slots == ("rented/0", "lab/0")
-    rented.broke = True
-    assert both.slots == ("lab/0",)
-    with pytest.raises(BudgetExceeded, match="a day"):
-        _ = Fleet({"rented": rented}).slots
-
-
-def test_a_campaign_whose_machines_can_not_be_paid_any_more_is_over(tmp_path: Path) -> None:
-    root = world.make_workspace(tmp_path / "work")
-    world.write_ideas(root, IDEAS[:2])
-    setting = world.open_campaign(root, slots=1, usd=5.0, make_runner=lambda slots: Penniless(1, "rented"))
-    ending = Loop(setting).run()
-    assert ending.state == "finished" and "no machine can be rented any more: the cap of 5.00 $" in ending.reason
-    with setting.store.read() as reads:
-        assert all(one.state in FINAL for one in reads.proposals(setting.campaign.id))
-        assert reads.runs(setting.campaign.id, states={"queued", "running"}) == []
-
-
-def test_no_money_for_machines_is_no_end_while_another_backend_has_a_run(tmp_path: Path) -> None:
-    """The other one has no slot to offer for a moment: its link is broken."""
-
-    class Away(FakeRunner):
-        away = False
-
-        def submit(self, order: Order, folder: Path, slot: str) -> None:
-            super().submit(order, folder, slot)
-            self.away = True
-
-        @property
-        def slots(self) -> tuple[str, ...]:  # type: ignore[override]
-            return () if self.away else self._names
-
-        @slots.setter
-        def slots(self, names: tuple[str, ...]) -> None:
-            self._names = names
-
-    root = world.make_workspace(tmp_path / "work")
-    world.write_ideas(root, IDEAS[:2])
-    rented, lab = Penniless(1, "rented"), Away(1, 1.0, name="lab")
-    rented.broke = True
-    setting = world.open_campaign(
-        root, slots=2, usd=5.0, make_runner=lambda slots: Fleet({"rented": rented, "lab": lab})
-    )
-    ending = Loop(setting).run()
-    assert "no machine can be rented any more" in ending.reason
-    with setting.store.read() as reads:
-        runs = reads.runs(setting.campaign.id)
-    assert runs and all((run.state, run.outcome) == ("done", "ok") for run in runs), "what ran came home first"
-
-
-class Holding(FakeRunner):
-    """What it holds can be given back, unless that fails."""
-
-    error: Exception | None = None
-    refused: str | Exception = ""
-    closed = False
-
-    def poll(self, folder: Path) -> JobState:
-        if self.refused:
-            raise self.refused if isinstance(self.refused, Exception) else UserError(self.refused)
-        return super().poll(folder)
-
-    def close(self) -> None:
-        if self.error is not None:
-            raise self.error
-        self.closed = True
-
-
-@pytest.mark.parametrize("error", [UserError("the key is refused"), InfraError("no route to host")])
-def test_one_that_can_give_nothing_back_keeps_no_other_from_it(error: CaddieError) -> None:
-    one, other = (Holding(1, 0.0, imagine) for _ in range(2))
-    one.error = error
-    fleet = Fleet({"one": one, "other": other})
-    with pytest.raises(type(error), match=str(error)):
-        fleet.close()
-    assert other.closed
-
-
-@pytest.mark.parametrize("fault", [UserError("the cluster refuses the key"), RuntimeError("a fault of ours")])
-def test_what_could_not_be_given_back_is_said_beside_what_ended_a_campaign(tmp_path: Path, fault: Exception) -> None:
-    root = world.make_workspace(tmp_path / "work")
-    world.write_ideas(root, IDEAS[:1])
-    one = Holding(1, name="one")
-    one.error, one.refused = InfraError("machines of one/0 did not end yet"), fault
-    setting = world.open_campaign(root, make_runner=lambda slots: Fleet({"one": one}))
-    with pytest.raises(type(fault)) as found:
-        Loop(setting).run()
-    said = "".join(traceback.format_exception_only(found.value))
-    assert str(fault).splitlines()[0] in said and "did not end yet" in said
-    with setting.store.read() as reads:
-        assert reads.campaigns()[0].state == "running"
-
-
-@pytest.mark.parametrize("as_json", [True, False])
-def test_what_could_not_be_given_back_takes_nothing_from_a_good_end_but_its_exit_code(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], as_json: bool
-) -> None:
-    root = world.make_workspace(tmp_path / "work")
-    world.write_ideas(root, IDEAS[:1])
-    one = Holding(1, name="one")
-    one.error = InfraError("machines of one/0 did not end yet")
-    setting = world.open_campaign(root, make_runner=lambda slots: Fleet({"one": one}))
-    with setting.store.read() as reads:
-        campaign = reads.campaigns()[0]
-    with pytest.raises(typer.Exit) as ended:
-        (_silently if as_json else _shown)(setting)
-    assert ended.value.exit_code == 6
-    with open_store(root / "runs.db").read() as reads:
-        assert reads.campaigns()[0].state == "finished"
-        assert reads.events(campaign.id)[-1].text == str(one.error)
-    said = capsys.readouterr()
-    assert said.err == f"{one.error}\n"
-    if as_json:
-        assert json.loads(said.out)["state"] == "finished"
-    else:
-        assert f"{campaign.name} finished: " in said.out
-
-
-def test_what_could_not_be_given_back_keeps_no_changed_track_from_its_campaign(tmp_path: Path) -> None:
-    root = world.make_workspace(tmp_path / "work")
-    world.write_ideas(root, IDEAS[:1])
-    world.open_campaign(root).store.close()
-    track = root / "agent.toml"
-    track.write_text(track.read_text().replace("alpha = 0.004", "alpha = 0.01"))
-    one, said = Holding(1), list[str]()
-    one.error = InfraError("machines of one/0 did not end yet")
-    setting = world.open_campaign(root, say=said.append, make_runner=lambda slots: one)
-    assert setting.campaign.name == "toy-2" and str(one.error) in said
-    with setting.store.read() as reads:
-        assert [campaign.state for campaign in reads.campaigns()] == ["finished", "running"]
 
 
 class Elsewhere(FakeRunner):
