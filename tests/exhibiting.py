@@ -1,14 +1,18 @@
-"""What a stranger hands in: a submission in which everything is right, changes to it, and what is said of it then."""
+"""What a stranger hands in with nothing wrong about it, changes to it, and what is said of it; and how a job ended."""
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
+from agent.job.folder import JobResult, PhaseResult
 from agent.judge import exhibits
 from agent.judge.rules import rulings
+from agent.judge.task import Audit, Clocks, Contest, no_score
 from agent.report import judged, judged_terminal
+from sandbox.limits import Exit
 from tests.contest_logs import log
 
 SCRIPT = "import torch\n\n\ndef main():\n    print('train')\n" + "# a comment that makes it longer\n" * 10
@@ -28,6 +32,29 @@ CLAIMS = {
     "bytes_code": len(SCRIPT),
 }
 README = "# A record\n\nval_bpb 1.2276\n\n```bash\nSEED=1 torchrun --standalone --nproc_per_node=8 train_gpt.py\n```\n"
+COUNTED = Contest(1200.0, 400, 3, 1000, True)
+ANSWER = replace(
+    no_score("ok", ""),
+    nats=1300.0,
+    tokens=410,
+    bytes=1010,
+    contest=COUNTED,
+    clocks=Clocks(5.0, 5.0, 590.0, 650.0, 650.0, 9.0, 9.0, 700.0),
+    audit=Audit(4000, "s", 1e-6, 1e-7, "full", 3000, 1000),
+    walls=("namespaces",),
+)
+ENDED = JobResult(
+    1,
+    "ok",
+    "",
+    (
+        PhaseResult("train", Exit(0, None, "exited", 590.0, 4700.0, 900.0)),
+        PhaseResult("judge", Exit(0, None, "exited", 700.0, 690.0, 900.0)),
+    ),
+    1300.0,
+    ("namespaces",),
+    True,
+)
 
 
 def seed_log(seed: int, bpb: float | None = None) -> str:

@@ -66,3 +66,24 @@ class World:
 def ended(runner: SshRunner, paths: JobPaths, within_s: float = 120.0) -> str:
     until(lambda: runner.poll(paths.folder) in ("done", "lost"), within_s, "the end of the job")
     return runner.poll(paths.folder)
+
+
+LONG = TOML.replace('CHEAT = ""', 'CHEAT = "trains_past_its_clock"').replace("train_wall_s = 20", "train_wall_s = 4")
+
+
+def begun(world: World, train_wall_s: float = 4) -> tuple[SshRunner, JobPaths]:
+    """A run that is training there."""
+    runner = world.runner()
+    limits = world.order().limited.limits.model_copy(update={"train_wall_s": train_wall_s})
+    order = world.order(limits=limits.model_dump_json(), wall_s=limits.worst_s())
+    paths = world.place(order)
+    runner.submit(order, paths.folder, runner.slots[0])
+    until(lambda: runner.poll(paths.folder) == "running", 60)
+    return runner, paths
+
+
+def was_trained_once(world: World, runner: SshRunner, paths: JobPaths) -> None:
+    assert ended(runner, paths) == "done", runner.loss(paths.folder)
+    result = runner.collect(paths.folder)
+    assert result.outcome == "capped" and "wall limit" in result.reason
+    assert len(result.phases) == 1 and 3 < result.phases[0].exit.wall_s < 5, "it was neither stopped nor started again"

@@ -37,3 +37,8 @@ def mentioning(word: str) -> list[int]:
             except OSError:
                 continue
     return [pid for pid in found if pid != os.getpid()]
+
+
+def left_over(root: Path) -> list[int]:
+    """Processes that still carry a job's mark."""
+    return mentioning(f"CADDIE_JOB={root}")

@@ -5,7 +5,6 @@ They run only where no network can be reached, so that nothing they do can call 
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,12 +16,11 @@ import pytest
 from agent.llm import Answer, Call, ModelError, Part, Prompt, Question, Said, Usage, command
 from agent.llm.claude import REQUESTS
 from agent.llm.command import Command
+from tests.clis import BIN, KEY, needs_clis
 from tests.processes import mentioning
 from tests.standin import Script, Standin, standin, told, tools
 from tests.standin_wires import Reply
 
-BIN = Path(__file__).resolve().parents[1] / ".venv" / "agent-clis" / "node_modules" / ".bin"
-KEY = "sk-standin-0123456789abcdef"
 SCHEMA = {
     "type": "object",
     "properties": {"line": {"type": "string", "maxLength": 500}, "rhymes": {"type": "boolean", "default": False}},
@@ -36,20 +34,7 @@ LINE = Call("toolu_1", "StructuredOutput", {"line": "Leaves.", "rhymes": False})
 USED = Usage(input=120, cache_read=30, output=20)
 
 
-def offline() -> bool:
-    names = Path("/proc/net/dev")
-    return names.is_file() and [text.split(":")[0].strip() for text in names.read_text().splitlines()[2:]] == ["lo"]
-
-
-def missing() -> str:
-    if not shutil.which("node"):
-        return "node is missing"
-    if not all((BIN / name).exists() for name in ("claude", "codex")):
-        return "the agent CLIs are not installed (make clis, which needs npm)"
-    return "" if offline() else "a network can be reached, so the agent CLIs could call out (make clis)"
-
-
-pytestmark = [pytest.mark.clis, pytest.mark.skipif(bool(missing()), reason=missing())]
+pytestmark = needs_clis
 
 
 @pytest.fixture(params=["claude", "codex"])

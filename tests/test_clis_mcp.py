@@ -16,11 +16,12 @@ import pytest
 
 from agent.llm import Call
 from agent.store import open_store
+from tests.clis import BIN, KEY, needs_clis
 from tests.e2e import world
 from tests.standin import results, standin, told, tools
 from tests.standin_wires import Reply
-from tests.test_clis import BIN, KEY, pytestmark  # noqa: F401  (they run under the same conditions)
 
+pytestmark = needs_clis
 REPOSITORY = Path(__file__).parents[1]
 IDEA = world.idea("wider", ('"width": 4', '"width": 8'))
 

@@ -6,37 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from agent.job.folder import JobPaths, JobResult, PhaseResult
+from agent.job.folder import JobPaths, JobResult
 from agent.judge import exhibits
-from agent.judge.task import Audit, Clocks, Contest, Measured, no_score
+from agent.judge.task import Measured
 from agent.records import Finding
 from agent.report import judged
-from sandbox.limits import Exit, Network
+from sandbox.limits import Network
 from tests import filling
-
-COUNTED = Contest(1200.0, 400, 3, 1000, True)
-ANSWER = replace(
-    no_score("ok", ""),
-    nats=1300.0,
-    tokens=410,
-    bytes=1010,
-    contest=COUNTED,
-    clocks=Clocks(5.0, 5.0, 590.0, 650.0, 650.0, 9.0, 9.0, 700.0),
-    audit=Audit(4000, "s", 1e-6, 1e-7, "full", 3000, 1000),
-    walls=("namespaces",),
-)
-ENDED = JobResult(
-    1,
-    "ok",
-    "",
-    (
-        PhaseResult("train", Exit(0, None, "exited", 590.0, 4700.0, 900.0)),
-        PhaseResult("judge", Exit(0, None, "exited", 700.0, 690.0, 900.0)),
-    ),
-    1300.0,
-    ("namespaces",),
-    True,
-)
+from tests.exhibiting import ANSWER, ENDED
 
 
 @pytest.fixture

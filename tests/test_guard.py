@@ -18,6 +18,7 @@ from agent.script.syntax import risks
 from agent.store import open_store
 from agent.track import Track, parse
 from tests import filling
+from tests.blank import ANY
 
 PATH = "train.py"
 SCRIPT = '''"""A script."""
@@ -355,9 +356,3 @@ def test_any_text_is_judged_and_none_raises(text: str) -> None:
     for after in ({PATH: text, "notes.txt": ""}, {PATH: SCRIPT, "notes.txt": text}):
         report = guard.check(one, ANY, before, after, lambda _: None)
         assert report.failures or report.ast_hash
-
-
-ANY = Proposal(
-    1, 1, "drafted", "", 1, 1, None, "t", "", "x", "exploit", "knob", "", "", "", "", "", {}, 0.0, 0.5, None,
-    None, "", (), (), "", "", "",
-)  # fmt: skip

@@ -20,8 +20,8 @@ from agent.steps.inert import Losses, losses, same_until
 from agent.store import Reads
 from agent.store.schema import ledger
 from tests.e2e import world
+from tests.e2e.real import REAL_TRACK
 from tests.e2e.terminal import nothing_runs
-from tests.e2e.test_kill import REAL_TRACK
 
 STEPS = 50
 

@@ -11,7 +11,7 @@ from agent.job.folder import JobPaths
 from agent.store import open_store
 from tests.commanding import Agent
 from tests.contest_logs import EXACT, LOSS, log
-from tests.test_exhibits_jobs import ANSWER, ENDED
+from tests.exhibiting import ANSWER, ENDED
 
 
 def test_a_run_of_the_store(agent: Agent) -> None:

@@ -15,20 +15,14 @@ from agent.job.folder import JobPaths, JobResult, JobSpec, Phase, PhaseResult, c
 from agent.judge.measure import measure, trust_of
 from agent.judge.phase import judge_phase
 from agent.judge.task import UNFINISHED, Audit, Clocks, Manifest, Measured, Strength, no_score
-from agent.records import Finding, Measurement, Outcome, Run, Severity
+from agent.records import Finding, Measurement, Outcome, Severity
 from agent.runners.local import LocalRunner
 from agent.track import Track
 from sandbox.limits import Exit, Limits
 from tests.candidates import honest
 from tests.judging import NOBODY_READ, make_corpus, of_the_run, toy
+from tests.measuring import LOG, RUN, make_job
 
-RUN = Run(5, 1, 7, 3, "decide", "screen", 11, 1, "s0", "running", None, "", "cpu", "c" * 64, (), "now")
-LOG = """step:290/300 train_loss:2.1 train_time:20000ms step_avg:70ms
-step:300/300 train_loss:2.0 train_time:21000ms step_avg:70ms
-Serialized model int8+zlib: 1000 bytes
-Code size: 50 bytes
-Total submission size int8+zlib: 1050 bytes
-"""
 FINAL = "final_int8_zlib_roundtrip_exact val_loss:3.10000000 val_bpb:{:.8f}\n"
 NATS = 1000.0
 MEASURED = Measured(
@@ -53,15 +47,6 @@ MEASURED = Measured(
 )
 BPB = NATS / math.log(2) / 600
 AUDIT = Audit(4000, "secret", 1e-6, 1e-6, strength="full", uniform=3000)
-
-
-def make_job(folder: Path, log: str = LOG, answer: str | None = None) -> JobPaths:
-    paths = JobPaths(folder)
-    folder.mkdir(exist_ok=True)
-    paths.train_log.write_text(log)
-    if answer is not None:
-        paths.measure.write_text(answer)
-    return paths
 
 
 def result(outcome: Outcome = "ok", reason: str = "", *, judged: bool = True) -> JobResult:

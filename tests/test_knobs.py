@@ -13,15 +13,13 @@ from agent.planner.knobs.sizes import Sizes, estimate, understood
 from agent.planner.knobs.space import of
 from agent.planner.knobs.surrogate import Additive, Point, Prior
 from agent.planner.knobs.view import View
-from agent.records import Campaign, Caps, Draft, Mode, Proposal, ProposalState
+from agent.records import Draft, Mode, Proposal, ProposalState
 from agent.script import literals
 from agent.script.literals import KnobValue
 from agent.tables import Knob
 from agent.track import Track, load
+from tests.blank import CAMPAIGN
 
-CAMPAIGN = Campaign(
-    1, "night", "tiny", "tiny", "", "", "", "", "", 7, Caps(None), "knobs", "none", 2, None, "cpu", "running", "", "",
-)  # fmt: skip
 HEAD = Proposal(
     1, 1, "promoted", "", None, None, "c", "", "", "knobs", "base", "base", "", "", "", "", "", {}, 0.0, 0.5,
     None, None, "", (), (), "", "", "",

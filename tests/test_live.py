@@ -10,7 +10,7 @@ from agent import track as tracks
 from agent.job.folder import Heartbeat, JobPaths, Progress
 from agent.report.live import Job, _clocks, _how_far
 from agent.runners.progress import progress
-from tests.test_judge_measure import RUN
+from tests.measuring import RUN
 
 AT = Progress(5000, 20000, 3.25, 390.0, "train", 0.0, 300.0)
 

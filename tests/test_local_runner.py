@@ -20,7 +20,7 @@ from agent.runners.here import default_slots, local_runner
 from agent.runners.local import LocalRunner
 from agent.runners.progress import last_step
 from sandbox import Limits
-from tests.processes import mentioning, until
+from tests.processes import left_over, until
 
 LIMITS = Limits(wall_s=8, cpu_s=None, memory_mb=300, disk_mb=20, log_mb=1, processes=20)
 
@@ -46,11 +46,6 @@ def finish(runner: LocalRunner, spec: JobSpec, folder: Path) -> JobResult:
     runner.hold(spec.run_id, folder, "local/0")
     until(lambda: runner.poll(folder) in ("done", "lost"))
     return runner.collect(folder)
-
-
-def left_over(root: Path) -> list[int]:
-    """Processes that still carry a job's mark."""
-    return mentioning(f"CADDIE_JOB={root}")
 
 
 def run_code(tmp_path: Path, code: str, **options: object) -> JobResult:

@@ -10,8 +10,7 @@ from agent.planner.merging import MERGE
 from agent.records import Draft
 from agent.search import pairs_in
 from agent.track import load
-from tests.test_guard import ANY
-from tests.test_knobs import CAMPAIGN
+from tests.blank import ANY, CAMPAIGN
 
 TRACK = load("tiny", Path())[0]
 HEAD = {"train.py": "a = 1\nb = 2\nc = 3\n"}

@@ -21,7 +21,7 @@ from agent.store import rescores
 from agent.store.rescores import Rescore
 from agent.track import load
 from tests.e2e import world
-from tests.e2e.test_anchors import Found, Gathered, Leased, Machines
+from tests.e2e.leased import Found, Gathered, Leased, Machines
 from tests.filling import measurement
 
 

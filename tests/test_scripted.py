@@ -9,8 +9,7 @@ from agent.errors import UserError
 from agent.planner import Request, making
 from agent.planner.scripted import Scripted
 from agent.track import load
-from tests.test_guard import ANY
-from tests.test_knobs import CAMPAIGN
+from tests.blank import ANY, CAMPAIGN
 
 ONE = {"title": "one", "hypothesis": "h", "edits": "e1", "kind": "optimiser", "expected_gain": 0.02}
 TWO = {"title": "two", "edits": "e2"}

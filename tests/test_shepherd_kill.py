@@ -13,8 +13,8 @@ import pytest
 
 from agent.runners.local import LocalRunner
 from sandbox import groups
+from tests.disks import fill, small_disk
 from tests.e2e.terminal import needs_mounts
-from tests.e2e.test_bad_input import fill, small_disk
 from tests.processes import alive, linux, mentioning, until
 from tests.shepherding import WAIT, Job, gone, ran
 

@@ -23,7 +23,7 @@ from agent.runners.slurm import Settings, make
 from agent.runners.slurm.batch import Where, WrongNode, corpus, listen, own_gpus
 from tests import ordering, sshd, zoo_runs
 from tests.e2e import world
-from tests.e2e.test_kill import REAL_SCRIPT, REAL_TRACK
+from tests.e2e.real import REAL_SCRIPT, REAL_TRACK
 from tests.processes import until
 from tests.slurm import Cluster
 from tests.slurm_field import GPU_TOML, WRITE, Field, done, lost, words_of

@@ -8,10 +8,10 @@ import pytest
 
 from agent.runners.ssh import mirror
 from tests import far, sshd
+from tests.disks import fill, small_disk
 from tests.e2e.terminal import needs_mounts
-from tests.e2e.test_bad_input import fill, small_disk
+from tests.far import LONG, begun, was_trained_once
 from tests.processes import until
-from tests.test_ssh_runner import LONG, begun, was_trained_once
 
 pytestmark = [pytest.mark.slow, needs_mounts]
 

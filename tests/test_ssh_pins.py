@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from agent.runners.ssh.pins import Pins
+from tests.disks import fill, small_disk
 from tests.e2e.terminal import needs_mounts
-from tests.e2e.test_bad_input import fill, small_disk
 from tests.renting import killed
 
 KEY, OTHER = "ssh-ed25519 AAAA", "ssh-ed25519 BBBB"

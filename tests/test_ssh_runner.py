@@ -14,7 +14,7 @@ import pytest
 from agent import reach
 from agent import track as tracks
 from agent.errors import InfraError, MissingError
-from agent.job.folder import JobPaths, Loss
+from agent.job.folder import Loss
 from agent.judge.measure import kept_reference
 from agent.judge.task import Auditing, Measured, Reference
 from agent.runners.far.mirror import lose
@@ -27,6 +27,7 @@ from agent.runners.ssh.runner import SshRunner
 from agent.tables import GRACE_S
 from sandbox import level
 from tests import far, processes, sshd
+from tests.far import LONG, begun, was_trained_once
 from tests.processes import until
 from tests.zoo_runs import TOML
 from trainer.data.manifest import load
@@ -124,33 +125,12 @@ def test_a_link_that_is_half_open_while_it_is_scored_comes_back_to_the_one_score
     assert asked is not None and known is not None and known.judged == asked.judged, "it was started a second time"
 
 
-LONG = TOML.replace('CHEAT = ""', 'CHEAT = "trains_past_its_clock"').replace("train_wall_s = 20", "train_wall_s = 4")
-
-
 @pytest.fixture
 def long(tmp_path: Path, lasting_server: sshd.Sshd, toy_corpus: Path) -> Iterator[far.World]:
     """A run that trains until it is stopped, after 4 seconds."""
     found = far.World(tmp_path, lasting_server, toml=LONG, corpus=toy_corpus)
     yield found
     found.close()
-
-
-def begun(world: far.World, train_wall_s: float = 4) -> tuple[SshRunner, JobPaths]:
-    """A run that is training there."""
-    runner = world.runner()
-    limits = world.order().limited.limits.model_copy(update={"train_wall_s": train_wall_s})
-    order = world.order(limits=limits.model_dump_json(), wall_s=limits.worst_s())
-    paths = world.place(order)
-    runner.submit(order, paths.folder, runner.slots[0])
-    until(lambda: runner.poll(paths.folder) == "running", 60)
-    return runner, paths
-
-
-def was_trained_once(world: far.World, runner: SshRunner, paths: JobPaths) -> None:
-    assert far.ended(runner, paths) == "done", runner.loss(paths.folder)
-    result = runner.collect(paths.folder)
-    assert result.outcome == "capped" and "wall limit" in result.reason
-    assert len(result.phases) == 1 and 3 < result.phases[0].exit.wall_s < 5, "it was neither stopped nor started again"
 
 
 @pytest.mark.long

@@ -15,9 +15,9 @@ import pytest
 from tests import postgres, slurm, sshd
 from tests.chaos import boxes, clocks, pods, scene, storms
 from tests.chaos.ledger import Ledger
+from tests.disks import small_disk
 from tests.e2e import world
 from tests.e2e.terminal import needs_mounts
-from tests.e2e.test_bad_input import small_disk
 from tests.processes import mentioning, until
 
 pytestmark = [pytest.mark.long, needs_mounts]

@@ -15,6 +15,7 @@ from agent.search import ALL_MODES
 from agent.setting import Setting
 from agent.store import Tx
 from tests.e2e import world
+from tests.filling import draft
 
 WITHIN_S = 300.0  # after which a campaign that does not get there is stopped; many times what it takes
 
@@ -71,3 +72,11 @@ class Thinking:
         self.asked.set()
         time.sleep(self.seconds)
         return scripted(self.name, [worse(99)]).propose(request)
+
+
+def approved(tx: Tx, setting: Setting, title: str, gain: float, **more: object) -> Proposal:
+    head = tx.head(setting.campaign.id)
+    one = tx.add_proposal(
+        setting.campaign.id, draft(title, head.id, expected_gain=gain, **more), baseline_id=head.id, commit=head.commit
+    )
+    return tx.move(one.id, "approved")

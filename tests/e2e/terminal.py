@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.commanding import Said
-from tests.test_local_runner import left_over
+from tests.processes import left_over
 
 REPO = Path(__file__).resolve().parents[2]
 AGENT = (sys.executable, "-m", "agent.cli")

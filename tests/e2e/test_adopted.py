@@ -4,7 +4,7 @@ from pathlib import Path
 
 from agent.worktree import Repository
 from tests.e2e import world
-from tests.e2e.test_campaign import WIDER, run
+from tests.e2e.campaigning import WIDER, run
 
 
 def base_of(root: Path, **options: object) -> tuple[str, str]:

@@ -1,10 +1,7 @@
 """Campaigns on machines that make a score: anchors first, verdicts within leases and across them, drift, lost ties."""
 
-import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,81 +9,18 @@ from sqlalchemy import text
 
 from agent import track as tracks
 from agent.errors import TrackError
-from agent.job.folder import JobPaths
 from agent.loop import Loop
-from agent.records import Run
-from agent.runners import LATER, NEW, lease_of
-from agent.runners.fake import FakeRunner, Imagined, Knobs, imagine
+from agent.runners import NEW, lease_of
+from agent.runners.fake import FakeRunner
 from agent.runners.fleet import Fleet
-from agent.runners.order import Order
 from agent.setting import Setting
 from agent.steps import anchors, decide, wanted
 from agent.steps.collect import collect
 from agent.steps.launch import start
 from agent.store import Tx
-from agent.store.rows import iso
 from tests.e2e import world
+from tests.e2e.leased import Found, Gathered, Leased, Machines, later, opened, runs_of
 from tests.filling import draft
-
-ANCHORED = world.TRACK.replace('kind = "cpu"', 'kind = "cpu"\nanchor_every_s = 14400')
-STEPS = 10_000
-
-
-@dataclass
-class Machines:
-    """What each lease is like: how much worse its scores are, and how long its steps take, run by run."""
-
-    worse: Mapping[str, float] = field(default_factory=dict)
-    slower: Callable[[str, int], float] = lambda lease, nth: 1.0
-    counts: Counter[str] = field(default_factory=Counter)
-    refused: dict[str, str] = field(default_factory=dict)
-
-
-class Leased(FakeRunner):
-    """Slots of leases by name, one each; a slot of a lease that was refused is not there any more."""
-
-    def __init__(self, leases: tuple[str, ...], machines: Machines) -> None:
-        super().__init__(len(leases))
-        self._names = dict(zip(self.slots, leases, strict=True))
-        self._machines, self._on = machines, ""
-        self._world = self._imagined
-
-    def lease(self, slot: str) -> str:
-        return self._names[slot]
-
-    def refuse(self, lease: str, reason: str) -> None:
-        self._machines.refused[lease] = reason
-
-    def _imagined(self, knobs: Knobs, seed: int) -> Imagined:
-        run = imagine(knobs, seed)
-        return replace(run, bpb=run.bpb + self._machines.worse.get(self._on, 0.0))
-
-    def submit(self, order: Order, folder: Path, slot: str) -> None:
-        self._on = self._names[slot]
-        super().submit(order, folder, slot)
-        self._machines.counts[self._on] += 1
-        steps = round(STEPS / self._machines.slower(self._on, self._machines.counts[self._on]))
-        JobPaths(folder).train_log.write_text(f"step:{steps}/{steps} train_loss:2.0 train_time:36000ms\n")
-
-
-def opened(
-    root: Path,
-    leases: tuple[str, ...],
-    machines: Machines,
-    track: str = ANCHORED,
-    ideas: int = 4,
-    runner: type[Leased] = Leased,
-) -> Setting:
-    world.make_workspace(root, track=track)
-    better = world.idea("wider", ('"width": 4', '"width": 6'))
-    nulls = [world.idea(f"bits {n}", ('"crash": 0', f'"crash": 0.{"0" * n}')) for n in range(1, ideas)]
-    world.write_ideas(root, [*nulls, better])
-    return world.open_campaign(root, slots=len(leases), make_runner=lambda count: runner(leases, machines))
-
-
-def runs_of(setting: Setting) -> list[Run]:
-    with setting.store.read() as reads:
-        return reads.runs(setting.campaign.id)
 
 
 def verdicts(setting: Setting) -> list[tuple[object, ...]]:
@@ -121,15 +55,6 @@ def test_a_machine_s_luck_is_no_gain_and_its_misfortune_no_loss(tmp_path: Path) 
     plain = opened(tmp_path / "plain", ("a", "b"), Machines({"b": 0.2}), world.TRACK)
     Loop(plain).run()
     assert any(abs(float(row[3])) > 0.12 for row in verdicts(plain) if row[3] is not None)  # type: ignore[arg-type]
-
-
-def later(setting: Setting, hours: int, than: str = "1 = 1") -> None:
-    """As if those anchors were so many hours old."""
-    with setting.store.write() as tx:
-        tx.connection.execute(
-            text(f"UPDATE runs SET started = :at WHERE purpose = 'anchor' AND {than}"),
-            {"at": iso(datetime.now(UTC) - timedelta(hours=hours))},
-        )
 
 
 def test_a_lease_is_timed_by_what_it_was_anchored_with_first_however_often_the_head_moves(tmp_path: Path) -> None:
@@ -226,36 +151,6 @@ def test_a_machine_that_comes_for_its_first_run_is_anchored_by_it(tmp_path: Path
     assert [(run.purpose, run.lease) for run in runs[:2]] == [("anchor", "m1"), ("anchor", "m2")]
     assert {run.lease for run in runs if run.state == "done"} == {"m1", "m2"}
     assert len([run for run in runs if run.purpose == "anchor"]) == 4  # two heads
-
-
-class Gathered(Leased):
-    """A slot is no machine: a job is on the next one in turn, unless its slot means one. `FIRST`: whether machines are
-    known before a run was on them."""
-
-    FIRST = True
-
-    def __init__(self, leases: tuple[str, ...], machines: Machines) -> None:
-        super().__init__(leases, machines)
-        self._turns, self._where = itertools.cycle(leases), dict[Path, str]()
-        self._pins = {f"fake/@{lease}": lease for lease in leases}
-
-    def lease(self, slot: str) -> str:
-        return self._pins.get(slot, LATER)
-
-    def submit(self, order: Order, folder: Path, slot: str) -> None:
-        self._names[slot] = self._where[folder] = self._pins.get(slot) or next(self._turns)
-        super().submit(order, folder, slot)
-
-    def began_on(self, folder: Path) -> str:
-        return self._where.get(folder, "")
-
-    def pinned(self, seen: Callable[[], Sequence[str]]) -> dict[str, str]:
-        there = self._pins.values() if self.FIRST else seen()
-        return {lease: slot for slot, lease in self._pins.items() if lease in there}
-
-
-class Found(Gathered):
-    FIRST = False
 
 
 @pytest.mark.parametrize(("runner", "leases"), [(Gathered, ("a", "b")), (Found, ("a", "b", "c", "d", "e"))])

@@ -7,8 +7,8 @@ from agent.steps import anchors
 from agent.steps.slots import Slots
 from agent.steps.wanted import Wanted
 from tests.e2e import world
-from tests.e2e.test_anchors import Machines, later, opened
-from tests.test_slots import GPUS, TRACK, Box
+from tests.e2e.leased import Machines, later, opened
+from tests.two_gpus import GPUS, TRACK, Box
 
 
 class Leased(Box):

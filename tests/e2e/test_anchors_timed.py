@@ -12,7 +12,7 @@ from agent.steps import anchors
 from agent.steps.collect import collect
 from agent.steps.launch import start
 from agent.store.rows import iso
-from tests.e2e.test_anchors import Machines, later, opened, runs_of
+from tests.e2e.leased import Machines, later, opened, runs_of
 
 
 def timed_twice(root: Path, machines: Machines) -> tuple[Setting, list[Run]]:

@@ -5,8 +5,6 @@ import os
 import random
 import sqlite3
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,10 +12,11 @@ import pytest
 from agent import budget
 from agent.store import open_store
 from tests import commanding
+from tests.disks import fill, mounted, small_disk
 from tests.e2e import world
+from tests.e2e.real import REAL_SCRIPT as SLOW_SCRIPT
+from tests.e2e.real import REAL_TRACK
 from tests.e2e.terminal import START, agent, background, listing, needs_mounts, nothing_runs, refused
-from tests.e2e.test_kill import REAL_SCRIPT as SLOW_SCRIPT
-from tests.e2e.test_kill import REAL_TRACK
 from tests.processes import until
 
 REAL_SCRIPT = SLOW_SCRIPT.replace("sleep(0.1)", "sleep(0.01)")
@@ -39,16 +38,6 @@ def root(tmp_path: Path) -> Path:
 def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> commanding.Agent:
     """Commands that are refused need no process of their own: a dozen of those take as long as a campaign."""
     return commanding.console(tmp_path, monkeypatch, capfd, tmp_path)
-
-
-@contextmanager
-def mounted(folder: Path, *options: str) -> Iterator[Path]:
-    folder.mkdir(exist_ok=True)
-    subprocess.run(["mount", *options, str(folder)], check=True, capture_output=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.mark.parametrize(
@@ -198,23 +187,6 @@ def test_a_database_that_can_not_be_used_is_left_alone(
 
 
 SMALL = REAL_TRACK.replace("memory_mb = 500", "memory_mb = 500\ndisk_mb = 4\nlog_mb = 1")
-
-
-@contextmanager
-def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
-    with mounted(folder, "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs"):
-        yield folder
-
-
-def fill(folder: Path, *, leave: int = 0) -> Path:
-    """Takes all that is free, but for some bytes."""
-    path = folder / "filler"
-    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while file.write(b"x" * 65536):
-            pass
-    if leave:
-        os.truncate(path, path.stat().st_size - leave)
-    return path
 
 
 def runs_of(root: Path) -> list[str]:

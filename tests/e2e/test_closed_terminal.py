@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from agent.report.heard import UNREAD
+from tests.e2e.slow import SLOW, make, running, settled, titles
 from tests.e2e.terminal import AGENT, ENV, START
-from tests.e2e.test_cli_campaign import SLOW, make, running, settled, titles
 from tests.processes import until
 
 pytestmark = pytest.mark.slow

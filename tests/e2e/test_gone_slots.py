@@ -18,7 +18,7 @@ from agent.steps.launch import start
 from agent.steps.slots import Slots
 from agent.steps.wanted import Wanted
 from tests.e2e import world
-from tests.test_slots import TRACK, Box
+from tests.two_gpus import TRACK, Box
 from tests.zoo_runs import TOML
 
 

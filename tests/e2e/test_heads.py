@@ -21,7 +21,7 @@ from agent.steps import decide
 from agent.steps.wanted import seed_of
 from agent.store.schema import verdicts
 from tests.e2e import world
-from tests.e2e.test_campaign import WIDER, run
+from tests.e2e.campaigning import WIDER, run
 
 
 def reporting_often(root: Path) -> None:

@@ -28,8 +28,9 @@ from agent.steps.wanted import seed_of
 from agent.store import Store, Tx
 from agent.worktree.process import Commands
 from tests.e2e import world
+from tests.e2e.real import REAL_SCRIPT, REAL_TRACK
 from tests.person import photograph
-from tests.test_local_runner import left_over
+from tests.processes import left_over
 
 IDEAS = [
     world.idea("too big", ('"width": 4', '"width": 12')),
@@ -265,26 +266,6 @@ def reopened(root: Path) -> Setting:
         campaign = reads.campaign("toy-1")
     assert campaign is not None and campaign.state == "finished", campaign
     return replace(other, campaign=campaign)
-
-
-REAL_SCRIPT = world.SCRIPT.replace(
-    "    print(KNOBS)\n",
-    """    import os, random, time
-    with open("executions", "a") as file:
-        file.write("once\\n")
-    for step in range(8):
-        print(f"step:{step}/8 train_loss:3.0", flush=True)
-        time.sleep(0.1)
-    noise = random.Random(os.environ["SEED"] + str(KNOBS)).gauss(0, 0.01)
-    print(f"val_bpb: {2.0 - KNOBS['width'] / 20 + noise:.6f}")
-    print("Total submission size int8+zlib: 900 bytes")
-""",
-)
-REAL_TRACK = (
-    world.TRACK.replace('trust = "measured"', 'trust = "reported"')
-    .replace('score = ["{python}", "{script}", "score"]\n', "")
-    .replace('artifact = "final_model.bin"\n', "")
-)
 
 
 @pytest.mark.long

@@ -8,7 +8,7 @@ from agent.job.folder import JobPaths
 from agent.judge.measure import score_of
 from agent.judge.task import Measured
 from tests.e2e import world
-from tests.e2e.test_hostile_runs import DOCUMENTS, HONEST, JUDGED, ends, run
+from tests.e2e.misbehaving import DOCUMENTS, HONEST, JUDGED, ends, run
 from trainer.data.manifest import Manifest, data_sha, write
 from trainer.data.place import write_texts
 

@@ -23,8 +23,8 @@ from agent.store.lease import held_by, hold
 from agent.store.schema import campaigns
 from agent.worktree import Repository
 from tests.e2e import world
+from tests.e2e.campaigning import WIDER, run
 from tests.e2e.terminal import listing
-from tests.e2e.test_campaign import WIDER, run
 from tests.person import photograph
 
 

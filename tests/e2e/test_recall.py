@@ -18,8 +18,7 @@ from agent.steps.limits import least_idea, worst_run
 from agent.steps.recall import useful
 from agent.steps.wanted import wanted
 from tests.e2e import world
-from tests.e2e.planning import by_title
-from tests.e2e.test_turns import approved
+from tests.e2e.planning import approved, by_title
 
 
 class SoldOut(FakeRunner):

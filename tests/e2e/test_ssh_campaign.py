@@ -11,7 +11,7 @@ from agent.runners.fleet import Fleet
 from agent.runners.ssh.runner import SshRunner
 from tests import sshd
 from tests.e2e import world
-from tests.e2e.test_kill import REAL_SCRIPT, REAL_TRACK
+from tests.e2e.real import REAL_SCRIPT, REAL_TRACK
 
 pytestmark = pytest.mark.long
 

@@ -13,8 +13,7 @@ from agent.setting import Setting, known
 from agent.steps import plan, wanted
 from agent.store import Tx
 from tests.e2e import world
-from tests.e2e.planning import by_title, scripted, watched, worse
-from tests.filling import draft
+from tests.e2e.planning import approved, by_title, scripted, watched, worse
 
 
 @pytest.fixture
@@ -22,14 +21,6 @@ def root(tmp_path: Path) -> Path:
     root = world.make_workspace(tmp_path / "work")
     world.write_ideas(root, [worse(1)])
     return root
-
-
-def approved(tx: Tx, setting: Setting, title: str, gain: float, **more: object) -> Proposal:
-    head = tx.head(setting.campaign.id)
-    one = tx.add_proposal(
-        setting.campaign.id, draft(title, head.id, expected_gain=gain, **more), baseline_id=head.id, commit=head.commit
-    )
-    return tx.move(one.id, "approved")
 
 
 def screens(setting: Setting) -> list[str]:

@@ -12,7 +12,7 @@ from sandbox import Confined, Policy, groups, stack, syscalls
 from sandbox.groups import Group, Place
 from sandbox.seen import seen
 from tests.confining import Lab
-from tests.hostile.test_groups import UNIFIED, joined
+from tests.grouping import UNIFIED, joined
 from tests.processes import linux, until
 
 pytestmark = linux

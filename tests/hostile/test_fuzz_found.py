@@ -35,8 +35,8 @@ from agent.tools import curve
 from sandbox import Exit, tree
 from tests.good_records import GOOD, beat
 from tests.judging import toy
+from tests.measuring import RUN
 from tests.shepherding import begun
-from tests.test_judge_measure import RUN
 
 # ---------------------------------------------------------------- what takes longest
 GIANTS = {

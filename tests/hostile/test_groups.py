@@ -14,24 +14,11 @@ import pytest
 from sandbox import canaries, groups, in_force
 from sandbox.groups import Group, Place, left_behind
 from sandbox.probe.page_cache import by_mincore
+from tests.grouping import UNIFIED, joined
 from tests.processes import alive, linux, until
 
 MB = 1_000_000
 real = pytest.mark.skipif("memory-group" not in in_force(), reason="no memory controller that we may use")
-UNIFIED = next((mount for mount, version, _ in groups._mounts() if version == 2), Path("/nowhere"))
-
-
-def joined(group: Group, code: str) -> "subprocess.Popen[str]":
-    """A process in the group, once it has said so."""
-    fds = group.open()
-    code = f"import os, sys\n[os.write(fd, b'0') for fd in {fds}]\nprint('in', flush=True)\n{code}"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], pass_fds=fds, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
-    )
-    for fd in fds:
-        os.close(fd)
-    assert process.stdout is not None and process.stdout.readline() == "in\n"
-    return process
 
 
 @pytest.fixture

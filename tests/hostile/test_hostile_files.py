@@ -29,8 +29,8 @@ from agent.steps.inert import losses
 from agent.tools import dry_run
 from agent.words import line, markup
 from tests.judging import make_job, run_session
+from tests.measuring import RUN
 from tests.shepherding import Job, begun
-from tests.test_judge_measure import RUN
 
 pytestmark = pytest.mark.usefixtures("cleared")
 

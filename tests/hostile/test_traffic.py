@@ -18,8 +18,8 @@ from sandbox import Confined, Limits, NoWalls, Policy, landlock, traffic, walls
 from sandbox.limits import Network
 from sandbox.seen import seen
 from tests.judging import toy
-from tests.test_judge_measure import RUN
-from tests.test_judge_measure import make_job as make_measured
+from tests.measuring import RUN
+from tests.measuring import make_job as make_measured
 
 ROOT = Path(__file__).parents[2]
 NEW_NETWORK = ["unshare", *(() if os.getuid() == 0 else ("--map-root-user",)), "--net", "--"]
