@@ -3,15 +3,12 @@
 Takes a folder, the stand-in and the sshd that its pods are; gives a `Pool`: runners, jobs and what the store says.
 """
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from sqlalchemy import select
 
 from agent import track as tracks
 from agent.job.folder import JobPaths
-from agent.machines import book
 from agent.machines.records import Limits
 from agent.machines.renting import Renter
 from agent.runners.rented.keys import public_key
@@ -21,19 +18,20 @@ from agent.runners.runpod.pods import Pods
 from agent.runners.runpod.rental import PodRental
 from agent.runners.runpod.settings import Settings
 from agent.store.schema import admissions
-from tests import far, sshd
-from tests.renting import opened
+from tests import far, pools, sshd
 from tests.runpod import KEY, PLACES, QUICK, StandIn
 from tests.zoo_runs import TOML
 
 
-class Pool:
-    """A workspace whose runs go to pods; its campaign has a hundred dollars."""
+class Pool(pools.Pool):
+    """Of pods."""
+
+    slot = "runpod/0"
+    step_s, look_s = 1.0, 0.02
 
     def __init__(self, root: Path, stand: StandIn, server: sshd.Sshd, corpus: Path) -> None:
+        super().__init__(far.World(root, server, corpus=corpus), stand.advance)
         self.stand, self.server = stand, server
-        self.world = far.World(root, server, corpus=corpus)
-        self.store, self.campaign = opened(self.world.workspace)
         stand.ssh = ("127.0.0.1", server.port, server.host(root).user)
         self.settings = Settings(
             data_centers=PLACES,
@@ -43,7 +41,6 @@ class Pool:
             idle_s=120.0,
             url=stand.url,
         )
-        self.runners: list[RentingRunner] = []
 
     def renter(self, settings: Settings, limits: Limits | None = None) -> Renter:
         client = Client(KEY, self.stand.url, sleep=self.stand.sleep)
@@ -66,12 +63,6 @@ class Pool:
         self.runners.append(made)
         return made
 
-    def job(self, runner: RentingRunner, run_id: int = 1, slot: str = "runpod/0") -> JobPaths:
-        order = self.world.order(run_id=run_id)
-        paths = self.world.place(order)
-        runner.submit(order, paths.folder, slot)
-        return paths
-
     def deaf(self, timers: Path) -> tuple[RentingRunner, JobPaths]:
         """A pod that answers and does not hear until when it is paid, and the job that waits for it."""
         self.stand.courses.append(QUICK)
@@ -86,21 +77,3 @@ class Pool:
         with self.store.read() as reads:
             rows = reads.connection.execute(select(admissions)).mappings().all()
         return [(row["lease"], bool(row["ok"]), list(row["reasons"])) for row in rows]
-
-    def rows(self) -> list[str]:
-        with self.store.read() as reads:
-            return [f"{one.state} {one.place} {one.refused or one.reason}" for one in book.everyone(reads, over=True)]
-
-    def until(
-        self, runner: RentingRunner, what: Callable[[], bool], step_s: float = 1.0, within_s: float = 120.0
-    ) -> None:
-        """Steps, while the stand-in's clock goes on."""
-        deadline = time.monotonic() + within_s
-        while not what():
-            assert time.monotonic() < deadline, (self.rows(), [keeper.why for keeper in runner._keepers.values()])
-            runner.step()
-            at_work = any(
-                one.machine and one.machine.state == "live" and not one.idle for one in runner._keepers.values()
-            )
-            self.stand.advance(0.05 if at_work else step_s)  # what goes on there takes real time
-            time.sleep(0.02)

@@ -4,7 +4,6 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -109,19 +108,12 @@ def test_one_of_the_two_settings_says_nothing() -> None:
 # ---------------------------------------------------------------- on a machine
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sshd.Sshd]:
-    found = sshd.start(tmp_path_factory.mktemp("sshd") / "s")
-    yield found
-    found.stop()
-
-
 @pytest.mark.long
 def test_a_wheel_is_sent_once_and_is_there_for_runs_and_nothing_else_is(
-    tmp_path: Path, server: sshd.Sshd, thread: Thread, environment: Environment
+    tmp_path: Path, lasting_server: sshd.Sshd, thread: Thread, environment: Environment
 ) -> None:
     found = kit(environment, There(sys.version_info[:2], "x86_64"))
-    link = Link(server.host(tmp_path / "far"), Pins(tmp_path / "pins"))
+    link = Link(lasting_server.host(tmp_path / "far"), Pins(tmp_path / "pins"))
     sent = [thread.wait(depot.send(link, found.blobs()), 60) for _ in range(2)]
     assert sent == [next(iter(found.wheels.values())).stat().st_size, 0]
     python = thread.wait(depot.equip(link, found), 300)
@@ -150,7 +142,7 @@ NEEDED = ("pydantic", "pydantic-core", *TYPES, "packaging", "numpy")
 
 @pytest.mark.long
 def test_a_machine_without_packages_gets_those_that_the_lock_names(
-    tmp_path: Path, server: sshd.Sshd, thread: Thread
+    tmp_path: Path, lasting_server: sshd.Sshd, thread: Thread
 ) -> None:
     """Its own Python has none at all; the attendant of its runs has those of the lock, and says so."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare-python")], check=True)
@@ -159,15 +151,15 @@ def test_a_machine_without_packages_gets_those_that_the_lock_names(
     lock.write_text("".join(f"{name}=={metadata.version(name)}\n" for name in NEEDED))
     for name in NEEDED:
         wheels.installed(tmp_path / "wheels", name)
-    lacking = sshd.machine(server, tmp_path / "bare", TOML, tmp_path / "pins", python=bare)
+    lacking = sshd.machine(lasting_server, tmp_path / "bare", TOML, tmp_path / "pins", python=bare)
     with pytest.raises(Refused, match=r"lacks .*or an `environment` with them"):
         thread.wait(lacking.ready(), 120)
     whole = Environment(lock, tmp_path / "wheels")
-    machine = sshd.machine(server, tmp_path / "far", TOML, tmp_path / "pins", python=bare, environment=whole)
+    machine = sshd.machine(lasting_server, tmp_path / "far", TOML, tmp_path / "pins", python=bare, environment=whole)
     facts = thread.wait(machine.ready(), 600)
     size = sum(path.stat().st_size for path in (tmp_path / "wheels").iterdir())
     assert len(facts.environment) == 64 and machine.sent > size
-    again = sshd.machine(server, tmp_path / "far", TOML, tmp_path / "pins", python=bare, environment=whole)
+    again = sshd.machine(lasting_server, tmp_path / "far", TOML, tmp_path / "pins", python=bare, environment=whole)
     assert thread.wait(again.ready(), 600).environment == facts.environment and again.sent == 0
     for one in (machine, again):
         thread.wait(one.close(), 20)

@@ -5,17 +5,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from agent.errors import BusyError
-from agent.store import Store, open_store
+from agent.store import Store
 from agent.store.lease import hold, holder, place, process_started
 from agent.store.rows import iso
-from tests import postgres
 from tests.filling import add_campaign
 
 HOLD = """
@@ -52,13 +49,6 @@ except BusyError as error:
 
 def url(store: Store) -> str:
     return str(store.path) if store.path else store.url.render_as_string(hide_password=False)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    opened = open_store(tmp_path / "runs.db" if request.param == "sqlite" else postgres.fresh_url())
-    yield opened
-    opened.close()
 
 
 def start_holder(store: Store) -> subprocess.Popen[str]:

@@ -1,7 +1,6 @@
 """The MCP server as its clients use it: the SDK's own over stdio, and hostile ones. Ideas: test_mcp_proposing.py."""
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,11 +21,6 @@ SHARED = ("read_skill", "read_script", "query", "show_diff", "show_proposal", "r
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return workspace(tmp_path_factory.mktemp("made") / "a workspace")
-
-
-@pytest.fixture
-def root(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "a workspace", symlinks=True))
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Ideas of clients: they are checked as any other, none comes in that should not, and what passes is run."""
 
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -24,11 +23,6 @@ from tests.serving import IDEA, WITHIN_S, Served, edit, served, until, workspace
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return workspace(tmp_path_factory.mktemp("made") / "a workspace")
-
-
-@pytest.fixture
-def root(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "a workspace", symlinks=True))
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,8 +14,6 @@ import pytest
 
 from agent import track as tracks
 from agent.errors import InfraError, UserError
-from agent.job.folder import JobPaths
-from agent.machines import book
 from agent.machines.records import Candidate
 from agent.machines.renting import LOST_S
 from agent.machines.sweep import settle, sweep
@@ -29,23 +27,24 @@ from agent.runners.rented.runner import RentingRunner
 from agent.runners.ssh import mirror
 from agent.runners.ssh.hosts import SshHost
 from agent.runners.ssh.link import Thread, Unreachable
-from tests import far, processes
+from tests import far, pools, processes
 from tests.modal_standin import StandIn
-from tests.renting import HOUR, opened
+from tests.pools import over
+from tests.renting import HOUR
 from tests.zoo_runs import TOML, make_corpus
 
 NAME = "caddie-00000000-c1-m1"
 TOKENS = {"MODAL_TOKEN_ID": "ak-1", "MODAL_TOKEN_SECRET": "as-1"}
 
 
-class Pool:
-    """A workspace whose runs go to sandboxes; its campaign has a hundred dollars."""
+class Pool(pools.Pool):
+    """Of sandboxes."""
+
+    slot = "modal/0"
 
     def __init__(self, root: Path, stand: StandIn) -> None:
+        super().__init__(far.World(root, None, corpus=make_corpus(root / "corpus")), stand.advance)  # type: ignore[arg-type]
         self.stand = stand
-        self.world = far.World(root, None, corpus=make_corpus(root / "corpus"))  # type: ignore[arg-type]
-        self.store, self.campaign = opened(self.world.workspace)
-        self.runners: list[RentingRunner] = []
 
     def runner(self, slots: int = 1, toml: str = TOML, **changed: object) -> RentingRunner:
         settings = Settings(python=sys.executable, idle_s=120.0).model_copy(update=changed)
@@ -58,26 +57,6 @@ class Pool:
         made.begin(renter, self.campaign.id, threads=False)
         self.runners.append(made)
         return made
-
-    def job(self, runner: RentingRunner, run_id: int = 1, slot: str = "modal/0") -> JobPaths:
-        order = self.world.order(run_id=run_id)
-        paths = self.world.place(order)
-        runner.submit(order, paths.folder, slot)
-        return paths
-
-    def rows(self) -> list[str]:
-        with self.store.read() as reads:
-            return [f"{one.state} {one.refused or one.reason}" for one in book.everyone(reads, over=True)]
-
-    def until(self, runner: RentingRunner, what: Callable[[], bool], within_s: float = 120.0) -> None:
-        """Steps, while the stand-in's clock goes on: as the real one where something is at work there."""
-        deadline = time.monotonic() + within_s
-        while not what():
-            assert time.monotonic() < deadline, (self.rows(), [keeper.why for keeper in runner._keepers.values()])
-            runner.step()
-            at_work = any(k.machine and k.machine.state == "live" and not k.idle for k in runner._keepers.values())
-            self.stand.advance(0.05 if at_work else 5.0)
-            time.sleep(0.05)
 
 
 @pytest.fixture
@@ -95,10 +74,6 @@ def pool(tmp_path: Path, stand: StandIn) -> Iterator[Pool]:
     for runner in found.runners:
         runner.close()
     found.store.close()
-
-
-def over(runner: RentingRunner, paths: JobPaths) -> bool:
-    return runner.poll(paths.folder) in ("done", "lost")
 
 
 def test_a_run_from_an_order_to_its_score_and_its_bill(pool: Pool) -> None:

@@ -2,7 +2,7 @@
 
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +12,6 @@ import pytest
 from agent import track as tracks
 from agent.errors import InfraError, UserError
 from agent.fields import frozen
-from agent.job.folder import JobPaths
-from agent.machines import book
 from agent.machines.billing import SKY
 from agent.machines.reaping import reap
 from agent.machines.renting import Renter, rent, shut
@@ -25,19 +23,22 @@ from agent.runners.sky.clusters import Clusters
 from agent.runners.sky.rental import ClusterRental
 from agent.runners.sky.settings import Settings
 from agent.runners.ssh.link import Done
-from tests import far, sshd
-from tests.renting import HOUR, opened
+from tests import far, pools, sshd
+from tests.pools import keepers, over
+from tests.renting import HOUR
 from tests.skying import Sky, stands_in
 from tests.zoo_runs import TOML
 
 
-class Pool:
-    """A workspace whose runs go to clusters; its campaign has a hundred dollars."""
+class Pool(pools.Pool):
+    """Of clusters."""
+
+    slot = "sky/0"
+    within_s = 300.0
 
     def __init__(self, root: Path, sky: Sky, server: sshd.Sshd, corpus: Path) -> None:
+        super().__init__(far.World(root, server, corpus=corpus), sky.advance)
         self.sky = sky
-        self.world = far.World(root, server, corpus=corpus)
-        self.store, self.campaign = opened(self.world.workspace)
         host = server.host(root)
         with sky.state() as state:
             state["ssh"] = ["127.0.0.1", server.port, host.user]
@@ -48,7 +49,6 @@ class Pool:
             python=str(host.python),
             idle_s=120.0,
         )
-        self.runners: list[RentingRunner] = []
 
     def renter(self, rental: ClusterRental) -> Renter:
         asks = rental.renter(self.store)
@@ -63,34 +63,6 @@ class Pool:
         made.begin(self.renter(rental), self.campaign.id, threads=False)
         self.runners.append(made)
         return made
-
-    def job(self, runner: RentingRunner, run_id: int = 1) -> JobPaths:
-        order = self.world.order(run_id=run_id)
-        paths = self.world.place(order)
-        runner.submit(order, paths.folder, "sky/0")
-        return paths
-
-    def rows(self) -> list[str]:
-        with self.store.read() as reads:
-            return [f"{one.state} {one.place} {one.refused or one.reason}" for one in book.everyone(reads, over=True)]
-
-    def until(self, runner: RentingRunner, what: Callable[[], bool], within_s: float = 300.0) -> None:
-        """Steps, while the stand-in's clock goes on: as the real one where something is at work there."""
-        deadline = time.monotonic() + within_s
-        while not what():
-            assert time.monotonic() < deadline, (self.rows(), [keeper.why for keeper in runner._keepers.values()])
-            runner.step()
-            at_work = any(one.machine and one.machine.state == "live" and not one.idle for one in keepers(runner))
-            self.sky.advance(0.05 if at_work else 5.0)
-            time.sleep(0.05)
-
-
-def keepers(runner: RentingRunner) -> list:  # type: ignore[type-arg]
-    return list(runner._keepers.values())
-
-
-def over(runner: RentingRunner, paths: JobPaths) -> bool:
-    return runner.poll(paths.folder) in ("done", "lost")
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import json
 import os
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,16 +24,9 @@ from tests.scored import TOML
 MOST = 1000
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sshd.Sshd]:
-    found = sshd.start(tmp_path_factory.mktemp("sshd") / "s")
-    yield found
-    found.stop()
-
-
 @pytest.fixture
-def machine(tmp_path: Path, server: sshd.Sshd) -> Machine:
-    return sshd.machine(server, tmp_path / "far", TOML, tmp_path / "pins")
+def machine(tmp_path: Path, lasting_server: sshd.Sshd) -> Machine:
+    return sshd.machine(lasting_server, tmp_path / "far", TOML, tmp_path / "pins")
 
 
 def planted(tmp_path: Path, plant: Callable[[Path, Path], object]) -> Path:
@@ -80,7 +73,7 @@ def test_a_file_comes_back_once_and_goes_on_where_it_broke(tmp_path: Path, machi
 
 
 def test_a_machine_says_what_it_is_and_does_nothing_else(
-    tmp_path: Path, server: sshd.Sshd, machine: Machine, thread: Thread
+    tmp_path: Path, lasting_server: sshd.Sshd, machine: Machine, thread: Thread
 ) -> None:
     facts = thread.wait(machine.ready(), 120)
     assert facts.hardware_class.startswith("cpu/") and facts.slots == 1 and facts.level in ("landlock", "namespaces")
@@ -90,38 +83,38 @@ def test_a_machine_says_what_it_is_and_does_nothing_else(
             thread.wait(machine.ask(Nothing, **words), 60)  # type: ignore[arg-type]
     assert thread.wait(machine.ask(Jobs, "there"), 60) == Jobs(()), "it goes on"
     sent = machine.sent
-    other = sshd.machine(server, tmp_path / "far", TOML, tmp_path / "pins")
+    other = sshd.machine(lasting_server, tmp_path / "far", TOML, tmp_path / "pins")
     thread.wait(other.ready(), 120)
     assert (other.sent, sent > 100_000) == (0, True)
 
 
-def test_a_machine_that_lacks_something(tmp_path: Path, server: sshd.Sshd, thread: Thread) -> None:
+def test_a_machine_that_lacks_something(tmp_path: Path, lasting_server: sshd.Sshd, thread: Thread) -> None:
     for changed, words in (
         ({"python": "no-such-python"}, "no no-such-python there that works"),
         ({"python": "/bin/false"}, "no /bin/false there that works"),
         ({"root": "/proc/nowhere"}, "nowhere"),
     ):
         root = Path(changed.pop("root", str(tmp_path / "far")))
-        machine = sshd.machine(server, root, TOML, tmp_path / "pins", **changed)
+        machine = sshd.machine(lasting_server, root, TOML, tmp_path / "pins", **changed)
         with pytest.raises((Refused, InfraError), match=words):
             thread.wait(machine.ready(), 60)
     cuda = TOML.replace('kind = "cpu"', 'kind = "cuda", gpus = 2, device = "H100"')
     with pytest.raises(InfraError, match="a run needs 2 GPUs, there are 0"):
-        thread.wait(sshd.machine(server, tmp_path / "far", cuda, tmp_path / "pins").ready(), 120)
+        thread.wait(sshd.machine(lasting_server, tmp_path / "far", cuda, tmp_path / "pins").ready(), 120)
 
 
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "{}", "[" * 100_000, '{"jobs": 1}', '{"jobs": {"a": {"state": "gone", "logs": {}, "beat": null}}}'],
 )
-def test_an_answer_that_is_none(tmp_path: Path, server: sshd.Sshd, text: str) -> None:
+def test_an_answer_that_is_none(tmp_path: Path, lasting_server: sshd.Sshd, text: str) -> None:
     with pytest.raises(OSError, match="no answer in our words"):
-        _told(Looked, text, server.host(tmp_path))
+        _told(Looked, text, lasting_server.host(tmp_path))
 
 
-def test_an_answer_says_what_went_wrong(tmp_path: Path, server: sshd.Sshd) -> None:
+def test_an_answer_says_what_went_wrong(tmp_path: Path, lasting_server: sshd.Sshd) -> None:
     with pytest.raises(InfraError, match="lab/box: the disk is full"):
-        _told(Facts, json.dumps({"error": "the disk is full"}), server.host(tmp_path))
+        _told(Facts, json.dumps({"error": "the disk is full"}), lasting_server.host(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -142,7 +135,7 @@ def test_where_a_job_is_survives_its_text(tmp_path: Path) -> None:
         mirror.read(tmp_path)
 
 
-def test_a_frame_of_a_gigabyte_is_refused(server: sshd.Sshd, tmp_path: Path, thread: Thread) -> None:
+def test_a_frame_of_a_gigabyte_is_refused(lasting_server: sshd.Sshd, tmp_path: Path, thread: Thread) -> None:
     """The attendant is ours, but the machine may lie for it."""
     from agent.runners.ssh.machine import _read
 

@@ -19,11 +19,6 @@ from tests.e2e import world
 from tests.e2e.planning import by_title, watched, worse
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return world.make_workspace(tmp_path / "work")
-
-
 def test_what_a_person_edited_is_approved_and_checked(root: Path) -> None:
     world.write_ideas(root, [worse(1), worse(2)])
     setting = world.open_campaign(root, review="all")

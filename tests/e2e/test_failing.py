@@ -20,11 +20,6 @@ from tests.e2e import world
 from tests.e2e.planning import by_title, scripted, watched, worse
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return world.make_workspace(tmp_path / "work")
-
-
 @dataclass(frozen=True)
 class Failing:
     """A planner that never has an answer."""

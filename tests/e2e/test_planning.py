@@ -22,11 +22,6 @@ from tests.e2e.planning import HARMLESS, Thinking, by_title, scripted, watched, 
 REPOSITORY = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return world.make_workspace(tmp_path / "work")
-
-
 def test_eight_ideas_wait_for_a_person_and_then_planning_pauses(root: Path) -> None:
     """Whatever the number of slots; each answer makes room for another."""
     world.write_ideas(root, [worse(n) for n in range(1, 30)])

@@ -38,11 +38,6 @@ PROVIDERS = ("anthropic", "openai", "openai-compatible")
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return world.make_workspace(tmp_path / "work")
-
-
-@pytest.fixture
 def plays(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[Setting, Standin]]]:
     """Opens a campaign whose model is played by a script."""
     opened: list[Setting] = []
