@@ -219,14 +219,32 @@ def test_an_interrupt_and_a_poor_terminal_are_no_faults(root: Path) -> None:
     assert subprocess.run([*command, "export"], env=poor, cwd=root, capture_output=True, check=False).returncode == 0
     code = "import os, signal, time, agent.report.status as s\n"
     code += "s.status = lambda *a: (os.kill(os.getpid(), signal.SIGINT), time.sleep(60))\n"
+    assert interrupted(root, code) == (130, b"")
+
+
+def interrupted(root: Path, code: str) -> tuple[int, bytes]:
+    """How `agent status` ends after this code, and what it says about that."""
     code += "import sys, agent.cli\nsys.argv = ['agent', 'status']\nagent.cli.main()"
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, check=False)
-    assert done.returncode == 130 and b"Traceback" not in done.stderr
+    return done.returncode, done.stderr
+
+
+def test_an_interrupt_while_the_program_begins_or_ends_is_no_fault_either(root: Path) -> None:
+    begins = "import os, signal, sys\n"
+    begins += "class Finder:\n"
+    begins += "    def find_spec(self, name, *rest):\n"
+    begins += "        if name == 'agent.cli.app': os.kill(os.getpid(), signal.SIGINT)\n"
+    begins += "sys.meta_path.insert(0, Finder())\n"
+    assert interrupted(root, begins) == (130, b"")
+    ends = "import atexit, os, signal\natexit.register(os.kill, os.getpid(), signal.SIGINT)\n"
+    assert interrupted(root, begins + ends) == (130, b"")
+    status = "import agent.report.status as s\ns.status = lambda *a: os.kill(os.getpid(), signal.SIGINT)\n"
+    assert interrupted(root, ends + status) == (130, b"")
 
 
 @pytest.mark.parametrize("words", ["export --format jsonl", "demo --replay --seconds 2"])
 def test_a_reader_that_goes_away_is_no_fault(root: Path, words: str) -> None:
-    command = f"{sys.executable} -m agent.cli {words} | head -c 10; echo; echo ${{PIPESTATUS[0]}}"
+    command = f"{sys.executable} -m agent.cli {words} | head -c 10; code=${{PIPESTATUS[0]}}; echo; echo $code"
     done = subprocess.run(["bash", "-c", command], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "0" and done.stderr == ""
 

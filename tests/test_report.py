@@ -209,7 +209,14 @@ def test_the_frontier_in_the_terminal(drawn: Picture, unicode: bool) -> None:
     assert rows[0].count(blank) == grid.count(blank) == len(drawn.blanks) and rows[-1].endswith(f"{blank} no score")
     assert float(rows[0].split()[0]) > drawn.steps[0].bpb > float(rows[11].split()[0])
     assert "\x1b[" in frontier(drawn, colour=True, unicode=unicode)
-    assert len(frontier(replace(drawn, steps=()), colour=False, unicode=unicode).splitlines()) == 16 + 4
+
+
+def test_no_run_of_a_head_is_off_the_scale_of_the_terminal(drawn: Picture) -> None:
+    first, *heads = (dot for dot in drawn.dots if dot.standing == "head")
+    unlucky = replace(drawn, dots=(replace(first, bpb=drawn.steps[0].bpb + 0.5), *heads))
+    *grid, _, _, _, _ = frontier(unlucky, colour=False, unicode=False).splitlines()
+    assert len(heads) > 0 and "^" not in "".join(grid)
+    assert float(grid[0].split()[0]) == pytest.approx(drawn.steps[0].bpb + 0.5, abs=0.001)
 
 
 # ---------------------------------------------------------------- exports

@@ -5,45 +5,59 @@ a short line and a crash log.
 """
 
 import io
+import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import NoReturn
 
 INTERRUPTED, FAULT = 130, 70
 
 
 def main() -> None:
+    try:
+        code = _run()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    if code == INTERRUPTED:  # who presses Ctrl-C once more finds it ending already
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)
+
+
+def _run() -> int:
     from typer import Abort
 
-    from agent.cli.app import app
+    from agent.cli.app import Unread, app
     from agent.errors import CaddieError
 
     _printable()
     try:
-        sys.exit(app(prog_name="agent", standalone_mode=False))
+        code = app(prog_name="agent", standalone_mode=False)
+        return code if isinstance(code, int) else 0
     except CaddieError as error:
-        _fail(str(error), error.exit_code)
-    except (Abort, KeyboardInterrupt):
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
+        return _fail(str(error), error.exit_code)
+    except Abort:
+        return INTERRUPTED
+    except Unread:
         _hush()
-        sys.exit(0)
+        return 0
     except Exception as error:  # the top: whatever comes here is our own fault
-        _wrong_use(error)
-        _refused_by_the_disk(error)
-        kept = f"Nothing that was recorded is lost. The details are in {_crash_log(traceback.format_exc())}"
-        _fail(f"A fault of Caddie's: {type(error).__name__}: {error}\n{kept}", FAULT)
+        return _wrong_use(error) or _refused_by_the_disk(error) or _fault(error)
 
 
-def _wrong_use(error: Exception) -> None:
-    """Ends the program if that is how typer says that a command was typed wrongly."""
+def _fault(error: Exception) -> int:
+    kept = f"Nothing that was recorded is lost. The details are in {_crash_log(traceback.format_exc())}"
+    return _fail(f"A fault of Caddie's: {type(error).__name__}: {error}\n{kept}", FAULT)
+
+
+def _wrong_use(error: Exception) -> int:
+    """Says what is wrong if that is how typer says that a command was typed wrongly; else 0."""
     show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
     if callable(show) and isinstance(code, int):
         _meant(error)
         show()
         _as_json(str(getattr(error, "message", error)), code)
-        sys.exit(code)
+        return code
+    return 0
 
 
 def _meant(error: Exception) -> None:
@@ -54,8 +68,8 @@ def _meant(error: Exception) -> None:
         vars(error).update(message=f"{getattr(error, 'message', error)}. Did you mean {shown}?", possibilities=None)
 
 
-def _refused_by_the_disk(error: Exception) -> None:
-    """Ends the program if that is what a person can mend: no room, no right to write."""
+def _refused_by_the_disk(error: Exception) -> int:
+    """Says what is wrong if that is what a person can mend: no room, no right to write; else 0."""
     import errno
 
     from agent.errors import UserError
@@ -69,7 +83,8 @@ def _refused_by_the_disk(error: Exception) -> None:
     }
     if isinstance(error, OSError) and error.errno in words:
         text = f"{error.filename or Path.cwd()}: {words[error.errno]}. What was recorded before is safe."
-        _fail(text, UserError.exit_code)
+        return _fail(text, UserError.exit_code)
+    return 0
 
 
 def _printable() -> None:
@@ -79,11 +94,11 @@ def _printable() -> None:
             stream.reconfigure(errors="replace")
 
 
-def _fail(text: str, code: int) -> NoReturn:
-    """Says what is wrong and ends the program."""
+def _fail(text: str, code: int) -> int:
+    """Says what is wrong; the program ends with this code."""
     _red(text)
     _as_json(text, code)
-    sys.exit(code)
+    return code
 
 
 def _as_json(error: str, code: int) -> None:

@@ -1,8 +1,9 @@
 """The typer app and its groups of commands. Nothing heavy is imported before a command runs."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from agent.cli import (
     clients,
@@ -33,8 +34,28 @@ named); 70 a fault of Caddie's (a crash log says more); 130 interrupted (a campa
 and exits with 0).
 """
 
+
+class Unread(Exception):
+    """Whoever read what is printed went away (`agent log | head`)."""
+
+
+class Commands(TyperGroup):
+    """Typer ends a program that nobody reads any more with 1, before anybody can say that this is no fault."""
+
+    def invoke(self, ctx: Any) -> object:
+        from agent.report import heard
+
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            if heard.unread(heard.OUT) or heard.unread(heard.ERR):
+                raise Unread from error
+            raise RuntimeError(f"what was talked to went away: {error}") from error
+
+
 app = typer.Typer(
     name="agent",
+    cls=Commands,
     help="Autonomous research for Parameter Golf that measures for itself.",
     epilog=EPILOG,
     no_args_is_help=True,

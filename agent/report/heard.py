@@ -22,7 +22,7 @@ def show(draw: Callable[[], None]) -> None:
     try:
         draw()
     except OSError as error:
-        lost = [fd for fd in (OUT, ERR) if error.errno in GONE and _unread(fd)]
+        lost = [fd for fd in (OUT, ERR) if error.errno in GONE and unread(fd)]
         if not lost:
             raise
         null = os.open(os.devnull, os.O_WRONLY)
@@ -34,7 +34,7 @@ def show(draw: Callable[[], None]) -> None:
                 print(UNREAD, file=sys.stderr, flush=True)
 
 
-def _unread(fd: int) -> bool:
+def unread(fd: int) -> bool:
     """A terminal that was closed answers like none; a pipe says that it has no reader."""
     mode = os.fstat(fd).st_mode
     if stat.S_ISCHR(mode):

@@ -60,7 +60,8 @@ def frontier(picture: Picture, *, width: int = 78, height: int = 16, colour: boo
     if not fair:
         return "No run has a score yet."
     base = picture.steps[0].bpb if picture.steps else max(fair)
-    high = max(base, min(max(fair), base + 0.5 * (base - min(fair)) + 0.001))
+    heads = [dot.bpb for dot in picture.dots if dot.standing == "head"]
+    high = max(base, *heads, min(max(fair), base + 0.5 * (base - min(fair)) + 0.001))
     scale = Scale(picture.runs, min(fair), high, max(20, width - 9), max(4, height))
     grid: dict[tuple[int, int], Cell] = {}
     _envelope(grid, picture, scale, marks)
