@@ -192,6 +192,9 @@ def test_where_it_starts(root: Path, tmp_path: Path) -> None:
     git(tmp_path, "clone", "-q", "--bare", str(root), "bare.git")
     with pytest.raises(UserError, match="not inside a git working tree"):
         Repository(tmp_path / "bare.git")
+    git(tmp_path, "init", "-q", "two\nlines")
+    with pytest.raises(UserError, match="line break"):
+        Repository(tmp_path / "two\nlines")
 
 
 def test_adopting_is_the_persons_own_merge(root: Path) -> None:

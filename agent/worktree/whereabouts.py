@@ -41,5 +41,8 @@ def find(where: Path) -> tuple[Path, Path, Path]:
             f"{where} is not inside a git working tree ({why}): run `git init` there and commit your script"
         ) from error
     assert isinstance(said, bytes)
-    top, git_dir, common = (Path(os.fsdecode(line)) for line in said.split(b"\n"))
+    paths = [Path(os.fsdecode(path)) for path in said.split(b"\n")]
+    if len(paths) != 3:
+        raise UserError(f"{line(str(where), 500)}: there is a line break in its path; work in a folder without one")
+    top, git_dir, common = paths
     return top, git_dir, common
