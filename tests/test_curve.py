@@ -103,16 +103,18 @@ def test_a_hostile_log_costs_no_more_than_its_ends(tmp_path: Path) -> None:
     assert all(map(math.isfinite, numbers))
 
 
+@pytest.mark.parametrize("end", ["\n", "\r"])
+@pytest.mark.parametrize("before", [0, 9, 27, 33])
 @pytest.mark.parametrize("size", [200_000, 1_000_000, 2_200_000, 6_000_000])
-def test_no_line_is_cut_in_two_where_a_log_is(tmp_path: Path, size: int) -> None:
-    """Whole lines alone: the rest of one may look like a line of another step."""
+def test_no_line_is_cut_in_two_where_a_log_is(tmp_path: Path, size: int, before: int, end: str) -> None:
+    """Whole lines alone, wherever in one the cut comes: the rest of it may look like a line of another step."""
     lines, written = [], 0
     while written < size:
         step = 100_000 + len(lines)
-        lines.append(f"step:{step}/999999 train_loss:{step}.25\n")
+        lines.append(f"step:{step}/999999 train_loss:{step}.25{end}")
         written += len(lines[-1])
     log = tmp_path / "train.log"
-    log.write_text("".join(lines))
+    log.write_text("".join(("x" * before, end, *lines)), newline="")
     found = curve.of(log)
     assert all(point == Point(point.step, point.step + 0.25) for point in found)
     assert (found[0].step, found[-1].step) == (100_000, 100_000 + len(lines) - 1)

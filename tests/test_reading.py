@@ -33,8 +33,13 @@ def test_reading_is_bounded_and_never_fails_on_bytes(tmp_path: Path) -> None:
     assert read_small(path) == "abc\ufffd0123456789"
     assert read_ends(path, 3, 4) == "abc\n6789"
     assert read_ends(path, 0, 4) == "6789"
-    assert read_ends(path, 12, 100) == "abc\ufffd01234567\n89"  # nothing twice
+    assert read_ends(path, 12, 2) == "abc\ufffd0123456789"  # nothing is left out, so nothing is cut
     assert read_ends(path, 100, 100) == "abc\ufffd0123456789"
+    for end in ("\n", "\r", "\r\n"):  # the halves of two lines would read like a line that nobody printed
+        path.write_bytes(end.join(["one", "two", "three", "four", "five", ""]).encode())
+        assert read_ends(path, 9, 9).replace("\r", "\n").split("\n")[0] == "one"
+        assert set(read_ends(path, 9, 9).replace("\r", "\n").split()) == {"one", "two", "five"}
+        assert read_ends(path, 9, 0).split() == ["one", "two"] and read_ends(path, 0, 9).split() == ["five"]
     path.write_bytes(b"seed:7\n" + b"x" * 80 * (1 << 20) + b"\nlast \xff line")
     text = read_ends(path, HEAD, TAIL)
     assert text.startswith("seed:7\n") and text.endswith("\nlast \N{REPLACEMENT CHARACTER} line")

@@ -3,12 +3,15 @@
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent.runners.ssh import mirror
+from agent.runners.ssh.errand import SURELY_OVER_S
 from agent.runners.ssh.runner import SshRunner
 from agent.runners.turns import TAKEN_S
 from agent.tables import GRACE_S
@@ -87,6 +90,26 @@ def test_a_shepherd_that_is_killed_there_leaves_the_slot_to_the_other(worlds: tu
     assert far.ended(second, other) == "done", second.loss(other.folder)
     assert second.collect(other.folder).outcome == "ok", second.collect(other.folder).reason
     assert far.ended(first, mine) == "lost"
+
+
+def test_a_run_that_waits_on_a_machine_that_is_gone_is_lost_when_its_time_is_over(
+    worlds: tuple[far.World, far.World], server: sshd.Sshd
+) -> None:
+    night, day = worlds
+    first, mine = begun(night)
+    second, other = placed(day)
+    waiting(second, other)
+    second.close()
+    first.cancel(mine.folder)
+    assert far.ended(first, mine) == "done"
+    server.stop()
+    known = mirror.read(other.folder)
+    assert known is not None and known.waits
+    asked = time.time() - day.order().wall_s - SURELY_OVER_S - 1
+    mirror.write(other.folder, replace(known, asked=asked))
+    later = day.runner()
+    assert far.ended(later, other) == "lost"
+    later.close()
 
 
 def test_a_run_that_waits_there_can_be_cancelled_and_has_cost_nothing(worlds: tuple[far.World, far.World]) -> None:

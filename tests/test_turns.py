@@ -171,6 +171,50 @@ def test_another_user_sees_the_lock_and_one_that_can_not_be_had_keeps_the_run_wa
         turns.take(["GPU-0"], "campaign night")
 
 
+def test_no_lock_is_taken_where_it_would_be_written_into_another_file(tmp_path: Path, turns: Turns) -> None:
+    folder, precious = tmp_path / "gpus", tmp_path / "precious"
+    precious.write_text("somebody else's")
+    folder.mkdir()
+    os.link(precious, folder / "GPU-0")
+    with pytest.raises(Taken, match="no plain file of its own"):
+        turns.take(["GPU-0"], "campaign night")
+    assert precious.read_text() == "somebody else's"
+    (tmp_path / "theirs").mkdir()
+    (folder / "GPU-0").unlink()
+    folder.rmdir()
+    folder.symlink_to("theirs")
+    with pytest.raises(Taken, match="no folder"):
+        turns.take(["GPU-0"], "campaign night")
+    assert not list((tmp_path / "theirs").iterdir())
+
+
+def test_a_folder_whose_maker_was_killed_is_everybodys_at_the_next_turn(tmp_path: Path, turns: Turns) -> None:
+    folder = tmp_path / "gpus"
+    folder.mkdir(mode=0o700)
+    os.close(os.open(folder / "GPU-0", os.O_CREAT | os.O_RDWR, 0o600))
+    os.close(turns.take(["GPU-0"], "campaign night")[0])
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o1777 and stat.S_IMODE((folder / "GPU-0").stat().st_mode) == 0o666
+
+
+def test_a_run_that_could_not_begin_waits_on_and_harms_no_other_of_the_same_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, other = LocalRunner(1, GPUS[:1], 1), LocalRunner(1, GPUS[:1], 1)
+    first, second = job(tmp_path, "night"), job(tmp_path, "day", SLEEPS.replace("30", "0"))
+    hold(mine, first)
+    assert hold(other, second) == "starting"
+    mine.cancel(first.paths.folder)
+    assert first.end(mine) == "done"
+    with monkeypatch.context() as full:
+        full.setattr(local.subprocess, "Popen", _no_process)
+        assert other.poll(second.paths.folder) == "starting" and other.waits(second.paths.folder)
+    assert second.end(other) == "done" and other.collect(second.paths.folder).outcome == "ok"
+
+
+def _no_process(*_: object, **__: object) -> None:
+    raise BlockingIOError(11, "no process may be made")
+
+
 def test_who_a_job_is_of_here_and_on_a_far_machine(tmp_path: Path) -> None:
     assert who(tmp_path / ".caddie" / "night" / "jobs" / "r1").startswith("campaign night of ")
     assert who(tmp_path / "jobs" / "0123456789ab" / "a.night.jobs.r1.judge").startswith("campaign a.night of ")

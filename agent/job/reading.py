@@ -36,20 +36,36 @@ def read_small(path: Path) -> str | None:
 
 
 def read_ends(path: Path, head: int, tail: int) -> str:
-    """The first and the last bytes of a plain file as text."""
+    """The first and the last bytes of a plain file as text; where it is cut, the two halves of lines go, too.
+
+    A line that has no end among those bytes stays: it is all there is to see.
+    """
     fd = _open_plain(path)
     if fd is None:
         return ""
     try:
         size = os.fstat(fd).st_size
-        parts = [os.pread(fd, head, 0)] if head else []
-        if size > head:
-            parts.append(os.pread(fd, tail, max(head, size - tail)))
+        if size <= head + tail:
+            data = os.pread(fd, size, 0)
+        else:
+            data = _ended(os.pread(fd, head, 0)) + _begun(os.pread(fd, tail, size - tail))
     except OSError:
         return ""
     finally:
         os.close(fd)
-    return b"\n".join(parts).decode("utf-8", errors="replace")
+    return data.decode("utf-8", errors="replace")
+
+
+def _ended(head: bytes) -> bytes:
+    """Up to its last end of a line."""
+    at = max(head.rfind(b"\n"), head.rfind(b"\r")) + 1
+    return head[:at] if at else head and head + b"\n"
+
+
+def _begun(tail: bytes) -> bytes:
+    """From after its first end of a line."""
+    ends = [at for at in (tail.find(b"\n"), tail.find(b"\r")) if at >= 0]
+    return tail[min(ends) + 1 :] if ends else tail
 
 
 def read_plain(folder: Path, name: str, most: int) -> bytes:

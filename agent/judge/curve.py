@@ -17,11 +17,8 @@ MOST = 2000  # points of a run
 
 
 def of(log: Path) -> tuple[Point, ...]:
-    """Of a file, if there is one; of the two ends of a huge one whole lines only, some of them perhaps twice."""
-    head, text = read_ends(log, HEAD_CHARS, 0), read_ends(log, 0, TAIL_CHARS)
-    if not text.startswith(head):
-        text = head[: head.rfind("\n") + 1] + text.partition("\n")[2]
-    return read(text)
+    """Of a file, if there is one."""
+    return read(read_ends(log, HEAD_CHARS, TAIL_CHARS))
 
 
 def read(text: str) -> tuple[Point, ...]:

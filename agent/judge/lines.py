@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 HEAD_CHARS, TAIL_CHARS, LINE_CHARS = 1 << 18, 1 << 21, 2000
 _ESCAPE = re.compile(r"\x1b(?:\[[0-9;?]{0,32}[ -/]{0,4}[@-~]|[@-Z\\-_])")
+_BREAK = re.compile(r"\r\n|\r|\n")
 _STAMP = re.compile(r"\d{9,20}\.\d{1,12}\s{1,8}")
 # As launchers mark what each process prints: [rank0]: or [default0]: or, with `srun -l`, 0:
 _RANK = re.compile(r"\[(?:rank|default|trainer|worker)?\s?(\d{1,4})\]:?\s?|(?:rank|worker)\s?(\d{1,4}):\s?|(\d{1,3}): ")
@@ -73,7 +74,7 @@ def _lines(text: str) -> Iterator[tuple[int, str, bool]]:
         head = text[:HEAD_CHARS].replace("\r", "\n").split("\n")
         yield from ((number, line[:LINE_CHARS], True) for number, line in enumerate(head[:-1], 1))
         first += text.count("\n", 0, len(text) - TAIL_CHARS) + 1
-        text = text[-TAIL_CHARS:].partition("\n")[2]
+        text = _BREAK.split(text[-TAIL_CHARS:], 1)[-1]
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     last = len(lines) - 1
     for at, line in enumerate(lines):

@@ -182,7 +182,13 @@ class LocalRunner:
         if not folder.is_dir():
             return "lost"
         if (waits := _waits(paths)) is not None:
-            self._begin(paths, waits)
+            try:
+                self._begin(paths, waits)
+            except (
+                InfraError
+            ):  # no room, no process: it waits on, and others that are looked at with it know nothing of it
+                with contextlib.suppress(InfraError):
+                    _wait(paths, waits)
             return "starting"
         if not there(paths.pid) and self._on_its_way(paths):
             return "starting"
@@ -242,8 +248,8 @@ class LocalRunner:
     def _send(self, paths: JobPaths, core: int | None, turns: Sequence[int]) -> None:
         folder, pinned_to = paths.folder.resolve(), "" if core is None else str(core)
         try:
-            paths.waits.unlink(missing_ok=True)  # before: a shepherd that was sent for once is not sent for again
             write_aside(paths.spawned, "", durable=False)
+            paths.waits.unlink(missing_ok=True)  # before: a shepherd that was sent for once is not sent for again
             with os.fdopen(open_log(paths.shepherd_log), "ab") as log:
                 self._shepherds[paths.folder] = subprocess.Popen(
                     own_process.command(SHEPHERD, str(folder), pinned_to, ",".join(map(str, turns))),

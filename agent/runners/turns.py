@@ -4,9 +4,11 @@ that is gone with it however it dies.
 Takes the names of what a run has for itself; gives open files that hold all of them, or says who has one.
 """
 
+import contextlib
 import fcntl
 import os
 import pwd
+import stat
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -41,7 +43,7 @@ class Turns:
                 self._lock(held[-1])
             for file in held:
                 os.ftruncate(file, 0)
-                os.pwrite(file, who.encode()[:MOST_WHO], 0)
+                os.pwrite(file, who.encode("utf-8", "replace")[:MOST_WHO], 0)
         except (OSError, Taken) as error:
             for file in held:
                 os.close(file)
@@ -66,11 +68,15 @@ class Turns:
         return ""
 
     def _make(self) -> None:
-        try:
+        """The folder, if it is not there. One that a stranger can replace, or a link, is no place for locks."""
+        with contextlib.suppress(FileExistsError):
             self._folder.mkdir(mode=0o700)
-        except FileExistsError:
-            return
-        if self._everybody:
+        there = self._folder.lstat()
+        if not stat.S_ISDIR(there.st_mode):
+            raise Taken(f"nobody knows whom: {self._folder} is no folder")
+        if (
+            self._everybody and there.st_uid == os.getuid()
+        ):  # also where who made it was killed before it was everybody's
             self._folder.chmod(0o1777)
 
     def _path(self, name: str) -> Path:
@@ -80,14 +86,16 @@ class Turns:
         """Opened before it is made: where the folder is everybody's, systems refuse to make what is another's."""
         path = self._path(name)
         try:
-            return os.open(path, _OPEN)
+            file = os.open(path, _OPEN)
         except FileNotFoundError:
-            pass
-        try:
-            file = os.open(path, _OPEN | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return os.open(path, _OPEN)
-        if self._everybody:
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(path, _OPEN | os.O_CREAT | os.O_EXCL, 0o600))
+            file = os.open(path, _OPEN)
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:  # what is written into it would be in another file
+            os.close(file)
+            raise Taken(f"nobody knows whom: {path} is no plain file of its own")
+        if self._everybody and found.st_uid == os.getuid():
             os.fchmod(file, 0o666)
         return file
 

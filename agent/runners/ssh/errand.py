@@ -115,10 +115,11 @@ class Errand:
         if self._known.asked is None:
             await self._begin()
         elif self._known.waits:
+            await self.machine.ready()  # of one that is not there nobody knows that it waits still
             self._may_begin()
         seen = await self._look(self._name)
         if seen.state != "done":
-            self._waits(seen.waits)
+            self._waits(seen.waits if seen.state == "starting" else "")
         if seen.state == "lost" and not await self._begun():
             await self._begin()
             return None
@@ -160,7 +161,7 @@ class Errand:
             self._note(asked=time.time())
 
     def _waits(self, why: str) -> None:
-        if why != self._known.waits:
+        if why[:MOST_WHY] != self._known.waits:
             self._note(waits=why[:MOST_WHY])
 
     async def _judged(self, trained: JobResult) -> JobResult | None:
@@ -171,7 +172,7 @@ class Errand:
                 self._may_begin()
                 return None
         seen = await self._look(job)
-        self._waits(seen.waits)
+        self._waits(seen.waits if seen.state == "starting" else "")
         assert self._known.judged is not None
         late_s = self._judge_wall(trained) + GRACE_S + LATE_S
         if seen.state in ("starting", "running") and time.time() > self._known.judged + late_s:
