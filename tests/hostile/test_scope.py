@@ -1,4 +1,7 @@
-"""A scope around a command, with a stand-in for systemd-run: the real one needs a machine that systemd has booted."""
+"""A scope around a command: a stand-in for systemd-run shows what it is asked, the real one what becomes of that.
+
+The real one answers where systemd has booted the machine (`make booted` boots one).
+"""
 
 import json
 import os
@@ -8,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sandbox import groups, in_force, scope
-from tests.confining import PYTHON, Lab
+from tests.confining import BOMB, PYTHON, Lab
 from tests.processes import linux
 
 pytestmark = linux
@@ -80,3 +83,37 @@ def test_control_groups_of_our_own_come_first(tmp_path: Path, systemd: Path, mon
     group.remove()
     assert Lab(tmp_path).start("pass").wait().ok
     assert not (systemd / "calls").exists()
+
+
+@pytest.fixture
+def real(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    if not scope.BOOTED.is_dir():
+        pytest.skip("systemd has not booted this machine (make booted)")
+    monkeypatch.setattr(groups, "_places", list)
+    scope.manager.cache_clear()
+    assert scope.manager() is not None
+    yield
+    scope.manager.cache_clear()
+
+
+def test_the_kernel_has_the_bounds_that_systemd_was_told(tmp_path: Path, real: None) -> None:
+    lab = Lab(tmp_path)
+    code = "from pathlib import Path\n"
+    code += "own = Path('/sys/fs/cgroup' + Path('/proc/self/cgroup').read_text().strip().split('::')[1])\n"
+    code += "print(own.suffix, *[(own / name).read_text() for name in ('memory.max', 'memory.swap.max', 'pids.max')])"
+    ended = lab.run(code, memory_mb=800, processes=3)
+    suffix, memory, swap, tasks = ended.log.decode().split()
+    limits = lab.limits(memory_mb=800, processes=3)
+    assert ended.exit.ok and suffix == ".scope" and (swap, tasks) == ("0", str(limits.tasks))
+    assert limits.memory_bound - 4096 < int(memory) <= limits.memory_bound
+
+
+def test_who_passes_a_bound_of_a_real_scope_is_refused_or_ended(tmp_path: Path, real: None) -> None:
+    lab = Lab(tmp_path)
+    bound = lab.limits(memory_mb=60).memory_bound
+    assert lab.run(f"x = bytearray({bound + 20_000_000})", memory_mb=60).exit.cause == "memory"
+    forks = "import os\nfailed = 0\nfor _ in range(700):\n  try:\n    if os.fork() == 0: os._exit(0)\n"
+    forks += "  except BlockingIOError: failed += 1\nprint(failed)"
+    ended = lab.run(forks, processes=30, wall_s=60)
+    assert int(ended.log) == 700 - (lab.limits(processes=30).tasks - 1)
+    assert lab.run(BOMB.format("pass"), processes=20, wall_s=60).exit.cause == "processes"
