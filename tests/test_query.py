@@ -95,6 +95,7 @@ ATTEMPTS = [
         ("SELECT * FROM proposal", "Did you mean 'proposals'?"),
         ("SELECT titel FROM proposals", "Did you mean 'title'?"),
         ("SELECT p.bpbb FROM leaderboard p", "Did you mean 'bpb'?"),
+        ("SELECT slot_s FROM runs", "That is a column of measurements."),
         ("SELECT * FROM xyzzy", "docs/store.md lists"),
     ],
 )

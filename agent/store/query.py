@@ -133,9 +133,12 @@ def _failed(words: str) -> UserError:
     if unknown is None:
         return UserError(f"SQL: {words}")
     known = {*VIEWS, *metadata.tables}
+    name = (unknown[1] or unknown[2]).rpartition(".")[2]
     if "column" in words:
         known = {column.name for table in metadata.tables.values() for column in table.columns}
-    name = (unknown[1] or unknown[2]).rpartition(".")[2]
+        if name in known:
+            of = ", ".join(sorted(table.name for table in metadata.tables.values() if name in table.columns))
+            return UserError(f"SQL: {words}. That is a column of {of}.")
     hint = did_you_mean(name, sorted(known)) or " docs/store.md lists the tables and views."
     return UserError(f"SQL: {words}.{hint}")
 
