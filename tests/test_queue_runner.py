@@ -6,12 +6,14 @@ import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy import insert
 
 from agent.errors import BusyError, InfraError, MissingError
 from agent.job.folder import JobPaths
 from agent.runners.queue.runner import QueueRunner
-from agent.store import Store, open_store, queue, workers
+from agent.store import Store, open_store, printed, queue, workers
 from agent.store.lease import hold
+from agent.store.schema import job_logs
 from agent.track import parse
 from tests import postgres, proxying, working
 from tests.processes import alive, mentioning, until
@@ -54,6 +56,21 @@ def begun(store: Store, base: object, runner: QueueRunner, tmp_path: Path) -> Pa
     return folder
 
 
+def ended_alone(store: Store, run_id: int) -> bool:
+    """Whether it is lost, by what others than its campaign's controller do."""
+    with store.share() as shared:
+        queue.expire(shared)
+    return state(store, run_id).state == "lost"
+
+
+def said(store: Store, run_id: int, words: bytes) -> None:
+    job = state(store, run_id).id
+    with store.write() as tx:
+        at = printed.ends(tx.connection, [job]).get((job, "train.log"), 0)
+        values = {"job_id": job, "name": "train.log", "at": at, "body": words}
+        tx.connection.execute(insert(job_logs).values(values))
+
+
 @pytest.mark.slow
 def test_the_runs_of_a_worker_that_was_killed_are_lost_and_end(store: Store, tmp_path: Path) -> None:
     _, base = working.campaign(store)
@@ -64,7 +81,11 @@ def test_the_runs_of_a_worker_that_was_killed_are_lost_and_end(store: Store, tmp
         until(lambda: runner.progress(folder) is not None or runner.poll(folder) != "running", 20)
         assert runner.poll(folder) == "running"
         box.kill()
+        run_id = int(folder.name[1:])
+        until(lambda: ended_alone(store, run_id), 30, "its lease is over")
+        said(store, run_id, b"the last words")  # they came when nobody here looked
         until(lambda: runner.poll(folder) == "lost", 30)
+        assert JobPaths(folder).train_log.read_text().endswith("the last words")
         loss = runner.loss(folder)
         assert (
             loss.ran and loss.machine and 0 < loss.slot_s < 30 and "worker box gave no more sign of life" in loss.reason

@@ -37,6 +37,11 @@ def logs(
                 raise InfraError(f"{folder / name} can't be written: {error}") from error
 
 
+def rest(connection: Connection, folder: Path, row: JobRow) -> None:
+    """All of the logs that is there: nothing more will come."""
+    logs(connection, folder, row, printed.ends(connection, [row.id]), MOST_LOG)
+
+
 def result(connection: Connection, folder: Path, row: JobRow) -> None:
     """All that came of the job; may be called again after a kill. Raises InfraError for what can't be believed."""
     paths = JobPaths(folder)
@@ -50,7 +55,7 @@ def result(connection: Connection, folder: Path, row: JobRow) -> None:
         if what not in places:
             raise InfraError(f"worker {row.worker} sent {what[:50]!r}, which no job has")
         mirror.put(folder, places[what], blobs.get(connection, sha, MOST if what == "measure" else blobs.MOST))
-    logs(connection, folder, row, printed.ends(connection, [row.id]), MOST_LOG)
+    rest(connection, folder, row)
     mirror.beat(folder, row.beat)
     if len(row.result) > MOST:
         raise InfraError(f"worker {row.worker} sent a result of {len(row.result):,} characters")

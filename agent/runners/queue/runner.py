@@ -4,6 +4,7 @@ Takes orders, laid out in the store for whichever worker comes first; gives stat
 for all jobs at once, and job folders filled as mirrors. Which worker has a run is the worker's to choose.
 """
 
+import contextlib
 import hashlib
 import re
 import threading
@@ -202,10 +203,12 @@ class QueueRunner:
         if row.state in IN_FLIGHT:
             return "running" if row.state == "running" else "starting"
         try:
-            if row.state == "done":
-                with self._store.read() as reads:
+            with self._store.read() as reads:
+                if row.state == "done":
                     mirror.result(reads.connection, folder, row)
-                return "done"
+                    return "done"
+                with contextlib.suppress(InfraError):  # why it was lost counts more than the end of its log
+                    mirror.rest(reads.connection, folder, row)
             lose(folder, Loss(row.began, row.seconds, row.reason, row.machine))
         except InfraError as error:
             lose(folder, Loss(True, row.seconds, str(error)))
