@@ -112,6 +112,24 @@ def test_a_run_that_waits_on_a_machine_that_is_gone_is_lost_when_its_time_is_ove
     later.close()
 
 
+def test_a_run_of_which_nobody_knew_here_that_it_waits_has_its_whole_time(worlds: tuple[far.World, far.World]) -> None:
+    """The link broke, or the controller was killed, under the answer that it waits."""
+    night, day = worlds
+    first, mine = begun(night)
+    second, other = placed(day)
+    waiting(second, other)
+    second.close()
+    first.cancel(mine.folder)
+    assert far.ended(first, mine) == "done"
+    known = mirror.read(other.folder)
+    assert known is not None
+    asked = time.time() - day.order().wall_s - SURELY_OVER_S - 1
+    mirror.write(other.folder, mirror.Placed(known.slot, known.host, asked, environment=known.environment))
+    later = day.runner()
+    assert far.ended(later, other) == "done", later.loss(other.folder)
+    assert later.collect(other.folder).outcome == "ok"
+
+
 def test_a_run_that_waits_there_can_be_cancelled_and_has_cost_nothing(worlds: tuple[far.World, far.World]) -> None:
     night, day = worlds
     first, mine = begun(night)

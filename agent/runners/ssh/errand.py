@@ -120,6 +120,8 @@ class Errand:
         seen = await self._look(self._name)
         if seen.state != "done":
             self._waits(seen.waits if seen.state == "starting" else "")
+        if seen.state != "lost" and not self._known.met:
+            self._note(met=True, asked=time.time() if seen.state == "starting" else self._known.asked)
         if seen.state == "lost" and not await self._begun():
             await self._begin()
             return None
@@ -134,7 +136,7 @@ class Errand:
         await machine.send(tree.blobs())
         data = await machine.lay(training_data(self._track, self._corpus), "link")
         order = replace(self._order, phases=("train",))
-        self._note(asked=time.time(), environment=environment)
+        self._note(asked=time.time(), met=False, environment=environment)
         await machine.ask(
             Nothing,
             "begin",

@@ -25,6 +25,7 @@ class Placed:
     ended: bool = False  # nothing of it runs there any more
     given_up: str = ""  # why; what it has there may be ended already, so it is never begun again
     waits: str = ""  # why it, or its scoring, has not begun there: somebody else's run is on its slot
+    met: bool = False  # it was seen there; until then it may have waited without our knowing
     environment: str = ""  # sha256 of the Python and the packages that it ran with
 
 
