@@ -43,11 +43,11 @@ class Commands(TyperGroup):
     """Typer ends a program that nobody reads any more with 1, before anybody can say that this is no fault."""
 
     def invoke(self, ctx: Any) -> object:
-        from agent.report import heard
-
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
+            from agent.report import heard
+
             if heard.unread(heard.OUT) or heard.unread(heard.ERR):
                 raise Unread from error
             raise RuntimeError(f"what was talked to went away: {error}") from error

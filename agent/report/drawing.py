@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import Normal, Stroke
 
 INK, FAINT, GRID = "#222222", "#7d7d7d", "#e6e6e6"
 GREEN, ORANGE, RED, BLUE, GREY = "#009E73", "#E69F00", "#D55E00", "#0072B2", "#9aa5ad"
@@ -128,7 +129,7 @@ def tag(
     colour: str,
     ha: str = "center",
 ) -> None:
-    """A word next to a point; never outside its place in the margins."""
+    """A word next to a point, readable over a line; never outside its place in the margins."""
     axes.annotate(
         text,
         at,
@@ -141,6 +142,7 @@ def tag(
         annotation_clip=False,
         parse_math=False,
         zorder=6,
+        path_effects=[Stroke(linewidth=3, foreground="white"), Normal()],
     )
 
 
