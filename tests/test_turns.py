@@ -169,6 +169,7 @@ def test_another_user_sees_the_lock_and_one_that_can_not_be_had_keeps_the_run_wa
     (folder / "GPU-0").symlink_to("elsewhere")
     with pytest.raises(Taken, match="nobody knows whom"):
         turns.take(["GPU-0"], "campaign night")
+    assert turns.by(["GPU-0"]).startswith("nobody knows whom")
 
 
 def test_no_lock_is_taken_where_it_would_be_written_into_another_file(tmp_path: Path, turns: Turns) -> None:

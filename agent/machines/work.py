@@ -17,8 +17,8 @@ def at_work(tx: Tx, machine_id: int, run_id: int) -> None:
     tx.connection.execute(update(runs).where(runs.c.id == run_id).values(lease=lease(machine_id), reason=""))
 
 
-def waits(tx: Tx, campaign_id: int, run_id: int, why: str) -> None:
-    """Why a run that was handed over is on no machine yet."""
+def waits(tx: Tx, campaign_id: int, run_id: int, why: str, *, still: bool = False) -> None:
+    """Why a run that was handed over is on no machine yet. `still`: that it waits is told already."""
     words = f"waits for a machine: {why}"[:MOST_WORDS]
-    if tx.connection.execute(update(runs).where(runs.c.id == run_id).values(reason=words)).rowcount:
+    if tx.connection.execute(update(runs).where(runs.c.id == run_id).values(reason=words)).rowcount and not still:
         tx.add_event(campaign_id, "machine", words, run_id=run_id)

@@ -51,18 +51,20 @@ class Turns:
         return held
 
     def by(self, names: Collection[str]) -> str:
-        """Who has one of them; empty: all are free, as far as can be told."""
+        """Who has one of them, or why nobody can tell; empty: all are free."""
         for name in sorted(names):
             try:
                 file = os.open(self._path(name), _OPEN)
-            except OSError:
+            except FileNotFoundError:
                 continue
+            except OSError as error:
+                return f"nobody knows whom: {error}"
             try:
                 self._lock(file, patience_s=0.0, how=fcntl.LOCK_SH)
             except Taken as taken:
                 return str(taken)
-            except OSError:
-                continue
+            except OSError as error:
+                return f"nobody knows whom: {error}"
             finally:
                 os.close(file)
         return ""

@@ -69,7 +69,7 @@ class Watch:
         self._waits[run.id] = why
         with setting.store.write() as tx:
             if why:
-                work.waits(tx, setting.campaign.id, run.id, why)
+                work.waits(tx, setting.campaign.id, run.id, why, still=bool(said))
             else:
                 tx.update_run(run.id, reason="")
         if not why:
