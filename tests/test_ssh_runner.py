@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,8 +22,10 @@ from agent.runners.far.mirror import lose
 from agent.runners.local import LocalRunner
 from agent.runners.ssh import machines as ssh_machines
 from agent.runners.ssh import mirror
-from agent.runners.ssh.errand import SURELY_OVER_S, surely_over
+from agent.runners.ssh import runner as ssh_runner
+from agent.runners.ssh.errand import SURELY_OVER_S, Errand, surely_over
 from agent.runners.ssh.link import Thread
+from agent.runners.ssh.machine import Machine
 from agent.runners.ssh.runner import SshRunner
 from agent.tables import GRACE_S
 from sandbox import level
@@ -300,6 +303,33 @@ def test_a_job_whose_machine_nobody_names_any_more(tmp_path: Path, lasting_serve
     mirror.write(paths.folder, mirror.Placed("lab/old/0", "lab/old", asked - 1))
     assert runner.poll(paths.folder) == "lost" and runner.loss(paths.folder).ran
     runner.close()
+
+
+def test_a_run_has_one_errand_whoever_asks_for_it_first(
+    tmp_path: Path, lasting_server: sshd.Sshd, toy_corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop asks how it is while another thread hands it over, as the keeper of a rented machine does."""
+    world = far.World(tmp_path, lasting_server, corpus=toy_corpus)
+    paths = world.place(world.order())
+    runner = SshRunner([lasting_server.host(world.far, "lab/gone", port=1)], world.workspace, world.order().limited)
+    mirror.write(paths.folder, mirror.Placed("lab/gone/0", "lab/gone"))
+    made, together = list[Path](), threading.Barrier(2)
+
+    class Counted(Errand):
+        def __init__(self, machine: Machine, folder: Path, *rest: Any) -> None:
+            made.append(folder)
+            with contextlib.suppress(threading.BrokenBarrierError):
+                together.wait(1.0)
+            super().__init__(machine, folder, *rest)
+
+    monkeypatch.setattr(ssh_runner, "Errand", Counted)
+    askers = [threading.Thread(target=runner.poll, args=(paths.folder,)) for _ in range(2)]
+    for asker in askers:
+        asker.start()
+    for asker in askers:
+        asker.join()
+    runner.close()
+    assert made == [paths.folder]
 
 
 def test_machines_that_can_not_be_used_are_named(tmp_path: Path, lasting_server: sshd.Sshd) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 import platform
+import threading
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
@@ -51,6 +52,7 @@ class SshRunner:
         pins = Pins(hosts_folder(workspace))
         self.machines = Machines(hosts, f"jobs/{_install(workspace)}", track, lambda host: links(host, pins))
         self._errands: dict[Path, Errand] = {}
+        self._adopting = threading.Lock()  # the loop asks while the keeper of a machine hands a run over
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -191,9 +193,11 @@ class SshRunner:
 
     def _adopted(self, folder: Path) -> Errand | None:
         """Whoever looks after the job; a later controller takes over what an earlier one began."""
+        with self._adopting:
+            return self._errands.get(folder) or self._new(folder)
+
+    def _new(self, folder: Path) -> Errand | None:
         thread = self.machines.opened()
-        if folder in self._errands:
-            return self._errands[folder]
         known = _read(folder)
         machine = self.machines.named(known.host) if known is not None else None
         if machine is None:
