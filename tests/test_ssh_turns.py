@@ -63,6 +63,17 @@ def waiting(runner: SshRunner, paths: far.JobPaths) -> None:
     assert "taken by campaign " in runner.waits(paths.folder) and runner.poll(paths.folder) == "starting"
 
 
+def left_waiting(night: far.World, day: far.World) -> far.JobPaths:
+    """A run that waits there and whose controller is gone; its slot is free again."""
+    first, mine = begun(night)
+    second, other = placed(day)
+    waiting(second, other)
+    second.close()
+    first.cancel(mine.folder)
+    assert far.ended(first, mine) == "done"
+    return other
+
+
 def test_a_second_campaigns_run_begins_when_the_first_ones_is_over(worlds: tuple[far.World, far.World]) -> None:
     night, day = worlds
     first, mine = begun(night)
@@ -96,12 +107,7 @@ def test_a_run_that_waits_on_a_machine_that_is_gone_is_lost_when_its_time_is_ove
     worlds: tuple[far.World, far.World], server: sshd.Sshd
 ) -> None:
     night, day = worlds
-    first, mine = begun(night)
-    second, other = placed(day)
-    waiting(second, other)
-    second.close()
-    first.cancel(mine.folder)
-    assert far.ended(first, mine) == "done"
+    other = left_waiting(night, day)
     server.stop()
     known = mirror.read(other.folder)
     assert known is not None and known.waits
@@ -115,12 +121,7 @@ def test_a_run_that_waits_on_a_machine_that_is_gone_is_lost_when_its_time_is_ove
 def test_a_run_of_which_nobody_knew_here_that_it_waits_has_its_whole_time(worlds: tuple[far.World, far.World]) -> None:
     """The link broke, or the controller was killed, under the answer that it waits."""
     night, day = worlds
-    first, mine = begun(night)
-    second, other = placed(day)
-    waiting(second, other)
-    second.close()
-    first.cancel(mine.folder)
-    assert far.ended(first, mine) == "done"
+    other = left_waiting(night, day)
     known = mirror.read(other.folder)
     assert known is not None
     asked = time.time() - day.order().wall_s - SURELY_OVER_S - 1

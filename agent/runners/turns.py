@@ -47,7 +47,7 @@ class Turns:
         except (OSError, Taken) as error:
             for file in held:
                 os.close(file)
-            raise error if isinstance(error, Taken) else Taken(f"nobody knows whom: {error}") from error
+            raise error if isinstance(error, Taken) else Taken(_nobody_knows(error)) from error
         return held
 
     def by(self, names: Collection[str]) -> str:
@@ -58,13 +58,13 @@ class Turns:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                return f"nobody knows whom: {error}"
+                return _nobody_knows(error)
             try:
                 self._lock(file, patience_s=0.0, how=fcntl.LOCK_SH)
             except Taken as taken:
                 return str(taken)
             except OSError as error:
-                return f"nobody knows whom: {error}"
+                return _nobody_knows(error)
             finally:
                 os.close(file)
         return ""
@@ -75,10 +75,8 @@ class Turns:
             self._folder.mkdir(mode=0o700)
         there = self._folder.lstat()
         if not stat.S_ISDIR(there.st_mode):
-            raise Taken(f"nobody knows whom: {self._folder} is no folder")
-        if (
-            self._everybody and there.st_uid == os.getuid()
-        ):  # also where who made it was killed before it was everybody's
+            raise Taken(_nobody_knows(f"{self._folder} is no folder"))
+        if self._everybody and there.st_uid == os.getuid():  # each time: who made it may have been killed in between
             self._folder.chmod(0o1777)
 
     def _path(self, name: str) -> Path:
@@ -96,7 +94,7 @@ class Turns:
         found = os.fstat(file)
         if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:  # what is written into it would be in another file
             os.close(file)
-            raise Taken(f"nobody knows whom: {path} is no plain file of its own")
+            raise Taken(_nobody_knows(f"{path} is no plain file of its own"))
         if self._everybody and found.st_uid == os.getuid():
             os.fchmod(file, 0o666)
         return file
@@ -134,6 +132,10 @@ def who(folder: Path) -> str:
 
 def words(by: str) -> str:
     return f"its slot is taken by {by}"
+
+
+def _nobody_knows(why: object) -> str:
+    return f"nobody knows whom: {why}"
 
 
 def _who(file: int) -> str:
