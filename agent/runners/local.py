@@ -184,9 +184,7 @@ class LocalRunner:
         if (waits := _waits(paths)) is not None:
             try:
                 self._begin(paths, waits)
-            except (
-                InfraError
-            ):  # no room, no process: it waits on, and others that are looked at with it know nothing of it
+            except InfraError:  # no room, no process: it waits on, and what is looked at with it knows nothing of it
                 with contextlib.suppress(InfraError):
                     _wait(paths, waits)
             return "starting"
