@@ -209,6 +209,7 @@ def test_the_frontier_in_the_terminal(drawn: Picture, unicode: bool) -> None:
     assert rows[0].count(blank) == grid.count(blank) == len(drawn.blanks) and rows[-1].endswith(f"{blank} no score")
     assert float(rows[0].split()[0]) > drawn.steps[0].bpb > float(rows[11].split()[0])
     assert "\x1b[" in frontier(drawn, colour=True, unicode=unicode)
+    assert len(frontier(replace(drawn, steps=()), colour=False, unicode=unicode).splitlines()) == 16 + 4
 
 
 def test_no_run_of_a_head_is_off_the_scale_of_the_terminal(drawn: Picture) -> None:
