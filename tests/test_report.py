@@ -8,19 +8,15 @@ import re
 import sqlite3
 import sys
 import textwrap
-import unicodedata
 import xml.etree.ElementTree as ET
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.console import Console
-from rich.text import Text
 
-from agent import hardware, words
+from agent import hardware
 from agent.report import doctor
 from agent.report.export import COLUMNS, export
 from agent.report.live import LiveView, render, scene, snapshot
@@ -34,6 +30,7 @@ from agent.store import Store, open_store
 from agent.track import load
 from tests.filling import add_base, add_campaign
 from tests.fixture_campaign import HOSTILE, TOML, build
+from tests.printable import printable
 
 
 @pytest.fixture(scope="module")
@@ -52,39 +49,6 @@ def store(root: Path) -> Store:
 def drawn(store: Store) -> Picture:
     with store.read() as reads:
         return picture(reads, 1)
-
-
-def printable(text: str) -> bool:
-    return all(c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp") for c in text)
-
-
-# ---------------------------------------------------------------- words
-
-
-@given(st.text(max_size=300))
-def test_nothing_that_acts_on_a_terminal_is_left(text: str) -> None:
-    assert printable(words.plain(text)) and printable(words.line(text)) and "\n" not in words.line(text)
-    shown = Text.from_markup(words.markup(text))
-    assert shown.plain.rstrip("\\") == words.line(text).rstrip("\\") and not shown.spans
-    assert len(words.line(text, 20)) <= 20
-    cell = words.markdown(text)
-    assert not re.search(r"(?<!\\)(?:\\\\)*[|<`]", cell) and "\n" not in cell
-
-
-def test_words_keep_what_is_text() -> None:
-    assert words.plain("é\tx\r\ny — \x1b[31mred\x1b[0m \x1b]8;;http://x\x07link\x1b]8;;\x07") == "é\tx\ny — red link"
-    assert words.plain("a\x9b31mb\x1bPq#0\x1b\\c\u202ed") == "a31mbcd"
-    assert words.markup("[red]x[/]") == r"\[red]x\[/]"
-    assert (
-        words.duration(59.4) == "59 s"
-        and words.duration(3599) == "59 min 59 s"
-        and words.duration(7500) == "2 h 05 min"
-    )
-    rows = [("a", 1.5, None), ("bcd\x1b[2J", -10.25, 12_345)]
-    assert words.table(("x", "y", "z"), rows) == (
-        "x           y       z\n---  --------  ------\na      1.5000       -\nbcd  -10.2500  12,345"
-    )
-    assert words.table(("x",), []) == "(none)"
 
 
 # ---------------------------------------------------------------- points
