@@ -36,7 +36,7 @@ from agent.store.rows import Request
 LOOK_S = 0.05  # between two looks at what runs and at the planners
 LESSONS_S = 120.0  # at the end, for findings that are still being written
 UNPAID_S = 600.0  # without money for anything, while something waits for what others set aside
-BATCH = 0.001  # of a run: how long what ended waits for what ends with it
+BATCH = 0.001  # of a run: how long what ended or was answered waits for what comes with it
 MOST_BATCH_S = 1.0
 TURN_S = 1.0  # after which a turn is taken anyway: a person may have said something in the store
 
@@ -149,8 +149,8 @@ class Loop:
         setting, clock, interrupts = self._setting, self._clock, self._leading.interrupts
         until = clock.now() + TURN_S
         folders = self._agenda.folders.keys()
-        while clock.now() < until and self._leading.interrupts == interrupts and not self._answered():
-            if over_now(setting.runner, folders):
+        while clock.now() < until and self._leading.interrupts == interrupts:
+            if self._answered() or over_now(setting.runner, folders):
                 batch_s = min(MOST_BATCH_S, BATCH * self._slots.shortest())
                 clock.rest(batch_s, batch_s)
                 return

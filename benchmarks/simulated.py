@@ -41,14 +41,15 @@ class SimulatedClock:
         heapq.heappush(self._events, (when, next(self._numbers), happens))
 
     def rest(self, seconds: float, most: float) -> None:
-        """Steps to the next event; by `most` where none comes before."""
+        """Steps to the next event, but by `seconds` at the least: whoever sleeps sees nothing before. By `most` where
+        none comes before."""
         used = time.process_time()
         self._now += used - self._used
         self._used = used
         to = self._now + most
         if self._events:
             to = min(to, self._events[0][0])
-        self._now = max(self._now, to)
+        self._now = max(self._now + seconds, to)
         self.catch_up()
 
     def catch_up(self) -> None:

@@ -22,6 +22,15 @@ def test_the_clock_steps_to_what_happens_next() -> None:
     assert seen == ["soon", "late"] and clock.now() == pytest.approx(100.0, abs=2.0)
 
 
+def test_whoever_sleeps_sees_all_that_came_meanwhile() -> None:
+    clock, seen = SimulatedClock(), list[str]()
+    for after in (0.2, 0.7, 5.0):
+        clock.at(clock.now() + after, lambda after=after: seen.append(f"{after}"))  # type: ignore[misc]
+    before = clock.now()
+    clock.rest(1.0, 1.0)
+    assert seen == ["0.2", "0.7"] and clock.now() == pytest.approx(before + 1.0, abs=0.5)
+
+
 def test_what_is_raised_beside_the_loop_comes_with_the_answer() -> None:
     def fails() -> None:
         raise InfraError("no process can start")

@@ -5,7 +5,7 @@ Takes orders and folders; gives states and results. A job is a folder, so any co
 
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeGuard, TypeVar, runtime_checkable
 
 from agent.job.folder import JobResult, JobState, Loss, Progress
 from sandbox.policy import BoxName, Level, Policy
@@ -92,6 +92,17 @@ class Runner(Protocol):
 
 NEW = "new"
 LATER = "later"
+T = TypeVar("T")
+_SPEAKS: dict[tuple[type, type], bool] = {}
+
+
+def speaks(runner: object, protocol: type[T]) -> TypeGuard[T]:
+    """Whether it has what the protocol asks for. Python looks long for what is not there, so it is asked once of a kind
+    of runner."""
+    asked = type(runner), protocol
+    if asked not in _SPEAKS:
+        _SPEAKS[asked] = isinstance(runner, protocol)
+    return _SPEAKS[asked]
 
 
 @runtime_checkable
@@ -124,16 +135,16 @@ class Late(Protocol):
 
 
 def began_on(runner: Runner, folder: Path) -> str:
-    return runner.began_on(folder) if isinstance(runner, Late) else ""
+    return runner.began_on(folder) if speaks(runner, Late) else ""
 
 
 def pinned(runner: Runner, seen: Callable[[], Sequence[str]]) -> dict[str, str]:
-    return runner.pinned(seen) if isinstance(runner, Late) else {}
+    return runner.pinned(seen) if speaks(runner, Late) else {}
 
 
 def lease_of(runner: Runner, slot: str) -> str:
     """Empty where the runner can't tell: all its machines of a class then count as one."""
-    return runner.lease(slot) if isinstance(runner, Leases) else ""
+    return runner.lease(slot) if speaks(runner, Leases) else ""
 
 
 def rents(runner: Runner) -> bool:
@@ -155,7 +166,7 @@ class Sized(Protocol):
 
 def size_of(runner: Runner, slot: str) -> int | None:
     """How many GPUs a slot has. None: it does not say, so it is taken to have those of a deciding run."""
-    return len(runner.gpus(slot)) or (runner.size(slot) if isinstance(runner, Sized) else None)
+    return len(runner.gpus(slot)) or (runner.size(slot) if speaks(runner, Sized) else None)
 
 
 @runtime_checkable
@@ -177,7 +188,7 @@ class Waits(Protocol):
 
 
 def waits(runner: Runner, folder: Path) -> str:
-    return runner.waits(folder) if isinstance(runner, Waits) else ""
+    return runner.waits(folder) if speaks(runner, Waits) else ""
 
 
 @runtime_checkable
@@ -191,7 +202,7 @@ class Far(Protocol):
 
 def written_here(runner: Runner, slots: Collection[str]) -> int:
     """In how many of these slots a run writes all that it writes on this machine's disk."""
-    if not isinstance(runner, Far):  # asked once for all of them: such a question takes long
+    if not speaks(runner, Far):
         return len(slots)
     return sum(not runner.far(slot) for slot in slots)
 
@@ -207,6 +218,6 @@ class Ends(Protocol):
 
 def ended(runner: Runner, folders: Collection[Path]) -> set[Path]:
     """Those of the folders whose job is over."""
-    if isinstance(runner, Ends):
+    if speaks(runner, Ends):
         return runner.ended(folders)
     return {folder for folder in folders if runner.poll(folder) in ("done", "lost")}

@@ -39,6 +39,7 @@ def recall(setting: Setting, runs: Collection[Run], *, last: bool, ends: bool) -
     `last`: no further idea will come; `ends`: those that are there are not begun any more.
     """
     fresh = [run for run in runs if run.purpose == "report" and run.state == "running"]
+    fresh = [run for run in fresh if setting.runner.poll(setting.job(run.id)) == "starting"]
     if not fresh:
         return
     with setting.store.read() as reads:
@@ -46,10 +47,8 @@ def recall(setting: Setting, runs: Collection[Run], *, last: bool, ends: bool) -
         home = classes.home(setting, reads, head)
         compared = set() if ends else reads.baselines(setting.campaign.id, ALIVE)
     for run in fresh:
-        folder = setting.job(run.id)
-        useless = _useless(run, head, home, compared, last=last and not compared)
-        if useless and setting.runner.poll(folder) == "starting":
-            setting.runner.cancel(folder)
+        if _useless(run, head, home, compared, last=last and not compared):
+            setting.runner.cancel(setting.job(run.id))
 
 
 def _useless(run: Run, head: Proposal, home: str, compared: Collection[int | None], *, last: bool) -> bool:

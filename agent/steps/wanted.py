@@ -172,24 +172,27 @@ def report(setting: Setting, reads: Reads, head: Proposal, looks: Sequence[int])
     rule, home = setting.track.decision, classes.home(setting, reads, head)
     runs = reads.runs(setting.campaign.id, proposal_id=head.id, purposes={"report"})
     most, mine = _reports(setting, reads, head, looks), classes.within(runs, home)
-    found = _report_in(setting, reads, head, home, mine, most)
+    paid = rule.report_seeds if head.baseline_id is not None else 0  # the base has no hold
+    found = _report_in(setting, reads, head, home, mine, most, paid)
     first = set(seeds_of(setting, head.id, rule.report_seeds + len(disturbed(setting, reads, head, mine).passed)))
     # Further ones make comparisons surer. Where they can't be paid, nothing waits for them.
     if not affordable(reads.balance(setting.campaign.id), worst_run(setting, reads).gpu_s):
         return [item for item in found if item.seed in first]
     for name in classes.others(setting, home):
-        found += _report_in(setting, reads, head, name, classes.within(runs, name), most)
+        found += _report_in(setting, reads, head, name, classes.within(runs, name), most, 0)
     return found
 
 
-def _report_in(setting: Setting, reads: Reads, head: Proposal, name: str, runs: list[Run], most: int) -> list[Wanted]:
-    """Those of one class. `runs`: the ones there already."""
-    rule, home = setting.track.decision, classes.home(setting, reads, head)
+def _report_in(
+    setting: Setting, reads: Reads, head: Proposal, name: str, runs: list[Run], most: int, paid: int
+) -> list[Wanted]:
+    """Those of one class. `runs`: the ones there already; `paid`: how many the head's hold pays for, and what takes
+    the place of one of them."""
     out = disturbed(setting, reads, head, runs)
     more = len(out.passed)  # seeds in the stead of those
-    held = rule.report_seeds + more if head.baseline_id is not None and name == home else 0  # the base has no hold
+    held, rung = paid + more if paid else 0, setting.track.decision.rung
     return [
-        Wanted(head, "report", None, seed, attempt, index < held, rule.rung, (name,) if name else ())
+        Wanted(head, "report", None, seed, attempt, index < held, rung, (name,) if name else ())
         for index, seed in enumerate(seeds_of(setting, head.id, most + more))
         if (attempt := _attempt(runs, seed, out.again)) is not None
         and not losses.hopeless(runs, seed, head)
@@ -239,11 +242,12 @@ def test(setting: Setting, reads: Reads, proposal: Proposal) -> list[Wanted]:
     runs = of_test(all_runs, proposal)
     if in_flight(runs) or losses.rests(runs):
         return []
-    rung = trial_rung(setting, proposal, all_runs, reads.verdicts(proposal.id))
+    verdicts = reads.verdicts(proposal.id) if all_runs else []
+    rung = trial_rung(setting, proposal, all_runs, verdicts)
     measure = None if rung is None else yardstick(setting, reads, proposal, rung)
     if rung is not None and measure is not None and (missing := _of_baseline(setting, reads, proposal, rung, measure)):
         return [missing]
-    verdicts = [v for v in reads.verdicts(proposal.id) if v.baseline_id == baseline_id]
+    verdicts = [one for one in verdicts if one.baseline_id == baseline_id]
     done = [run for run in runs if run.state == "done"]
     if len(verdicts) < len(done):
         return []  # not decided yet
