@@ -9,6 +9,7 @@ import os
 import threading
 
 import pytest
+from sqlalchemy import event
 
 from agent.errors import UserError
 from agent.records import Caps, Finding, Proposal, Verdict
@@ -238,6 +239,30 @@ def test_readers_see_one_moment_and_do_not_wait(store: Store, base: Proposal) ->
         assert len(reads.proposals(base.campaign_id)) == 1
     with store.read() as reads:
         assert len(reads.proposals(base.campaign_id)) == 2
+
+
+def test_of_one_moment_the_database_is_asked_once_and_a_writer_sees_what_it_wrote(store: Store, base: Proposal) -> None:
+    with store.write() as tx:
+        idea = add_idea(tx, base)
+        assert tx.proposal(idea.id).state == "drafted" and tx.runs(base.campaign_id, proposal_id=idea.id) == []
+        add_measured(tx, idea, 1, 2.0)
+        known = tx.move(idea.id, "approved")
+        assert known == tx.proposal(idea.id)
+        assert len(tx.runs(base.campaign_id, proposal_id=idea.id)) == 1
+        tx.set_head(base.campaign_id, base.id)
+        assert tx.head(base.campaign_id).id == base.id
+        tx.set_head(base.campaign_id, idea.id)
+        assert tx.head(base.campaign_id).id == idea.id
+    asked: list[str] = []
+    with store.read() as reads:
+        event.listen(reads.connection, "before_cursor_execute", lambda *told: asked.append(told[2]))
+        for _ in range(2):
+            assert reads.proposal(idea.id) == reads.head(base.campaign_id) == known
+            found = reads.runs(base.campaign_id, proposal_id=idea.id)
+            assert [run.seed for run in found] == [1]
+            found.clear()  # whoever asked may do so with his answer
+            assert reads.runs(base.campaign_id, proposal_id=idea.id, states={"queued"}) == []
+        assert len(asked) == 4
 
 
 def test_a_write_inside_a_write_is_a_mistake_not_a_deadlock(store: Store, base: Proposal) -> None:

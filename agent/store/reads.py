@@ -4,8 +4,8 @@ Every filter here has an index, so that no single call grows with what it does n
 An unknown id is a UserError: people type them.
 """
 
-from collections.abc import Collection, Iterable
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, Literal, TypeVar
 
 from sqlalchemy import Column, Connection, RowMapping, Select, Table, select, text
 
@@ -27,12 +27,18 @@ from agent.store import rows, selects, statements
 from agent.store.rows import Pulse, Replicate, Request, ReviewNote, Scored, Spent, Times, TrialRow
 from agent.store.schema import campaigns, events, proposals, reviews, runs
 
+T = TypeVar("T")
+MOST_KNOWN = 1000  # answers
+
 
 class Reads:
-    """Questions to the store."""
+    """Questions to the store, all of one moment: what each step asks for itself is asked of the database once."""
+
+    _one_moment = True
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self._known: dict[object, Any] = {}
 
     def campaign(self, name: str) -> Campaign | None:
         row = self._first(select(campaigns).where(campaigns.c.name == name))
@@ -55,7 +61,9 @@ class Reads:
         return Balance(rows.caps(row), rows.amount(row, "settled"), rows.amount(row, "reserved"))
 
     def proposal(self, proposal_id: int) -> Proposal:
-        return rows.proposal(self._row(proposals, proposal_id, "proposal p"))
+        return self._once(
+            ("proposal", proposal_id), lambda: rows.proposal(self._row(proposals, proposal_id, "proposal p"))
+        )
 
     def proposals(self, campaign_id: int, states: Collection[ProposalState] | None = None) -> list[Proposal]:
         found = self._all(selects.in_states(states is not None), campaign_id=campaign_id, states=_listed(states))
@@ -96,6 +104,9 @@ class Reads:
         return rows.proposal(row) if row else None
 
     def head(self, campaign_id: int) -> Proposal:
+        return self._once(("head", campaign_id), lambda: self._head(campaign_id))
+
+    def _head(self, campaign_id: int) -> Proposal:
         row = self._first(selects.HEAD, campaign_id=campaign_id)
         if row is None:
             raise UserError(f"campaign {campaign_id} has no head yet")
@@ -126,9 +137,13 @@ class Reads:
         states: Collection[RunState] | None = None,
         purposes: Collection[Purpose] | None = None,
     ) -> list[Run]:
-        query = selects.of_campaign(proposal_id is not None, states is not None, purposes is not None)
         filters = {"proposal_id": proposal_id, "states": _listed(states), "purposes": _listed(purposes)}
-        return [rows.run(row) for row in self._all(query, campaign_id=campaign_id, **filters)]
+
+        def ask() -> list[Run]:
+            query = selects.of_campaign(*(value is not None for value in filters.values()))
+            return [rows.run(row) for row in self._all(query, campaign_id=campaign_id, **filters)]
+
+        return list(ask() if proposal_id is None else self._once(("runs", campaign_id, str(filters)), ask))
 
     def last_done(self, campaign_id: int) -> Run | None:
         """The newest run that was measured."""
@@ -231,6 +246,16 @@ class Reads:
         """The rows of a view that belong to one campaign, as `agent query` would show them."""
         query = text(f"SELECT * FROM {name} WHERE campaign_id = :campaign_id")
         return list(self.connection.execute(query, {"campaign_id": campaign_id}).mappings())
+
+    def _once(self, question: object, ask: Callable[[], T]) -> T:
+        if not self._one_moment:
+            return ask()
+        if question not in self._known:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[question] = ask()
+        found: T = self._known[question]
+        return found
 
     def _findings(self, measurement_ids: Iterable[int]) -> dict[int, tuple[Finding, ...]]:
         found: dict[int, tuple[Finding, ...]] = {}

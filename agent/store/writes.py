@@ -48,6 +48,7 @@ _RUN_COLUMNS = frozenset(
 class Tx(Reads):
     """Changes to the store, durable together when the transaction ends."""
 
+    _one_moment = False  # it sees what it has written
     told = 0
     """Events that it has added."""
 
