@@ -187,14 +187,14 @@ class Loop:
             if may_ask:
                 self._asking.ask(lambda: self._slots.ahead(self._agenda.runs.values()))
             drafts = self._asking.answers()
-            for draft in drafts:
-                record(setting, draft)
+            recorded = [record(setting, draft) for draft in drafts]
+            if drafts:
                 self._asking.changed()
             answered += len(drafts)
             if not may_ask:  # what was under way is not lost; the next controller checks it
                 return answered
-            drafted = self._drafted() if drafts or self._agenda.whole else []
-            admitted = [admit(setting, proposal) for proposal in drafted]
+            drafted = self._drafted() if self._agenda.whole else recorded
+            admitted = [admit(setting, proposal) for proposal in drafted if proposal.state == "drafted"]
             self._agenda.touch(proposal.id for proposal in admitted)
             states = {proposal.state for proposal in admitted}
             if not drafts:

@@ -10,7 +10,7 @@ Runs of 10 minutes and a planner of 40 seconds are drawn, not waited for; the co
 An event is a run that started or ended, an idea that came, or a verdict. Its cost is that of the scheduler: seeing what
 ended, what is wanted and where it goes, when to ask planners. What the stages themselves do for each idea and run is
 given beside it: what a planner gets to read, guard and git, job folders, measurements, what verdicts rest on; and so
-is what imagining a run costs.
+is what imagining runs and a planner costs.
 """
 
 import argparse
@@ -152,8 +152,12 @@ def simulate(root: Path, slots: int, proposals: int, *, profile: bool = False) -
     planner = SlowThinker(most=proposals, think_s=THINK_S, parallel=parallel, good=50, clock=clock)
     meter, load = Meter(), Load()
     setting = replace(setting, planners=(planner,))
-    for name in ("submit", "collect"):  # imagined runs cost something, too
-        setattr(runner, name, meter.timed("runner", getattr(runner, name)))
+    for one, name, stage in (
+        (runner, "submit", "imagined runs"),
+        (runner, "collect", "imagined runs"),
+        (planner, "propose", "imagined planner"),
+    ):
+        setattr(one, name, meter.timed(stage, getattr(one, name)))
     for engine in {setting.store._reader, setting.store._writer}:
         event.listen(engine, "after_cursor_execute", load.count)
     own, children = time.process_time(), _children()

@@ -31,7 +31,7 @@ READY: frozenset[ProposalState] = frozenset({"drafted", "approved"})
 # And those that wait for a person: nothing runs before the person has come, and nothing else waits for it.
 WAITING: frozenset[ProposalState] = READY | {"awaiting_review"}
 REMEMBERED = 400  # how many of the newest ideas a planner is told of, so that a long campaign does not slow down
-PER_SLOT_S = 0.002  # between two looks at when slots will be free: a look costs what there are slots
+PER_SLOT_S = 0.004  # between two looks at when slots will be free: a look costs what there are slots
 CALL_S = 60.0  # what a call is believed to take before one was answered
 QUICK_S = 3.0  # for which the loop waits for a planner that takes one question at a time
 PAUSE_S = 30.0  # after a planner failed, before it is asked again; twice as long after each further time

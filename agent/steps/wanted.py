@@ -170,7 +170,7 @@ def report(setting: Setting, reads: Reads, head: Proposal, looks: Sequence[int])
     `looks`: what `look` said of the ideas that are compared with it.
     """
     rule, home = setting.track.decision, classes.home(setting, reads, head)
-    runs = reads.runs(setting.campaign.id, proposal_id=head.id, purposes={"report"})
+    runs = [run for run in reads.runs(setting.campaign.id, proposal_id=head.id) if run.purpose == "report"]
     most, mine = _reports(setting, reads, head, looks), classes.within(runs, home)
     paid = rule.report_seeds if head.baseline_id is not None else 0  # the base has no hold
     found = _report_in(setting, reads, head, home, mine, most, paid)
