@@ -53,6 +53,7 @@ class Desk:
             key=self.rental.key(),
             python=terms.python,
             folder=terms.folder,
+            shelf=terms.shelf,
             each=gpus or None,
             slots=1,
             price=machine.usd_per_hour,

@@ -11,6 +11,8 @@ from agent.machines import book
 from agent.machines.records import Machine
 from agent.machines.renting import Renter
 from agent.runners.ssh.answers import Facts
+from agent.runners.ssh.link import Done
+from agent.runners.ssh.machine import Machine as There
 from agent.runners.ssh.machines import Machines
 from agent.track import Track
 from sandbox.policy import LEVELS, Level, reaches
@@ -22,16 +24,20 @@ def spot_check(
     renter: Renter, campaign_id: int, track: Track, machine: Machine, far: Machines, kept_from: frozenset[str]
 ) -> str:
     """Why it is sent back; empty: it is taken. Which training data are there is not asked: they are sent by their sums,
-    and what was sent before is held against its name.
+    and what was sent before, to it or to another machine with the same shelf, is held against its name.
 
     `track`: with the GPUs of this machine. `kept_from`: sums of files that must not be there. Raises InfraError: it
     does not answer.
     """
-    cuda = ("--cuda",) if track.hardware.kind == "cuda" else ()
     within_s = LIMIT_S + START_S
-    said = far.on(
-        machine.name, lambda there: there.module("agent.admission.__main__", *cuda, within_s=within_s), 2 * within_s
-    )
+
+    async def look(there: There) -> Done:
+        words = ["--cuda"] if track.hardware.kind == "cuda" else []
+        if there.host.shelf:
+            words += ["--data", f"{there.host.shelf}/blobs"]
+        return await there.module("agent.admission.__main__", *words, within_s=within_s)
+
+    said = far.on(machine.name, look, 2 * within_s)
     text = said.out.decode("utf-8", "replace")
     want = wanted(track, {}, kept_from)
     lease, alike = book.lease(machine.id), _alike(renter, campaign_id, machine)

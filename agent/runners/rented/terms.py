@@ -34,6 +34,11 @@ class Terms(Table):
     """Where Caddie keeps its files on a machine, from its user's home."""
 
     @property
+    def shelf(self) -> str:
+        """Where training data are kept, if a disk of the provider is there for them. Empty: in `folder`."""
+        return ""
+
+    @property
     @abstractmethod
     def most(self) -> int:
         """Machines at once. Their key is named by what the provider calls a machine."""

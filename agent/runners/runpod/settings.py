@@ -24,7 +24,7 @@ class Settings(KeyedTerms):
     start: Annotated[str, StringConstraints(pattern=r"^[\w./ -]+$")] = "/start.sh"
     """What the image starts, sshd with it."""
     volume: Id | None = None
-    """Id of a network volume with data."""
+    """Id of a network volume, on which training data are kept: they are sent to the first pod that has it."""
     volume_path: Annotated[str, StringConstraints(pattern=r"^/[\w./-]+$")] = "/workspace"
     disk_gb: int = Field(60, ge=10, le=2000)
     most_pods: int = Field(4, ge=1, le=100)
@@ -35,6 +35,10 @@ class Settings(KeyedTerms):
         if self.volume and self.cloud != "SECURE":
             raise ValueError('network volumes are only to be had with cloud = "SECURE"')
         return self
+
+    @property
+    def shelf(self) -> str:
+        return f"{self.volume_path}/caddie" if self.volume else ""
 
     @property
     def most(self) -> int:

@@ -20,6 +20,7 @@ class Settings:
     track: str  # as JSON: what hardware its runs need
     slots: int | None = None
     gpus: tuple[int, ...] | None = None
+    shelf: str = ""  # of training data, where it is not in `root`
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,9 @@ class Attendant:
         self._root = Path(settings.root)
         self._jobs = self._root / settings.jobs
         self._jobs.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for folder in (self._root, self._root / "trees", self._jobs.parent, self._jobs):
+        shelf = Path(settings.shelf).expanduser().resolve() if settings.shelf else self._root
+        (shelf / "trees").mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (self._root, self._root / "trees", self._jobs.parent, self._jobs, shelf, shelf / "trees"):
             passable(folder)
         track = Track.model_validate_json(settings.track)
         each = track.hardware.gpus
@@ -63,7 +65,8 @@ class Attendant:
         level = self._runner.level(reach.asked(track, self._root))
         if each:
             devices.require(track, self._runner)
-        closed = [str(folder) for folder in self._root.parents if not folder.stat().st_mode & 0o001]
+        above = (*self._root.parents, *shelf.parents)
+        closed = [str(folder) for folder in above if not folder.stat().st_mode & 0o001]
         alike = f"runs there can't be users of their own: nobody else gets through {closed[0]}" if closed else ""
         self.facts = Facts(
             self._runner.hardware_class(self._runner.slots[0]),

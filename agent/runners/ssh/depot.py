@@ -79,17 +79,18 @@ def validation_text(track: Track, corpus: Path) -> frozenset[str]:
 
 
 async def call(
-    link: Wire, verb: str, *words: str, stdin: bytes = b"", within_s: float = 120.0, python: str = ""
+    link: Wire, verb: str, *words: str, stdin: bytes = b"", within_s: float = 120.0, python: str = "", folder: str = ""
 ) -> dict[str, object]:
-    """One verb of far.py, to its end. `python`: by another one than the machine's own."""
-    done = await link.run(*command(link.host, verb, *words, python=python), stdin=stdin, within_s=within_s)
+    """One verb of far.py, to its end. `python`: by another one than the machine's own; `folder`: in another one."""
+    words = command(link.host, verb, *words, python=python, folder=folder)
+    done = await link.run(*words, stdin=stdin, within_s=within_s)
     if done.rc == 127 or (done.rc and not done.out):
         raise Refused(f"{link.host.name}: no {python or link.host.python} there that works: {done.err.strip()[-300:]}")
     return answer(done.out, link.host)
 
 
-def command(host: SshHost, verb: str, *words: str, python: str = "") -> tuple[str, ...]:
-    return (python or host.python, "-I", "-c", SOURCE, host.folder, verb, *words)
+def command(host: SshHost, verb: str, *words: str, python: str = "", folder: str = "") -> tuple[str, ...]:
+    return (python or host.python, "-I", "-c", SOURCE, folder or host.folder, verb, *words)
 
 
 def answer(line: bytes, host: SshHost) -> dict[str, object]:
@@ -104,24 +105,25 @@ def answer(line: bytes, host: SshHost) -> dict[str, object]:
     return found
 
 
-async def send(link: Wire, blobs: Mapping[str, Path]) -> int:
-    """Sends what is lacking there; gives the bytes that went over."""
+async def send(link: Wire, blobs: Mapping[str, Path], folder: str = "") -> int:
+    """Sends what is lacking there; gives the bytes that went over. `folder`: another one than the machine's own."""
     sizes = {sha: path.stat().st_size for sha, path in blobs.items()}
     asked = json.dumps(list(sizes.items())).encode()
-    lacking = (await call(link, "want", stdin=asked)).get("lacking")
+    lacking = (await call(link, "want", stdin=asked, folder=folder)).get("lacking")
     wanted = [sha for sha in lacking if sha in blobs] if isinstance(lacking, list) else []
     small = [sha for sha in wanted if sizes[sha] < SMALL]
-    sent = await _puts(link, {sha: blobs[sha] for sha in small}) if small else 0
+    sent = await _puts(link, {sha: blobs[sha] for sha in small}, folder) if small else 0
     for sha in wanted:
         if sizes[sha] >= SMALL:
-            sent += await _put(link, sha, blobs[sha], sizes[sha])
+            sent += await _put(link, sha, blobs[sha], sizes[sha], folder)
     return sent
 
 
-async def lay(link: Wire, tree: Tree, how: How, name: str = "") -> str:
+async def lay(link: Wire, tree: Tree, how: How, name: str = "", folder: str = "") -> str:
     """Its folder there. `link`: its files are the blobs themselves; `anew`: whatever is there under the name goes."""
     files = json.dumps(dict(tree.files)).encode()
-    return str((await call(link, "lay", name or tree.name, how, stdin=files, within_s=600)).get("tree"))
+    told = await call(link, "lay", name or tree.name, how, stdin=files, within_s=600, folder=folder)
+    return str(told.get("tree"))
 
 
 async def equip(link: Wire, kit: Kit) -> str:
@@ -130,17 +132,17 @@ async def equip(link: Wire, kit: Kit) -> str:
     return str((await call(link, "equip", kit.name, stdin=asked, within_s=1800)).get("python"))
 
 
-async def _puts(link: Wire, blobs: Mapping[str, Path]) -> int:
+async def _puts(link: Wire, blobs: Mapping[str, Path], folder: str) -> int:
     data = {sha: path.read_bytes() for sha, path in blobs.items()}
     head = json.dumps([[sha, len(one)] for sha, one in data.items()]).encode() + b"\n"
-    await call(link, "puts", stdin=head + b"".join(data.values()), within_s=600)
+    await call(link, "puts", stdin=head + b"".join(data.values()), within_s=600, folder=folder)
     return sum(map(len, data.values()))
 
 
-async def _put(link: Wire, sha: str, path: Path, size: int) -> int:
+async def _put(link: Wire, sha: str, path: Path, size: int, folder: str) -> int:
     import asyncio
 
-    process = await link.open(*command(link.host, "put", sha, str(size)))
+    process = await link.open(*command(link.host, "put", sha, str(size), folder=folder))
     try:
         async with asyncio.timeout(PUT_S):
             at = _offset(answer(await process.stdout.readline(), link.host), size)

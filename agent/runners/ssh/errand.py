@@ -134,7 +134,7 @@ class Errand:
         machine, tree = self.machine, self._code()
         environment = (await machine.ready()).environment
         await machine.send(tree.blobs())
-        data = await machine.lay(training_data(self._track, self._corpus), "link")
+        data = await machine.lay(training_data(self._track, self._corpus), "link", machine.host.shelf)
         order = replace(self._order, phases=("train",))
         self._note(asked=time.time(), met=False, environment=environment)
         await machine.ask(

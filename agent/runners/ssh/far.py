@@ -6,6 +6,7 @@ checked on arrival. Several may send the same one at a time: they write the same
 Answers are one line of JSON, then bytes where a verb gives some.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -116,8 +117,8 @@ def puts(root: Path) -> None:
 
 
 def lay(root: Path, name: str, how: str) -> None:
-    """Makes trees/NAME of blobs, once: {path: sha} on stdin. `copy` reads every byte again; `link` spares the disk;
-    `anew` is a copy that takes the place of what was there."""
+    """Makes trees/NAME of blobs, once: {path: sha} on stdin. `copy` reads every byte again; `link` spares the disk,
+    where it knows links; `anew` is a copy that takes the place of what was there."""
     files = json.loads(sys.stdin.buffer.read())
     done = root / "trees" / plain(name)
     if how == "anew":
@@ -131,10 +132,7 @@ def lay(root: Path, name: str, how: str) -> None:
         for path, sha in files.items():
             target = inside(aside, path)
             target.parent.mkdir(parents=True, exist_ok=True)
-            if how == "link":
-                target.hardlink_to(blob(root, sha))
-                target.chmod(0o444)
-            else:
+            if how != "link" or not linked(blob(root, sha), target):
                 copy(blob(root, sha), target, sha)
         aside.rename(done)
     except OSError:
@@ -255,6 +253,18 @@ def sha_of(fd: int) -> str:
         found.update(data)
         at += len(data)
     return found.hexdigest()
+
+
+def linked(source: Path, target: Path) -> bool:
+    """Whether it is one file with two names now. Some network disks know no such thing."""
+    try:
+        target.hardlink_to(source)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+            raise
+        return False
+    target.chmod(0o444)
+    return True
 
 
 def copy(source: Path, target: Path, sha: str) -> None:

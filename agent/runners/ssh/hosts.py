@@ -44,6 +44,8 @@ class HostTable(Table):
     """3.11 or newer, with the packages that the track's script and the judge need."""
     folder: Word = ".caddie"
     """Where Caddie keeps its files there, from the user's home."""
+    shelf: Word | None = None
+    """Where training data are kept there: on a network disk, say, that several machines have. Empty: in `folder`."""
     gpus: tuple[Annotated[int, Field(ge=0)], ...] | Literal["all"] = "all"
     """Numbers of the GPUs that Caddie may use there."""
     slots: Annotated[int, Field(ge=1)] | None = None
@@ -87,6 +89,8 @@ class SshHost:
     key: Path | None = None
     python: str = "python3"
     folder: str = ".caddie"
+    shelf: str = ""
+    """Of training data; empty: `folder`."""
     gpus: tuple[int, ...] | None = None
     """None: all."""
     each: int | None = None
@@ -113,6 +117,7 @@ def hosts_of(runner: str, table: Settings) -> tuple[SshHost, ...]:
             key=Path(row.key).expanduser() if row.key else None,
             python=row.python,
             folder=row.folder,
+            shelf=row.shelf or "",
             gpus=None if row.gpus == "all" else row.gpus,
             slots=row.slots,
             price=row.price,

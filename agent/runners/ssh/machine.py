@@ -130,12 +130,12 @@ class Machine:
         wanted, self._wanted, self._looking = self._wanted, {}, None
         return await self.ask(Looked, "look", jobs=wanted)
 
-    async def lay(self, tree: Tree, how: How) -> str:
-        """Its folder there, sent and laid once."""
+    async def lay(self, tree: Tree, how: How, folder: str = "") -> str:
+        """Its folder there, sent and laid once. `folder`: below another one than the machine's own."""
         async with self._laying:
             if tree.name not in self._laid:
-                await self.send(tree.blobs())
-                self._laid[tree.name] = await depot.lay(self.link, tree, how)
+                self.sent += await depot.send(self.link, tree.blobs(), folder)
+                self._laid[tree.name] = await depot.lay(self.link, tree, how, folder=folder)
             return self._laid[tree.name]
 
     async def fetch(self, path: str, to: Path, most: int) -> None:
@@ -222,7 +222,8 @@ class Machine:
             )
         self.root = str(told.get("root"))
         tree = await self.lay(depot.own_code(judging=False), "copy")
-        settings = Settings(self.root, self._jobs, self._track.model_dump_json(), self.host.slots, self.host.gpus)
+        track, host = self._track.model_dump_json(), self.host
+        settings = Settings(self.root, self._jobs, track, host.slots, host.gpus, host.shelf)
         process = await self.link.open(
             self._python, "-I", "-c", ATTENDANT, tree, json.dumps(dataclasses.asdict(settings))
         )

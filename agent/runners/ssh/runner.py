@@ -246,7 +246,8 @@ async def _swept(machine: Machine, prefix: str, wanted: set[str]) -> None:
             if job.startswith(prefix) and job.removesuffix(".judge") not in wanted:
                 await machine.end(job)
         await machine.ask(Nothing, "sweep")
-        await depot.call(machine.link, "tidy", OLD_DAYS)
+        for folder in {"", machine.host.shelf}:
+            await depot.call(machine.link, "tidy", OLD_DAYS, folder=folder)
 
 
 def _in_flight(folder: Path) -> bool:
