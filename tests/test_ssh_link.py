@@ -5,6 +5,7 @@ import os
 import signal
 import stat
 import subprocess
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,3 +108,26 @@ def test_a_flood_is_cut_off(tmp_path: Path, server: sshd.Sshd, thread: Thread) -
     link = Link(server.host(tmp_path), Pins(tmp_path / "pins"))
     with pytest.raises(Unreachable, match="more than it may"):
         thread.wait(link.run("cat", "/dev/zero"), 120)
+
+
+def test_a_task_that_did_not_hear_that_it_ends_keeps_nobody() -> None:
+    thread, told, ended = Thread("test"), list[str](), list[str]()
+    begun = threading.Event()
+
+    async def deaf() -> None:
+        begun.set()
+        for _ in range(3):
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                told.append("told")
+                if len(told) > 1:
+                    raise
+
+    async def last() -> None:
+        ended.append("last")
+
+    thread.start(deaf())
+    assert begun.wait(5)
+    thread.close(last())
+    assert told == ["told", "told"] and ended == ["last"] and not thread.loop.is_running()

@@ -22,6 +22,8 @@ T = TypeVar("T")
 BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
 MOST_ERROR = 2000
 MOST_SAID = 16_000_000  # bytes of what a command may answer
+AGAIN_S = 1.0  # after which a task that was told to end is told again
+ENDING_S = 10.0  # for all of them
 
 
 class Unreachable(InfraError):
@@ -109,16 +111,18 @@ class Thread:
         return asyncio.run_coroutine_threadsafe(what, self.loop).result(within_s)
 
     def close(self, last: Coroutine[Any, Any, None]) -> None:
-        """Ends what runs in it, then does one last thing."""
+        """Ends what runs in it, then does one last thing. Who is told to end in the moment in which what he waited for
+        came may not hear it (Python's `wait_for`), so he is told again."""
 
         async def end() -> None:
-            tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            deadline = self.loop.time() + ENDING_S
+            while (tasks := asyncio.all_tasks() - {asyncio.current_task()}) and self.loop.time() < deadline:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks, timeout=AGAIN_S)
             await last
 
-        self.wait(end(), 20)
+        self.wait(end(), 2 * ENDING_S)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(10)
 
