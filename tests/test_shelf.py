@@ -36,7 +36,7 @@ def blobs(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_ino for path in (folder / "blobs").iterdir()}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_machines_with_one_shelf_are_sent_their_data_once(world: far.World, tmp_path: Path) -> None:
     shelf, data = tmp_path / "disk" / "shelf", data_of(world)
     hosts = [world.sshd.host(tmp_path / name, f"lab/{name}", shelf=str(shelf)) for name in ("one", "two")]
