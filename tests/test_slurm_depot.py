@@ -103,7 +103,15 @@ def test_what_was_used_is_dropped(depot: Depot, tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
     (tmp_path / "jobs" / "link").symlink_to(tmp_path / "kept")
     (tmp_path / "jobs" / "a.log").touch()
-    depot.drop([f"{job}", f"{job.parent}/link", f"{job.parent}/a.log", f"{job.parent}/none"])
+    deepest = job.parent / "r0"
+    deepest.mkdir()
+    at = os.open(deepest, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("a", dir_fd=at)
+        at, above = os.open("a", os.O_RDONLY, dir_fd=at), at
+        os.close(above)
+    os.close(at)
+    depot.drop([f"{deepest}", f"{job}", f"{job.parent}/link", f"{job.parent}/a.log", f"{job.parent}/none"])
     assert depot.names(str(job.parent)) == [] and (tmp_path / "kept").is_dir()
     depot.mark([str(tmp_path / "kept" / "cancel")])
     assert depot.names(str(tmp_path / "kept")) == ["cancel"]
