@@ -3,6 +3,7 @@
 Takes the workspace's root; gives paths. Makes and reads nothing.
 """
 
+from functools import cache
 from pathlib import Path
 
 FOLDER = ".caddie"
@@ -17,7 +18,9 @@ def campaign_folder(root: Path, name: str) -> Path:
     return own_folder(root) / name
 
 
+@cache
 def jobs_folder(root: Path, name: str) -> Path:
+    """Asked for at each look at each run: one path is made of another in a few microseconds."""
     return campaign_folder(root, name) / "jobs"
 
 

@@ -29,7 +29,7 @@ class Watch:
         self._setting, self._slots, self._clock = setting, slots, clock
         self._due: list[tuple[float, int]] = []  # a heap
         self._known: dict[int, Run] = {}
-        self._jobs: dict[int, tuple[Path, Path]] = {}  # their folders, and the logs in them
+        self._logs: dict[int, Path] = {}
         self._sizes: dict[int, int] = {}  # of logs, at the last look
         self._courses: dict[int, doomed.Course] = {}
         self._waits: dict[int, str] = {}  # why they do, as their rows say
@@ -52,18 +52,17 @@ class Watch:
 
     def _follow(self, runs: Mapping[int, Run], now: float) -> None:
         for run_id in runs.keys() - self._known.keys():
-            job = JobPaths(self._setting.job(run_id))
-            self._jobs[run_id] = job.folder, job.train_log
+            self._logs[run_id] = JobPaths(self._setting.job(run_id)).train_log
             heapq.heappush(self._due, (now, run_id))
         for run_id in self._known.keys() - runs.keys():
-            for kept in (self._jobs, self._sizes, self._courses, self._waits):
+            for kept in (self._logs, self._sizes, self._courses, self._waits):
                 kept.pop(run_id, None)
         self._known = dict(runs)
 
     def _tell(self, run: Run) -> None:
         """Says in its row whether it waits. What it takes counts from when it does no longer."""
         setting = self._setting
-        why = waits(setting.runner, self._jobs[run.id][0])
+        why = waits(setting.runner, setting.job(run.id))
         said = self._waits.get(run.id, run.reason if turns.words("") in run.reason else "")
         if why == said:
             return
@@ -79,7 +78,7 @@ class Watch:
     def _look(self, run: Run) -> None:
         self._tell(run)
         try:
-            size = self._jobs[run.id][1].lstat().st_size
+            size = self._logs[run.id].lstat().st_size
         except OSError:
             return
         if size == self._sizes.get(run.id):
